@@ -1,0 +1,133 @@
+"""Every error the runtime reports, one class per stable wire code.
+
+BridgeError
+├── RequestError   the message is at fault: nothing was changed, send a corrected one
+├── AudioError     the audio of one utterance is at fault: the others are not touched
+├── ModelError     the checkpoint, or the way to it, is at fault: nothing can be transcribed until that is mended
+└── EngineError    the computation failed or was ended
+
+A message says what was expected, what came and where; it never quotes speech or the text of a transcript.
+"""
+
+from typing import Any, ClassVar
+
+
+class BridgeError(Exception):
+    """An error with a stable `code`; `data` holds what a program may want to read of it."""
+
+    code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, **data: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.data = data
+
+
+class RequestError(BridgeError):
+    code = "invalid_request"
+
+
+class InvalidJson(RequestError):
+    code = "invalid_json"
+
+
+class InvalidUtf8(RequestError):
+    code = "invalid_utf8"
+
+
+class LineTooLong(RequestError):
+    code = "line_too_long"
+
+
+class UnknownType(RequestError):
+    code = "unknown_type"
+
+
+class InvalidParams(RequestError):
+    code = "invalid_params"
+
+
+class ShuttingDown(RequestError):
+    code = "shutting_down"
+
+
+class AudioError(BridgeError):
+    code = "audio_unsupported"
+
+
+class AudioNotFound(AudioError):
+    code = "audio_not_found"
+
+
+class AudioUnreadable(AudioError):
+    code = "audio_unreadable"
+
+
+class AudioNotRegularFile(AudioError):
+    code = "audio_not_regular_file"
+
+
+class AudioUnsupported(AudioError):
+    code = "audio_unsupported"
+
+
+class AudioEmpty(AudioError):
+    code = "audio_empty"
+
+
+class AudioCorrupt(AudioError):
+    code = "audio_corrupt"
+
+
+class AudioTooLong(AudioError):
+    code = "audio_too_long"
+
+
+class PathNotAllowed(AudioError):
+    code = "path_not_allowed"
+
+
+class ModelError(BridgeError):
+    code = "model_unsupported"
+
+
+class ModelNotFound(ModelError):
+    code = "model_not_found"
+
+
+class ModelIncomplete(ModelError):
+    code = "model_incomplete"
+
+
+class ModelCorrupt(ModelError):
+    code = "model_corrupt"
+
+
+class ModelUnsupported(ModelError):
+    code = "model_unsupported"
+
+
+class DownloadFailed(ModelError):
+    code = "download_failed"
+    retryable = True
+
+
+class EngineError(BridgeError):
+    code = "decode_failed"
+
+
+class DecodeFailed(EngineError):
+    code = "decode_failed"
+
+
+class NonFiniteOutput(EngineError):
+    code = "non_finite_output"
+
+
+class Cancelled(EngineError):
+    code = "cancelled"
+
+
+class EngineUnavailable(EngineError):
+    code = "engine_unavailable"

@@ -1,0 +1,72 @@
+"""The one door between the conversation half and the numeric half: jobs go in, outcomes come back.
+
+The daemon holds an `Engine` and never more of it than this; a fake engine in tests has the same face, and a worker process
+could have it too.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.transcript import Transcript
+from qwen3_asr_mlx_runtime.utterance import Utterance
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One utterance to transcribe. `id` is unique in the process; the outcome carries it back."""
+
+    id: int
+    utterance: Utterance
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model is ready. `load_profile` holds what was loaded and how long each step took, in seconds."""
+
+    model: str
+    model_dir: str
+    load_seconds: float
+    load_profile: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    error: BridgeError
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    job_id: int
+    transcript: Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    job_id: int
+    error: BridgeError
+
+
+Outcome = Loaded | LoadFailed | Finished | Failed
+Post = Callable[[Outcome], None]
+
+
+class Engine(Protocol):
+    """What the daemon asks of an engine. Every call returns at once; outcomes come through the `post` the engine was made
+    with, on the engine's own thread, exactly one for each `load` and each `submit`."""
+
+    def load(self) -> None:
+        """Load the model, or report again what is loaded. Answered by Loaded or LoadFailed."""
+
+    def submit(self, job: Job) -> None:
+        """Transcribe, after a successful load. Answered by Finished or Failed; jobs run in the order they came."""
+
+    def cancel(self, job_id: int) -> None:
+        """End a job at its next decoder step, or before it starts: Failed(Cancelled), unless it finished first."""
+
+    def close(self) -> None:
+        """Cancel everything and end the engine's thread. Nothing is posted once this has returned and `join` came back."""
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the engine's thread at most `timeout` seconds; True if it has ended."""

@@ -1,0 +1,49 @@
+"""The thirty languages Qwen3-ASR writes, by the names it was trained on and their ISO 639 codes."""
+
+from qwen3_asr_mlx_runtime.errors import InvalidParams
+
+LANGUAGE_CODES = {
+    "Chinese": "zh",
+    "English": "en",
+    "Cantonese": "yue",
+    "Arabic": "ar",
+    "German": "de",
+    "French": "fr",
+    "Spanish": "es",
+    "Portuguese": "pt",
+    "Indonesian": "id",
+    "Italian": "it",
+    "Korean": "ko",
+    "Russian": "ru",
+    "Thai": "th",
+    "Vietnamese": "vi",
+    "Japanese": "ja",
+    "Turkish": "tr",
+    "Hindi": "hi",
+    "Malay": "ms",
+    "Dutch": "nl",
+    "Swedish": "sv",
+    "Danish": "da",
+    "Finnish": "fi",
+    "Polish": "pl",
+    "Czech": "cs",
+    "Filipino": "fil",
+    "Persian": "fa",
+    "Greek": "el",
+    "Romanian": "ro",
+    "Hungarian": "hu",
+    "Macedonian": "mk",
+}
+_NAMES = {spelling.lower(): name for name, code in LANGUAGE_CODES.items() for spelling in (name, code)}
+
+
+def language_name(spelling: str) -> str:
+    """The canonical name of a language given by name or ISO code, in any case: `en`, `english` → `English`.
+
+    Raises InvalidParams with the field `language` and the names that are known.
+    """
+    name = _NAMES.get(spelling.strip().lower())
+    if name is None:
+        known = ", ".join(f"{name} ({code})" for name, code in LANGUAGE_CODES.items())
+        raise InvalidParams(f"unknown language; expected one of: {known}", field="language")
+    return name

@@ -1,0 +1,97 @@
+"""Time and memory of the work, in the profile fields that clients of the protocol know.
+
+Seconds are wall-clock and rounded to 0.1 ms. What was not measured is null, never 0.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+MIB = 1024 * 1024
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """Peak resident memory of the process, and MLX's peak, active and cached buffers."""
+
+    rss_peak_bytes: int | None = None
+    rss_peak_mb: float | None = None
+    mlx_peak_bytes: int | None = None
+    mlx_peak_mb: float | None = None
+    mlx_active_bytes: int | None = None
+    mlx_active_mb: float | None = None
+    mlx_cache_bytes: int | None = None
+    mlx_cache_mb: float | None = None
+
+    @classmethod
+    def read(cls) -> "Memory":
+        """Read the counters now; MLX's only where MLX is already imported."""
+        readings = {"rss_peak": _peak_rss_bytes()}
+        mx = sys.modules.get("mlx.core")
+        if mx is not None:
+            readings["mlx_peak"] = mx.get_peak_memory()
+            readings["mlx_active"] = mx.get_active_memory()
+            readings["mlx_cache"] = mx.get_cache_memory()
+        in_bytes = {f"{name}_bytes": size for name, size in readings.items()}
+        in_mb = {f"{name}_mb": round(size / MIB, 2) for name, size in readings.items()}
+        return cls(**in_bytes, **in_mb)
+
+
+def _peak_rss_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # kilobytes on Linux
+
+
+class Profile(msgspec.Struct, kw_only=True):
+    """Where the time of one utterance, or of one batch, went. Lengths and shapes hold one entry per decoded piece."""
+
+    stage: str
+    batch_size: int = 1
+    audio_samples: list[int] | None = None
+    audio_seconds: float | None = None
+    feature_extract_seconds: float | None = None
+    prompt_assembly_seconds: float | None = None
+    audio_tower_seconds: float | None = None
+    batch_assembly_seconds: float | None = None
+    prefill_seconds: float | None = None
+    continuation_seconds: float | None = None
+    decode_seconds: float | None = None
+    total_seconds: float | None = None
+    audio_feature_lengths: list[int] | None = None
+    audio_output_lengths: list[int] | None = None
+    input_features_shape: list[int] | None = None
+    audio_embeddings_shape: list[int] | None = None
+    generated_tokens: list[int] | None = None
+    generated_tokens_total: int | None = None
+    generated_tokens_per_second: float | None = None
+    realtime_factor: float | None = None
+    memory: Memory | None = None
+    prepare: "Profile | None" = None
+
+
+class Stopwatch:
+    """Adds up the seconds spent in named stages."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._started = time.perf_counter()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def read(self, name: str) -> float | None:
+        """The seconds of a stage, or None if it never ran."""
+        seconds = self.seconds.get(name)
+        return None if seconds is None else round(seconds, 4)
+
+    @property
+    def total(self) -> float:
+        return round(time.perf_counter() - self._started, 4)

@@ -1,0 +1,31 @@
+"""What goes into the engine: the samples of one utterance and how they are to be decoded."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLE_RATE = 16_000
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Utterance:
+    """One piece of speech, as the caller's VAD cut it or as a file holds it.
+
+    `samples`: float32 (N,), mono, 16 kHz, finite, within [-1, 1]. `language`: a canonical name that the model is made to
+    write, or None to let it decide. `context`: words or text the model may take as background. `max_new_tokens`: the
+    budget of each piece of at most 30 s; 0 means until the model stops, within a budget that grows with the audio.
+    `warnings`: what had to be mended while the audio was read.
+    """
+
+    samples: Samples
+    language: str | None = None
+    context: str = ""
+    max_new_tokens: int = 0
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / SAMPLE_RATE
