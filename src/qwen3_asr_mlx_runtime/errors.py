@@ -80,6 +80,10 @@ class AudioCorrupt(AudioError):
     code = "audio_corrupt"
 
 
+class AudioChanged(AudioError):
+    code = "audio_changed"
+
+
 class AudioTooLong(AudioError):
     code = "audio_too_long"
 
