@@ -1,7 +1,7 @@
 """The one door between the conversation half and the numeric half: jobs go in, outcomes come back.
 
-The daemon holds an `Engine` and never more of it than this; a fake engine in tests has the same face, and a worker process
-could have it too.
+The daemon holds an `Engine` and never more of it than this; a fake engine in tests has the same face, and a worker
+process could have it too.
 """
 
 from collections.abc import Callable
@@ -53,8 +53,8 @@ Post = Callable[[Outcome], None]
 
 
 class Engine(Protocol):
-    """What the daemon asks of an engine. Every call returns at once; outcomes come through the `post` the engine was made
-    with, on the engine's own thread, exactly one for each `load` and each `submit`."""
+    """What the daemon asks of an engine. Every call returns at once; outcomes come through the `post` the engine was
+    made with, on the engine's own thread, exactly one for each `load` and each `submit`."""
 
     def load(self) -> None:
         """Load the model, or report again what is loaded. Answered by Loaded or LoadFailed."""
@@ -66,7 +66,8 @@ class Engine(Protocol):
         """End a job at its next decoder step, or before it starts: Failed(Cancelled), unless it finished first."""
 
     def close(self) -> None:
-        """Cancel everything and end the engine's thread. Nothing is posted once this has returned and `join` came back."""
+        """Cancel everything and end the engine's thread. Nothing is posted once this has returned and `join` came
+        back."""
 
     def join(self, timeout: float) -> bool:
         """Wait for the engine's thread at most `timeout` seconds; True if it has ended."""

@@ -37,7 +37,7 @@ class Memory(msgspec.Struct, frozen=True):
             readings["mlx_cache"] = mx.get_cache_memory()
         in_bytes = {f"{name}_bytes": size for name, size in readings.items()}
         in_mb = {f"{name}_mb": round(size / MIB, 2) for name, size in readings.items()}
-        return cls(**in_bytes, **in_mb)
+        return msgspec.convert(in_bytes | in_mb, cls)
 
 
 def _peak_rss_bytes() -> int:

@@ -14,8 +14,8 @@ Samples = NDArray[np.float32]
 class Utterance:
     """One piece of speech, as the caller's VAD cut it or as a file holds it.
 
-    `samples`: float32 (N,), mono, 16 kHz, finite, within [-1, 1]. `language`: a canonical name that the model is made to
-    write, or None to let it decide. `context`: words or text the model may take as background. `max_new_tokens`: the
+    `samples`: float32 (N,), mono, 16 kHz, finite, within [-1, 1]. `language`: a canonical name that the model is made
+    to write, or None to let it decide. `context`: words or text the model may take as background. `max_new_tokens`: the
     budget of each piece of at most 30 s; 0 means until the model stops, within a budget that grows with the audio.
     `warnings`: what had to be mended while the audio was read.
     """

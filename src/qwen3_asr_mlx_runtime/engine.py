@@ -1,0 +1,153 @@
+"""Utterances → transcripts: the numeric half behind one class, usable without the daemon.
+
+recognizer = Recognizer.load("demo")
+transcript = recognizer.transcribe(Utterance(samples))
+"""
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import msgspec
+
+from qwen3_asr_mlx_runtime.audio import split_at_quiet
+from qwen3_asr_mlx_runtime.errors import InvalidParams, ModelUnsupported
+from qwen3_asr_mlx_runtime.features import Features, log_mel
+from qwen3_asr_mlx_runtime.model.checkpoint import weight_files
+from qwen3_asr_mlx_runtime.model.generate import Token, generate, token_budget
+from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.model.snapshot import resolve
+from qwen3_asr_mlx_runtime.model.splice import splice
+from qwen3_asr_mlx_runtime.model.weights import load_model, named_parameters
+from qwen3_asr_mlx_runtime.pieces import Piece, assemble
+from qwen3_asr_mlx_runtime.prompt import Prompt, PromptBuilder
+from qwen3_asr_mlx_runtime.telemetry import Memory, Stopwatch
+from qwen3_asr_mlx_runtime.tokenizer import Tokenizer
+from qwen3_asr_mlx_runtime.transcript import Transcript
+from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples, Utterance
+
+MAX_PIECE_SECONDS = 30.0
+
+
+class Recognizer:
+    """A loaded model and its tokenizer. Everything happens on the thread that loaded it: MLX arrays do not change
+    threads."""
+
+    def __init__(self, model: Qwen3ASR, tokenizer: Tokenizer, max_piece_seconds: float = MAX_PIECE_SECONDS) -> None:
+        if tokenizer.token_id("<|audio_pad|>") != model.config.audio_token_id:
+            raise ModelUnsupported("audio_token_id is not the tokenizer's <|audio_pad|>", field="audio_token_id")
+        self.model = model
+        self.max_piece_seconds = max_piece_seconds
+        self.model_dir = ""
+        self.load_profile: dict[str, Any] = {}
+        self._tokenizer = tokenizer
+        self._prompts = PromptBuilder(tokenizer)
+        self._eos_ids = frozenset({tokenizer.token_id("<|im_end|>"), tokenizer.token_id("<|endoftext|>")})
+
+    @classmethod
+    def load(
+        cls,
+        model: str,
+        *,
+        cache_dir: Path | None = None,
+        dtype: str | None = None,
+        local_files_only: bool = False,
+        max_piece_seconds: float = MAX_PIECE_SECONDS,
+    ) -> "Recognizer":
+        """Load `demo`, a folder, or `owner/name` from the hub or its cache. Raises a ModelError."""
+        watch = Stopwatch()
+        with watch.stage("resolve"):
+            folder = resolve(model, cache_dir, local_files_only)
+        with watch.stage("tokenizer"):
+            tokenizer = Tokenizer.from_folder(folder)
+        with watch.stage("weights"):
+            weights = load_model(folder, dtype)
+        recognizer = cls(weights, tokenizer, max_piece_seconds)
+        recognizer.model_dir = str(folder)
+        recognizer.load_profile = _load_profile(folder, weights, watch)
+        return recognizer
+
+    def transcribe(self, utterance: Utterance) -> Transcript:
+        """Transcribe one utterance to the end. Raises InvalidParams for a context that does not fit, or an
+        EngineError."""
+        steps = self.steps(utterance)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
+
+    def steps(self, utterance: Utterance) -> Generator[None, None, Transcript]:
+        """Transcribe one decoder step for each `next()`; the transcript is the generator's return value.
+
+        Audio longer than `max_piece_seconds` is cut at quiet places and decoded piece by piece, each with its own
+        budget.
+        """
+        watch = Stopwatch()
+        pieces = []
+        for start, stop in split_at_quiet(utterance.samples, self.max_piece_seconds):
+            piece = yield from self._decode(utterance.samples[start:stop], utterance, watch)
+            if piece is not None:
+                pieces.append(piece)
+        return assemble(utterance, pieces, watch, self.model.config.text.hidden_size)
+
+    def _decode(self, samples: Samples, utterance: Utterance, watch: Stopwatch) -> Generator[None, None, Piece | None]:
+        """One piece, or None where there is not one mel frame of it."""
+        with watch.stage("feature_extract"):
+            features = log_mel(samples)
+        if len(features) == 0:
+            return None
+        with watch.stage("audio_tower"):
+            audio = self.encode(features)
+            mx.eval(audio)
+        with watch.stage("prompt_assembly"):
+            prompt = self._prompts.build(utterance.context, utterance.language)
+            embeddings = self._splice(prompt, audio)
+            budget = utterance.max_new_tokens or token_budget(len(samples) / SAMPLE_RATE)
+            self._check_positions(embeddings.shape[1] + budget)
+        tokens = yield from self._generate(embeddings, budget, watch)
+        return Piece(
+            raw_text=self._tokenizer.decode(token.id for token in tokens),
+            tokens=tokens,
+            frames=len(features),
+            audio_tokens=audio.shape[0],
+        )
+
+    def encode(self, features: Features) -> mx.array:
+        """Log-mel float32 (F, 128) → audio embeddings (T, D) in the model's dtype."""
+        return self.model.audio_tower(mx.array(features).astype(self.model.dtype))
+
+    def _splice(self, prompt: Prompt, audio: mx.array) -> mx.array:
+        return splice(self.model.embed(prompt.prefix_ids), audio, self.model.embed(prompt.suffix_ids))
+
+    def _check_positions(self, needed: int) -> None:
+        limit = self.model.config.text.max_position_embeddings
+        if needed > limit:
+            message = f"context, audio and budget need {needed} positions, the model has {limit}"
+            raise InvalidParams(message, field="context")
+
+    def _generate(self, embeddings: mx.array, budget: int, watch: Stopwatch) -> Generator[None, None, list[Token]]:
+        tokens: list[Token] = []
+        steps = generate(self.model, embeddings, self._eos_ids, budget)
+        while not tokens or tokens[-1].finish_reason is None:
+            with watch.stage("continuation" if tokens else "prefill"):
+                tokens.append(next(steps))
+            yield
+        return tokens
+
+
+def _load_profile(folder: Path, model: Qwen3ASR, watch: Stopwatch) -> dict[str, Any]:
+    quantization = model.config.quantization
+    return {
+        "stage": "load",
+        "files": [file.name for file in weight_files(folder)],
+        "weight_count": len(named_parameters(model)),
+        "dtype": str(model.dtype).removeprefix("mlx.core."),
+        "quantization": msgspec.to_builtins(quantization),
+        "resolve_seconds": watch.read("resolve"),
+        "tokenizer_seconds": watch.read("tokenizer"),
+        "weights_seconds": watch.read("weights"),
+        "total_seconds": watch.total,
+        "memory": msgspec.to_builtins(Memory.read()),
+    }

@@ -1,0 +1,160 @@
+"""The engine on a thread of its own: MLX is imported, loaded, run and released there, and nowhere else.
+
+One decoder step at a time: between two steps the thread looks at its inbox, so a cancel ends a job at its next step.
+"""
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qwen3_asr_mlx_runtime.errors import BridgeError, Cancelled, DecodeFailed, EngineUnavailable, ModelError
+from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job, Loaded, LoadFailed, Post
+from qwen3_asr_mlx_runtime.settings import Settings
+from qwen3_asr_mlx_runtime.transcript import Transcript
+
+if TYPE_CHECKING:
+    from qwen3_asr_mlx_runtime.engine import Recognizer
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Cancel:
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Close:
+    pass
+
+
+_Request = _Load | Job | _Cancel | _Close
+
+
+class EngineThread:
+    """A jobs.Engine over a Recognizer."""
+
+    def __init__(self, settings: Settings, post: Post) -> None:
+        self._settings = settings
+        self._post = post
+        self._inbox: queue.SimpleQueue[_Request] = queue.SimpleQueue()
+        self._waiting: deque[Job] = deque()
+        self._running: tuple[int, Generator[None, None, Transcript]] | None = None
+        self._recognizer: Recognizer | None = None
+        self._loaded: Loaded | None = None
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    def load(self) -> None:
+        self._inbox.put(_Load())
+
+    def submit(self, job: Job) -> None:
+        self._inbox.put(job)
+
+    def cancel(self, job_id: int) -> None:
+        self._inbox.put(_Cancel(job_id))
+
+    def close(self) -> None:
+        self._inbox.put(_Close())
+
+    def join(self, timeout: float) -> bool:
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            request = self._next_request()
+            if isinstance(request, _Close):
+                self._cancel_all()
+                return
+            if request is not None:
+                self._take(request)
+            else:
+                self._step()
+
+    def _next_request(self) -> _Request | None:
+        """The next request; None where there is none and work to do instead."""
+        busy = self._running is not None or bool(self._waiting)
+        try:
+            return self._inbox.get(block=not busy)
+        except queue.Empty:
+            return None
+
+    def _take(self, request: _Load | Job | _Cancel) -> None:
+        match request:
+            case _Load():
+                self._load()
+            case Job():
+                self._waiting.append(request)
+            case _Cancel(job_id):
+                self._cancel(job_id)
+
+    def _load(self) -> None:
+        try:
+            if self._loaded is None:
+                self._loaded = self._load_model()
+            self._post(self._loaded)
+        except BridgeError as error:
+            self._post(LoadFailed(error))
+        except ImportError as error:
+            self._post(LoadFailed(EngineUnavailable(f"MLX cannot be imported: {error}")))
+        except Exception as error:  # noqa: BLE001 the one boundary of loading: whatever a checkpoint provokes becomes a code
+            self._post(LoadFailed(ModelError(f"the model could not be loaded: {type(error).__name__}")))
+
+    def _load_model(self) -> Loaded:
+        from qwen3_asr_mlx_runtime.engine import Recognizer
+
+        settings = self._settings
+        self._recognizer = Recognizer.load(
+            settings.model,
+            cache_dir=settings.cache_dir,
+            dtype=settings.dtype,
+            local_files_only=settings.local_files_only,
+            max_piece_seconds=settings.max_chunk_seconds,
+        )
+        profile = self._recognizer.load_profile
+        return Loaded(settings.model, self._recognizer.model_dir, profile["total_seconds"], profile)
+
+    def _step(self) -> None:
+        """One decoder step of the running job, or the first of the next one."""
+        if self._running is None:
+            job = self._waiting.popleft()
+            if self._recognizer is None:
+                self._post(Failed(job.id, EngineUnavailable("no model is loaded")))
+                return
+            self._running = job.id, self._recognizer.steps(job.utterance)
+        job_id, steps = self._running
+        try:
+            next(steps)
+        except StopIteration as end:
+            self._finish(Finished(job_id, end.value))
+        except BridgeError as error:
+            self._finish(Failed(job_id, error))
+        except Exception as error:  # noqa: BLE001 the one boundary of decoding: the guilty job fails, the thread goes on
+            self._finish(Failed(job_id, DecodeFailed(f"decoding failed: {type(error).__name__}")))
+
+    def _finish(self, outcome: Finished | Failed) -> None:
+        self._running = None
+        self._post(outcome)
+
+    def _cancel(self, job_id: int) -> None:
+        """End a job that waits or runs; one that has finished has its outcome already."""
+        if self._running is not None and self._running[0] == job_id:
+            self._running[1].close()
+        elif any(job.id == job_id for job in self._waiting):
+            self._waiting = deque(job for job in self._waiting if job.id != job_id)
+            self._post(Failed(job_id, Cancelled("cancelled before it started")))
+            return
+        else:
+            return
+        self._finish(Failed(job_id, Cancelled("cancelled while it was decoded")))
+
+    def _cancel_all(self) -> None:
+        for job_id in [*([self._running[0]] if self._running else []), *(job.id for job in self._waiting)]:
+            self._cancel(job_id)

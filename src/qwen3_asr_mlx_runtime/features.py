@@ -1,0 +1,110 @@
+"""Samples → log-mel features, as the Whisper feature extractor computes them for Qwen3-ASR.
+
+Periodic Hann window of 400, hop 160, reflection at both ends, power spectrum, 128 Slaney filters from 0 to 8 kHz,
+log10, floor at the clip's maximum − 8, then (x + 4) / 4. Frame t depends on samples 160·t − 200 … 160·t + 199 and,
+through the floor, on the clip's loudest cell. N samples have floor(N / 160) frames. Computed in float64, kept in
+float32.
+
+The two steps are apart so that audio can arrive in pieces: `log_mel_frames` never looks at the rest of the clip, and
+`apply_floor` is all that does.
+"""
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples
+
+N_FFT = 400
+HOP_LENGTH = 160
+NUM_MEL_BINS = 128
+MIN_SAMPLES = N_FFT // 2 + 1  # below this there is nothing to reflect
+_FRAMES_PER_BLOCK = 2_000  # bounds the working memory of long audio
+_DYNAMIC_RANGE = 8.0
+
+Features = NDArray[np.float32]
+
+
+def frame_count(sample_count: int) -> int:
+    """Mel frames of a clip: floor(N / 160), and none where the clip is too short to be reflected (200 samples or
+    fewer)."""
+    return sample_count // HOP_LENGTH if sample_count >= MIN_SAMPLES else 0
+
+
+def log_mel(samples: Samples) -> Features:
+    """Features of a whole clip: float32 (N,) at 16 kHz → float32 (floor(N / 160), 128), about −1.5 … 2."""
+    frames = log_mel_frames(samples, 0, frame_count(len(samples)))
+    return apply_floor(frames, frames.max(initial=-np.inf))
+
+
+def apply_floor(frames: Features, loudest: float) -> Features:
+    """Clamp log10-mel frames at `loudest` − 8 and scale them to the model's range: (x + 4) / 4. Shape unchanged."""
+    return (np.maximum(frames, np.float32(loudest - _DYNAMIC_RANGE)) + np.float32(4.0)) / np.float32(4.0)
+
+
+def log_mel_frames(samples: Samples, first: int, last: int) -> Features:
+    """Frames `first` … `last` − 1 of log10-mel before the floor: float32 (last − first, 128).
+
+    `samples` is the clip so far; a frame with fewer than 160·t + 200 samples behind it is mirrored at the end of them,
+    and will change when more come.
+    """
+    frames = np.empty((last - first, NUM_MEL_BINS), dtype=np.float32)
+    for start in range(first, last, _FRAMES_PER_BLOCK):
+        stop = min(start + _FRAMES_PER_BLOCK, last)
+        frames[start - first : stop - first] = _log_mel_block(samples, start, stop)
+    return frames
+
+
+def _log_mel_block(samples: Samples, first: int, last: int) -> Features:
+    span = _span(samples, first, last)
+    windows = np.lib.stride_tricks.sliding_window_view(span, N_FFT)[::HOP_LENGTH]  # (frames, 400)
+    spectrum = np.fft.rfft(windows * _hann(), axis=-1)  # (frames, 201)
+    power = spectrum.real**2 + spectrum.imag**2
+    return np.log10(np.maximum(power @ mel_filters(), 1e-10)).astype(np.float32)  # (frames, 128)
+
+
+def _span(samples: Samples, first: int, last: int) -> NDArray[np.float64]:
+    """The samples under frames first … last − 1, mirrored where they run over an end of the clip."""
+    start = first * HOP_LENGTH - N_FFT // 2
+    stop = (last - 1) * HOP_LENGTH + N_FFT // 2
+    inside = samples[max(start, 0) : min(stop, len(samples))].astype(np.float64)
+    before = samples[1 : 1 + max(-start, 0)][::-1]
+    over = max(stop - len(samples), 0)
+    after = samples[len(samples) - 1 - over : len(samples) - 1][::-1]
+    return np.concatenate([before, inside, after])
+
+
+@cache
+def _hann() -> NDArray[np.float64]:
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)  # periodic
+
+
+@cache
+def mel_filters() -> NDArray[np.float64]:
+    """Slaney-scaled, Slaney-normalised triangular filters, rounded to float32 as the reference keeps them: (201,
+    128)."""
+    edges = _mel_to_hertz(np.linspace(_hertz_to_mel(0.0), _hertz_to_mel(SAMPLE_RATE / 2), NUM_MEL_BINS + 2))
+    hertz = np.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1)[:, None]
+    rising = (hertz - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - hertz) / (edges[2:] - edges[1:-1])
+    triangles = np.maximum(0, np.minimum(rising, falling))
+    return (triangles * (2.0 / (edges[2:] - edges[:-2]))).astype(np.float32).astype(np.float64)
+
+
+# The Slaney mel scale: linear up to 1 kHz (15 mel), then 27 steps for each factor of 6.4.
+_HERTZ_PER_MEL = 200.0 / 3.0
+_BREAK_HERTZ = 1_000.0
+_BREAK_MEL = _BREAK_HERTZ / _HERTZ_PER_MEL
+_LOG_STEP = np.log(6.4) / 27.0
+
+
+def _hertz_to_mel(hertz: float) -> float:
+    if hertz < _BREAK_HERTZ:
+        return hertz / _HERTZ_PER_MEL
+    return float(_BREAK_MEL + np.log(hertz / _BREAK_HERTZ) / _LOG_STEP)
+
+
+def _mel_to_hertz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    above = _BREAK_HERTZ * np.exp(_LOG_STEP * np.maximum(mel - _BREAK_MEL, 0.0))
+    return np.where(mel < _BREAK_MEL, mel * _HERTZ_PER_MEL, above)

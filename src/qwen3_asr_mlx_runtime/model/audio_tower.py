@@ -1,0 +1,129 @@
+"""The audio tower: log-mel frames → one embedding for each 80 ms of speech (13 a second).
+
+Three strided convolutions see chunks of 100 frames, each on its own; the transformer sees windows of 104 tokens (8 s),
+each on its own. Nothing crosses a window, so a finished one never changes. Attribute names are the checkpoint's.
+"""
+
+import math
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from qwen3_asr_mlx_runtime.model.config import AudioEncoderConfig
+
+_CHUNKS_PER_BLOCK = 32  # convolutions see at most 32 s at a time: their first output is 6 MB a second in float32
+_FLOAT16_LIMIT = 65504.0 - 1000.0
+
+
+def audio_token_count(frames: int) -> int:
+    """Tokens the tower makes of mel frames: 13 for each whole second, ceil(r / 8) for the rest of r frames."""
+    seconds, rest = divmod(frames, 100)
+    return 13 * seconds + (rest + 7) // 8
+
+
+class Attention(nn.Module):
+    """Bidirectional attention inside each window."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.num_heads = heads
+        self.scale = (width // heads) ** -0.5
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def __call__(self, x: mx.array, window: int) -> mx.array:
+        """x (T, d) → (T, d), attending in runs of `window` tokens; the last run may be shorter."""
+        queries, keys, values = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        whole = x.shape[0] // window * window
+        spans = [(0, whole, window)] if whole else []
+        if whole < x.shape[0]:
+            spans.append((whole, x.shape[0], x.shape[0] - whole))
+        runs = [self._attend(queries[a:b], keys[a:b], values[a:b], length) for a, b, length in spans]
+        return self.out_proj(runs[0] if len(runs) == 1 else mx.concatenate(runs))
+
+    def _attend(self, queries: mx.array, keys: mx.array, values: mx.array, length: int) -> mx.array:
+        """(W·length, d) → (W·length, d): the windows are a batch axis."""
+        T, d = queries.shape
+        shape = (T // length, length, self.num_heads, d // self.num_heads)
+        # each (W, heads, length, head_dim)
+        q, k, v = (x.reshape(shape).transpose(0, 2, 1, 3) for x in (queries, keys, values))
+        out = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.scale)
+        return out.transpose(0, 2, 1, 3).reshape(T, d)
+
+
+class EncoderLayer(nn.Module):
+    def __init__(self, config: AudioEncoderConfig) -> None:
+        super().__init__()
+        self.self_attn = Attention(config.d_model, config.encoder_attention_heads)
+        self.self_attn_layer_norm = nn.LayerNorm(config.d_model)
+        self.fc1 = nn.Linear(config.d_model, config.encoder_ffn_dim)
+        self.fc2 = nn.Linear(config.encoder_ffn_dim, config.d_model)
+        self.final_layer_norm = nn.LayerNorm(config.d_model)
+
+    def __call__(self, x: mx.array, window: int) -> mx.array:
+        x = x + self.self_attn(self.self_attn_layer_norm(x), window)
+        x = x + self.fc2(nn.gelu(self.fc1(self.final_layer_norm(x))))
+        if x.dtype == mx.float16:
+            x = mx.clip(x, -_FLOAT16_LIMIT, _FLOAT16_LIMIT)
+        return x
+
+
+class AudioTower(nn.Module):
+    def __init__(self, config: AudioEncoderConfig) -> None:
+        super().__init__()
+        channels = config.downsample_hidden_size
+        self.config = config
+        self.conv2d1 = nn.Conv2d(1, channels, kernel_size=3, stride=2, padding=1)
+        self.conv2d2 = nn.Conv2d(channels, channels, kernel_size=3, stride=2, padding=1)
+        self.conv2d3 = nn.Conv2d(channels, channels, kernel_size=3, stride=2, padding=1)
+        self.conv_out = nn.Linear(channels * math.ceil(config.num_mel_bins / 8), config.d_model, bias=False)
+        self.layers = [EncoderLayer(config) for _ in range(config.encoder_layers)]
+        self.ln_post = nn.LayerNorm(config.d_model)
+        self.proj1 = nn.Linear(config.d_model, config.d_model)
+        self.proj2 = nn.Linear(config.d_model, config.output_dim)
+        self._positions = sinusoids(audio_token_count(config.chunk_frames), config.d_model)
+
+    def __call__(self, features: mx.array) -> mx.array:
+        """features (F, 128) in the model's dtype, F ≥ 1 → embeddings (audio_token_count(F), output_dim) in the same
+        dtype."""
+        x = self.embed_chunks(features)
+        window = audio_token_count(self.config.chunk_frames) * self.config.chunks_per_window
+        for layer in self.layers:
+            x = layer(x, window)
+        return self.proj2(nn.gelu(self.proj1(self.ln_post(x))))
+
+    def embed_chunks(self, features: mx.array) -> mx.array:
+        """The convolutional stem and chunk positions: features (F, 128) → (audio_token_count(F), d_model)."""
+        chunks = self._chunk(features)  # (C, 100, 128), or (1, F, 128) for less than a second
+        starts = range(0, chunks.shape[0], _CHUNKS_PER_BLOCK)
+        blocks = [self._convolve(chunks[i : i + _CHUNKS_PER_BLOCK]) for i in starts]
+        x = mx.concatenate(blocks).reshape(-1, self.config.d_model)
+        return x[: audio_token_count(features.shape[0])]  # only the last chunk's padding is cut off
+
+    def _chunk(self, features: mx.array) -> mx.array:
+        """Cut into seconds. The last is padded with 0.0, in feature space, to a whole one if there is any whole one."""
+        F, bins = features.shape
+        size = self.config.chunk_frames
+        if F < size:
+            return features[None]
+        padding = -F % size
+        return mx.pad(features, [(0, padding), (0, 0)]).reshape(-1, size, bins)
+
+    def _convolve(self, chunks: mx.array) -> mx.array:
+        """(C, frames, 128) → (C, tokens, d_model); positions start again in every chunk."""
+        x = chunks.transpose(0, 2, 1)[..., None]  # (C, 128, frames, 1)
+        for conv in (self.conv2d1, self.conv2d2, self.conv2d3):
+            x = nn.gelu(conv(x))
+        C, bins, tokens, channels = x.shape
+        x = x.transpose(0, 2, 3, 1).reshape(C, tokens, channels * bins)  # the checkpoint flattens channel first
+        return self.conv_out(x) + self._positions[:tokens].astype(chunks.dtype)
+
+
+def sinusoids(length: int, width: int) -> mx.array:
+    """The position table: float32 (length, width), sines in the first half of a row, cosines in the second."""
+    step = math.log(10_000) / (width // 2 - 1)
+    inverse_timescales = mx.exp(-step * mx.arange(width // 2))
+    angles = mx.arange(length)[:, None] * inverse_timescales[None]
+    return mx.concatenate([mx.sin(angles), mx.cos(angles)], axis=1)

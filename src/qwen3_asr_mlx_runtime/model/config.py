@@ -1,0 +1,158 @@
+"""config.json → typed configuration. A required key has no default: a missing one is an error that names it.
+
+The released layout nests both halves in `thinker_config`; Hugging Face's native layout has them at the top level and
+may use other names for the same audio keys; mlx-community conversions keep the released nesting, or drop it, and may
+add `quantization`.
+"""
+
+from typing import Any
+
+import msgspec
+
+from qwen3_asr_mlx_runtime.errors import ModelUnsupported
+
+_NATIVE_AUDIO_NAMES = {
+    "hidden_size": "d_model",
+    "num_hidden_layers": "encoder_layers",
+    "num_attention_heads": "encoder_attention_heads",
+    "intermediate_size": "encoder_ffn_dim",
+}
+
+
+class AudioEncoderConfig(msgspec.Struct, frozen=True):
+    """The audio tower. `n_window` is half a convolution chunk, `n_window_infer` an attention window, both in mel
+    frames."""
+
+    num_mel_bins: int
+    d_model: int
+    encoder_layers: int
+    encoder_attention_heads: int
+    encoder_ffn_dim: int
+    downsample_hidden_size: int
+    output_dim: int
+    n_window: int
+    n_window_infer: int
+    activation_function: str
+
+    @property
+    def chunk_frames(self) -> int:
+        return 2 * self.n_window
+
+    @property
+    def chunks_per_window(self) -> int:
+        return self.n_window_infer // self.chunk_frames
+
+
+class TextConfig(msgspec.Struct, frozen=True):
+    """The Qwen3 decoder."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    rms_norm_eps: float
+    rope_theta: float
+    max_position_embeddings: int
+    hidden_act: str
+    tie_word_embeddings: bool
+
+
+class Quantization(msgspec.Struct, frozen=True):
+    group_size: int
+    bits: int
+
+
+class ModelConfig(msgspec.Struct, frozen=True):
+    audio: AudioEncoderConfig
+    text: TextConfig
+    audio_token_id: int
+    quantization: Quantization | None = None
+
+    @classmethod
+    def from_dict(cls, config: dict[str, Any]) -> "ModelConfig":
+        """Read the content of config.json in any of the layouts.
+
+        Raises ModelUnsupported for another architecture, a missing or mistyped key, or positions that this decoder's
+        one-dimensional rotary would not reproduce.
+        """
+        model_type = config.get("model_type")
+        if model_type != "qwen3_asr":
+            raise ModelUnsupported(f"expected model_type qwen3_asr, found {model_type!r}", field="model_type")
+        body = config.get("thinker_config", config)
+        if "forced_aligner" in str(body.get("model_type")):
+            raise ModelUnsupported("this checkpoint is a forced aligner, not a recogniser", field="model_type")
+        text = dict(_section(body, "text_config"))
+        _settle_rope(text)
+        text.setdefault("tie_word_embeddings", config.get("tie_word_embeddings"))
+        parsed = cls(
+            audio=_parse(_audio_names(_section(body, "audio_config")), AudioEncoderConfig, "audio_config"),
+            text=_parse(text, TextConfig, "text_config"),
+            audio_token_id=_parse(body.get("audio_token_id"), int, "audio_token_id"),
+            quantization=_parse(config.get("quantization"), Quantization | None, "quantization"),
+        )
+        _check_architecture(parsed)
+        return parsed
+
+
+def _section(body: dict[str, Any], name: str) -> dict[str, Any]:
+    section = body.get(name)
+    if not isinstance(section, dict):
+        raise ModelUnsupported(f"config.json has no {name}", field=name)
+    return section
+
+
+def _parse(value: Any, kind: Any, where: str) -> Any:
+    try:
+        return msgspec.convert(value, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise ModelUnsupported(f"config.json, {where}: {error}", field=where) from error
+
+
+def _audio_names(audio: dict[str, Any]) -> dict[str, Any]:
+    """The audio section under the released names; a released name that is there wins over its native alias."""
+    named = dict(audio)
+    for native, released in _NATIVE_AUDIO_NAMES.items():
+        if native in audio:
+            named.setdefault(released, audio[native])
+    return named
+
+
+def _settle_rope(text: dict[str, Any]) -> None:
+    """Lift rope_theta out of `rope_parameters`, and refuse any scaling of positions but the interleaved three-row
+    default.
+
+    With three equal rows the sections only choose among equal angles, so `mrope_section` needs to fill the head and
+    nothing more.
+    """
+    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    if "rope_theta" not in text and "rope_theta" in rope:
+        text["rope_theta"] = rope["rope_theta"]
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind != "default":
+        raise ModelUnsupported(f"expected rotary positions of type 'default', found {kind!r}", field="rope_scaling")
+    if rope.get("partial_rotary_factor", 1.0) != 1.0:
+        raise ModelUnsupported("partial rotary positions are not supported", field="partial_rotary_factor")
+    sections = rope.get("mrope_section")
+    if sections is not None and 2 * sum(sections) != text.get("head_dim"):
+        message = f"mrope_section {sections} does not fill head_dim {text.get('head_dim')}"
+        raise ModelUnsupported(message, field="mrope_section")
+
+
+def _check_architecture(config: ModelConfig) -> None:
+    audio, text = config.audio, config.text
+    expectations = {
+        "activation_function gelu": audio.activation_function == "gelu",
+        "hidden_act silu": text.hidden_act == "silu",
+        "num_mel_bins 128": audio.num_mel_bins == 128,
+        "n_window 50, for which token counts are defined": audio.n_window == 50,
+        "n_window_infer a multiple of the chunk": audio.n_window_infer % audio.chunk_frames == 0 < audio.n_window_infer,
+        "output_dim equal to hidden_size": audio.output_dim == text.hidden_size,
+        "d_model a multiple of the heads": audio.d_model % audio.encoder_attention_heads == 0,
+        "query heads a multiple of key/value heads": text.num_attention_heads % text.num_key_value_heads == 0,
+    }
+    for expectation, holds in expectations.items():
+        if not holds:
+            raise ModelUnsupported(f"config.json: expected {expectation}", field=expectation.split()[0])

@@ -1,0 +1,39 @@
+"""The whole model: audio tower, decoder, head. Attribute names are the released checkpoint's without `thinker.`."""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from qwen3_asr_mlx_runtime.model.audio_tower import AudioTower
+from qwen3_asr_mlx_runtime.model.config import ModelConfig
+from qwen3_asr_mlx_runtime.model.decoder import Decoder, KVCache
+
+
+class Qwen3ASR(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.audio_tower = AudioTower(config.audio)
+        self.model = Decoder(config.text)
+        if not config.text.tie_word_embeddings:
+            self.lm_head = nn.Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """The one dtype of features, embeddings, caches and logits; quantised weights compute in it too."""
+        return self.model.norm.weight.dtype
+
+    def embed(self, ids: Sequence[int]) -> mx.array:
+        """Token ids → embeddings (len(ids), D)."""
+        return self.model.embed_tokens(mx.array(list(ids), mx.int32))
+
+    def make_cache(self, capacity: int) -> list[KVCache]:
+        return self.model.make_cache(capacity, self.dtype)
+
+    def logits(self, embeddings: mx.array, cache: list[KVCache]) -> mx.array:
+        """embeddings (1, L, D) after the cached positions → logits of the last of them: (1, vocabulary)."""
+        last = self.model(embeddings, cache)[:, -1]
+        if self.config.text.tie_word_embeddings:
+            return self.model.embed_tokens.as_linear(last)
+        return self.lm_head(last)

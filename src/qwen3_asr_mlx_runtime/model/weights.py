@@ -1,0 +1,143 @@
+"""A checkpoint folder → a model with its weights, in the released, the native or the mlx-community layout.
+
+Names and shapes are checked against the headers before any weight is read; then every weight of the file must find its
+place and every place its weight.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelUnsupported
+from qwen3_asr_mlx_runtime.model.checkpoint import TensorHeader, read_config, read_headers, weight_files
+from qwen3_asr_mlx_runtime.model.config import ModelConfig
+from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+
+DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
+_HEADER_DTYPES = {"F32": mx.float32, "BF16": mx.bfloat16, "F16": mx.float16}
+_RENAMED = (  # prefixes of the released and the native layout → ours, which is that of mlx-community
+    ("thinker.", ""),
+    ("model.language_model.", "model."),
+    ("model.audio_tower.", "audio_tower."),
+    ("model.multi_modal_projector.linear_1.", "audio_tower.proj1."),
+    ("model.multi_modal_projector.linear_2.", "audio_tower.proj2."),
+)
+_CONVOLUTIONS = tuple(f"audio_tower.conv2d{i}.weight" for i in (1, 2, 3))
+_HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+
+
+def load_model(folder: Path, dtype: str | None = None) -> Qwen3ASR:
+    """Build the model of `folder` and read its weights, all evaluated.
+
+    `dtype` is float32, bfloat16 or float16; None keeps that of the checkpoint. Raises ModelIncomplete, ModelCorrupt, or
+    ModelUnsupported where names or shapes are not those the configuration asks for.
+    """
+    config = read_config(folder)
+    files = weight_files(folder)
+    stored = read_headers(files)
+    headers = {_canonical_name(name): header for name, header in stored.items()}
+    transposed = _convolutions_transposed(headers)
+    model = Qwen3ASR(config)
+    _quantize_as_stored(model, config, headers)
+    _check_shapes(model, headers, transposed)
+
+    weights = {_canonical_name(name): value for file in files for name, value in _read(file).items()}
+    if not transposed:
+        weights |= {name: weights[name].transpose(0, 2, 3, 1) for name in _CONVOLUTIONS}
+    if config.text.tie_word_embeddings and _HEAD in weights:
+        _drop_tied_head(weights)
+    target = DTYPES[dtype] if dtype else _checkpoint_dtype(headers)
+    model.load_weights([(name, _cast(value, target)) for name, value in weights.items()], strict=True)
+    model.eval()
+    try:
+        mx.eval(model.parameters(), model.audio_tower._positions)
+    except RuntimeError as error:
+        raise ModelCorrupt(f"the weights could not be read: {error}") from error
+    return model
+
+
+def _canonical_name(name: str) -> str:
+    for prefix, ours in _RENAMED:
+        if name.startswith(prefix):
+            return ours + name.removeprefix(prefix)
+    return name
+
+
+def _read(file: Path) -> dict[str, mx.array]:
+    try:
+        return mx.load(str(file))  # type: ignore[return-value]
+    except RuntimeError as error:
+        raise ModelCorrupt(f"{file.name} cannot be read: {error}", file=file.name) from error
+
+
+def _convolutions_transposed(headers: Mapping[str, TensorHeader]) -> bool:
+    """Whether convolution weights are (out, height, width, in) as MLX has them, rather than (out, in, height, width).
+
+    conv2d1 has one input channel and a 3 by 3 kernel, so the last dimension tells.
+    """
+    first = headers.get(_CONVOLUTIONS[0])
+    if first is None or sorted(first.shape[1:]) != [1, 3, 3]:
+        raise ModelUnsupported(f"expected {_CONVOLUTIONS[0]} of one channel and 3 by 3, found {first and first.shape}")
+    return first.shape[-1] == 1
+
+
+def _quantize_as_stored(model: Qwen3ASR, config: ModelConfig, headers: Mapping[str, TensorHeader]) -> None:
+    """Give the layers whose `scales` are stored their quantised form."""
+    if config.quantization is None:
+        return
+    nn.quantize(
+        model,
+        group_size=config.quantization.group_size,
+        bits=config.quantization.bits,
+        class_predicate=lambda path, _: f"{path}.scales" in headers,
+    )
+
+
+def _check_shapes(model: Qwen3ASR, headers: Mapping[str, TensorHeader], transposed: bool) -> None:
+    expected = {name: tuple(value.shape) for name, value in named_parameters(model)}
+    if not transposed:
+        expected |= {name: _to_oihw(expected[name]) for name in _CONVOLUTIONS}
+    optional = {_HEAD: expected[_EMBEDDING]} if _HEAD not in expected else {}
+    missing = sorted(expected.keys() - headers.keys())
+    unknown = sorted(headers.keys() - expected.keys() - optional.keys())
+    if missing or unknown:
+        raise ModelUnsupported(
+            f"the weights do not fit the configuration: {len(missing)} missing, {len(unknown)} unknown",
+            missing=missing[:8],
+            unknown=unknown[:8],
+        )
+    for name, header in headers.items():
+        shape = expected.get(name) or optional[name]
+        if header.shape != shape:
+            raise ModelUnsupported(f"{name}: expected shape {shape}, found {header.shape}", tensor=name)
+
+
+def named_parameters(model: Qwen3ASR) -> list[tuple[str, mx.array]]:
+    return tree_flatten(model.parameters())  # type: ignore[return-value]
+
+
+def _to_oihw(shape: tuple[int, ...]) -> tuple[int, ...]:
+    out, height, width, channels = shape
+    return out, channels, height, width
+
+
+def _drop_tied_head(weights: dict[str, mx.array]) -> None:
+    """Released files store the head beside the embedding it is tied to: drop it, if it is indeed the same."""
+    head = weights.pop(_HEAD)
+    if not mx.array_equal(head, weights[_EMBEDDING]).item():
+        raise ModelUnsupported("the head is declared tied to the embedding, but the two differ", tensor=_HEAD)
+
+
+def _checkpoint_dtype(headers: Mapping[str, TensorHeader]) -> mx.Dtype:
+    stored = headers["model.norm.weight"].dtype
+    if stored not in _HEADER_DTYPES:
+        raise ModelUnsupported(f"weights of dtype {stored} are not supported", tensor="model.norm.weight")
+    return _HEADER_DTYPES[stored]
+
+
+def _cast(value: mx.array, dtype: mx.Dtype) -> mx.array:
+    """Floating weights in one dtype; packed quantised ones stay as they are."""
+    return value.astype(dtype) if mx.issubdtype(value.dtype, mx.floating) else value

@@ -1,0 +1,107 @@
+"""Text ↔ token ids: the byte-level BPE of Qwen2 with the control tokens kept apart.
+
+`encode` cannot yield a control token, whatever the text holds; control tokens are placed by name through `token_id`.
+The pre-tokenizer is always Qwen2's own, whatever files and path the vocabulary came from.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Regex, decoders, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as BytePairTokenizer
+from tokenizers.models import BPE
+
+from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelIncomplete, ModelUnsupported
+
+QWEN2_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+class Tokenizer:
+    """Made by `from_folder`; `added` maps each added token to its id, `special` are those that decoding leaves out."""
+
+    def __init__(self, bpe: BPE, added: dict[str, int], special: frozenset[int]) -> None:
+        self._tokenizer = BytePairTokenizer(bpe)
+        self._tokenizer.normalizer = normalizers.NFC()
+        self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(QWEN2_PATTERN), behavior="isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+        self._tokenizer.decoder = decoders.ByteLevel()
+        self._added = added
+        self._literal = {id: text for text, id in added.items() if id not in special}
+        self._special = special
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "Tokenizer":
+        """Read vocab.json, merges.txt and tokenizer_config.json, or a native checkpoint's tokenizer.json.
+
+        Raises ModelIncomplete where neither is whole, ModelCorrupt where one cannot be read.
+        """
+        try:
+            if (folder / "vocab.json").exists():
+                return cls(*_from_vocabulary_files(folder))
+            return cls(*_from_tokenizer_json(folder))
+        except FileNotFoundError as error:
+            missing = Path(str(error.filename)).name
+            raise ModelIncomplete(f"the tokenizer file {missing} is missing", missing=[missing]) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelCorrupt("the tokenizer files cannot be read") from error
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text; what looks like a control token is spelled out in ordinary ones."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def token_id(self, name: str) -> int:
+        """The id of a control token. Raises ModelUnsupported if the vocabulary lacks it."""
+        try:
+            return self._added[name]
+        except KeyError:
+            raise ModelUnsupported(f"the tokenizer has no token {name}", field="tokenizer_config.json") from None
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ids, special tokens left out, other added tokens (`<asr_text>`) spelled as they are.
+
+        Bytes that are no valid UTF-8 become U+FFFD.
+        """
+        text, plain = "", list[int]()
+        for id in ids:
+            if id in self._literal:
+                text += self._tokenizer.decode(plain) + self._literal[id]
+                plain.clear()
+            elif id not in self._special:
+                plain.append(id)
+        return text + self._tokenizer.decode(plain)
+
+
+_Parts = tuple[BPE, dict[str, int], frozenset[int]]
+
+
+def _from_vocabulary_files(folder: Path) -> _Parts:
+    config = json.loads((folder / "tokenizer_config.json").read_bytes())
+    tokens = [{**token, "id": int(id)} for id, token in config["added_tokens_decoder"].items()]
+    if not (folder / "merges.txt").exists():
+        raise FileNotFoundError(2, "missing", "merges.txt")
+    try:
+        bpe = BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    except Exception as error:  # the library raises bare Exception for a file it cannot parse
+        raise ValueError("vocab.json or merges.txt") from error
+    return bpe, *_added_tokens(tokens)
+
+
+def _from_tokenizer_json(folder: Path) -> _Parts:
+    content = json.loads((folder / "tokenizer.json").read_bytes())
+    model = content["model"]
+    pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
+    merges = [(left, right) for left, right in pairs]
+    return BPE(vocab=model["vocab"], merges=merges), *_added_tokens(content["added_tokens"])
+
+
+def _added_tokens(tokens: list[dict[str, Any]]) -> tuple[dict[str, int], frozenset[int]]:
+    added = {token["content"]: token["id"] for token in tokens}
+    return added, frozenset(token["id"] for token in tokens if token["special"])
