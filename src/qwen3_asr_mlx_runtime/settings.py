@@ -1,0 +1,175 @@
+"""What the process was started with: every option, its environment variable and its default, once."""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qwen3_asr_mlx_runtime import __version__
+from qwen3_asr_mlx_runtime.errors import InvalidParams
+from qwen3_asr_mlx_runtime.languages import language_name
+
+DEFAULT_MODEL = "Qwen/Qwen3-ASR-0.6B"
+MAX_NEW_TOKENS = 4096
+MAX_CONTEXT_CHARACTERS = 16_384
+DTYPES = ("float32", "bfloat16", "float16")
+IGNORED_OPTIONS = {
+    "--no-cache": "the decoder always uses its key/value cache",
+    "--no-trust-remote-code": "code of a model repository is never run",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How this process transcribes.
+
+    `model`: a Hugging Face repository, a local folder, or `demo`. `cache_dir`: None means Hugging Face's own. `language`:
+    a canonical name or None, and `context`: both stand for requests that give none of their own. `dtype`: None means the
+    checkpoint's. `max_new_tokens`: 0 means until the model stops, within max(128, 12 a second + 32). `max_chunk_seconds`:
+    longer audio is decoded in pieces. `max_audio_seconds`: longer audio is refused. `parent_pid`: the process to live
+    and die with, besides the one that started this one.
+    """
+
+    model: str = DEFAULT_MODEL
+    cache_dir: Path | None = None
+    language: str | None = None
+    context: str = ""
+    dtype: str | None = None
+    max_new_tokens: int = 0
+    max_chunk_seconds: float = 30.0
+    max_audio_seconds: float = 1200.0
+    local_files_only: bool = False
+    parent_pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """A parsed command line. `notices` are lines for stderr about options that do nothing."""
+
+    settings: Settings
+    print_capabilities: bool
+    notices: tuple[str, ...]
+
+
+def parse_command_line(argv: Sequence[str], environ: Mapping[str, str]) -> CommandLine:
+    """Parse the arguments after the program's name. A bad option ends the process: a line on stderr, exit 2."""
+    parser = _parser(environ)
+    options = parser.parse_args(argv)
+    if options.model and options.positional_model and options.model != options.positional_model:
+        parser.error("the model is named twice, and differently: as an argument and with --model")
+    settings = Settings(
+        model=options.model or options.positional_model or environ.get("QWEN3_ASR_MLX_MODEL") or DEFAULT_MODEL,
+        cache_dir=_cache_dir(options.cache_dir or environ.get("QWEN3_ASR_MLX_CACHE_DIR")),
+        language=options.language,
+        context=options.context,
+        dtype=options.dtype,
+        max_new_tokens=options.max_new_tokens,
+        max_chunk_seconds=options.max_chunk_seconds,
+        max_audio_seconds=options.max_audio_seconds,
+        local_files_only=options.local_files_only,
+        parent_pid=options.parent_pid,
+    )
+    notices = [f"{option} has no effect: {IGNORED_OPTIONS[option]}" for option in options.ignored or ()]
+    return CommandLine(settings, options.print_capabilities, tuple(notices))
+
+
+def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qwen3-asr-mlx-bridge",
+        description="Transcribe speech with Qwen3-ASR on MLX: commands on stdin, transcripts on stdout, one JSON object a line.",
+        allow_abbrev=False,
+    )
+    _add_model_options(parser, environ)
+    _add_decoding_options(parser)
+    _add_process_options(parser)
+    return parser
+
+
+def _add_model_options(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+    model = environ.get("QWEN3_ASR_MLX_MODEL") or DEFAULT_MODEL
+    parser.add_argument("positional_model", nargs="?", type=_name, metavar="MODEL", help="the same as --model")
+    parser.add_argument(
+        "--model", type=_name, help=f"repository, folder, or `demo` (QWEN3_ASR_MLX_MODEL; now {model.replace('%', '%%')})"
+    )
+    parser.add_argument(
+        "--cache-dir", type=_name, help="where snapshots are kept (QWEN3_ASR_MLX_CACHE_DIR; default Hugging Face's own)"
+    )
+    parser.add_argument("--dtype", choices=DTYPES, help="compute in this type (default: the checkpoint's)")
+    parser.add_argument("--local-files-only", action="store_true", help="never download")
+
+
+def _add_decoding_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--language", type=_language, help="name or ISO code (default: the model decides)")
+    parser.add_argument("--context", type=_context, default="", help="words or text given to the model as background")
+    parser.add_argument(
+        "--max-new-tokens",
+        type=_whole_number(0, MAX_NEW_TOKENS),
+        default=Settings.max_new_tokens,
+        help="budget of each piece of audio (default 0: until the model stops, within max(128, 12 a second + 32))",
+    )
+    parser.add_argument(
+        "--max-chunk-seconds",
+        type=_seconds(1.0),
+        default=Settings.max_chunk_seconds,
+        help="longer audio is cut at a quiet place before this length (default %(default)s)",
+    )
+    parser.add_argument(
+        "--max-audio-seconds",
+        type=_seconds(0.0),
+        default=Settings.max_audio_seconds,
+        help="longer audio is refused (default %(default)s)",
+    )
+
+
+def _add_process_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--parent-pid", type=_whole_number(1, 2**31 - 1), help="exit when this process has gone")
+    parser.add_argument("--print-capabilities", action="store_true", help="print what this build does, and exit")
+    parser.add_argument("--no-install", action="store_true", help="the launcher's: never install anything")
+    for option, reason in IGNORED_OPTIONS.items():
+        parser.add_argument(option, dest="ignored", action="append_const", const=option, help=f"no effect: {reason}")
+    parser.add_argument("--version", action="version", version=__version__)
+
+
+def _cache_dir(path: str | None) -> Path | None:
+    return Path(path).expanduser() if path else None
+
+
+def _name(text: str) -> str:
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("expected a name, got nothing")
+    return text
+
+
+def _language(text: str) -> str:
+    try:
+        return language_name(text)
+    except InvalidParams as error:
+        raise argparse.ArgumentTypeError(error.message.replace("%", "%%")) from None
+
+
+def _context(text: str) -> str:
+    if len(text) > MAX_CONTEXT_CHARACTERS:
+        raise argparse.ArgumentTypeError(f"expected at most {MAX_CONTEXT_CHARACTERS} characters, got {len(text)}")
+    return text
+
+
+def _whole_number(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.lstrip("+").isdigit() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, got {text!r}")
+        return int(text)
+
+    return parse
+
+
+def _seconds(low: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = float("nan")
+        if not low <= seconds < float("inf") or seconds == 0:
+            raise argparse.ArgumentTypeError(f"expected seconds, more than {low:g}, got {text!r}")
+        return seconds
+
+    return parse

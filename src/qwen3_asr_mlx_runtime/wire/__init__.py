@@ -1,0 +1,1 @@
+"""The wire: file descriptors 0 and 1, and nothing else touches them."""

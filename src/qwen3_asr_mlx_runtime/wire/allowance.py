@@ -1,0 +1,30 @@
+"""How far the reader may run ahead of the work."""
+
+import threading
+
+MAX_INPUT_BYTES = 64 * 1024 * 1024
+LINE_OVERHEAD_BYTES = 256  # what a decoded line costs in memory besides its own length
+
+
+class Allowance:
+    """Bytes of input taken in and not yet worked on. The reader waits in `take`; the rest of the input waits in the pipe."""
+
+    def __init__(self, limit: int = MAX_INPUT_BYTES) -> None:
+        self._limit = limit
+        self._taken = 0
+        self._changed = threading.Condition()
+
+    @property
+    def taken(self) -> int:
+        return self._taken
+
+    def take(self, size: int) -> None:
+        """Take `size` bytes, after waiting until they fit; a single one that never fits waits only for all others."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken or self._taken + size <= self._limit)
+            self._taken += size
+
+    def give_back(self, size: int) -> None:
+        with self._changed:
+            self._taken -= size
+            self._changed.notify()

@@ -1,0 +1,91 @@
+"""Bytes in, lines out: cut at 0x0A, in bounded memory, whatever comes."""
+
+import os
+import select
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+MAX_LINE_BYTES = 8 * 1024 * 1024
+_READ_BYTES = 64 * 1024
+_BOM = b"\xef\xbb\xbf"
+
+Read = Callable[[int, int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line without its newline (and without the CR of a CRLF). `terminated` is False for a last line cut by the end."""
+
+    data: bytes
+    terminated: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LongLine:
+    """A line over the limit: it was skipped up to its newline, and only its length in bytes is known."""
+
+    length: int
+
+
+class LineReader:
+    """Iterates over the lines of a descriptor until its end.
+
+    Blank lines are passed over. A byte order mark is taken off the first line. A read that fails ends the input, as its
+    end does. Memory stays under the limit and one read, also within a line that is too long.
+    """
+
+    def __init__(self, fd: int, *, limit: int = MAX_LINE_BYTES, read: Read = os.read) -> None:
+        self._fd = fd
+        self._limit = limit
+        self._read = read
+        self._partial = bytearray()
+        self._skipped = 0  # bytes already dropped of a line that is too long
+        self._first = True
+
+    @property
+    def partial_bytes(self) -> int:
+        """How much of a line has come so far."""
+        return self._skipped + len(self._partial)
+
+    def __iter__(self) -> Iterator[Line | LongLine]:
+        while block := self._read_block():
+            *ends, rest = block.split(b"\n")
+            for piece in ends:
+                self._take(piece)
+                yield from self._cut(terminated=True)
+            self._take(rest)
+        yield from self._cut(terminated=False)
+
+    def _read_block(self) -> bytes:
+        while True:
+            try:
+                return self._read(self._fd, _READ_BYTES)
+            except InterruptedError:
+                continue
+            except BlockingIOError:  # the other side may have made the shared description non-blocking
+                _wait_readable(self._fd)
+            except OSError:
+                return b""
+
+    def _take(self, piece: bytes) -> None:
+        if not self._skipped and len(self._partial) + len(piece) <= self._limit:
+            self._partial += piece
+            return
+        self._skipped += len(self._partial) + len(piece)
+        self._partial = bytearray()
+
+    def _cut(self, *, terminated: bool) -> Iterator[Line | LongLine]:
+        data, length = bytes(self._partial), self._skipped
+        self._partial, self._skipped = bytearray(), 0
+        if self._first:
+            data, self._first = data.removeprefix(_BOM), False
+        if length:
+            yield LongLine(length)
+        elif data.strip(b" \t\r"):
+            yield Line(data.removesuffix(b"\r"), terminated)
+
+
+def _wait_readable(fd: int) -> None:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    poll.poll()
