@@ -5,7 +5,7 @@ may use other names for the same audio keys; mlx-community conversions keep the 
 add `quantization`.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -60,9 +60,16 @@ class TextConfig(msgspec.Struct, frozen=True):
     tie_word_embeddings: bool
 
 
-class Quantization(msgspec.Struct, frozen=True):
+class LayerQuantization(msgspec.Struct, frozen=True):
     group_size: int
     bits: int
+
+
+class Quantization(LayerQuantization, frozen=True):
+    """Bits and group size of the quantised layers; `layers` holds those that differ, by name."""
+
+    layers: dict[str, LayerQuantization] = {}
+    mode: Literal["affine"] = "affine"
 
 
 class ModelConfig(msgspec.Struct, frozen=True):
@@ -91,7 +98,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
             audio=_parse(_audio_names(_section(body, "audio_config")), AudioEncoderConfig, "audio_config"),
             text=_parse(text, TextConfig, "text_config"),
             audio_token_id=_parse(body.get("audio_token_id"), int, "audio_token_id"),
-            quantization=_parse(config.get("quantization"), Quantization | None, "quantization"),
+            quantization=_quantization(config.get("quantization")),
         )
         _check_architecture(parsed)
         return parsed
@@ -109,6 +116,15 @@ def _parse(value: Any, kind: Any, where: str) -> Any:
         return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError as error:
         raise ModelUnsupported(f"config.json, {where}: {error}", field=where) from error
+
+
+def _quantization(section: dict[str, Any] | None) -> Quantization | None:
+    """Conversions write exceptions for single layers beside the common settings."""
+    if section is None:
+        return None
+    layers = {name: value for name, value in section.items() if isinstance(value, dict)}
+    parsed: Quantization = _parse(section | {"layers": layers}, Quantization, "quantization")
+    return parsed
 
 
 def _audio_names(audio: dict[str, Any]) -> dict[str, Any]:

@@ -86,14 +86,17 @@ def _convolutions_transposed(headers: Mapping[str, TensorHeader]) -> bool:
 
 def _quantize_as_stored(model: Qwen3ASR, config: ModelConfig, headers: Mapping[str, TensorHeader]) -> None:
     """Give the layers whose `scales` are stored their quantised form."""
-    if config.quantization is None:
+    quantization = config.quantization
+    if quantization is None:
         return
-    nn.quantize(
-        model,
-        group_size=config.quantization.group_size,
-        bits=config.quantization.bits,
-        class_predicate=lambda path, _: f"{path}.scales" in headers,
-    )
+
+    def settings_of(path: str, _: nn.Module) -> bool | dict[str, int]:
+        if f"{path}.scales" not in headers:
+            return False
+        layer = quantization.layers.get(path, quantization)
+        return {"group_size": layer.group_size, "bits": layer.bits}
+
+    nn.quantize(model, group_size=quantization.group_size, bits=quantization.bits, class_predicate=settings_of)
 
 
 def _check_shapes(model: Qwen3ASR, headers: Mapping[str, TensorHeader], transposed: bool) -> None:

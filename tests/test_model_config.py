@@ -1,0 +1,112 @@
+import copy
+
+import pytest
+from reference.configs import config_json
+
+from qwen3_asr_mlx_runtime.errors import ModelUnsupported
+from qwen3_asr_mlx_runtime.model.config import ModelConfig
+
+RELEASED = config_json("0.6b", "released", "bfloat16")
+NATIVE = config_json("0.6b", "native", "bfloat16")
+
+
+def test_the_three_layouts_give_one_configuration():
+    released = ModelConfig.from_dict(RELEASED)
+    assert ModelConfig.from_dict(NATIVE) == released
+    assert ModelConfig.from_dict({**RELEASED["thinker_config"], "model_type": "qwen3_asr"}) == released
+    assert (released.audio.d_model, released.text.num_key_value_heads, released.audio_token_id) == (896, 8, 151676)
+
+
+def test_native_names_of_the_audio_section_are_known():
+    config = copy.deepcopy(NATIVE)
+    audio = config["audio_config"]
+    for native, released in [("hidden_size", "d_model"), ("num_hidden_layers", "encoder_layers")]:
+        audio[native] = audio.pop(released)
+    assert ModelConfig.from_dict(config) == ModelConfig.from_dict(NATIVE)
+
+
+def test_released_names_win_over_library_defaults_beside_them():
+    config = copy.deepcopy(RELEASED)
+    config["thinker_config"]["audio_config"]["num_hidden_layers"] = 99
+    assert ModelConfig.from_dict(config).audio.encoder_layers == 18
+
+
+AUDIO_KEYS = [
+    "num_mel_bins",
+    "d_model",
+    "encoder_layers",
+    "encoder_attention_heads",
+    "encoder_ffn_dim",
+    "downsample_hidden_size",
+    "output_dim",
+    "n_window",
+    "n_window_infer",
+    "activation_function",
+]
+TEXT_KEYS = [
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "rms_norm_eps",
+    "rope_theta",
+    "max_position_embeddings",
+    "hidden_act",
+    "tie_word_embeddings",
+]
+
+
+@pytest.mark.parametrize(
+    ("section", "key"), [("audio_config", key) for key in AUDIO_KEYS] + [("text_config", key) for key in TEXT_KEYS]
+)
+def test_every_key_is_required(section, key):
+    config = copy.deepcopy(RELEASED)
+    del config["thinker_config"][section][key]
+    with pytest.raises(ModelUnsupported):
+        ModelConfig.from_dict(config)
+
+
+@pytest.mark.parametrize("section", ["audio_config", "text_config", "audio_token_id"])
+def test_every_section_is_required(section):
+    config = copy.deepcopy(RELEASED)
+    del config["thinker_config"][section]
+    with pytest.raises(ModelUnsupported, match=section):
+        ModelConfig.from_dict(config)
+
+
+def changed(section: str, **values: object) -> dict:
+    config = copy.deepcopy(RELEASED)
+    config["thinker_config"][section].update(values)
+    return config
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {**RELEASED, "model_type": "whisper"},
+        {"model_type": "qwen3_asr", "thinker_config": {"model_type": "qwen3_forced_aligner"}},
+        changed("audio_config", n_window=100),
+        changed("audio_config", n_window_infer=750),
+        changed("audio_config", num_mel_bins=80),
+        changed("audio_config", activation_function="gelu_new"),
+        changed("audio_config", output_dim=2048),
+        changed("audio_config", d_model=900),
+        changed("audio_config", encoder_layers="18"),
+        changed("text_config", hidden_act="gelu"),
+        changed("text_config", num_key_value_heads=5),
+        changed("text_config", rope_scaling={"rope_type": "yarn", "factor": 4.0}),
+        changed("text_config", rope_scaling={"rope_type": "default", "mrope_section": [16, 24, 20]}),
+        changed("text_config", rope_scaling={"rope_type": "default", "partial_rotary_factor": 0.5}),
+    ],
+)
+def test_what_this_runtime_would_compute_wrongly_is_refused(config):
+    with pytest.raises(ModelUnsupported):
+        ModelConfig.from_dict(config)
+
+
+def test_quantisation_is_read():
+    config = {**RELEASED, "quantization": {"group_size": 64, "bits": 8}}
+    assert ModelConfig.from_dict(config).quantization.bits == 8
