@@ -88,12 +88,12 @@ def test_a_native_tokenizer_file_gives_the_same_tokenizer(tokenizer, reference, 
     assert native.decode([151645, 151704]) == "<asr_text>"
 
 
-def test_another_pre_tokenizer_in_the_file_is_not_used(demo_folder, tmp_path):
-    file = ReferenceTokenizer.from_str(_native_json(demo_folder))
+def test_another_pre_tokenizer_in_the_file_is_not_used(demo_checkpoint, tmp_path):
+    file = ReferenceTokenizer.from_str(_native_json(demo_checkpoint))
     content = json.loads(file.to_str())
     content["pre_tokenizer"] = None
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
-    assert Tokenizer.from_folder(tmp_path).encode("seven three") == Tokenizer.from_folder(demo_folder).encode(
+    assert Tokenizer.from_folder(tmp_path).encode("seven three") == Tokenizer.from_folder(demo_checkpoint).encode(
         "seven three"
     )
 
@@ -127,21 +127,21 @@ class _DEMO:
 
 
 @pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "tokenizer_config.json"])
-def test_a_missing_file_is_named(demo_folder, tmp_path, name):
-    shutil.copytree(demo_folder, tmp_path / "model")
+def test_a_missing_file_is_named(demo_checkpoint, tmp_path, name):
+    shutil.copytree(demo_checkpoint, tmp_path / "model")
     (tmp_path / "model" / name).unlink()
     with pytest.raises(ModelIncomplete):
         Tokenizer.from_folder(tmp_path / "model")
 
 
 @pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "tokenizer_config.json"])
-def test_a_broken_file_is_corrupt(demo_folder, tmp_path, name):
-    shutil.copytree(demo_folder, tmp_path / "model")
+def test_a_broken_file_is_corrupt(demo_checkpoint, tmp_path, name):
+    shutil.copytree(demo_checkpoint, tmp_path / "model")
     (tmp_path / "model" / name).write_text("<html>not what was asked for</html>")
     with pytest.raises(ModelCorrupt):
         Tokenizer.from_folder(tmp_path / "model")
 
 
-def test_a_token_the_vocabulary_lacks_is_unsupported(demo_folder):
+def test_a_token_the_vocabulary_lacks_is_unsupported(demo_checkpoint):
     with pytest.raises(ModelUnsupported, match="<no_such>"):
-        Tokenizer.from_folder(demo_folder).token_id("<no_such>")
+        Tokenizer.from_folder(demo_checkpoint).token_id("<no_such>")

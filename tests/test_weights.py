@@ -152,8 +152,8 @@ def test_headers_tell_shapes_and_dtypes(released):
 @pytest.mark.parametrize(
     "name", ["config.json", "vocab.json", "merges.txt", "preprocessor_config.json", "model.safetensors"]
 )
-def test_every_file_of_a_checkpoint_is_required(demo_folder, tmp_path, name):
-    shutil.copytree(demo_folder, tmp_path / "model")
+def test_every_file_of_a_checkpoint_is_required(demo_checkpoint, tmp_path, name):
+    shutil.copytree(demo_checkpoint, tmp_path / "model")
     check_files(tmp_path / "model")
     (tmp_path / "model" / name).unlink()
     with pytest.raises(ModelIncomplete) as caught:
@@ -162,8 +162,8 @@ def test_every_file_of_a_checkpoint_is_required(demo_folder, tmp_path, name):
 
 
 @pytest.mark.parametrize(("key", "value"), [("feature_size", 80), ("hop_length", 320), ("n_fft", 512)])
-def test_another_feature_extractor_is_refused(demo_folder, tmp_path, key, value):
-    shutil.copytree(demo_folder, tmp_path / "model")
+def test_another_feature_extractor_is_refused(demo_checkpoint, tmp_path, key, value):
+    shutil.copytree(demo_checkpoint, tmp_path / "model")
     file = tmp_path / "model" / "preprocessor_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
     with pytest.raises(ModelUnsupported, match=key):

@@ -20,7 +20,7 @@ def resolve(model: str, cache_dir: Path | None = None, local_files_only: bool = 
     if model == "demo":
         return DEMO_FOLDER
     folder = Path(model).expanduser()
-    if folder.is_dir():
+    if model and folder.is_dir():
         check_files(folder)
         return folder
     if not _REPOSITORY.fullmatch(model):

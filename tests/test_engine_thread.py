@@ -1,0 +1,191 @@
+import queue
+import threading
+
+import numpy as np
+import pytest
+
+from qwen3_asr_mlx_runtime import engine
+from qwen3_asr_mlx_runtime.engine_thread import EngineThread
+from qwen3_asr_mlx_runtime.errors import ModelNotFound, NonFiniteOutput
+from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job, Loaded, LoadFailed
+from qwen3_asr_mlx_runtime.settings import Settings
+from qwen3_asr_mlx_runtime.utterance import Utterance
+
+WAIT = 60
+
+
+class ScriptedRecognizer:
+    """Stands where the real one does; each utterance's context says what its decoding does."""
+
+    load_failures: list[Exception]
+    model_dir = "/models/scripted"
+    load_profile = {"total_seconds": 1.5}
+
+    def __init__(self) -> None:
+        self.started = threading.Event()
+        self.gate = threading.Event()
+        self.threads: set[str] = set()
+        self.load_failures = []
+        self.loads = 0
+
+    def load(self, *_: object, **__: object) -> "ScriptedRecognizer":
+        self.loads += 1
+        self.threads.add(threading.current_thread().name)
+        if self.load_failures:
+            raise self.load_failures.pop(0)
+        return self
+
+    def steps(self, utterance: Utterance):
+        self.threads.add(threading.current_thread().name)
+        match utterance.context:
+            case "raise":
+                raise NonFiniteOutput("planted")
+            case "crash":
+                raise ZeroDivisionError
+            case "endless":
+                self.started.set()
+                while True:
+                    self.gate.wait(WAIT)
+                    yield
+        yield
+        return f"transcript of {utterance.context}"
+
+
+@pytest.fixture
+def recognizer(monkeypatch) -> ScriptedRecognizer:
+    scripted = ScriptedRecognizer()
+    monkeypatch.setattr(engine, "Recognizer", scripted)
+    return scripted
+
+
+@pytest.fixture
+def outcomes() -> queue.SimpleQueue:
+    return queue.SimpleQueue()
+
+
+@pytest.fixture
+def thread(recognizer, outcomes):
+    thread = EngineThread(Settings(model="scripted"), outcomes.put)
+    yield thread
+    recognizer.gate.set()
+    thread.close()
+    assert thread.join(WAIT)
+
+
+def job(id: int, script: str = "words") -> Job:
+    return Job(id, Utterance(np.zeros(0, dtype=np.float32), context=script))
+
+
+def next_of(outcomes: queue.SimpleQueue):
+    return outcomes.get(timeout=WAIT)
+
+
+def test_loading_reports_the_model_and_happens_once(thread, recognizer, outcomes):
+    thread.load()
+    thread.load()
+    first, second = next_of(outcomes), next_of(outcomes)
+    assert first == second == Loaded("scripted", "/models/scripted", 1.5, {"total_seconds": 1.5})
+    assert recognizer.loads == 1
+
+
+def test_a_failed_load_is_reported_and_the_next_tries_again(thread, recognizer, outcomes):
+    recognizer.load_failures = [ModelNotFound("nowhere"), ValueError("surprise")]
+    codes = []
+    for _ in range(2):
+        thread.load()
+        failure = next_of(outcomes)
+        assert isinstance(failure, LoadFailed)
+        codes.append(failure.error.code)
+    thread.load()
+    assert isinstance(next_of(outcomes), Loaded)
+    assert codes == ["model_not_found", "model_unsupported"]
+
+
+def test_a_job_before_any_load_fails(thread, outcomes):
+    thread.submit(job(1))
+    assert next_of(outcomes).error.code == "engine_unavailable"
+
+
+def test_jobs_finish_in_their_order(thread, outcomes):
+    thread.load()
+    for id in (1, 2, 3):
+        thread.submit(job(id, f"number {id}"))
+    next_of(outcomes)
+    assert [next_of(outcomes) for _ in range(3)] == [Finished(id, f"transcript of number {id}") for id in (1, 2, 3)]
+
+
+def test_one_guilty_job_fails_alone(thread, outcomes):
+    thread.load()
+    for id, script in enumerate(["raise", "words", "crash", "words"]):
+        thread.submit(job(id, script))
+    next_of(outcomes)
+    results = [next_of(outcomes) for _ in range(4)]
+    assert [type(result) for result in results] == [Failed, Finished, Failed, Finished]
+    assert (results[0].error.code, results[2].error.code) == ("non_finite_output", "decode_failed")
+    assert "ZeroDivisionError" in results[2].error.message
+
+
+def test_a_running_job_is_cancelled_at_its_next_step_and_the_others_go_on(thread, recognizer, outcomes):
+    thread.load()
+    thread.submit(job(1, "endless"))
+    thread.submit(job(2))
+    next_of(outcomes)
+    assert recognizer.started.wait(WAIT)
+    thread.cancel(1)
+    recognizer.gate.set()
+    cancelled, finished = next_of(outcomes), next_of(outcomes)
+    assert (cancelled.job_id, cancelled.error.code) == (1, "cancelled")
+    assert finished.job_id == 2
+
+
+def test_a_waiting_job_is_cancelled_before_it_starts(thread, recognizer, outcomes):
+    thread.load()
+    thread.submit(job(1, "endless"))
+    thread.submit(job(2))
+    next_of(outcomes)
+    assert recognizer.started.wait(WAIT)
+    thread.cancel(2)
+    recognizer.gate.set()
+    assert (next_of(outcomes).job_id, outcomes.empty()) == (2, True)
+
+
+def test_a_cancel_that_comes_too_late_or_names_nothing_is_ignored(thread, outcomes):
+    thread.load()
+    thread.submit(job(1))
+    next_of(outcomes)
+    next_of(outcomes)
+    thread.cancel(1)
+    thread.cancel(77)
+    thread.submit(job(2))
+    assert isinstance(next_of(outcomes), Finished)
+
+
+def test_closing_cancels_everything_and_ends_the_thread(recognizer, outcomes):
+    thread = EngineThread(Settings(model="scripted"), outcomes.put)
+    thread.load()
+    thread.submit(job(1, "endless"))
+    thread.submit(job(2))
+    next_of(outcomes)
+    assert recognizer.started.wait(WAIT)
+    thread.close()
+    recognizer.gate.set()
+    assert [next_of(outcomes).error.code for _ in range(2)] == ["cancelled", "cancelled"]
+    assert thread.join(WAIT)
+
+
+def test_everything_happens_on_one_thread(thread, recognizer, outcomes):
+    thread.load()
+    thread.submit(job(1))
+    next_of(outcomes)
+    next_of(outcomes)
+    assert recognizer.threads == {"engine"}
+
+
+def test_the_real_recogniser_works_from_its_thread(outcomes, monkeypatch):
+    thread = EngineThread(Settings(model="demo"), outcomes.put)
+    thread.load()
+    thread.submit(Job(1, Utterance(np.zeros(16_000, dtype=np.float32))))
+    assert isinstance(next_of(outcomes), Loaded)
+    assert next_of(outcomes).transcript.text == ""
+    thread.close()
+    assert thread.join(WAIT)
