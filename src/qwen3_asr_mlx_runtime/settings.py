@@ -19,15 +19,15 @@ IGNORED_OPTIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """How this process transcribes.
 
-    `model`: a Hugging Face repository, a local folder, or `demo`. `cache_dir`: None means Hugging Face's own. `language`:
-    a canonical name or None, and `context`: both stand for requests that give none of their own. `dtype`: None means the
-    checkpoint's. `max_new_tokens`: 0 means until the model stops, within max(128, 12 a second + 32). `max_chunk_seconds`:
-    longer audio is decoded in pieces. `max_audio_seconds`: longer audio is refused. `parent_pid`: the process to live
-    and die with, besides the one that started this one.
+    `model`: a Hugging Face repository, a local folder, or `demo`. `cache_dir`: None means Hugging Face's own.
+    `language` (a canonical name or None), `context` and `max_new_tokens` (0: until the model stops, within max(128,
+    12 a second + 32)) stand for requests that give none of their own. `dtype`: None means the checkpoint's.
+    `max_chunk_seconds`: longer audio is decoded in pieces. `max_audio_seconds`: longer audio is refused. `parent_pid`:
+    the process to live and die with, besides the one that started this one.
     """
 
     model: str = DEFAULT_MODEL
@@ -76,7 +76,7 @@ def parse_command_line(argv: Sequence[str], environ: Mapping[str, str]) -> Comma
 def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qwen3-asr-mlx-bridge",
-        description="Transcribe speech with Qwen3-ASR on MLX: commands on stdin, transcripts on stdout, one JSON object a line.",
+        description="Speech to text with Qwen3-ASR on MLX: requests on stdin, replies on stdout, a JSON object a line.",
         allow_abbrev=False,
     )
     _add_model_options(parser, environ)
@@ -89,7 +89,9 @@ def _add_model_options(parser: argparse.ArgumentParser, environ: Mapping[str, st
     model = environ.get("QWEN3_ASR_MLX_MODEL") or DEFAULT_MODEL
     parser.add_argument("positional_model", nargs="?", type=_name, metavar="MODEL", help="the same as --model")
     parser.add_argument(
-        "--model", type=_name, help=f"repository, folder, or `demo` (QWEN3_ASR_MLX_MODEL; now {model.replace('%', '%%')})"
+        "--model",
+        type=_name,
+        help=f"repository, folder, or `demo` (QWEN3_ASR_MLX_MODEL; now {model.replace('%', '%%')})",
     )
     parser.add_argument(
         "--cache-dir", type=_name, help="where snapshots are kept (QWEN3_ASR_MLX_CACHE_DIR; default Hugging Face's own)"

@@ -28,19 +28,19 @@ class Command(msgspec.Struct, frozen=True, tag_field="type"):
     """Base of all commands. An optional field that is null counts as not given."""
 
 
-class Capabilities(Command, tag="capabilities"):
+class Capabilities(Command, frozen=True, tag="capabilities"):
     """What does this build do? Answered by `capabilities`, also while the model is not loaded."""
 
 
-class Hello(Command, tag="hello"):
+class Hello(Command, frozen=True, tag="hello"):
     """The same as `capabilities`."""
 
 
-class Start(Command, tag="start"):
+class Start(Command, frozen=True, tag="start"):
     """Load the model. Answered by `ready`."""
 
 
-class Decoding(Command, kw_only=True):
+class Decoding(Command, frozen=True, kw_only=True):
     """How to decode, in every request that does. None stands for the process's own setting.
 
     `max_new_tokens`: 0 means until the model stops. `language`: name or ISO code; canonical once decoded.
@@ -51,20 +51,20 @@ class Decoding(Command, kw_only=True):
     context: Context | None = None
 
 
-class Transcribe(Decoding, kw_only=True, tag="transcribe"):
+class Transcribe(Decoding, frozen=True, kw_only=True, tag="transcribe"):
     """Transcribe the file at `audio`. Answered by `transcript`. Loads the model if need be."""
 
     audio: AudioPath
 
 
-class BatchTranscribe(Decoding, kw_only=True, tag="batch_transcribe"):
+class BatchTranscribe(Decoding, frozen=True, kw_only=True, tag="batch_transcribe"):
     """Transcribe several files. Answered by `batch_transcript`; an item that fails fails alone."""
 
     audio: Annotated[list[AudioPath], Meta(min_length=1, max_length=MAX_BATCH_ITEMS)]
     decoder_mode: str | None = None
 
 
-class Stop(Command, tag="stop"):
+class Stop(Command, frozen=True, tag="stop"):
     """Finish what was accepted, answer `stopped`, and exit."""
 
 
@@ -80,7 +80,7 @@ COMMANDS: dict[str, type[Command]] = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A command with its envelope. `id` is echoed by the reply; UNSET if none came. `warnings` name what was ignored."""
+    """A command with its envelope. The reply echoes `id`, UNSET if none came. `warnings` name what was ignored."""
 
     command: Command
     id: Id | UnsetType = UNSET
@@ -92,12 +92,12 @@ class Rejected:
     """A line that is no request. `id` is None if the line could not be read far enough to know it."""
 
     error: RequestError
-    id: Id | None | UnsetType = None
+    id: Id | UnsetType | None = None
 
 
 def decode_line(line: bytes) -> Request | Rejected:
     """A line without its newline becomes a request, or the error to answer it with. Never raises a RequestError."""
-    identifier: Id | None | UnsetType = None
+    identifier: Id | UnsetType | None = None
     try:
         members = parse_object(line)
         identifier = _decode_id(members.pop("id", UNSET))
@@ -114,9 +114,9 @@ def decode_command(line: bytes) -> Command:
     return decoded.command
 
 
-def _decode_id(value: Any) -> Id | UnsetType:
-    if value is UNSET:
-        return UNSET
+def _decode_id(value: object) -> Id | UnsetType:
+    if isinstance(value, UnsetType):
+        return value
     if isinstance(value, str) and 1 <= len(value) <= MAX_ID_CHARACTERS and not _UNUSABLE_IN_ID.search(value):
         return value
     if isinstance(value, int) and not isinstance(value, bool):
@@ -130,7 +130,7 @@ def _decode_members(members: dict[str, Any], identifier: Id | UnsetType) -> Requ
     known = command_type.__struct_fields__
     ignored = sorted(set(members) - set(known))
     try:
-        command = msgspec.convert({name: members[name] for name in known if name in members}, command_type, strict=False)
+        command = msgspec.convert(members, command_type, strict=False)  # not strict: "7" counts as 7
     except msgspec.ValidationError as error:
         raise _invalid_params(str(error)) from None
     warnings = tuple(f"unknown_field: {name[:64]}" for name in ignored)

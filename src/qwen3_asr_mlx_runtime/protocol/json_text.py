@@ -1,7 +1,7 @@
 """JSON as the wire takes it: one object, read in one way only.
 
-Stricter than Python's own reader wherever two readers of the same line could disagree (I-JSON, RFC 7493) or where a short
-line could cost much.
+Stricter than Python's own reader wherever two readers of the same line could disagree (I-JSON, RFC 7493), or where a
+short line could cost much.
 """
 
 import json
@@ -36,8 +36,21 @@ def parse_object(line: bytes) -> dict[str, Any]:
     except RecursionError:
         raise _too_deep() from None
     if not isinstance(value, dict):
-        raise RequestError(f"expected a JSON object, got {_JSON_NAMES[type(value)]}")
+        raise RequestError(f"expected a JSON object, got {_json_name(value)}")
     return value
+
+
+def _json_name(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+    return "a number"
 
 
 def _decode(line: bytes) -> str:
@@ -97,4 +110,3 @@ def _refuse_constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_refuse_constant
 )
-_JSON_NAMES = {list: "an array", str: "a string", int: "a number", float: "a number", bool: "a boolean", type(None): "null"}

@@ -20,7 +20,7 @@ class Reply(msgspec.Struct, kw_only=True, tag_field="type"):
     `warnings` is absent where nothing was ignored or mended.
     """
 
-    id: Id | None | UnsetType = UNSET
+    id: Id | UnsetType | None = UNSET
     warnings: list[str] | UnsetType = UNSET
 
 
@@ -48,7 +48,7 @@ class CapabilitiesReply(Reply, kw_only=True, tag="capabilities"):
     audio_format: str = "path of a file that libsndfile reads, any rate, any channels"
     vad_boundary_source: str = "external"
     use_cache: bool = True
-    decoder_modes: list[str] = list(DECODER_MODES)
+    decoder_modes: tuple[str, ...] = DECODER_MODES
     messages: list[str]
     features: list[str]
     languages: dict[str, str]

@@ -7,7 +7,7 @@ LINE_OVERHEAD_BYTES = 256  # what a decoded line costs in memory besides its own
 
 
 class Allowance:
-    """Bytes of input taken in and not yet worked on. The reader waits in `take`; the rest of the input waits in the pipe."""
+    """Bytes of input read and not yet worked on. The reader waits in `take`, and the rest of the input in the pipe."""
 
     def __init__(self, limit: int = MAX_INPUT_BYTES) -> None:
         self._limit = limit

@@ -14,7 +14,7 @@ Read = Callable[[int, int], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line without its newline (and without the CR of a CRLF). `terminated` is False for a last line cut by the end."""
+    """A line without its newline (or CR and newline). `terminated` is False for a last line that the end cut off."""
 
     data: bytes
     terminated: bool = True

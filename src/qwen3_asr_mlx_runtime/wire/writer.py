@@ -5,39 +5,45 @@ import select
 import threading
 from collections import deque
 from collections.abc import Callable
+from enum import Enum
 
 MAX_QUEUED_BYTES = 16 * 1024 * 1024
 _WRITE_BYTES = 64 * 1024
 
-Write = Callable[[int, bytes], int]
+Write = Callable[[int, memoryview], int]
+
+
+class WriterNews(Enum):
+    """What the writer tells: a full queue has ROOM again, all was WRITTEN after `finish`, or the descriptor is LOST."""
+
+    ROOM = "room"
+    WRITTEN = "written"
+    LOST = "lost"
 
 
 class LineWriter:
     """Writes lines in the order they were put, each whole, on a thread named `stdout`.
 
-    `put` never waits: results are never dropped. Whoever makes work looks at `has_room` before starting more, and
-    `on_room` is called when a queue that was full is half empty again. `on_lost` is called once if the descriptor takes
-    no more (EPIPE and every other error); nothing is written after that. Both are called on the writer's thread.
+    `put` never waits and never drops a line: whoever makes work looks at `has_room` before starting more. `tell` is
+    called on the writer's thread. After LOST (EPIPE, or any other error) nothing is written and nothing kept.
     """
 
     def __init__(
         self,
         fd: int,
+        tell: Callable[[WriterNews], None],
         *,
-        on_room: Callable[[], None],
-        on_lost: Callable[[], None],
         limit: int = MAX_QUEUED_BYTES,
         write: Write = os.write,
     ) -> None:
         self._fd = fd
-        self._on_room = on_room
-        self._on_lost = on_lost
+        self._tell = tell
         self._limit = limit
         self._write = write
         self._lines: deque[bytes] = deque()
         self._queued_bytes = 0
         self._was_full = False
-        self._closing = False
+        self._finishing = False
         self._lost = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="stdout", daemon=True)
@@ -59,33 +65,38 @@ class LineWriter:
             self._was_full = self._was_full or not self.has_room
             self._changed.notify()
 
-    def close(self, timeout: float | None = None) -> bool:
-        """Write what is queued, then end the thread; False if that took longer than `timeout` seconds or stdout is lost."""
+    def finish(self) -> None:
+        """Write what is queued, then end the thread; told as WRITTEN, or LOST."""
         with self._changed:
-            self._closing = True
+            self._finishing = True
             self._changed.notify()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the end of the thread at most `timeout` seconds; True if it has ended."""
         self._thread.join(timeout)
-        return not self._thread.is_alive() and not self._lost
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while block := self._next_block():
             if not self._write_whole(block):
                 self._give_up()
+                self._tell(WriterNews.LOST)
                 return
-            if self._account(len(block)):
-                self._on_room()
+            if self._has_room_again(len(block)):
+                self._tell(WriterNews.ROOM)
+        self._tell(WriterNews.WRITTEN)
 
     def _next_block(self) -> bytes:
-        """Lines up to about 64 KiB; empty when closed and all is written."""
+        """Whole lines up to about 64 KiB; empty when finishing and all is written."""
         with self._changed:
-            while not self._lines and not self._closing:
+            while not self._lines and not self._finishing:
                 self._changed.wait()
             block = bytearray()
             while self._lines and (not block or len(block) + len(self._lines[0]) <= _WRITE_BYTES):
                 block += self._lines.popleft()
             return bytes(block)
 
-    def _account(self, written: int) -> bool:
+    def _has_room_again(self, written: int) -> bool:
         with self._changed:
             self._queued_bytes -= written
             room_again = self._was_full and self._queued_bytes <= self._limit // 2
@@ -111,7 +122,6 @@ class LineWriter:
             self._lost = True
             self._lines.clear()
             self._queued_bytes = 0
-        self._on_lost()
 
 
 def _wait_writable(fd: int) -> None:

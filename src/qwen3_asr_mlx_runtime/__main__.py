@@ -1,0 +1,104 @@
+"""argv → Settings → claimed stdio → daemon → exit code."""
+
+import contextlib
+import os
+import queue
+import sys
+import traceback
+from typing import TYPE_CHECKING, NoReturn
+
+from qwen3_asr_mlx_runtime.settings import CommandLine, Settings, parse_command_line
+from qwen3_asr_mlx_runtime.wire.descriptors import Wire, claim_stdio, diagnose
+
+if TYPE_CHECKING:
+    from qwen3_asr_mlx_runtime.daemon import Daemon, MakeEngine, Message
+
+_ENVIRONMENT = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",  # no threads or forks of its own
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+}
+
+
+def main(make_engine: "MakeEngine | None" = None) -> NoReturn:
+    """The whole life of the process. `make_engine` stands in for the real engine in tests."""
+    line = parse_command_line(sys.argv[1:], os.environ)
+    for notice in line.notices:
+        diagnose(notice)
+    if line.print_capabilities:
+        _print_capabilities(line.settings)
+    _leave(_serve(line, claim_stdio(), make_engine))
+
+
+def _print_capabilities(settings: Settings) -> NoReturn:
+    from qwen3_asr_mlx_runtime.protocol.capabilities import capabilities
+    from qwen3_asr_mlx_runtime.protocol.replies import encode_reply
+
+    sys.stdout.buffer.write(encode_reply(capabilities(settings)))
+    sys.stdout.buffer.flush()
+    _leave(0)
+
+
+def _serve(line: CommandLine, wire: Wire, make_engine: "MakeEngine | None") -> int:
+    """Imports the rest only now, with stdio claimed: whatever an import prints stays off the wire."""
+    from qwen3_asr_mlx_runtime.lifecycle import Exit, ParentWatch, install_signal_handlers
+
+    if wire.stdout is None:
+        return Exit.PARENT_GONE
+    if wire.stdin is None:
+        return _fatal(wire.stdout, "stdin is closed: there is nothing to read requests from")
+    inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    install_signal_handlers(inbox.put)
+    parent = ParentWatch(line.settings.parent_pid)
+    _set_environment(line.settings)
+    try:
+        from qwen3_asr_mlx_runtime.daemon import Daemon
+        from qwen3_asr_mlx_runtime.engine_thread import EngineThread
+    except Exception as error:  # noqa: BLE001 whatever an import raises, the parent is to read it on the wire
+        missing = error.name if isinstance(error, ImportError) else None
+        return _fatal(wire.stdout, f"a package is missing or broken: {missing or type(error).__name__}")
+    return _run(Daemon(line.settings, wire.stdin, wire.stdout, make_engine or EngineThread, inbox=inbox, parent=parent))
+
+
+def _set_environment(settings: Settings) -> None:
+    os.environ.update(_ENVIRONMENT)
+    if settings.local_files_only:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def _run(daemon: "Daemon") -> int:
+    from qwen3_asr_mlx_runtime.lifecycle import Exit
+
+    try:
+        return daemon.run()
+    except Exception as error:  # noqa: BLE001 the one boundary of main: a bug ends the process, and says where it stands
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"internal error: {type(error).__name__} in {place.name}, line {place.lineno}"
+        diagnose(message)
+        daemon.fail(message)
+        return Exit.INTERNAL_ERROR
+
+
+def _fatal(stdout: int, message: str) -> int:
+    from qwen3_asr_mlx_runtime.lifecycle import Exit
+    from qwen3_asr_mlx_runtime.protocol.replies import Fatal, encode_reply
+
+    diagnose(message)
+    with contextlib.suppress(OSError):
+        os.write(stdout, encode_reply(Fatal(code="environment_missing", message=message)))
+    return Exit.ENVIRONMENT
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: other threads may sit in a read, a write or a computation, and are not waited for."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What the session wants done. It decides; the daemon does."""
+
+from dataclasses import dataclass
+
+from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.jobs import Job
+from qwen3_asr_mlx_runtime.protocol.replies import Reply
+from qwen3_asr_mlx_runtime.utterance import Samples
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Write this line."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class LoadModel:
+    """Ask the engine to load; Loaded or LoadFailed comes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAudio:
+    """Read a file off the main thread; AudioRead or AudioFailed comes back."""
+
+    job_id: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Give the engine a job; Finished or Failed comes back."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Tell the engine to end a job; its outcome comes back all the same."""
+
+    job_id: int
+
+
+Effect = Send | LoadModel | ReadAudio | Submit | Cancel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AudioRead:
+    """A file was read in `seconds`. `samples`: float32 (N,), mono, 16 kHz."""
+
+    job_id: int
+    samples: Samples
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFailed:
+    job_id: int
+    error: BridgeError

@@ -1,0 +1,74 @@
+"""When and how the process ends: exit codes, signals, and the parent it must not outlive."""
+
+import os
+import signal
+from collections.abc import Callable
+from enum import IntEnum
+from types import FrameType
+
+FORCED_EXIT_SECONDS = 1.5  # from a signal to the end, whatever is still running
+
+
+class Exit(IntEnum):
+    """What the exit status tells the parent."""
+
+    DONE = 0
+    INTERNAL_ERROR = 1
+    ENVIRONMENT = 2
+    PARENT_GONE = 5  # or stdout closed
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+_EXITS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED, signal.SIGHUP: Exit.TERMINATED}
+
+
+def install_signal_handlers(tell: Callable[[Exit], None]) -> None:
+    """The first SIGTERM, SIGINT or SIGHUP is told as the exit to take; a second one ends the process where it stands.
+
+    SIGPIPE is ignored: a closed pipe shows as an error of the write. Main thread only; `tell` must be reentrant.
+    """
+    came = False
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        nonlocal came
+        code = _EXITS[signal.Signals(number)]
+        if came:
+            os._exit(code)
+        came = True
+        tell(code)
+
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    for number in _EXITS:
+        signal.signal(number, handle)
+
+
+class ParentWatch:
+    """Tells whether the parent has gone: the process that started this one, or the one that `parent_pid` names."""
+
+    def __init__(
+        self,
+        parent_pid: int | None,
+        *,
+        getppid: Callable[[], int] = os.getppid,
+        exists: Callable[[int], bool] | None = None,
+    ) -> None:
+        self._named = parent_pid
+        self._getppid = getppid
+        self._exists = exists or process_exists
+        self._first = getppid()
+
+    def is_gone(self) -> bool:
+        if self._getppid() != self._first:
+            return True
+        return self._named is not None and self._named != self._first and not self._exists(self._named)
+
+
+def process_exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

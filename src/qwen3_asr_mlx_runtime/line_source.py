@@ -1,0 +1,53 @@
+"""The stdin thread: bytes → lines → requests, in the order they came, and then the end of input."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from qwen3_asr_mlx_runtime.errors import InvalidJson, LineTooLong
+from qwen3_asr_mlx_runtime.protocol.commands import Rejected, Request, decode_line
+from qwen3_asr_mlx_runtime.wire.allowance import LINE_OVERHEAD_BYTES, Allowance
+from qwen3_asr_mlx_runtime.wire.reader import MAX_LINE_BYTES, Line, LineReader, LongLine
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A request, or what is wrong with a line. Whoever has worked on it gives `size` back to the allowance."""
+
+    request: Request | Rejected
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfInput:
+    """Nothing more will come."""
+
+
+class LineSource:
+    """Reads on a thread named `stdin`, no further ahead of the work than the allowance permits."""
+
+    def __init__(self, fd: int, tell: Callable[[Received | EndOfInput], None], allowance: Allowance) -> None:
+        self._reader = LineReader(fd)
+        self._tell = tell
+        self._allowance = allowance
+        self._thread = threading.Thread(target=self._run, name="stdin", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _run(self) -> None:
+        for line in self._reader:
+            size = LINE_OVERHEAD_BYTES + (len(line.data) if isinstance(line, Line) else 0)
+            self._allowance.take(size)
+            self._tell(Received(_decode(line), size))
+        self._tell(EndOfInput())
+
+
+def _decode(line: Line | LongLine) -> Request | Rejected:
+    if isinstance(line, LongLine):
+        message = f"a line of {line.length} bytes was skipped; the limit is {MAX_LINE_BYTES}"
+        return Rejected(LineTooLong(message, limit=MAX_LINE_BYTES, bytes=line.length))
+    decoded = decode_line(line.data)
+    if not line.terminated and isinstance(decoded, Rejected) and isinstance(decoded.error, InvalidJson):
+        decoded.error.data["truncated"] = True
+    return decoded
