@@ -1,0 +1,187 @@
+"""One stage, one file; imports point one way; the conversation half knows no tensors."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "qwen3_asr_mlx_runtime"
+
+# The listing is the data flow: a module imports only from above it. A name stands for a package's modules too.
+COMMON = ("errors", "languages", "utterance", "telemetry", "transcript", "jobs", "settings")
+CONVERSATION = (
+    "wire.descriptors",
+    "wire.allowance",
+    "wire.reader",
+    "wire.writer",
+    "wire",
+    "protocol.json_text",
+    "protocol.commands",
+    "protocol.replies",
+    "protocol.capabilities",
+    "protocol",
+    "sound_file",
+    "audio",
+    "effects",
+    "results",
+    "tickets",
+    "session",
+)
+NUMERIC = (
+    "features",
+    "tokenizer",
+    "prompt",
+    "model.config",
+    "model.audio_tower",
+    "model.splice",
+    "model.decoder",
+    "model.qwen3_asr",
+    "model.checkpoint",
+    "model.snapshot",
+    "model.weights",
+    "model.generate",
+    "model",
+    "pieces",
+    "engine",
+    "engine_thread",
+)
+MEETING = ("daemon", "__main__")
+ORDER = (*COMMON, *CONVERSATION, *NUMERIC, *MEETING)
+REFERENCES = {"torch", "qwen_asr"}
+
+
+def modules(source: Path) -> dict[str, ast.Module]:
+    """Every module of the package by its name inside it, parsed."""
+    found = {}
+    for path in sorted(source.rglob("*.py")):
+        name = ".".join(path.relative_to(source).with_suffix("").parts).removesuffix("__init__").rstrip(".")
+        found[name] = ast.parse(path.read_text(encoding="utf-8"), path)
+    return found
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    """What a module imports anywhere in it, functions included: a module, or a name in one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names)
+
+
+def own_imports(name: str, tree: ast.Module) -> Iterator[str]:
+    """The modules of the package that `name` imports, the longest name of the order that fits each."""
+    for imported in imports(tree):
+        inside = imported.removeprefix(f"{PACKAGE}.")
+        if inside == imported:
+            continue
+        fitting = [known for known in ORDER if f"{inside}.".startswith(f"{known}.")]
+        if fitting:
+            yield max(fitting, key=len)
+
+
+def upward_imports(found: dict[str, ast.Module]) -> list[str]:
+    """`batcher imports engine` for every import from below."""
+    place = {name: position for position, name in enumerate(ORDER)}
+    return [
+        f"{name} imports {imported}"
+        for name, tree in found.items()
+        if name in place
+        for imported in own_imports(name, tree)
+        if place[imported] >= place[name]
+    ]
+
+
+def imports_of(found: dict[str, ast.Module], libraries: set[str]) -> list[str]:
+    return [
+        f"{name} imports {imported}"
+        for name, tree in found.items()
+        for imported in imports(tree)
+        if imported.split(".")[0] in libraries
+    ]
+
+
+def prints(tree: ast.Module) -> list[int]:
+    return [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "print"]
+
+
+@pytest.fixture(scope="module")
+def found(repository: Path) -> dict[str, ast.Module]:
+    return modules(repository / "src" / PACKAGE)
+
+
+def test_every_module_has_its_place_in_the_order(found: dict[str, ast.Module]) -> None:
+    assert [name for name in found if name and name not in ORDER] == []
+    assert [name for name in ORDER if name not in found] == []
+
+
+def test_a_module_imports_only_from_above_it(found: dict[str, ast.Module]) -> None:
+    assert upward_imports(found) == []
+
+
+def test_imports_are_absolute(found: dict[str, ast.Module]) -> None:
+    assert [
+        f"{name}: {imported}" for name, tree in found.items() for imported in imports(tree) if imported[0] == "."
+    ] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"from {PACKAGE}.engine import Engine",
+        f"from {PACKAGE} import engine",
+        f"import {PACKAGE}.engine",
+        f"def late():\n    import {PACKAGE}.engine as e",
+    ],
+)
+def test_an_import_from_below_is_named(line: str) -> None:
+    assert upward_imports({"session": ast.parse(line)}) == ["session imports engine"]
+    assert upward_imports({"daemon": ast.parse(line)}) == []
+
+
+def test_the_conversation_half_never_imports_mlx(found: dict[str, ast.Module]) -> None:
+    half = {name: found[name] for name in (*COMMON, *CONVERSATION) if name in found}
+    assert imports_of(half, {"mlx", "mlx_lm", "transformers"}) == []
+    assert imports_of({"session": ast.parse("from mlx import core as mx")}, {"mlx"}) == ["session imports mlx.core"]
+
+
+def test_the_numeric_half_never_sees_a_message(found: dict[str, ast.Module]) -> None:
+    seen = {(name, own) for name in NUMERIC if name in found for own in own_imports(name, found[name])}
+    doors = {"audio", "sound_file"}  # files become samples on the engine's thread
+    assert [f"{name} imports {own}" for name, own in sorted(seen) if own in set(CONVERSATION) - doors] == []
+
+
+def test_the_reference_implementations_are_never_imported(found: dict[str, ast.Module]) -> None:
+    assert imports_of(found, REFERENCES) == []
+    assert imports_of({"engine": ast.parse("import torch.nn")}, REFERENCES) == ["engine imports torch.nn"]
+
+
+def test_nothing_prints(found: dict[str, ast.Module]) -> None:
+    assert {name: lines for name, tree in found.items() if (lines := prints(tree))} == {}
+    assert prints(ast.parse("x = 1\nprint(x)")) == [2]
+
+
+def imported_by(repository: Path, *arguments: str) -> set[str]:
+    """Every module that a fresh, isolated interpreter imports, up to its end, however it ends."""
+    start = f"import sys; sys.path.insert(0, {str(repository / 'src')!r})\n"
+    command = [sys.executable, "-I", "-X", "importtime", "-c", start + arguments[0], *arguments[1:]]
+    process = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr[-2000:]
+    return {line.rpartition("|")[2].strip().split(".")[0] for line in process.stderr.splitlines() if "|" in line}
+
+
+def test_the_conversation_half_and_the_daemon_load_no_model_library(repository: Path) -> None:
+    modules = [*COMMON, *CONVERSATION, *MEETING]
+    loaded = imported_by(repository, "; ".join(f"import {PACKAGE}.{name}" for name in modules))
+    assert PACKAGE in loaded
+    assert loaded & {"mlx", "mlx_lm", "transformers", "tokenizers", "torch"} == set()
+
+
+@pytest.mark.parametrize("option", ["--print-capabilities", "--help"])
+def test_telling_what_it_can_do_costs_no_numerics(repository: Path, option: str) -> None:
+    start = f"from {PACKAGE}.__main__ import main; sys.exit(main())"
+    loaded = imported_by(repository, start, option)
+    assert PACKAGE in loaded
+    assert loaded & {"mlx", "mlx_lm", "transformers", "torch", "numpy", "soundfile"} == set()

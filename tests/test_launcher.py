@@ -1,0 +1,424 @@
+"""The launcher makes its environment once, whole or not at all, and hands the process over to Python.
+
+Everything is real, the interpreter, venv and pip too, except what is installed: a wheel of one line.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TOOLS = ("cat", "dirname", "id", "printf", "readlink", "sed", "sha256sum", "shasum", "sh", "uname")
+
+BRIDGE = """
+import json, os, sys
+import spoken
+
+def main():
+    report = {"arguments": sys.argv[1:], "pid": os.getpid(), "spoken": spoken.VERSION, "stdin": sys.stdin.read(),
+              "isolated": sys.flags.isolated, "source": sys.path[0], "folder": os.getcwd()}
+    print(json.dumps(report))
+    return 0
+"""
+
+# A package that must be built, whose build says that it has begun and then waits for as long as it is listened to.
+ENDLESS_BUILD = """
+import os, socket
+connection = socket.create_connection(("127.0.0.1", int(os.environ["BUILD_PORT"])))
+connection.recv(1)
+"""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A small project with the launcher, the structure of pyproject.toml and the lock of the real one."""
+
+    root: Path
+    home: Path
+    wheels: Path
+    environ: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def launcher(self) -> Path:
+        return self.root / "scripts" / "qwen3-asr-mlx-bridge"
+
+    @property
+    def cache(self) -> Path:
+        folder = "Library/Caches" if sys.platform == "darwin" else ".cache"
+        return self.home / folder / "qwen3-asr-mlx-runtime"
+
+    def environments(self) -> list[Path]:
+        return sorted(path for path in (self.cache / "environments").glob("*") if path.is_dir())
+
+    def start(
+        self, *arguments: str, launcher: Path | str = "", environ: Mapping[str, str] | None = None, **options: Any
+    ) -> subprocess.Popen[str]:
+        options |= dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        command = [str(launcher or self.launcher), *arguments]
+        return subprocess.Popen(command, env={**self.environ, **(environ or {})}, text=True, **options)
+
+    def run(self, *arguments: str, stdin: str = "", **options: Any) -> "Outcome":
+        process = self.start(*arguments, **options)
+        stdout, stderr = process.communicate(stdin, timeout=300)
+        return Outcome(process.pid, process.returncode, stdout, stderr)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    pid: int
+    code: int
+    stdout: str
+    stderr: str
+
+    def line(self) -> dict[str, Any]:
+        """The one line of stdout."""
+        lines = self.stdout.splitlines()
+        assert len(lines) == 1, (lines, self.stderr)
+        message: dict[str, Any] = json.loads(lines[0])
+        return message
+
+
+def fatal_code(outcome: Outcome) -> str:
+    assert outcome.code == 2, outcome
+    assert outcome.line()["type"] == "fatal"
+    assert outcome.stderr.strip(), "nobody who reads stderr was told"
+    return str(outcome.line()["code"])
+
+
+def project_file(real: str) -> str:
+    """The real pyproject.toml with one dependency in it."""
+    text = re.sub(r"(?ms)^dependencies = \[.*?^\]", 'dependencies = [\n    "spoken",\n]', real)
+    return re.sub(r"(?m)^(cpu|cuda13) = .*", r'\1 = ["spoken"]', text)
+
+
+def write_wheel(folder: Path) -> None:
+    about = "spoken-1.0.dist-info"
+    with zipfile.ZipFile(folder / "spoken-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("spoken.py", "VERSION = '1.0'\n")
+        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: spoken\nVersion: 1.0\n")
+        wheel.writestr(
+            f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{about}/RECORD", f"spoken.py,,\n{about}/METADATA,,\n{about}/WHEEL,,\n{about}/RECORD,,\n")
+
+
+def write_endless_source(folder: Path) -> None:
+    project = '[build-system]\nrequires = []\nbuild-backend = "endless"\nbackend-path = ["."]\n'
+    files = {"pyproject.toml": project, "endless.py": ENDLESS_BUILD, "PKG-INFO": "Name: spoken\nVersion: 1.0\n"}
+    with tarfile.open(folder / "spoken-1.0.tar.gz", "w:gz") as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo(f"spoken-1.0/{name}")
+            member.size = len(text)
+            archive.addfile(member, BytesIO(text.encode()))
+
+
+def make_checkout(repository: Path, folder: Path) -> Checkout:
+    root, home, wheels = folder / "a check out", folder / "a home", folder / "wheels"
+    package = root / "src" / "qwen3_asr_mlx_runtime"
+    for path in (package, home, wheels):
+        path.mkdir(parents=True)
+    shutil.copytree(repository / "scripts" / "lib", root / "scripts" / "lib")
+    shutil.copy2(repository / "scripts" / "qwen3-asr-mlx-bridge", root / "scripts")
+    (root / "pyproject.toml").write_text(project_file((repository / "pyproject.toml").read_text()))
+    (root / "constraints.txt").write_text("spoken==1.0\n")
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(BRIDGE)
+    environ = {"PATH": os.defpath, "HOME": str(home), "QWEN3_ASR_MLX_PYTHON": sys.executable}
+    environ |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PIP_CONFIG_FILE": os.devnull}
+    return Checkout(root, home, wheels, environ)
+
+
+@pytest.fixture
+def fresh(repository: Path, tmp_path: Path) -> Checkout:
+    checkout = make_checkout(repository, tmp_path)
+    write_wheel(checkout.wheels)
+    return checkout
+
+
+@pytest.fixture(scope="module")
+def first_start(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, Outcome]:
+    checkout = make_checkout(repository, tmp_path_factory.mktemp("launcher"))
+    write_wheel(checkout.wheels)
+    return checkout, checkout.run("demo", "--context", "a 'b' \"c\" $HOME", "", stdin='{"type":"stop"}\n')
+
+
+@pytest.fixture
+def installed(first_start: tuple[Checkout, Outcome]) -> Checkout:
+    return first_start[0]
+
+
+# The first start
+
+
+def test_the_first_start_installs_on_stderr_and_then_runs_the_bridge(first_start: tuple[Checkout, Outcome]) -> None:
+    checkout, outcome = first_start
+    assert outcome.code == 0, outcome.stderr
+    report = outcome.line()
+    assert report["spoken"] == "1.0"
+    assert report["source"] == str(checkout.root / "src")
+    assert "Successfully installed spoken-1.0" in outcome.stderr
+
+
+def test_commands_waiting_on_stdin_and_odd_arguments_survive_the_installation(
+    first_start: tuple[Checkout, Outcome],
+) -> None:
+    report = first_start[1].line()
+    assert report["stdin"] == '{"type":"stop"}\n'
+    assert report["arguments"] == ["demo", "--context", "a 'b' \"c\" $HOME", ""]
+
+
+def test_the_process_that_was_started_becomes_the_bridge(first_start: tuple[Checkout, Outcome]) -> None:
+    assert first_start[1].line()["pid"] == first_start[1].pid
+
+
+def test_the_environment_lies_in_the_users_cache_folder_and_holds_no_copy_of_the_package(installed: Checkout) -> None:
+    (environment,) = installed.environments()
+    assert (environment / "bin" / "python").exists()
+    assert list(environment.rglob("spoken.py"))
+    assert not list(environment.rglob("qwen3_asr*"))
+
+
+# Later starts
+
+
+def test_a_later_start_installs_nothing(installed: Checkout) -> None:
+    outcome = installed.run("--no-install")
+    assert (outcome.code, outcome.stderr) == (0, "")
+    assert outcome.line()["pid"] == outcome.pid
+    assert outcome.line()["arguments"] == ["--no-install"]
+
+
+def test_it_starts_from_any_folder_through_links(installed: Checkout, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "bridge").symlink_to(os.path.relpath(installed.launcher, tmp_path / "bin"))
+    (tmp_path / "link").symlink_to("bin/bridge")
+    for launcher, folder in ((tmp_path / "link", "/"), ("./link", tmp_path), ("bin/bridge", tmp_path)):
+        outcome = installed.run(launcher=launcher, cwd=folder)
+        assert outcome.line()["folder"] == str(folder)
+
+
+def test_variables_and_the_working_folder_put_nothing_in_front_of_our_modules(
+    installed: Checkout, tmp_path: Path
+) -> None:
+    for name in ("json.py", "spoken.py", "sitecustomize.py"):
+        (tmp_path / name).write_text("raise SystemExit('shadowed')")
+    outcome = installed.run(environ={"PYTHONPATH": str(tmp_path), "PYTHONHOME": "/none"}, cwd=tmp_path)
+    assert outcome.line()["isolated"] == 1
+
+
+@pytest.mark.parametrize("file", ["constraints.txt", "pyproject.toml"])
+def test_changed_dependencies_ask_for_another_environment(installed: Checkout, file: str) -> None:
+    path = installed.root / file
+    text = path.read_text()
+    path.write_text(text.replace("spoken", "spoken.py"))
+    try:
+        assert fatal_code(installed.run("--no-install")) == "environment_missing"
+    finally:
+        path.write_text(text)
+
+
+def test_another_line_of_the_project_file_does_not(installed: Checkout) -> None:
+    path = installed.root / "pyproject.toml"
+    text = path.read_text()
+    path.write_text(text.replace("line-length = 120", "line-length = 100").replace("Typing :: Typed", "Topic :: Other"))
+    assert path.read_text() != text
+    try:
+        assert installed.run("--no-install").code == 0
+    finally:
+        path.write_text(text)
+
+
+def test_another_python_or_backend_asks_for_another_environment(installed: Checkout, tmp_path: Path) -> None:
+    (tmp_path / "python").symlink_to(sys.executable)
+    changes = [{"QWEN3_ASR_MLX_PYTHON": str(tmp_path / "python")}]
+    if sys.platform == "linux":
+        changes.append({"QWEN3_ASR_MLX_BACKEND": "cuda13"})
+    for change in changes:
+        assert fatal_code(installed.run("--no-install", environ=change)) == "environment_missing"
+
+
+# No installation
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ"), [(["--no-install", "demo"], {}), ([], {"QWEN3_ASR_MLX_NO_INSTALL": "1"})]
+)
+def test_a_missing_environment_is_one_line_and_exit_2(
+    fresh: Checkout, arguments: list[str], environ: dict[str, str]
+) -> None:
+    assert fatal_code(fresh.run(*arguments, environ=environ)) == "environment_missing"
+    assert list(fresh.home.iterdir()) == []
+
+
+def test_without_home_or_any_other_variable_it_still_answers(fresh: Checkout) -> None:
+    process = subprocess.run([fresh.launcher, "--no-install"], env={}, capture_output=True, text=True, check=False)
+    assert fatal_code(Outcome(0, process.returncode, process.stdout, process.stderr)) == "environment_missing"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mlx has one backend here")
+def test_an_unknown_backend_is_refused(fresh: Checkout) -> None:
+    assert fatal_code(fresh.run(environ={"QWEN3_ASR_MLX_BACKEND": "abacus"})) == "environment_failed"
+
+
+# Failures
+
+
+def test_a_package_that_cannot_be_had_leaves_nothing_behind(fresh: Checkout) -> None:
+    shutil.rmtree(fresh.wheels)
+    assert fatal_code(fresh.run()) == "environment_failed"
+    assert fresh.environments() == []
+
+
+def test_a_home_that_cannot_be_written_is_told(fresh: Checkout) -> None:
+    blocked = fresh.home / "file"
+    blocked.touch()
+    assert fatal_code(fresh.run(environ={"QWEN3_ASR_MLX_HOME": str(blocked)})) == "environment_failed"
+
+
+def test_two_launchers_at_once_make_one_environment_and_both_run(fresh: Checkout) -> None:
+    both = [fresh.start() for _ in range(2)]
+    outputs = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert [json.loads(stdout)["spoken"] for stdout, _ in outputs] == ["1.0", "1.0"]
+    assert sum("making the Python environment" in stderr for _, stderr in outputs) == 1
+    assert len(fresh.environments()) == 1
+
+
+@contextmanager
+def stopped_in_the_middle(checkout: Checkout) -> Iterator[subprocess.Popen[str]]:
+    """A launcher whose pip is building a package, and goes no further."""
+    (checkout.wheels / "spoken-1.0-py3-none-any.whl").unlink()
+    write_endless_source(checkout.wheels)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(300)
+        environ = {"BUILD_PORT": str(server.getsockname()[1])}
+        process = checkout.start(environ=environ, start_new_session=True)
+        with process, server.accept()[0]:
+            yield process
+
+
+def test_a_crash_in_the_middle_leaves_no_environment_in_use_and_the_next_start_makes_it_whole(fresh: Checkout) -> None:
+    with stopped_in_the_middle(fresh) as process:
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.communicate()[0] == ""
+    (half,) = fresh.environments()
+    assert fatal_code(fresh.run("--no-install")) == "environment_missing"
+
+    write_wheel(fresh.wheels)
+    assert fresh.run().line()["spoken"] == "1.0"
+    assert not half.exists()
+    assert len(fresh.environments()) == 1
+
+
+def test_a_signal_in_the_middle_ends_it_and_removes_the_half(fresh: Checkout) -> None:
+    with stopped_in_the_middle(fresh) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate()[0] == ""
+        assert process.returncode == 128 + signal.SIGTERM
+    assert fresh.environments() == []
+
+
+def test_an_environment_whose_python_was_uninstalled_is_made_again(installed: Checkout, fresh: Checkout) -> None:
+    (whole,) = installed.environments()
+    environment = fresh.cache / "environments" / whole.name  # the same packages have the same stamp
+    (environment / "bin").mkdir(parents=True)
+    (environment / "bin" / "python").symlink_to("/uninstalled/python")
+    assert fatal_code(fresh.run("--no-install")) == "environment_missing"
+    assert fresh.run().line()["spoken"] == "1.0"
+    assert fresh.environments() == [environment]
+
+
+# The search for a Python
+
+
+@pytest.fixture
+def search(fresh: Checkout, tmp_path: Path) -> Checkout:
+    """A machine with no Python but those that a test puts on it."""
+    elsewhere = ("/opt/homebrew", "/usr/local", "/home/linuxbrew/.linuxbrew", "/Library/Frameworks/Python.framework")
+    for folder in elsewhere:
+        if any(Path(folder).glob("**/bin/python3.1[123]")):
+            pytest.skip(f"a Python in {folder}, which is always looked into, would be found")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in TOOLS:
+        if real := shutil.which(tool):
+            (tools / tool).symlink_to(real)
+    environ = {name: value for name, value in fresh.environ.items() if name != "QWEN3_ASR_MLX_PYTHON"}
+    return Checkout(fresh.root, fresh.home, fresh.wheels, environ | {"PATH": str(tools)})
+
+
+def put(path: Path, script: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def put_python(path: Path, version: str) -> None:
+    """An interpreter that tells its version, and says so when it is the one that makes the environment."""
+    made = 'case $2 in *make_environment.py) echo "chosen: $0" >&2; exit 9 ;; esac'
+    put(path, f'{made}\necho "{version} $(uname -m)"')
+
+
+def chosen(outcome: Outcome) -> str:
+    assert outcome.code == 9, outcome
+    assert outcome.stdout == ""
+    return outcome.stderr.rpartition("chosen: ")[2].strip()
+
+
+def test_a_shim_that_leads_nowhere_and_other_versions_are_passed_over(search: Checkout) -> None:
+    folder = Path(search.environ["PATH"])
+    put(folder / "python3.13", "echo 'python3.13: command not found' >&2; exit 127")
+    put(folder / "python3.12", "exit 0")
+    put_python(folder / "python3.11", "3.10")
+    put_python(folder / "python3", "3.12")
+    assert chosen(search.run()) == str(folder / "python3")
+
+
+def test_a_python_without_venv_does_not_count(search: Checkout) -> None:
+    put(Path(search.environ["PATH"]) / "python3.12", "echo '3.12 x86_64'; exit 1")
+    assert fatal_code(search.run()) == "python_missing"
+
+
+def test_a_python_of_pyenv_is_found(search: Checkout, tmp_path: Path) -> None:
+    put_python(tmp_path / "pyenv" / "versions" / "3.9.1" / "bin" / "python", "3.9")
+    put_python(tmp_path / "pyenv" / "versions" / "3.13.2" / "bin" / "python", "3.13")
+    outcome = search.run(environ={"PYENV_ROOT": str(tmp_path / "pyenv")})
+    assert chosen(outcome) == str(tmp_path / "pyenv/versions/3.13.2/bin/python")
+
+
+def test_uv_is_asked_last_and_may_install_one(search: Checkout, tmp_path: Path) -> None:
+    python = tmp_path / "managed" / "python3.12"
+    put_python(tmp_path / "prepared", "3.12")
+    tell = f'if [ -e "{python}" ]; then echo "{python}"; else exit 2; fi'
+    install = f'mkdir -p "{python.parent}"; cp "{tmp_path}/prepared" "{python}"; echo installed'
+    uv = f'PATH=/usr/bin:/bin; case "$2" in find) {tell} ;; install) {install} ;; *) exit 3 ;; esac'
+    put(search.home / ".local" / "bin" / "uv", uv)
+    outcome = search.run()
+    assert chosen(outcome) == str(python)
+    assert "installed" in outcome.stderr
+
+
+def test_a_chosen_python_that_does_not_suit_is_an_error_and_not_replaced(search: Checkout, tmp_path: Path) -> None:
+    put_python(Path(search.environ["PATH"]) / "python3.12", "3.12")
+    put_python(tmp_path / "old", "3.10")
+    for name in (str(tmp_path / "old"), str(tmp_path / "missing"), "nowhere"):
+        assert fatal_code(search.run(environ={"QWEN3_ASR_MLX_PYTHON": name})) == "python_unsuitable"
+    assert chosen(search.run(environ={"QWEN3_ASR_MLX_PYTHON": "python3.12"})).endswith("python3.12")
+
+
+def test_no_python_at_all_is_told(search: Checkout) -> None:
+    assert fatal_code(search.run()) == "python_missing"
