@@ -1,0 +1,115 @@
+from pathlib import Path
+
+import pytest
+
+from qwen3_asr_mlx_runtime.settings import CommandLine, Settings, parse_command_line
+
+
+def parse(*argv: str, **environ: str) -> Settings:
+    return parse_command_line(argv, environ).settings
+
+
+def rejected(capsys: pytest.CaptureFixture, *argv: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        parse_command_line(argv, {})
+    assert ended.value.code == 2
+    written = capsys.readouterr()
+    assert written.out == ""
+    return written.err
+
+
+def test_without_options_the_defaults_stand() -> None:
+    assert parse_command_line([], {}) == CommandLine(Settings(), print_capabilities=False, notices=())
+    assert Settings().model == "Qwen/Qwen3-ASR-0.6B"
+    assert Settings().cache_dir is None
+
+
+def test_every_option_reaches_its_setting() -> None:
+    argv = (
+        "--model demo --cache-dir /c --language AR --context one --dtype float32 --max-new-tokens 9"
+        " --max-chunk-seconds 20 --max-audio-seconds 60 --local-files-only --parent-pid 77 --no-install"
+    )
+    assert parse(*argv.split()) == Settings(
+        model="demo",
+        cache_dir=Path("/c"),
+        language="Arabic",
+        context="one",
+        dtype="float32",
+        max_new_tokens=9,
+        max_chunk_seconds=20.0,
+        max_audio_seconds=60.0,
+        local_files_only=True,
+        parent_pid=77,
+    )
+
+
+def test_the_model_may_be_the_first_argument() -> None:
+    assert parse("demo").model == "demo"
+    assert parse("demo", "--model", "demo").model == "demo"
+
+
+def test_the_model_cannot_be_two(capsys: pytest.CaptureFixture) -> None:
+    assert "named twice" in rejected(capsys, "demo", "--model", "other/model")
+
+
+def test_the_environment_stands_behind_the_options() -> None:
+    environ = {"QWEN3_ASR_MLX_MODEL": "env/model", "QWEN3_ASR_MLX_CACHE_DIR": "/env"}
+    assert parse(**environ) == Settings(model="env/model", cache_dir=Path("/env"))
+    assert parse("--model", "demo", "--cache-dir", "/c", **environ) == Settings(model="demo", cache_dir=Path("/c"))
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert parse(QWEN3_ASR_MLX_MODEL="", QWEN3_ASR_MLX_CACHE_DIR="") == Settings()
+
+
+def test_a_home_folder_in_the_cache_dir_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert parse("--cache-dir", "~/cache").cache_dir == Path("/home/someone/cache")
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["--dtype", "int8"], "--dtype"),
+        (["--language", "Klingon"], "--language"),
+        (["--max-new-tokens", "-1"], "--max-new-tokens"),
+        (["--max-new-tokens", "1000000000"], "--max-new-tokens"),
+        (["--max-new-tokens", "2.5"], "--max-new-tokens"),
+        (["--max-chunk-seconds", "0.2"], "--max-chunk-seconds"),
+        (["--max-audio-seconds", "0"], "--max-audio-seconds"),
+        (["--max-audio-seconds", "nan"], "--max-audio-seconds"),
+        (["--max-audio-seconds", "inf"], "--max-audio-seconds"),
+        (["--max-audio-seconds", "long"], "--max-audio-seconds"),
+        (["--parent-pid", "0"], "--parent-pid"),
+        (["--context", "x" * 16_385], "--context"),
+        (["--model", ""], "--model"),
+        (["--mod", "demo"], "--mod"),
+        (["--nonsense"], "--nonsense"),
+    ],
+)
+def test_a_bad_option_is_named_on_stderr_and_ends_with_2(
+    argv: list[str], named: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert named in rejected(capsys, *argv)
+
+
+def test_an_unknown_language_is_told_the_known_ones(capsys: pytest.CaptureFixture) -> None:
+    assert "Arabic (ar)" in rejected(capsys, "--language", "100%")
+
+
+@pytest.mark.parametrize("option", ["--no-cache", "--no-trust-remote-code"])
+def test_an_option_without_effect_is_accepted_with_one_notice(option: str) -> None:
+    line = parse_command_line([option], {})
+    assert line.settings == Settings()
+    assert len(line.notices) == 1
+    assert line.notices[0].startswith(f"{option} has no effect: ")
+
+
+def test_help_names_every_option_and_the_defaults(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_command_line(["--help"], {"QWEN3_ASR_MLX_MODEL": "100%/model"})
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert {"--model", "--cache-dir", "--language", "--context", "--dtype", "--parent-pid", "100%/model"} <= {
+        word.strip("[],;)") for word in text.split()
+    }
