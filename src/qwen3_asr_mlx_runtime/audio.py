@@ -35,7 +35,7 @@ MAX_PATH_CHARS = 4096
 MAX_CHANNELS = 32
 MIN_RATE, MAX_RATE = 4_000, 384_000
 
-_BLOCK_FRAMES = 16_384
+_BLOCK_FRAMES = 4096  # a decoder that fails takes the whole block with it
 _MAX_PEAK = 4.0  # a louder sample is a defect and is clipped; scaling by it would silence the speech
 _MAX_NON_FINITE = 0.01
 
