@@ -112,9 +112,25 @@ class ModelUnsupported(ModelError):
     code = "model_unsupported"
 
 
+class ModelChanged(ModelError):
+    code = "model_changed"
+    retryable = True
+
+
 class DownloadFailed(ModelError):
     code = "download_failed"
     retryable = True
+
+
+class DownloadRefused(DownloadFailed):
+    """The same request would be refused again: a token, or a right, is missing."""
+
+    code = "download_failed"
+    retryable = False
+
+
+class DiskFull(ModelError):
+    code = "disk_full"
 
 
 class EngineError(BridgeError):

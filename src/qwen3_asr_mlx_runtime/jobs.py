@@ -37,6 +37,18 @@ class LoadFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a load has come: a `stage` of `resolve`, `download`, `waiting_for_lock`, `verify`, `load`, `warmup`.
+
+    `done` of `total`, in bytes, where the stage can tell; never less than the stage has told before.
+    """
+
+    stage: str
+    done: int | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     job_id: int
     transcript: Transcript
@@ -48,16 +60,18 @@ class Failed:
     error: BridgeError
 
 
-Outcome = Loaded | LoadFailed | Finished | Failed
+Outcome = Loaded | LoadFailed | Progress | Finished | Failed
 Post = Callable[[Outcome], None]
+OnProgress = Callable[[Progress], None]
 
 
 class Engine(Protocol):
     """What the daemon asks of an engine. Every call returns at once; outcomes come through the `post` the engine was
-    made with, on the engine's own thread, exactly one for each `load` and each `submit`."""
+    made with, on the engine's own thread: any number of Progress during a load, and exactly one other for each `load`
+    and each `submit`."""
 
     def load(self) -> None:
-        """Load the model, or report again what is loaded. Answered by Loaded or LoadFailed."""
+        """Load the model, or report again what is loaded. Loaded or LoadFailed, and nothing else, ends it."""
 
     def submit(self, job: Job) -> None:
         """Transcribe, after a successful load. Answered by Finished or Failed; jobs run in the order they came."""
