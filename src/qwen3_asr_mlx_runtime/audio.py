@@ -45,11 +45,11 @@ _QUIET_SAMPLES = SAMPLE_RATE // 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recording:
-    """The audio of one file. `samples`: float32 (N,), mono, 16 kHz, finite, within [-1, 1]; N may be 0.
+    """The audio of one file. `samples`: float32 (N,), mono, 16 kHz, finite, within [-1, 1], N at least 1.
 
-    `source_rate` (Hz) and `channels` are the file's. `warnings`, in this order: `audio_empty` (a sound file without a
-    sample), `audio_truncated` (it ends, or is damaged, before the length its header gives: `samples` hold what comes
-    before), `non_finite_samples` (NaN and infinity became 0), `clipped_samples` (a peak above 4: all cut to [-1, 1]).
+    `source_rate` (Hz) and `channels` are the file's. `warnings`, in this order: `audio_truncated` (it ends, or is
+    damaged, before the length its header gives: `samples` hold what comes before), `non_finite_samples` (NaN and
+    infinity became 0), `clipped_samples` (a peak above 4: all cut to [-1, 1]).
     """
 
     samples: Samples
@@ -73,7 +73,7 @@ def read_file(path: str, *, max_seconds: float = MAX_FILE_SECONDS) -> Recording:
     is clipped instead.
 
     Raises InvalidParams or PathNotAllowed for what is no path, AudioNotFound, AudioUnreadable (`errno` holds its name),
-    AudioNotRegularFile, AudioEmpty (0 bytes), AudioUnsupported, AudioCorrupt, AudioTooLong (`limit_seconds`) and
+    AudioNotRegularFile, AudioEmpty (no byte, or no sample), AudioUnsupported, AudioCorrupt, AudioTooLong (`limit_seconds`) and
     AudioChanged.
     """
     descriptor = _open_regular(path)
@@ -133,7 +133,6 @@ class _Tally:
 
     def warnings(self) -> tuple[str, ...]:
         raised = {
-            "audio_empty": self.frames == 0,
             "audio_truncated": self.truncated,
             "non_finite_samples": self.non_finite > 0,
             "clipped_samples": self.clipped,
@@ -151,6 +150,8 @@ def _decode(descriptor: int, path: str, max_seconds: float) -> Recording:
         raise _too_long(path, max_seconds)
     if tally.truncated and not tally.frames:
         raise AudioCorrupt(f"nothing of the audio that the header announces can be read: {path!r}")
+    if not tally.frames:
+        raise AudioEmpty(f"expected at least one sample, the file has none: {path!r}")
     if tally.non_finite > _MAX_NON_FINITE * tally.values:
         raise AudioCorrupt(f"{tally.non_finite} of {tally.values} values are NaN or infinite: {path!r}")
     return Recording(_levelled(samples, tally.clipped), file.samplerate, file.channels, tally.warnings())
