@@ -17,15 +17,13 @@ WAIT = 60
 class ScriptedRecognizer:
     """Stands where the real one does; each utterance's context says what its decoding does."""
 
-    load_failures: list[Exception]
-    model_dir = "/models/scripted"
-    load_profile = {"total_seconds": 1.5}
-
     def __init__(self) -> None:
+        self.model_dir = "/models/scripted"
+        self.load_profile = {"total_seconds": 1.5}
         self.started = threading.Event()
         self.gate = threading.Event()
         self.threads: set[str] = set()
-        self.load_failures = []
+        self.load_failures: list[Exception] = []
         self.loads = 0
 
     def load(self, *_: object, **__: object) -> "ScriptedRecognizer":

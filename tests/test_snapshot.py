@@ -27,8 +27,9 @@ def hub(monkeypatch):
     """Replaces the download by a script: an exception to raise, or a folder to return. Records what was asked."""
 
     class Hub:
-        answers: list = []
-        asked: list = []
+        def __init__(self) -> None:
+            self.answers: list = []
+            self.asked: list = []
 
         def __call__(self, repo: str, **options: object) -> str:
             self.asked.append(options["local_files_only"])
@@ -38,7 +39,6 @@ def hub(monkeypatch):
             return str(answer)
 
     hub = Hub()
-    hub.answers, hub.asked = [], []
     monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
     return hub
 
