@@ -1,8 +1,10 @@
 """One stage, one file; imports point one way; the conversation half knows no tensors."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -187,3 +189,14 @@ def test_telling_what_it_can_do_costs_no_numerics(repository: Path, option: str)
     loaded = imported_by(repository, start, option)
     assert PACKAGE in loaded
     assert loaded & {"mlx", "mlx_lm", "transformers", "torch", "numpy", "soundfile"} == set()
+
+
+def test_the_lock_pins_every_dependency_and_knows_no_reference_and_no_address(repository: Path) -> None:
+    tables = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = tables["project"]["optional-dependencies"].values()
+    wanted = sum([*extras, tables["dependency-groups"]["dev"]], tables["project"]["dependencies"])
+    lines = (repository / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {line.partition("==")[0] for line in lines if re.match(r"[a-z0-9-]+==", line)}
+    assert {re.split(r"[\[<>=]", name)[0].replace("_", "-") for name in wanted} <= pinned
+    assert pinned.isdisjoint({"torch", "qwen-asr", "nagisa"})
+    assert [line for line in lines if "://" in line or "index" in line] == []

@@ -92,11 +92,8 @@ def give_up(error: OSError | subprocess.CalledProcessError, environment: Path) -
     say(f"could not make {environment}: {error}")
     message = "the Python environment could not be installed: see stderr, mend that (network, disk, pip), start again"
     say(message)
-    os.write(
-        1,
-        json.dumps({"type": "fatal", "code": "environment_failed", "message": message, "retryable": True}).encode()
-        + b"\n",
-    )
+    fatal = {"type": "fatal", "code": "environment_failed", "message": message, "retryable": True}
+    os.write(1, json.dumps(fatal).encode() + b"\n")
     sys.exit(2)
 
 
