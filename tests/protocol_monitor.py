@@ -49,10 +49,15 @@ class ProtocolMonitor:
         self._open: deque[Sent] = deque()
         self._partial = b""
         self._ended = False
+        self._signalled = False
 
     def sent(self, line: bytes) -> None:
-        if line.strip():
+        if line.strip(b" \t\r\n"):
             self._open.append(Sent.from_line(line.removeprefix(b"\xef\xbb\xbf")))
+
+    def signalled(self) -> None:
+        """A signal was sent: `stopped` may come although lines that nobody read any more have no reply."""
+        self._signalled = True
 
     def received(self, data: bytes) -> list[dict]:
         """The replies that are whole now."""
@@ -78,8 +83,9 @@ class ProtocolMonitor:
         return reply
 
     def _match(self, reply: dict) -> None:
-        if reply["type"] == "fatal" or (self._ended and not self._open):
-            return  # they may come unasked: a signal ends the session with `stopped`
+        if reply["type"] == "fatal" or (self._ended and self._signalled):
+            self._open.clear()
+            return
         assert self._open, f"I2: {reply['type']} answers no request"
         sent = self._open.popleft()
         if sent.type == "stop" and reply.get("code") == "shutting_down":

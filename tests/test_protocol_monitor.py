@@ -25,6 +25,7 @@ def converse(sent: list[bytes], received: bytes) -> None:
         ([b'{"type":"stop"}'], STOPPED + b"{", "I1"),
         ([b'{"type":"hello"}', b'{"type":"hello"}'], CAPABILITIES, "I2"),
         ([b'{"type":"hello"}'], CAPABILITIES + CAPABILITIES, "I2"),
+        ([], STOPPED, "I2"),
         ([b'{"type":"hello"}', b'{"type":"start"}'], b'{"type":"ready"}\n' + CAPABILITIES, "I3"),
         ([b'{"type":"hello","id":7}'], CAPABILITIES, "I3"),
         ([b'{"type":"hello","id":7}'], b'{"type":"capabilities","id":"7"}\n', "I3"),

@@ -272,6 +272,7 @@ class TestEnd:
         ready.send("transcribe", audio="running")
         ready.send("transcribe", audio="reading")
         ready.read("running")
+        ready.monitor.signalled()
         replies = ready.perform(ready.session.terminate())
         assert types(replies) == ["shutting_down", "shutting_down"]
         assert ready.cancelled == [1]
@@ -349,6 +350,8 @@ class AnyInterleaving(RuleBasedStateMachine):
     def end(self, how: str) -> None:
         if self.talk.session.ending and how != "terminate":
             return
+        if how == "terminate":
+            self.talk.monitor.signalled()
         if how == "stop":
             self.talk.send("stop")
         else:

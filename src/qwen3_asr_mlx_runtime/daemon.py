@@ -26,7 +26,7 @@ from qwen3_asr_mlx_runtime.wire.writer import LineWriter, WriterNews
 
 MAX_PENDING = 16  # requests in the session at a time; more of them wait here and in the pipe
 PARENT_POLL_SECONDS = 1.0
-STOP_GRACE_SECONDS = 0.1  # how long requests sent behind a `stop` are still refused before `stopped` is the last line
+GRACE_SECONDS = 0.1  # how long requests behind a `stop` or a signal are still refused before `stopped` is the last line
 ENGINE_EXIT_SECONDS = 1.0
 
 Message = Received | EndOfInput | AudioRead | AudioFailed | Outcome | WriterNews | Exit
@@ -156,10 +156,10 @@ class Daemon:
         self._perform(self._session.handle(message.request))
 
     def _grace_is_over(self) -> bool:
-        if self._input_ended or self._signal is not None:
+        if self._input_ended:
             return True
         if self._grace_ends is None:
-            self._grace_ends = self._clock() + STOP_GRACE_SECONDS
+            self._grace_ends = self._clock() + GRACE_SECONDS
         return self._clock() >= self._grace_ends
 
     def _close(self) -> None:

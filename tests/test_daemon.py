@@ -1,0 +1,338 @@
+"""The daemon in this process, over pipes, with an engine that does as it is told."""
+
+import json
+import os
+import queue
+import threading
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_engine import HOLD, FakeEngine, transcript
+from protocol_monitor import ProtocolMonitor
+
+from qwen3_asr_mlx_runtime import daemon as daemon_module
+from qwen3_asr_mlx_runtime.daemon import MAX_PENDING, Daemon
+from qwen3_asr_mlx_runtime.errors import DecodeFailed, ModelNotFound
+from qwen3_asr_mlx_runtime.lifecycle import Exit, ParentWatch
+from qwen3_asr_mlx_runtime.settings import Settings
+
+WAIT = 60
+
+
+class Clock:
+    """Time that passes only when a test says so; real threads run under it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Bridge:
+    """A daemon on a thread of its own, its two pipes, and the monitor over what comes out."""
+
+    def __init__(
+        self, *, clock: Callable[[], float] | None = None, parents: Iterator[int] | None = None, **script
+    ) -> None:
+        self.monitor = ProtocolMonitor()
+        self.inbox: queue.SimpleQueue = queue.SimpleQueue()
+        self.exit: Exit | None = None
+        self.stdin, self.stdout = os.pipe(), os.pipe()
+        engines: list[FakeEngine] = []
+
+        def make_engine(settings: Settings, post: Callable) -> FakeEngine:
+            engines.append(FakeEngine(post, **script))
+            return engines[0]
+
+        watch = ParentWatch(None, getppid=lambda: next(parents) if parents else 500)
+        times = {} if clock is None else {"clock": clock}
+        self.daemon = Daemon(
+            Settings(max_audio_seconds=10.0),
+            self.stdin[0],
+            self.stdout[1],
+            make_engine,
+            inbox=self.inbox,
+            parent=watch,
+            **times,
+        )
+        self.engine = engines[0]
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        self.exit = self.daemon.run()
+
+    def write(self, *lines: bytes) -> None:
+        for line in lines:
+            self.monitor.sent(line)
+            os.write(self.stdin[1], line + b"\n")
+
+    def send(self, type: str, **members: object) -> None:
+        self.write(json.dumps({"type": type, **members}).encode())
+
+    def signal(self, code: Exit) -> None:
+        self.monitor.signalled()
+        self.inbox.put(code)
+
+    def close_stdin(self) -> None:
+        os.close(self.stdin[1])
+        self.stdin = (self.stdin[0], -1)
+
+    def read(self) -> dict:
+        """The next reply."""
+        seen = len(self.monitor.replies)
+        while len(self.monitor.replies) == seen:
+            self.monitor.received(os.read(self.stdout[0], 1))
+        return self.monitor.replies[-1]
+
+    def ended(self) -> Exit | None:
+        self._thread.join(WAIT)
+        assert not self._thread.is_alive(), "the daemon has not ended"
+        os.set_blocking(self.stdout[0], False)
+        try:
+            while rest := os.read(self.stdout[0], 65_536):
+                self.monitor.received(rest)
+        except BlockingIOError:
+            self.monitor.finish()
+        return self.exit
+
+    def close(self) -> None:
+        for fd in (*self.stdin, *self.stdout):
+            if fd >= 0:
+                os.close(fd)
+
+
+@pytest.fixture
+def bridge() -> Iterator[Callable[..., Bridge]]:
+    bridges: list[Bridge] = []
+
+    def make(**options: object) -> Bridge:
+        bridges.append(Bridge(**options))
+        return bridges[-1]
+
+    yield make
+    for one in bridges:
+        one.engine.close()
+        one.close()
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> str:
+    return write_wave(tmp_path / "speech.wav", 8_000)
+
+
+def write_wave(path: Path, samples: int) -> str:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(np.zeros(samples, "<i2").tobytes())
+    return str(path)
+
+
+def test_a_conversation_from_start_to_stop(bridge, speech: str) -> None:
+    talk = bridge()
+    talk.send("start")
+    talk.send("transcribe", audio=speech, max_new_tokens=0)
+    talk.send("stop")
+    assert [talk.read()["type"] for _ in range(3)] == ["ready", "transcript", "stopped"]
+    assert talk.ended() is Exit.DONE
+    assert len(talk.engine.submitted[0].utterance.samples) == 8_000
+    assert talk.engine.join(WAIT)
+
+
+def test_row_68_a_bad_file_of_a_batch_fails_alone(bridge, speech: str, tmp_path: Path) -> None:
+    talk = bridge()
+    long = write_wave(tmp_path / "long.wav", 176_000)
+    talk.send("batch_transcribe", audio=[speech, str(tmp_path / "missing.wav"), speech, long])
+    items = talk.read()["items"]
+    assert [item.get("error", {}).get("code") for item in items] == [None, "audio_not_found", None, "audio_too_long"]
+
+
+def test_row_53_the_end_of_input_finishes_what_was_accepted(bridge, speech: str) -> None:
+    talk = bridge(script=[HOLD])
+    talk.send("transcribe", audio=speech)
+    talk.close_stdin()
+    talk.engine.started.acquire(timeout=WAIT)
+    talk.engine.release()
+    assert talk.read()["type"] == "transcript"
+    assert talk.ended() is Exit.DONE
+
+
+def test_row_16_a_last_line_without_a_newline_is_answered(bridge) -> None:
+    talk = bridge()
+    for line in (b'{"type":"hello"}\n', b'{"type":"start"'):
+        talk.monitor.sent(line)
+        os.write(talk.stdin[1], line)
+    talk.close_stdin()
+    assert talk.read()["type"] == "capabilities"
+    error = talk.read()
+    assert (error["code"], error["data"]["truncated"]) == ("invalid_json", True)
+    assert talk.ended() is Exit.DONE
+
+
+def test_row_9_a_line_over_the_limit_is_told_and_the_next_one_answered(bridge, monkeypatch) -> None:
+    talk = bridge()
+    line = b'{"type":"hello","x":"' + b"x" * 9_000_000 + b'"}'
+    talk.monitor.sent(b"too long to be read")
+    writing = threading.Thread(target=_write_whole, args=(talk.stdin[1], line + b"\n"), daemon=True)
+    writing.start()
+    error = talk.read()
+    writing.join(WAIT)
+    assert (error["code"], error["data"]) == ("line_too_long", {"limit": 8 * 2**20, "bytes": len(line)})
+    talk.send("hello")
+    assert talk.read()["type"] == "capabilities"
+
+
+def _write_whole(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def test_capabilities_wait_for_nothing_but_their_turn(bridge, speech: str) -> None:
+    talk = bridge(load_script=[HOLD])
+    talk.send("capabilities")
+    assert talk.read()["type"] == "capabilities"
+    talk.send("start")
+    talk.send("capabilities")
+    talk.engine.started.acquire(timeout=WAIT)
+    talk.engine.release()
+    assert [talk.read()["type"] for _ in range(2)] == ["ready", "capabilities"]
+
+
+def test_row_65_a_failed_load_is_tried_again(bridge, speech: str) -> None:
+    talk = bridge(load_script=[ModelNotFound("not there"), None])
+    talk.send("start")
+    assert talk.read()["code"] == "model_not_found"
+    talk.send("transcribe", audio=speech)
+    assert talk.read()["load_seconds"] == 1.5
+    assert talk.engine.loads == 2
+
+
+def test_a_failed_decode_leaves_the_daemon_up(bridge, speech: str) -> None:
+    talk = bridge(script=[DecodeFailed("planted"), transcript("Nine.")])
+    talk.send("transcribe", audio=speech)
+    assert talk.read()["code"] == "decode_failed"
+    talk.send("transcribe", audio=speech)
+    assert talk.read()["text"] == "Nine."
+
+
+def test_a_result_that_json_cannot_carry_is_an_error_of_its_request(bridge, speech: str) -> None:
+    bad = transcript()
+    bad.profile.decode_seconds = float("nan")
+    talk = bridge(script=[bad, transcript()])
+    talk.send("transcribe", audio=speech, id="r1")
+    error = talk.read()
+    assert (error["code"], error["id"]) == ("internal_error", "r1")
+    talk.send("transcribe", audio=speech)
+    assert talk.read()["type"] == "transcript"
+
+
+def test_a_file_that_crashes_its_reader_fails_alone(bridge, speech: str, monkeypatch) -> None:
+    def crash(path: str, max_seconds: float) -> None:
+        raise MemoryError
+
+    talk = bridge()
+    monkeypatch.setattr(talk.daemon._audio, "_read", crash)
+    talk.send("transcribe", audio=speech)
+    assert talk.read()["code"] == "audio_unreadable"
+
+
+def test_row_36_a_slow_file_keeps_neither_the_others_nor_the_engine_waiting(bridge, speech: str, monkeypatch) -> None:
+    talk = bridge()
+    gate = threading.Event()
+    read = talk.daemon._audio._read
+
+    def slow(path: str, max_seconds: float) -> object:
+        if path == "/slow":
+            gate.wait(WAIT)
+        return read(path, max_seconds)
+
+    monkeypatch.setattr(talk.daemon._audio, "_read", slow)
+    talk.send("batch_transcribe", audio=["/slow", speech, speech, speech, speech, speech])
+    for _ in range(6):  # the load and five decodes
+        assert talk.engine.started.acquire(timeout=WAIT)
+    gate.set()
+    assert talk.read()["failed"] == 1
+
+
+@pytest.mark.parametrize("code", [Exit.TERMINATED, Exit.INTERRUPTED])
+def test_rows_56_57_a_signal_cancels_refuses_and_says_stopped(bridge, speech: str, code: Exit) -> None:
+    talk = bridge(script=[HOLD])
+    for _ in range(MAX_PENDING + 9):
+        talk.send("transcribe", audio=speech)
+    talk.engine.started.acquire(timeout=WAIT)
+    talk.engine.started.acquire(timeout=WAIT)
+    talk.send("capabilities")
+    talk.close_stdin()
+    talk.daemon._source._thread.join(WAIT)  # all lines are read
+    talk.signal(code)
+    answers = [talk.read() for _ in range(MAX_PENDING + 11)]
+    assert {answer.get("code") for answer in answers[:-1]} == {"shutting_down"}
+    assert answers[-1]["type"] == "stopped"
+    assert talk.ended() is code
+
+
+def test_a_signal_ends_a_daemon_whose_engine_hangs_and_whose_parent_does_not_read(
+    bridge, speech: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon_module, "FORCED_EXIT_SECONDS", 0.2)
+    talk = bridge(script=[lambda _: threading.Event().wait(WAIT)])
+    talk.send("transcribe", audio=speech)
+    for _ in range(200):
+        talk.write(b"x" * 200)
+    talk.engine.started.acquire(timeout=WAIT)
+    talk.engine.started.acquire(timeout=WAIT)
+    talk.signal(Exit.TERMINATED)
+    talk._thread.join(WAIT)
+    assert talk.exit is Exit.TERMINATED
+
+
+def test_row_55_a_closed_stdout_ends_the_daemon(bridge) -> None:
+    talk = bridge()
+    os.close(talk.stdout[0])
+    talk.stdout = (os.open(os.devnull, os.O_RDONLY), talk.stdout[1])
+    talk.send("hello")
+    talk._thread.join(WAIT)
+    assert talk.exit is Exit.PARENT_GONE
+
+
+def test_row_52_the_parents_death_ends_the_daemon_while_a_decode_runs(bridge, speech: str) -> None:
+    clock = Clock()
+    parents = iter([500, 1])
+    talk = bridge(clock=clock, parents=parents, script=[HOLD])
+    talk.send("transcribe", audio=speech)
+    talk.engine.started.acquire(timeout=WAIT)
+    talk.engine.started.acquire(timeout=WAIT)
+    clock.now += 1.0
+    talk._thread.join(WAIT)
+    assert talk.exit is Exit.PARENT_GONE
+
+
+def test_row_63_requests_behind_stop_are_refused_before_stopped(bridge, speech: str) -> None:
+    talk = bridge(script=[HOLD])
+    talk.send("transcribe", audio=speech)
+    talk.send("stop")
+    talk.send("capabilities")
+    talk.close_stdin()
+    talk.engine.started.acquire(timeout=WAIT)
+    talk.engine.started.acquire(timeout=WAIT)
+    talk.engine.release()
+    assert [talk.read()["type"] for _ in range(3)] == ["transcript", "error", "stopped"]
+    assert talk.ended() is Exit.DONE
+
+
+def test_row_49_work_stops_while_nobody_reads_and_goes_on_when_somebody_does(bridge, monkeypatch) -> None:
+    talk = bridge()
+    talk.daemon._writer._limit = 100_000
+    count = 400
+    for _ in range(count):
+        talk.send("capabilities")
+    talk.close_stdin()
+    assert {talk.read()["type"] for _ in range(count)} == {"capabilities"}
+    assert talk.ended() is Exit.DONE
+    assert talk.daemon._allowance.taken == 0
