@@ -5,17 +5,24 @@ transcript = recognizer.transcribe(Utterance(samples))
 """
 
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import msgspec
+import numpy as np
 
 from qwen3_asr_mlx_runtime.audio import split_at_quiet
-from qwen3_asr_mlx_runtime.errors import InvalidParams, ModelUnsupported
+from qwen3_asr_mlx_runtime.errors import InvalidParams, ModelCorrupt, ModelUnsupported, NonFiniteOutput
 from qwen3_asr_mlx_runtime.features import Features, log_mel
-from qwen3_asr_mlx_runtime.model.checkpoint import weight_files
+from qwen3_asr_mlx_runtime.jobs import OnProgress
+from qwen3_asr_mlx_runtime.model.checkpoint import check_files, weight_files
 from qwen3_asr_mlx_runtime.model.generate import Token, generate, token_budget
+from qwen3_asr_mlx_runtime.model.hub import STALL_SECONDS, Hub
+from qwen3_asr_mlx_runtime.model.integrity import Verification, Verified, unchanged
+from qwen3_asr_mlx_runtime.model.integrity import verify as verify_files
+from qwen3_asr_mlx_runtime.model.progress import Reporter
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.snapshot import resolve
 from qwen3_asr_mlx_runtime.model.splice import splice
@@ -28,6 +35,7 @@ from qwen3_asr_mlx_runtime.transcript import Transcript
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples, Utterance
 
 MAX_PIECE_SECONDS = 30.0
+_WARM_UP_TOKENS = 4
 
 
 class Recognizer:
@@ -54,19 +62,46 @@ class Recognizer:
         dtype: str | None = None,
         local_files_only: bool = False,
         max_piece_seconds: float = MAX_PIECE_SECONDS,
+        verify: str = "once",
+        state_dir: Path | None = None,
+        stall_seconds: float = STALL_SECONDS,
+        on_progress: OnProgress | None = None,
     ) -> "Recognizer":
-        """Load `demo`, a folder, or `owner/name` from the hub or its cache. Raises a ModelError."""
-        watch = Stopwatch()
+        """Load `demo`, a folder, or `owner/name` from the hub or its cache. Raises a ModelError.
+
+        `verify`: compare weights with the digest that the hub's cache names them by `once`, `always` or `never`;
+        `state_dir` is where it is remembered what was. A download that stalls for `stall_seconds` is given up.
+        """
+        watch, report = Stopwatch(), Reporter(on_progress)
+        report("resolve")
         with watch.stage("resolve"):
-            folder = resolve(model, cache_dir, local_files_only)
-        with watch.stage("tokenizer"):
-            tokenizer = Tokenizer.from_folder(folder)
-        with watch.stage("weights"):
-            weights = load_model(folder, dtype)
+            hub = Hub(cache=cache_dir, stall_seconds=stall_seconds)
+            folder = resolve(model, hub, local_files_only=local_files_only, report=report)
+        with unchanged(files := check_files(folder)):
+            report("verify")
+            with watch.stage("verify"):
+                verification = verify_files(files, verify, Verified(state_dir), partial(report, "verify"))
+            report("load")
+            with watch.stage("tokenizer"):
+                tokenizer = Tokenizer.from_folder(folder)
+            with watch.stage("weights"):
+                weights = load_model(folder, dtype)
         recognizer = cls(weights, tokenizer, max_piece_seconds)
+        report("warmup")
+        with watch.stage("warmup"):
+            recognizer.warm_up()
         recognizer.model_dir = str(folder)
-        recognizer.load_profile = _load_profile(folder, weights, watch)
+        recognizer.load_profile = _load_profile(folder, weights, verification, watch)
         return recognizer
+
+    def warm_up(self) -> None:
+        """Decode a few tokens of noise, so that the first utterance finds everything compiled and in memory. Raises
+        ModelCorrupt where the weights yield no numbers."""
+        noise = np.random.default_rng(0).standard_normal(SAMPLE_RATE).astype(np.float32) * np.float32(0.02)
+        try:
+            self.transcribe(Utterance(noise, max_new_tokens=_WARM_UP_TOKENS))
+        except NonFiniteOutput as error:
+            raise ModelCorrupt("the weights yield no numbers: infinite, or not a number, are among them") from error
 
     def transcribe(self, utterance: Utterance) -> Transcript:
         """Transcribe one utterance to the end. Raises InvalidParams for a context that does not fit, or an
@@ -76,7 +111,8 @@ class Recognizer:
             try:
                 next(steps)
             except StopIteration as end:
-                return end.value
+                transcript: Transcript = end.value
+                return transcript
 
     def steps(self, utterance: Utterance) -> Generator[None, None, Transcript]:
         """Transcribe one decoder step for each `next()`; the transcript is the generator's return value.
@@ -137,7 +173,7 @@ class Recognizer:
         return tokens
 
 
-def _load_profile(folder: Path, model: Qwen3ASR, watch: Stopwatch) -> dict[str, Any]:
+def _load_profile(folder: Path, model: Qwen3ASR, verification: Verification, watch: Stopwatch) -> dict[str, Any]:
     quantization = model.config.quantization
     return {
         "stage": "load",
@@ -145,9 +181,12 @@ def _load_profile(folder: Path, model: Qwen3ASR, watch: Stopwatch) -> dict[str, 
         "weight_count": len(named_parameters(model)),
         "dtype": str(model.dtype).removeprefix("mlx.core."),
         "quantization": msgspec.to_builtins(quantization),
+        "verification": msgspec.to_builtins(verification),
         "resolve_seconds": watch.read("resolve"),
+        "verify_seconds": watch.read("verify"),
         "tokenizer_seconds": watch.read("tokenizer"),
         "weights_seconds": watch.read("weights"),
+        "warmup_seconds": watch.read("warmup"),
         "total_seconds": watch.total,
         "memory": msgspec.to_builtins(Memory.read()),
     }

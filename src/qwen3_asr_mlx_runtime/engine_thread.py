@@ -117,6 +117,10 @@ class EngineThread:
             dtype=settings.dtype,
             local_files_only=settings.local_files_only,
             max_piece_seconds=settings.max_chunk_seconds,
+            verify=settings.verify,
+            state_dir=settings.state_dir,
+            stall_seconds=settings.stall_seconds,
+            on_progress=self._post,
         )
         profile = self._recognizer.load_profile
         return Loaded(settings.model, self._recognizer.model_dir, profile["total_seconds"], profile)

@@ -1,6 +1,7 @@
 """What the process was started with: every option, its environment variable and its default, once."""
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ DEFAULT_MODEL = "Qwen/Qwen3-ASR-0.6B"
 MAX_NEW_TOKENS = 4096
 MAX_CONTEXT_CHARACTERS = 16_384
 DTYPES = ("float32", "bfloat16", "float16")
+VERIFY = ("once", "always", "never")
 IGNORED_OPTIONS = {
     "--no-cache": "the decoder always uses its key/value cache",
     "--no-trust-remote-code": "code of a model repository is never run",
@@ -27,7 +29,9 @@ class Settings:
     `language` (a canonical name or None), `context` and `max_new_tokens` (0: until the model stops, within max(128,
     12 a second + 32)) stand for requests that give none of their own. `dtype`: None means the checkpoint's.
     `max_chunk_seconds`: longer audio is decoded in pieces. `max_audio_seconds`: longer audio is refused. `parent_pid`:
-    the process to live and die with, besides the one that started this one.
+    the process to live and die with, besides the one that started this one. `verify`: how often weights are compared
+    with their digest; `state_dir`: where what was verified is remembered, None for nowhere. `stall_seconds`: a download
+    that brings nothing for so long is given up.
     """
 
     model: str = DEFAULT_MODEL
@@ -39,6 +43,9 @@ class Settings:
     max_chunk_seconds: float = 30.0
     max_audio_seconds: float = 1200.0
     local_files_only: bool = False
+    verify: str = "once"
+    state_dir: Path | None = None
+    stall_seconds: float = 120.0
     parent_pid: int | None = None
 
 
@@ -67,6 +74,8 @@ def parse_command_line(argv: Sequence[str], environ: Mapping[str, str]) -> Comma
         max_chunk_seconds=options.max_chunk_seconds,
         max_audio_seconds=options.max_audio_seconds,
         local_files_only=options.local_files_only,
+        verify=options.verify,
+        state_dir=_state_dir(options.state_dir, environ),
         parent_pid=options.parent_pid,
     )
     notices = [f"{option} has no effect: {IGNORED_OPTIONS[option]}" for option in options.ignored or ()]
@@ -98,6 +107,17 @@ def _add_model_options(parser: argparse.ArgumentParser, environ: Mapping[str, st
     )
     parser.add_argument("--dtype", choices=DTYPES, help="compute in this type (default: the checkpoint's)")
     parser.add_argument("--local-files-only", action="store_true", help="never download")
+    parser.add_argument(
+        "--verify",
+        choices=VERIFY,
+        default=Settings.verify,
+        help="compare weights with the digest that the cache names them by (default: once, until they change)",
+    )
+    parser.add_argument(
+        "--state-dir",
+        type=_name,
+        help="where verified weights are remembered (default: state/ in QWEN3_ASR_MLX_HOME or the user's cache folder)",
+    )
 
 
 def _add_decoding_options(parser: argparse.ArgumentParser) -> None:
@@ -134,6 +154,20 @@ def _add_process_options(parser: argparse.ArgumentParser) -> None:
 
 def _cache_dir(path: str | None) -> Path | None:
     return Path(path).expanduser() if path else None
+
+
+def _state_dir(path: str | None, environ: Mapping[str, str]) -> Path | None:
+    """The option, or `state` in the launcher's home; None where no home is known."""
+    if path:
+        return Path(path)
+    if home := environ.get("QWEN3_ASR_MLX_HOME"):
+        return Path(home) / "state"
+    if not (user := environ.get("HOME")):
+        return None
+    cache = Path(user, "Library/Caches") if sys.platform == "darwin" else Path(user, ".cache")
+    if sys.platform != "darwin" and environ.get("XDG_CACHE_HOME"):
+        cache = Path(environ["XDG_CACHE_HOME"])
+    return cache / "qwen3-asr-mlx-runtime" / "state"
 
 
 def _name(text: str) -> str:

@@ -3,55 +3,82 @@
 import re
 from pathlib import Path
 
-from qwen3_asr_mlx_runtime.errors import DownloadFailed, ModelIncomplete, ModelNotFound
+from qwen3_asr_mlx_runtime.errors import ModelIncomplete, ModelNotFound
 from qwen3_asr_mlx_runtime.model.checkpoint import check_files
+from qwen3_asr_mlx_runtime.model.hub import Hub
+from qwen3_asr_mlx_runtime.model.progress import Reporter
 
 DEMO_FOLDER = Path(__file__).parent.parent / "demo"
-_PATTERNS = ["*.json", "*.txt", "*.safetensors"]
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
-def resolve(model: str, cache_dir: Path | None = None, local_files_only: bool = False) -> Path:
+def resolve(
+    model: str,
+    hub: Hub | None = None,
+    *,
+    local_files_only: bool = False,
+    report: Reporter | None = None,
+) -> Path:
     """`demo`, a folder, or `owner/name` on the Hugging Face hub → a folder with every file the model needs.
 
     A snapshot that is whole in the cache is used as it is, without asking the network; otherwise it is downloaded
-    unless `local_files_only`. Raises ModelNotFound, ModelIncomplete or DownloadFailed.
+    unless `local_files_only`. Raises ModelNotFound, ModelIncomplete, ModelCorrupt, ModelUnsupported, DiskFull or
+    DownloadFailed.
     """
-    if model == "demo":
-        return DEMO_FOLDER
-    folder = Path(model).expanduser()
-    if model and folder.is_dir():
-        check_files(folder)
-        return folder
+    folder = DEMO_FOLDER if model == "demo" else _folder(model)
+    if folder is not None:
+        return _checked(folder)
     if not _REPOSITORY.fullmatch(model):
         raise ModelNotFound("the model is neither `demo`, nor a folder, nor owner/name on the hub", model=model)
-    return _snapshot(model, cache_dir, local_files_only)
+    return _snapshot(model, hub, local_files_only, report or Reporter())
 
 
-def _snapshot(repo: str, cache_dir: Path | None, local_files_only: bool) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+def _folder(model: str) -> Path | None:
+    try:
+        folder = Path(model).expanduser()
+        return folder if model and folder.is_dir() else None
+    except (OSError, ValueError, RuntimeError) as error:  # a name too long, a home that is not known
+        raise ModelNotFound("the model's folder cannot be looked at", reason=type(error).__name__) from error
 
-    def fetch(offline: bool) -> Path:
-        folder = Path(snapshot_download(repo, cache_dir=cache_dir, allow_patterns=_PATTERNS, local_files_only=offline))
+
+def _checked(folder: Path) -> Path:
+    try:
         check_files(folder)
-        return folder
+    except OSError as error:
+        raise ModelNotFound("the model's files cannot be read", reason=type(error).__name__) from error
+    return folder
+
+
+def _snapshot(repo: str, hub: Hub | None, local_files_only: bool, report: Reporter) -> Path:
+    from qwen3_asr_mlx_runtime.model.download import download
+
+    hub = hub or Hub()
+    try:
+        folder = _cached(repo, hub)
+        if folder is not None:
+            return _checked(folder)
+    except ModelIncomplete:
+        if local_files_only:
+            raise
+    if local_files_only:
+        raise ModelNotFound(
+            "the model is not in the cache and downloads are off",
+            model=repo,
+            offline=True,
+            cache_dir=str(hub.cache or "") or None,
+        )
+    return _checked(download(repo, hub, report))
+
+
+def _cached(repo: str, hub: Hub) -> Path | None:
+    """The snapshot of the cache, whole or not; None where there is none."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        return fetch(offline=True)
-    except (LocalEntryNotFoundError, ModelIncomplete) as error:
-        if local_files_only:
-            if isinstance(error, ModelIncomplete):
-                raise
-            raise ModelNotFound(
-                "the model is not in the cache and downloads are off", model=repo, offline=True
-            ) from error
-    try:
-        return fetch(offline=False)
-    except RepositoryNotFoundError as error:
-        raise ModelNotFound("the hub has no such model, or keeps it private", model=repo) from error
-    except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else None
-        raise DownloadFailed("the hub refused the download", model=repo, http_status=status) from error
-    except OSError as error:
-        raise DownloadFailed("the model could not be downloaded", model=repo, reason=type(error).__name__) from error
+        return Path(snapshot_download(repo, cache_dir=hub.cache, local_files_only=True))
+    except LocalEntryNotFoundError as error:
+        snapshot: str | None = getattr(error, "snapshot_path", None)  # there, but not all of what the hub listed
+        return Path(snapshot) if snapshot else None
+    except (HFValidationError, OSError, RuntimeError) as error:
+        raise ModelNotFound("the cache cannot be read", model=repo, reason=type(error).__name__) from error

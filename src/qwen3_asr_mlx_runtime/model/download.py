@@ -1,0 +1,199 @@
+"""A model from the hub into its cache: on a thread of its own, watched by what grows on the disk.
+
+The watcher knows nothing of how the bytes come, so whatever stalls in the library or the network is seen the same way,
+and left behind.
+"""
+
+import errno
+import math
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from huggingface_hub import HfApi, constants, hf_hub_url, snapshot_download
+from huggingface_hub.errors import (
+    DisabledRepoError,
+    GatedRepoError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+
+from qwen3_asr_mlx_runtime.errors import (
+    BridgeError,
+    DiskFull,
+    DownloadFailed,
+    DownloadRefused,
+    ModelIncomplete,
+    ModelNotFound,
+)
+from qwen3_asr_mlx_runtime.model.checkpoint import required_names
+from qwen3_asr_mlx_runtime.model.hub import Hub
+from qwen3_asr_mlx_runtime.model.progress import INTERVAL_SECONDS, Reporter
+from qwen3_asr_mlx_runtime.model.transfer import SHA256, Patience, Source, bytes_on_disk, fetch
+
+PATTERNS = ("*.json", "*.txt", "*.safetensors")
+SUBFOLDERS = ("*/*",)
+_FREE_SPACE = 1.1  # of what is still to be fetched
+_BLOB_NAME = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+class _RemoteFile(NamedTuple):
+    """A file of the repository; `blob` is what the cache calls its content, a SHA-256 where Git LFS keeps it."""
+
+    name: str
+    size: int
+    blob: str
+
+
+def download(repo: str, hub: Hub, report: Reporter, clock: Callable[[], float] = time.monotonic) -> Path:
+    """Complete the snapshot of `repo` in the cache; its folder.
+
+    Raises ModelNotFound, ModelIncomplete, DiskFull or DownloadFailed. Partial files stay for the next try.
+    """
+    running = _Download(repo, hub)
+    running.start()
+    seen, moved_at = -1, clock()
+    while not running.ended.wait(min(INTERVAL_SECONDS, hub.stall_seconds / 4)):
+        done = running.bytes_on_disk()
+        if done != seen:
+            seen, moved_at = done, clock()
+        running.tell(report)
+        if clock() - moved_at >= hub.stall_seconds:
+            running.abandoned.set()
+            message = f"nothing has come from the hub for {hub.stall_seconds:g} s; the next try goes on from here"
+            raise DownloadFailed(message, model=repo, reason="stalled")
+    if running.error is not None:
+        raise _translated(running.error, repo) from running.error
+    running.tell(report)
+    return running.folder
+
+
+class _Download(threading.Thread):
+    """`ended` is set when either `folder` or `error` is there."""
+
+    def __init__(self, repo: str, hub: Hub) -> None:
+        super().__init__(name="download", daemon=True)
+        self.abandoned = threading.Event()
+        self.ended = threading.Event()
+        self.error: Exception | None = None
+        self.folder = Path()
+        self._repo = repo
+        self._hub = hub
+        self._cache = hub.cache_folder
+        self._name = f"models--{repo.replace('/', '--')}"
+        self._files: list[_RemoteFile] = []
+        self._waiting_for_lock = False
+
+    def run(self) -> None:
+        try:
+            self.folder = self._complete_snapshot()
+        except Exception as error:  # noqa: BLE001 a thread's boundary: whoever waits is told, whatever it was
+            self.error = error
+        finally:
+            self.ended.set()
+
+    def bytes_on_disk(self) -> int:
+        return sum(bytes_on_disk(self._blobs / file.blob, file.size) for file in self._files)
+
+    def tell(self, report: Reporter) -> None:
+        stage = "waiting_for_lock" if self._waiting_for_lock else "download"
+        if self._files:
+            report(stage, self.bytes_on_disk(), sum(file.size for file in self._files))
+        else:
+            report(stage)
+
+    @property
+    def _blobs(self) -> Path:
+        return self._cache / self._name / "blobs"
+
+    def _complete_snapshot(self) -> Path:
+        """The weights first, one by one and resumable; the library then finds them in place and does the rest."""
+        info = HfApi(endpoint=self._hub.endpoint).model_info(
+            self._repo, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT
+        )
+        files = [_remote_file(file.rfilename, file.size, file.lfs, file.blob_id) for file in info.siblings or ()]
+        wanted = [file for file in files if file is not None]
+        _require_whole({file.name for file in wanted})
+        self._blobs.mkdir(parents=True, exist_ok=True)
+        self._files = wanted
+        self._require_space()
+        for file in wanted:
+            if SHA256.fullmatch(file.blob):
+                self._fetch(file, info.sha)
+        return Path(
+            snapshot_download(
+                self._repo,
+                cache_dir=self._cache,
+                endpoint=self._hub.endpoint,
+                allow_patterns=list(PATTERNS),
+                ignore_patterns=list(SUBFOLDERS),
+            )
+        )
+
+    def _require_space(self) -> None:
+        missing = sum(file.size for file in self._files) - self.bytes_on_disk()
+        needed, free = math.ceil(missing * _FREE_SPACE), shutil.disk_usage(self._blobs).free
+        if needed > free:
+            raise DiskFull(f"the download needs {needed} bytes, {free} are free", needed=needed, free=free)
+
+    def _fetch(self, file: _RemoteFile, revision: str | None) -> None:
+        url = hf_hub_url(self._repo, file.name, revision=revision, endpoint=self._hub.endpoint)
+        lock = self._cache / ".locks" / self._name / f"{file.blob}.lock"
+        patience = Patience(self.abandoned, self._hub.retry_seconds)
+        fetch(Source(url, file.blob, file.size), self._blobs, lock, patience, self._note_lock)
+
+    def _note_lock(self, waiting: bool) -> None:
+        self._waiting_for_lock = waiting
+
+
+def _remote_file(name: str, size: int | None, lfs: dict[str, object] | None, blob_id: str | None) -> _RemoteFile | None:
+    """A file that loading could read, described well enough to be fetched; None for every other."""
+    blob = str(lfs["sha256"]) if lfs else blob_id
+    if "/" in name or not name.endswith(tuple(pattern[1:] for pattern in PATTERNS)):
+        return None
+    if size is None or blob is None or not _BLOB_NAME.fullmatch(blob):
+        return None
+    return _RemoteFile(name, size, blob)
+
+
+def _require_whole(names: set[str]) -> None:
+    missing = [name for name in required_names(names.__contains__) if name not in names]
+    if missing:
+        raise ModelIncomplete(f"the repository lacks {', '.join(missing)}", missing=missing)
+
+
+def _translated(error: Exception, repo: str) -> BridgeError:
+    match error:
+        case BridgeError():
+            return error
+        case OfflineModeIsEnabled():
+            return ModelNotFound("the model is not in the cache and the hub is switched off", model=repo, offline=True)
+        case HfHubHTTPError():
+            return _refusal(error, error.response.status_code, repo)
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return DiskFull("the disk is full; what has come is kept", needed=None, free=0)
+    reason = _root(error)
+    return DownloadFailed("the model could not be downloaded", model=repo, reason=type(reason).__name__)
+
+
+def _refusal(error: HfHubHTTPError, status: int, repo: str) -> BridgeError:
+    known = {"model": repo, "http_status": status}
+    if isinstance(error, GatedRepoError | DisabledRepoError):
+        return DownloadRefused("the hub gives this model only to those whom it has admitted", **known)
+    if isinstance(error, RepositoryNotFoundError) or status == 404:
+        return ModelNotFound("the hub has no such model, or keeps it private", **known)
+    if status < 500 and status not in (408, 429):
+        return DownloadRefused("the hub refused the download", **known)
+    return DownloadFailed("the hub could not serve the download", **known)
+
+
+def _root(error: BaseException) -> BaseException:
+    """The first error of the chain: the library wraps a lost connection in its own."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
