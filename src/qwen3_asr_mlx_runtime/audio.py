@@ -73,8 +73,8 @@ def read_file(path: str, *, max_seconds: float = MAX_FILE_SECONDS) -> Recording:
     is clipped instead.
 
     Raises InvalidParams or PathNotAllowed for what is no path, AudioNotFound, AudioUnreadable (`errno` holds its name),
-    AudioNotRegularFile, AudioEmpty (no byte, or no sample), AudioUnsupported, AudioCorrupt, AudioTooLong (`limit_seconds`) and
-    AudioChanged.
+    AudioNotRegularFile, AudioEmpty (no byte, or no sample), AudioUnsupported, AudioCorrupt, AudioTooLong
+    (`limit_seconds`) and AudioChanged.
     """
     descriptor = _open_regular(path)
     try:
