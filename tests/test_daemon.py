@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import select
 import threading
 import wave
 from collections.abc import Callable, Iterator
@@ -86,6 +87,8 @@ class Bridge:
         """The next reply."""
         seen = len(self.monitor.replies)
         while len(self.monitor.replies) == seen:
+            ready, _, _ = select.select([self.stdout[0]], [], [], WAIT)
+            assert ready, f"nothing was said for {WAIT} s"
             self.monitor.received(os.read(self.stdout[0], 1))
         return self.monitor.replies[-1]
 
@@ -323,6 +326,18 @@ def test_row_63_requests_behind_stop_are_refused_before_stopped(bridge, speech: 
     talk.engine.started.acquire(timeout=WAIT)
     talk.engine.release()
     assert [talk.read()["type"] for _ in range(3)] == ["transcript", "error", "stopped"]
+    assert talk.ended() is Exit.DONE
+
+
+def test_row_63_requests_that_arrive_just_after_stop_are_still_refused(bridge) -> None:
+    talk = bridge(clock=Clock())  # the grace does not run out, only the input does
+    lines = [b'{"type":"stop"}', b'{"type":"capabilities"}']
+    for line in lines:
+        talk.monitor.sent(line)
+    os.write(talk.stdin[1], b"\n".join(lines) + b"\n")
+    assert talk.read()["code"] == "shutting_down"
+    talk.close_stdin()
+    assert talk.read()["type"] == "stopped"
     assert talk.ended() is Exit.DONE
 
 

@@ -77,7 +77,11 @@ def test_a_batch_keeps_its_order_and_counts_what_failed() -> None:
 
 def test_a_batch_profile_sums_seconds_and_joins_lists() -> None:
     short, long = transcript(audio_samples=8_000), transcript(audio_samples=16_000)
-    long = replace(long, profile=msgspec.structs.replace(long.profile, memory=Memory(rss_peak_bytes=7)))
+    prepare = Profile(stage="prepare", audio_tower_seconds=0.02, audio_feature_lengths=[100])
+    short.profile.prepare = prepare
+    long = replace(
+        long, profile=msgspec.structs.replace(long.profile, memory=Memory(rss_peak_bytes=7), prepare=prepare)
+    )
     profile = batch_reply([item("a", short), item("b", long)], "sequential", 0.0).profile
     assert (profile.stage, profile.batch_size) == ("batch_sequential", 2)
     assert profile.audio_samples == [8_000, 16_000]
@@ -89,6 +93,9 @@ def test_a_batch_profile_sums_seconds_and_joins_lists() -> None:
     assert profile.realtime_factor == 3.75
     assert (profile.batch_assembly_seconds, profile.input_features_shape, profile.audio_embeddings_shape) == (None,) * 3
     assert profile.memory == Memory(rss_peak_bytes=7)
+    assert profile.prepare == Profile(
+        stage="prepare", batch_size=2, audio_tower_seconds=0.04, audio_feature_lengths=[100, 100]
+    )
 
 
 def test_an_item_without_an_outcome_cannot_be_reported() -> None:

@@ -55,7 +55,7 @@ def batch_reply(items: Sequence[Item], decoder_mode: str, load_seconds: float) -
         total_seconds=_sum(item.total_seconds for item in items),
         load_seconds=load_seconds,
         decoder_mode=decoder_mode,
-        profile=_batch_profile([transcript.profile for transcript in transcripts], f"batch_{decoder_mode}", len(items)),
+        profile=_batch_profile([one.profile for one in transcripts], f"batch_{decoder_mode}", len(items)),
     )
 
 
@@ -94,16 +94,25 @@ _JOINED = ("audio_samples", "audio_feature_lengths", "audio_output_lengths", "ge
 
 
 def _batch_profile(profiles: Sequence[Profile], stage: str, batch_size: int) -> Profile:
-    """Sums of seconds, and lists in the items' order; shapes are null, as no tensor held the whole batch."""
-    profile = Profile(stage=stage, batch_size=batch_size, memory=profiles[-1].memory if profiles else None)
+    """Sums over the items that did not fail, with how fast that was, and the memory as it was after the last."""
+    profile = _summed_profile(profiles, stage, batch_size)
+    prepared = [one.prepare for one in profiles if one.prepare is not None]
+    profile.prepare = _summed_profile(prepared, "prepare", batch_size) if prepared else None
+    profile.memory = profiles[-1].memory if profiles else None
+    profile.generated_tokens_total = None if profile.generated_tokens is None else sum(profile.generated_tokens)
+    profile.generated_tokens_per_second = _ratio(profile.generated_tokens_total, profile.decode_seconds)
+    profile.realtime_factor = _ratio(profile.audio_seconds, profile.total_seconds)
+    return profile
+
+
+def _summed_profile(profiles: Sequence[Profile], stage: str, batch_size: int) -> Profile:
+    """Seconds added, lists joined in the items' order; shapes are null, as no tensor held the whole batch."""
+    profile = Profile(stage=stage, batch_size=batch_size)
     for name in _SUMMED:
         setattr(profile, name, _sum(getattr(one, name) for one in profiles))
     for name in _JOINED:
         lists = [values for one in profiles if (values := getattr(one, name)) is not None]
         setattr(profile, name, list(chain.from_iterable(lists)) if lists else None)
-    profile.generated_tokens_total = None if profile.generated_tokens is None else sum(profile.generated_tokens)
-    profile.generated_tokens_per_second = _ratio(profile.generated_tokens_total, profile.decode_seconds)
-    profile.realtime_factor = _ratio(profile.audio_seconds, profile.total_seconds)
     return profile
 
 

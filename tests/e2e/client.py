@@ -1,0 +1,97 @@
+"""A parent of the bridge: starts the real process, talks to it over its pipes, and watches every line it says."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from protocol_monitor import ProtocolMonitor
+
+TESTS = Path(__file__).resolve().parent.parent
+WAIT = 120
+
+
+def command(scenario: str | None, *arguments: str, before: str = "") -> list[str]:
+    """The command line of the real bridge, or of the one whose engine plays a scenario; `before` runs in it first."""
+    start = "from qwen3_asr_mlx_runtime.__main__ import main; main()"
+    if scenario is not None:
+        start = f"from e2e.fake_bridge import main; main({scenario!r})"
+    paths = [str(TESTS.parent / "src"), str(TESTS)]
+    return [sys.executable, "-I", "-c", f"import sys; sys.path[:0] = {paths!r}\n{before}\n{start}", *arguments]
+
+
+class Client:
+    """One process. `send` and `read` speak lines; `wait` closes its input, reads the rest, and gives the exit code."""
+
+    def __init__(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, closed: Sequence[int] = ()
+    ) -> None:
+        self.monitor = ProtocolMonitor()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 it lives as long as the client
+        if closed:
+            closing = " ".join(f"{fd}>&-" for fd in closed)
+            argv = ["/bin/sh", "-c", f'exec "$0" "$@" {closing}', *argv]
+        self.process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, env=env, bufsize=0
+        )
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self._stderr):
+            stream.close()
+
+    def write(self, line: bytes) -> None:
+        self.monitor.sent(line)
+        data = line + b"\n"
+        while data:
+            data = data[self.process.stdin.write(data) :]
+
+    def send(self, type: str, **members: object) -> None:
+        self.write(json.dumps({"type": type, **members}).encode())
+
+    def read(self) -> dict:
+        """The next reply."""
+        seen = len(self.monitor.replies)
+        while len(self.monitor.replies) == seen:
+            data = self._read_some(1)
+            assert data, f"the output has ended; stderr: {self.stderr()}"
+            self.monitor.received(data)
+        return self.monitor.replies[-1]
+
+    def ask(self, type: str, **members: object) -> dict:
+        """Lock step: one line in, one line out."""
+        self.send(type, **members)
+        return self.read()
+
+    def signal(self, number: signal.Signals) -> None:
+        self.monitor.signalled()
+        self.process.send_signal(number)
+
+    def wait(self, *, close: bool = True) -> int:
+        """The exit code, after everything that was still said."""
+        if close:
+            self.process.stdin.close()
+        while data := self._read_some(65_536):
+            self.monitor.received(data)
+        code = self.process.wait(WAIT)
+        if code == 0:
+            self.monitor.finish()
+        return code
+
+    def stderr(self) -> str:
+        self._stderr.seek(0)
+        return self._stderr.read().decode(errors="replace")
+
+    def _read_some(self, size: int) -> bytes:
+        ready, _, _ = select.select([self.process.stdout], [], [], WAIT)
+        assert ready, f"nothing was said for {WAIT} s; stderr: {self.stderr()}"
+        return os.read(self.process.stdout.fileno(), size)
