@@ -42,6 +42,7 @@ NUMERIC = (
     "model.checkpoint",
     "model.integrity",
     "model.progress",
+    "model.hub",
     "model.transfer",
     "model.download",
     "model.snapshot",
