@@ -7,7 +7,7 @@ import pytest
 from qwen3_asr_mlx_runtime import engine
 from qwen3_asr_mlx_runtime.engine_thread import EngineThread
 from qwen3_asr_mlx_runtime.errors import ModelNotFound, NonFiniteOutput
-from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job, Loaded, LoadFailed
+from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job, Loaded, LoadFailed, Progress
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.utterance import Utterance
 
@@ -183,7 +183,11 @@ def test_the_real_recogniser_works_from_its_thread(outcomes, monkeypatch):
     thread = EngineThread(Settings(model="demo"), outcomes.put)
     thread.load()
     thread.submit(Job(1, Utterance(np.zeros(16_000, dtype=np.float32))))
-    assert isinstance(next_of(outcomes), Loaded)
+    stages = []
+    while isinstance(outcome := next_of(outcomes), Progress):
+        stages.append(outcome.stage)
+    assert stages == ["resolve", "verify", "load", "warmup"]
+    assert isinstance(outcome, Loaded)
     assert next_of(outcomes).transcript.text == ""
     thread.close()
     assert thread.join(WAIT)

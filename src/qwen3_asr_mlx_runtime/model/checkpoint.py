@@ -191,11 +191,11 @@ def _data_bytes(file: Path) -> int:
 
 def _check_processor(folder: Path) -> None:
     """The feature extractor is fixed in features.py: refuse a checkpoint that was trained on another one."""
-    native = folder / _PROCESSOR
-    content = read_json(native if _exists(native) else folder / _FEATURE_EXTRACTOR)
+    file = folder / (_PROCESSOR if _exists(folder / _PROCESSOR) else _FEATURE_EXTRACTOR)
+    content = read_json(file)
     extractor = content.get("feature_extractor", content)
     if not isinstance(extractor, dict):
-        raise corrupt(native, "describes no feature extractor")
+        raise corrupt(file, "describes no feature extractor")
     ours = {"feature_size": NUM_MEL_BINS, "hop_length": HOP_LENGTH, "n_fft": N_FFT, "sampling_rate": SAMPLE_RATE}
     for key, value in ours.items():
         if extractor.get(key, value) != value:

@@ -34,7 +34,7 @@ from qwen3_asr_mlx_runtime.errors import (
 from qwen3_asr_mlx_runtime.model.checkpoint import required_names
 from qwen3_asr_mlx_runtime.model.hub import Hub
 from qwen3_asr_mlx_runtime.model.progress import INTERVAL_SECONDS, Reporter
-from qwen3_asr_mlx_runtime.model.transfer import SHA256, Patience, Source, bytes_on_disk, fetch
+from qwen3_asr_mlx_runtime.model.transfer import SHA256, Patience, Source, bytes_in, bytes_on_disk, fetch
 
 PATTERNS = ("*.json", "*.txt", "*.safetensors")
 SUBFOLDERS = ("*/*",)
@@ -59,16 +59,16 @@ def download(repo: str, hub: Hub, report: Reporter, clock: Callable[[], float] =
     running.start()
     seen, moved_at = -1, clock()
     while not running.ended.wait(min(INTERVAL_SECONDS, hub.stall_seconds / 4)):
-        done = running.bytes_on_disk()
-        if done != seen:
-            seen, moved_at = done, clock()
+        size = bytes_in(running.blobs)
+        if size != seen:
+            seen, moved_at = size, clock()
         running.tell(report)
         if clock() - moved_at >= hub.stall_seconds:
             running.abandoned.set()
             message = f"nothing has come from the hub for {hub.stall_seconds:g} s; the next try goes on from here"
             raise DownloadFailed(message, model=repo, reason="stalled")
     if running.error is not None:
-        raise _translated(running.error, repo) from running.error
+        raise running.failure(running.error) from running.error
     running.tell(report)
     return running.folder
 
@@ -86,6 +86,7 @@ class _Download(threading.Thread):
         self._hub = hub
         self._cache = hub.cache_folder
         self._name = f"models--{repo.replace('/', '--')}"
+        self.blobs = self._cache / self._name / "blobs"
         self._files: list[_RemoteFile] = []
         self._waiting_for_lock = False
 
@@ -98,7 +99,7 @@ class _Download(threading.Thread):
             self.ended.set()
 
     def bytes_on_disk(self) -> int:
-        return sum(bytes_on_disk(self._blobs / file.blob, file.size) for file in self._files)
+        return sum(bytes_on_disk(self.blobs / file.blob, file.size) for file in self._files)
 
     def tell(self, report: Reporter) -> None:
         stage = "waiting_for_lock" if self._waiting_for_lock else "download"
@@ -107,22 +108,18 @@ class _Download(threading.Thread):
         else:
             report(stage)
 
-    @property
-    def _blobs(self) -> Path:
-        return self._cache / self._name / "blobs"
-
     def _complete_snapshot(self) -> Path:
         """The weights first, one by one and resumable; the library then finds them in place and does the rest."""
         info = HfApi(endpoint=self._hub.endpoint).model_info(
             self._repo, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT
         )
-        files = [_remote_file(file.rfilename, file.size, file.lfs, file.blob_id) for file in info.siblings or ()]
-        wanted = [file for file in files if file is not None]
-        _require_whole({file.name for file in wanted})
-        self._blobs.mkdir(parents=True, exist_ok=True)
-        self._files = wanted
+        siblings = info.siblings or []
+        _require_whole({file.rfilename for file in siblings})
+        files = [_remote_file(file.rfilename, file.size, file.lfs, file.blob_id) for file in siblings]
+        self.blobs.mkdir(parents=True, exist_ok=True)
+        self._files = [file for file in files if file is not None]
         self._require_space()
-        for file in wanted:
+        for file in self._files:
             if SHA256.fullmatch(file.blob):
                 self._fetch(file, info.sha)
         return Path(
@@ -135,24 +132,33 @@ class _Download(threading.Thread):
             )
         )
 
+    def failure(self, error: Exception) -> BridgeError:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return self._disk_full()
+        return _translated(error, self._repo)
+
     def _require_space(self) -> None:
+        lack = self._disk_full()
+        if lack.data["needed"] > lack.data["free"]:
+            raise lack
+
+    def _disk_full(self) -> DiskFull:
         missing = sum(file.size for file in self._files) - self.bytes_on_disk()
-        needed, free = math.ceil(missing * _FREE_SPACE), shutil.disk_usage(self._blobs).free
-        if needed > free:
-            raise DiskFull(f"the download needs {needed} bytes, {free} are free", needed=needed, free=free)
+        needed, free = math.ceil(missing * _FREE_SPACE), shutil.disk_usage(self.blobs).free
+        return DiskFull(f"the download needs {needed} bytes, {free} are free", needed=needed, free=free)
 
     def _fetch(self, file: _RemoteFile, revision: str | None) -> None:
         url = hf_hub_url(self._repo, file.name, revision=revision, endpoint=self._hub.endpoint)
         lock = self._cache / ".locks" / self._name / f"{file.blob}.lock"
         patience = Patience(self.abandoned, self._hub.retry_seconds)
-        fetch(Source(url, file.blob, file.size), self._blobs, lock, patience, self._note_lock)
+        fetch(Source(url, file.blob, file.size), self.blobs, lock, patience, self._note_lock)
 
     def _note_lock(self, waiting: bool) -> None:
         self._waiting_for_lock = waiting
 
 
 def _remote_file(name: str, size: int | None, lfs: dict[str, object] | None, blob_id: str | None) -> _RemoteFile | None:
-    """A file that loading could read, described well enough to be fetched; None for every other."""
+    """A file that loading could read, described well enough to be measured; None for every other."""
     blob = str(lfs["sha256"]) if lfs else blob_id
     if "/" in name or not name.endswith(tuple(pattern[1:] for pattern in PATTERNS)):
         return None
@@ -175,8 +181,6 @@ def _translated(error: Exception, repo: str) -> BridgeError:
             return ModelNotFound("the model is not in the cache and the hub is switched off", model=repo, offline=True)
         case HfHubHTTPError():
             return _refusal(error, error.response.status_code, repo)
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            return DiskFull("the disk is full; what has come is kept", needed=None, free=0)
     reason = _root(error)
     return DownloadFailed("the model could not be downloaded", model=repo, reason=type(reason).__name__)
 

@@ -50,6 +50,14 @@ def bytes_on_disk(blob: Path, size: int) -> int:
     return min(size, max(sizes))
 
 
+def bytes_in(folder: Path) -> int:
+    """The size of all files in `folder`, 0 where there is none."""
+    try:
+        return sum(_size(file) for file in folder.iterdir())
+    except OSError:
+        return 0
+
+
 def fetch(source: Source, blobs: Path, lock: Path, patience: Patience, on_lock: Callable[[bool], None]) -> None:
     """Bring the content of `source` to its place in the folder `blobs`. A partial file stays when this fails.
 
