@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,41 @@ def test_a_home_folder_in_the_cache_dir_is_expanded(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
+    ("argv", "environ", "folder"),
+    [
+        ("--state-dir /s", {"QWEN3_ASR_MLX_HOME": "/home"}, "/s"),
+        ("", {"QWEN3_ASR_MLX_HOME": "/home", "HOME": "/u"}, "/home/state"),
+        ("", {}, None),
+    ],
+)
+def test_the_state_folder_is_the_options_or_in_the_launchers_home(
+    argv: str, environ: dict[str, str], folder: str | None
+) -> None:
+    assert parse(*argv.split(), **environ).state_dir == (folder and Path(folder))
+
+
+@pytest.mark.parametrize(
+    ("platform", "environ", "folder"),
+    [
+        ("linux", {"HOME": "/u"}, "/u/.cache/qwen3-asr-mlx-runtime/state"),
+        ("linux", {"HOME": "/u", "XDG_CACHE_HOME": "/x"}, "/x/qwen3-asr-mlx-runtime/state"),
+        ("darwin", {"HOME": "/u", "XDG_CACHE_HOME": "/x"}, "/u/Library/Caches/qwen3-asr-mlx-runtime/state"),
+    ],
+)
+def test_the_state_folder_lies_in_the_users_cache(
+    monkeypatch: pytest.MonkeyPatch, platform: str, environ: dict[str, str], folder: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    assert parse(**environ).state_dir == Path(folder)
+
+
+@pytest.mark.parametrize("mode", ["once", "always", "never"])
+def test_how_often_weights_are_verified_is_an_option(mode: str) -> None:
+    assert parse("--verify", mode).verify == mode
+    assert parse().verify == "once"
+
+
+@pytest.mark.parametrize(
     ("argv", "named"),
     [
         (["--dtype", "int8"], "--dtype"),
@@ -81,6 +117,7 @@ def test_a_home_folder_in_the_cache_dir_is_expanded(monkeypatch: pytest.MonkeyPa
         (["--max-audio-seconds", "inf"], "--max-audio-seconds"),
         (["--max-audio-seconds", "long"], "--max-audio-seconds"),
         (["--parent-pid", "0"], "--parent-pid"),
+        (["--verify", "sometimes"], "--verify"),
         (["--context", "x" * 16_385], "--context"),
         (["--model", ""], "--model"),
         (["--mod", "demo"], "--mod"),

@@ -159,7 +159,7 @@ def _cache_dir(path: str | None) -> Path | None:
 def _state_dir(path: str | None, environ: Mapping[str, str]) -> Path | None:
     """The option, or `state` in the launcher's home; None where no home is known."""
     if path:
-        return Path(path)
+        return Path(path).expanduser()
     if home := environ.get("QWEN3_ASR_MLX_HOME"):
         return Path(home) / "state"
     if not (user := environ.get("HOME")):
