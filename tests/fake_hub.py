@@ -19,6 +19,7 @@ class Asked(NamedTuple):
     method: str
     path: str
     range: str | None
+    authorization: str | None
 
 
 class FakeHub:
@@ -26,7 +27,8 @@ class FakeHub:
 
     `status`: answer requests whose path holds the key with that status. `cut_after`: how many bytes of weights each
     next transfer sends before the connection breaks, None for all. `hang_after`: where each transfer of weights stops
-    until `released`. `ignore_range`: send every file from its start. `tamper`: changes what is sent of the weights.
+    until `released`. `ignore_range`: send every file from its start. `redirect_weights_to`: where they really lie.
+    `tamper`: changes what is sent of the weights.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,6 +40,7 @@ class FakeHub:
         self.cut_after: list[int | None] = []
         self.hang_after: int | None = None
         self.ignore_range = False
+        self.redirect_weights_to: str | None = None
         self.tamper: Callable[[bytes], bytes] = lambda data: data
         self.hanging = threading.Event()
         self.released = threading.Event()
@@ -103,13 +106,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         path = self.path.partition("?")[0]
-        self.fake.asked.append(Asked(self.command, path, self.headers.get("Range")))
+        self.fake.asked.append(Asked(self.command, path, self.headers.get("Range"), self.headers.get("Authorization")))
         for part, status in self.fake.status.items():
             if part in path:
                 self._refuse(status)
                 return
         if path.startswith("/api/models/"):
             self._send_json(self.fake.tree() if "/tree/" in path else self.fake.describe())
+        elif self.fake.redirect_weights_to and self.command == "GET" and path.endswith(_LARGE):
+            self._redirect(self.fake.redirect_weights_to + path)
         elif (name := path.rpartition("/")[2]) in self.fake.files and "/resolve/" in path:
             self._send_file(name)
         else:
@@ -119,6 +124,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         if self.fake.error_code:
             self.send_header("X-Error-Code", self.fake.error_code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _redirect(self, location: str) -> None:
+        self.send_response(302)
+        self.send_header("Location", location)
         self.send_header("Content-Length", "0")
         self.end_headers()
 

@@ -120,7 +120,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(hub, source):
 
 
 def test_a_download_that_failed_is_resumed_by_the_next(hub, source, blobs):
-    hub.cut_after = [300_000, 0, 0, 0, 0, 0]
+    hub.cut_after = [300_000, *[0] * 20]
     error = failure_of(source)
     assert (error.code, error.retryable) == ("download_failed", True)
     partial = blobs / f"{hub.sha256(WEIGHTS)}.incomplete"
@@ -177,7 +177,7 @@ def test_a_refusal_tells_its_status_and_whether_to_try_again(hub, source, status
     assert len(hub.asked) == 1
 
 
-@pytest.mark.parametrize(("status", "tries", "retryable"), [(403, 1, False), (429, 1, True), (503, 5, True)])
+@pytest.mark.parametrize(("status", "tries", "retryable"), [(403, 1, False), (429, 1, True), (503, 10, True)])
 def test_a_refusal_in_the_middle_tells_its_status_too(hub, source, status, tries, retryable):
     hub.status[WEIGHTS] = status
     error = failure_of(source)
@@ -205,8 +205,11 @@ def test_a_digest_in_the_listing_that_is_none_names_no_place(hub, source, monkey
         if "lfs" in sibling:
             sibling["lfs"]["sha256"] = "../../../elsewhere"
     monkeypatch.setattr(hub, "describe", lambda: describe)
-    assert (resolve("owner/name", source) / WEIGHTS).read_bytes() == hub.files[WEIGHTS]
+    told: list[Progress] = []
+    folder = resolve("owner/name", source, report=Reporter(told.append))
+    assert (folder / WEIGHTS).read_bytes() == hub.files[WEIGHTS]
     assert {path.name for path in tmp_path.iterdir()} == {"cache"}
+    assert told[-1].total < SIZE, "it was measured at that place"
 
 
 def test_a_mirror_that_tells_no_sizes_serves_too(hub, source, monkeypatch):
@@ -264,6 +267,26 @@ def test_another_process_that_downloads_is_waited_for(hub, source):
     folder = result.get(timeout=WAIT)
     waiting.join(WAIT)
     assert (folder / WEIGHTS).read_bytes() == hub.files[WEIGHTS]
+
+
+def test_another_process_that_does_nothing_is_not_waited_for_forever(hub, source):
+    lock = source.cache / ".locks" / "models--owner--name" / f"{hub.sha256(WEIGHTS)}.lock"
+    lock.parent.mkdir(parents=True)
+    with WeakFileLock(lock):
+        error = failure_of(impatient(source))
+    assert (error.code, error.retryable, error.data["reason"]) == ("download_failed", True, "waiting_for_lock")
+
+
+def test_a_token_goes_to_the_hub_and_nowhere_else(hub, source, repository_folder, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    elsewhere = FakeHub(repository_folder)
+    hub.redirect_weights_to = elsewhere.endpoint
+    elsewhere.cut_after = [300_000]
+    resolve("owner/name", source)
+    elsewhere.close()
+    assert {asked.authorization for asked in hub.asked} == {"Bearer hf_secret"}
+    assert {asked.authorization for asked in elsewhere.asked} == {None}
+    assert [asked.range is None for asked in elsewhere.weight_requests] == [True, False]
 
 
 def test_a_link_that_leads_nowhere_is_mended_by_a_download(hub, source, blobs):

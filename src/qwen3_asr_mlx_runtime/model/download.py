@@ -65,8 +65,9 @@ def download(repo: str, hub: Hub, report: Reporter, clock: Callable[[], float] =
         running.tell(report)
         if clock() - moved_at >= hub.stall_seconds:
             running.abandoned.set()
-            message = f"nothing has come from the hub for {hub.stall_seconds:g} s; the next try goes on from here"
-            raise DownloadFailed(message, model=repo, reason="stalled")
+            reason = "waiting_for_lock" if running.waiting_for_lock else "stalled"
+            message = f"nothing has been downloaded for {hub.stall_seconds:g} s; the next try goes on from here"
+            raise DownloadFailed(message, model=repo, reason=reason)
     if running.error is not None:
         raise running.failure(running.error) from running.error
     running.tell(report)
@@ -88,7 +89,7 @@ class _Download(threading.Thread):
         self._name = f"models--{repo.replace('/', '--')}"
         self.blobs = self._cache / self._name / "blobs"
         self._files: list[_RemoteFile] = []
-        self._waiting_for_lock = False
+        self.waiting_for_lock = False
 
     def run(self) -> None:
         try:
@@ -102,7 +103,7 @@ class _Download(threading.Thread):
         return sum(bytes_on_disk(self.blobs / file.blob, file.size) for file in self._files)
 
     def tell(self, report: Reporter) -> None:
-        stage = "waiting_for_lock" if self._waiting_for_lock else "download"
+        stage = "waiting_for_lock" if self.waiting_for_lock else "download"
         if self._files:
             report(stage, self.bytes_on_disk(), sum(file.size for file in self._files))
         else:
@@ -154,7 +155,7 @@ class _Download(threading.Thread):
         fetch(Source(url, file.blob, file.size), self.blobs, lock, patience, self._note_lock)
 
     def _note_lock(self, waiting: bool) -> None:
-        self._waiting_for_lock = waiting
+        self.waiting_for_lock = waiting
 
 
 def _remote_file(name: str, size: int | None, lfs: dict[str, object] | None, blob_id: str | None) -> _RemoteFile | None:

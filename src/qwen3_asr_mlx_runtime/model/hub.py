@@ -12,7 +12,7 @@ class Hub:
     """The hub, its cache on this machine, and how patient to be with it.
 
     `cache` and `endpoint`: None means the library's own. A download that brings nothing for `stall_seconds` is given
-    up; `retry_seconds` lie between two tries of one download.
+    up; `retry_seconds` lie before the second try of a broken connection, as much again before each later one.
     """
 
     cache: Path | None = None

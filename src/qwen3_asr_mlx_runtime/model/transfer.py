@@ -18,7 +18,7 @@ from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore
 from qwen3_asr_mlx_runtime.errors import DownloadFailed
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
-_ATTEMPTS = 5  # without a byte gained
+_ATTEMPTS = 10  # without a byte gained, each waited for longer than the one before
 _LOCK_POLL_SECONDS = 0.25
 _PARTIAL = ".incomplete"
 
@@ -38,7 +38,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Patience:
-    """`retry_seconds` between two tries; none is made any more once `abandoned` is set."""
+    """`retry_seconds` before the second try, as much again before each later one; none once `abandoned` is set."""
 
     abandoned: threading.Event
     retry_seconds: float
@@ -115,7 +115,7 @@ def _complete(source: Source, partial: Path, patience: Patience) -> None:
             best = max(best, _size(partial))
             if attempts >= _ATTEMPTS or not _is_transient(error):
                 raise
-            if patience.abandoned.wait(patience.retry_seconds):
+            if patience.abandoned.wait(patience.retry_seconds * attempts):
                 raise Abandoned from error
 
 
