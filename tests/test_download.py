@@ -106,10 +106,11 @@ def test_what_was_downloaded_is_used_without_asking_again(hub, source):
 
 
 def test_only_files_that_loading_reads_are_fetched(hub, source):
-    hub.files |= {"pytorch_model.bin": b"pickle", "modeling_x.py": b"code", "onnx/model.json": b"{}"}
+    foreign = {"pytorch_model.bin": b"pickle", "modeling_x.py": b"code", "a/b.json": b"{}", "a/b.safetensors": b"b"}
+    wanted = hub.files.keys() - {"README.md"}
+    hub.files |= foreign
     folder = resolve("owner/name", source)
-    assert not {"pytorch_model.bin", "modeling_x.py", "onnx"} & {file.name for file in folder.iterdir()}
-    assert not {"pytorch_model.bin", "modeling_x.py"} & hub.served.keys()
+    assert {file.name for file in folder.iterdir()} == wanted == hub.served.keys()
 
 
 def test_a_broken_connection_is_taken_up_where_it_broke(hub, source):
