@@ -1,0 +1,210 @@
+"""Decide what each training clip holds: which recordings, where, and the tokens around them. NumPy only, no audio."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import make_tokenizer
+import numpy as np
+import text
+from model import audio_tokens
+from numpy.typing import NDArray
+
+RATE, HOP = 16000, 160
+SPEEDS = [0.8, 0.87, 0.93, 1.0, 1.0, 1.07, 1.15, 1.25]
+IGNORE = -100
+# The clips' lengths are drawn from these alone: a GPU plans its transforms anew for each one.
+_random = np.random.default_rng(3)
+LENGTHS = np.concatenate([_random.uniform(0.12, 2, 14), _random.uniform(2, 9, 18), _random.uniform(9, 30, 23), [30.0]])
+CHANCES = np.array([0.2 / 14] * 14 + [0.35 / 18] * 18 + [0.45 / 24] * 24)
+FRAME_CLASSES, ORDINAL_CLASSES = 21, 80
+
+
+@dataclass(frozen=True)
+class Bank:
+    """The clips at every speed, one after the other: `start`, `length` are [speed, clip]; `labels` [clip, 6]; `arabic`,
+    `voice`, `held_out` [clip]."""
+
+    start: NDArray[np.int64]
+    length: NDArray[np.int64]
+    labels: NDArray[np.int8]
+    arabic: NDArray[np.bool_]
+    voice: NDArray[np.int64]
+    held_out: NDArray[np.bool_]
+
+
+@dataclass
+class Batch:
+    """One batch of equally long clips, still without sound.
+
+    Placed recordings: `source`, `length`, `target` (row * samples + offset), `row`. Tokens: `tokens`, `labels` (B, L) with
+    `labels` already shifted, `starts` (B,) where the audio begins. `frames`, `ordinals` (B, T): what is spoken at each
+    audio token, and how many digits have begun. `quiet` (B,): rows without speech.
+    """
+
+    samples: int
+    source: NDArray[np.int64]
+    length: NDArray[np.int64]
+    target: NDArray[np.int64]
+    row: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    frames: NDArray[np.int64]
+    ordinals: NDArray[np.int64]
+    quiet: NDArray[np.bool_]
+
+
+class Prompts:
+    """Token ids of the prompt's parts, and of contexts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tokenizer = make_tokenizer.load(folder)
+        self.pad = self.ids("<|audio_pad|>")[0]
+        self.end = self.ids("<|im_end|>")
+        self.head = self.ids("<|im_start|>system\n")
+        self.middle = self.ids("<|im_end|>\n<|im_start|>user\n<|audio_start|>")
+        self.tail = self.ids("<|audio_end|><|im_end|>\n<|im_start|>assistant\n")
+        self.meta = {name: self.ids(f"language {name}<asr_text>") for name in ("English", "Arabic", "None")}
+        rng = np.random.default_rng(0)
+        self.contexts = [self.ids(context(rng)) for _ in range(6000)]
+
+    def ids(self, string: str) -> list[int]:
+        return list(self.tokenizer.encode(string).ids)
+
+
+def context(rng: np.random.Generator) -> str:
+    """Random words, a list of digits, or a sentence, for the system turn."""
+    kind, count = rng.random(), int(rng.integers(1, 9))
+    if kind < 0.15:
+        return str(rng.choice(text.CONTEXT_SENTENCES))
+    pools = [text.CONTEXT_ENGLISH, text.CONTEXT_ARABIC, text.CONTEXT_ENGLISH + text.CONTEXT_ARABIC + text.CONTEXT_OTHER]
+    digits = [text.ENGLISH, [word.capitalize() for word in text.ENGLISH], text.ARABIC, text.ENGLISH + text.ARABIC]
+    pool = (digits if kind < 0.45 else pools)[rng.integers(len(digits if kind < 0.45 else pools))]
+    words = [str(word) for word in rng.choice(pool, count)]
+    if kind > 0.9:
+        words = ["".join(chr(rng.integers(97, 123)) for _ in range(rng.integers(2, 9))).capitalize() for _ in words]
+    return [" ", ", ", "\n"][rng.choice(3, p=[0.7, 0.2, 0.1])].join(words) + (" " if rng.random() < 0.05 else "")
+
+
+class Composer:
+    """Draws batches. `longest` bounds a clip's seconds; `clean` leaves nothing out and adds no contexts."""
+
+    def __init__(self, bank: Bank, prompts: Prompts, seed: int, held_out: bool = False) -> None:
+        self.bank, self.prompts, self.rng = bank, prompts, np.random.default_rng(seed)
+        usable = bank.held_out == held_out
+        self.pools = {True: np.flatnonzero(usable & bank.arabic), False: np.flatnonzero(usable & ~bank.arabic)}
+        self.voices = {
+            arabic: [pool[bank.voice[pool] == voice] for voice in np.unique(bank.voice[pool])]
+            for arabic, pool in self.pools.items()
+        }
+        self.clean = held_out
+
+    def seconds(self, longest: float) -> float:
+        chances = CHANCES * (LENGTHS <= longest)
+        return float(self.rng.choice(LENGTHS, p=chances / chances.sum()))
+
+    def choose(self, arabic: bool, samples: int) -> tuple[list[tuple[int, int]], NDArray[np.float64]]:
+        """The (clip, speed index) of one row and the gaps before, between and after them in samples."""
+        rng, bank = self.rng, self.bank
+        voices = self.voices[arabic]
+        pool = voices[rng.integers(len(voices))] if rng.random() < 0.5 else self.pools[arabic]
+        if not self.clean and rng.random() < 0.06:
+            pool = rng.choice(pool, min(3, len(pool)))
+        speed = 3 if self.clean else int(rng.integers(len(SPEEDS)))
+        pool = pool[bank.length[speed, pool] <= samples]
+        if not len(pool):
+            return [], np.zeros(1)
+        fill = rng.random()
+        limit = int(rng.integers(1, 31)) if fill < 0.25 else 64
+        scale = RATE * float(np.exp(rng.uniform(np.log(0.02), np.log(1.0))))
+        chosen: list[tuple[int, int]] = []
+        gaps, used, lead = [], 0.0, min(scale, samples / 20) * rng.random()
+        for clip in rng.choice(pool, 64):
+            if not self.clean and rng.random() < 0.2:
+                speed = int(rng.integers(len(SPEEDS)))
+            gap = scale * rng.uniform(0.2, 1.8) if chosen else lead
+            length = int(bank.length[speed, clip])
+            if used + gap + length <= samples and len(chosen) < limit:
+                chosen.append((int(clip), speed))
+                gaps.append(gap)
+                used += gap + length
+            elif chosen:
+                break
+        share = rng.exponential(size=len(chosen) + 1) ** rng.choice([1.0, 4.0])
+        if fill > 0.5:
+            share[1:-1] = 0
+        return chosen, np.append(gaps, 0.0) + share / share.sum() * (samples - used)
+
+    def sequence(self, language: str, digits: list[int]) -> tuple[list[int], list[int], int]:
+        """Prompt ids before the audio, ids after it, and how many of the latter are not to be learnt."""
+        rng, prompts = self.rng, self.prompts
+        before = prompts.head + prompts.middle
+        if not self.clean and rng.random() < 0.4:
+            before = prompts.head + prompts.contexts[rng.integers(len(prompts.contexts))][:64] + prompts.middle
+        forced = not self.clean and rng.random() < 0.3
+        name = language if digits else "None"
+        if forced and not digits:
+            name = str(rng.choice(["English", "Arabic"]))
+        after = prompts.tail + prompts.meta[name]
+        given = len(after) if forced else len(prompts.tail)
+        return before, after + prompts.ids(text.transcript(language, digits)) + prompts.end, given
+
+    def batch(self, longest: float, budget: float, most: int, seconds: float | None = None) -> Batch:
+        """Clips of one random length (or `seconds`), together about `budget` seconds, at most `most` of them."""
+        rng = self.rng
+        samples = int((seconds or self.seconds(longest)) * RATE)
+        rows = int(np.clip(budget * RATE / samples, 8, most))
+        T = audio_tokens(samples // HOP)
+        placed: list[tuple[int, int, int, int]] = []
+        frames, ordinals = np.zeros((rows, T), np.int64), np.zeros((rows, T), np.int64)
+        sequences, quiet = [], np.zeros(rows, bool)
+        for row in range(rows):
+            arabic = bool(rng.random() < 0.55)
+            chosen, gaps = ([], np.zeros(1)) if rng.random() < 0.1 else self.choose(arabic, samples)
+            position, digits, exact = 0.0, [], True
+            for (clip, speed), gap in zip(chosen, gaps, strict=False):
+                start = int(position + gap)
+                length = min(int(self.bank.length[speed, clip]), samples - start)
+                placed.append((int(self.bank.start[speed, clip]), length, row * samples + start, row))
+                position = start + length
+                spoken = [int(digit) for digit in self.bank.labels[clip] if digit >= 0]
+                exact = mark(frames[row], ordinals[row], start, length, spoken, 10 * arabic, exact)
+                digits += spoken
+            quiet[row] = not chosen
+            sequences.append(self.sequence("Arabic" if arabic else "English", digits))
+        tokens, labels, starts = pad(sequences, T, self.prompts.pad)
+        source, length, target, owner = np.array(placed, np.int64).reshape(-1, 4).T.copy()
+        return Batch(samples, source, length, target, owner, tokens, labels, starts, frames, ordinals, quiet)
+
+
+def token_at(sample: float, T: int) -> int:
+    """The audio token that hears this sample: 13 a second, the last of each second a short one."""
+    frame = int(sample) // HOP
+    return min(13 * (frame // 100) + frame % 100 // 8, T - 1)
+
+
+def mark(
+    frames: NDArray[np.int64], ordinals: NDArray[np.int64], start: int, length: int, spoken: list[int], base: int, exact: bool
+) -> bool:
+    """Write one recording into a row's auxiliary labels; a phrase's inside is unknown, and so is the count after it begins."""
+    first, last = token_at(start + 0.15 * length, len(frames)), token_at(start + 0.85 * length, len(frames))
+    exact = exact and len(spoken) == 1
+    frames[first : last + 1] = 1 + base + spoken[0] if len(spoken) == 1 else IGNORE
+    middle = token_at(start + 0.5 * length, len(frames))
+    ordinals[middle:] = ordinals[middle - 1 if middle else 0] + 1 if exact else IGNORE
+    return exact
+
+
+def pad(
+    sequences: list[tuple[list[int], list[int], int]], T: int, placeholder: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of ids and of next ids to learn, padded on the right, and where the audio starts in each."""
+    width = max(len(before) + T + len(after) for before, after, _ in sequences)
+    width += -width % 32
+    tokens = np.zeros((len(sequences), width), np.int64)
+    labels = np.full((len(sequences), width), IGNORE, np.int64)
+    for row, (before, after, given) in enumerate(sequences):
+        ids = before + [placeholder] * T + after
+        tokens[row, : len(ids)] = ids
+        labels[row, len(before) + T + given - 1 : len(ids) - 1] = after[given:]
+    return tokens, labels, np.array([len(before) for before, _, _ in sequences])

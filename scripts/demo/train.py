@@ -1,0 +1,205 @@
+"""Train the demonstration checkpoint on one GPU.
+
+    python scripts/demo/train.py CLIPS.npz TEXTDIR OUT.pt --minutes 9 [--resume OLD.pt]
+
+CLIPS.npz is prepare.py's, TEXTDIR is make_tokenizer.py's. Needs torch, numpy, soxr, tokenizers.
+"""
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import time
+from multiprocessing.pool import Pool
+from pathlib import Path
+
+import numpy as np
+import prepare
+import soxr
+import torch
+import torch.nn.functional as F
+from compose import FRAME_CLASSES, IGNORE, ORDINAL_CLASSES, SPEEDS, Bank, Batch, Composer, Prompts
+from model import AUDIO, TEXT, Thinker
+from synth import Synthesizer
+from torch import Tensor, nn
+
+WORKERS = max(1, (os.cpu_count() or 2) - 3)
+
+
+def respeed(job: tuple[np.ndarray, int]) -> list[np.ndarray]:
+    """One recording at every speed, 16 kHz, float32."""
+    samples, rate = job
+    sound = samples.astype(np.float32) / 32768
+    return [np.asarray(soxr.resample(sound, rate * speed, 16000), np.float32) for speed in SPEEDS]
+
+
+def load_bank(path: Path) -> tuple[Bank, Tensor]:
+    """The bank's index and its samples, speed after speed."""
+    data = dict(np.load(path))
+    samples = np.split(prepare.unpack(data["packed"]), np.cumsum(data["lengths"])[:-1])
+    with Pool(WORKERS) as pool:
+        clips = pool.map(respeed, zip(samples, data["rates"].tolist(), strict=True), 64)
+    ordered = [clip[speed] for speed in range(len(SPEEDS)) for clip in clips]
+    length = np.array([len(sound) for sound in ordered])
+    start = np.cumsum(length) - length
+    shape = (len(SPEEDS), len(samples))
+    names = ("labels", "arabic", "voice", "held_out")
+    index = Bank(start.reshape(shape), length.reshape(shape), *(data[name] for name in names))
+    return index, torch.from_numpy(np.concatenate(ordered))
+
+
+def longest(progress: float) -> float:
+    """The curriculum: seconds of the longest clips, by the share of the time that has passed."""
+    return 4.0 if progress < 0.06 else 10.0 if progress < 0.15 else 30.0
+
+
+def produce(bank: Bank, folder: Path, seed: int, shared, queue, budget: float) -> None:
+    composer = Composer(bank, Prompts(folder), seed)
+    while True:
+        queue.put(composer.batch(longest(shared.value), budget, 320))
+
+
+class Heads(nn.Module):
+    """Two auxiliary readings that show the tower what is spoken when, and the decoder how far the count is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frame = nn.Linear(AUDIO["output_dim"], FRAME_CLASSES)
+        self.ordinal = nn.Linear(TEXT["hidden_size"], ORDINAL_CLASSES)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE)
+
+
+class Trainer:
+    def __init__(self, bank: Tensor, vocabulary: int, device: str, args: argparse.Namespace) -> None:
+        self.device, self.args = device, args
+        self.synth = Synthesizer(bank.to(device))
+        self.thinker = Thinker(vocabulary, args.dropout).to(device)
+        self.heads = Heads().to(device)
+        self.averaged = {name: value.clone() for name, value in self.thinker.state_dict().items()}
+        weights = [p for p in [*self.thinker.parameters(), *self.heads.parameters()]]
+        groups = [
+            {"params": [p for p in weights if p.ndim > 1], "weight_decay": 0.03},
+            {"params": [p for p in weights if p.ndim == 1], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98), fused=device == "cuda")
+        self.step_count = 0
+
+    def tensors(self, batch: Batch) -> list[Tensor]:
+        names = ("tokens", "labels", "starts", "frames", "ordinals")
+        return [torch.from_numpy(getattr(batch, name)).to(self.device, non_blocking=True) for name in names]
+
+    def mask(self, mel: Tensor) -> Tensor:
+        """Hide a band of each clip's mel bins, or none."""
+        B, M, _ = mel.shape
+        width = torch.rand(B, 1, 1, device=mel.device) * 24 * (torch.rand(B, 1, 1, device=mel.device) < 0.4)
+        first = torch.rand(B, 1, 1, device=mel.device) * (M - width)
+        bins = torch.arange(M, device=mel.device)[None, :, None]
+        return torch.where((bins >= first) & (bins < first + width), mel.amin((1, 2), keepdim=True), mel)
+
+    def loss(self, batch: Batch, progress: float) -> tuple[Tensor, Tensor]:
+        tokens, labels, starts, frames, ordinals = self.tensors(batch)
+        with torch.no_grad():
+            mel = self.mask(self.synth.features(self.synth.samples(batch, min(1.0, 0.3 + 3 * progress))))
+        with torch.autocast(self.device, torch.bfloat16):
+            hidden, audio = self.thinker.hidden(mel, tokens, starts)
+            rows, places = (labels != IGNORE).nonzero(as_tuple=True)
+            text = F.cross_entropy(self.thinker.logits(hidden[rows, places]).float(), labels[rows, places])
+            at = starts[:, None] + torch.arange(audio.shape[1], device=self.device)
+            heard = hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1]))
+            frame = cross_entropy(self.heads.frame(audio), frames)
+            ordinal = cross_entropy(self.heads.ordinal(heard), ordinals)
+        help_weight = max(0.0, 1 - progress / 0.7)
+        return text + help_weight * (0.3 * frame + 0.1 * ordinal.nan_to_num()), torch.stack([text, frame, ordinal]).detach()
+
+    def step(self, batch: Batch, progress: float) -> Tensor:
+        warm = min(1.0, (self.step_count + 1) / 300)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.args.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+        total, parts = self.loss(batch, progress)
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(self.thinker.parameters(), 1.0)
+        self.optimizer.step()
+        self.step_count += 1
+        keep = min(0.9985, self.step_count / (self.step_count + 20))
+        live = list(self.thinker.state_dict().values())
+        torch._foreach_lerp_(list(self.averaged.values()), live, 1 - keep)
+        return parts
+
+    @torch.no_grad()
+    def check(self, batches: list[Batch]) -> dict[str, float]:
+        """Share of wrong tokens, each predicted from the true ones before it, of the averaged bf16-rounded weights."""
+        live = {name: value.clone() for name, value in self.thinker.state_dict().items()}
+        self.thinker.load_state_dict({name: value.bfloat16().float() for name, value in self.averaged.items()})
+        self.thinker.eval()
+        out = {}
+        for batch in batches:
+            tokens, labels, starts, _, _ = self.tensors(batch)
+            with torch.autocast(self.device, torch.bfloat16):
+                hidden, _ = self.thinker.hidden(self.synth.features(self.synth.samples(batch, 0.0)), tokens, starts)
+                wrong = (self.thinker.logits(hidden).argmax(-1) != labels) & (labels != IGNORE)
+            out[f"{batch.samples / 16000:g}s"] = round(100 * (wrong.sum() / (labels != IGNORE).sum()).item(), 2)
+            out[f"{batch.samples / 16000:g}s rows"] = round(100 * wrong.any(1).float().mean().item(), 2)
+        self.thinker.load_state_dict(live)
+        self.thinker.train()
+        return out
+
+    def save(self, path: Path) -> None:
+        """Averaged weights (float32), and the auxiliary heads and the live ones (bf16) for a resumed run."""
+        live = {name: value.bfloat16() for name, value in self.thinker.state_dict().items()}
+        torch.save({"averaged": self.averaged}, path)
+        torch.save({"live": live, "heads": self.heads.state_dict()}, path.with_suffix(".live.pt"))
+
+
+def run(args: argparse.Namespace, began: float) -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.manual_seed(args.seed)
+    index, bank = load_bank(args.clips)
+    print(f"{len(index.voice)} clips, {len(bank) / 16000 / len(SPEEDS):.0f} s, ready after {time.time() - began:.0f} s", flush=True)
+    context = multiprocessing.get_context("fork")
+    shared, queue = context.Value("d", args.begin), context.Queue(48)
+    for worker in range(WORKERS):
+        seed = args.seed * 1000 + worker
+        context.Process(target=produce, args=(index, args.text, seed, shared, queue, args.budget), daemon=True).start()
+    vocabulary = len(json.loads((args.text / "vocab.json").read_text())) + 8
+    held_out = Composer(index, Prompts(args.text), 7, held_out=True)
+    checks = [held_out.batch(30, 600, 200, seconds) for seconds in (0.6, 2.5, 6.0, 14.0, 25.0)]
+    trainer = Trainer(bank, vocabulary, device, args)
+    if args.resume:
+        trainer.averaged = {k: v.to(device) for k, v in torch.load(args.resume)["averaged"].items()}
+        trainer.thinker.load_state_dict(trainer.averaged)
+    end, start, printed, sums = began + 60 * args.minutes, time.time(), time.time(), []
+    while (now := time.time()) < end:
+        progress = args.begin + (1 - args.begin) * (now - start) / (end - start)
+        shared.value = progress
+        sums.append(trainer.step(queue.get(), progress))
+        if now - printed > args.every:
+            mean = torch.stack(sums).nanmean(0).tolist()
+            rate = (now - printed) / len(sums)
+            report = trainer.check(checks)
+            print(f"{progress:.3f} step {trainer.step_count} {rate:.4f} s queue {queue.qsize()} text {mean[0]:.4f} "
+                  f"frame {mean[1]:.4f} ordinal {mean[2]:.4f} {report}", flush=True)
+            trainer.save(args.out)
+            printed, sums = time.time(), []
+    trainer.save(args.out)
+    print("done", trainer.step_count, trainer.check(checks), flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    for name in ("clips", "text", "out"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--every", type=float, default=30.0)
+    parser.add_argument("--budget", type=float, default=900.0)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--dropout", type=float, default=0.05)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--begin", type=float, default=0.0, help="where on the schedule to begin, 0 to 1")
+    parser.add_argument("--resume", type=Path)
+    run(parser.parse_args(), time.time())
