@@ -286,8 +286,8 @@ def test_a_signal_ends_a_daemon_whose_engine_hangs_and_whose_parent_does_not_rea
     monkeypatch.setattr(daemon_module, "FORCED_EXIT_SECONDS", 0.2)
     talk = bridge(script=[lambda _: threading.Event().wait(WAIT)])
     talk.send("transcribe", audio=speech)
-    for _ in range(200):
-        talk.write(b"x" * 200)
+    for _ in range(1_000):  # their errors fill any pipe
+        talk.write(b"x")
     talk.engine.started.acquire(timeout=WAIT)
     talk.engine.started.acquire(timeout=WAIT)
     talk.signal(Exit.TERMINATED)
@@ -343,11 +343,22 @@ def test_row_63_requests_that_arrive_just_after_stop_are_still_refused(bridge) -
 
 def test_row_49_work_stops_while_nobody_reads_and_goes_on_when_somebody_does(bridge, monkeypatch) -> None:
     talk = bridge()
-    talk.daemon._writer._limit = 100_000
+    writer = talk.daemon._writer
+    writer._limit = 100_000
+    put, queued = writer.put, []
+
+    def watched(line: bytes) -> None:
+        queued.append(writer._queued_bytes)
+        put(line)
+
+    monkeypatch.setattr(writer, "put", watched)
     count = 400
     for _ in range(count):
         talk.send("capabilities")
     talk.close_stdin()
-    assert {talk.read()["type"] for _ in range(count)} == {"capabilities"}
+    assert talk.read()["type"] == "capabilities"
+    talk.daemon._source._thread.join(WAIT)  # all lines are read
+    assert {talk.read()["type"] for _ in range(count - 1)} == {"capabilities"}
     assert talk.ended() is Exit.DONE
+    assert max(queued) < 100_000
     assert talk.daemon._allowance.taken == 0

@@ -177,7 +177,7 @@ class TestLineWriter:
     def test_a_write_that_fails_is_told_once_and_nothing_is_written_after_it(self, number: int) -> None:
         output = Output(3, OSError(number, ""))
         news: queue.SimpleQueue = queue.SimpleQueue()
-        writer = LineWriter(-1, news.put, write=output.write)
+        writer = LineWriter(-1, news.put, limit=7, write=output.write)
         writer.start()
         writer.put(b"first\n")
         assert news.get(timeout=WAIT) is WriterNews.LOST
