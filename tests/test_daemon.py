@@ -15,6 +15,7 @@ from fake_engine import HOLD, FakeEngine, transcript
 from protocol_monitor import ProtocolMonitor
 
 from qwen3_asr_mlx_runtime import daemon as daemon_module
+from qwen3_asr_mlx_runtime import line_source
 from qwen3_asr_mlx_runtime.daemon import MAX_PENDING, Daemon
 from qwen3_asr_mlx_runtime.errors import DecodeFailed, ModelNotFound
 from qwen3_asr_mlx_runtime.lifecycle import Exit, ParentWatch
@@ -194,6 +195,19 @@ def test_row_9_a_line_over_the_limit_is_told_and_the_next_one_answered(bridge, m
 def _write_whole(fd: int, data: bytes) -> None:
     while data:
         data = data[os.write(fd, data) :]
+
+
+def test_a_line_that_crashes_the_decoder_is_told_and_the_next_one_answered(bridge, monkeypatch) -> None:
+    def crash(line: bytes) -> None:
+        monkeypatch.undo()
+        raise MemoryError
+
+    monkeypatch.setattr(line_source, "decode_line", crash)
+    talk = bridge()
+    talk.write(b"any")
+    assert talk.read()["code"] == "internal_error"
+    talk.send("hello")
+    assert talk.read()["type"] == "capabilities"
 
 
 def test_capabilities_wait_for_nothing_but_their_turn(bridge, speech: str) -> None:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qwen3_asr_mlx_runtime.errors import InvalidJson, LineTooLong
+from qwen3_asr_mlx_runtime.errors import BridgeError, InvalidJson, LineTooLong
 from qwen3_asr_mlx_runtime.protocol.commands import Rejected, Request, decode_line
 from qwen3_asr_mlx_runtime.wire.allowance import LINE_OVERHEAD_BYTES, Allowance
 from qwen3_asr_mlx_runtime.wire.reader import MAX_LINE_BYTES, Line, LineReader, LongLine
@@ -47,7 +47,10 @@ def _decode(line: Line | LongLine) -> Request | Rejected:
     if isinstance(line, LongLine):
         message = f"a line of {line.length} bytes was skipped; the limit is {MAX_LINE_BYTES}"
         return Rejected(LineTooLong(message, limit=MAX_LINE_BYTES, bytes=line.length))
-    decoded = decode_line(line.data)
+    try:
+        decoded = decode_line(line.data)
+    except Exception as error:  # noqa: BLE001 the one boundary of decoding: no line may end the reading
+        return Rejected(BridgeError(f"the line could not be decoded: {type(error).__name__}"))
     if not line.terminated and isinstance(decoded, Rejected) and isinstance(decoded.error, InvalidJson):
         decoded.error.data["truncated"] = True
     return decoded

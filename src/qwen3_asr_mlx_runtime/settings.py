@@ -137,7 +137,7 @@ def _add_decoding_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-audio-seconds",
-        type=_seconds(0.0),
+        type=_seconds(0.1),
         default=Settings.max_audio_seconds,
         help="longer audio is refused (default %(default)s)",
     )
@@ -204,8 +204,8 @@ def _seconds(low: float) -> Callable[[str], float]:
             seconds = float(text)
         except ValueError:
             seconds = float("nan")
-        if not low <= seconds < float("inf") or seconds == 0:
-            raise argparse.ArgumentTypeError(f"expected seconds, more than {low:g}, got {text!r}")
+        if not low <= seconds < float("inf"):
+            raise argparse.ArgumentTypeError(f"expected at least {low:g} seconds, got {text!r}")
         return seconds
 
     return parse

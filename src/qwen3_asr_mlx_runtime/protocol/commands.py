@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from qwen3_asr_mlx_runtime.errors import InvalidParams, RequestError, UnknownType
+from qwen3_asr_mlx_runtime.errors import BridgeError, InvalidParams, RequestError, UnknownType
 from qwen3_asr_mlx_runtime.languages import language_name
 from qwen3_asr_mlx_runtime.protocol.json_text import parse_object
 from qwen3_asr_mlx_runtime.settings import MAX_CONTEXT_CHARACTERS, MAX_NEW_TOKENS
@@ -91,7 +91,7 @@ class Request:
 class Rejected:
     """A line that is no request. `id` is None if the line could not be read far enough to know it."""
 
-    error: RequestError
+    error: BridgeError
     id: Id | UnsetType | None = None
 
 
