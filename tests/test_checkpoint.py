@@ -124,6 +124,12 @@ def test_a_missing_shard_is_named(sharded):
     assert missing(sharded) == [SHARD]
 
 
+def test_an_index_that_leads_nowhere_is_a_missing_file(sharded):
+    (sharded / INDEX).unlink()
+    (sharded / INDEX).symlink_to("gone")
+    assert missing(sharded) == [INDEX]
+
+
 def test_a_shard_without_its_tensors_is_named(sharded):
     shutil.copy(sharded / "model-00001-of-00003.safetensors", sharded / SHARD)
     assert missing(sharded) == [SHARD]

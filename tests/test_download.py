@@ -254,6 +254,31 @@ def test_a_stalled_download_is_given_up_and_the_next_goes_on(hub, source, blobs)
     assert hub.weight_requests[-1].range is not None
 
 
+def test_a_disk_that_is_slow_to_hash_is_no_stall(hub, source, monkeypatch):
+    hashing, looked_often = threading.Event(), threading.Event()
+    sha256 = transfer._sha256
+    hours = iter(range(10**6))
+    spent = 0
+
+    def hash_slowly(file: Path) -> str:
+        hashing.set()
+        assert looked_often.wait(WAIT)
+        return sha256(file)
+
+    def clock() -> float:
+        nonlocal spent
+        if hashing.is_set():
+            spent = next(hours)
+        if spent == 20:
+            looked_often.set()
+        return spent * 3600.0
+
+    monkeypatch.setattr(transfer, "_sha256", hash_slowly)
+    monkeypatch.setattr(download_module, "INTERVAL_SECONDS", 0.01)
+    folder = download_module.download("owner/name", source, Reporter(), clock)
+    assert (folder / WEIGHTS).exists()
+
+
 def test_another_process_that_downloads_is_waited_for(hub, source):
     lock = source.cache / ".locks" / "models--owner--name" / f"{hub.sha256(WEIGHTS)}.lock"
     lock.parent.mkdir(parents=True)

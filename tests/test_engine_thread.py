@@ -87,16 +87,16 @@ def test_loading_reports_the_model_and_happens_once(thread, recognizer, outcomes
 
 
 def test_a_failed_load_is_reported_and_the_next_tries_again(thread, recognizer, outcomes):
-    recognizer.load_failures = [ModelNotFound("nowhere"), ValueError("surprise")]
+    recognizer.load_failures = [ModelNotFound("nowhere"), ValueError("surprise"), PermissionError("planted")]
     codes = []
-    for _ in range(2):
+    for _ in range(3):
         thread.load()
         failure = next_of(outcomes)
         assert isinstance(failure, LoadFailed)
         codes.append(failure.error.code)
     thread.load()
     assert isinstance(next_of(outcomes), Loaded)
-    assert codes == ["model_not_found", "model_unsupported"]
+    assert codes == ["model_not_found", "model_unsupported", "model_not_found"]
 
 
 def test_a_job_before_any_load_fails(thread, outcomes):

@@ -10,7 +10,14 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qwen3_asr_mlx_runtime.errors import BridgeError, Cancelled, DecodeFailed, EngineUnavailable, ModelError
+from qwen3_asr_mlx_runtime.errors import (
+    BridgeError,
+    Cancelled,
+    DecodeFailed,
+    EngineUnavailable,
+    ModelError,
+    ModelNotFound,
+)
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job, Loaded, LoadFailed, Post
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.transcript import Transcript
@@ -102,6 +109,9 @@ class EngineThread:
             self._post(self._loaded)
         except BridgeError as error:
             self._post(LoadFailed(error))
+        except OSError as error:
+            reason = type(error).__name__
+            self._post(LoadFailed(ModelNotFound("the model's files cannot be read", reason=reason)))
         except ImportError as error:
             self._post(LoadFailed(EngineUnavailable(f"MLX cannot be imported: {error}")))
         except Exception as error:  # noqa: BLE001 the one boundary of loading: whatever a checkpoint provokes becomes a code

@@ -34,7 +34,7 @@ from qwen3_asr_mlx_runtime.errors import (
 from qwen3_asr_mlx_runtime.model.checkpoint import required_names
 from qwen3_asr_mlx_runtime.model.hub import Hub
 from qwen3_asr_mlx_runtime.model.progress import INTERVAL_SECONDS, Reporter
-from qwen3_asr_mlx_runtime.model.transfer import SHA256, Patience, Source, bytes_in, bytes_on_disk, fetch
+from qwen3_asr_mlx_runtime.model.transfer import SHA256, Patience, Source, Stage, bytes_in, bytes_on_disk, fetch
 
 PATTERNS = ("*.json", "*.txt", "*.safetensors")
 SUBFOLDERS = ("*/*",)
@@ -60,12 +60,12 @@ def download(repo: str, hub: Hub, report: Reporter, clock: Callable[[], float] =
     seen, moved_at = -1, clock()
     while not running.ended.wait(min(INTERVAL_SECONDS, hub.stall_seconds / 4)):
         size = bytes_in(running.blobs)
-        if size != seen:
+        if size != seen or running.stage == "verify":
             seen, moved_at = size, clock()
         running.tell(report)
         if clock() - moved_at >= hub.stall_seconds:
             running.abandoned.set()
-            reason = "waiting_for_lock" if running.waiting_for_lock else "stalled"
+            reason = "waiting_for_lock" if running.stage == "waiting_for_lock" else "stalled"
             message = f"nothing has been downloaded for {hub.stall_seconds:g} s; the next try goes on from here"
             raise DownloadFailed(message, model=repo, reason=reason)
     if running.error is not None:
@@ -89,7 +89,7 @@ class _Download(threading.Thread):
         self._name = f"models--{repo.replace('/', '--')}"
         self.blobs = self._cache / self._name / "blobs"
         self._files: list[_RemoteFile] = []
-        self.waiting_for_lock = False
+        self.stage: Stage = "download"
 
     def run(self) -> None:
         try:
@@ -103,7 +103,7 @@ class _Download(threading.Thread):
         return sum(bytes_on_disk(self.blobs / file.blob, file.size) for file in self._files)
 
     def tell(self, report: Reporter) -> None:
-        stage = "waiting_for_lock" if self.waiting_for_lock else "download"
+        stage = "waiting_for_lock" if self.stage == "waiting_for_lock" else "download"
         if self._files:
             report(stage, self.bytes_on_disk(), sum(file.size for file in self._files))
         else:
@@ -145,17 +145,18 @@ class _Download(threading.Thread):
 
     def _disk_full(self) -> DiskFull:
         missing = sum(file.size for file in self._files) - self.bytes_on_disk()
-        needed, free = math.ceil(missing * _FREE_SPACE), shutil.disk_usage(self.blobs).free
+        needed, free = math.ceil(missing * _FREE_SPACE), _free_space(self.blobs)
         return DiskFull(f"the download needs {needed} bytes, {free} are free", needed=needed, free=free)
 
     def _fetch(self, file: _RemoteFile, revision: str | None) -> None:
         url = hf_hub_url(self._repo, file.name, revision=revision, endpoint=self._hub.endpoint)
         lock = self._cache / ".locks" / self._name / f"{file.blob}.lock"
         patience = Patience(self.abandoned, self._hub.retry_seconds)
-        fetch(Source(url, file.blob, file.size), self.blobs, lock, patience, self._note_lock)
+        fetch(Source(url, file.blob, file.size), self.blobs, lock, patience, self._enter)
+        self.stage = "download"
 
-    def _note_lock(self, waiting: bool) -> None:
-        self.waiting_for_lock = waiting
+    def _enter(self, stage: Stage) -> None:
+        self.stage = stage
 
 
 def _remote_file(name: str, size: int | None, lfs: dict[str, object] | None, blob_id: str | None) -> _RemoteFile | None:
@@ -166,6 +167,12 @@ def _remote_file(name: str, size: int | None, lfs: dict[str, object] | None, blo
     if size is None or blob is None or not _BLOB_NAME.fullmatch(blob):
         return None
     return _RemoteFile(name, size, blob)
+
+
+def _free_space(folder: Path) -> int:
+    """Bytes free where `folder` is, or would be."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
 
 
 def _require_whole(names: set[str]) -> None:

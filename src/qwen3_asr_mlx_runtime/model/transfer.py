@@ -10,12 +10,15 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from huggingface_hub import constants, get_session, hf_raise_for_status
 from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
 from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
 
 from qwen3_asr_mlx_runtime.errors import DownloadFailed
+
+Stage = Literal["waiting_for_lock", "download", "verify"]
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 _ATTEMPTS = 10  # without a byte gained, each waited for longer than the one before
@@ -58,18 +61,19 @@ def bytes_in(folder: Path) -> int:
         return 0
 
 
-def fetch(source: Source, blobs: Path, lock: Path, patience: Patience, on_lock: Callable[[bool], None]) -> None:
+def fetch(source: Source, blobs: Path, lock: Path, patience: Patience, on_stage: Callable[[Stage], None]) -> None:
     """Bring the content of `source` to its place in the folder `blobs`. A partial file stays when this fails.
 
-    `on_lock` is told True when another process turns out to hold the `lock`, and False once it is ours. Raises what the
-    library raises, OSError, DownloadFailed, or Abandoned.
+    `on_stage` is told what is done now. Raises what the library raises, OSError, DownloadFailed, or Abandoned.
     """
     blob = blobs / source.sha256
-    with _Lock(lock, patience.abandoned, on_lock):
+    with _Lock(lock, patience.abandoned, on_stage):
+        on_stage("download")
         if blob.exists():
             return
         partial = blob.with_name(blob.name + _PARTIAL)
         _complete(source, partial, patience)
+        on_stage("verify")
         if _sha256(partial) != source.sha256:
             partial.write_bytes(b"")
             raise DownloadFailed("what the hub sent is not what it names: the next try begins anew", reason="digest")
@@ -79,10 +83,10 @@ def fetch(source: Source, blobs: Path, lock: Path, patience: Patience, on_lock: 
 class _Lock:
     """The library's lock of one file, waited for as long as nobody abandons the download."""
 
-    def __init__(self, path: Path, abandoned: threading.Event, on_lock: Callable[[bool], None]) -> None:
+    def __init__(self, path: Path, abandoned: threading.Event, on_stage: Callable[[Stage], None]) -> None:
         self._path = path
         self._abandoned = abandoned
-        self._on_lock = on_lock
+        self._on_stage = on_stage
 
     def __enter__(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,10 +95,9 @@ class _Lock:
             try:
                 lock.__enter__()
             except TimeoutError:
-                self._on_lock(True)
+                self._on_stage("waiting_for_lock")
                 continue
             self._lock = lock
-            self._on_lock(False)
             return
         raise Abandoned
 
