@@ -31,7 +31,6 @@ def test_audio_without_a_mel_frame_is_an_empty_transcript(recognizer, samples):
     assert (transcript.text, transcript.language, transcript.raw_text) == ("", None, "")
     assert (transcript.finish_reason, transcript.token_ids, transcript.audio_output_lengths) == ("stop", (), ())
     assert transcript.profile.decode_seconds is None
-    assert transcript.profile.feature_extract_seconds is None or samples > 0
     assert transcript.warnings == ("kept",)
 
 
