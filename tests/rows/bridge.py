@@ -1,0 +1,31 @@
+"""The real process for a row of the fault list: the whole bridge, its engine a scenario's or its own."""
+
+import sys
+from pathlib import Path
+
+from e2e.client import TESTS, Client
+
+
+def command(scenario: str | None, *arguments: str, before: str = "") -> list[str]:
+    """The bridge whose engine plays a scenario of `rows.scenarios`, or the whole bridge; `before` runs in it first."""
+    start = "from qwen3_asr_mlx_runtime.__main__ import main; main()"
+    if scenario is not None:
+        start = f"from rows.scenarios import main; main({scenario!r})"
+    paths = [str(TESTS.parent / "src"), str(TESTS)]
+    program = f"import sys; sys.path[:0] = {paths!r}\n{before}\n{start}"
+    return [sys.executable, "-I", "-c", program, *arguments]
+
+
+def real_model(folder: Path, *arguments: str, before: str = "", **options: object) -> Client:
+    """The bridge with its own engine, which may load `folder` and download nothing."""
+    state = ("--state-dir", str(folder.parent / "state"))
+    argv = command(None, "--model", str(folder), "--local-files-only", *state, *arguments, before=before)
+    return Client(argv, **options)
+
+
+def status_kilobytes(pid: int, name: str) -> int:
+    """A figure of /proc: VmRSS is what is resident now, VmHWM the most that ever was."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1])
+    raise LookupError(name)
