@@ -1,6 +1,5 @@
 """The real process, over real pipes; an engine that plays a scenario stands in for the model."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -259,13 +258,3 @@ def test_help_and_notices_keep_to_their_streams() -> None:
     ran = run("--no-cache", "--no-trust-remote-code", "--print-capabilities")
     assert (ran.returncode, ran.stdout.count(b"\n")) == (0, 1)
     assert len(ran.stderr.splitlines()) == 2
-
-
-def test_no_thread_of_the_bridge_is_left_when_it_has_ended(speech: str) -> None:
-    with Client(command("hold")) as bridge:
-        bridge.ask("start")
-        pid = bridge.process.pid
-        bridge.signal(signal.SIGTERM)
-        assert bridge.wait(close=False) == 143
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
