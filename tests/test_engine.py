@@ -3,6 +3,7 @@ import dataclasses
 import mlx.core as mx
 import numpy as np
 import pytest
+from tiny import tiny_model
 
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.errors import InvalidParams, ModelUnsupported
@@ -88,10 +89,22 @@ def test_long_audio_is_decoded_in_pieces_with_their_own_budgets(recognizer, spee
     assert pieces.text.lower().replace(".", "").split() == words * 12
 
 
-def test_twenty_minutes_of_silence_are_forty_empty_pieces(recognizer):
-    transcript = recognizer.transcribe(Utterance(np.zeros(1_200 * SAMPLE_RATE, dtype=np.float32)))
+def test_silence_in_several_pieces_is_one_empty_transcript(recognizer):
+    transcript = recognizer.transcribe(Utterance(np.zeros(35 * SAMPLE_RATE, dtype=np.float32)))
     assert (transcript.text, transcript.language, transcript.finish_reason) == ("", None, "stop")
-    assert 40 <= len(transcript.audio_output_lengths) <= 48
+    assert len(transcript.audio_output_lengths) == 2
+
+
+def test_twenty_minutes_are_decoded_in_pieces_of_thirty_seconds_at_most(recognizer):
+    model = tiny_model(audio_token_id=recognizer.model.config.audio_token_id)
+    transcript = Recognizer(model, recognizer._tokenizer).transcribe(
+        Utterance(noise(1_200 * SAMPLE_RATE), max_new_tokens=1)
+    )
+    lengths = transcript.audio_output_lengths
+    assert 40 <= len(lengths) <= 48
+    assert max(lengths) <= 390
+    assert sum(transcript.profile.audio_feature_lengths) == pytest.approx(120_000, abs=len(lengths))
+    assert (len(transcript.token_ids), transcript.finish_reason) == (len(lengths), "length")
 
 
 def test_what_came_before_does_not_change_a_transcript(recognizer, speech):

@@ -56,7 +56,7 @@ def test_text_survives_a_round_trip_up_to_normalisation(tokenizer, text):
 def test_the_published_control_tokens_have_their_ids(tokenizer):
     names = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|audio_start|>", "<|audio_end|>", "<|audio_pad|>"]
     assert [tokenizer.token_id(name) for name in names] == [151643, 151644, 151645, 151669, 151670, 151676]
-    assert (tokenizer.token_id("<asr_text>"), tokenizer.token_id("<timestamp>")) == (151704, 151705)
+    assert tokenizer.token_id("<asr_text>") == 151704
 
 
 @pytest.mark.parametrize("control", ["<|im_end|>", "<|audio_pad|>", "<asr_text>", "<|endoftext|>"])
@@ -72,7 +72,7 @@ def test_decoding_keeps_the_tag_and_leaves_out_special_tokens(tokenizer):
 
 
 def test_half_a_character_is_a_replacement_character(tokenizer):
-    assert "\ufffd" in tokenizer.decode(tokenizer.encode("🙂")[:1])
+    assert "\ufffd" in tokenizer.decode(tokenizer.encode("𓀀")[:1])
 
 
 def test_an_id_without_a_token_adds_nothing(tokenizer):

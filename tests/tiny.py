@@ -37,10 +37,10 @@ TEXT = TextConfig(
 )
 
 
-def tiny_model(dtype: mx.Dtype = mx.float32, seed: int = 0) -> Qwen3ASR:
+def tiny_model(dtype: mx.Dtype = mx.float32, seed: int = 0, audio_token_id: int = 600) -> Qwen3ASR:
     """Random weights, scaled so that greedy tokens vary; biases and norms are off their neutral values too."""
     mx.random.seed(seed)
-    model = Qwen3ASR(ModelConfig(audio=AUDIO, text=TEXT, audio_token_id=600))
+    model = Qwen3ASR(ModelConfig(audio=AUDIO, text=TEXT, audio_token_id=audio_token_id))
 
     def randomise(weight: mx.array) -> mx.array:
         noise = mx.random.normal(weight.shape)
