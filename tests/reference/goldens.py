@@ -1,0 +1,106 @@
+"""Writes the goldens in tests/golden. Only the reference implementations take part: the runtime is never imported.
+
+scripts/reference --goldens
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from reference.activations import Activations, load, load_versions
+from reference.clips import EXTRA_SAMPLES, FRAME_COUNTS, HOP_LENGTH, SEEDS, clip
+from reference.differences import HEADER, Differences, differences
+from reference.digest import digest, save_digests
+from reference.oracles import LONG, SHORT, TESTS, Oracles
+from reference.random_checkpoint import SEED, write_random_checkpoint
+
+GOLDEN = TESTS / "golden"
+COMMAND = "scripts/reference --goldens"
+
+
+def write_goldens(oracles: Oracles, folder: Path, work: Path, tokenizers: dict[str, Path]) -> dict[int, Activations]:
+    """Write tiny.npz, tiny.json, rules.json and prompts-{name}.json for each of `tokenizers`.
+
+    Returns the whole activations behind tiny.npz: of 100 frames and more by transformers, of fewer by qwen-asr.
+    `work` is filled with the checkpoints and everything the oracles wrote.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    released = write_random_checkpoint(work / "released", layout="released")
+    native = write_random_checkpoint(work / "native", layout="native")
+    by_transformers, by_qwen_asr = work / "transformers.npz", work / "qwen-asr.npz"
+    oracles.run_transformers(native, by_transformers, LONG)
+    oracles.run_qwen_asr(released, by_qwen_asr, FRAME_COUNTS)
+    other = load(by_qwen_asr)
+    found = load(by_transformers) | {frames: other[frames] for frames in SHORT}
+    save_digests(folder / "tiny.npz", {frames: digest(found[frames]) for frames in FRAME_COUNTS})
+    agreement = {frames: differences(other[frames], found[frames]) for frames in LONG}
+    versions = {"transformers": load_versions(by_transformers), "qwen-asr": load_versions(by_qwen_asr)}
+    _write_json(folder / "tiny.json", _metadata(versions, agreement, released, native))
+    oracles.run_rules(folder / "rules.json")
+    for name, tokenizer in tokenizers.items():
+        oracles.run_prompts(tokenizer, folder / f"prompts-{name}.json")
+    return found
+
+
+def _metadata(
+    versions: dict[str, dict[str, str]], agreement: dict[int, Differences], *checkpoints: Path
+) -> dict[str, object]:
+    return {
+        "command": COMMAND,
+        "oracles": {
+            "transformers": {"versions": versions["transformers"], "frames": LONG},
+            "qwen-asr": {"versions": versions["qwen-asr"], "frames": SHORT},
+        },
+        "checkpoint": {"seed": SEED, "sha256": {folder.name: _sha256_of_weights(folder) for folder in checkpoints}},
+        "clips": {frames: _clip_metadata(frames) for frames in FRAME_COUNTS},
+        "qwen-asr against transformers": {
+            "mel, max abs": max(found.mel for found in agreement.values()),
+            "tower, relative": max(found.embeddings for found in agreement.values()),
+            "prefill logits, relative": max(found.logits for found in agreement.values()),
+            "equal tokens": min(found.equal_tokens for found in agreement.values()),
+        },
+    }
+
+
+def _clip_metadata(frames: int) -> dict[str, object]:
+    samples = frames * HOP_LENGTH + EXTRA_SAMPLES[frames]
+    return {"samples": samples, "seed": SEEDS[frames], "sha256": sha256_of_clip(frames)}
+
+
+def sha256_of_clip(frames: int) -> str:
+    return hashlib.sha256(clip(frames).tobytes()).hexdigest()
+
+
+def _sha256_of_weights(folder: Path) -> str:
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _named(folders: Iterable[str]) -> dict[str, Path]:
+    return {name: Path(folder) for name, _, folder in (item.partition("=") for item in folders)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=GOLDEN)
+    parser.add_argument("--tokenizer", action="append", default=[], metavar="NAME=FOLDER")
+    options = parser.parse_args()
+    oracles = Oracles.from_environment()
+    if oracles is None:
+        parser.error("the reference environments are not named: run scripts/reference")
+    with tempfile.TemporaryDirectory() as work:
+        found = write_goldens(oracles, options.out, Path(work), _named(options.tokenizer))
+        other = load(Path(work) / "qwen-asr.npz")
+    rows = [differences(other[frames], found[frames]).row(frames) for frames in LONG]
+    sys.stdout.write("\n".join(["qwen-asr against transformers", "", HEADER, *rows]) + "\n")
+
+
+if __name__ == "__main__":
+    main()
