@@ -1,4 +1,7 @@
 import dataclasses
+import os
+import subprocess
+import sys
 
 import mlx.core as mx
 import numpy as np
@@ -173,3 +176,11 @@ def tiny_like(recognizer: Recognizer):
         config: Config
 
     return Model(Config(recognizer.model.config.audio_token_id + 1))
+
+
+def test_loading_on_the_cpu_compiles_nothing_into_the_temporary_folder(tmp_path):
+    script = "from qwen3_asr_mlx_runtime.engine import Recognizer; Recognizer.load('demo')"
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+    if mx.default_device() == mx.cpu:
+        assert not list(tmp_path.iterdir())

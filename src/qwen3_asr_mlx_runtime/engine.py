@@ -72,6 +72,7 @@ class Recognizer:
         `verify`: compare weights with the digest that the hub's cache names them by `once`, `always` or `never`;
         `state_dir` is where it is remembered what was. A download that stalls for `stall_seconds` is given up.
         """
+        _avoid_jit_files()
         watch, report = Stopwatch(), Reporter(on_progress)
         report("resolve")
         with watch.stage("resolve"):
@@ -171,6 +172,13 @@ class Recognizer:
                 tokens.append(next(steps))
             yield
         return tokens
+
+
+def _avoid_jit_files() -> None:
+    """On the CPU, MLX compiles fused kernels with the system's C++ compiler and loads them back from a folder under the
+    temporary directory: slower at start, no faster after, and a shared folder is no place to load code from."""
+    if mx.default_device() == mx.cpu:
+        mx.disable_compile()
 
 
 def _load_profile(folder: Path, model: Qwen3ASR, verification: Verification, watch: Stopwatch) -> dict[str, Any]:
