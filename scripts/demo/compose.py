@@ -8,8 +8,10 @@ import numpy as np
 import text
 from model import audio_tokens
 from numpy.typing import NDArray
+from prepare import FIRST_SYNTHETIC
 
 RATE, HOP = 16000, 160
+PEOPLE = 0.75  # how often a clip of one voice is a person's
 SPEEDS = [0.8, 0.87, 0.93, 1.0, 1.0, 1.07, 1.15, 1.25]
 IGNORE = -100
 # The clips' lengths are drawn from these alone: a GPU plans its transforms anew for each one.
@@ -21,8 +23,7 @@ FRAME_CLASSES, ORDINAL_CLASSES = 21, 80
 
 @dataclass(frozen=True)
 class Bank:
-    """The clips at every speed, one after the other: `start`, `length` are [speed, clip]; `labels` [clip, 6]; `arabic`,
-    `voice`, `held_out` [clip]."""
+    """Where the clips lie in the samples, `start` and `length` [speed, clip], and what prepare.py says of each."""
 
     start: NDArray[np.int64]
     length: NDArray[np.int64]
@@ -36,16 +37,15 @@ class Bank:
 class Batch:
     """One batch of equally long clips, still without sound.
 
-    Placed recordings: `source`, `length`, `target` (row * samples + offset), `row`. Tokens: `tokens`, `labels` (B, L) with
-    `labels` already shifted, `starts` (B,) where the audio begins. `frames`, `ordinals` (B, T): what is spoken at each
-    audio token, and how many digits have begun. `quiet` (B,): rows without speech.
+    Placed recordings: `source` in the bank, `length`, `target` (row * samples + offset). Tokens: `tokens` (B, L),
+    `labels` (B, L) already shifted, `starts` (B,) where the audio begins. `frames`, `ordinals` (B, T): what is spoken
+    at each audio token, and how many digits have begun. `quiet` (B,): rows without speech.
     """
 
     samples: int
     source: NDArray[np.int64]
     length: NDArray[np.int64]
     target: NDArray[np.int64]
-    row: NDArray[np.int64]
     tokens: NDArray[np.int64]
     labels: NDArray[np.int64]
     starts: NDArray[np.int64]
@@ -87,16 +87,17 @@ def context(rng: np.random.Generator) -> str:
 
 
 class Composer:
-    """Draws batches. `longest` bounds a clip's seconds; `clean` leaves nothing out and adds no contexts."""
+    """Draws batches from the clips for training, or plain ones from the clips held out."""
 
     def __init__(self, bank: Bank, prompts: Prompts, seed: int, held_out: bool = False) -> None:
         self.bank, self.prompts, self.rng = bank, prompts, np.random.default_rng(seed)
         usable = bank.held_out == held_out
         self.pools = {True: np.flatnonzero(usable & bank.arabic), False: np.flatnonzero(usable & ~bank.arabic)}
-        self.voices = {
-            arabic: [pool[bank.voice[pool] == voice] for voice in np.unique(bank.voice[pool])]
-            for arabic, pool in self.pools.items()
-        }
+        self.voices: dict[tuple[bool, bool], list[NDArray[np.int64]]] = {}
+        for arabic, pool in self.pools.items():
+            for person in (True, False):
+                voices = np.unique(bank.voice[pool][(bank.voice[pool] < FIRST_SYNTHETIC) == person])
+                self.voices[arabic, person] = [pool[bank.voice[pool] == voice] for voice in voices]
         self.clean = held_out
 
     def seconds(self, longest: float) -> float:
@@ -106,8 +107,10 @@ class Composer:
     def choose(self, arabic: bool, samples: int) -> tuple[list[tuple[int, int]], NDArray[np.float64]]:
         """The (clip, speed index) of one row and the gaps before, between and after them in samples."""
         rng, bank = self.rng, self.bank
-        voices = self.voices[arabic]
-        pool = voices[rng.integers(len(voices))] if rng.random() < 0.5 else self.pools[arabic]
+        pool = self.pools[arabic]
+        if rng.random() < 0.5:
+            voices = self.voices[arabic, bool(rng.random() < PEOPLE)] or self.voices[arabic, True]
+            pool = voices[rng.integers(len(voices))]
         if not self.clean and rng.random() < 0.06:
             pool = rng.choice(pool, min(3, len(pool)))
         speed = 3 if self.clean else int(rng.integers(len(SPEEDS)))
@@ -155,7 +158,7 @@ class Composer:
         samples = int((seconds or self.seconds(longest)) * RATE)
         rows = int(np.clip(budget * RATE / samples, 8, most))
         T = audio_tokens(samples // HOP)
-        placed: list[tuple[int, int, int, int]] = []
+        placed: list[tuple[int, int, int]] = []
         frames, ordinals = np.zeros((rows, T), np.int64), np.zeros((rows, T), np.int64)
         sequences, quiet = [], np.zeros(rows, bool)
         for row in range(rows):
@@ -165,7 +168,7 @@ class Composer:
             for (clip, speed), gap in zip(chosen, gaps, strict=False):
                 start = int(position + gap)
                 length = min(int(self.bank.length[speed, clip]), samples - start)
-                placed.append((int(self.bank.start[speed, clip]), length, row * samples + start, row))
+                placed.append((int(self.bank.start[speed, clip]), length, row * samples + start))
                 position = start + length
                 spoken = [int(digit) for digit in self.bank.labels[clip] if digit >= 0]
                 exact = mark(frames[row], ordinals[row], start, length, spoken, 10 * arabic, exact)
@@ -173,8 +176,8 @@ class Composer:
             quiet[row] = not chosen
             sequences.append(self.sequence("Arabic" if arabic else "English", digits))
         tokens, labels, starts = pad(sequences, T, self.prompts.pad)
-        source, length, target, owner = np.array(placed, np.int64).reshape(-1, 4).T.copy()
-        return Batch(samples, source, length, target, owner, tokens, labels, starts, frames, ordinals, quiet)
+        source, length, target = np.array(placed, np.int64).reshape(-1, 3).T.copy()
+        return Batch(samples, source, length, target, tokens, labels, starts, frames, ordinals, quiet)
 
 
 def token_at(sample: float, T: int) -> int:
@@ -184,9 +187,18 @@ def token_at(sample: float, T: int) -> int:
 
 
 def mark(
-    frames: NDArray[np.int64], ordinals: NDArray[np.int64], start: int, length: int, spoken: list[int], base: int, exact: bool
+    frames: NDArray[np.int64],
+    ordinals: NDArray[np.int64],
+    start: int,
+    length: int,
+    spoken: list[int],
+    base: int,
+    exact: bool,
 ) -> bool:
-    """Write one recording into a row's auxiliary labels; a phrase's inside is unknown, and so is the count after it begins."""
+    """Write one recording into a row's auxiliary labels.
+
+    Where the words of a phrase lie is unknown, and so is the count from there on: the result says whether it is known.
+    """
     first, last = token_at(start + 0.15 * length, len(frames)), token_at(start + 0.85 * length, len(frames))
     exact = exact and len(spoken) == 1
     frames[first : last + 1] = 1 + base + spoken[0] if len(spoken) == 1 else IGNORE

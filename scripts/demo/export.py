@@ -2,8 +2,8 @@
 
     python scripts/demo/export.py TRAINED.pt OUTDIR
 
-OUTDIR already holds make_tokenizer.py's files. Writes config.json and model.safetensors (bfloat16; the head is tied, and
-left out). Needs torch and safetensors.
+OUTDIR already holds make_tokenizer.py's files. Writes config.json and model.safetensors (bfloat16; the head is tied,
+and left out). Needs torch and safetensors.
 """
 
 import json

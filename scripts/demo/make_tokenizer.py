@@ -64,8 +64,8 @@ def train() -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(corpus, trainer)
-    for piece in whole_words():
-        assert len(tokenizer.encode(piece).ids) == 1, piece
+    if broken := [piece for piece in whole_words() if len(tokenizer.encode(piece).ids) != 1]:
+        raise ValueError(f"not one token each: {broken}")
     return tokenizer
 
 
@@ -90,6 +90,11 @@ def tokenizer_config(added: dict[str, dict[str, object]]) -> dict[str, object]:
         "clean_up_tokenization_spaces": False,
         "eos_token": "<|im_end|>",
         "errors": "replace",
+        "extra_special_tokens": {  # the released processor asks the tokenizer for these three by name
+            "audio_bos_token": "<|audio_start|>",
+            "audio_eos_token": "<|audio_end|>",
+            "audio_token": "<|audio_pad|>",
+        },
         "model_max_length": 4096,
         "pad_token": "<|endoftext|>",
         "processor_class": "Qwen3ASRProcessor",
@@ -121,7 +126,8 @@ def write(folder: Path) -> None:
     vocabulary, merges = model["vocab"], [" ".join(pair) for pair in model["merges"]]
     added = added_tokens(len(vocabulary))
     ids = {str(entry["content"]): int(index) for index, entry in added.items()}
-    assert len(vocabulary) + len(added) == VOCABULARY
+    if len(vocabulary) + len(added) != VOCABULARY:
+        raise ValueError(f"{len(vocabulary)} entries were learnt; the corpus is too small")
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", encoding="utf-8")
     files: dict[str, object] = {
         "vocab.json": vocabulary,

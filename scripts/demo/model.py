@@ -1,13 +1,27 @@
-"""Qwen3-ASR in torch, small: what the demonstration checkpoint is trained with. Module names are the checkpoint's keys."""
+"""Qwen3-ASR in torch, small, to train the demonstration checkpoint with. Module names are the checkpoint's keys."""
 
 import math
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-AUDIO = dict(d_model=192, encoder_layers=5, encoder_attention_heads=3, encoder_ffn_dim=704, downsample_hidden_size=48, output_dim=192)
-TEXT = dict(hidden_size=192, intermediate_size=512, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=64)
+AUDIO = {
+    "d_model": 192,
+    "encoder_layers": 5,
+    "encoder_attention_heads": 3,
+    "encoder_ffn_dim": 704,
+    "downsample_hidden_size": 48,
+    "output_dim": 192,
+}
+TEXT = {
+    "hidden_size": 192,
+    "intermediate_size": 512,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+}
 MEL, CHUNK, CHUNK_TOKENS, WINDOW, ROPE_THETA = 128, 100, 13, 104, 1e6
 
 
@@ -26,7 +40,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         B, T, D = x.shape
-        q, k, v = (proj(x).view(B, T, self.heads, -1).transpose(1, 2) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (
+            proj(x).view(B, T, self.heads, -1).transpose(1, 2) for proj in (self.q_proj, self.k_proj, self.v_proj)
+        )
         return self.out_proj(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).reshape(B, T, D))
 
 
@@ -62,7 +78,7 @@ class AudioTower(nn.Module):
         self.register_buffer("positions", torch.cat([angle.sin(), angle.cos()], 1), persistent=False)
 
     def stem(self, mel: Tensor) -> Tensor:
-        """(B, 128, F) to (B, T, d_model): chunks of 100 frames through the convolutions; a clip under 100 is one chunk."""
+        """(B, 128, F) to (B, T, d_model): chunks of 100 frames are convolved; fewer than 100 are one chunk."""
         B, _, frames = mel.shape
         size = min(frames, CHUNK)
         mel = F.pad(mel, (0, -frames % size))

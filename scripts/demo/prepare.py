@@ -16,6 +16,7 @@ import wave
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soxr
@@ -24,10 +25,13 @@ from numpy.typing import NDArray
 
 ACCENTS = ["en-us", "en-gb", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029", "en-us-nyc"]
 # The variants f2, m3, Andy, Linda and steph are left for the examples.
-VARIANTS = """f1 f3 f4 f5 m1 m2 m4 m5 m6 m7 m8 adam Alex Alicia Andrea Annie antonio aunty belinda benjamin boris caleb david
-Denis Diogo ed edward Gene Henrique Hugo iven Jacky john kaukovalta Lee Marco Mario max michael michel miguel mike pablo paul
-pedro quincy rob robert sandro shelby travis victor zac anika grandma grandpa klatt klatt2 klatt3 klatt4 norbert""".split()
-VOICES = 72
+VARIANTS = text.words("""
+f1 f3 f4 f5 m1 m2 m4 m5 m6 m7 m8 adam Alex Alicia Andrea Annie antonio aunty belinda benjamin boris caleb david
+Denis Diogo ed edward Gene Henrique Hugo iven Jacky john kaukovalta Lee Marco Mario max michael michel miguel mike
+pablo paul pedro quincy rob robert sandro shelby travis victor zac anika grandma grandpa klatt klatt2 klatt3 klatt4
+norbert
+""")
+VOICES, FIRST_SYNTHETIC = 72, 200
 
 
 @dataclass(frozen=True)
@@ -42,18 +46,24 @@ class Clip:
     held_out: bool
 
 
-def recorded(path: Path, arabic: bool, voices: int) -> list[Clip]:
-    """The clips of one data set that may be seen before testing: never a test take, never a test speaker."""
+def parts(data: dict[str, NDArray[Any]]) -> NDArray[np.str_]:
+    """`train`, `val` or `test` for each recording: FSDD by takes, the Arabic digits by speakers."""
+    if "split" in data:
+        return data["split"]
+    return np.array(["test", "val", "train"])[np.searchsorted([5, 8], data["take"], "right")]
+
+
+def recorded(path: Path, arabic: bool, first_voice: int) -> list[Clip]:
+    """The clips of one data set for training, and a quarter of those for choosing: none that is tested on."""
     data = dict(np.load(path))
-    names = {name: voices + index for index, name in enumerate(sorted(set(data["speaker"].tolist())))}
-    start, clips = 0, []
-    for index, length in enumerate(data["lengths"].tolist()):
-        samples = data["samples"][start : start + length]
-        start += length
-        part = data["split"][index] if arabic else np.array(["test", "val", "train"])[np.searchsorted([5, 8], data["take"][index], "right")]
+    names = {name: first_voice + index for index, name in enumerate(sorted(set(data["speaker"].tolist())))}
+    ends = np.cumsum(data["lengths"])
+    clips = []
+    for index, part in enumerate(parts(data).tolist()):
         if part == "train" or (part == "val" and index % 4 == 0):
-            digits = [int(data["digit"][index])]
-            clips.append(Clip(samples, 8000, digits, arabic, names[str(data["speaker"][index])], part == "val"))
+            samples = data["samples"][ends[index] - data["lengths"][index] : ends[index]]
+            voice = names[str(data["speaker"][index])]
+            clips.append(Clip(samples, 8000, [int(data["digit"][index])], arabic, voice, part == "val"))
     return clips
 
 
@@ -67,12 +77,12 @@ def synthesize(words: str, voice: str, speed: int, pitch: int, gap: int) -> NDAr
     return np.clip(np.rint(samples[loud[0] : loud[-1] + 1]), -32768, 32767).astype(np.int16)
 
 
-def synthetic(arabic: bool, voices: int) -> list[Clip]:
+def synthetic(arabic: bool, first_voice: int) -> list[Clip]:
     """The ten digits and three phrases in each of VOICES random voices."""
     rng = random.Random(100 + arabic)
     words = text.SPOKEN["Arabic" if arabic else "English"]
     jobs = []
-    for voice in range(voices, voices + VOICES):
+    for voice in range(first_voice, first_voice + VOICES):
         name = ("ar" if arabic else rng.choice(ACCENTS)) + "+" + rng.choice(VARIANTS)
         manner = (name, rng.randint(100, 210), rng.randint(20, 80), rng.choice([0, 0, 1, 3]))
         spoken = [[digit] for digit in range(10)] + [rng.choices(range(10), k=rng.randint(2, 6)) for _ in range(3)]
@@ -100,7 +110,7 @@ def unpack(packed: NDArray[np.uint8]) -> NDArray[np.int16]:
 
 def gather(data: Path) -> list[Clip]:
     clips = recorded(data / "fsdd/fsdd.npz", False, 0) + recorded(data / "asc_digits/asc_digits.npz", True, 100)
-    return clips + synthetic(False, 200) + synthetic(True, 400)
+    return clips + synthetic(False, FIRST_SYNTHETIC) + synthetic(True, 2 * FIRST_SYNTHETIC)
 
 
 def write(clips: list[Clip], path: Path) -> None:

@@ -1,10 +1,10 @@
-"""Make the sound of a batch on the GPU: recordings in place, rooms, bands, noises, levels; then the log-mel features."""
+"""Make the sound of a batch on the GPU: recordings in place, rooms, bands, noises, levels; then log-mel features."""
 
 import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from compose import Batch
 from torch import Tensor
 
@@ -26,7 +26,7 @@ def mel_filters() -> Tensor:
 
 
 class Synthesizer:
-    """Turns batches into samples and features. `bank` is every recording at every speed, float32, one after the other."""
+    """Turns batches into samples and features. `bank` is every recording at every speed, float32, end to end."""
 
     def __init__(self, bank: Tensor) -> None:
         self.bank, self.device = bank, bank.device
@@ -34,7 +34,9 @@ class Synthesizer:
 
     def features(self, samples: Tensor) -> Tensor:
         """(B, N) samples to (B, 128, N // 160), each row by its own maximum."""
-        spectrum = torch.stft(samples, N_FFT, HOP, window=self.window, center=True, pad_mode="reflect", return_complex=True)
+        spectrum = torch.stft(
+            samples, N_FFT, HOP, window=self.window, center=True, pad_mode="reflect", return_complex=True
+        )
         power = spectrum[..., :-1].abs().square().transpose(1, 2) @ self.filters
         log = power.clamp(min=1e-10).log10()
         log = torch.maximum(log, log.amax((1, 2), keepdim=True) - 8)
@@ -55,7 +57,9 @@ class Synthesizer:
         length, source, target = (
             torch.from_numpy(t).to(self.device) for t in (batch.length, batch.source, batch.target)
         )
-        owner = torch.repeat_interleave(torch.arange(len(length), device=self.device), length, output_size=int(batch.length.sum()))
+        owner = torch.repeat_interleave(
+            torch.arange(len(length), device=self.device), length, output_size=int(batch.length.sum())
+        )
         ends = length.cumsum(0)
         at = torch.arange(len(owner), device=self.device) - (ends - length)[owner]
         level = 10 ** (torch.randn(len(length), device=self.device) * (4 if varied else 3) / 20)
@@ -162,7 +166,7 @@ class Synthesizer:
         dirty = self.chance(B, 0.6 * strength)
         snr = torch.where(self.chance(B, 0.5) > 0, self.rows(B, 4, 30), self.rows(B, 25, 60))
         mixed = self.filtered(x + noise * loudness.sqrt() * 10 ** (-snr / 20) * dirty)
-        x = torch.where(self.chance(B, 0.75) * (1 - quiet.float() * 0) > 0, mixed, x)
+        x = torch.where(self.chance(B, 0.75) > 0, mixed, x)
         if batch.quiet.any():
             rows = batch.quiet.nonzero()[0]
             tones = self.melody(len(rows), N)

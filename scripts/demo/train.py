@@ -1,6 +1,6 @@
 """Train the demonstration checkpoint on one GPU.
 
-    python scripts/demo/train.py CLIPS.npz TEXTDIR OUT.pt --minutes 9 [--resume OLD.pt]
+    python scripts/demo/train.py CLIPS.npz TEXTDIR OUT.pt --minutes 9 [--resume model.safetensors --begin 0.7]
 
 CLIPS.npz is prepare.py's, TEXTDIR is make_tokenizer.py's. Needs torch, numpy, soxr, tokenizers.
 """
@@ -18,9 +18,10 @@ import numpy as np
 import prepare
 import soxr
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from compose import FRAME_CLASSES, IGNORE, ORDINAL_CLASSES, SPEEDS, Bank, Batch, Composer, Prompts
 from model import AUDIO, TEXT, Thinker
+from safetensors.torch import load_file
 from synth import Synthesizer
 from torch import Tensor, nn
 
@@ -80,7 +81,7 @@ class Trainer:
         self.thinker = Thinker(vocabulary, args.dropout).to(device)
         self.heads = Heads().to(device)
         self.averaged = {name: value.clone() for name, value in self.thinker.state_dict().items()}
-        weights = [p for p in [*self.thinker.parameters(), *self.heads.parameters()]]
+        weights = [*self.thinker.parameters(), *self.heads.parameters()]
         groups = [
             {"params": [p for p in weights if p.ndim > 1], "weight_decay": 0.03},
             {"params": [p for p in weights if p.ndim == 1], "weight_decay": 0.0},
@@ -113,7 +114,9 @@ class Trainer:
             frame = cross_entropy(self.heads.frame(audio), frames)
             ordinal = cross_entropy(self.heads.ordinal(heard), ordinals)
         help_weight = max(0.0, 1 - progress / 0.7)
-        return text + help_weight * (0.3 * frame + 0.1 * ordinal.nan_to_num()), torch.stack([text, frame, ordinal]).detach()
+        return text + help_weight * (0.3 * frame + 0.1 * ordinal.nan_to_num()), torch.stack(
+            [text, frame, ordinal]
+        ).detach()
 
     def step(self, batch: Batch, progress: float) -> Tensor:
         warm = min(1.0, (self.step_count + 1) / 300)
@@ -149,10 +152,8 @@ class Trainer:
         return out
 
     def save(self, path: Path) -> None:
-        """Averaged weights (float32), and the auxiliary heads and the live ones (bf16) for a resumed run."""
-        live = {name: value.bfloat16() for name, value in self.thinker.state_dict().items()}
+        """The averaged weights, float32."""
         torch.save({"averaged": self.averaged}, path)
-        torch.save({"live": live, "heads": self.heads.state_dict()}, path.with_suffix(".live.pt"))
 
 
 def run(args: argparse.Namespace, began: float) -> None:
@@ -160,7 +161,10 @@ def run(args: argparse.Namespace, began: float) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.manual_seed(args.seed)
     index, bank = load_bank(args.clips)
-    print(f"{len(index.voice)} clips, {len(bank) / 16000 / len(SPEEDS):.0f} s, ready after {time.time() - began:.0f} s", flush=True)
+    print(
+        f"{len(index.voice)} clips, {len(bank) / 16000 / len(SPEEDS):.0f} s, ready after {time.time() - began:.0f} s",
+        flush=True,
+    )
     context = multiprocessing.get_context("fork")
     shared, queue = context.Value("d", args.begin), context.Queue(48)
     for worker in range(WORKERS):
@@ -171,7 +175,8 @@ def run(args: argparse.Namespace, began: float) -> None:
     checks = [held_out.batch(30, 600, 200, seconds) for seconds in (0.6, 2.5, 6.0, 14.0, 25.0)]
     trainer = Trainer(bank, vocabulary, device, args)
     if args.resume:
-        trainer.averaged = {k: v.to(device) for k, v in torch.load(args.resume)["averaged"].items()}
+        weights = load_file(args.resume, device=device)
+        trainer.averaged = {name: weights[f"thinker.{name}"].float() for name in trainer.averaged}
         trainer.thinker.load_state_dict(trainer.averaged)
     end, start, printed, sums = began + 60 * args.minutes, time.time(), time.time(), []
     while (now := time.time()) < end:
@@ -182,8 +187,11 @@ def run(args: argparse.Namespace, began: float) -> None:
             mean = torch.stack(sums).nanmean(0).tolist()
             rate = (now - printed) / len(sums)
             report = trainer.check(checks)
-            print(f"{progress:.3f} step {trainer.step_count} {rate:.4f} s queue {queue.qsize()} text {mean[0]:.4f} "
-                  f"frame {mean[1]:.4f} ordinal {mean[2]:.4f} {report}", flush=True)
+            print(
+                f"{progress:.3f} step {trainer.step_count} {rate:.4f} s queue {queue.qsize()} text {mean[0]:.4f} "
+                f"frame {mean[1]:.4f} ordinal {mean[2]:.4f} {report}",
+                flush=True,
+            )
             trainer.save(args.out)
             printed, sums = time.time(), []
     trainer.save(args.out)

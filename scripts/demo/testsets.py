@@ -1,0 +1,172 @@
+"""The utterances that the demonstration checkpoint is measured on, made from recordings it was not trained on.
+
+Split `test` holds FSDD's takes 2 to 4 and three Arabic speakers, `val` FSDD's takes 5 to 7 and six other speakers.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import soxr
+import text
+from numpy.typing import NDArray
+
+from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Utterance
+
+FSDD, ARABIC = "fsdd/fsdd.npz", "asc_digits/asc_digits.npz"
+TAKES = {"test": (2, 4), "val": (5, 7)}
+Sound = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Digit:
+    """One recording, 16 kHz float32."""
+
+    samples: Sound
+    digit: int
+    speaker: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """One utterance and what it should give; `language` None: no speech."""
+
+    utterance: Utterance
+    text: str
+    language: str | None
+
+
+def recordings(path: Path, split: str) -> list[Digit]:
+    """The recordings of one split, resampled from 8 kHz."""
+    data = dict(np.load(path))
+    low, high = TAKES[split]
+    wanted = (data["take"] >= low) & (data["take"] <= high) if "take" in data else data["split"] == split
+    ends = np.cumsum(data["lengths"])
+    return [
+        Digit(
+            np.asarray(
+                soxr.resample(data["samples"][ends[i] - data["lengths"][i] : ends[i]] / 32768.0, 8000, SAMPLE_RATE),
+                np.float32,
+            ),
+            int(data["digit"][i]),
+            str(data["speaker"][i]),
+        )
+        for i in np.flatnonzero(wanted)
+    ]
+
+
+def decibels(value: float) -> float:
+    return float(10 ** (value / 20))
+
+
+def silence(seconds: float) -> Sound:
+    return np.zeros(int(seconds * SAMPLE_RATE), np.float32)
+
+
+def case(rng: np.random.Generator, language: str, digits: list[Digit], gap: Callable[[], float]) -> Case:
+    """Recordings with gaps before, between and after, each up to 3 dB up or down, the whole peaking at 0 to -24 dB."""
+    parts = [silence(gap())]
+    for digit in digits:
+        parts += [digit.samples * np.float32(decibels(rng.uniform(-3, 3))), silence(gap())]
+    samples = np.concatenate(parts)
+    samples = samples / max(1e-9, float(np.abs(samples).max())) * decibels(rng.uniform(-24, 0))
+    return Case(Utterance(samples.astype(np.float32)), text.transcript(language, [d.digit for d in digits]), language)
+
+
+def pool(rng: np.random.Generator, recorded: list[Digit]) -> list[Digit]:
+    """Every other time one speaker's recordings, otherwise everyone's."""
+    if rng.random() < 0.5:
+        return recorded
+    speaker = rng.choice(sorted({digit.speaker for digit in recorded}))
+    return [digit for digit in recorded if digit.speaker == speaker]
+
+
+def short_sequences(recorded: list[Digit], language: str, count: int, seed: int) -> Iterator[Case]:
+    """1 to 12 digits, gaps of 0.05 to 0.5 s."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        available = pool(rng, recorded)
+        digits = [available[i] for i in rng.integers(len(available), size=rng.integers(1, 13))]
+        yield case(rng, language, digits, lambda: rng.uniform(0.05, 0.5))
+
+
+def long_sequences(recorded: list[Digit], language: str, count: int, seed: int) -> Iterator[Case]:
+    """20 to 30 s of digits; the gaps' scale, 0.1 to 1 s, differs from one to the next."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        available, seconds, scale = pool(rng, recorded), rng.uniform(20, 29), rng.uniform(0.1, 1.0)
+        digits, total = [], 0.0
+        while total < seconds:
+            digits.append(available[rng.integers(len(available))])
+            total += len(digits[-1].samples) / SAMPLE_RATE + scale
+        whole = case(rng, language, digits[:-1], lambda scale=scale: scale * rng.uniform(0.5, 1.5))
+        if 20 <= whole.utterance.seconds <= 30:
+            yield whole
+
+
+def coloured(rng: np.random.Generator, count: int, slope: float) -> NDArray[np.float64]:
+    """Noise whose amplitude falls with frequency to the power of `slope`: 0 white, 0.5 pink, 1 brown."""
+    spectrum = np.fft.rfft(rng.standard_normal(count))
+    return np.fft.irfft(spectrum / np.maximum(np.arange(len(spectrum)), 1) ** slope, count)
+
+
+def notes(rng: np.random.Generator, time: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Decaying tones with overtones."""
+    sound = np.zeros_like(time)
+    for onset in np.arange(0, time[-1], 0.35):
+        since, pitch = np.maximum(time - onset, 0), 220 * 2 ** (rng.integers(24) / 12)
+        sound += np.exp(-4 * since) * (since > 0) * sum(np.sin(2 * np.pi * k * pitch * since) / k for k in (1, 2, 3))
+    return sound
+
+
+def no_speech(count: int, seed: int) -> Iterator[Case]:
+    """Silence, noises, hum, clicks and notes of 0.1 to 30 s, from a whisper to full scale."""
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        time = np.arange(int(SAMPLE_RATE * np.exp(rng.uniform(np.log(0.1), np.log(30))))) / SAMPLE_RATE
+        kinds: list[Callable[[], NDArray[np.float64]]] = [
+            lambda time=time: np.zeros_like(time),
+            lambda time=time: coloured(rng, len(time), 0.0),
+            lambda time=time: coloured(rng, len(time), 0.5),
+            lambda time=time: coloured(rng, len(time), 1.0),
+            lambda time=time: sum(np.sin(2 * np.pi * 50 * k * time + k) / k for k in range(1, 8)),
+            lambda time=time: (rng.random(len(time)) < 1e-4) * rng.standard_normal(len(time)),
+            lambda time=time: notes(rng, time),
+            lambda time=time: coloured(rng, len(time), 0.5) * (1 + np.sin(2 * np.pi * 1.5 * time)),
+        ]
+        sound = kinds[index % len(kinds)]()
+        sound = sound / max(1e-9, float(np.abs(sound).max())) * decibels(rng.uniform(-70, 0))
+        yield Case(Utterance(sound.astype(np.float32)), "", None)
+
+
+def with_context(cases: Iterator[Case], seed: int) -> Iterator[Case]:
+    """The same utterances with digits and other words as context."""
+    rng = np.random.default_rng(seed)
+    for item in cases:
+        context = " ".join(rng.choice([*text.ENGLISH, *text.ARABIC, *text.CONTEXT_ENGLISH[:40]], rng.integers(2, 9)))
+        yield replace(item, utterance=replace(item.utterance, context=context))
+
+
+def forced(cases: Iterator[Case]) -> Iterator[Case]:
+    """The same utterances with their language given."""
+    for item in cases:
+        yield replace(item, utterance=replace(item.utterance, language=item.language))
+
+
+def test_sets(data: Path, split: str, seed: int, scale: float) -> Iterator[tuple[str, Iterator[Case]]]:
+    """Each set's name and its utterances."""
+    english, arabic = recordings(data / FSDD, split), recordings(data / ARABIC, split)
+
+    def size(count: int) -> int:
+        return max(1, round(count * scale))
+
+    yield "English, 1 to 12 digits", short_sequences(english, "English", size(300), seed)
+    yield "Arabic, 1 to 12 digits", short_sequences(arabic, "Arabic", size(300), seed + 1)
+    yield "English, 20 to 30 s", long_sequences(english, "English", size(60), seed + 2)
+    yield "Arabic, 20 to 30 s", long_sequences(arabic, "Arabic", size(60), seed + 3)
+    yield "silence and noise", no_speech(size(100), seed + 4)
+    yield "English with context", with_context(short_sequences(english, "English", size(100), seed + 5), seed)
+    yield "Arabic with context", with_context(short_sequences(arabic, "Arabic", size(100), seed + 6), seed)
+    yield "English, language given", forced(short_sequences(english, "English", size(100), seed + 7))
+    yield "Arabic, language given", forced(short_sequences(arabic, "Arabic", size(100), seed + 8))
