@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from reference.activations import TOKENS, Activations, load
 from reference.clips import FRAME_COUNTS, clip
+from reference.corpus import CONTEXT, LANGUAGES
 from reference.differences import (
     EMBEDDINGS_LIMIT,
     LOGITS_LIMIT,
@@ -30,6 +31,10 @@ from reference.goldens import GOLDEN, write_goldens
 from reference.oracles import LONG, QWEN_ASR_VARIABLE, SHORT, TESTS, TRANSFORMERS_VARIABLE, Oracles, run_module
 from reference.random_checkpoint import write_random_checkpoint
 from reference.runtime import Runtime
+
+from qwen3_asr_mlx_runtime.audio import read_file
+from qwen3_asr_mlx_runtime.engine import Recognizer
+from qwen3_asr_mlx_runtime.utterance import Samples, Utterance
 
 pytestmark = pytest.mark.reference
 
@@ -182,6 +187,28 @@ def test_the_tiny_runtime_equals_the_reference(tiny: dict[int, Differences], fra
 @every_length
 def test_the_runtime_equals_the_reference_at_real_dimensions(real: dict[int, Differences], frames: int) -> None:
     assert_within_limits(real[frames])
+
+
+def test_transcripts_of_the_demonstration_checkpoint_equal_the_reference(
+    oracles: Oracles, demo_checkpoint: Path, repository: Path, tmp_path: Path
+) -> None:
+    """Speech, trained weights, and the reference's own way from samples to text; all clips together are three windows
+    long."""
+    recordings = sorted((repository / "examples" / "audio").glob("*.wav"))
+    clips = {file.stem: read_file(str(file)).samples for file in recordings}
+    clips["all together"] = np.concatenate(list(clips.values()))
+    np.savez(tmp_path / "clips.npz", **clips)
+    oracles.run_transcripts(demo_checkpoint, tmp_path / "clips.npz", tmp_path / "transcripts.json")
+    recognizer = Recognizer.load(str(demo_checkpoint), dtype="float32")
+    found = {name: transcripts(recognizer, samples) for name, samples in clips.items()}
+    assert found == json.loads((tmp_path / "transcripts.json").read_text())
+
+
+def transcripts(recognizer: Recognizer, samples: Samples) -> list[list[str]]:
+    """In the order of the oracle: free, each language forced, with a context."""
+    ways: list[dict[str, str]] = [{}, *({"language": language} for language in LANGUAGES), {"context": CONTEXT}]
+    found = [recognizer.transcribe(Utterance(samples, **way)) for way in ways]
+    return [[transcript.language or "", transcript.text] for transcript in found]
 
 
 def assert_within_limits(apart: Differences) -> None:

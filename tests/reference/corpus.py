@@ -93,3 +93,7 @@ LOOPS = (
     "short " * 3,
     "ab" * 10 + "ba" * 10 + "ab" * 10,
 )
+
+# How the clips of the demonstration checkpoint are transcribed, besides as it decides itself.
+LANGUAGES = ("English", "Arabic")
+CONTEXT = "seven apple window"

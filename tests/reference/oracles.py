@@ -42,6 +42,9 @@ class Oracles:
     def run_prompts(self, tokenizer: Path, out: Path) -> None:
         self._run(self.qwen_asr, "reference.oracle_rules", "prompts", tokenizer, out)
 
+    def run_transcripts(self, checkpoint: Path, clips: Path, out: Path) -> None:
+        self._run(self.qwen_asr, "reference.oracle_transcripts", checkpoint, clips, out)
+
     def _run(self, python: Path, module: str, *arguments: str | Path) -> None:
         """torch brings its own BLAS and would be slowed or broken by one preloaded for MLX."""
         environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
