@@ -8,10 +8,8 @@ import numpy as np
 import text
 from model import audio_tokens
 from numpy.typing import NDArray
-from prepare import FIRST_SYNTHETIC
 
 RATE, HOP = 16000, 160
-PEOPLE = 0.75  # how often a clip of one voice is a person's
 SPEEDS = [0.8, 0.87, 0.93, 1.0, 1.0, 1.07, 1.15, 1.25]
 IGNORE = -100
 # The clips' lengths are drawn from these alone: a GPU plans its transforms anew for each one.
@@ -93,11 +91,10 @@ class Composer:
         self.bank, self.prompts, self.rng = bank, prompts, np.random.default_rng(seed)
         usable = bank.held_out == held_out
         self.pools = {True: np.flatnonzero(usable & bank.arabic), False: np.flatnonzero(usable & ~bank.arabic)}
-        self.voices: dict[tuple[bool, bool], list[NDArray[np.int64]]] = {}
-        for arabic, pool in self.pools.items():
-            for person in (True, False):
-                voices = np.unique(bank.voice[pool][(bank.voice[pool] < FIRST_SYNTHETIC) == person])
-                self.voices[arabic, person] = [pool[bank.voice[pool] == voice] for voice in voices]
+        self.voices = {
+            arabic: [pool[bank.voice[pool] == voice] for voice in np.unique(bank.voice[pool])]
+            for arabic, pool in self.pools.items()
+        }
         self.clean = held_out
 
     def seconds(self, longest: float) -> float:
@@ -109,7 +106,7 @@ class Composer:
         rng, bank = self.rng, self.bank
         pool = self.pools[arabic]
         if rng.random() < 0.5:
-            voices = self.voices[arabic, bool(rng.random() < PEOPLE)] or self.voices[arabic, True]
+            voices = self.voices[arabic]
             pool = voices[rng.integers(len(voices))]
         if not self.clean and rng.random() < 0.06:
             pool = rng.choice(pool, min(3, len(pool)))

@@ -31,7 +31,7 @@ Denis Diogo ed edward Gene Henrique Hugo iven Jacky john kaukovalta Lee Marco Ma
 pablo paul pedro quincy rob robert sandro shelby travis victor zac anika grandma grandpa klatt klatt2 klatt3 klatt4
 norbert
 """)
-VOICES, FIRST_SYNTHETIC = 72, 200
+VOICES = 72
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def unpack(packed: NDArray[np.uint8]) -> NDArray[np.int16]:
 
 def gather(data: Path) -> list[Clip]:
     clips = recorded(data / "fsdd/fsdd.npz", False, 0) + recorded(data / "asc_digits/asc_digits.npz", True, 100)
-    return clips + synthetic(False, FIRST_SYNTHETIC) + synthetic(True, 2 * FIRST_SYNTHETIC)
+    return clips + synthetic(False, 200) + synthetic(True, 400)
 
 
 def write(clips: list[Clip], path: Path) -> None:

@@ -1,6 +1,6 @@
 """Train the demonstration checkpoint on one GPU.
 
-    python scripts/demo/train.py CLIPS.npz TEXTDIR OUT.pt --minutes 9 [--resume model.safetensors --begin 0.7]
+    python scripts/demo/train.py CLIPS.npz TEXTDIR OUT.pt [--minutes 9.55] [--budget 1200]
 
 CLIPS.npz is prepare.py's, TEXTDIR is make_tokenizer.py's. Needs torch, numpy, soxr, tokenizers.
 """
@@ -13,6 +13,7 @@ import os
 import time
 from multiprocessing.pool import Pool
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import prepare
@@ -21,7 +22,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from compose import FRAME_CLASSES, IGNORE, ORDINAL_CLASSES, SPEEDS, Bank, Batch, Composer, Prompts
 from model import AUDIO, TEXT, Thinker
-from safetensors.torch import load_file
 from synth import Synthesizer
 from torch import Tensor, nn
 
@@ -55,10 +55,20 @@ def longest(progress: float) -> float:
     return 4.0 if progress < 0.06 else 10.0 if progress < 0.15 else 30.0
 
 
-def produce(bank: Bank, folder: Path, seed: int, shared, queue, budget: float) -> None:
-    composer = Composer(bank, Prompts(folder), seed)
+def produce(bank: Bank, args: argparse.Namespace, seed: int, shared: Any, queue: Any) -> None:
+    composer = Composer(bank, Prompts(args.text), seed)
     while True:
-        queue.put(composer.batch(longest(shared.value), budget, 320))
+        queue.put(composer.batch(longest(shared.value), args.budget, 320))
+
+
+def start_producers(bank: Bank, args: argparse.Namespace) -> tuple[Any, Any]:
+    """The share of the time that has passed, for the curriculum, and the queue of batches that processes fill."""
+    context = multiprocessing.get_context("fork")
+    shared, queue = context.Value("d", 0.0), context.Queue(48)
+    for worker in range(WORKERS):
+        given = (bank, args, args.seed * 1000 + worker, shared, queue)
+        context.Process(target=produce, args=given, daemon=True).start()
+    return shared, queue
 
 
 class Heads(nn.Module):
@@ -152,7 +162,7 @@ class Trainer:
         return out
 
     def save(self, path: Path) -> None:
-        """The averaged weights, float32."""
+        """Write the averaged weights, float32."""
         torch.save({"averaged": self.averaged}, path)
 
 
@@ -165,22 +175,14 @@ def run(args: argparse.Namespace, began: float) -> None:
         f"{len(index.voice)} clips, {len(bank) / 16000 / len(SPEEDS):.0f} s, ready after {time.time() - began:.0f} s",
         flush=True,
     )
-    context = multiprocessing.get_context("fork")
-    shared, queue = context.Value("d", args.begin), context.Queue(48)
-    for worker in range(WORKERS):
-        seed = args.seed * 1000 + worker
-        context.Process(target=produce, args=(index, args.text, seed, shared, queue, args.budget), daemon=True).start()
+    shared, queue = start_producers(index, args)
     vocabulary = len(json.loads((args.text / "vocab.json").read_text())) + 8
     held_out = Composer(index, Prompts(args.text), 7, held_out=True)
     checks = [held_out.batch(30, 600, 200, seconds) for seconds in (0.6, 2.5, 6.0, 14.0, 25.0)]
     trainer = Trainer(bank, vocabulary, device, args)
-    if args.resume:
-        weights = load_file(args.resume, device=device)
-        trainer.averaged = {name: weights[f"thinker.{name}"].float() for name in trainer.averaged}
-        trainer.thinker.load_state_dict(trainer.averaged)
     end, start, printed, sums = began + 60 * args.minutes, time.time(), time.time(), []
     while (now := time.time()) < end:
-        progress = args.begin + (1 - args.begin) * (now - start) / (end - start)
+        progress = (now - start) / (end - start)
         shared.value = progress
         sums.append(trainer.step(queue.get(), progress))
         if now - printed > args.every:
@@ -202,12 +204,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     for name in ("clips", "text", "out"):
         parser.add_argument(name, type=Path)
-    parser.add_argument("--minutes", type=float, default=9.0)
-    parser.add_argument("--every", type=float, default=30.0)
-    parser.add_argument("--budget", type=float, default=900.0)
+    parser.add_argument("--minutes", type=float, default=9.55, help="of everything, loading included")
+    parser.add_argument("--every", type=float, default=30.0, help="seconds between reports")
+    parser.add_argument("--budget", type=float, default=1200.0, help="seconds of sound in a batch")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--dropout", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--begin", type=float, default=0.0, help="where on the schedule to begin, 0 to 1")
-    parser.add_argument("--resume", type=Path)
     run(parser.parse_args(), time.time())
