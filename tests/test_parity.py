@@ -187,7 +187,11 @@ def test_loops_are_undone_as_the_reference_undoes_them(looping: str, fixed: str)
     assert fix_repetitions(looping) == fixed
 
 
-def test_prompts_equal_the_reference_for_every_context_language_and_length(data_folder: Path) -> None:
+def test_prompts_equal_the_reference_for_every_context_language_and_length(demo_checkpoint: Path) -> None:
+    assert_prompts_equal(GOLDEN / "prompts-demo.json", demo_checkpoint)
+
+
+def test_prompts_of_the_published_tokenizer_equal_the_reference(data_folder: Path) -> None:
     assert_prompts_equal(GOLDEN / "prompts-published.json", data_folder / "tokenizer" / "Qwen3-ASR")
 
 

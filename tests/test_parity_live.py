@@ -77,11 +77,11 @@ def written(oracles: Oracles, tmp_path_factory: pytest.TempPathFactory, tokenize
 
 
 @pytest.fixture(scope="module")
-def tokenizers(repository: Path) -> dict[str, Path]:
-    """The published tokenizer, where it is there."""
+def tokenizers(repository: Path, demo_checkpoint: Path) -> dict[str, Path]:
+    """That of the demonstration checkpoint, and the published one where it is there."""
     data = Path(os.environ.get("QWEN3_ASR_MLX_TEST_DATA") or repository / "../shared/data")
-    folder = data.resolve() / "tokenizer" / "Qwen3-ASR"
-    return {"published": folder} if folder.is_dir() else {}
+    published = data.resolve() / "tokenizer" / "Qwen3-ASR"
+    return {"demo": demo_checkpoint} | ({"published": published} if published.is_dir() else {})
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_the_committed_metadata_is_what_the_oracles_say(written: Written) -> Non
     assert without_builds(fresh["oracles"]) == without_builds(golden["oracles"])
 
 
-@pytest.mark.parametrize("name", ["rules", "prompts-published"])
+@pytest.mark.parametrize("name", ["rules", "prompts-demo", "prompts-published"])
 def test_the_committed_rules_are_those_of_the_oracle(written: Written, name: str) -> None:
     if not (written.folder / f"{name}.json").exists():
         pytest.skip("the published tokenizer is not here: set QWEN3_ASR_MLX_TEST_DATA")
