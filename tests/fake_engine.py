@@ -71,6 +71,7 @@ class FakeEngine:
         self.started = threading.Semaphore(0)
         self.submitted: list[Job] = []
         self.loads = 0
+        self.heartbeats = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -78,6 +79,7 @@ class FakeEngine:
         self._inbox.put("load")
 
     def submit(self, job: Job) -> None:
+        self.heartbeats += 1
         self.submitted.append(job)
         self._inbox.put(job)
 

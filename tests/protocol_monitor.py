@@ -1,44 +1,101 @@
 """Watches one conversation and fails at the first line that breaks a promise of the protocol.
 
-I1  every line out is a JSON object in ASCII, and its `type` is known
-I2  every request gets exactly one reply, and nothing else is said
-I3  replies come in the order of the requests, and fit them; an `id` is echoed
-I4  a batch has an item for every file, in their order, and counts the failed ones
+I1  every line out is a JSON object in ASCII, of a known type, with the fields of that type
+I2  every request gets exactly one reply, and nothing else is said; a chunk that asks for none gets none
+I3  replies to requests without an `id` come in the order of these; every reply fits its request
+I4  every accepted utterance has one outcome, in the order of its stream's boundaries; a batch counts its items
+I5  events come only if they are wanted, and are counted without a gap
+I6  every sample that was accepted is in a result, or reported as dropped
 I7  `stopped` is the last line
+I8  the process ends with a code that has a meaning, and leaves no process behind
 """
 
+import base64
+import binascii
 import json
+import os
+import re
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Union
 
+import msgspec
+
+from qwen3_asr_mlx_runtime.protocol import replies, streams, transcripts
+
+LINES = (
+    replies.CapabilitiesReply,
+    replies.Pong,
+    replies.StatusReply,
+    replies.CancelResult,
+    replies.Ready,
+    replies.ErrorReply,
+    replies.Fatal,
+    transcripts.TranscriptReply,
+    transcripts.BatchTranscript,
+    transcripts.RealtimeBatchFinal,
+    transcripts.Stopped,
+    streams.StreamReady,
+    streams.PartialResult,
+    streams.UtteranceQueued,
+    streams.StreamStopped,
+    streams.Progress,
+    streams.StreamError,
+)
 REPLY_TYPES = {
-    "capabilities": "capabilities",
-    "hello": "capabilities",
-    "start": "ready",
-    "transcribe": "transcript",
-    "batch_transcribe": "batch_transcript",
-    "stop": "stopped",
+    "capabilities": {"capabilities"},
+    "hello": {"capabilities"},
+    "ping": {"pong"},
+    "status": {"status"},
+    "cancel": {"cancel_result"},
+    "start": {"ready"},
+    "transcribe": {"transcript"},
+    "batch_transcribe": {"batch_transcript"},
+    "start_stream": {"stream_ready"},
+    "audio_chunk": {"partial_result"},
+    "end_utterance": {"utterance_queued", "realtime_batch_final"},
+    "vad_boundary": {"utterance_queued", "realtime_batch_final"},
+    "flush": {"realtime_batch_final"},
+    "stop_stream": {"stream_stopped"},
+    "stop": {"stopped"},
 }
+EVENT_WANTS = {"realtime_batch_final": "events", "stream_error": "events", "progress": "progress"}
+EXIT_CODES = {0, 1, 2, 4, 5, 130, 143}
 ABSENT = object()
+_LINE = Union[LINES]  # noqa: UP007 a tuple cannot be joined by bars
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sent:
     """A line in, as far as it can be read: what its reply must look like."""
 
-    type: str | None
-    id: object
-    audio: object
+    place: int
+    type: str | None = None
+    id: object = None
+    message: dict = field(default_factory=dict)
+    is_silent: bool = False
 
     @classmethod
-    def from_line(cls, line: bytes) -> "Sent":
+    def from_line(cls, place: int, line: bytes) -> "Sent":
         try:
             message = json.loads(line.decode("utf-8"))
         except (ValueError, RecursionError):
-            return cls(None, None, None)
+            return cls(place)
         if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-            return cls(None, ABSENT, None)
-        return cls(message["type"], message.get("id", ABSENT), message.get("audio"))
+            return cls(place, id=ABSENT)
+        return cls(place, message["type"], message.get("id", ABSENT), message)
+
+    @property
+    def stream_id(self) -> str:
+        name = self.message.get("stream_id")
+        return "default" if name is None else name
+
+    @property
+    def samples(self) -> int:
+        try:
+            return len(base64.b64decode(self.message.get("pcm16") or "", validate=True)) // 2
+        except (binascii.Error, ValueError, TypeError):
+            return 0
 
 
 class ProtocolMonitor:
@@ -46,67 +103,223 @@ class ProtocolMonitor:
 
     def __init__(self) -> None:
         self.replies: list[dict] = []
-        self._open: deque[Sent] = deque()
+        self._in_order: deque[Sent] = deque()
+        self._with_id: dict[object, list[Sent]] = {}
+        self._places = 0
+        self._events = 0
+        self._wants: set[str] = set()
+        self._wanted_once: set[str] = set()
         self._partial = b""
         self._ended = False
         self._signalled = False
+        self.speech = SpeechBooks()
 
     def sent(self, line: bytes) -> None:
-        if line.strip(b" \t\r\n"):
-            self._open.append(Sent.from_line(line.removeprefix(b"\xef\xbb\xbf")))
+        if not line.strip(b" \t\r\n"):
+            return
+        self._places += 1
+        sent = Sent.from_line(self._places, line.removeprefix(b"\xef\xbb\xbf"))
+        sent.is_silent = sent.type == "audio_chunk" and sent.id is ABSENT and "events" in self._wants
+        if sent.type == "hello" and isinstance(want := sent.message.get("want"), list):
+            self._wants = {name for name in want if isinstance(name, str)}
+            self._wanted_once |= self._wants
+        if sent.is_silent:
+            self.speech.chunk_sent(sent)
+        elif _is_usable(sent.id):
+            self._with_id.setdefault(_key(sent.id), []).append(sent)
+        else:
+            self._in_order.append(sent)
 
     def signalled(self) -> None:
         """A signal was sent: `stopped` may come although lines that nobody read any more have no reply."""
         self._signalled = True
 
     def received(self, data: bytes) -> list[dict]:
-        """The replies that are whole now."""
+        """The lines that are whole now."""
         *lines, self._partial = (self._partial + data).split(b"\n")
         replies = [self._check(line) for line in lines]
         self.replies += replies
         return replies
 
     def finish(self) -> None:
-        """The output has ended: no half line, no request without its reply."""
+        """The output has ended: no half line, no request without its reply, no speech without its outcome."""
         assert self._partial == b"", f"I1: the output ends within a line: {self._partial[:80]!r}"
-        assert not self._open, f"I2: {len(self._open)} requests without a reply, the first: {self._open[0].type}"
+        waiting = [*self._in_order, *(sent for each in self._with_id.values() for sent in each)]
+        assert not waiting, f"I2: {len(waiting)} requests without a reply, the first: {waiting[0].type}"
+        if not self._signalled:
+            self.speech.balance()
+
+    def exited(self, code: int, group: int | None = None) -> None:
+        """The process has ended; `group`: its process group, in which nobody must be left."""
+        assert code in EXIT_CODES, f"I8: exit code {code}"
+        if group is not None:
+            try:
+                os.killpg(group, 0)
+            except ProcessLookupError:
+                return
+            raise AssertionError("I8: a process was left behind")
 
     def _check(self, line: bytes) -> dict:
         assert line.isascii(), f"I1: not ASCII: {line[:80]!r}"
         reply = json.loads(line, parse_constant=_refuse)
         assert isinstance(reply, dict), f"I1: not an object: {line[:80]!r}"
-        known = {*REPLY_TYPES.values(), "error", "fatal"}
-        assert reply.get("type") in known, f"I1: unknown type: {reply.get('type')}"
+        _check_fields(reply)
         assert not self._ended, f"I7: {reply['type']} after `stopped`"
         self._ended = reply["type"] == "stopped"
-        self._match(reply)
+        if reply.get("event") is True:
+            self._check_event(reply)
+        else:
+            self._match(reply)
         return reply
 
+    def _check_event(self, event: dict) -> None:
+        want = EVENT_WANTS.get(event["type"])
+        assert want in self._wanted_once, f"I5: {event['type']} is not wanted"
+        self._events += 1
+        assert event["n"] == self._events, f"I5: event {event['n']} where {self._events} is due"
+        assert "id" not in event, "I5: an event with an id"
+        self.speech.said(None, event)
+
     def _match(self, reply: dict) -> None:
-        if reply["type"] == "fatal" or (self._ended and self._signalled):
-            self._open.clear()
+        if reply["type"] == "fatal" or (self._ended and (self._signalled or reply["reason"] not in _ASKED_FOR)):
+            self._in_order.clear()
+            self._with_id.clear()
+            self.speech.said(None, reply)
             return
-        assert self._open, f"I2: {reply['type']} answers no request"
-        sent = self._open.popleft()
-        if sent.type == "stop" and reply.get("code") == "shutting_down":
-            self._open.append(sent)  # sent behind the `stop`, refused before `stopped`
-            sent = self._open.popleft()
-        expected = REPLY_TYPES.get(sent.type or "")
-        assert reply["type"] in (expected, "error"), f"I3: {reply['type']} answers {sent.type}"
-        self._match_id(sent, reply)
+        if reply.get("reason") == "end_of_input":
+            self.speech.said(None, reply)
+            return
+        sent = self._request_of(reply)
+        if reply["type"] != "error":
+            assert reply["type"] in REPLY_TYPES.get(sent.type or "", ()), f"I3: {reply['type']} answers {sent.type}"
         if reply["type"] == "batch_transcript":
             _check_batch(sent, reply)
+        self.speech.said(sent, reply)
 
-    def _match_id(self, sent: Sent, reply: dict) -> None:
-        if sent.id is ABSENT:
-            assert reply.get("id") is None, "I3: an id that the request did not have"
-            return
-        unusable = reply["type"] == "error" and reply.get("id", ABSENT) is None
-        assert unusable or reply.get("id", ABSENT) == sent.id, "I3: the id is not echoed"
+    def _request_of(self, reply: dict) -> Sent:
+        identifier = reply.get("id")
+        if identifier is not None:
+            open_ones = self._with_id.get(_key(identifier), [])
+            assert open_ones, f"I2: {reply['type']} answers no request of its id"
+            refused = len(open_ones) > 1 and reply.get("code") == "duplicate_id"
+            sent = open_ones.pop(1 if refused else 0)
+            if not open_ones:
+                del self._with_id[_key(identifier)]
+            return sent
+        assert self._in_order, f"I2: {reply['type']} answers no request"
+        sent = self._in_order.popleft()
+        if sent.type == "stop" and reply.get("code") == "shutting_down":
+            self._in_order.append(sent)  # sent behind the `stop`, refused before `stopped`
+            sent = self._in_order.popleft()
+        while sent.type == "stop" and reply["type"] in ("pong", "status", "cancel_result"):
+            self._in_order.append(sent)
+            sent = self._in_order.popleft()
+        assert "id" not in reply or sent.id is not ABSENT or reply["type"] == "error", "I3: an id that was not sent"
+        return sent
+
+
+_ASKED_FOR = {"stop", "abort", "deadline"}
+
+
+def _is_usable(identifier: object) -> bool:
+    """Whether it can be an id; what cannot is answered with null, in order."""
+    if isinstance(identifier, str):
+        return 1 <= len(identifier) <= 128 and not re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", identifier)
+    return isinstance(identifier, int) and not isinstance(identifier, bool)
+
+
+def _key(identifier: object) -> tuple[str, object]:
+    return type(identifier).__name__, identifier
+
+
+@dataclass
+class SpeechBooks:
+    """Utterances and samples: what was accepted, and what was told of it."""
+
+    accepted: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    told: dict[str, list[str]] = field(default_factory=dict)
+    discarded: dict[str, list[str]] = field(default_factory=dict)
+    samples_in: int = 0
+    samples_out: int = 0
+    queued_samples: dict[tuple[str, str], int] = field(default_factory=dict)
+    silent: dict[str, list[Sent]] = field(default_factory=dict)
+    last_seq: dict[str, int] = field(default_factory=dict)
+
+    def chunk_sent(self, sent: Sent) -> None:
+        """A chunk that gets no reply: it counts as accepted unless an event says otherwise."""
+        seq = sent.message.get("seq")
+        if isinstance(seq, int):
+            if self.last_seq.get(sent.stream_id) == seq:
+                return
+            self.last_seq[sent.stream_id] = max(seq, self.last_seq.get(sent.stream_id, seq))
+        self.silent.setdefault(sent.stream_id, []).append(sent)
+        self.samples_in += sent.samples
+
+    def said(self, sent: Sent | None, reply: dict) -> None:
+        for item in reply.get("items", ()) if reply["type"] in ("realtime_batch_final", "stopped") else ():
+            self.told.setdefault(item["stream_id"], []).append(item["utterance_id"])
+            if item["source"] == "buffer":
+                self.samples_out += item["samples"]
+        if reply["type"] == "realtime_batch_final":
+            failed = sum("error" in item for item in reply["items"])
+            assert (reply["count"], reply["failed"]) == (len(reply["items"]), failed), "I4: a batch that is miscounted"
+        dropped = reply.get("dropped_samples", reply.get("data", {}).get("dropped_samples", 0))
+        if reply["type"] == "stream_error":
+            self._refused(reply)
+        elif sent is None or sent.type != "audio_chunk":
+            self.samples_out += dropped
+        if sent is not None:
+            self._answered(sent, reply)
+
+    def _refused(self, event: dict) -> None:
+        chunks = self.silent.get(event["stream_id"] or "", [])
+        same = [chunk for chunk in chunks if chunk.message.get("seq") == event["seq"]]
+        assert same, "I5: a stream_error without its chunk"
+        chunks.remove(same[0])
+        self.samples_in -= same[0].samples
+
+    def _answered(self, sent: Sent, reply: dict) -> None:
+        match reply["type"]:
+            case "partial_result":
+                self.samples_in += 0 if reply.get("duplicate") else sent.samples
+                if split := reply.get("split"):
+                    self._accept(sent, reply["stream_id"], split["utterance_id"])
+            case "utterance_queued":
+                self._accept(sent, reply["stream_id"], reply["utterance_id"])
+                buffered = "audio" not in sent.message and "pcm16" not in sent.message
+                self.queued_samples[reply["stream_id"], reply["utterance_id"]] = reply["samples"] if buffered else 0
+            case "realtime_batch_final" if sent.type in ("end_utterance", "vad_boundary"):
+                mine = [item["utterance_id"] for item in reply["items"] if item["stream_id"] == sent.stream_id]
+                assert mine, "I4: a batch without the utterance that filled it"
+                self._accept(sent, sent.stream_id, mine[-1])
+            case "stream_stopped":
+                for name in reply["cancelled_utterances"]:
+                    self.discarded.setdefault(reply["stream_id"], []).append(name)
+                    self.samples_out += self.queued_samples.get((reply["stream_id"], name), 0)
+
+    def _accept(self, sent: Sent, stream_id: str, utterance_id: str) -> None:
+        self.accepted.setdefault(stream_id, []).append((sent.place, utterance_id))
+
+    def balance(self) -> None:
+        for stream_id in {*self.accepted, *self.told}:
+            expected = [name for _, name in sorted(self.accepted.get(stream_id, ()), key=lambda one: one[0])]
+            for name in self.discarded.get(stream_id, ()):
+                assert name in expected, "I4: an utterance discarded that was not accepted"
+                expected.remove(name)
+            told = self.told.get(stream_id, [])
+            assert told == expected, f"I4: accepted {expected}, told {told}"
+        assert self.samples_in == self.samples_out, f"I6: {self.samples_in} samples in, {self.samples_out} told of"
+
+
+def _check_fields(reply: dict) -> None:
+    try:
+        msgspec.convert(reply, _LINE)
+    except msgspec.ValidationError as error:
+        raise AssertionError(f"I1: {reply.get('type')}: {error}") from None
 
 
 def _check_batch(sent: Sent, reply: dict) -> None:
-    assert [item["audio"] for item in reply["items"]] == sent.audio, "I4: other files than asked for"
+    assert [item["audio"] for item in reply["items"]] == sent.message["audio"], "I4: other files than asked for"
     assert reply["count"] == len(reply["items"]), "I4: count"
     assert reply["failed"] == sum("error" in item for item in reply["items"]), "I4: failed"
 

@@ -16,12 +16,13 @@ from protocol_monitor import ProtocolMonitor
 
 from qwen3_asr_mlx_runtime import daemon as daemon_module
 from qwen3_asr_mlx_runtime import line_source
-from qwen3_asr_mlx_runtime.daemon import MAX_PENDING, Daemon
+from qwen3_asr_mlx_runtime.daemon import Daemon
 from qwen3_asr_mlx_runtime.errors import DecodeFailed, ModelNotFound
 from qwen3_asr_mlx_runtime.lifecycle import Exit, ParentWatch
 from qwen3_asr_mlx_runtime.settings import Settings
 
 WAIT = 60
+MANY = 30
 
 
 class Clock:
@@ -280,7 +281,7 @@ def test_row_36_a_slow_file_keeps_neither_the_others_nor_the_engine_waiting(brid
 @pytest.mark.parametrize("code", [Exit.TERMINATED, Exit.INTERRUPTED])
 def test_rows_56_57_a_signal_cancels_refuses_and_says_stopped(bridge, speech: str, code: Exit) -> None:
     talk = bridge(script=[HOLD])
-    for _ in range(MAX_PENDING + 9):
+    for _ in range(MANY + 9):
         talk.send("transcribe", audio=speech)
     talk.engine.started.acquire(timeout=WAIT)
     talk.engine.started.acquire(timeout=WAIT)
@@ -288,8 +289,9 @@ def test_rows_56_57_a_signal_cancels_refuses_and_says_stopped(bridge, speech: st
     talk.close_stdin()
     talk.daemon._source._thread.join(WAIT)  # all lines are read
     talk.signal(code)
-    answers = [talk.read() for _ in range(MAX_PENDING + 11)]
-    assert {answer.get("code") for answer in answers[:-1]} == {"shutting_down"}
+    answers = [talk.read() for _ in range(MANY + 11)]
+    assert {answer.get("code") for answer in answers[:-2]} == {"shutting_down"}
+    assert answers[-2]["type"] == "capabilities"  # it was answered, and waited for its turn
     assert answers[-1]["type"] == "stopped"
     assert talk.ended() is code
 

@@ -20,19 +20,10 @@ from qwen3_asr_mlx_runtime.errors import (
     UnknownType,
 )
 from qwen3_asr_mlx_runtime.protocol import capabilities as told
-from qwen3_asr_mlx_runtime.protocol.commands import (
-    COMMANDS,
-    BatchTranscribe,
-    Hello,
-    Rejected,
-    Request,
-    Start,
-    Transcribe,
-    decode_command,
-    decode_line,
-)
+from qwen3_asr_mlx_runtime.protocol.commands import COMMANDS, BatchTranscribe, Hello, Start, Transcribe
 from qwen3_asr_mlx_runtime.protocol.json_text import parse_object
-from qwen3_asr_mlx_runtime.protocol.replies import Fatal, Ready, Stopped, encode_reply, error_reply
+from qwen3_asr_mlx_runtime.protocol.replies import Fatal, Pong, Ready, encode_line, error_reply
+from qwen3_asr_mlx_runtime.protocol.requests import Rejected, Request, decode_command, decode_line
 from qwen3_asr_mlx_runtime.settings import Settings
 
 
@@ -214,7 +205,7 @@ class TestDecodeLine:
         line = transcribe(type="batch_transcribe", audio=["a"], decoder_mode="sequential")
         assert decode_command(line) == BatchTranscribe(audio=["a"], decoder_mode="sequential")
 
-    @pytest.mark.parametrize("name", ["flush", "start_stream", "", "CAPABILITIES"])
+    @pytest.mark.parametrize("name", ["flash", "startstream", "", "CAPABILITIES"])
     def test_row_17_an_unknown_type_is_told_the_known_ones(self, name: str) -> None:
         error = rejection(json.dumps({"type": name}).encode())
         assert isinstance(error, UnknownType)
@@ -270,17 +261,19 @@ class TestDecodeLine:
 
 
 def _smallest_lines() -> dict[str, bytes]:
-    audio = {"transcribe": "a", "batch_transcribe": ["a"]}
-    return {
-        name: json.dumps({"type": name, **({"audio": audio[name]} if name in audio else {})}).encode()
-        for name in COMMANDS
+    needed = {
+        "transcribe": {"audio": "a"},
+        "batch_transcribe": {"audio": ["a"]},
+        "audio_chunk": {"pcm16": ""},
+        "cancel": {"target": 1},
     }
+    return {name: json.dumps({"type": name, **needed.get(name, {})}).encode() for name in COMMANDS}
 
 
 class TestReplies:
     def test_a_line_is_ascii_json_with_one_newline_at_its_end(self) -> None:
         error = AudioUnreadable("سبعة \u2028 \ud800 \n", path="é")
-        line = encode_reply(error_reply(error))
+        line = encode_line(error_reply(error))
         assert line.isascii()
         assert (line.count(b"\n"), line[-1:]) == (1, b"\n")
         assert json.loads(line)["message"] == error.message
@@ -288,7 +281,7 @@ class TestReplies:
     def test_an_error_says_code_message_retryable_and_data(self) -> None:
         reply = error_reply(InvalidJson("not JSON", position=3))
         reply.id = None
-        assert json.loads(encode_reply(reply)) == {
+        assert json.loads(encode_line(reply)) == {
             "type": "error",
             "id": None,
             "code": "invalid_json",
@@ -298,20 +291,21 @@ class TestReplies:
         }
 
     def test_id_and_warnings_are_absent_where_there_are_none(self) -> None:
-        assert encode_reply(Stopped()) == b'{"type":"stopped"}\n'
-        assert encode_reply(Stopped(id=7, warnings=["w"])) == b'{"type":"stopped","id":7,"warnings":["w"]}\n'
+        said = {"uptime_s": 1.5, "state": "ready", "busy_ms": None, "last_progress_ms_ago": None}
+        assert json.loads(encode_line(Pong(**said))) == {"type": "pong", **said}
+        assert json.loads(encode_line(Pong(**said, id=7, warnings=["w"])))["warnings"] == ["w"]
 
     @pytest.mark.parametrize("number", [math.nan, math.inf])
     def test_a_number_that_json_does_not_have_is_refused(self, number: float) -> None:
         with pytest.raises(ValueError, match="JSON compliant"):
-            encode_reply(Ready(model="m", model_dir="d", load_seconds=number, load_profile={}))
+            encode_line(Ready(model="m", model_dir="d", load_seconds=number, load_profile={}))
 
     def test_a_fatal_line_is_an_object_too(self) -> None:
-        assert json.loads(encode_reply(Fatal(code="internal_error", message="m")))["type"] == "fatal"
+        assert json.loads(encode_line(Fatal(code="internal_error", message="m")))["type"] == "fatal"
 
     def test_errors_of_every_class_can_be_sent(self) -> None:
         for error in (InvalidParams("m", field="f", supported=["a"]), InvalidUtf8("m", position=1)):
-            assert json.loads(encode_reply(error_reply(error)))["data"] == error.data
+            assert json.loads(encode_line(error_reply(error)))["data"] == error.data
 
 
 class TestCapabilities:
@@ -345,4 +339,4 @@ class TestCapabilities:
         command = [sys.executable, "-I", "-c", start, "--model", "demo", "--print-capabilities"]
         ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         assert (ran.returncode, ran.stderr) == (0, b"")
-        assert ran.stdout == encode_reply(told.capabilities(Settings(model="demo")))
+        assert ran.stdout == encode_line(told.capabilities(Settings(model="demo")))

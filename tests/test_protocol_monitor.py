@@ -1,62 +1,193 @@
 """Every promise that the monitor watches was seen broken once."""
 
+import base64
+import json
+import os
+import subprocess
+import sys
+
+import msgspec
 import pytest
-from protocol_monitor import ProtocolMonitor
+from fake_engine import transcript
+from protocol_monitor import LINES, ProtocolMonitor
 
-STOPPED = b'{"type":"stopped"}\n'
-CAPABILITIES = b'{"type":"capabilities"}\n'
+from qwen3_asr_mlx_runtime.protocol.capabilities import capabilities
+from qwen3_asr_mlx_runtime.protocol.replies import encode_line
+from qwen3_asr_mlx_runtime.protocol.transcripts import FinalResult, ItemError
+from qwen3_asr_mlx_runtime.settings import Settings
+
+SMALLEST = {int: 0, float: 0.0, str: "x", bool: False}
+PCM = base64.b64encode(bytes(200)).decode()
+PROFILE = msgspec.to_builtins(transcript().profile)
+GIVEN = {
+    "capabilities": json.loads(encode_line(capabilities(Settings()))),
+    "ready": {"load_profile": {}},
+    "error": {"data": {}},
+    "stopped": {"reason": "stop", "items": [], "unfinished": []},
+    "batch_transcript": {"items": [], "profile": PROFILE},
+    "realtime_batch_final": {"reason": "flush", "items": [], "profile": PROFILE},
+    "stream_stopped": {"cancelled_utterances": []},
+    "stream_error": {"data": {}, "event": True},
+    "progress": {"event": True},
+    "pong": {"state": "ready"},
+}
 
 
-def converse(sent: list[bytes], received: bytes) -> None:
+def line(type: str, **members: object) -> bytes:
+    """A line with every field of its type, each as small as it can be where it is not given."""
+    struct = next(one for one in LINES if one.__struct_config__.tag == type)
+    fields = {
+        field.name: SMALLEST.get(field.type)
+        for field in msgspec.structs.fields(struct)
+        if field.default is msgspec.NODEFAULT and field.default_factory is msgspec.NODEFAULT
+    }
+    return json.dumps({"type": type, **fields, **GIVEN.get(type, {}), **members}).encode() + b"\n"
+
+
+def ask(type: str, **members: object) -> bytes:
+    return json.dumps({"type": type, **members}).encode()
+
+
+def final(name: str, stream_id: str = "s", **members: object) -> dict:
+    result = FinalResult(
+        job=1, stream_id=stream_id, utterance_id=name, source="buffer", samples=100, queue_seconds=0.0, audio_gap=False
+    )
+    return {**msgspec.to_builtins(result), **members}
+
+
+def batch(*items: dict, failed: int = 0, **members: object) -> bytes:
+    return line("realtime_batch_final", count=len(items), failed=failed, items=list(items), **members)
+
+
+def queued(name: str, **members: object) -> bytes:
+    return line("utterance_queued", stream_id="s", utterance_id=name, samples=100, queued=1, batch_size=4, **members)
+
+
+def converse(*said: bytes | tuple[bytes, ...]) -> None:
+    """Lines in, and tuples of lines out, in the order in which they were said; and the end."""
     monitor = ProtocolMonitor()
-    for line in sent:
-        monitor.sent(line)
-    monitor.received(received)
+    for one in said:
+        if isinstance(one, tuple):
+            for each in one:
+                monitor.received(each)
+        else:
+            monitor.sent(one)
     monitor.finish()
 
 
-@pytest.mark.parametrize(
-    ("sent", "received", "broken"),
-    [
-        ([b'{"type":"stop"}'], b'"stopped"\n', "I1"),
-        ([b'{"type":"stop"}'], '{"type":"stopped","x":"é"}\n'.encode(), "I1"),
-        ([b'{"type":"stop"}'], b'{"type":"stopped","x":NaN}\n', "I1"),
-        ([b'{"type":"stop"}'], b'{"type":"goodbye"}\n', "I1"),
-        ([b'{"type":"stop"}'], STOPPED + b"{", "I1"),
-        ([b'{"type":"hello"}', b'{"type":"hello"}'], CAPABILITIES, "I2"),
-        ([b'{"type":"hello"}'], CAPABILITIES + CAPABILITIES, "I2"),
-        ([], STOPPED, "I2"),
-        ([b'{"type":"hello"}', b'{"type":"start"}'], b'{"type":"ready"}\n' + CAPABILITIES, "I3"),
-        ([b'{"type":"hello","id":7}'], CAPABILITIES, "I3"),
-        ([b'{"type":"hello","id":7}'], b'{"type":"capabilities","id":"7"}\n', "I3"),
-        ([b'{"type":"hello"}'], b'{"type":"capabilities","id":7}\n', "I3"),
-        (
-            [b'{"type":"batch_transcribe","audio":["a","b"]}'],
-            b'{"type":"batch_transcript","count":1,"failed":0,"items":[{"audio":"a"}]}\n',
-            "I4",
-        ),
-        (
-            [b'{"type":"batch_transcribe","audio":["a"]}'],
-            b'{"type":"batch_transcript","count":1,"failed":0,"items":[{"audio":"a","error":{}}]}\n',
-            "I4",
-        ),
-        ([b'{"type":"stop"}', b'{"type":"hello"}'], STOPPED + CAPABILITIES, "I7"),
-    ],
-)
-def test_a_planted_violation_is_named(sent: list[bytes], received: bytes, broken: str) -> None:
+HELLO, STOP, FLUSH = ask("hello"), ask("stop"), ask("flush")
+WANT = ask("hello", want=["events"])
+CHUNK, END = ask("audio_chunk", stream_id="s", pcm16=PCM), ask("end_utterance", stream_id="s")
+CAPABILITIES, STOPPED, READY = line("capabilities"), line("stopped"), line("ready")
+TAKEN = line("partial_result", stream_id="s", samples_buffered=100, chunks=1)
+ERROR = ItemError(code="decode_failed", message="planted")
+FAILED = msgspec.to_builtins(ERROR)
+
+VIOLATIONS = {
+    "no object": ("I1", STOP, (b'"stopped"\n',)),
+    "not ascii": ("I1", STOP, ('{"type":"stopped","x":"é"}\n'.encode(),)),
+    "not a number": ("I1", STOP, (b'{"type":"stopped","x":NaN}\n',)),
+    "unknown type": ("I1", STOP, (b'{"type":"goodbye"}\n',)),
+    "missing field": ("I1", STOP, (b'{"type":"stopped"}\n',)),
+    "wrong field": ("I1", STOP, (line("stopped", completed="many"),)),
+    "half a line": ("I1", STOP, (STOPPED, b"{")),
+    "no reply": ("I2", HELLO, HELLO, (CAPABILITIES,)),
+    "two replies": ("I2", HELLO, (CAPABILITIES, CAPABILITIES)),
+    "two replies to an id": (
+        "I2",
+        ask("hello", id=7),
+        (line("capabilities", id=7), line("capabilities", id=7)),
+    ),
+    "no request": ("I2", (STOPPED,)),
+    "no reply to an id": ("I2", ask("hello", id=7), HELLO, (CAPABILITIES,)),
+    "a reply to a silent chunk": ("I2", WANT, CHUNK, (CAPABILITIES, TAKEN)),
+    "out of order": ("I3", HELLO, ask("start"), (READY, CAPABILITIES)),
+    "another id": ("I2", ask("hello", id=7), (line("capabilities", id="7"),)),
+    "the id is not echoed": ("I2", ask("hello", id=7), (CAPABILITIES,)),
+    "an id that was not sent": ("I2", HELLO, (line("capabilities", id=7),)),
+    "a reply that does not fit": ("I3", ask("ping", id=7), (line("capabilities", id=7),)),
+    "an utterance that is never told": ("I4", CHUNK, END, (TAKEN, queued("s-1"))),
+    "an utterance that was not accepted": ("I4", FLUSH, (batch(final("s-1")),)),
+    "an utterance told twice": (
+        "I4",
+        *(CHUNK, END, FLUSH, FLUSH, (TAKEN, queued("s-1"), batch(final("s-1")), batch(final("s-1")))),
+    ),
+    "utterances out of order": (
+        "I4",
+        *(END, END, FLUSH, (queued("s-1"), queued("s-2"), batch(final("s-2"), final("s-1")))),
+    ),
+    "a batch that is miscounted": ("I4", END, FLUSH, (queued("s-1"), batch(final("s-1", error=FAILED)))),
+    "files out of order": (
+        "I4",
+        ask("batch_transcribe", audio=["a", "b"]),
+        (line("batch_transcript", count=1, items=[{"audio": "a", "text": "x"}]),),
+    ),
+    "failed files that are not counted": (
+        "I4",
+        ask("batch_transcribe", audio=["a"]),
+        (line("batch_transcript", count=1, items=[{"audio": "a", "text": None, "error": FAILED}]),),
+    ),
+    "an event that is not wanted": ("I5", HELLO, (CAPABILITIES, batch(event=True, n=1))),
+    "progress that is not wanted": ("I5", WANT, (CAPABILITIES, line("progress", n=1))),
+    "a gap in the events": ("I5", WANT, (CAPABILITIES, batch(event=True, n=2))),
+    "samples lost": ("I6", CHUNK, (TAKEN,)),
+    "samples invented": (
+        "I6",
+        *(CHUNK, END, FLUSH, (TAKEN, queued("s-1"), batch(final("s-1", samples=101)))),
+    ),
+    "silent samples lost": ("I6", WANT, CHUNK, STOP, (CAPABILITIES, STOPPED)),
+    "a line after stopped": ("I7", STOP, HELLO, (STOPPED, CAPABILITIES)),
+}
+
+
+@pytest.mark.parametrize("violation", VIOLATIONS.values(), ids=VIOLATIONS)
+def test_a_planted_violation_is_named(violation: tuple) -> None:
+    broken, *said = violation
     with pytest.raises(AssertionError, match=f"^{broken}:"):
-        converse(sent, received)
+        converse(*said)
 
 
 def test_a_line_that_is_no_json_is_a_violation() -> None:
     with pytest.raises(ValueError, match="Expecting value"):
-        converse([b'{"type":"stop"}'], b"downloading...\n")
+        converse(STOP, (b"downloading...\n",))
 
 
-def test_a_sound_conversation_passes() -> None:
-    refused = b'{"type":"error","code":"shutting_down"}\n'
-    bad = b'{"type":"error","code":"invalid_json","id":null}\n'
-    converse(
-        [b"{", b"\n", b'{"type":"hello"}', b'{"type":"stop"}', b'{"type":"start"}'],
-        bad + CAPABILITIES + refused + STOPPED,
-    )
+def test_i8_a_code_without_a_meaning_is_named() -> None:
+    with pytest.raises(AssertionError, match=r"^I8: exit code 3"):
+        ProtocolMonitor().exited(3)
+
+
+def test_i8_a_process_that_is_left_behind_is_named() -> None:
+    command = [sys.executable, "-I", "-c", "input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as child:
+        with pytest.raises(AssertionError, match=r"^I8: a process"):
+            ProtocolMonitor().exited(0, os.getpgid(child.pid))
+        group = child.pid
+        child.communicate(b"\n")
+    ProtocolMonitor().exited(0, group)
+
+
+SOUND = {
+    "refused behind stop": (
+        *(b"{", b"\n", HELLO, STOP, ask("start")),
+        (line("error", code="invalid_json", id=None), CAPABILITIES, line("error", code="shutting_down"), STOPPED),
+    ),
+    "replies overtake": (HELLO, ask("hello", id=7), (line("capabilities", id=7), CAPABILITIES)),
+    "a duplicate id": (
+        *(ask("start", id=7), ask("hello", id=7)),
+        (line("error", code="duplicate_id", id=7), line("ready", id=7)),
+    ),
+    "speech and its outcome": (CHUNK, END, FLUSH, (TAKEN, queued("s-1"), batch(final("s-1")))),
+    "speech that was dropped": (CHUNK, STOP, (TAKEN, line("stopped", dropped_samples=100))),
+    "an event": (WANT, CHUNK, END, (CAPABILITIES, queued("s-1"), batch(final("s-1"), event=True, n=1))),
+    "a chunk that was refused": (
+        *(WANT, CHUNK),
+        (CAPABILITIES, line("stream_error", n=1, stream_id="s")),
+    ),
+    "what waited at the end": (CHUNK, END, (TAKEN, queued("s-1"), batch(final("s-1"), reason="end_of_input"))),
+}
+
+
+@pytest.mark.parametrize("said", SOUND.values(), ids=SOUND)
+def test_a_sound_conversation_passes(said: tuple) -> None:
+    converse(*said)

@@ -5,12 +5,13 @@ import pytest
 from fake_engine import transcript
 
 from qwen3_asr_mlx_runtime.errors import AudioNotFound
-from qwen3_asr_mlx_runtime.results import Item, batch_reply, transcript_reply
+from qwen3_asr_mlx_runtime.results import batch_reply, transcript_reply
+from qwen3_asr_mlx_runtime.tasks import Options, Task
 from qwen3_asr_mlx_runtime.telemetry import Memory, Profile
 
 
-def item(path: str, outcome: object, read_seconds: float | None = 0.05) -> Item:
-    return Item(path, outcome, read_seconds)
+def item(path: str, outcome: object, read_seconds: float | None = 0.05) -> Task:
+    return Task(1, None, Options(0, None, ""), path=path, outcome=outcome, read_seconds=read_seconds)
 
 
 def test_a_transcript_has_every_field_of_the_protocol() -> None:
@@ -100,4 +101,4 @@ def test_a_batch_profile_sums_seconds_and_joins_lists() -> None:
 
 def test_an_item_without_an_outcome_cannot_be_reported() -> None:
     with pytest.raises(ValueError, match="without an outcome"):
-        batch_reply([Item("a")], "sequential", 0.0)
+        batch_reply([item("a", None)], "sequential", 0.0)

@@ -1,81 +1,15 @@
-import json
 
 import numpy as np
 import pytest
+from conversation import Conversation
 from fake_engine import transcript
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from protocol_monitor import ProtocolMonitor
 
-from qwen3_asr_mlx_runtime.effects import AudioFailed, AudioRead, Cancel, Effect, LoadModel, ReadAudio, Send, Submit
-from qwen3_asr_mlx_runtime.errors import AudioNotFound, BridgeError, Cancelled, ModelNotFound, NonFiniteOutput
-from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job, Loaded, LoadFailed
-from qwen3_asr_mlx_runtime.protocol.commands import decode_line
-from qwen3_asr_mlx_runtime.protocol.replies import encode_reply
-from qwen3_asr_mlx_runtime.session import READ_AHEAD, Session
+from qwen3_asr_mlx_runtime.errors import Cancelled, NonFiniteOutput
 from qwen3_asr_mlx_runtime.settings import Settings
-
-LOADED = Loaded("demo", "/models/demo", 1.5, {"stage": "load"})
-
-
-class Conversation:
-    """A session, the effects that are still to be carried out, and what the client has read, under the monitor."""
-
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.session = Session(settings or Settings())
-        self.monitor = ProtocolMonitor()
-        self.loads = 0
-        self.reads: dict[int, str] = {}
-        self.jobs: dict[int, Job] = {}
-        self.cancelled: list[int] = []
-
-    def send(self, type: str, **members: object) -> list[dict]:
-        line = json.dumps({"type": type, **members}).encode()
-        self.monitor.sent(line)
-        return self.perform(self.session.handle(decode_line(line)))
-
-    def perform(self, effects: list[Effect]) -> list[dict]:
-        """Carry the effects out as far as a test may look at them; the replies that came."""
-        replies = []
-        for effect in effects:
-            match effect:
-                case Send(reply):
-                    replies += self.monitor.received(encode_reply(reply))
-                case LoadModel():
-                    self.loads += 1
-                case ReadAudio(job_id, path):
-                    self.reads[job_id] = path
-                case Submit(job):
-                    self.jobs[job.id] = job
-                case Cancel(job_id):
-                    self.cancelled.append(job_id)
-        return replies
-
-    def load(self) -> list[dict]:
-        return self.perform(self.session.outcome(LOADED))
-
-    def fail_load(self, error: BridgeError | None = None) -> list[dict]:
-        return self.perform(self.session.outcome(LoadFailed(error or ModelNotFound("not there"))))
-
-    def read(self, path: str, **fields: object) -> list[dict]:
-        job_id = next(job_id for job_id, each in self.reads.items() if each == path)
-        del self.reads[job_id]
-        audio = {"samples": np.zeros(8, np.float32), "warnings": (), "seconds": 0.05, **fields}
-        return self.perform(self.session.audio_read(AudioRead(job_id, **audio)))
-
-    def fail_read(self, path: str) -> list[dict]:
-        job_id = next(job_id for job_id, each in self.reads.items() if each == path)
-        del self.reads[job_id]
-        return self.perform(self.session.audio_failed(AudioFailed(job_id, AudioNotFound("no such file"))))
-
-    def decode(self, outcome: object = None) -> list[dict]:
-        """Give the oldest job its outcome."""
-        job_id = min(self.jobs)
-        del self.jobs[job_id]
-        if isinstance(outcome, BridgeError):
-            return self.perform(self.session.outcome(Failed(job_id, outcome)))
-        return self.perform(self.session.outcome(Finished(job_id, outcome or transcript())))
+from qwen3_asr_mlx_runtime.work import MAX_IN_ENGINE, READ_AHEAD
 
 
 @pytest.fixture
@@ -184,8 +118,8 @@ class TestTranscribe:
         talk.load()
         talk.fail_read("a")
         talk.fail_read("b")
-        talk.perform(talk.session.finish())
-        assert [reply["id"] for reply in talk.monitor.replies] == ["c", 2, "t", "b", "n", "s"]
+        talk.finish()
+        assert [reply["id"] for reply in talk.monitor.replies] == ["c", "n", 2, "t", "b", "s"]
 
     def test_a_file_that_cannot_be_read_fails_with_its_code(self, ready: Conversation) -> None:
         ready.send("transcribe", audio="a")
@@ -229,7 +163,7 @@ class TestBatch:
         assert len(ready.reads) == READ_AHEAD
         for path in list(ready.reads.values()):
             ready.read(path)
-        assert (len(ready.reads), len(ready.jobs)) == (0, READ_AHEAD)
+        assert (len(ready.reads), len(ready.jobs)) == (0, MAX_IN_ENGINE)
         ready.decode()
         assert list(ready.reads.values()) == [f"f{READ_AHEAD}"]
 
@@ -239,7 +173,8 @@ class TestBatch:
             talk.read(path)
         assert (talk.reads, talk.jobs) == ({}, {})
         talk.load()
-        assert len(talk.jobs) == 4
+        assert len(talk.jobs) == MAX_IN_ENGINE
+        assert len([talk.decode() for _ in range(4)]) == 4
 
     def test_reads_of_a_failed_load_count_until_they_are_over(self, talk: Conversation) -> None:
         talk.send("batch_transcribe", audio=["a", "b", "c", "d"])
@@ -258,26 +193,25 @@ class TestEnd:
         ready.read("a")
         assert types(ready.decode()) == ["transcript", "shutting_down"]
         assert (ready.session.ending, ready.session.pending) == (True, 0)
-        assert types(ready.perform(ready.session.finish())) == ["stopped"]
+        assert types(ready.finish()) == ["stopped"]
         ready.monitor.finish()
 
     def test_the_end_of_input_finishes_everything_and_adds_no_line(self, ready: Conversation) -> None:
         ready.send("transcribe", audio="a")
-        ready.perform(ready.session.end_of_input())
+        ready.end_of_input()
         ready.read("a")
         assert types(ready.decode()) == ["transcript"]
-        assert ready.perform(ready.session.finish()) == []
+        assert ready.finish() == []
 
     def test_row_56_a_signal_refuses_what_waits_and_cancels_what_runs(self, ready: Conversation) -> None:
         ready.send("transcribe", audio="running")
         ready.send("transcribe", audio="reading")
         ready.read("running")
-        ready.monitor.signalled()
-        replies = ready.perform(ready.session.terminate())
+        replies = ready.terminate()
         assert types(replies) == ["shutting_down", "shutting_down"]
         assert ready.cancelled == [1]
         assert types(ready.send("transcribe", audio="new")) == ["shutting_down"]
-        assert types(ready.perform(ready.session.finish())) == ["stopped"]
+        assert types(ready.finish()) == ["stopped"]
         assert ready.decode(Cancelled("too late")) == []
         ready.monitor.finish()
 
@@ -285,15 +219,15 @@ class TestEnd:
         ready.send("batch_transcribe", audio=["a", "b"])
         ready.read("a")
         ready.decode(transcript("Kept."))
-        reply = ready.perform(ready.session.terminate())[0]
+        reply = ready.terminate()[0]
         assert [item["text"] for item in reply["items"]] == ["Kept.", None]
         assert reply["items"][1]["error"]["code"] == "shutting_down"
 
     def test_a_signal_while_loading_refuses_the_start(self, talk: Conversation) -> None:
         talk.send("start")
         talk.send("stop")
-        assert types(talk.perform(talk.session.terminate())) == ["shutting_down"]
-        assert types(talk.perform(talk.session.finish())) == ["stopped"]
+        assert types(talk.terminate()) == ["shutting_down"]
+        assert types(talk.finish()) == ["stopped"]
         assert talk.load() == []
 
     def test_a_bad_line_behind_stop_gets_its_own_error(self, ready: Conversation) -> None:
@@ -350,12 +284,10 @@ class AnyInterleaving(RuleBasedStateMachine):
     def end(self, how: str) -> None:
         if self.talk.session.ending and how != "terminate":
             return
-        if how == "terminate":
-            self.talk.monitor.signalled()
         if how == "stop":
             self.talk.send("stop")
         else:
-            self.talk.perform(getattr(self.talk.session, how)())
+            getattr(self.talk, how)()
 
     @invariant()
     def no_more_is_in_memory_than_allowed(self) -> None:
@@ -372,7 +304,7 @@ class AnyInterleaving(RuleBasedStateMachine):
             else:
                 assert self.talk.jobs, "requests wait, and nothing is left to do"
                 self.talk.decode()
-        self.talk.perform(self.talk.session.finish())
+        self.talk.finish()
         self.talk.monitor.finish()
 
 
@@ -383,6 +315,5 @@ TestAnyInterleaving = AnyInterleaving.TestCase
 def test_any_lines_get_one_reply_each(lines: list[bytes]) -> None:
     talk = Conversation()
     for line in lines:
-        talk.monitor.sent(line)
-        talk.perform(talk.session.handle(decode_line(line)))
+        talk.write(line)
     talk.monitor.finish()

@@ -1,6 +1,7 @@
 """argv → Settings → claimed stdio → daemon → exit code."""
 
 import contextlib
+import json
 import os
 import queue
 import sys
@@ -34,9 +35,9 @@ def main(make_engine: "MakeEngine | None" = None) -> NoReturn:
 
 def _print_capabilities(settings: Settings) -> NoReturn:
     from qwen3_asr_mlx_runtime.protocol.capabilities import capabilities
-    from qwen3_asr_mlx_runtime.protocol.replies import encode_reply
+    from qwen3_asr_mlx_runtime.protocol.replies import encode_line
 
-    sys.stdout.buffer.write(encode_reply(capabilities(settings)))
+    sys.stdout.buffer.write(encode_line(capabilities(settings)))
     sys.stdout.buffer.flush()
     _leave(0)
 
@@ -82,12 +83,13 @@ def _run(daemon: "Daemon") -> int:
 
 
 def _fatal(stdout: int, message: str) -> int:
+    """The `fatal` line, made without any package: one of them may be what is missing."""
     from qwen3_asr_mlx_runtime.lifecycle import Exit
-    from qwen3_asr_mlx_runtime.protocol.replies import Fatal, encode_reply
 
     diagnose(message)
+    line = {"type": "fatal", "code": "environment_missing", "message": message, "retryable": False}
     with contextlib.suppress(OSError):
-        os.write(stdout, encode_reply(Fatal(code="environment_missing", message=message)))
+        os.write(stdout, json.dumps(line).encode("ascii") + b"\n")
     return Exit.ENVIRONMENT
 
 

@@ -1,14 +1,12 @@
 """The audio threads: a file on a slow volume keeps neither main nor the engine waiting."""
 
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from qwen3_asr_mlx_runtime.audio import Recording, read_file
 from qwen3_asr_mlx_runtime.effects import AudioFailed, AudioRead
 from qwen3_asr_mlx_runtime.errors import AudioUnreadable, BridgeError
-
-MAX_THREADS = 4
 
 ReadFile = Callable[[str, float], Recording]
 
@@ -18,7 +16,10 @@ def _read_file(path: str, max_seconds: float) -> Recording:
 
 
 class AudioReader:
-    """Reads each file on a thread named `audio`, and tells what came of it: one AudioRead or AudioFailed each."""
+    """Reads each file on a thread of its own, named `audio`, and tells what came of it: one AudioRead or AudioFailed.
+
+    How many are read at a time is for others to say; a thread that hangs in a read is left to itself.
+    """
 
     def __init__(
         self,
@@ -29,14 +30,12 @@ class AudioReader:
         self._max_seconds = max_seconds
         self._tell = tell
         self._read = read
-        self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="audio")
 
     def start_reading(self, job_id: int, path: str) -> None:
-        self._threads.submit(self._run, job_id, path)
-
-    def close(self) -> None:
-        """Begin nothing more. Does not wait for what is being read."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        try:
+            threading.Thread(target=self._run, args=(job_id, path), name="audio", daemon=True).start()
+        except RuntimeError:
+            self._tell(AudioFailed(job_id, AudioUnreadable("no thread could be started to read the file")))
 
     def _run(self, job_id: int, path: str) -> None:
         started = time.perf_counter()

@@ -6,28 +6,40 @@ else, so a signal or the parent's death is seen at once, whatever is being compu
 """
 
 import contextlib
+import os
 import queue
+import secrets
 import time
-from collections import deque
 from collections.abc import Callable
 
 from qwen3_asr_mlx_runtime.audio_reader import AudioReader
-from qwen3_asr_mlx_runtime.effects import AudioFailed, AudioRead, Cancel, Effect, LoadModel, ReadAudio, Send, Submit
+from qwen3_asr_mlx_runtime.effects import (
+    AudioFailed,
+    AudioRead,
+    Cancel,
+    Effect,
+    LoadModel,
+    ReadAudio,
+    Submit,
+    WatchParent,
+)
 from qwen3_asr_mlx_runtime.errors import BridgeError
-from qwen3_asr_mlx_runtime.jobs import Engine, Failed, Finished, Loaded, LoadFailed, Outcome, Post
+from qwen3_asr_mlx_runtime.jobs import Engine, Failed, Finished, Loaded, LoadFailed, Outcome, Post, Progress
 from qwen3_asr_mlx_runtime.lifecycle import FORCED_EXIT_SECONDS, Exit, ParentWatch
 from qwen3_asr_mlx_runtime.line_source import EndOfInput, LineSource, Received
-from qwen3_asr_mlx_runtime.protocol.replies import Fatal, Reply, encode_reply, error_reply
+from qwen3_asr_mlx_runtime.protocol.replies import Fatal, Line, Reply, encode_line, error_reply
 from qwen3_asr_mlx_runtime.session import Session
 from qwen3_asr_mlx_runtime.settings import Settings
+from qwen3_asr_mlx_runtime.vitals import Vitals
+from qwen3_asr_mlx_runtime.watchdog import Watchdog, log_stacks
 from qwen3_asr_mlx_runtime.wire.allowance import Allowance
 from qwen3_asr_mlx_runtime.wire.descriptors import diagnose
 from qwen3_asr_mlx_runtime.wire.writer import LineWriter, WriterNews
 
-MAX_PENDING = 16  # requests in the session at a time; more of them wait here and in the pipe
-PARENT_POLL_SECONDS = 1.0
+POLL_SECONDS = 1.0  # how often the parent and the engine are looked at
 GRACE_SECONDS = 0.1  # how long requests behind a `stop` or a signal are still refused before `stopped` is the last line
 ENGINE_EXIT_SECONDS = 1.0
+MESSAGES_IN_A_ROW = 64  # how many are taken in before lines are written and work is begun
 
 Message = Received | EndOfInput | AudioRead | AudioFailed | Outcome | WriterNews | Exit
 MakeEngine = Callable[[Settings, Post], Engine]
@@ -52,20 +64,27 @@ class Daemon:
     ) -> None:
         self._clock = clock
         self._inbox = inbox
-        self._waiting: deque[Received | EndOfInput] = deque()
-        self._session = Session(settings)
         self._allowance = Allowance()
         self._source = LineSource(stdin, self._inbox.put, self._allowance)
         self._writer = LineWriter(stdout, self._inbox.put)
         self._audio = AudioReader(settings.max_audio_seconds, self._inbox.put)
         self._engine = make_engine(settings, self._inbox.put)
+        self._watchdog = Watchdog(self._engine, clock)
         self._parent = parent
-        self._next_parent_poll = clock() + PARENT_POLL_SECONDS
+        self._vitals = Vitals(
+            started_at=clock(),
+            progress_at=clock(),
+            partial_line_bytes=lambda: self._source.partial_bytes,
+            session=secrets.token_hex(8),
+            pid=os.getpid(),
+        )
+        self._session = Session(settings, clock, self._vitals)
+        self._next_poll = clock() + POLL_SECONDS
         self._input_ended = False
         self._grace_ends: float | None = None
-        self._signal: Exit | None = None
         self._forced_exit: float | None = None
         self._closing = False
+        self._code = Exit.DONE
         self._exit: Exit | None = None
 
     def run(self) -> Exit:
@@ -74,60 +93,88 @@ class Daemon:
         self._source.start()
         while self._exit is None:
             self._receive()
+            self._look_around()
+            self._session.tick()
             self._advance()
-        self._audio.close()
-        if self._exit is not Exit.PARENT_GONE:
-            self._engine.join(self._seconds_until(self._forced_exit, ENGINE_EXIT_SECONDS))
+        if self._exit is Exit.DONE:
+            self._engine.join(ENGINE_EXIT_SECONDS)
+        elif self._forced_exit is not None:
+            self._engine.join(self._seconds_until(self._forced_exit))
         return self._exit
 
     def fail(self, message: str) -> None:
         """A last line after an internal error, if it can still be written within a second."""
-        self._writer.put(encode_reply(Fatal(code=BridgeError.code, message=message)))
+        self._writer.put(encode_line(Fatal(code=BridgeError.code, message=message)))
         self._writer.finish()
         self._writer.join(1.0)
 
     def _receive(self) -> None:
+        """Wait for something to happen, and take in what has happened."""
+        patience = self._patience()
+        began = self._clock()
         with contextlib.suppress(queue.Empty):
-            self._take(self._inbox.get(timeout=self._patience()))
-        if self._clock() >= self._next_parent_poll:
-            self._next_parent_poll = self._clock() + PARENT_POLL_SECONDS
-            if self._parent.is_gone():
-                self._exit = Exit.PARENT_GONE
+            self._take(self._inbox.get(timeout=patience))
+            for _ in range(MESSAGES_IN_A_ROW):
+                self._take(self._inbox.get_nowait())
+            return
+        self._vitals.timer_lag = max(0.0, self._clock() - began - patience)
 
     def _patience(self) -> float:
         """Seconds until something has to be looked at although nothing happened."""
-        deadlines = (self._next_parent_poll, self._grace_ends, self._forced_exit)
-        return min(self._seconds_until(deadline, PARENT_POLL_SECONDS) for deadline in deadlines)
+        deadlines = (self._next_poll, self._grace_ends, self._forced_exit, self._session.deadline)
+        return min(self._seconds_until(deadline) for deadline in deadlines if deadline is not None)
 
-    def _seconds_until(self, deadline: float | None, otherwise: float) -> float:
-        return otherwise if deadline is None else max(0.0, deadline - self._clock())
+    def _seconds_until(self, deadline: float) -> float:
+        return max(0.0, deadline - self._clock())
+
+    def _look_around(self) -> None:
+        self._watchdog.look()
+        self._vitals.progress_at = self._watchdog.progress_at
+        if self._clock() < self._next_poll:
+            return
+        self._next_poll = self._clock() + POLL_SECONDS
+        if self._parent.is_gone():
+            self._exit = Exit.PARENT_GONE
+        elif not self._closing and self._code is Exit.DONE:
+            trouble = self._watchdog.trouble(self._session.busy_since, self._session.decoding_seconds)
+            if trouble is not None:
+                self._lose_engine(trouble)
 
     def _take(self, message: Message) -> None:
         match message:
-            case Received() | EndOfInput():
-                self._waiting.append(message)
+            case Received(request, size):
+                self._session.handle(request, size)
+            case EndOfInput():
+                self._input_ended = True
+                self._session.end_of_input()
             case AudioRead():
-                self._perform(self._session.audio_read(message))
+                self._session.audio_read(message)
             case AudioFailed():
-                self._perform(self._session.audio_failed(message))
+                self._session.audio_failed(message)
             case WriterNews():
                 self._heed(message)
             case Exit():
-                self._terminate(message)
-            case Loaded() | LoadFailed() | Finished() | Failed():
+                self._end_soon(message)
+                self._session.terminate()
+            case Loaded() | LoadFailed() | Finished() | Failed() | Progress():
                 self._note(message)
-                self._perform(self._session.outcome(message))
+                self._session.outcome(message)
 
     def _heed(self, news: WriterNews) -> None:
         if news is WriterNews.LOST:
             self._exit = Exit.PARENT_GONE
         elif news is WriterNews.WRITTEN:
-            self._exit = self._signal or Exit.DONE
+            self._exit = self._code
 
-    def _terminate(self, code: Exit) -> None:
-        self._signal = code
+    def _end_soon(self, code: Exit) -> None:
+        self._code = code
         self._forced_exit = self._clock() + FORCED_EXIT_SECONDS
-        self._perform(self._session.terminate())
+
+    def _lose_engine(self, trouble: BridgeError) -> None:
+        diagnose(f"the engine is lost: {trouble.code}")
+        log_stacks()
+        self._end_soon(Exit.ENGINE_LOST)
+        self._session.engine_lost(trouble)
 
     def _note(self, outcome: Outcome) -> None:
         if isinstance(outcome, Loaded):
@@ -136,24 +183,19 @@ class Daemon:
             diagnose(f"loading failed: {outcome.error.code}")
 
     def _advance(self) -> None:
-        """Take in what may be taken in, and close when nothing is left to do."""
-        while self._waiting and self._has_room():
-            self._admit(self._waiting.popleft())
+        """Write what may be written, begin what may be begun, and close when nothing is left to do."""
+        self._write()
+        self._perform(self._session.effects())
         if self._session.ending and not self._session.pending and not self._closing and self._grace_is_over():
             self._close()
         if self._forced_exit is not None and self._clock() >= self._forced_exit:
-            self._exit = self._exit or self._signal
+            self._exit = self._exit or self._code
 
-    def _has_room(self) -> bool:
-        return self._session.ending or (self._session.pending < MAX_PENDING and self._writer.has_room)
-
-    def _admit(self, message: Received | EndOfInput) -> None:
-        if isinstance(message, EndOfInput):
-            self._input_ended = True
-            self._perform(self._session.end_of_input())
-            return
-        self._allowance.give_back(message.size)
-        self._perform(self._session.handle(message.request))
+    def _write(self) -> None:
+        while self._writer.has_room and (outgoing := self._session.take_line()) is not None:
+            if outgoing.line is not None:
+                self._writer.put(_encode(outgoing.line))
+            self._allowance.give_back(outgoing.size)
 
     def _grace_is_over(self) -> bool:
         if self._input_ended:
@@ -164,15 +206,14 @@ class Daemon:
 
     def _close(self) -> None:
         self._closing = True
-        self._perform(self._session.finish())
+        self._session.finish()
+        self._write()
         self._writer.finish()
         self._engine.close()
 
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Send(reply):
-                    self._writer.put(_encode(reply))
                 case LoadModel():
                     self._engine.load()
                 case ReadAudio(job_id, path):
@@ -181,12 +222,15 @@ class Daemon:
                     self._engine.submit(job)
                 case Cancel(job_id):
                     self._engine.cancel(job_id)
+                case WatchParent(pid):
+                    self._parent.watch(pid)
 
 
-def _encode(reply: Reply) -> bytes:
+def _encode(line: Line) -> bytes:
     try:
-        return encode_reply(reply)
+        return encode_line(line)
     except (TypeError, ValueError):
         failure = error_reply(BridgeError("the result holds a value that JSON cannot carry"))
-        failure.id = reply.id
-        return encode_reply(failure)
+        if isinstance(line, Reply):
+            failure.id = line.id
+        return encode_line(failure)

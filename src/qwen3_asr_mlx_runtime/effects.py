@@ -4,15 +4,7 @@ from dataclasses import dataclass
 
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.jobs import Job
-from qwen3_asr_mlx_runtime.protocol.replies import Reply
 from qwen3_asr_mlx_runtime.utterance import Samples
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Write this line."""
-
-    reply: Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +34,14 @@ class Cancel:
     job_id: int
 
 
-Effect = Send | LoadModel | ReadAudio | Submit | Cancel
+@dataclass(frozen=True, slots=True)
+class WatchParent:
+    """Live and die with this process too."""
+
+    pid: int
+
+
+Effect = LoadModel | ReadAudio | Submit | Cancel | WatchParent
 
 
 @dataclass(frozen=True, slots=True, eq=False)

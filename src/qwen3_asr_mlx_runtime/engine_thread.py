@@ -55,8 +55,13 @@ class EngineThread:
         self._running: tuple[int, Generator[None, None, Transcript]] | None = None
         self._recognizer: Recognizer | None = None
         self._loaded: Loaded | None = None
+        self._heartbeats = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
+
+    @property
+    def heartbeats(self) -> int:
+        return self._heartbeats
 
     def load(self) -> None:
         self._inbox.put(_Load())
@@ -137,21 +142,23 @@ class EngineThread:
 
     def _step(self) -> None:
         """One decoder step of the running job, or the first of the next one."""
-        if self._running is None:
-            job = self._waiting.popleft()
-            if self._recognizer is None:
-                self._post(Failed(job.id, EngineUnavailable("no model is loaded")))
-                return
-            self._running = job.id, self._recognizer.steps(job.utterance)
-        job_id, steps = self._running
+        self._heartbeats += 1
+        job_id = self._waiting[0].id if self._running is None else self._running[0]
         try:
-            next(steps)
+            next(self._running[1] if self._running is not None else self._begin(self._waiting.popleft()))
         except StopIteration as end:
             self._finish(Finished(job_id, end.value))
         except BridgeError as error:
             self._finish(Failed(job_id, error))
         except Exception as error:  # noqa: BLE001 the one boundary of decoding: the guilty job fails, the thread goes on
             self._finish(Failed(job_id, DecodeFailed(f"decoding failed: {type(error).__name__}")))
+
+    def _begin(self, job: Job) -> Generator[None, None, Transcript]:
+        if self._recognizer is None:
+            raise EngineUnavailable("no model is loaded")
+        steps = self._recognizer.steps(job.utterance)
+        self._running = job.id, steps
+        return steps
 
     def _finish(self, outcome: Finished | Failed) -> None:
         self._running = None

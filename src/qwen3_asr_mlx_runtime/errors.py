@@ -48,6 +48,47 @@ class InvalidParams(RequestError):
     code = "invalid_params"
 
 
+class DuplicateId(RequestError):
+    code = "duplicate_id"
+
+
+class UnknownStream(RequestError):
+    code = "unknown_stream"
+
+
+class StreamExists(RequestError):
+    code = "stream_exists"
+
+
+class SeqOutOfOrder(RequestError):
+    code = "seq_out_of_order"
+
+
+class BadBase64(RequestError):
+    code = "bad_base64"
+
+
+class OddPcmLength(RequestError):
+    code = "odd_pcm_length"
+
+
+class UnsupportedSampleRate(RequestError):
+    code = "unsupported_sample_rate"
+
+
+class NoAudio(RequestError):
+    code = "no_audio"
+
+
+class LimitExceeded(RequestError):
+    code = "limit_exceeded"
+
+
+class Busy(RequestError):
+    code = "busy"
+    retryable = True
+
+
 class ShuttingDown(RequestError):
     code = "shutting_down"
 
@@ -82,6 +123,11 @@ class AudioCorrupt(AudioError):
 
 class AudioChanged(AudioError):
     code = "audio_changed"
+
+
+class AudioReadTimeout(AudioError):
+    code = "audio_read_timeout"
+    retryable = True
 
 
 class AudioTooLong(AudioError):
@@ -149,5 +195,23 @@ class Cancelled(EngineError):
     code = "cancelled"
 
 
+class TimedOut(EngineError):
+    code = "timeout"
+    retryable = True
+
+
+class EngineStalled(EngineError):
+    code = "engine_stalled"
+    retryable = True
+
+
 class EngineUnavailable(EngineError):
     code = "engine_unavailable"
+
+
+def error_codes() -> list[str]:
+    """Every code that this build can say, in order: those of the classes above."""
+    classes = [BridgeError]
+    for known in classes:
+        classes += known.__subclasses__()
+    return sorted({known.code for known in classes} | {"environment_missing"})

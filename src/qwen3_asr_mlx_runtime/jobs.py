@@ -70,6 +70,10 @@ class Engine(Protocol):
     made with, on the engine's own thread: any number of Progress during a load, and exactly one other for each `load`
     and each `submit`."""
 
+    @property
+    def heartbeats(self) -> int:
+        """Grows with every step the engine takes: as long as it does, the engine is not stuck. Read on any thread."""
+
     def load(self) -> None:
         """Load the model, or report again what is loaded. Loaded or LoadFailed, and nothing else, ends it."""
 

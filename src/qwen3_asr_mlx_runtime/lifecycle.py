@@ -15,6 +15,7 @@ class Exit(IntEnum):
     DONE = 0
     INTERNAL_ERROR = 1
     ENVIRONMENT = 2
+    ENGINE_LOST = 4
     PARENT_GONE = 5  # or stdout closed
     INTERRUPTED = 130
     TERMINATED = 143
@@ -53,15 +54,19 @@ class ParentWatch:
         getppid: Callable[[], int] = os.getppid,
         exists: Callable[[int], bool] | None = None,
     ) -> None:
-        self._named = parent_pid
+        self._named = set() if parent_pid is None else {parent_pid}
         self._getppid = getppid
         self._exists = exists or process_exists
         self._first = getppid()
 
+    def watch(self, pid: int) -> None:
+        """Live and die with this process too."""
+        self._named.add(pid)
+
     def is_gone(self) -> bool:
         if self._getppid() != self._first:
             return True
-        return self._named is not None and self._named != self._first and not self._exists(self._named)
+        return not all(self._exists(pid) for pid in self._named - {self._first})
 
 
 def process_exists(pid: int) -> bool:

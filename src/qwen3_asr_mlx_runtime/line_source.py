@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qwen3_asr_mlx_runtime.errors import BridgeError, InvalidJson, LineTooLong
-from qwen3_asr_mlx_runtime.protocol.commands import Rejected, Request, decode_line
+from qwen3_asr_mlx_runtime.protocol.requests import Rejected, Request, decode_line
 from qwen3_asr_mlx_runtime.wire.allowance import LINE_OVERHEAD_BYTES, Allowance
 from qwen3_asr_mlx_runtime.wire.reader import MAX_LINE_BYTES, Line, LineReader, LongLine
 
@@ -34,6 +34,11 @@ class LineSource:
 
     def start(self) -> None:
         self._thread.start()
+
+    @property
+    def partial_bytes(self) -> int:
+        """How much has come of a line that has not ended."""
+        return self._reader.partial_bytes
 
     def _run(self) -> None:
         for line in self._reader:

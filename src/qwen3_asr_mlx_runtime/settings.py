@@ -31,7 +31,9 @@ class Settings:
     `max_chunk_seconds`: longer audio is decoded in pieces. `max_audio_seconds`: longer audio is refused. `parent_pid`:
     the process to live and die with, besides the one that started this one. `verify`: how often weights are compared
     with their digest; `state_dir`: where what was verified is remembered, None for nowhere. `stall_seconds`: a download
-    that brings nothing for so long is given up.
+    that brings nothing for so long is given up. `max_streams`, `max_pending_requests` (those with an `id`),
+    `max_pending_audio_seconds` (of all streams, from the chunk to the outcome) and `max_utterance_seconds` bound what a
+    conversation may keep in memory.
     """
 
     model: str = DEFAULT_MODEL
@@ -47,6 +49,10 @@ class Settings:
     state_dir: Path | None = None
     stall_seconds: float = 120.0
     parent_pid: int | None = None
+    max_streams: int = 64
+    max_pending_requests: int = 256
+    max_pending_audio_seconds: float = 3600.0
+    max_utterance_seconds: float = 1200.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,7 @@ def parse_command_line(argv: Sequence[str], environ: Mapping[str, str]) -> Comma
         verify=options.verify,
         state_dir=_state_dir(options.state_dir, environ),
         parent_pid=options.parent_pid,
+        max_streams=options.max_streams,
     )
     notices = [f"{option} has no effect: {IGNORED_OPTIONS[option]}" for option in options.ignored or ()]
     return CommandLine(settings, options.print_capabilities, tuple(notices))
@@ -145,6 +152,12 @@ def _add_decoding_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_process_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parent-pid", type=_whole_number(1, 2**31 - 1), help="exit when this process has gone")
+    parser.add_argument(
+        "--max-streams",
+        type=_whole_number(1, 1_000_000),
+        default=Settings.max_streams,
+        help="streams that may be open at a time (default %(default)s)",
+    )
     parser.add_argument("--print-capabilities", action="store_true", help="print what this build does, and exit")
     parser.add_argument("--no-install", action="store_true", help="the launcher's: never install anything")
     for option, reason in IGNORED_OPTIONS.items():

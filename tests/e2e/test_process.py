@@ -26,7 +26,7 @@ def test_a_session_of_start_transcribe_and_stop(speech: str) -> None:
     with Client(command("speak", "--model", "demo")) as bridge:
         assert bridge.ask("start")["type"] == "ready"
         assert bridge.ask("transcribe", audio=speech, max_new_tokens=0)["text"] == "Seven three one."
-        assert bridge.ask("stop") == {"type": "stopped"}
+        assert bridge.ask("stop")["type"] == "stopped"
         assert bridge.wait(close=False) == 0
 
 

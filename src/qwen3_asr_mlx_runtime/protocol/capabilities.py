@@ -1,28 +1,67 @@
 """What this build does, told without loading anything."""
 
 from qwen3_asr_mlx_runtime import __version__
+from qwen3_asr_mlx_runtime.errors import error_codes
 from qwen3_asr_mlx_runtime.languages import LANGUAGE_CODES
 from qwen3_asr_mlx_runtime.protocol.commands import COMMANDS
-from qwen3_asr_mlx_runtime.protocol.replies import CapabilitiesReply, Limits
+from qwen3_asr_mlx_runtime.protocol.replies import CapabilitiesReply, Limits, Server
 from qwen3_asr_mlx_runtime.settings import MAX_CONTEXT_CHARACTERS, MAX_NEW_TOKENS, Settings
+from qwen3_asr_mlx_runtime.wire.allowance import MAX_INPUT_BYTES
 from qwen3_asr_mlx_runtime.wire.reader import MAX_LINE_BYTES
+from qwen3_asr_mlx_runtime.wire.writer import MAX_QUEUED_BYTES
 
 SAMPLE_RATE = 16_000  # utterance.SAMPLE_RATE, which a test holds equal: importing it would cost numpy
-FEATURES = ["clean_text", "language", "context", "finish_reason", "error_codes", "item_errors", "id"]
+MAX_CHUNK_SECONDS = 30.0
+FEATURES = [
+    "clean_text",
+    "language",
+    "context",
+    "finish_reason",
+    "error_codes",
+    "item_errors",
+    "id",
+    "ping",
+    "status",
+    "cancel",
+    "timeout_ms",
+    "events",
+    "progress",
+    "auto_flush",
+    "inline_pcm16",
+    "seq_check",
+    "audio_gap",
+    "on_limit",
+    "restart",
+    "stop_modes",
+    "parent_pid",
+]
 
 
 def capabilities(settings: Settings) -> CapabilitiesReply:
     return CapabilitiesReply(
         version=__version__,
+        server=Server(version=__version__),
         model=settings.model,
         sample_rate=SAMPLE_RATE,
         messages=list(COMMANDS),
         features=list(FEATURES),
+        error_codes=error_codes(),
         languages=dict(LANGUAGE_CODES),
-        limits=Limits(
-            max_line_bytes=MAX_LINE_BYTES,
-            max_new_tokens=MAX_NEW_TOKENS,
-            max_context_characters=MAX_CONTEXT_CHARACTERS,
-            max_audio_seconds=settings.max_audio_seconds,
-        ),
+        limits=limits(settings),
+    )
+
+
+def limits(settings: Settings) -> Limits:
+    return Limits(
+        max_line_bytes=MAX_LINE_BYTES,
+        max_read_ahead_bytes=MAX_INPUT_BYTES,
+        max_output_queue_bytes=MAX_QUEUED_BYTES,
+        max_pending_requests=settings.max_pending_requests,
+        max_pending_audio_seconds=settings.max_pending_audio_seconds,
+        max_streams=settings.max_streams,
+        max_utterance_seconds=settings.max_utterance_seconds,
+        max_chunk_seconds=MAX_CHUNK_SECONDS,
+        max_new_tokens=MAX_NEW_TOKENS,
+        max_context_characters=MAX_CONTEXT_CHARACTERS,
+        max_audio_seconds=settings.max_audio_seconds,
     )

@@ -1,39 +1,71 @@
-"""What a client may ask, and the way from a line of bytes to it."""
+"""What a client may ask: every request as a type, with its fields, limits and defaults."""
 
-import re
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 
-from qwen3_asr_mlx_runtime.errors import BridgeError, InvalidParams, RequestError, UnknownType
-from qwen3_asr_mlx_runtime.languages import language_name
-from qwen3_asr_mlx_runtime.protocol.json_text import parse_object
 from qwen3_asr_mlx_runtime.settings import MAX_CONTEXT_CHARACTERS, MAX_NEW_TOKENS
 
 MAX_BATCH_ITEMS = 256
+MAX_BATCH_SIZE = 16
+MAX_BATCH_DELAY_MS = 60_000
 MAX_ID_CHARACTERS = 128
+MAX_MILLISECONDS = 24 * 3600 * 1000
 DECODER_MODES = ("sequential",)
-
-_UNUSABLE_IN_ID = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+WANTS = ("events", "progress")
+DEFAULT_STREAM = "default"
 
 Id = str | int
 NewTokens = Annotated[int, Meta(ge=0, le=MAX_NEW_TOKENS)]
 Context = Annotated[str, Meta(max_length=MAX_CONTEXT_CHARACTERS)]
 AudioPath = Annotated[str, Meta(min_length=1)]
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
+Milliseconds = Annotated[int, Meta(ge=1, le=MAX_MILLISECONDS)]
 
 
 class Command(msgspec.Struct, frozen=True, tag_field="type"):
-    """Base of all commands. An optional field that is null counts as not given."""
+    """Base of all commands. A field that is null counts as not given."""
 
 
 class Capabilities(Command, frozen=True, tag="capabilities"):
     """What does this build do? Answered by `capabilities`, also while the model is not loaded."""
 
 
-class Hello(Command, frozen=True, tag="hello"):
-    """The same as `capabilities`."""
+class Client(msgspec.Struct, frozen=True):
+    """Who is asking; it changes nothing."""
+
+    name: str | None = None
+    version: str | None = None
+
+
+class Hello(Command, frozen=True, kw_only=True, tag="hello"):
+    """As `capabilities`, and says what else the client wants to hear: `events`, `progress`.
+
+    `want` replaces what was wanted before; without it nothing changes. `parent_pid`: a process to live and die with.
+    `protocols`: what the client speaks, newest first; the reply names what the process speaks.
+    """
+
+    want: Annotated[list[Name], Meta(max_length=16)] | None = None
+    client: Client | None = None
+    parent_pid: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    protocols: Annotated[list[Name], Meta(max_length=16)] | None = None
+
+
+class Ping(Command, frozen=True, tag="ping"):
+    """Are you there? Answered by `pong`, whatever the model does."""
+
+
+class Status(Command, frozen=True, tag="status"):
+    """How are you? Answered by `status`: counters, queues, memory, limits."""
+
+
+class Cancel(Command, frozen=True, kw_only=True, tag="cancel"):
+    """End a request by its id (`target`), or an utterance by its names. Answered by `cancel_result`."""
+
+    target: Id | None = None
+    stream_id: Name | None = None
+    utterance_id: Name | None = None
 
 
 class Start(Command, frozen=True, tag="start"):
@@ -41,7 +73,7 @@ class Start(Command, frozen=True, tag="start"):
 
 
 class Decoding(Command, frozen=True, kw_only=True):
-    """How to decode, in every request that does. None stands for the process's own setting.
+    """How to decode, in every request that does. None stands for the stream's, or the process's own setting.
 
     `max_new_tokens`: 0 means until the model stops. `language`: name or ISO code; canonical once decoded.
     """
@@ -52,9 +84,13 @@ class Decoding(Command, frozen=True, kw_only=True):
 
 
 class Transcribe(Decoding, frozen=True, kw_only=True, tag="transcribe"):
-    """Transcribe the file at `audio`. Answered by `transcript`. Loads the model if need be."""
+    """Transcribe the file at `audio`. Answered by `transcript`. Loads the model if need be.
+
+    `timeout_ms`, here and elsewhere: what is not transcribed so long after the request fails with `timeout`.
+    """
 
     audio: AudioPath
+    timeout_ms: Milliseconds | None = None
 
 
 class BatchTranscribe(Decoding, frozen=True, kw_only=True, tag="batch_transcribe"):
@@ -62,105 +98,103 @@ class BatchTranscribe(Decoding, frozen=True, kw_only=True, tag="batch_transcribe
 
     audio: Annotated[list[AudioPath], Meta(min_length=1, max_length=MAX_BATCH_ITEMS)]
     decoder_mode: str | None = None
+    timeout_ms: Milliseconds | None = None
 
 
-class Stop(Command, frozen=True, tag="stop"):
-    """Finish what was accepted, answer `stopped`, and exit."""
+class StartStream(Decoding, frozen=True, kw_only=True, tag="start_stream"):
+    """Open a stream of 16-bit PCM. Answered by `stream_ready` once the model is loaded.
+
+    `batch_size`: the boundary that makes so many utterances wait fills the batch. `max_batch_delay_ms`: how long the
+    oldest of them waits at most before decoding starts. `auto_flush`: batches come as events, which must be wanted.
+    `restart`: a stream of this name is begun anew. `on_limit`: what becomes of an utterance that grows too long. How to
+    decode is the default for the utterances of this stream.
+    """
+
+    stream_id: Name = DEFAULT_STREAM
+    sample_rate: int = 16_000
+    batch_size: Annotated[int, Meta(ge=1, le=MAX_BATCH_SIZE)] = 4
+    max_batch_delay_ms: Annotated[int, Meta(ge=0, le=MAX_BATCH_DELAY_MS)] = 120
+    auto_flush: bool = False
+    restart: bool = False
+    on_limit: Literal["refuse", "split"] = "refuse"
+
+
+class AudioChunk(Command, frozen=True, kw_only=True, tag="audio_chunk"):
+    """More audio of a stream: `pcm16` is base64 of little-endian samples. Answered by `partial_result`; with events
+    wanted and without `id` by nothing, and its failure by a `stream_error` event."""
+
+    pcm16: str
+    stream_id: Name = DEFAULT_STREAM
+    seq: Annotated[int, Meta(ge=0)] | None = None
+    sample_rate: int | None = None
+
+
+class Boundary(Decoding, frozen=True, kw_only=True):
+    """An utterance ends: the file `audio`, or inline `pcm16`, or else what the stream has in its buffer.
+
+    Answered by `utterance_queued`, or, where it fills the batch of a stream without `auto_flush`, by
+    `realtime_batch_final`. Then `decoder_mode` and `max_new_tokens` hold for all in that batch that had none of their
+    own.
+    """
+
+    stream_id: Name = DEFAULT_STREAM
+    utterance_id: Name | None = None
+    audio: AudioPath | None = None
+    pcm16: str | None = None
+    sample_rate: int | None = None
+    decoder_mode: str | None = None
+    timeout_ms: Milliseconds | None = None
+
+
+class EndUtterance(Boundary, frozen=True, kw_only=True, tag="end_utterance"):
+    __doc__ = Boundary.__doc__
+
+
+class VadBoundary(Boundary, frozen=True, kw_only=True, tag="vad_boundary"):
+    __doc__ = Boundary.__doc__
+
+
+class Flush(Decoding, frozen=True, kw_only=True, tag="flush"):
+    """Transcribe all utterances that wait, or those of one stream. Answered by `realtime_batch_final` when all that
+    waited when it was read are done. How to decode holds for those that had nothing of their own."""
+
+    stream_id: Name | None = None
+    decoder_mode: str | None = None
+    timeout_ms: Milliseconds | None = None
+
+
+class StopStream(Command, frozen=True, kw_only=True, tag="stop_stream"):
+    """Close a stream. Its waiting utterances are finished (`drain`) or cancelled (`discard`); audio behind its last
+    boundary is dropped and counted. Answered by `stream_stopped`."""
+
+    stream_id: Name = DEFAULT_STREAM
+    mode: Literal["drain", "discard"] = "drain"
+
+
+class Stop(Command, frozen=True, kw_only=True, tag="stop"):
+    """Finish what was accepted (`drain`), or only say what is not (`abort`); answer `stopped`, and exit.
+
+    `deadline_ms`: what is not finished so long after this request is not waited for.
+    """
+
+    mode: Literal["drain", "abort"] = "drain"
+    deadline_ms: Annotated[int, Meta(ge=0, le=MAX_MILLISECONDS)] | None = None
 
 
 COMMANDS: dict[str, type[Command]] = {
     "capabilities": Capabilities,
     "hello": Hello,
+    "ping": Ping,
+    "status": Status,
+    "cancel": Cancel,
     "start": Start,
     "transcribe": Transcribe,
     "batch_transcribe": BatchTranscribe,
+    "start_stream": StartStream,
+    "audio_chunk": AudioChunk,
+    "end_utterance": EndUtterance,
+    "vad_boundary": VadBoundary,
+    "flush": Flush,
+    "stop_stream": StopStream,
     "stop": Stop,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A command with its envelope. The reply echoes `id`, UNSET if none came. `warnings` name what was ignored."""
-
-    command: Command
-    id: Id | UnsetType = UNSET
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A line that is no request. `id` is None if the line could not be read far enough to know it."""
-
-    error: BridgeError
-    id: Id | UnsetType | None = None
-
-
-def decode_line(line: bytes) -> Request | Rejected:
-    """A line without its newline becomes a request, or the error to answer it with. Never raises a RequestError."""
-    identifier: Id | UnsetType | None = None
-    try:
-        members = parse_object(line)
-        identifier = _decode_id(members.pop("id", UNSET))
-        return _decode_members(members, identifier)
-    except RequestError as error:
-        return Rejected(error, identifier)
-
-
-def decode_command(line: bytes) -> Command:
-    """The command on a line. Raises a RequestError that says what was expected, and names the `field` at fault."""
-    decoded = decode_line(line)
-    if isinstance(decoded, Rejected):
-        raise decoded.error
-    return decoded.command
-
-
-def _decode_id(value: object) -> Id | UnsetType:
-    if isinstance(value, UnsetType):
-        return value
-    if isinstance(value, str) and 1 <= len(value) <= MAX_ID_CHARACTERS and not _UNUSABLE_IN_ID.search(value):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    expected = f"a string of 1 to {MAX_ID_CHARACTERS} characters, none of them a control character, or a whole number"
-    raise RequestError(f"`id`: expected {expected}", field="id")
-
-
-def _decode_members(members: dict[str, Any], identifier: Id | UnsetType) -> Request:
-    command_type = _command_type(members.pop("type", None))
-    known = command_type.__struct_fields__
-    ignored = sorted(set(members) - set(known))
-    try:
-        command = msgspec.convert(members, command_type, strict=False)  # not strict: "7" counts as 7
-    except msgspec.ValidationError as error:
-        raise _invalid_params(str(error)) from None
-    warnings = tuple(f"unknown_field: {name[:64]}" for name in ignored)
-    return Request(_canonical(command), identifier, warnings)
-
-
-def _command_type(name: Any) -> type[Command]:
-    if not isinstance(name, str):
-        raise RequestError("`type`: expected a string that names the request", field="type")
-    command_type = COMMANDS.get(name)
-    if command_type is None:
-        supported = list(COMMANDS)
-        raise UnknownType(f"unknown type; this build knows: {', '.join(supported)}", field="type", supported=supported)
-    return command_type
-
-
-def _canonical(command: Command) -> Command:
-    if isinstance(command, BatchTranscribe) and command.decoder_mode not in (None, *DECODER_MODES):
-        message = f"`decoder_mode`: expected one of: {', '.join(DECODER_MODES)}"
-        raise InvalidParams(message, field="decoder_mode", supported=list(DECODER_MODES))
-    if isinstance(command, Decoding) and command.language is not None:
-        return msgspec.structs.replace(command, language=language_name(command.language))
-    return command
-
-
-def _invalid_params(text: str) -> InvalidParams:
-    """msgspec says "Expected `int`, got `bool` - at `$.max_new_tokens`", or which required field is missing."""
-    problem, _, path = text.partition(" - at `$.")
-    missing = re.fullmatch(r"Object missing required field `(\w+)`", problem)
-    if missing:
-        return InvalidParams(f"`{missing[1]}`: required, and missing", field=missing[1])
-    path = path.removesuffix("`")
-    return InvalidParams(f"`{path}`: {problem[:1].lower()}{problem[1:]}", field=re.split(r"\W", path, maxsplit=1)[0])

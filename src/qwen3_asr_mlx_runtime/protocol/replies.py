@@ -1,21 +1,27 @@
 """What a client gets to read, and the way from it to a line of bytes."""
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from qwen3_asr_mlx_runtime.errors import BridgeError
-from qwen3_asr_mlx_runtime.protocol.commands import DECODER_MODES, MAX_BATCH_ITEMS, Id
-from qwen3_asr_mlx_runtime.telemetry import Profile
+from qwen3_asr_mlx_runtime.protocol.commands import DECODER_MODES, MAX_BATCH_ITEMS, MAX_BATCH_SIZE, Id
+from qwen3_asr_mlx_runtime.telemetry import Memory
 
 RUNTIME = "qwen3-asr-mlx"
 PROTOCOL = "qwen3-asr-mlx-jsonl-v1"
 
+State = Literal["unloaded", "downloading", "loading", "ready", "busy", "draining", "failed"]
 
-class Reply(msgspec.Struct, kw_only=True, tag_field="type"):
-    """Base of all lines out. `id` is the request's own, null where the line could not be read, absent where none came.
+
+class Line(msgspec.Struct, kw_only=True, tag_field="type"):
+    """Base of all lines out."""
+
+
+class Reply(Line, kw_only=True):
+    """Base of all that answer a request. `id` is its own, null where the line could not be read, or absent.
 
     `warnings` is absent where nothing was ignored or mended.
     """
@@ -25,10 +31,20 @@ class Reply(msgspec.Struct, kw_only=True, tag_field="type"):
 
 
 class Limits(msgspec.Struct, kw_only=True):
+    """Over `max_pending_requests` a request with an `id` is told `busy`; over the others it is refused."""
+
     max_line_bytes: int
+    max_read_ahead_bytes: int
+    max_output_queue_bytes: int
+    max_pending_requests: int
+    max_pending_audio_seconds: float
+    max_streams: int
+    max_utterance_seconds: float
+    max_chunk_seconds: float
     max_new_tokens: int
     max_context_characters: int
     max_audio_seconds: float
+    max_batch_size: int = MAX_BATCH_SIZE
     max_batch_items: int = MAX_BATCH_ITEMS
 
 
@@ -37,23 +53,110 @@ class Models(msgspec.Struct, kw_only=True):
     accuracy_candidate: str = "Qwen/Qwen3-ASR-1.7B"
 
 
+class Server(msgspec.Struct, kw_only=True):
+    """The process that answers. `pid` is null where no conversation is held."""
+
+    name: str = RUNTIME
+    version: str
+    pid: int | None = None
+
+
 class CapabilitiesReply(Reply, kw_only=True, tag="capabilities"):
-    """What this build does. `features` holds what the first runtime of this protocol did not do."""
+    """What this build does. `features` holds what the first runtime of this protocol did not do.
+
+    `session` is drawn anew by each process, null where no conversation is held; `want` is what will be heard of besides
+    replies.
+    """
 
     runtime: str = RUNTIME
     version: str
+    server: Server
+    session: str | None = None
     protocol: str = PROTOCOL
+    protocols: list[str] = msgspec.field(default_factory=lambda: [PROTOCOL])
     model: str
     sample_rate: int
-    audio_format: str = "path of a file that libsndfile reads, any rate, any channels"
+    audio_format: str = "path of a file that libsndfile reads, any rate, any channels; or PCM16 mono in base64"
     vad_boundary_source: str = "external"
     use_cache: bool = True
     decoder_modes: tuple[str, ...] = DECODER_MODES
     messages: list[str]
     features: list[str]
+    want: list[str] = msgspec.field(default_factory=list)
+    error_codes: list[str]
     languages: dict[str, str]
     limits: Limits
     models: Models = msgspec.field(default_factory=Models)
+
+
+class Pong(Reply, kw_only=True, tag="pong"):
+    """`busy_ms`: how long the engine has had work without a pause. `last_progress_ms_ago`: since it was last seen to
+    move, a decoder step or an outcome. Both are null while it has nothing to do."""
+
+    uptime_s: float
+    state: State
+    busy_ms: int | None
+    last_progress_ms_ago: int | None
+
+
+class Counters(msgspec.Struct, kw_only=True):
+    """Since the process started. `errors` counts error replies, failed items and stream errors by their code."""
+
+    requests: int = 0
+    transcripts: int = 0
+    audio_seconds: float = 0.0
+    chunks: int = 0
+    events: int = 0
+    errors: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class Queues(msgspec.Struct, kw_only=True):
+    """How much is where: requests without a reply, utterances that wait for their batch or are in one that is not told
+    yet, files not yet read, being read or given up while being read, audio that is ready, jobs of the engine, seconds
+    of stream audio in memory."""
+
+    requests: int
+    utterances_waiting: int
+    utterances_in_batches: int
+    files_unread: int
+    files_reading: int
+    files_stuck: int
+    ready: int
+    decoding: int
+    pending_audio_seconds: float
+
+
+class Versions(msgspec.Struct, kw_only=True):
+    """null: not installed."""
+
+    runtime: str
+    python: str
+    mlx: str | None
+
+
+class StatusReply(Reply, kw_only=True, tag="status"):
+    """Numbers alone: no text, no path, no name. `memory` is as of now; `timer_lag_ms`: how late the last timer was."""
+
+    state: State
+    uptime_s: float
+    busy_ms: int | None
+    last_progress_ms_ago: int | None
+    timer_lag_ms: float
+    partial_line_bytes: int
+    streams: int
+    queues: Queues
+    counters: Counters
+    rss_bytes: int | None
+    memory: Memory
+    limits: Limits
+    versions: Versions
+
+
+class CancelResult(Reply, kw_only=True, tag="cancel_result"):
+    """`cancelled`: it will be answered so. `cancelling`: it is being decoded, and may still win. `already_done`: it was
+    answered before. `unknown`: nothing of that name is or was there, as far as is remembered."""
+
+    state: Literal["cancelled", "cancelling", "already_done", "unknown"]
 
 
 class Ready(Reply, kw_only=True, tag="ready"):
@@ -68,70 +171,6 @@ class Ready(Reply, kw_only=True, tag="ready"):
     load_profile: dict[str, Any]
 
 
-class TranscriptReply(Reply, kw_only=True, tag="transcript"):
-    """One transcribed file.
-
-    `text` is clean, `raw_text` what the model wrote, `language` null where it heard none. `finish_reason`: `stop`,
-    `length` or `repetition`. `decode_seconds` of the decoder; `total_seconds` of reading, features, tower and decoder;
-    `load_seconds` of the load that this request caused, 0.0 if it caused none.
-    """
-
-    audio: str
-    text: str
-    language: str | None
-    raw_text: str
-    finish_reason: str
-    generated_tokens: int
-    generated_token_ids: list[int]
-    audio_embeddings_shape: list[int]
-    audio_output_lengths: list[int]
-    decode_seconds: float | None
-    total_seconds: float | None
-    load_seconds: float
-    use_cache: bool = True
-    profile: Profile
-
-
-class ItemError(msgspec.Struct, kw_only=True):
-    code: str
-    message: str
-
-
-class BatchItem(msgspec.Struct, kw_only=True):
-    """One transcribed file of a batch; its fields mean what they mean in a `transcript`."""
-
-    audio: str
-    text: str
-    language: str | None
-    raw_text: str
-    finish_reason: str
-    generated_tokens: int
-    audio_embeddings_shape: list[int]
-    decode_seconds: float | None
-    warnings: list[str]
-
-
-class FailedItem(msgspec.Struct, kw_only=True):
-    """A file of a batch that could not be transcribed, in its place."""
-
-    audio: str
-    text: None = None
-    error: ItemError
-
-
-class BatchTranscript(Reply, kw_only=True, tag="batch_transcript"):
-    """As many items as were asked for, in their order; `failed` of them have an `error` in place of a text."""
-
-    count: int
-    failed: int
-    items: list[BatchItem | FailedItem]
-    total_seconds: float | None
-    load_seconds: float
-    use_cache: bool = True
-    decoder_mode: str
-    profile: Profile
-
-
 class ErrorReply(Reply, kw_only=True, tag="error"):
     """The request failed. `code` never changes its meaning; `retryable`: the same request may succeed later."""
 
@@ -139,10 +178,6 @@ class ErrorReply(Reply, kw_only=True, tag="error"):
     message: str
     retryable: bool
     data: dict[str, Any]
-
-
-class Stopped(Reply, tag="stopped"):
-    """The last line."""
 
 
 class Fatal(Reply, kw_only=True, tag="fatal"):
@@ -157,7 +192,7 @@ def error_reply(error: BridgeError) -> ErrorReply:
     return ErrorReply(code=error.code, message=error.message, retryable=error.retryable, data=dict(error.data))
 
 
-def encode_reply(reply: Reply) -> bytes:
-    """One line of ASCII JSON with its newline. Raises ValueError for a number that JSON does not have."""
-    members = msgspec.to_builtins(reply)
+def encode_line(line: Line) -> bytes:
+    """ASCII JSON with its newline. Raises ValueError for a number that JSON does not have."""
+    members = msgspec.to_builtins(line)
     return json.dumps(members, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"

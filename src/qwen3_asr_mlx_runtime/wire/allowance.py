@@ -1,13 +1,13 @@
-"""How far the reader may run ahead of the work."""
+"""How far the reader may run ahead of the answers."""
 
 import threading
 
 MAX_INPUT_BYTES = 64 * 1024 * 1024
-LINE_OVERHEAD_BYTES = 256  # what a decoded line costs in memory besides its own length
+LINE_OVERHEAD_BYTES = 512  # what a decoded line costs in memory besides its own length
 
 
 class Allowance:
-    """Bytes of input read and not yet worked on. The reader waits in `take`, and the rest of the input in the pipe."""
+    """Bytes of input read and not yet answered. The reader waits in `take`, and the rest of the input in the pipe."""
 
     def __init__(self, limit: int = MAX_INPUT_BYTES) -> None:
         self._limit = limit

@@ -1,0 +1,107 @@
+"""The parts of one conversation, and what they say together."""
+
+from collections.abc import Callable
+from itertools import count
+
+from qwen3_asr_mlx_runtime.batches import Batches
+from qwen3_asr_mlx_runtime.ending import Ending
+from qwen3_asr_mlx_runtime.loading import Loading
+from qwen3_asr_mlx_runtime.outbox import Outbox
+from qwen3_asr_mlx_runtime.protocol.capabilities import capabilities, limits
+from qwen3_asr_mlx_runtime.protocol.replies import CapabilitiesReply, Pong, Queues, State, StatusReply
+from qwen3_asr_mlx_runtime.settings import Settings
+from qwen3_asr_mlx_runtime.speech import Speech
+from qwen3_asr_mlx_runtime.starting import Starting
+from qwen3_asr_mlx_runtime.vitals import Vitals, pong, status
+from qwen3_asr_mlx_runtime.work import Work
+
+
+class Conversation:
+    """What one client's session consists of."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float], vitals: Vitals) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.wants: list[str] = []
+        self.job_ids = count(1)
+        self.outbox = Outbox()
+        self.work = Work(clock)
+        self.loading = Loading(self.work.effects, clock)
+        self.starting = Starting(self.loading)
+        self.batches = Batches(settings, self.work, self.loading, self.outbox, self.job_ids, clock)
+        self.speech = Speech(settings, self.batches)
+        self.ending = Ending(self.outbox, self.work, self.batches, self.speech.intake, clock)
+        self._vitals = vitals
+        self._capabilities = capabilities(settings)
+        self._capabilities.session = vitals.session
+        self._capabilities.server.pid = vitals.pid
+
+    @property
+    def has_events(self) -> bool:
+        return "events" in self.wants
+
+    @property
+    def pending(self) -> int:
+        """What is still to be said, a last line aside: requests, batches, and lines that nobody has taken."""
+        return self.outbox.pending + self.batches.open
+
+    @property
+    def deadline(self) -> float | None:
+        """When something has to be looked at although nothing has happened."""
+        progress = self.loading.deadline if self.outbox.is_clear else None
+        times = (self.work.deadline, self.batches.batcher.deadline, self.ending.deadline, progress)
+        return min((when for when in times if when is not None), default=None)
+
+    @property
+    def state(self) -> State:
+        if self.ending.is_on:
+            return "draining"
+        if self.loading.is_on:
+            return "downloading" if self.loading.stage == "download" else "loading"
+        if self.loading.model is not None:
+            return "busy" if self.work.decoding or self.work.ready else "ready"
+        return "failed" if self.loading.failed else "unloaded"
+
+    def tell_progress(self) -> None:
+        """Say how far the load has come, if that is wanted, and if somebody reads."""
+        if not self.outbox.is_clear or (news := self.loading.take_news()) is None:
+            return
+        if "progress" in self.wants:
+            self.outbox.tell(news)
+
+    def capabilities(self) -> CapabilitiesReply:
+        self._capabilities.want = self.wants
+        return self._capabilities
+
+    def pong(self) -> Pong:
+        return pong(self._vitals, self.clock(), self.state, self.work.busy_since)
+
+    def status(self) -> StatusReply:
+        counters = self.outbox.counters
+        counters.transcripts = self.work.transcripts
+        counters.audio_seconds = round(self.work.audio_seconds, 3)
+        counters.chunks = self.speech.intake.chunks
+        return status(
+            self._vitals,
+            self.clock(),
+            self.state,
+            self.work.busy_since,
+            streams=len(self.speech.intake),
+            queues=self._queues(),
+            counters=counters,
+            limits=limits(self.settings),
+        )
+
+    def _queues(self) -> Queues:
+        work, batcher = self.work, self.batches.batcher
+        return Queues(
+            requests=self.outbox.unanswered,
+            utterances_waiting=len(batcher.waiting),
+            utterances_in_batches=batcher.in_batches,
+            files_unread=work.unread,
+            files_reading=work.reading,
+            files_stuck=work.stuck,
+            ready=work.ready,
+            decoding=work.decoding,
+            pending_audio_seconds=self.batches.budget.seconds,
+        )

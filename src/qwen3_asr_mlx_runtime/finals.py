@@ -1,0 +1,63 @@
+"""The outcomes of utterances → the lines that tell of them."""
+
+from collections.abc import Sequence
+
+from msgspec import UNSET
+
+from qwen3_asr_mlx_runtime.batcher import Batch, Reason, Spoken
+from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.protocol.transcripts import FinalResult, ItemError, RealtimeBatchFinal
+from qwen3_asr_mlx_runtime.results import batch_profile, total
+from qwen3_asr_mlx_runtime.transcript import Transcript
+
+
+def final_result(spoken: Spoken) -> FinalResult:
+    """The outcome of an utterance that has one."""
+    if spoken.task is None or spoken.outcome is None or spoken.settled_at is None:
+        raise ValueError("an utterance without an outcome cannot be told")
+    result = FinalResult(
+        job=spoken.task.id,
+        stream_id=spoken.stream_id,
+        utterance_id=spoken.utterance_id,
+        source=spoken.source,
+        samples=spoken.sample_count,
+        queue_seconds=round(spoken.settled_at - spoken.queued_at, 4),
+        audio_gap=spoken.audio_gap,
+    )
+    if isinstance(spoken.outcome, BridgeError):
+        result.error = ItemError(code=spoken.outcome.code, message=spoken.outcome.message)
+    else:
+        _fill(result, spoken.outcome)
+    return result
+
+
+def _fill(result: FinalResult, heard: Transcript) -> None:
+    result.text = heard.text
+    result.language = heard.language
+    result.raw_text = heard.raw_text
+    result.finish_reason = heard.finish_reason
+    result.generated_tokens = len(heard.token_ids)
+    result.audio_embeddings_shape = list(heard.audio_embeddings_shape)
+    result.decode_seconds = heard.profile.decode_seconds
+    result.warnings = list(heard.warnings)
+
+
+def batch_final(batch: Batch) -> RealtimeBatchFinal:
+    load_seconds = batch.load_seconds if batch.ticket is None else batch.ticket.load_seconds
+    return finals(batch.members, batch.reason, batch.decoder_mode, load_seconds)
+
+
+def finals(members: Sequence[Spoken], reason: Reason, decoder_mode: str, load_seconds: float) -> RealtimeBatchFinal:
+    items = [final_result(spoken) for spoken in members]
+    profiles = [spoken.outcome.profile for spoken in members if isinstance(spoken.outcome, Transcript)]
+    seconds = total(spoken.task.total_seconds for spoken in members if spoken.task is not None)
+    return RealtimeBatchFinal(
+        reason=reason,
+        count=len(items),
+        failed=sum(item.error is not UNSET for item in items),
+        items=items,
+        total_seconds=seconds,
+        load_seconds=load_seconds,
+        decoder_mode=decoder_mode,
+        profile=batch_profile(profiles, f"realtime_batch_{decoder_mode}", len(items)),
+    )

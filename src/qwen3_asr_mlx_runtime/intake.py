@@ -1,0 +1,142 @@
+"""The open streams, and the chunks that come in for them."""
+
+from collections.abc import Callable
+
+from qwen3_asr_mlx_runtime.errors import LimitExceeded, RequestError, StreamExists, UnknownStream
+from qwen3_asr_mlx_runtime.protocol.commands import AudioChunk, StartStream
+from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, Split
+from qwen3_asr_mlx_runtime.settings import Settings
+from qwen3_asr_mlx_runtime.streams import BYTES_PER_SAMPLE, Stream, check_sample_rate, checked_pcm
+from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE
+
+IMPLICIT = "implicit_stream"
+
+SplitOff = Callable[[Stream], Split]
+
+
+class Budget:
+    """Samples of all streams in memory, from the chunk until the outcome is told."""
+
+    def __init__(self, max_seconds: float) -> None:
+        self.samples = 0
+        self._limit_seconds = max_seconds
+
+    @property
+    def seconds(self) -> float:
+        return round(self.samples / SAMPLE_RATE, 3)
+
+    def take(self, samples: int) -> None:
+        """Raises LimitExceeded, and takes nothing, where they do not fit."""
+        if samples and self.samples + samples > self._limit_seconds * SAMPLE_RATE:
+            message = f"at most {self._limit_seconds:g} seconds of audio may wait for their outcome"
+            raise LimitExceeded(message, dropped_samples=samples, limit_seconds=self._limit_seconds)
+        self.samples += samples
+
+    def give_back(self, samples: int) -> None:
+        self.samples -= samples
+
+
+class Intake:
+    """Streams by their ids. `known_only`: whether a stream has to be started before it is spoken of."""
+
+    def __init__(self, settings: Settings, budget: Budget, split_off: SplitOff) -> None:
+        self._budget = budget
+        self.chunks = 0
+        self._max_streams = settings.max_streams
+        self._max_samples = int(settings.max_utterance_seconds * SAMPLE_RATE)
+        self._split_off = split_off
+        self._streams: dict[str, Stream] = {}
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    @property
+    def buffered_samples(self) -> int:
+        return sum(stream.samples for stream in self._streams.values())
+
+    def start(self, command: StartStream, *, may_replace: bool) -> tuple[Stream, int]:
+        """Open a stream: it, and how many samples of one of the same name were dropped.
+
+        Raises UnsupportedSampleRate, StreamExists or LimitExceeded.
+        """
+        check_sample_rate(command.sample_rate)
+        former = self._streams.get(command.stream_id)
+        if former is None:
+            return self.register(Stream(command)), 0
+        if not may_replace and not command.restart:
+            raise StreamExists("a stream of this name is open; `restart` begins it anew", field="stream_id")
+        dropped = self._drop(former)
+        return self.register(former.restarted(command)), dropped
+
+    def find(self, stream_id: str, *, known_only: bool) -> Stream:
+        """The open stream of this name, or one that is yet to be registered."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            return stream
+        if known_only:
+            raise UnknownStream("no stream of this name is open; `start_stream` opens one", field="stream_id")
+        self._check_count()
+        return Stream(StartStream(stream_id=stream_id))
+
+    def is_open(self, stream: Stream) -> bool:
+        return self._streams.get(stream.id) is stream
+
+    def register(self, stream: Stream) -> Stream:
+        if stream.id not in self._streams:
+            self._check_count()
+        self._streams[stream.id] = stream
+        return stream
+
+    def chunk(self, command: AudioChunk, *, known_only: bool) -> PartialResult:
+        """Take a chunk. Raises the RequestError that keeps it out; its stream then has a gap."""
+        stream = self.find(command.stream_id, known_only=known_only)
+        is_new = not self.is_open(stream)
+        if stream.is_duplicate(command):
+            return stream.duplicate()
+        try:
+            pcm = checked_pcm(command.pcm16, command.sample_rate)
+            split = self._make_room(stream, len(pcm) // BYTES_PER_SAMPLE)
+        except RequestError:
+            stream.mark_gap()
+            raise
+        gap = self.register(stream).append(command, pcm)
+        reply = stream.taken(gap)
+        if split is not None:
+            reply.split = split
+        if is_new:
+            reply.warnings = [IMPLICIT]
+        self.chunks += 1
+        return reply
+
+    def stop(self, stream_id: str) -> tuple[Stream, int]:
+        """Close a stream: it, and how many samples behind its last boundary were dropped. Raises UnknownStream."""
+        stream = self.find(stream_id, known_only=True)
+        return stream, self.forget(stream)
+
+    def forget(self, stream: Stream) -> int:
+        """Close a stream if it is open; how many samples were dropped."""
+        if not self.is_open(stream):
+            return 0
+        del self._streams[stream.id]
+        return self._drop(stream)
+
+    def _drop(self, stream: Stream) -> int:
+        samples = stream.samples
+        self._budget.give_back(samples)
+        stream.cut()
+        return samples
+
+    def _make_room(self, stream: Stream, samples: int) -> Split | None:
+        """Let the utterance grow by so many samples; the one that was split off, if it would have grown too long."""
+        too_long = stream.samples + samples > self._max_samples
+        if too_long and (stream.command.on_limit == "refuse" or samples > self._max_samples):
+            limit = self._max_samples / SAMPLE_RATE
+            message = f"an utterance has at most {limit:g} seconds; the chunk was not taken"
+            raise LimitExceeded(message, dropped_samples=samples, limit_seconds=limit)
+        self._budget.take(samples)
+        return self._split_off(stream) if too_long else None
+
+    def _check_count(self) -> None:
+        if len(self._streams) >= self._max_streams:
+            message = f"at most {self._max_streams} streams may be open at a time"
+            raise LimitExceeded(message, limit=self._max_streams)

@@ -1,0 +1,168 @@
+"""Requests on their way to their one reply, and the order in which lines leave."""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.protocol.commands import Id
+from qwen3_asr_mlx_runtime.protocol.replies import Counters, ErrorReply, Line, Reply, error_reply
+from qwen3_asr_mlx_runtime.protocol.requests import Rejected, Request
+from qwen3_asr_mlx_runtime.protocol.streams import Event, StreamError
+from qwen3_asr_mlx_runtime.protocol.transcripts import BatchTranscript, RealtimeBatchFinal
+
+REMEMBERED = 1024  # answered requests whose ids are still known
+
+CancelState = Literal["cancelled", "cancelling", "already_done", "unknown"]
+
+
+class Ticket:
+    """One request. The first answer stands; `load_seconds` is of the load that this request caused."""
+
+    __slots__ = ("_outbox", "_size", "_warnings", "answered", "has_turn", "id", "load_seconds", "on_cancel")
+
+    def __init__(self, outbox: "Outbox", request: Request | Rejected, size: int = 0) -> None:
+        self.id = request.id
+        self.answered: Reply | None = None
+        self.load_seconds = 0.0
+        self.has_turn = False  # it waits until those before it are answered
+        self.on_cancel: Callable[[], CancelState] | None = None
+        self._outbox = outbox
+        self._size = size
+        self._warnings = request.warnings if isinstance(request, Request) else ()
+
+    def answer(self, reply: Reply) -> None:
+        if self.answered is None:
+            self.answered = reply
+            self.on_cancel = None
+            self._outbox.answered(self)
+
+    def refuse(self, error: BridgeError) -> None:
+        self.answer(error_reply(error))
+
+    def warn(self, warning: str) -> None:
+        """Say this in the reply, besides what the answer says."""
+        self._warnings = (*self._warnings, warning)
+
+    def outgoing(self) -> "Outgoing":
+        """The reply in the envelope of the request."""
+        if self.answered is None:
+            raise ValueError("a request without an answer cannot be replied to")
+        said = () if self.answered.warnings is UNSET else self.answered.warnings
+        warnings = [*self._warnings, *said] if self._warnings else self.answered.warnings
+        return Outgoing(msgspec.structs.replace(self.answered, id=self.id, warnings=warnings), self._size)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A line to write, or None; and how many bytes of input it lets go of."""
+
+    line: Line | None
+    size: int = 0
+
+
+class Outbox:
+    """Lines that may leave, in their order: replies to requests without an id in the order of these, all others as
+    they come."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self._in_order: deque[Ticket] = deque()
+        self._with_id: dict[Id, Ticket] = {}
+        self._done: OrderedDict[Id, None] = OrderedDict()
+        self._ready: deque[Outgoing] = deque()
+
+    @property
+    def pending(self) -> int:
+        """Requests without an answer, and lines that nobody has taken."""
+        return self.unanswered + len(self._ready)
+
+    @property
+    def unanswered(self) -> int:
+        return len(self._in_order) + len(self._with_id)
+
+    @property
+    def with_id(self) -> int:
+        return len(self._with_id)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether all lines were taken: somebody reads them."""
+        return not self._ready
+
+    def open(self, request: Request | Rejected, size: int = 0) -> Ticket:
+        """A ticket for a request whose id, if it has one, is not in flight."""
+        ticket = Ticket(self, request, size)
+        if ticket.id is UNSET or ticket.id is None:
+            ticket.has_turn = True
+            self._in_order.append(ticket)
+        else:
+            self._with_id[ticket.id] = ticket
+        return ticket
+
+    def apart(self, request: Request | Rejected, size: int = 0) -> Ticket:
+        """A ticket that is not in flight: answered at once, or last."""
+        return Ticket(self, request, size)
+
+    def in_flight(self, identifier: Id | UnsetType | None) -> Ticket | None:
+        return None if identifier is UNSET or identifier is None else self._with_id.get(identifier)
+
+    def was_answered(self, identifier: Id) -> bool:
+        """Whether a request of this id was answered, as far as is remembered."""
+        return identifier in self._done
+
+    def open_tickets(self) -> list[Ticket]:
+        return [ticket for ticket in (*self._in_order, *self._with_id.values()) if ticket.answered is None]
+
+    def answered(self, ticket: Ticket) -> None:
+        if ticket.has_turn:
+            while self._in_order and self._in_order[0].answered is not None:
+                self._leave(self._in_order.popleft())
+            return
+        if isinstance(ticket.id, str | int) and self._with_id.get(ticket.id) is ticket:
+            del self._with_id[ticket.id]
+            self._done[ticket.id] = None
+            if len(self._done) > REMEMBERED:
+                self._done.popitem(last=False)
+        self._leave(ticket)
+
+    def release(self, size: int) -> None:
+        """A request that gets no line lets go of its bytes."""
+        self._ready.append(Outgoing(None, size))
+
+    def tell(self, event: Event | RealtimeBatchFinal) -> None:
+        """Say something that answers no request."""
+        self.counters.events += 1
+        event.event, event.n = True, self.counters.events
+        self._count_errors(event)
+        self._ready.append(Outgoing(event))
+
+    def take(self) -> Outgoing | None:
+        """The next line, for somebody who can write it now."""
+        return self._ready.popleft() if self._ready else None
+
+    def last(self, line: Line) -> None:
+        """A line that answers no request and is no event."""
+        self._ready.append(Outgoing(line))
+
+    def _leave(self, ticket: Ticket) -> None:
+        outgoing = ticket.outgoing()
+        if outgoing.line is not None:
+            self._count_errors(outgoing.line)
+        self._ready.append(outgoing)
+
+    def _count_errors(self, line: Line) -> None:
+        codes: list[str] = []
+        match line:
+            case ErrorReply(code=code) | StreamError(code=code):
+                codes = [code]
+            case BatchTranscript(items=items):
+                codes = [error.code for item in items if (error := getattr(item, "error", None))]
+            case RealtimeBatchFinal(items=finals):
+                codes = [final.error.code for final in finals if final.error is not UNSET]
+        for code in codes:
+            self.counters.errors[code] = self.counters.errors.get(code, 0) + 1

@@ -1,0 +1,102 @@
+"""Replies about streams, and the lines that answer no request."""
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from qwen3_asr_mlx_runtime.protocol.replies import PROTOCOL, Line, Reply
+
+
+class StreamReady(Reply, kw_only=True, tag="stream_ready"):
+    """The stream takes audio, and the model is loaded. `dropped_samples`: what a restart threw away."""
+
+    protocol: str = PROTOCOL
+    stream_id: str
+    sample_rate: int
+    batch_size: int
+    max_batch_delay_ms: int
+    auto_flush: bool
+    on_limit: str
+    dropped_samples: int
+    asr_backend: str = "mlx"
+    vad_backend: str = "external-boundary"
+    note: str = "the client ends utterances with end_utterance or vad_boundary"
+
+
+class Gap(msgspec.Struct, kw_only=True):
+    """A `seq` was expected and a later one came."""
+
+    expected: int
+    got: int
+
+
+class Split(msgspec.Struct, kw_only=True):
+    """An utterance that was ended because it would have grown too long."""
+
+    utterance_id: str
+    samples: int
+
+
+class PartialResult(Reply, kw_only=True, tag="partial_result"):
+    """A chunk was taken, or not, if `duplicate`. `text` is empty: this build makes no partial text.
+
+    `samples_buffered` and `chunks` of the utterance that is being spoken.
+    """
+
+    stream_id: str
+    text: str = ""
+    samples_buffered: int
+    chunks: int
+    is_final: bool = False
+    duplicate: bool | UnsetType = UNSET
+    gap: Gap | UnsetType = UNSET
+    split: Split | UnsetType = UNSET
+
+
+class UtteranceQueued(Reply, kw_only=True, tag="utterance_queued"):
+    """`queued`: the utterances that wait for a batch, in all streams."""
+
+    stream_id: str
+    utterance_id: str
+    samples: int
+    queued: int
+    batch_size: int
+
+
+class StreamStopped(Reply, kw_only=True, tag="stream_stopped"):
+    """`dropped_samples`: audio behind the last boundary. `queued`: utterances of the stream that the next `flush` will
+    tell. `cancelled_utterances`: those that `discard` ended and that no other line names."""
+
+    stream_id: str
+    dropped_samples: int
+    queued: int
+    cancelled_utterances: list[str]
+
+
+class Event(Line, kw_only=True):
+    """Base of lines that answer no request, and come only if wanted. `n` counts them, from 1."""
+
+    event: Literal[True] = True
+    n: int = 0
+
+
+class Progress(Event, kw_only=True, tag="progress"):
+    """How far a load has come. `request_id`: the request that caused it, absent if it had no id; `done` of `total`
+    bytes where that can be told."""
+
+    request_id: str | int | UnsetType = UNSET
+    stage: str
+    done: int | None
+    total: int | None
+
+
+class StreamError(Event, kw_only=True, tag="stream_error"):
+    """A chunk without `id` failed: it was not taken. `stream_id` and `seq` are null where they are not known."""
+
+    stream_id: str | None
+    seq: int | None
+    code: str
+    message: str
+    retryable: bool
+    data: dict[str, Any]

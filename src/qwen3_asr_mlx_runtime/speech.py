@@ -1,0 +1,124 @@
+"""What a client asks of its streams: boundaries, flushes, and their end."""
+
+from qwen3_asr_mlx_runtime.batcher import Batch, Spoken
+from qwen3_asr_mlx_runtime.batches import Batches
+from qwen3_asr_mlx_runtime.errors import Cancelled, NoAudio
+from qwen3_asr_mlx_runtime.intake import IMPLICIT, Intake
+from qwen3_asr_mlx_runtime.outbox import Ticket
+from qwen3_asr_mlx_runtime.protocol.commands import Boundary, EndUtterance, Flush, StartStream, StopStream
+from qwen3_asr_mlx_runtime.protocol.streams import Split, StreamReady, StreamStopped
+from qwen3_asr_mlx_runtime.protocol.transcripts import Source
+from qwen3_asr_mlx_runtime.settings import Settings
+from qwen3_asr_mlx_runtime.streams import BYTES_PER_SAMPLE, Stream, check_sample_rate, checked_pcm
+from qwen3_asr_mlx_runtime.tasks import resolve
+
+
+class Speech:
+    """Requests come with their tickets. A RequestError is raised before anything is changed."""
+
+    def __init__(self, settings: Settings, batches: Batches) -> None:
+        self.intake = Intake(settings, batches.budget, self._split_off)
+        self._settings = settings
+        self._batches = batches
+
+    def start(self, command: StartStream, *, may_replace: bool) -> tuple[Stream, StreamReady]:
+        """Open a stream: it, and the reply for when the model is there."""
+        stream, dropped = self.intake.start(command, may_replace=may_replace)
+        return stream, StreamReady(
+            stream_id=stream.id,
+            sample_rate=command.sample_rate,
+            batch_size=command.batch_size,
+            max_batch_delay_ms=command.max_batch_delay_ms,
+            auto_flush=command.auto_flush,
+            on_limit=command.on_limit,
+            dropped_samples=dropped,
+        )
+
+    def boundary(self, ticket: Ticket, command: Boundary, *, known_only: bool) -> None:
+        stream = self.intake.find(command.stream_id, known_only=known_only)
+        inline = self._checked_audio(stream, command)
+        if not self.intake.is_open(stream):
+            self.intake.register(stream)
+            ticket.warn(IMPLICIT)
+        if command.audio is not None:
+            self._batches.enqueue_file(self._spoken(stream, command, "audio"), command.audio, ticket)
+        elif inline is not None:
+            self._batches.enqueue_pcm(self._spoken(stream, command, "pcm16"), inline, ticket)
+        else:
+            self._end_utterance(stream, command, ticket)
+
+    def flush(self, ticket: Ticket, command: Flush) -> None:
+        if command.stream_id is not None and not self._speaks(command.stream_id):
+            self.intake.find(command.stream_id, known_only=True)
+        batcher = self._batches.batcher
+        asked_for = [one for one in batcher.waiting if command.stream_id in (None, one.stream_id)]
+        self._batches.expire(asked_for, command.timeout_ms)
+        self._batches.close_events([one for one in asked_for if one.stream.auto_flush], "flush")
+        held = [one for one in asked_for if not one.stream.auto_flush]
+        batch = Batch(held, "flush", ticket, after=self._batches.open_events(command.stream_id))
+        self._batches.close_for(batch, command)
+
+    def stop(self, ticket: Ticket, command: StopStream) -> None:
+        stream, dropped = self.intake.stop(command.stream_id)
+        batches = self._batches
+        mine = batches.batcher.find(lambda one: one.stream_id == stream.id)
+        cancelled = self._discard(mine) if command.mode == "discard" else []
+        batches.close_events([one for one in self._waiting(stream.id) if one.stream.auto_flush], "flush")
+        reply = StreamStopped(
+            stream_id=stream.id,
+            dropped_samples=dropped,
+            queued=len(self._waiting(stream.id)),
+            cancelled_utterances=cancelled,
+        )
+        batches.close_for(Batch([], "flush", ticket, after=batches.open_events(stream.id), reply=reply), None)
+
+    def _checked_audio(self, stream: Stream, command: Boundary) -> bytes | None:
+        """The inline audio of a boundary, if it has any. Raises the RequestError that refuses the boundary."""
+        if command.sample_rate is not None:
+            check_sample_rate(command.sample_rate)
+        if command.pcm16 is not None:
+            pcm = checked_pcm(command.pcm16, None, self._settings.max_utterance_seconds)
+            if not pcm:
+                raise NoAudio("`pcm16`: expected at least one sample; nothing was queued", field="pcm16")
+            self._batches.budget.take(len(pcm) // BYTES_PER_SAMPLE)
+            return pcm
+        if command.audio is None and not stream.samples:
+            raise NoAudio("the stream has no audio behind its last boundary; nothing was queued", field="stream_id")
+        return None
+
+    def _end_utterance(self, stream: Stream, command: Boundary, ticket: Ticket | None) -> Spoken:
+        spoken = self._spoken(stream, command, "buffer")
+        cut = stream.cut()
+        spoken.audio_gap = cut.gap
+        self._batches.enqueue_pcm(spoken, cut.pcm, ticket)
+        return spoken
+
+    def _split_off(self, stream: Stream) -> Split:
+        """End an utterance that would grow too long, without anybody having asked."""
+        spoken = self._end_utterance(stream, EndUtterance(stream_id=stream.id), None)
+        return Split(utterance_id=spoken.utterance_id, samples=spoken.sample_count or 0)
+
+    def _spoken(self, stream: Stream, command: Boundary, source: Source) -> Spoken:
+        return Spoken(
+            stream=stream.command,
+            asked=command,
+            utterance_id=command.utterance_id or stream.next_utterance_id(),
+            source=source,
+            options=resolve(self._settings, [command, stream.command]),
+            queued_at=self._batches.clock(),
+        )
+
+    def _discard(self, mine: list[Spoken]) -> list[str]:
+        """End the utterances of a stream: those that wait are named by its reply, the others by their batch."""
+        error = Cancelled("the stream was stopped and its utterances discarded")
+        named = [one for one in mine if one in self._batches.batcher.waiting]
+        for spoken in named:
+            self._batches.discard(spoken, error)
+        self._batches.cancel([one for one in mine if one not in named])
+        return [one.utterance_id for one in named]
+
+    def _waiting(self, stream_id: str) -> list[Spoken]:
+        return [one for one in self._batches.batcher.waiting if one.stream_id == stream_id]
+
+    def _speaks(self, stream_id: str) -> bool:
+        return bool(self._batches.batcher.find(lambda one: one.stream_id == stream_id))

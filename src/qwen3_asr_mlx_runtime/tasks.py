@@ -1,0 +1,87 @@
+"""One piece of audio on its way to a transcript, and how it is to be decoded."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.jobs import Job
+from qwen3_asr_mlx_runtime.protocol.commands import Decoding
+from qwen3_asr_mlx_runtime.settings import Settings
+from qwen3_asr_mlx_runtime.transcript import Transcript
+from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples, Utterance
+
+Result = Transcript | BridgeError
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to decode, with nothing left open."""
+
+    max_new_tokens: int
+    language: str | None
+    context: str
+
+
+def resolve(settings: Settings, asked: Iterable[Decoding]) -> Options:
+    """Each option as the first of `asked` that gives it says, or else as the process's settings do."""
+    max_new_tokens, language, context = settings.max_new_tokens, settings.language, settings.context
+    for one in reversed([*asked]):
+        max_new_tokens = max_new_tokens if one.max_new_tokens is None else one.max_new_tokens
+        language = one.language or language
+        context = context if one.context is None else one.context
+    return Options(max_new_tokens, language, context)
+
+
+class Owner(Protocol):
+    """Who is told what becomes of a task: that its file was read, and, once, its outcome."""
+
+    def was_read(self, task: "Task") -> None: ...
+
+    def settled(self, task: "Task") -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """Audio from acceptance to its one outcome. `lane` is its stream; None: a file that no stream waits for.
+
+    `path` is None for audio that came over the wire. `samples` are None before they are read and after the outcome.
+    `expires`: the time after which it fails with `timeout`.
+    """
+
+    id: int
+    owner: Owner
+    options: Options
+    lane: str | None = None
+    path: str | None = None
+    samples: Samples | None = None
+    expires: float | None = None
+    wanted: bool = False
+    warnings: tuple[str, ...] = ()
+    read_seconds: float | None = None
+    outcome: Result | None = None
+
+    @property
+    def seconds(self) -> float:
+        return 0.0 if self.samples is None else len(self.samples) / SAMPLE_RATE
+
+    @property
+    def total_seconds(self) -> float | None:
+        """The work spent on it: reading, features, tower and decoder; not the waiting."""
+        if not isinstance(self.outcome, Transcript):
+            return None
+        measured = [s for s in (self.read_seconds, self.outcome.profile.total_seconds) if s is not None]
+        return round(sum(measured), 4) if measured else None
+
+    def job(self) -> Job:
+        """What the engine gets. The samples are there."""
+        if self.samples is None:
+            raise ValueError("audio that was not read cannot be decoded")
+        utterance = Utterance(
+            samples=self.samples,
+            language=self.options.language,
+            context=self.options.context,
+            max_new_tokens=self.options.max_new_tokens,
+            warnings=self.warnings,
+        )
+        return Job(self.id, utterance)

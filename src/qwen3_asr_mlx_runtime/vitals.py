@@ -1,0 +1,90 @@
+"""How the process is doing, for `ping` and `status`."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+
+import psutil
+
+from qwen3_asr_mlx_runtime import __version__
+from qwen3_asr_mlx_runtime.protocol.replies import Counters, Limits, Pong, Queues, State, StatusReply, Versions
+from qwen3_asr_mlx_runtime.telemetry import Memory
+
+
+@dataclass(slots=True)
+class Vitals:
+    """What only the loop around the session knows. Times are of its clock, in seconds.
+
+    `progress_at`: when the engine was last seen to move. `timer_lag`: how late the last timer was.
+    """
+
+    started_at: float
+    progress_at: float
+    timer_lag: float = 0.0
+    partial_line_bytes: Callable[[], int] = int
+    session: str | None = None
+    pid: int | None = None
+
+
+def pong(vitals: Vitals, now: float, state: State, busy_since: float | None) -> Pong:
+    busy_ms, progress_ms = _busy(vitals, now, busy_since)
+    return Pong(
+        uptime_s=round(now - vitals.started_at, 3), state=state, busy_ms=busy_ms, last_progress_ms_ago=progress_ms
+    )
+
+
+def status(
+    vitals: Vitals,
+    now: float,
+    state: State,
+    busy_since: float | None,
+    *,
+    streams: int,
+    queues: Queues,
+    counters: Counters,
+    limits: Limits,
+) -> StatusReply:
+    busy_ms, progress_ms = _busy(vitals, now, busy_since)
+    return StatusReply(
+        state=state,
+        uptime_s=round(now - vitals.started_at, 3),
+        busy_ms=busy_ms,
+        last_progress_ms_ago=progress_ms,
+        timer_lag_ms=round(vitals.timer_lag * 1000, 1),
+        partial_line_bytes=vitals.partial_line_bytes(),
+        streams=streams,
+        queues=queues,
+        counters=counters,
+        rss_bytes=psutil.Process().memory_info().rss,
+        memory=_memory(),
+        limits=limits,
+        versions=_versions(),
+    )
+
+
+def _busy(vitals: Vitals, now: float, busy_since: float | None) -> tuple[int | None, int | None]:
+    if busy_since is None:
+        return None, None
+    return _milliseconds(now - busy_since), _milliseconds(now - max(vitals.progress_at, busy_since))
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1000))
+
+
+def _memory() -> Memory:
+    try:
+        return Memory.read()
+    except AttributeError:  # the engine's thread is importing MLX at this moment
+        return Memory()
+
+
+@cache
+def _versions() -> Versions:
+    try:
+        mlx = metadata.version("mlx")
+    except metadata.PackageNotFoundError:
+        mlx = None
+    return Versions(runtime=__version__, python=platform.python_version(), mlx=mlx)
