@@ -27,6 +27,7 @@ CONVERSATION = (
     "protocol.transcripts",
     "protocol.streams",
     "protocol.capabilities",
+    "protocol.schema",
     "protocol",
     "line_source",
     "sound_file",

@@ -20,7 +20,9 @@ def rejected(capsys: pytest.CaptureFixture, *argv: str) -> str:
 
 
 def test_without_options_the_defaults_stand() -> None:
-    assert parse_command_line([], {}) == CommandLine(Settings(), print_capabilities=False, notices=())
+    assert parse_command_line([], {}) == CommandLine(
+        Settings(), print_capabilities=False, print_schema=False, notices=()
+    )
     assert Settings().model == "Qwen/Qwen3-ASR-0.6B"
     assert Settings().cache_dir is None
 

@@ -30,6 +30,8 @@ def main(make_engine: "MakeEngine | None" = None) -> NoReturn:
         diagnose(notice)
     if line.print_capabilities:
         _print_capabilities(line.settings)
+    if line.print_schema:
+        _print_schema()
     _leave(_serve(line, claim_stdio(), make_engine))
 
 
@@ -38,6 +40,14 @@ def _print_capabilities(settings: Settings) -> NoReturn:
     from qwen3_asr_mlx_runtime.protocol.replies import encode_line
 
     sys.stdout.buffer.write(encode_line(capabilities(settings)))
+    sys.stdout.buffer.flush()
+    _leave(0)
+
+
+def _print_schema() -> NoReturn:
+    from qwen3_asr_mlx_runtime.protocol.schema import schema_text
+
+    sys.stdout.buffer.write(schema_text().encode("ascii"))
     sys.stdout.buffer.flush()
     _leave(0)
 

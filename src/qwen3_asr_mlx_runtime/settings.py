@@ -61,6 +61,7 @@ class CommandLine:
 
     settings: Settings
     print_capabilities: bool
+    print_schema: bool
     notices: tuple[str, ...]
 
 
@@ -86,7 +87,7 @@ def parse_command_line(argv: Sequence[str], environ: Mapping[str, str]) -> Comma
         max_streams=options.max_streams,
     )
     notices = [f"{option} has no effect: {IGNORED_OPTIONS[option]}" for option in options.ignored or ()]
-    return CommandLine(settings, options.print_capabilities, tuple(notices))
+    return CommandLine(settings, options.print_capabilities, options.print_schema, tuple(notices))
 
 
 def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
@@ -159,6 +160,7 @@ def _add_process_options(parser: argparse.ArgumentParser) -> None:
         help="streams that may be open at a time (default %(default)s)",
     )
     parser.add_argument("--print-capabilities", action="store_true", help="print what this build does, and exit")
+    parser.add_argument("--print-schema", action="store_true", help="print the JSON Schema of all messages, and exit")
     parser.add_argument("--no-install", action="store_true", help="the launcher's: never install anything")
     for option, reason in IGNORED_OPTIONS.items():
         parser.add_argument(option, dest="ignored", action="append_const", const=option, help=f"no effect: {reason}")
