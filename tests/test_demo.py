@@ -10,7 +10,8 @@ import pytest
 
 from qwen3_asr_mlx_runtime.audio import read_file
 from qwen3_asr_mlx_runtime.engine import Recognizer
-from qwen3_asr_mlx_runtime.protocol.commands import BatchTranscribe, Stop, Transcribe, decode_command
+from qwen3_asr_mlx_runtime.protocol.commands import BatchTranscribe, Stop, Transcribe
+from qwen3_asr_mlx_runtime.protocol.requests import decode_command
 from qwen3_asr_mlx_runtime.utterance import Samples, Utterance
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
