@@ -104,6 +104,15 @@ def test_a_quantised_conversion_loads_in_its_stored_form(tmp_path, decoder_bits,
     assert mx.array_equal(loaded.logits(prompt, loaded.make_cache(8)), model.logits(prompt, model.make_cache(8)))
 
 
+def test_groups_that_no_layer_can_be_cut_into_are_refused(released, tmp_path):
+    weights = tensors(released) | {"thinker.model.layers.0.mlp.gate_proj.scales": mx.zeros((128, 1))}
+    folder = with_tensors(released, tmp_path / "model", weights)
+    config = json.loads((folder / "config.json").read_text()) | {"quantization": {"group_size": 128, "bits": 8}}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelUnsupported, match="quantised"):
+        load_model(folder)
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -5,7 +5,7 @@ may use other names for the same audio keys; mlx-community conversions keep the 
 add `quantization`.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -17,21 +17,22 @@ _NATIVE_AUDIO_NAMES = {
     "num_attention_heads": "encoder_attention_heads",
     "intermediate_size": "encoder_ffn_dim",
 }
+Size = Annotated[int, msgspec.Meta(gt=0)]
 
 
 class AudioEncoderConfig(msgspec.Struct, frozen=True):
     """The audio tower. `n_window` is half a convolution chunk, `n_window_infer` an attention window, both in mel
     frames."""
 
-    num_mel_bins: int
-    d_model: int
-    encoder_layers: int
-    encoder_attention_heads: int
-    encoder_ffn_dim: int
-    downsample_hidden_size: int
-    output_dim: int
-    n_window: int
-    n_window_infer: int
+    num_mel_bins: Size
+    d_model: Size
+    encoder_layers: Size
+    encoder_attention_heads: Size
+    encoder_ffn_dim: Size
+    downsample_hidden_size: Size
+    output_dim: Size
+    n_window: Size
+    n_window_infer: Size
     activation_function: str
 
     @property
@@ -46,23 +47,23 @@ class AudioEncoderConfig(msgspec.Struct, frozen=True):
 class TextConfig(msgspec.Struct, frozen=True):
     """The Qwen3 decoder."""
 
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
+    vocab_size: Size
+    hidden_size: Size
+    intermediate_size: Size
+    num_hidden_layers: Size
+    num_attention_heads: Size
+    num_key_value_heads: Size
+    head_dim: Size
     rms_norm_eps: float
     rope_theta: float
-    max_position_embeddings: int
+    max_position_embeddings: Size
     hidden_act: str
     tie_word_embeddings: bool
 
 
 class LayerQuantization(msgspec.Struct, frozen=True):
-    group_size: int
-    bits: int
+    group_size: Literal[32, 64, 128]  # MLX divides by it before it looks at it
+    bits: Literal[2, 3, 4, 5, 6, 8]
 
 
 class Quantization(LayerQuantization, frozen=True):
@@ -88,7 +89,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
         model_type = config.get("model_type")
         if model_type != "qwen3_asr":
             raise ModelUnsupported(f"expected model_type qwen3_asr, found {model_type!r}", field="model_type")
-        body = config.get("thinker_config", config)
+        body = _section(config, "thinker_config") if "thinker_config" in config else config
         if "forced_aligner" in str(body.get("model_type")):
             raise ModelUnsupported("this checkpoint is a forced aligner, not a recogniser", field="model_type")
         text = dict(_section(body, "text_config"))
@@ -118,10 +119,12 @@ def _parse(value: Any, kind: Any, where: str) -> Any:
         raise ModelUnsupported(f"config.json, {where}: {error}", field=where) from error
 
 
-def _quantization(section: dict[str, Any] | None) -> Quantization | None:
+def _quantization(section: Any) -> Quantization | None:
     """Conversions write exceptions for single layers beside the common settings."""
     if section is None:
         return None
+    if not isinstance(section, dict):
+        raise ModelUnsupported("config.json, quantization: expected an object", field="quantization")
     layers = {name: value for name, value in section.items() if isinstance(value, dict)}
     parsed: Quantization = _parse(section | {"layers": layers}, Quantization, "quantization")
     return parsed
@@ -143,7 +146,8 @@ def _settle_rope(text: dict[str, Any]) -> None:
     With three equal rows the sections only choose among equal angles, so `mrope_section` needs to fill the head and
     nothing more.
     """
-    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    stated = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    rope = _parse(stated, dict[str, Any], "rope_scaling")
     if "rope_theta" not in text and "rope_theta" in rope:
         text["rope_theta"] = rope["rope_theta"]
     kind = rope.get("rope_type", rope.get("type", "default"))
@@ -151,7 +155,7 @@ def _settle_rope(text: dict[str, Any]) -> None:
         raise ModelUnsupported(f"expected rotary positions of type 'default', found {kind!r}", field="rope_scaling")
     if rope.get("partial_rotary_factor", 1.0) != 1.0:
         raise ModelUnsupported("partial rotary positions are not supported", field="partial_rotary_factor")
-    sections = rope.get("mrope_section")
+    sections = _parse(rope.get("mrope_section"), list[int] | None, "mrope_section")
     if sections is not None and 2 * sum(sections) != text.get("head_dim"):
         message = f"mrope_section {sections} does not fill head_dim {text.get('head_dim')}"
         raise ModelUnsupported(message, field="mrope_section")

@@ -96,7 +96,10 @@ def _quantize_as_stored(model: Qwen3ASR, config: ModelConfig, headers: Mapping[s
         layer = quantization.layers.get(path, quantization)
         return {"group_size": layer.group_size, "bits": layer.bits}
 
-    nn.quantize(model, group_size=quantization.group_size, bits=quantization.bits, class_predicate=settings_of)
+    try:
+        nn.quantize(model, group_size=quantization.group_size, bits=quantization.bits, class_predicate=settings_of)
+    except ValueError as error:  # a width that the group does not divide
+        raise ModelUnsupported(f"the layers cannot be quantised as stored: {error}", field="quantization") from error
 
 
 def _check_shapes(model: Qwen3ASR, headers: Mapping[str, TensorHeader], transposed: bool) -> None:
