@@ -142,6 +142,14 @@ def test_a_broken_file_is_corrupt(demo_checkpoint, tmp_path, name):
         Tokenizer.from_folder(tmp_path / "model")
 
 
+def test_a_native_file_whose_merges_leave_its_vocabulary_is_corrupt(demo_checkpoint, tmp_path):
+    content = json.loads(_native_json(demo_checkpoint))
+    content["model"]["merges"].append("no such")
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(ModelCorrupt):
+        Tokenizer.from_folder(tmp_path)
+
+
 def test_a_token_the_vocabulary_lacks_is_unsupported(demo_checkpoint):
     with pytest.raises(ModelUnsupported, match="<no_such>"):
         Tokenizer.from_folder(demo_checkpoint).token_id("<no_such>")

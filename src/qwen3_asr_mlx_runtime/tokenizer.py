@@ -5,7 +5,8 @@ The pre-tokenizer is always Qwen2's own, whatever files and path the vocabulary 
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Tokenizer:
         except FileNotFoundError as error:
             missing = Path(str(error.filename)).name
             raise ModelIncomplete(f"the tokenizer file {missing} is missing", missing=[missing]) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ModelCorrupt("the tokenizer files cannot be read") from error
 
     def encode(self, text: str) -> list[int]:
@@ -87,10 +88,7 @@ def _from_vocabulary_files(folder: Path) -> _Parts:
     tokens = [{**token, "id": int(id)} for id, token in config["added_tokens_decoder"].items()]
     if not (folder / "merges.txt").exists():
         raise FileNotFoundError(2, "missing", "merges.txt")
-    try:
-        bpe = BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
-    except Exception as error:  # the library raises bare Exception for a file it cannot parse
-        raise ValueError("vocab.json or merges.txt") from error
+    bpe = _made(partial(BPE.from_file, str(folder / "vocab.json"), str(folder / "merges.txt")))
     return bpe, *_added_tokens(tokens)
 
 
@@ -99,7 +97,14 @@ def _from_tokenizer_json(folder: Path) -> _Parts:
     model = content["model"]
     pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
     merges = [(left, right) for left, right in pairs]
-    return BPE(vocab=model["vocab"], merges=merges), *_added_tokens(content["added_tokens"])
+    return _made(partial(BPE, vocab=model["vocab"], merges=merges)), *_added_tokens(content["added_tokens"])
+
+
+def _made(make: Callable[[], BPE]) -> BPE:
+    try:
+        return make()
+    except Exception as error:  # the library raises bare Exception for what it cannot parse
+        raise ValueError("vocabulary or merges") from error
 
 
 def _added_tokens(tokens: list[dict[str, Any]]) -> tuple[dict[str, int], frozenset[int]]:
