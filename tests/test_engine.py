@@ -65,6 +65,12 @@ def test_the_budget_is_that_of_the_utterance(recognizer, speech):
     assert transcript.finish_reason == "length"
 
 
+def test_a_budget_beyond_the_models_positions_is_what_is_left_of_them(recognizer, speech):
+    positions = recognizer.model.config.text.max_position_embeddings
+    transcript = recognizer.transcribe(Utterance(speech, max_new_tokens=positions))
+    assert transcript.token_ids == recognizer.transcribe(Utterance(speech)).token_ids
+
+
 def test_a_whole_transcript_ends_with_an_eos_token(recognizer, speech):
     transcript = recognizer.transcribe(Utterance(speech))
     assert transcript.finish_reason == "stop"

@@ -141,8 +141,7 @@ class Recognizer:
         with watch.stage("prompt_assembly"):
             prompt = self._prompts.build(utterance.context, utterance.language)
             embeddings = self._splice(prompt, audio)
-            budget = utterance.max_new_tokens or token_budget(len(samples) / SAMPLE_RATE)
-            self._check_positions(embeddings.shape[1] + budget)
+            budget = self._budget(utterance.max_new_tokens, len(samples) / SAMPLE_RATE, embeddings.shape[1])
         tokens = yield from self._generate(embeddings, budget, watch)
         return Piece(
             raw_text=self._tokenizer.decode(token.id for token in tokens),
@@ -158,11 +157,15 @@ class Recognizer:
     def _splice(self, prompt: Prompt, audio: mx.array) -> mx.array:
         return splice(self.model.embed(prompt.prefix_ids), audio, self.model.embed(prompt.suffix_ids))
 
-    def _check_positions(self, needed: int) -> None:
-        limit = self.model.config.text.max_position_embeddings
+    def _budget(self, asked: int, seconds: float, prompt_length: int) -> int:
+        """The tokens asked for, 0 meaning as many as the audio can need, as far as the model has positions for them."""
+        limit, likely = self.model.config.text.max_position_embeddings, token_budget(seconds)
+        wanted = asked or likely
+        needed = prompt_length + min(wanted, likely)
         if needed > limit:
-            message = f"context, audio and budget need {needed} positions, the model has {limit}"
+            message = f"context, audio and text need {needed} positions, the model has {limit}"
             raise InvalidParams(message, field="context")
+        return min(wanted, limit - prompt_length)
 
     def _generate(self, embeddings: mx.array, budget: int, watch: Stopwatch) -> Generator[None, None, list[Token]]:
         tokens: list[Token] = []
