@@ -23,9 +23,9 @@ from qwen3_asr_mlx_runtime.effects import (
     Submit,
     WatchParent,
 )
-from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.errors import BridgeError, EngineUnavailable
 from qwen3_asr_mlx_runtime.jobs import Engine, Failed, Finished, Loaded, LoadFailed, Outcome, Post, Progress
-from qwen3_asr_mlx_runtime.lifecycle import FORCED_EXIT_SECONDS, Exit, ParentWatch
+from qwen3_asr_mlx_runtime.lifecycle import FORCED_EXIT_SECONDS, Crash, Exit, ParentWatch
 from qwen3_asr_mlx_runtime.line_source import EndOfInput, LineSource, Received
 from qwen3_asr_mlx_runtime.protocol.replies import Fatal, Line, Reply, encode_line, error_reply
 from qwen3_asr_mlx_runtime.session import Session
@@ -41,7 +41,7 @@ GRACE_SECONDS = 0.1  # how long requests behind a `stop` or a signal are still r
 ENGINE_EXIT_SECONDS = 1.0
 MESSAGES_IN_A_ROW = 64  # how many are taken in before lines are written and work is begun
 
-Message = Received | EndOfInput | AudioRead | AudioFailed | Outcome | WriterNews | Exit
+Message = Received | EndOfInput | AudioRead | AudioFailed | Outcome | WriterNews | Exit | Crash
 MakeEngine = Callable[[Settings, Post], Engine]
 
 
@@ -135,10 +135,8 @@ class Daemon:
         self._next_poll = self._clock() + POLL_SECONDS
         if self._parent.is_gone():
             self._exit = Exit.PARENT_GONE
-        elif not self._closing and self._code is Exit.DONE:
-            trouble = self._watchdog.trouble(self._session.busy_since, self._session.decoding_seconds)
-            if trouble is not None:
-                self._lose_engine(trouble)
+        elif trouble := self._watchdog.trouble(self._session.busy_since, self._session.decoding_seconds):
+            self._lose_engine(trouble)
 
     def _take(self, message: Message) -> None:
         match message:
@@ -156,6 +154,8 @@ class Daemon:
             case Exit():
                 self._end_soon(message)
                 self._session.terminate()
+            case Crash(thread):
+                self._survive(thread)
             case Loaded() | LoadFailed() | Finished() | Failed() | Progress():
                 self._note(message)
                 self._session.outcome(message)
@@ -170,7 +170,15 @@ class Daemon:
         self._code = code
         self._forced_exit = self._clock() + FORCED_EXIT_SECONDS
 
+    def _survive(self, thread: str) -> None:
+        """All but the engine's threads are needed to say anything at all."""
+        if thread != "engine":
+            raise RuntimeError(f"the thread {thread} has failed")
+        self._lose_engine(EngineUnavailable("the engine has failed"))
+
     def _lose_engine(self, trouble: BridgeError) -> None:
+        if self._closing or self._code is not Exit.DONE:
+            return  # it is on its way out already
         diagnose(f"the engine is lost: {trouble.code}")
         log_stacks()
         self._end_soon(Exit.ENGINE_LOST)

@@ -2,9 +2,14 @@
 
 import os
 import signal
+import threading
+import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import IntEnum
 from types import FrameType
+
+from qwen3_asr_mlx_runtime.wire.descriptors import diagnose
 
 FORCED_EXIT_SECONDS = 1.5  # from a signal to the end, whatever is still running
 
@@ -42,6 +47,26 @@ def install_signal_handlers(tell: Callable[[Exit], None]) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     for number in _EXITS:
         signal.signal(number, handle)
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """A thread ended by an exception that nothing caught: a bug."""
+
+    thread: str
+
+
+def install_thread_hook(tell: Callable[[Crash], None]) -> None:
+    """Whatever escapes a thread is told, and logged without its message, which may quote anything."""
+
+    def handle(args: threading.ExceptHookArgs) -> None:
+        name = "unknown" if args.thread is None else args.thread.name
+        frames = traceback.extract_tb(args.exc_traceback)
+        place = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
+        diagnose(f"the thread {name} failed: {args.exc_type.__name__}{place}")
+        tell(Crash(name))
+
+    threading.excepthook = handle
 
 
 class ParentWatch:
