@@ -1,7 +1,6 @@
 """What the rows share: a recording, and a bridge that must be up after every fault."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 from typing import NoReturn
 
@@ -15,8 +14,15 @@ from qwen3_asr_mlx_runtime.jobs import Job, Post
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.transcript import Transcript
 
+MARKER = "zaqwsxcde"
 LINE_BREAKS = "one\u2028two\u2029three\u0085four\u000bfive\u000csix\r\nseven\t\x1b[31m\x00\U0001f600\ud800"
 NOISE_BYTES = 10 * 2**20
+
+
+def _hang(_: Job) -> NoReturn:
+    """A native call that never comes back, and that no cancel reaches."""
+    threading.Event().wait()
+    raise AssertionError
 
 
 def _abort(_: Job) -> NoReturn:
@@ -35,7 +41,7 @@ def _noise_on_stderr(_: Job) -> object:
 
 def _leave_a_child(_: Job) -> object:
     """A child that outlives the decode, and that must not have inherited the wire."""
-    subprocess.Popen(["/bin/sh", "-c", "sleep 60 & exit 0"], close_fds=False).wait()
+    subprocess.Popen(["/bin/sh", "-c", "sleep 5 & exit 0"], close_fds=False).wait()
     return transcript()
 
 
@@ -48,13 +54,23 @@ def _every_third_fails(job: Job) -> object:
     return DecodeFailed("planted") if job.id % 3 == 0 else _length(job)
 
 
+class BrokenEngine(FakeEngine):
+    """One whose calls fail, which no engine's may: a bug, and main's last line."""
+
+    def submit(self, job: Job) -> NoReturn:
+        raise ZeroDivisionError(MARKER)
+
+
 SCRIPTS: dict[str, list] = {
     "speak": [_length],
     "hold": [HOLD],
     "breaks": [transcript(LINE_BREAKS)],
+    "hang": [_hang],
     "abort": [_abort],
     "stderr": [_noise_on_stderr],
     "child": [_leave_a_child],
+    "options": [lambda job: transcript(str(job.utterance.language))],
+    "canary": [transcript(MARKER), DecodeFailed(f"{MARKER} came out of the decoder"), _length],
     "third": [_every_third_fails],
     "nan": [NonFiniteOutput("logits are not numbers"), _length],
     "memory": [lambda _: (_ for _ in ()).throw(MemoryError), _length],
@@ -63,8 +79,9 @@ SCRIPTS: dict[str, list] = {
 
 def main(scenario: str) -> NoReturn:
     def make_engine(settings: Settings, post: Post) -> FakeEngine:
+        if scenario == "broken":
+            return BrokenEngine(post)
         load_script = [HOLD] if scenario == "loading" else ()
         return FakeEngine(post, SCRIPTS.get(scenario, [_length]), load_script)
 
-    sys.stdin = None  # nothing of this process reads it
     bridge_main(make_engine)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from e2e.client import Client
-from rows.bridge import command, status_kilobytes
+from rows.bridge import command, descriptors, status_kilobytes
 
 TEXT = "8000 samples"
 NO_SOUND = {
@@ -100,9 +100,9 @@ def test_row_25_the_process_s_own_descriptors_and_devices(bridge: Client, path: 
 
 
 def test_row_25_the_wire_s_private_descriptors(bridge: Client) -> None:
-    descriptors = os.listdir(f"/proc/{bridge.process.pid}/fd")
-    reply = bridge.ask("batch_transcribe", audio=[f"/dev/fd/{fd}" for fd in descriptors])
-    assert reply["failed"] == len(descriptors)
+    paths = [f"/dev/fd/{fd}" for fd in descriptors(bridge.process.pid)]
+    reply = bridge.ask("batch_transcribe", audio=paths)
+    assert reply["failed"] == len(paths)
     assert {item["error"]["code"] for item in reply["items"]} <= NO_SOUND
 
 
@@ -274,9 +274,7 @@ def test_row_34_fewer_frames_than_channels(bridge: Client, tmp_path: Path, frame
 @pytest.mark.parametrize(
     "head", [b"\0\0\0\x20ftypM4A ", b"\x1a\x45\xdf\xa3", b"0&\xb2u\x8ef\xcf\x11"], ids=["m4a", "webm", "wma"]
 )
-def test_row_35_containers_that_are_not_read_name_those_that_are(
-    bridge: Client, tmp_path: Path, head: bytes
-) -> None:
+def test_row_35_containers_that_are_not_read_name_those_that_are(bridge: Client, tmp_path: Path, head: bytes) -> None:
     (tmp_path / "a; touch x.m4a").write_bytes(head + bytes(2000))
     reply = failed(bridge, tmp_path / "a; touch x.m4a")
     assert reply["code"] == "audio_unsupported"
@@ -319,12 +317,28 @@ def _never(path, **options):
         threading.Event().wait()
     return _read_file(path, **options)
 audio_reader.read_file = _never
-{shorten}
+from qwen3_asr_mlx_runtime import work
+work.READ_SECONDS = {seconds}
 """
 
 
+def test_row_36_a_file_on_a_dead_volume_fails_after_its_deadline_and_others_are_read(speech: str) -> None:
+    with Client(command("speak", before=DEAD_VOLUME.format(seconds=0.2))) as bridge:
+        reply = bridge.ask("batch_transcribe", audio=["/dead/1", speech, "/dead/2", speech])
+        codes = [item.get("error", {}).get("code") for item in reply["items"]]
+        assert codes == ["audio_read_timeout", None, "audio_read_timeout", None]
+        assert bridge.ask("transcribe", audio="/dead/3")["retryable"] is True
+        assert bridge.ask("transcribe", audio="/dead/4")["code"] == "audio_read_timeout"
+        assert bridge.ask("transcribe", audio="/dead/5")["code"] == "audio_read_timeout"  # and no fifth thread hangs
+        tasks = Path(f"/proc/{bridge.process.pid}/task").iterdir()
+        names = [(task / "comm").read_text().strip() for task in tasks]
+        assert len(names) <= 16
+        assert bridge.ask("capabilities")["type"] == "capabilities"
+        assert bridge.wait() == 0
+
+
 def test_row_36_files_on_dead_volumes_stop_neither_others_nor_the_end(speech: str) -> None:
-    with Client(command("speak", before=DEAD_VOLUME.format(shorten=""))) as bridge:
+    with Client(command("speak", before=DEAD_VOLUME.format(seconds=30))) as bridge:
         bridge.ask("start")
         bridge.send("batch_transcribe", audio=["/dead/1", "/dead/2", speech])
         bridge.signal(signal.SIGTERM)
@@ -334,7 +348,7 @@ def test_row_36_files_on_dead_volumes_stop_neither_others_nor_the_end(speech: st
 def test_no_file_leaves_a_descriptor_open(bridge: Client, speech: str, tmp_path: Path) -> None:
     (tmp_path / "junk.wav").write_bytes(b"junk" * 100)
     bridge.ask("transcribe", audio=speech)
-    before = sorted(os.listdir(f"/proc/{bridge.process.pid}/fd"))
+    before = descriptors(bridge.process.pid)
     for path in (speech, tmp_path / "junk.wav", tmp_path, "/dev/null", "/nowhere"):
         bridge.ask("transcribe", audio=str(path))
-    assert sorted(os.listdir(f"/proc/{bridge.process.pid}/fd")) == before
+    assert descriptors(bridge.process.pid) == before

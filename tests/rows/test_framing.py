@@ -54,7 +54,9 @@ def test_row_05_numbers_beyond_doubles_and_exact_integers(bridge: Client, number
     assert bridge.read()["type"] == "capabilities"
 
 
-@pytest.mark.parametrize("line", [b'{"type":"stop","type":"capabilities"}', b'{"type":"capabilities","x":{"a":1,"a":1}}'])
+@pytest.mark.parametrize(
+    "line", [b'{"type":"stop","type":"capabilities"}', b'{"type":"capabilities","x":{"a":1,"a":1}}']
+)
 def test_row_06_duplicate_keys(bridge: Client, line: bytes) -> None:
     assert error(bridge, line)["code"] == "invalid_json"
 
@@ -88,7 +90,11 @@ def test_row_09_a_line_of_one_gibibyte_costs_one_error_and_less_than_64_mb(size:
         else:
             bridge.process.stdin.close()
         reply = bridge.read()
-        assert (reply["code"], reply["id"], reply["data"]) == ("line_too_long", None, {"limit": 8 * 2**20, "bytes": size})
+        assert (reply["code"], reply["id"], reply["data"]) == (
+            "line_too_long",
+            None,
+            {"limit": 8 * 2**20, "bytes": size},
+        )
         if terminated:
             assert bridge.ask("capabilities")["type"] == "capabilities"
             assert status_kilobytes(bridge.process.pid, "VmHWM") - before < GROWTH_KILOBYTES

@@ -1,0 +1,267 @@
+"""Figures of the bridge as its parent sees them; see scripts/bridge-benchmark.
+
+Every figure is the median of several runs of a fresh process. The engine is a fake one, which answers at once, except
+where the latency beside a running decode is measured: there it is the real one with a checkpoint.
+"""
+
+import argparse
+import base64
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import wave
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+CHUNK_SAMPLES = 320  # 20 ms, as a microphone gives them
+CHUNK = base64.b64encode(bytes(2 * CHUNK_SAMPLES)).decode()
+WAIT = 600.0
+FAKE = """
+import sys
+sys.path[:0] = {paths!r}
+from fake_engine import FakeEngine, transcript
+from qwen3_asr_mlx_runtime.__main__ import main
+answer = transcript(audio_samples=320)
+class Engine(FakeEngine):
+    def submit(self, job):
+        self._inbox.put(job)  # without a list of all jobs, which would be the fake's memory and not the bridge's
+main(lambda settings, post: Engine(post, [lambda job: answer]))
+"""
+REAL = "import sys; sys.path[:0] = {paths!r}\nfrom qwen3_asr_mlx_runtime.__main__ import main; main()"
+
+
+class Bridge:
+    """A process, and a thread that reads all it says: how many lines, and the last of them."""
+
+    def __init__(self, root: Path, program: str, *arguments: str) -> None:
+        paths = [str(root / "src"), str(root / "tests")]
+        command = [sys.executable, "-I", "-c", program.format(paths=paths), *arguments]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+        )
+        self.lines = 0
+        self.last = b""
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> "Bridge":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._process.stdin.write(view) or 0 :]
+
+    def say(self, **message: object) -> None:
+        self.write(json.dumps(message).encode() + b"\n")
+
+    def wait_for(self, lines: int) -> None:
+        with self._changed:
+            done = self._changed.wait_for(lambda: self.lines >= lines, WAIT)
+        if not done:
+            raise TimeoutError(f"{self.lines} of {lines} lines came in {WAIT} s; the last: {self.last[:200]!r}")
+
+    def ask(self, **message: object) -> dict:
+        before = self.lines
+        self.say(**message)
+        self.wait_for(before + 1)
+        return json.loads(self.last)
+
+    def rss_mib(self) -> float:
+        if sys.platform == "darwin":
+            told = subprocess.run(["ps", "-o", "rss=", "-p", str(self._process.pid)], capture_output=True, check=True)
+            return int(told.stdout) / 1024
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+
+    def _read(self) -> None:
+        rest = b""
+        while data := os.read(self._process.stdout.fileno(), 1 << 20):
+            *lines, rest = (rest + data).split(b"\n")
+            with self._changed:
+                self.lines += len(lines)
+                self.last = lines[-1] if lines else self.last
+                self._changed.notify_all()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One thing measured: a value for each run."""
+
+    name: str
+    unit: str
+    values: Sequence[float]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+
+def pings_per_second(root: Path, count: int) -> float:
+    """All written as fast as the pipe takes them, read beside that."""
+    with Bridge(root, FAKE) as bridge:
+        bridge.ask(type="ping")
+        block = b'{"type":"ping"}\n' * 1000
+        started = time.perf_counter()
+        for _ in range(count // 1000):
+            bridge.write(block)
+        bridge.wait_for(count + 1)
+        return count / (time.perf_counter() - started)
+
+
+def ping_milliseconds(bridge: Bridge, count: int) -> list[float]:
+    """One after another, each with an id, so that it may overtake work."""
+    latencies = []
+    for number in range(count):
+        started = time.perf_counter()
+        pong = bridge.ask(type="ping", id=f"ping-{number}")
+        latencies.append((time.perf_counter() - started) * 1000)
+        if pong["type"] != "pong":
+            raise RuntimeError(f"a ping was answered by {pong['type']}: the decode ended before the pings")
+        time.sleep(0.002)
+    return latencies
+
+
+def idle_latency(root: Path, count: int) -> list[float]:
+    with Bridge(root, FAKE) as bridge:
+        bridge.ask(type="ping")
+        return ping_milliseconds(bridge, count)
+
+
+def latency_beside_a_decode(root: Path, model: str, count: int) -> list[float]:
+    """A long recording is decoded by the real engine while the pings are sent; its reply must come after them."""
+    with tempfile.TemporaryDirectory() as folder, Bridge(root, REAL, "--model", model, "--local-files-only") as bridge:
+        recording = write_noise(Path(folder, "noise.wav"), seconds=25)
+        if bridge.ask(type="start", id="start")["type"] != "ready":
+            raise RuntimeError(f"{model} could not be loaded: {bridge.last[:300]!r}")
+        bridge.ask(type="transcribe", id="warm", audio=recording)
+        bridge.say(type="batch_transcribe", id="work", audio=[recording] * 256, max_new_tokens=4096)
+        return ping_milliseconds(bridge, count)
+
+
+def write_noise(path: Path, seconds: int) -> str:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(os.urandom(32_000 * seconds))
+    return str(path)
+
+
+def chunks_per_second(root: Path, count: int, *, lock_step: bool) -> float:
+    """20 ms each into one stream, with a boundary every 10 s of speech; answered one by one, or only by events."""
+    with Bridge(root, FAKE) as bridge:
+        if not lock_step:
+            bridge.ask(type="hello", id=0, want=["events"])
+        bridge.ask(type="start_stream", id=1, stream_id="s", batch_size=1, auto_flush=not lock_step)
+        chunk = json.dumps({"type": "audio_chunk", "stream_id": "s", "pcm16": CHUNK}).encode() + b"\n"
+        boundary = json.dumps({"type": "end_utterance", "stream_id": "s"}).encode() + b"\n"
+        block = chunk * 500 + boundary
+        started = time.perf_counter()
+        for _ in range(count // 500):
+            bridge.write(block)
+        bridge.say(type="flush", id="end")
+        while b'"id":"end"' not in bridge.last:
+            bridge.wait_for(bridge.lines + 1)
+        return count / (time.perf_counter() - started)
+
+
+def memory_after(root: Path, requests: int) -> Iterator[tuple[int, float]]:
+    """Resident MiB of one process after each tenth of so many utterances through the fake engine."""
+    with Bridge(root, FAKE) as bridge:
+        bridge.ask(type="start_stream", stream_id="s", batch_size=1)
+        line = json.dumps({"type": "end_utterance", "stream_id": "s", "pcm16": CHUNK}).encode() + b"\n"
+        done = bridge.lines
+        yield 0, bridge.rss_mib()
+        for part in range(1, 11):
+            for _ in range(requests // 10_000):
+                bridge.write(line * 1000)
+                done += 1000
+                bridge.wait_for(done - 2000)
+            bridge.wait_for(done)
+            yield requests * part // 10, bridge.rss_mib()
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def repeated(name: str, unit: str, runs: int, measure: Callable[[], float]) -> Figure:
+    values = []
+    for run in range(runs):
+        values.append(measure())
+        print(f"{name}, run {run + 1} of {runs}: {values[-1]:.6g} {unit}", file=sys.stderr, flush=True)
+    return Figure(name, unit, values)
+
+
+def latencies(name: str, runs: int, measure: Callable[[], list[float]]) -> list[Figure]:
+    taken = [measure() for _ in range(runs)]
+    shares = {"p50": 0.50, "p99": 0.99, "longest": 1.0}
+    figures = [
+        Figure(f"{name}, {label}", "ms", [percentile(run, share) for run in taken]) for label, share in shares.items()
+    ]
+    for figure in figures:
+        print(f"{figure.name}: {figure.median:.3g} ms", file=sys.stderr, flush=True)
+    return figures
+
+
+def measure(options: argparse.Namespace) -> tuple[list[Figure], list[tuple[int, float]]]:
+    root, runs = options.root, options.runs
+    figures = [
+        repeated("pings", "1/s", runs, lambda: pings_per_second(root, options.pings)),
+        *latencies("ping, idle", runs, lambda: idle_latency(root, options.latency_pings)),
+    ]
+    if options.model:
+        decoding = lambda: latency_beside_a_decode(root, options.model, options.latency_pings)  # noqa: E731
+        figures += latencies("ping beside a decode", runs, decoding)
+    for lock_step, name in ((False, "chunks of 20 ms, events"), (True, "chunks of 20 ms, lock step")):
+        chunks = lambda: chunks_per_second(root, options.chunks, lock_step=lock_step)  # noqa: E731, B023
+        figures.append(repeated(name, "1/s", runs, chunks))
+    memory = list(memory_after(root, options.requests)) if options.requests else []
+    return figures, memory
+
+
+def table(figures: Sequence[Figure], memory: Sequence[tuple[int, float]]) -> str:
+    rows = ["| what | median | unit | runs |", "|---|---:|---|---|"]
+    for figure in figures:
+        values = ", ".join(f"{value:.4g}" for value in figure.values)
+        rows.append(f"| {figure.name} | {figure.median:.4g} | {figure.unit} | {values} |")
+    for requests, mib in memory:
+        rows.append(f"| RSS after {requests:,} utterances | {mib:.1f} | MiB | one process |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/bridge-benchmark", description=__doc__)
+    parser.add_argument("root", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--runs", type=int, default=5, help="runs of each figure (default %(default)s)")
+    parser.add_argument("--pings", type=int, default=100_000)
+    parser.add_argument("--latency-pings", type=int, default=1_000)
+    parser.add_argument("--chunks", type=int, default=50_000)
+    parser.add_argument("--requests", type=int, default=1_000_000, help="for memory; 0 leaves it out")
+    parser.add_argument("--model", default="demo", help="decoded beside the pings; empty leaves it out")
+    parser.add_argument("--json", type=Path, help="also write everything here")
+    options = parser.parse_args()
+    figures, memory = measure(options)
+    print(table(figures, memory))
+    if options.json:
+        machine = {"platform": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()}
+        rows = [{**asdict(figure), "median": figure.median} for figure in figures]
+        whole = {"machine": machine, "figures": rows, "rss_mib": memory}
+        options.json.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""Every n-th call of read, write, open, fstat and the engine fails, each in every way it can, in one conversation:
+hello, load, two streams, six utterances, files, a cancel, stop. What was accepted is answered or named; nothing hangs.
+"""
+
+import base64
+import errno
+import os
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import soundfile
+from fake_engine import FakeEngine, transcript
+from faults.calls import READ_BYTES, Ended, Fault, converse, line, planted, raising
+
+from qwen3_asr_mlx_runtime import engine as engine_module
+from qwen3_asr_mlx_runtime.engine_thread import EngineThread
+from qwen3_asr_mlx_runtime.lifecycle import Exit
+from qwen3_asr_mlx_runtime.settings import Settings
+
+PCM = base64.b64encode(np.zeros(160, "<i2").tobytes()).decode()
+
+
+def os_error(number: int) -> Callable:
+    return raising(OSError(number, os.strerror(number)))
+
+
+def short_write(write: Callable[[int, memoryview], int], arguments: tuple) -> int:
+    fd, data = arguments
+    return write(fd, data[:1])
+
+
+TRANSPARENT = {"EINTR": raising(InterruptedError()), "EAGAIN": raising(BlockingIOError())}
+FATAL = {name: os_error(getattr(errno, name)) for name in ("EIO", "EPIPE", "ENOSPC", "EBADF", "ENOMEM")}
+OF_ONE_FILE = {
+    **{name: os_error(getattr(errno, name)) for name in ("EIO", "EMFILE", "ENFILE", "ENOMEM", "EACCES", "ENOSPC")},
+    "MemoryError": raising(MemoryError()),
+}
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("audio") / "speech.wav"
+    soundfile.write(path, np.zeros(1600, np.int16), 16_000)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def scenario(recording: str) -> list[bytes]:
+    chunks = [
+        line("audio_chunk", id=f"c{name}{number}", stream_id=name, seq=number, pcm16=PCM)
+        for number in range(2)
+        for name in "ab"
+    ]
+    boundaries = [
+        line("end_utterance", id=f"e{name}{number}", stream_id=name, utterance_id=f"{name}{number}", pcm16=PCM)
+        for number in range(2)
+        for name in "ab"
+    ]
+    ends = [line("end_utterance", id=f"e{name}", stream_id=name, utterance_id=name) for name in "ab"]
+    return [
+        line("hello", id="h", want=["events"]),
+        line("start", id="s"),
+        *(line("start_stream", id=name, stream_id=name, auto_flush=True, batch_size=2) for name in "ab"),
+        *chunks,
+        *ends,
+        *boundaries,
+        line("transcribe", id="t", audio=recording),
+        line("batch_transcribe", id="bt", audio=[recording, "/nowhere", recording]),
+        line("transcribe", id="victim", audio=recording),
+        line("cancel", id="x", target="victim"),
+        line("flush", id="f"),
+        line("stop", id="stop"),
+    ]
+
+
+UTTERANCES = {"a", "b", "a0", "b0", "a1", "b1"}
+
+
+def outcomes(ended: Ended) -> dict[str, str | None]:
+    """What became of each utterance, by its name."""
+    items = [item for reply in ended.replies for item in reply.get("items", ()) if "utterance_id" in item]
+    assert len(items) == len({item["utterance_id"] for item in items}), "an utterance has two outcomes"
+    return {item["utterance_id"]: item["text"] for item in items}
+
+
+def assert_untouched(ended: Ended, scenario: list[bytes]) -> None:
+    """All requests have their reply, all utterances their text, and the last line is the last."""
+    ended.monitor.finish()
+    assert (ended.exit, ended.error) == (Exit.DONE, None)
+    assert sum("id" in reply for reply in ended.replies) == len(scenario)
+    assert ended.replies[-1]["type"] == "stopped"
+    found = outcomes(ended)
+    assert set(found) == UTTERANCES
+    assert None not in found.values()
+
+
+def calls_of(kind: str, scenario: list[bytes]) -> int:
+    fault = Fault(0, lambda *_: None)
+    with planted(kind, fault):
+        assert_untouched(converse(scenario), scenario)
+    assert fault.calls > 0
+    return fault.calls
+
+
+@pytest.mark.parametrize("name", TRANSPARENT)
+@pytest.mark.parametrize("kind", ["read", "write"])
+def test_an_interrupted_call_is_made_again(scenario: list[bytes], kind: str, name: str) -> None:
+    for n in range(1, calls_of(kind, scenario) + 1):
+        with planted(kind, Fault(n, TRANSPARENT[name])):
+            assert_untouched(converse(scenario), scenario)
+
+
+def test_a_short_write_is_continued(scenario: list[bytes]) -> None:
+    for n in range(1, calls_of("write", scenario) + 1):
+        with planted("write", Fault(n, short_write)):
+            assert_untouched(converse(scenario), scenario)
+
+
+@pytest.mark.parametrize("name", FATAL)
+def test_a_read_that_fails_is_the_end_of_the_input(scenario: list[bytes], name: str) -> None:
+    """Whatever came before it is finished, and every utterance that was accepted has its text."""
+    for n in range(1, calls_of("read", scenario) + 1):
+        with planted("read", Fault(n, FATAL[name])):
+            ended = converse(scenario, heard=(n - 1) * READ_BYTES)
+        ended.monitor.finish()
+        assert (ended.exit, ended.error) == (Exit.DONE, None)
+        accepted = {reply["utterance_id"] for reply in ended.replies if reply["type"] == "utterance_queued"}
+        found = outcomes(ended)
+        assert set(found) == accepted
+        assert None not in found.values()
+
+
+@pytest.mark.parametrize("name", FATAL)
+def test_a_write_that_fails_is_the_end(scenario: list[bytes], name: str) -> None:
+    for n in range(1, calls_of("write", scenario) + 1):
+        with planted("write", fault := Fault(n, FATAL[name])):
+            ended = converse(scenario)
+        if fault.happened:
+            assert (ended.exit, ended.error) == (Exit.PARENT_GONE, None)
+
+
+@pytest.mark.parametrize("name", OF_ONE_FILE)
+@pytest.mark.parametrize("kind", ["open", "fstat"])
+def test_a_file_that_cannot_be_read_fails_alone(scenario: list[bytes], kind: str, name: str) -> None:
+    for n in range(1, calls_of(kind, scenario) + 1):
+        with planted(kind, Fault(n, OF_ONE_FILE[name])):
+            assert_untouched(converse(scenario), scenario)
+
+
+class FakeRecognizer:
+    """Two steps for each utterance."""
+
+    model_dir = "/models/fake"
+    load_profile: dict = {"total_seconds": 0.0}  # noqa: RUF012
+
+    def __init__(self, fault: Fault) -> None:
+        self._step = fault.around(lambda: None)
+
+    def steps(self, utterance: object) -> object:
+        for _ in range(2):
+            self._step()
+            yield
+        return transcript()
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("planted"), OSError(28, "no"), AssertionError()], ids=repr
+)
+def test_a_decoder_step_that_fails_fails_one_utterance(
+    scenario: list[bytes], error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_run(n: int) -> tuple[Ended, Fault]:
+        fault = Fault(n, raising(error))
+        load = fault.around(lambda *_, **__: FakeRecognizer(fault))
+        monkeypatch.setattr(engine_module.Recognizer, "load", load)
+        return converse(scenario, lambda post: EngineThread(Settings(), post)), fault
+
+    ended, counted = one_run(0)
+    assert_untouched(ended, scenario)
+    for n in range(1, counted.calls + 1):
+        ended, fault = one_run(n)
+        assert (ended.exit, ended.error) == (Exit.DONE, None)
+        ended.monitor.finish()
+        failed = [name for name, text in outcomes(ended).items() if text is None]
+        if fault.happened and n > 1:  # the first is the load, which all wait for
+            assert len(failed) <= 1
+
+
+class FailingEngine(FakeEngine):
+    """An engine whose own n-th call fails, which is a bug of the engine, and ends the process."""
+
+    def __init__(self, post: Callable, fault: Fault) -> None:
+        super().__init__(post)
+        for name in ("load", "submit", "cancel"):
+            setattr(self, name, fault.around(getattr(self, name)))
+
+
+def test_an_engine_whose_call_fails_ends_the_conversation(scenario: list[bytes]) -> None:
+    count = Fault(0, lambda *_: None)
+    assert_untouched(converse(scenario, lambda post: FailingEngine(post, count)), scenario)
+    for n in range(1, count.calls + 1):
+        fault = Fault(n, raising(RuntimeError("planted")))
+        ended = converse(scenario, lambda post, fault=fault: FailingEngine(post, fault))
+        if fault.happened:
+            assert isinstance(ended.error, RuntimeError)
+
+
+def test_no_thread_is_left_behind(scenario: list[bytes]) -> None:
+    before = {thread.name for thread in threading.enumerate()}
+    assert_untouched(converse(scenario), scenario)
+    left = [thread for thread in threading.enumerate() if thread.name not in before]
+    for thread in left:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in left)
