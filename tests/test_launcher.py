@@ -299,6 +299,15 @@ def test_a_home_that_cannot_be_written_is_told(fresh: Checkout) -> None:
     assert fatal_code(fresh.run(environ={"QWEN3_ASR_MLX_HOME": str(blocked)})) == "environment_failed"
 
 
+@pytest.mark.parametrize("name", ["sh", "./sh", "below/sh"])
+def test_a_home_that_is_no_whole_path_lies_in_the_working_directory(fresh: Checkout, name: str) -> None:
+    """Also where a program has that name."""
+    shutil.rmtree(fresh.wheels)
+    outcome = fresh.run(environ={"QWEN3_ASR_MLX_HOME": name}, cwd=fresh.home)
+    assert fatal_code(outcome) == "environment_failed"
+    assert (fresh.home / name / "environments").is_dir()
+
+
 def test_two_launchers_at_once_make_one_environment_and_both_run(fresh: Checkout) -> None:
     both = [fresh.start() for _ in range(2)]
     outputs = [process.communicate(timeout=300) for process in both]

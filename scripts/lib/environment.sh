@@ -27,7 +27,11 @@ choose_home() {
         Darwin*) cache=$user_home/Library/Caches ;;
         *) cache=${XDG_CACHE_HOME:-$user_home/.cache} ;;
     esac
-    home=$(absolute "${QWEN3_ASR_MLX_HOME:-$cache/qwen3-asr-mlx-runtime}")
+    home=${QWEN3_ASR_MLX_HOME:-$cache/qwen3-asr-mlx-runtime}
+    case $home in
+        /*) ;;
+        *) home=$PWD/$home ;;
+    esac
 }
 
 choose_backend() {
