@@ -176,7 +176,22 @@ def test_a_processor_that_describes_none_is_corrupt(folder):
     assert corrupt_file(folder) == "preprocessor_config.json"
 
 
-def test_another_feature_extractor_is_refused(folder):
-    (folder / "preprocessor_config.json").write_text('{"feature_size": 80}')
-    with pytest.raises(ModelUnsupported, match="feature_size"):
+OURS = {"feature_size": 128, "hop_length": 160, "n_fft": 400}
+
+
+@pytest.mark.parametrize(
+    ("extractor", "field"),
+    [
+        ({}, "feature_size"),
+        (OURS | {"feature_size": 80}, "feature_size"),
+        (OURS | {"n_fft": 512}, "n_fft"),
+        (OURS | {"sampling_rate": 8000}, "sampling_rate"),
+        (OURS | {"do_normalize": True}, "do_normalize"),
+        (OURS | {"dither": 0.1}, "dither"),
+    ],
+)
+def test_another_feature_extractor_is_refused(folder, extractor, field):
+    (folder / "preprocessor_config.json").write_text(json.dumps(extractor))
+    with pytest.raises(ModelUnsupported) as caught:
         check_files(folder)
+    assert caught.value.data["field"] == field

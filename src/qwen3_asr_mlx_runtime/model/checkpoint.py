@@ -196,7 +196,10 @@ def _check_processor(folder: Path) -> None:
     extractor = content.get("feature_extractor", content)
     if not isinstance(extractor, dict):
         raise corrupt(file, "describes no feature extractor")
-    ours = {"feature_size": NUM_MEL_BINS, "hop_length": HOP_LENGTH, "n_fft": N_FFT, "sampling_rate": SAMPLE_RATE}
-    for key, value in ours.items():
-        if extractor.get(key, value) != value:
-            raise ModelUnsupported(f"feature extractor: expected {key} {value}, found {extractor[key]}", field=key)
+    required = {"feature_size": NUM_MEL_BINS, "hop_length": HOP_LENGTH, "n_fft": N_FFT}
+    # The published file leaves out two of these.
+    implied = {"sampling_rate": SAMPLE_RATE, "do_normalize": False, "dither": 0.0}
+    for key, value in (required | implied).items():
+        found = extractor.get(key, implied.get(key))
+        if found != value:
+            raise ModelUnsupported(f"feature extractor: expected {key} {value}, found {found!r}", field=key)
