@@ -170,6 +170,14 @@ def test_a_tokenizer_of_another_checkpoint_is_refused(recognizer):
         Recognizer(other, recognizer._tokenizer)
 
 
+def test_a_tokenizer_with_more_ids_than_the_model_has_embeddings_is_refused(recognizer):
+    tokenizer = recognizer._tokenizer
+    model = tiny_model(audio_token_id=recognizer.model.config.audio_token_id, vocab_size=tokenizer.size - 1)
+    with pytest.raises(ModelUnsupported) as caught:
+        Recognizer(model, tokenizer)
+    assert caught.value.data == {"field": "vocab_size"}
+
+
 def tiny_like(recognizer: Recognizer):
     """The recogniser's model as seen by __init__, with another placeholder id in its configuration."""
 

@@ -104,6 +104,13 @@ def test_a_quantised_conversion_loads_in_its_stored_form(tmp_path, decoder_bits,
     assert mx.array_equal(loaded.logits(prompt, loaded.make_cache(8)), model.logits(prompt, model.make_cache(8)))
 
 
+def test_a_tensor_under_two_names_is_refused(released, tmp_path):
+    weights = tensors(released)
+    weights["model.norm.weight"] = weights["thinker.model.norm.weight"]
+    with pytest.raises(ModelUnsupported, match="twice"):
+        load_model(with_tensors(released, tmp_path / "model", weights))
+
+
 def test_groups_that_no_layer_can_be_cut_into_are_refused(released, tmp_path):
     weights = tensors(released) | {"thinker.model.layers.0.mlp.gate_proj.scales": mx.zeros((128, 1))}
     folder = with_tensors(released, tmp_path / "model", weights)

@@ -2,6 +2,7 @@
 
 import mlx.core as mx
 from mlx.utils import tree_map
+from msgspec.structs import replace
 
 from qwen3_asr_mlx_runtime.model.config import AudioEncoderConfig, ModelConfig, TextConfig
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
@@ -37,10 +38,12 @@ TEXT = TextConfig(
 )
 
 
-def tiny_model(dtype: mx.Dtype = mx.float32, seed: int = 0, audio_token_id: int = 600) -> Qwen3ASR:
+def tiny_model(
+    dtype: mx.Dtype = mx.float32, seed: int = 0, audio_token_id: int = 600, vocab_size: int = VOCABULARY
+) -> Qwen3ASR:
     """Random weights, scaled so that greedy tokens vary; biases and norms are off their neutral values too."""
     mx.random.seed(seed)
-    model = Qwen3ASR(ModelConfig(audio=AUDIO, text=TEXT, audio_token_id=audio_token_id))
+    model = Qwen3ASR(ModelConfig(audio=AUDIO, text=replace(TEXT, vocab_size=vocab_size), audio_token_id=audio_token_id))
 
     def randomise(weight: mx.array) -> mx.array:
         noise = mx.random.normal(weight.shape)

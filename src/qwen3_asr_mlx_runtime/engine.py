@@ -45,6 +45,9 @@ class Recognizer:
     def __init__(self, model: Qwen3ASR, tokenizer: Tokenizer, max_piece_seconds: float = MAX_PIECE_SECONDS) -> None:
         if tokenizer.token_id("<|audio_pad|>") != model.config.audio_token_id:
             raise ModelUnsupported("audio_token_id is not the tokenizer's <|audio_pad|>", field="audio_token_id")
+        if tokenizer.size > model.config.text.vocab_size:
+            message = f"the tokenizer has {tokenizer.size} ids, the model embeddings for {model.config.text.vocab_size}"
+            raise ModelUnsupported(message, field="vocab_size")
         self.model = model
         self.max_piece_seconds = max_piece_seconds
         self.model_dir = ""

@@ -65,6 +65,11 @@ class Tokenizer:
         except KeyError:
             raise ModelUnsupported(f"the tokenizer has no token {name}", field="tokenizer_config.json") from None
 
+    @property
+    def size(self) -> int:
+        """One more than the largest id."""
+        return max(self._tokenizer.get_vocab_size(), 1 + max(self._added.values(), default=-1))
+
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids, special tokens left out, other added tokens (`<asr_text>`) spelled as they are.
 

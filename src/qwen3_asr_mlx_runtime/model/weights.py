@@ -39,6 +39,8 @@ def load_model(folder: Path, dtype: str | None = None) -> Qwen3ASR:
     files = weight_files(folder)
     stored = read_headers(files)
     headers = {_canonical_name(name): header for name, header in stored.items()}
+    if len(headers) < len(stored):
+        raise ModelUnsupported("a tensor is stored twice, under the names of two layouts")
     transposed = _convolutions_transposed(headers)
     model = Qwen3ASR(config)
     _quantize_as_stored(model, config, headers)
