@@ -46,6 +46,11 @@ def test_every_option_reaches_its_setting() -> None:
     )
 
 
+def test_a_home_nobody_has_is_left_in_a_path() -> None:
+    settings = parse("--cache-dir", "~no such user/c", "--state-dir", "~no such user/s")
+    assert (settings.cache_dir, settings.state_dir) == (Path("~no such user/c"), Path("~no such user/s"))
+
+
 def test_the_model_may_be_the_first_argument() -> None:
     assert parse("demo").model == "demo"
     assert parse("demo", "--model", "demo").model == "demo"

@@ -168,13 +168,21 @@ def _add_process_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _cache_dir(path: str | None) -> Path | None:
-    return Path(path).expanduser() if path else None
+    return _expanded(path) if path else None
+
+
+def _expanded(path: str) -> Path:
+    """As a shell does it: `~` and `~name` are left as they are where no such home is known."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def _state_dir(path: str | None, environ: Mapping[str, str]) -> Path | None:
     """The option, or `state` in the launcher's home; None where no home is known."""
     if path:
-        return Path(path).expanduser()
+        return _expanded(path)
     if home := environ.get("QWEN3_ASR_MLX_HOME"):
         return Path(home) / "state"
     if not (user := environ.get("HOME")):
