@@ -121,8 +121,8 @@ class RealtimeBatchFinal(Reply, kw_only=True, tag="realtime_batch_final"):
 
 
 class Unfinished(msgspec.Struct, kw_only=True):
-    """What the end kept from its result: an utterance by its names, or a request by its `id`. Its outcome, or its reply,
-    was the error of this `code`."""
+    """What the end kept from its result: an utterance by its names, or a request by its `id`. Its outcome, or its
+    reply, was the error of this `code`."""
 
     stream_id: str | UnsetType = UNSET
     utterance_id: str | UnsetType = UNSET
