@@ -1,4 +1,5 @@
 import copy
+import json
 
 import pytest
 from reference.configs import config_json
@@ -120,3 +121,16 @@ def test_what_this_runtime_would_compute_wrongly_is_refused(config):
 def test_quantisation_is_read():
     config = {**RELEASED, "quantization": {"group_size": 64, "bits": 8}}
     assert ModelConfig.from_dict(config).quantization.bits == 8
+
+
+@pytest.mark.parametrize(("name", "layers", "hidden_size"), [("0.6B", 18, 1024), ("1.7B", 24, 2048)])
+def test_the_configurations_of_the_released_models_are_read(data_folder, name, layers, hidden_size):
+    file = data_folder / "tokenizer" / "config_reconstructed" / f"Qwen3-ASR-{name}.config.json"
+    config = ModelConfig.from_dict(json.loads(file.read_text()))
+    assert (config.audio.encoder_layers, config.text.hidden_size, config.audio_token_id) == (layers, hidden_size, 151676)
+
+
+def test_the_configuration_of_the_released_aligner_is_refused(data_folder):
+    file = data_folder / "tokenizer" / "config_reconstructed" / "Qwen3-ForcedAligner-0.6B.config.json"
+    with pytest.raises(ModelUnsupported, match="aligner"):
+        ModelConfig.from_dict(json.loads(file.read_text()))
