@@ -3,10 +3,10 @@
 import json
 import re
 import wave
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -15,14 +15,15 @@ from e2e.client import Client
 from protocol_monitor import LINES
 from schema_check import check_lines, validator
 
+from qwen3_asr_mlx_runtime.batcher import Reason
 from qwen3_asr_mlx_runtime.errors import BridgeError, error_codes
 from qwen3_asr_mlx_runtime.lifecycle import FORCED_EXIT_SECONDS, Exit
-from qwen3_asr_mlx_runtime.outbox import REMEMBERED
+from qwen3_asr_mlx_runtime.outbox import REMEMBERED, CancelState
+from qwen3_asr_mlx_runtime.protocol import replies, streams, transcripts
 from qwen3_asr_mlx_runtime.protocol.capabilities import FEATURES, limits
-from qwen3_asr_mlx_runtime.protocol.commands import COMMANDS
+from qwen3_asr_mlx_runtime.protocol.commands import COMMANDS, DECODER_MODES, WANTS
 from qwen3_asr_mlx_runtime.protocol.json_text import MAX_DEPTH, MAX_MEMBERS
 from qwen3_asr_mlx_runtime.protocol.schema import schema
-from qwen3_asr_mlx_runtime.protocol.transcripts import FinalResult
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.watchdog import STALL_SECONDS
 from qwen3_asr_mlx_runtime.work import READ_SECONDS
@@ -97,8 +98,40 @@ def test_the_members_of_a_line_are_those_of_its_type(line: type[msgspec.Struct])
 
 
 def test_the_members_of_an_outcome_are_those_of_its_type() -> None:
-    fields = {field.encode_name for field in msgspec.structs.fields(FinalResult)}
+    fields = {field.encode_name for field in msgspec.structs.fields(transcripts.FinalResult)}
     assert sorted(names(table("### Part `final_result`", "member"))) == sorted(fields)
+
+
+@pytest.mark.parametrize(
+    ("heading", "member", "words"),
+    [
+        ("### Reply `status`", "queues", replies.Queues.__struct_fields__),
+        ("### Reply `status`", "counters", replies.Counters.__struct_fields__),
+        ("### Reply `status`", "versions", replies.Versions.__struct_fields__),
+        ("### Reply `capabilities`", "server", replies.Server.__struct_fields__),
+        ("### Reply `capabilities`", "models", replies.Models.__struct_fields__),
+        (
+            "### Reply `batch_transcript`",
+            "items",
+            [*transcripts.BatchItem.__struct_fields__[:-1], "error {code, message}"],
+        ),
+        ("### Reply `stopped`", "unfinished", transcripts.Unfinished.__struct_fields__),
+        ("### Part `final_result`", "error", transcripts.ItemError.__struct_fields__),
+        ("### Part `final_result`", "source", get_args(transcripts.Source)),
+        ("### Reply `partial_result`", "gap", streams.Gap.__struct_fields__),
+        ("### Reply `partial_result`", "split", streams.Split.__struct_fields__),
+        ("### Reply `pong`", "state", get_args(replies.State)),
+        ("### Reply `realtime_batch_final`", "reason", get_args(Reason)),
+        ("### Reply `cancel_result`", "state", get_args(CancelState)),
+        ("### Request `hello`", "want", WANTS),
+        ("### Request `batch_transcribe`", "decoder_mode", DECODER_MODES),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_a_member_may_hold_is_told(heading: str, member: str, words: Sequence[str]) -> None:
+    rows = table(heading, "member")
+    meaning = rows[names(rows).index(member)][-1]
+    assert [word for word in words if f"`{word}`" not in meaning] == []
 
 
 def test_every_code_is_told_and_whether_it_may_be_tried_again() -> None:
