@@ -90,7 +90,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
         if model_type != "qwen3_asr":
             raise ModelUnsupported(f"expected model_type qwen3_asr, found {model_type!r}", field="model_type")
         body = _section(config, "thinker_config") if "thinker_config" in config else config
-        if "forced_aligner" in str(body.get("model_type")):
+        if "forced_aligner" in str(body.get("model_type")) or body.get("classify_num") is not None:
             raise ModelUnsupported("this checkpoint is a forced aligner, not a recogniser", field="model_type")
         text = dict(_section(body, "text_config"))
         _settle_rope(text)
