@@ -52,7 +52,8 @@ def test_the_articles_session(sample: str) -> None:
         assert Path(ready["model_dir"]).name == "demo"
         assert 0 < ready["load_seconds"]
         reply = bridge.ask("transcribe", audio=sample, max_new_tokens=0)
-        assert bridge.ask("stop") == {"type": "stopped"}
+        stopped = bridge.ask("stop")
+        assert (stopped["type"], stopped["reason"], stopped["completed"]) == ("stopped", "stop", 1)
         assert bridge.wait(close=False) == 0
     _check_transcript(reply, sample)
 
