@@ -75,6 +75,7 @@ class Outbox:
         self._with_id: dict[Id, Ticket] = {}
         self._done: OrderedDict[Id, None] = OrderedDict()
         self._ready: deque[Outgoing] = deque()
+        self._last: Ticket | None = None
 
     @property
     def pending(self) -> int:
@@ -105,11 +106,20 @@ class Outbox:
         return ticket
 
     def apart(self, request: Request | Rejected, size: int = 0) -> Ticket:
-        """A ticket that is not in flight: answered at once, or last."""
+        """A ticket that is not in flight: answered at once."""
         return Ticket(self, request, size)
 
+    def open_last(self, request: Request, size: int = 0) -> Ticket:
+        """A ticket that is answered last, and is not waited for."""
+        self._last = Ticket(self, request, size)
+        return self._last
+
     def in_flight(self, identifier: Id | UnsetType | None) -> Ticket | None:
-        return None if identifier is UNSET or identifier is None else self._with_id.get(identifier)
+        if identifier is UNSET or identifier is None:
+            return None
+        if self._last is not None and self._last.id == identifier:
+            return self._last
+        return self._with_id.get(identifier)
 
     def was_answered(self, identifier: Id) -> bool:
         """Whether a request of this id was answered, as far as is remembered."""

@@ -12,6 +12,7 @@ from qwen3_asr_mlx_runtime.protocol.replies import CancelResult
 from qwen3_asr_mlx_runtime.protocol.requests import Rejected, Request
 from qwen3_asr_mlx_runtime.protocol.streams import StreamError
 from qwen3_asr_mlx_runtime.starting import ready
+from qwen3_asr_mlx_runtime.streams import count_samples
 
 RETRY_AFTER_MS = 500
 
@@ -60,14 +61,17 @@ class Reception:
         return is_chunk and self._talk.has_events and request.id is UNSET
 
     def _tell_stream_error(self, request: Request | Rejected, error: BridgeError) -> None:
-        chunk = request.command if isinstance(request, Request) else None
-        stream_id, seq = request.stream_id if isinstance(request, Rejected) else None, None
+        chunk = request if isinstance(request, Rejected) else request.command
+        seq, pcm16 = None, ""
         if isinstance(chunk, ask.AudioChunk):
-            stream_id, seq = chunk.stream_id, chunk.seq
+            seq, pcm16 = chunk.seq, chunk.pcm16
+        elif isinstance(chunk, Rejected):
+            pcm16 = chunk.pcm16
         self._outbox.tell(
             StreamError(
-                stream_id=stream_id,
+                stream_id=getattr(chunk, "stream_id", None),
                 seq=seq,
+                dropped_samples=count_samples(pcm16),
                 code=error.code,
                 message=error.message,
                 retryable=error.retryable,
@@ -85,8 +89,8 @@ class Reception:
                 self._tell_stream_error(request, error)
             self._outbox.release(size)
             return
-        apart = isinstance(command, ask.Stop)  # it is answered last
-        ticket = self._outbox.apart(request, size) if apart else self._outbox.open(request, size)
+        is_last = isinstance(command, ask.Stop)
+        ticket = self._outbox.open_last(request, size) if is_last else self._outbox.open(request, size)
         try:
             self._perform(ticket, command)
         except RequestError as error:
@@ -143,7 +147,7 @@ class Reception:
             raise InvalidParams(message, field="auto_flush")
         intake = self._talk.speech.intake
         stream, reply = self._talk.speech.start(command, may_replace=may_replace)
-        self._talk.starting.add(ticket, lambda _: reply, lambda: intake.forget(stream))
+        self._talk.starting.add(ticket, lambda _: reply, lambda: reply.dropped_samples + intake.forget(stream))
 
     def _cancel(self, command: ask.Cancel) -> CancelState:
         if command.target is None:

@@ -1,0 +1,177 @@
+"""One conversation made from bytes: splitter, parser and session under the monitor, with the engine's part played here.
+
+Every byte string is a conversation. Some bytes become lines as they stand, some choose a request and spoil a field of
+it, some let the load, a file, a job or the clock go on. Whatever it is, no promise may break, and all must end.
+"""
+
+import json
+
+from conversation import Conversation
+
+from qwen3_asr_mlx_runtime.errors import DecodeFailed, ModelNotFound
+from qwen3_asr_mlx_runtime.line_source import _decode
+from qwen3_asr_mlx_runtime.protocol.requests import Rejected
+from qwen3_asr_mlx_runtime.settings import Settings
+from qwen3_asr_mlx_runtime.wire.reader import Line, LineReader, LongLine
+
+LIMIT = 2048
+MAX_STEPS = 200
+SETTINGS = Settings(max_streams=3, max_pending_requests=5, max_pending_audio_seconds=1.0, max_utterance_seconds=0.1)
+PCM = "AAAAAAAAAAAAAAAAAAAAAAAA"
+REQUESTS: tuple[dict, ...] = (
+    {"type": "hello", "want": ["events", "progress"]},
+    {"type": "hello", "want": []},
+    {"type": "capabilities"},
+    {"type": "ping"},
+    {"type": "status"},
+    {"type": "start"},
+    {"type": "start_stream", "stream_id": "a", "batch_size": 2, "auto_flush": True},
+    {"type": "start_stream", "stream_id": "b", "batch_size": 1, "restart": True, "on_limit": "split"},
+    {"type": "start_stream"},
+    {"type": "audio_chunk", "stream_id": "a", "pcm16": PCM},
+    {"type": "audio_chunk", "stream_id": "a", "pcm16": PCM * 60},
+    {"type": "audio_chunk", "pcm16": PCM},
+    {"type": "audio_chunk", "stream_id": "b", "pcm16": PCM * 60},
+    {"type": "end_utterance", "stream_id": "a", "utterance_id": "u"},
+    {"type": "end_utterance", "stream_id": "a", "pcm16": PCM, "timeout_ms": 50},
+    {"type": "end_utterance", "stream_id": "b", "audio": "/a"},
+    {"type": "vad_boundary", "pcm16": PCM, "language": "en"},
+    {"type": "flush"},
+    {"type": "flush", "stream_id": "a"},
+    {"type": "stop_stream", "stream_id": "a"},
+    {"type": "stop_stream", "stream_id": "a", "mode": "discard"},
+    {"type": "transcribe", "audio": "/a", "timeout_ms": 500},
+    {"type": "batch_transcribe", "audio": ["/a", "/b", "/a"]},
+    {"type": "cancel", "target": 0},
+    {"type": "cancel", "stream_id": "a", "utterance_id": "u"},
+    {"type": "stop"},
+    {"type": "stop", "mode": "abort"},
+    {"type": "stop", "deadline_ms": 100},
+)
+SPOILT: tuple[object, ...] = (None, True, -1, 1.5, "", "x", "\ud800", "7", [], {}, 2**53, 10**9, "\u2028", PCM + "!")
+
+
+class Bytes:
+    """The input, taken from its front; 0 where nothing is left."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def __bool__(self) -> bool:
+        return self._at < len(self._data)
+
+    def byte(self) -> int:
+        self._at += 1
+        return self._data[self._at - 1] if self._at <= len(self._data) else 0
+
+    def below(self, limit: int) -> int:
+        return self.byte() % limit
+
+    def take(self, count: int) -> bytes:
+        self._at += count
+        return self._data[self._at - count : self._at]
+
+
+class Play:
+    """Feeds a reader whose every read lets something else happen first."""
+
+    def __init__(self, data: bytes) -> None:
+        self._bytes = Bytes(data)
+        self._talk = Conversation(SETTINGS)
+        self._steps = 0
+        self._rest = b""
+
+    def run(self) -> None:
+        for line in LineReader(0, limit=LIMIT, read=self._read):
+            self._hear(line)
+        self._talk.end_of_input()
+        self._finish()
+
+    def _read(self, _fd: int, _size: int) -> bytes:
+        while not self._rest:
+            if not self._bytes or self._steps >= MAX_STEPS:
+                return b""
+            self._steps += 1
+            self._rest = self._next_bytes()
+        cut = 1 + self._bytes.below(64) if self._bytes.below(4) == 0 else len(self._rest)
+        block, self._rest = self._rest[:cut], self._rest[cut:]
+        return block
+
+    def _hear(self, line: Line | LongLine) -> None:
+        request = _decode(line)
+        unreadable = isinstance(line, LongLine) or (isinstance(request, Rejected) and request.id is None)
+        self._talk.monitor.sent(b"?" if unreadable else line.data)
+        self._talk.session.handle(request, 0)
+        self._talk.perform()
+
+    def _next_bytes(self) -> bytes:
+        """The next bytes on the wire; none where something else happened instead."""
+        kind = self._bytes.below(16)
+        if kind < 8:
+            return self._request()
+        if kind == 8:
+            return self._bytes.take(self._bytes.byte())
+        if kind == 9:
+            return b"x" * (self._bytes.byte() * 16) + b"\n"
+        self._happen(kind)
+        return b""
+
+    def _request(self) -> bytes:
+        message = dict(REQUESTS[self._bytes.below(len(REQUESTS))])
+        if self._bytes.below(2) and message["type"] != "hello":  # whether it took effect must not depend on its id
+            message["id"] = self._bytes.below(8)
+        if self._bytes.below(4) == 0:
+            field = list(message)[self._bytes.below(len(message))]
+            message[field] = SPOILT[self._bytes.below(len(SPOILT))]
+        line = bytearray(json.dumps(message).encode() + b"\n")
+        if self._bytes.below(16) == 0:
+            line[self._bytes.byte() % len(line)] = self._bytes.byte()
+        return bytes(line)
+
+    def _happen(self, kind: int) -> None:
+        talk, choice = self._talk, self._bytes.byte()
+        if kind == 10:
+            talk.wait(choice / 50)
+        elif kind == 11:
+            talk.reads_lines = bool(choice % 4)
+            talk.perform()
+        elif kind == 12 and talk.loads:
+            talk.loads -= 1
+            talk.load() if choice % 4 else talk.fail_load(ModelNotFound("planted"))
+        elif kind == 13 and talk.reads:
+            path = list(talk.reads.values())[choice % len(talk.reads)]
+            talk.read(path) if choice % 3 else talk.fail_read(path)
+        elif kind >= 14 and talk.jobs:
+            job_id = sorted(talk.jobs)[choice % len(talk.jobs)]
+            talk.decode(None if choice % 3 else DecodeFailed("planted"), job_id=job_id)
+
+    def _finish(self) -> None:
+        """Let everything come to its end, and hold the monitor to it."""
+        talk = self._talk
+        talk.reads_lines = True
+        talk.perform()
+        for _ in range(10_000):
+            if not talk.session.pending:
+                break
+            self._go_on()
+        assert not talk.session.pending, "something is never answered"
+        talk.finish()
+        talk.monitor.finish()
+
+    def _go_on(self) -> None:
+        talk = self._talk
+        if talk.loads:
+            talk.loads -= 1
+            talk.load()
+        elif talk.reads:
+            talk.read(next(iter(talk.reads.values())))
+        elif talk.jobs:
+            talk.decode()
+        else:
+            talk.wait(60.0)
+
+
+def play(data: bytes) -> None:
+    """Fails where a promise breaks."""
+    Play(data).run()
