@@ -153,3 +153,10 @@ def test_a_native_file_whose_merges_leave_its_vocabulary_is_corrupt(demo_checkpo
 def test_a_token_the_vocabulary_lacks_is_unsupported(demo_checkpoint):
     with pytest.raises(ModelUnsupported, match="<no_such>"):
         Tokenizer.from_folder(demo_checkpoint).token_id("<no_such>")
+
+
+def test_a_tokenizer_file_wins_over_the_vocabulary_files_beside_it(demo_checkpoint, tmp_path):
+    shutil.copytree(demo_checkpoint, tmp_path / "model")
+    (tmp_path / "model" / "tokenizer.json").write_text(_native_json(demo_checkpoint))
+    (tmp_path / "model" / "tokenizer_config.json").write_text("{}")
+    assert Tokenizer.from_folder(tmp_path / "model").token_id("<asr_text>")

@@ -1,6 +1,6 @@
 """Print the demonstration checkpoint's figures, decoded greedily by this runtime.
 
-    python scripts/demo/evaluate.py [--split test] [--model demo] [--seed 2026] [--scale 1.0] [--show]
+    PYTHONPATH=src python scripts/demo/evaluate.py [--split test] [--model demo] [--seed 2026] [--scale 1.0] [--show]
 
 The recordings come from QWEN3_ASR_MLX_TEST_DATA (default ../shared/data, seen from the repository). `val` is for
 choosing among checkpoints, `test` for reporting. `--scale` shrinks the sets.

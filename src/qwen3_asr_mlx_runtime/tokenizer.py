@@ -40,14 +40,14 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path) -> "Tokenizer":
-        """Read vocab.json, merges.txt and tokenizer_config.json, or a native checkpoint's tokenizer.json.
+        """Read tokenizer.json, where there is one, or vocab.json, merges.txt and tokenizer_config.json.
 
         Raises ModelIncomplete where neither is whole, ModelCorrupt where one cannot be read.
         """
         try:
-            if (folder / "vocab.json").exists():
-                return cls(*_from_vocabulary_files(folder))
-            return cls(*_from_tokenizer_json(folder))
+            if (folder / "tokenizer.json").exists():
+                return cls(*_from_tokenizer_json(folder))
+            return cls(*_from_vocabulary_files(folder))
         except FileNotFoundError as error:
             missing = Path(str(error.filename)).name
             raise ModelIncomplete(f"the tokenizer file {missing} is missing", missing=[missing]) from error
@@ -91,8 +91,9 @@ _Parts = tuple[BPE, dict[str, int], frozenset[int]]
 def _from_vocabulary_files(folder: Path) -> _Parts:
     config = json.loads((folder / "tokenizer_config.json").read_bytes())
     tokens = [{**token, "id": int(id)} for id, token in config["added_tokens_decoder"].items()]
-    if not (folder / "merges.txt").exists():
-        raise FileNotFoundError(2, "missing", "merges.txt")
+    for name in ("vocab.json", "merges.txt"):
+        if not (folder / name).exists():
+            raise FileNotFoundError(2, "missing", name)
     bpe = _made(partial(BPE.from_file, str(folder / "vocab.json"), str(folder / "merges.txt")))
     return bpe, *_added_tokens(tokens)
 

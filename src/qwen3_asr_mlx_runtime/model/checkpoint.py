@@ -34,7 +34,7 @@ def required_names(has: Callable[[str], bool]) -> list[str]:
     """The files that a folder of which `has` tells the names must hold, weights aside where an index names them."""
     return [
         _CONFIG,
-        *([_TOKENIZER] if has(_TOKENIZER) and not has(_VOCABULARY[0]) else _VOCABULARY),
+        *([_TOKENIZER] if has(_TOKENIZER) else _VOCABULARY),
         _PROCESSOR if has(_PROCESSOR) else _FEATURE_EXTRACTOR,
         _INDEX if has(_INDEX) else _WEIGHTS,
     ]
