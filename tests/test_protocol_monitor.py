@@ -182,7 +182,7 @@ SOUND = {
     "an event": (WANT, CHUNK, END, (CAPABILITIES, queued("s-1"), batch(final("s-1"), event=True, n=1))),
     "a chunk that was refused": (
         *(WANT, CHUNK),
-        (CAPABILITIES, line("stream_error", n=1, stream_id="s")),
+        (CAPABILITIES, line("stream_error", n=1, stream_id="s", dropped_samples=100)),
     ),
     "what waited at the end": (CHUNK, END, (TAKEN, queued("s-1"), batch(final("s-1"), reason="end_of_input"))),
 }

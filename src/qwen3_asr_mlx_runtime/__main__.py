@@ -54,7 +54,7 @@ def _print_schema() -> NoReturn:
 
 def _serve(line: CommandLine, wire: Wire, make_engine: "MakeEngine | None") -> int:
     """Imports the rest only now, with stdio claimed: whatever an import prints stays off the wire."""
-    from qwen3_asr_mlx_runtime.lifecycle import Exit, ParentWatch, install_signal_handlers, install_thread_hook
+    from qwen3_asr_mlx_runtime.lifecycle import Exit, ParentWatch, install_hooks, install_signal_handlers
 
     if wire.stdout is None:
         return Exit.PARENT_GONE
@@ -62,7 +62,7 @@ def _serve(line: CommandLine, wire: Wire, make_engine: "MakeEngine | None") -> i
         return _fatal(wire.stdout, "stdin is closed: there is nothing to read requests from")
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
     install_signal_handlers(inbox.put)
-    install_thread_hook(inbox.put)
+    install_hooks(inbox.put)
     parent = ParentWatch(line.settings.parent_pid)
     _set_environment(line.settings)
     try:

@@ -30,7 +30,7 @@ class Conversation:
         self.starting = Starting(self.loading)
         self.batches = Batches(settings, self.work, self.loading, self.outbox, self.job_ids, clock)
         self.speech = Speech(settings, self.batches)
-        self.ending = Ending(self.outbox, self.work, self.batches, self.speech.intake, clock)
+        self.ending = Ending(self.outbox, self.work, self.starting, self.batches, self.speech.intake, clock)
         self._vitals = vitals
         self._capabilities = capabilities(settings)
         self._capabilities.session = vitals.session

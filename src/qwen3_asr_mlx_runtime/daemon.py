@@ -27,6 +27,7 @@ from qwen3_asr_mlx_runtime.errors import BridgeError, EngineUnavailable
 from qwen3_asr_mlx_runtime.jobs import Engine, Failed, Finished, Loaded, LoadFailed, Outcome, Post, Progress
 from qwen3_asr_mlx_runtime.lifecycle import FORCED_EXIT_SECONDS, Crash, Exit, ParentWatch
 from qwen3_asr_mlx_runtime.line_source import EndOfInput, LineSource, Received
+from qwen3_asr_mlx_runtime.outbox import Outgoing
 from qwen3_asr_mlx_runtime.protocol.replies import Fatal, Line, Reply, encode_line, error_reply
 from qwen3_asr_mlx_runtime.session import Session
 from qwen3_asr_mlx_runtime.settings import Settings
@@ -192,7 +193,8 @@ class Daemon:
 
     def _advance(self) -> None:
         """Write what may be written, begin what may be begun, and close when nothing is left to do."""
-        self._write()
+        if not self._closing:  # the last line is the last: what still comes in is read, and answered no more
+            self._write()
         self._perform(self._session.effects())
         if self._session.ending and not self._session.pending and not self._closing and self._grace_is_over():
             self._close()
@@ -201,9 +203,12 @@ class Daemon:
 
     def _write(self) -> None:
         while self._writer.has_room and (outgoing := self._session.take_line()) is not None:
-            if outgoing.line is not None:
-                self._writer.put(_encode(outgoing.line))
-            self._allowance.give_back(outgoing.size)
+            self._put(outgoing)
+
+    def _put(self, outgoing: Outgoing) -> None:
+        if outgoing.line is not None:
+            self._writer.put(_encode(outgoing.line))
+        self._allowance.give_back(outgoing.size)
 
     def _grace_is_over(self) -> bool:
         if self._input_ended:
@@ -215,7 +220,8 @@ class Daemon:
     def _close(self) -> None:
         self._closing = True
         self._session.finish()
-        self._write()
+        if (last := self._session.take_line()) is not None:  # put even where a full stdout leaves no room
+            self._put(last)
         self._writer.finish()
         self._engine.close()
 

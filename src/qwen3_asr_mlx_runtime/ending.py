@@ -11,6 +11,7 @@ from qwen3_asr_mlx_runtime.outbox import Outbox, Ticket
 from qwen3_asr_mlx_runtime.protocol.commands import DECODER_MODES, Id
 from qwen3_asr_mlx_runtime.protocol.replies import ErrorReply
 from qwen3_asr_mlx_runtime.protocol.transcripts import Stopped, Unfinished
+from qwen3_asr_mlx_runtime.starting import Starting
 from qwen3_asr_mlx_runtime.work import Work
 
 END_OF_INPUT: Reason = "end_of_input"
@@ -20,12 +21,19 @@ class Ending:
     """`reason` is None as long as the conversation goes on. The first reason stands, unless a harder one comes."""
 
     def __init__(
-        self, outbox: Outbox, work: Work, batches: Batches, intake: Intake, clock: Callable[[], float]
+        self,
+        outbox: Outbox,
+        work: Work,
+        starting: Starting,
+        batches: Batches,
+        intake: Intake,
+        clock: Callable[[], float],
     ) -> None:
         self.reason: str | None = None
         self.deadline: float | None = None  # when what is unfinished is no longer waited for
         self._outbox = outbox
         self._work = work
+        self._starting = starting
         self._batches = batches
         self._intake = intake
         self._clock = clock
@@ -56,6 +64,7 @@ class Ending:
         self.deadline = None
         open_tickets = self._outbox.open_tickets()
         self._batches.end = error
+        self._starting.failed(error)
         self._work.give_up_all(error)
         for ticket in open_tickets:
             if ticket.answered is None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -56,8 +57,8 @@ class Crash:
     thread: str
 
 
-def install_thread_hook(tell: Callable[[Crash], None]) -> None:
-    """Whatever escapes a thread is told, and logged without its message, which may quote anything."""
+def install_hooks(tell: Callable[[Crash], None]) -> None:
+    """Whatever escapes a thread is told. It is logged without its message, which may quote anything."""
 
     def handle(args: threading.ExceptHookArgs) -> None:
         name = "unknown" if args.thread is None else args.thread.name
@@ -67,6 +68,7 @@ def install_thread_hook(tell: Callable[[Crash], None]) -> None:
         tell(Crash(name))
 
     threading.excepthook = handle
+    sys.unraisablehook = lambda unraisable: diagnose(f"an exception was lost: {unraisable.exc_type.__name__}")
 
 
 class ParentWatch:

@@ -124,7 +124,8 @@ class Session:
         """All that waited for this load fail with it; the next request that needs a model tries again."""
         self._talk.loading.load_failed()
         self._talk.starting.failed(error)
-        self._talk.batches.load_failed()
+        if not self._talk.ending.is_on:  # nothing that waits could be asked for any more
+            self._talk.batches.load_failed()
         self._talk.work.give_up_wanted(error)
 
     def _abort(self, reason: str, error: BridgeError) -> None:

@@ -109,13 +109,15 @@ class Speech:
         )
 
     def _discard(self, mine: list[Spoken]) -> list[str]:
-        """End the utterances of a stream: those that wait are named by its reply, the others by their batch."""
+        """End the utterances of a stream. Those that wait are named here; the others are told by their batch, and those
+        whose file is still being read by the error that their boundary gets."""
         error = Cancelled("the stream was stopped and its utterances discarded")
-        named = [one for one in mine if one in self._batches.batcher.waiting]
-        for spoken in named:
+        waiting = [one for one in mine if one in self._batches.batcher.waiting]
+        named = [one.utterance_id for one in waiting if one.is_read]
+        self._batches.cancel([one for one in mine if one not in waiting])
+        for spoken in waiting:
             self._batches.discard(spoken, error)
-        self._batches.cancel([one for one in mine if one not in named])
-        return [one.utterance_id for one in named]
+        return named
 
     def _waiting(self, stream_id: str) -> list[Spoken]:
         return [one for one in self._batches.batcher.waiting if one.stream_id == stream_id]

@@ -112,6 +112,14 @@ def checked_pcm(text: str, sample_rate: int | None, max_seconds: float = MAX_CHU
     return pcm
 
 
+def count_samples(text: str) -> int:
+    """How many samples a `pcm16` field holds, 0 if that cannot be told."""
+    try:
+        return len(_decoded(text)) // BYTES_PER_SAMPLE
+    except BadBase64:
+        return 0
+
+
 def check_sample_rate(sample_rate: int) -> None:
     if sample_rate != SAMPLE_RATE:
         message = f"`sample_rate`: expected {SAMPLE_RATE}, got {sample_rate}"

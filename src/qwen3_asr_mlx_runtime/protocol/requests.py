@@ -42,13 +42,15 @@ class Request:
 class Rejected:
     """A line that is no request. `id` is None if the line could not be read far enough to know it.
 
-    `is_chunk`: it was to be an `audio_chunk`, of the stream `stream_id` where that can be told.
+    `is_chunk`: it was to be an `audio_chunk`, of the stream `stream_id` and with the audio `pcm16` where these can be
+    told.
     """
 
     error: BridgeError
     id: Id | UnsetType | None = None
     is_chunk: bool = False
     stream_id: str | None = None
+    pcm16: str = ""
 
 
 def decode_line(line: bytes) -> Request | Rejected:
@@ -61,7 +63,10 @@ def decode_line(line: bytes) -> Request | Rejected:
         return _decode_members(members, identifier)
     except RequestError as error:
         is_chunk = members.get("type") == AudioChunk.__struct_config__.tag
-        return Rejected(error, identifier, is_chunk, _stream_id(members) if is_chunk else None)
+        if not is_chunk:
+            return Rejected(error, identifier)
+        pcm16 = members.get("pcm16")
+        return Rejected(error, identifier, is_chunk, _stream_id(members), pcm16 if isinstance(pcm16, str) else "")
 
 
 def decode_command(line: bytes) -> Command:

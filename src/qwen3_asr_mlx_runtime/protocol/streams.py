@@ -92,10 +92,12 @@ class Progress(Event, kw_only=True, tag="progress"):
 
 
 class StreamError(Event, kw_only=True, tag="stream_error"):
-    """A chunk without `id` failed: it was not taken. `stream_id` and `seq` are null where they are not known."""
+    """A chunk without `id` failed: it was not taken. `stream_id` and `seq` are null where they are not known.
+    `dropped_samples`: how many it held, as far as that can be told."""
 
     stream_id: str | None
     seq: int | None
+    dropped_samples: int
     code: str
     message: str
     retryable: bool
