@@ -19,6 +19,7 @@ from reference.differences import (
     BFLOAT16_EMBEDDINGS_LIMIT,
     EMBEDDINGS_LIMIT,
     LOGITS_LIMIT,
+    LOGPROBS_LIMIT,
     MEL_LIMIT,
     max_abs,
     relative,
@@ -105,6 +106,11 @@ def test_prefill_logits_equal_the_reference(tiny: Comparison, frames: int) -> No
 def test_64_greedy_tokens_equal_the_reference(tiny: Comparison, frames: int) -> None:
     assert len(GOLDENS[frames].tokens) == TOKENS
     assert tiny.found(frames).tokens.tolist() == GOLDENS[frames].tokens.tolist()
+
+
+@every_length
+def test_every_step_gives_its_token_the_probability_of_the_reference(tiny: Comparison, frames: int) -> None:
+    assert max_abs(tiny.found(frames).logprobs, GOLDENS[frames].logprobs) <= LOGPROBS_LIMIT
 
 
 def test_no_golden_token_is_nearly_a_tie() -> None:

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from reference.activations import TOKENS, Activations, load
 from reference.clips import FRAME_COUNTS, clip
-from reference.corpus import CONTEXT, LANGUAGES
+from reference.corpus import WAYS
 from reference.differences import (
     EMBEDDINGS_LIMIT,
     LOGITS_LIMIT,
+    LOGPROBS_LIMIT,
     MEL_LIMIT,
     Differences,
     differences,
@@ -34,6 +35,11 @@ from reference.runtime import Runtime
 
 from qwen3_asr_mlx_runtime.audio import read_file
 from qwen3_asr_mlx_runtime.engine import Recognizer
+from qwen3_asr_mlx_runtime.features import log_mel
+from qwen3_asr_mlx_runtime.model.generate import Token, generate
+from qwen3_asr_mlx_runtime.model.splice import splice
+from qwen3_asr_mlx_runtime.prompt import PromptBuilder
+from qwen3_asr_mlx_runtime.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.utterance import Samples, Utterance
 
 pytestmark = pytest.mark.reference
@@ -142,6 +148,8 @@ def apart_by(fresh: Digest, golden: Digest) -> Iterator[tuple[str, float, float]
             yield field.name, relative(*pair), EMBEDDINGS_LIMIT
         if field.name.endswith("logits"):
             yield field.name, relative(*pair), LOGITS_LIMIT
+        if field.name == "logprobs":
+            yield field.name, max_abs(*pair), LOGPROBS_LIMIT
 
 
 def test_the_committed_metadata_is_what_the_oracles_say(written: Written) -> None:
@@ -177,6 +185,7 @@ def test_the_oracles_agree_where_both_apply(written: Written, say: Callable[[str
         assert apart.embeddings <= 3e-6
         assert apart.logits <= 3e-5
         assert apart.equal_tokens == TOKENS
+        assert apart.logprobs <= 1e-4
 
 
 @every_length
@@ -189,26 +198,38 @@ def test_the_runtime_equals_the_reference_at_real_dimensions(real: dict[int, Dif
     assert_within_limits(real[frames])
 
 
-def test_transcripts_of_the_demonstration_checkpoint_equal_the_reference(
+def test_the_demonstration_checkpoint_transcribes_as_the_reference_does(
     oracles: Oracles, demo_checkpoint: Path, repository: Path, tmp_path: Path
 ) -> None:
-    """Speech, trained weights, and the reference's own way from samples to text; all clips together are three windows
-    long."""
+    """Speech and trained weights, by the reference's own path from samples to text. Texts that are sure of themselves
+    survive many a fault, so the probability of every step is compared too. All clips together span three windows."""
     recordings = sorted((repository / "examples" / "audio").glob("*.wav"))
     clips = {file.stem: read_file(str(file)).samples for file in recordings}
     clips["all together"] = np.concatenate(list(clips.values()))
     np.savez(tmp_path / "clips.npz", **clips)
     oracles.run_transcripts(demo_checkpoint, tmp_path / "clips.npz", tmp_path / "transcripts.json")
+    written = json.loads((tmp_path / "transcripts.json").read_text())
     recognizer = Recognizer.load(str(demo_checkpoint), dtype="float32")
-    found = {name: transcripts(recognizer, samples) for name, samples in clips.items()}
-    assert found == json.loads((tmp_path / "transcripts.json").read_text())
+    for name, samples in clips.items():
+        for (language, context), expected in zip(WAYS, written[name], strict=True):
+            found = recognizer.transcribe(Utterance(samples, language=language, context=context))
+            assert (found.language or "", found.text) == (expected["language"], expected["text"]), name
+            tokens = steps(recognizer, demo_checkpoint, samples, language, context)
+            assert [token.id for token in tokens] == [*found.token_ids] == expected["tokens"], name
+            logprobs = np.array([token.logprob for token in tokens])
+            assert max_abs(logprobs, np.array(expected["logprobs"])) <= LOGPROBS_LIMIT, name
 
 
-def transcripts(recognizer: Recognizer, samples: Samples) -> list[list[str]]:
-    """In the order of the oracle: free, each language forced, with a context."""
-    ways: list[dict[str, str]] = [{}, *({"language": language} for language in LANGUAGES), {"context": CONTEXT}]
-    found = [recognizer.transcribe(Utterance(samples, **way)) for way in ways]
-    return [[transcript.language or "", transcript.text] for transcript in found]
+def steps(
+    recognizer: Recognizer, checkpoint: Path, samples: Samples, language: str | None, context: str
+) -> list[Token]:
+    """The transcription without the engine, which keeps no probabilities."""
+    tokenizer = Tokenizer.from_folder(checkpoint)
+    prompt = PromptBuilder(tokenizer).build(context, language)
+    model, ends = recognizer.model, frozenset(map(tokenizer.token_id, ("<|im_end|>", "<|endoftext|>")))
+    audio = recognizer.encode(log_mel(samples))
+    embeddings = splice(model.embed(prompt.prefix_ids), audio, model.embed(prompt.suffix_ids))
+    return list(generate(model, embeddings, ends, 512))
 
 
 def assert_within_limits(apart: Differences) -> None:
@@ -216,4 +237,5 @@ def assert_within_limits(apart: Differences) -> None:
     assert apart.embeddings <= EMBEDDINGS_LIMIT
     assert apart.logits <= LOGITS_LIMIT
     assert apart.equal_tokens == TOKENS
+    assert apart.logprobs <= LOGPROBS_LIMIT
     assert apart.smallest_gap > 1e-3

@@ -22,9 +22,10 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Activations:
-    """One clip: mel (frames, 128), embeddings (T, D), prompt_ids (T + 15,), logits (V,), tokens (n,), gaps (n,).
+    """One clip: mel (frames, 128), embeddings (T, D), prompt_ids (T + 15,), logits (V,), and n greedy steps.
 
-    `logits` are those after the prompt; `gaps` lie between the two highest logits of every step.
+    `logits` are those after the prompt. Of every step, `tokens` (n,), their natural-log probabilities `logprobs` (n,),
+    and the `gaps` (n,) between the two highest logits.
     """
 
     mel: Array
@@ -32,6 +33,7 @@ class Activations:
     prompt_ids: Array
     logits: Array
     tokens: Array
+    logprobs: Array
     gaps: Array
 
 
@@ -51,6 +53,14 @@ def top_two_gaps(logits: Array) -> Array:
     """From logits (n, V), the distance of the highest from the next: (n,)."""
     top = np.partition(logits, -2, axis=-1)[:, -2:]
     return np.asarray(top[:, 1] - top[:, 0])
+
+
+def log_probabilities(logits: Array, tokens: Array) -> Array:
+    """Of one token a step, from logits (n, V): (n,)."""
+    wide = logits.astype(np.float64)
+    highest = wide.max(axis=-1)
+    sums = np.log(np.exp(wide - highest[:, None]).sum(axis=-1)) + highest
+    return np.asarray(wide[np.arange(len(tokens)), tokens] - sums)
 
 
 def save(path: Path, implementation: Implementation, frame_counts: Iterable[int], tokens: int) -> None:

@@ -94,6 +94,5 @@ LOOPS = (
     "ab" * 10 + "ba" * 10 + "ab" * 10,
 )
 
-# How the clips of the demonstration checkpoint are transcribed, besides as it decides itself.
-LANGUAGES = ("English", "Arabic")
-CONTEXT = "seven apple window"
+# How the clips of the demonstration checkpoint are transcribed: language forced, if any, and context.
+WAYS: tuple[tuple[str | None, str], ...] = ((None, ""), ("English", ""), ("Arabic", ""), (None, "seven apple window"))

@@ -14,6 +14,7 @@ from reference.activations import Activations, Array, load
 MEL_LIMIT = 1e-4  # largest absolute difference of a cell
 EMBEDDINGS_LIMIT = 1e-5  # relative, in float32
 LOGITS_LIMIT = 5e-4  # relative, in float32
+LOGPROBS_LIMIT = 2e-3  # largest absolute difference of a step, in float32
 BFLOAT16_EMBEDDINGS_LIMIT = 2e-2  # relative to the golden in float32
 
 
@@ -23,18 +24,20 @@ class Differences:
     embeddings: float
     logits: float
     equal_tokens: int
+    logprobs: float
     smallest_gap: float
 
     def row(self, frames: int) -> str:
         return (
             f"| {frames} | {self.mel:.1e} | {self.embeddings:.1e} | {self.logits:.1e} "
-            f"| {self.equal_tokens} | {self.smallest_gap:.4f} |"
+            f"| {self.equal_tokens} | {self.logprobs:.1e} | {self.smallest_gap:.4f} |"
         )
 
 
 HEADER = (
-    "| mel frames | mel, max abs | tower, relative | prefill logits, relative | equal tokens | smallest gap |\n"
-    "|---|---|---|---|---|---|"
+    "| mel frames | mel, max abs | tower, relative | prefill logits, relative | equal tokens "
+    "| log-probability, max abs | smallest gap |\n"
+    "|---|---|---|---|---|---|---|"
 )
 
 
@@ -65,6 +68,7 @@ def differences(found: Activations, expected: Activations) -> Differences:
         embeddings=relative(found.embeddings, expected.embeddings),
         logits=relative(found.logits, expected.logits),
         equal_tokens=equal_prefix(found.tokens, expected.tokens),
+        logprobs=max_abs(found.logprobs, expected.logprobs),
         smallest_gap=float(expected.gaps.min(initial=np.inf)),
     )
 

@@ -16,7 +16,8 @@ TOP = 8
 @dataclass(frozen=True)
 class Digest:
     """Of the mel: cells (3256 at most), the means of frames (frames,) and of bins (128,). The embeddings (T, D) and
-    prompt_ids whole. Of the logits: 256 of them, and the highest eight with their ids. Tokens and gaps (64,).
+    prompt_ids whole. Of the logits: 256 of them, and the highest eight with their ids. Tokens,
+    log-probabilities and gaps (64,).
     """
 
     mel_cells: Array
@@ -28,6 +29,7 @@ class Digest:
     top_ids: Array
     top_logits: Array
     tokens: Array
+    logprobs: Array
     gaps: Array
 
 
@@ -43,6 +45,7 @@ def digest(found: Activations) -> Digest:
         top_ids=top_ids.astype(np.int32),
         top_logits=found.logits[top_ids],
         tokens=found.tokens.astype(np.int32),
+        logprobs=found.logprobs.astype(np.float32),
         gaps=found.gaps.astype(np.float32),
     )
 

@@ -62,6 +62,7 @@ def _metadata(
             "tower, relative": max(found.embeddings for found in agreement.values()),
             "prefill logits, relative": max(found.logits for found in agreement.values()),
             "equal tokens": min(found.equal_tokens for found in agreement.values()),
+            "log-probability, max abs": max(found.logprobs for found in agreement.values()),
         },
     }
 

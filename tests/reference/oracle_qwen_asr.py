@@ -16,7 +16,7 @@ from qwen_asr.core.transformers_backend import Qwen3ASRForConditionalGeneration
 from transformers import WhisperFeatureExtractor
 
 from reference import command_line
-from reference.activations import Activations, Array, prompt_ids, top_two_gaps
+from reference.activations import Activations, Array, log_probabilities, prompt_ids, top_two_gaps
 from reference.clips import SAMPLE_RATE
 
 
@@ -55,12 +55,14 @@ class QwenAsr:
             return_dict_in_generate=True,
         )
         logits = torch.cat(generated.logits).numpy()
+        new = generated.sequences[0, ids.shape[1] :].numpy()
         return Activations(
             mel=mel[0, :, : int(mask.sum())].T.numpy(),
             embeddings=embeddings.numpy(),
             prompt_ids=ids[0].numpy(),
             logits=logits[0],
-            tokens=generated.sequences[0, ids.shape[1] :].numpy(),
+            tokens=new,
+            logprobs=log_probabilities(logits, new),
             gaps=top_two_gaps(logits),
         )
 

@@ -13,7 +13,7 @@ import transformers
 from transformers.models.qwen3_asr import Qwen3ASRFeatureExtractor, Qwen3ASRForConditionalGeneration
 
 from reference import command_line
-from reference.activations import Activations, Array, prompt_ids, top_two_gaps
+from reference.activations import Activations, Array, log_probabilities, prompt_ids, top_two_gaps
 from reference.clips import SAMPLE_RATE
 
 
@@ -47,12 +47,14 @@ class Transformers:
         )
         frames = int(inputs["input_features_mask"].sum())
         logits = torch.cat(generated.logits).numpy()
+        new = generated.sequences[0, ids.shape[1] :].numpy()
         return Activations(
             mel=inputs["input_features"][0, :, :frames].T.numpy(),
             embeddings=embeddings.numpy(),
             prompt_ids=ids[0].numpy(),
             logits=logits[0],
-            tokens=generated.sequences[0, ids.shape[1] :].numpy(),
+            tokens=new,
+            logprobs=log_probabilities(logits, new),
             gaps=top_two_gaps(logits),
         )
 

@@ -36,13 +36,14 @@ class Runtime:
         embeddings = self.embeddings(mel)
         prompt = self.prompt(embeddings)
         logits = self.model.logits(prompt, self.model.make_cache(prompt.shape[1]))[0]
-        generated = [token.id for token in generate(self.model, prompt, frozenset(), tokens)]
+        generated = list(generate(self.model, prompt, frozenset(), tokens))
         return Activations(
             mel=mel,
             embeddings=np.array(embeddings.astype(mx.float32)),
             prompt_ids=prompt_ids(len(embeddings)),
             logits=np.array(logits.astype(mx.float32)),
-            tokens=np.array(generated),
+            tokens=np.array([token.id for token in generated]),
+            logprobs=np.array([token.logprob for token in generated]),
             gaps=np.zeros(0),
         )
 
