@@ -301,7 +301,8 @@ class SpeechBooks:
             case "realtime_batch_final" if sent.type in ("end_utterance", "vad_boundary"):
                 mine = [item["utterance_id"] for item in reply["items"] if item["stream_id"] == sent.stream_id]
                 assert mine, "I4: a batch without the utterance that filled it"
-                self._accept(sent, sent.stream_id, mine[-1])
+                assert reply["utterance_id"] in mine, "I4: a batch that names another utterance than its boundary's"
+                self._accept(sent, sent.stream_id, reply["utterance_id"])
             case "stream_stopped":
                 for name in reply["cancelled_utterances"]:
                     self.discarded.setdefault(reply["stream_id"], []).append(name)

@@ -72,6 +72,7 @@ class Batch:
     """Utterances that are told together: by the reply to `ticket`, or, if that is None, by an event.
 
     `after`: events that must be out before. `reply` stands in the place of the utterances where none are told.
+    `filled_by`: the utterance whose boundary `ticket` is.
     """
 
     members: list[Spoken]
@@ -79,6 +80,7 @@ class Batch:
     ticket: Ticket | None = None
     after: "list[Batch]" = field(default_factory=list)
     reply: Reply | None = None
+    filled_by: Spoken | None = None
     decoder_mode: str = "sequential"
     load_seconds: float = 0.0
 
@@ -173,7 +175,7 @@ class Batcher:
 
 
 def in_runs(spoken: Iterable[Spoken]) -> list[list[Spoken]]:
-    """Utterances in as few batches as possible: each of such as go together, and every stream in its order."""
+    """Utterances in few batches: each of such as go together, and every stream in its order."""
     runs: list[list[Spoken]] = []
     place: dict[str, int] = {}  # the run that holds the last utterance of each stream
     for one in spoken:

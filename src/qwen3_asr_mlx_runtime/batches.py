@@ -89,7 +89,7 @@ class Batches:
             options = resolve(self._settings, said)
             if options != spoken.options and spoken.task is not None:
                 spoken.options = spoken.task.options = options
-                if spoken.task.wanted and not isinstance(spoken.outcome, BridgeError):
+                if spoken.is_read and spoken.task.wanted and not isinstance(spoken.outcome, BridgeError):
                     self._decode_again(spoken, spoken.task)
             spoken.ahead = True
             if spoken.outcome is None and spoken.task is not None:
@@ -192,7 +192,7 @@ class Batches:
         fills = waits and self.batcher.is_full(spoken)
         if fills and not spoken.stream.auto_flush:
             asked = Decoding(max_new_tokens=spoken.asked.max_new_tokens)
-            self.close_for(Batch(self.batcher.group(spoken), "batch_size", ticket), asked)
+            self.close_for(Batch(self.batcher.group(spoken), "batch_size", ticket, filled_by=spoken), asked)
             return
         queued = self.batcher.queued
         ticket.answer(

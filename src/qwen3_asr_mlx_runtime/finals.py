@@ -44,7 +44,10 @@ def _fill(result: FinalResult, heard: Transcript) -> None:
 
 def batch_final(batch: Batch) -> RealtimeBatchFinal:
     load_seconds = batch.load_seconds if batch.ticket is None else batch.ticket.load_seconds
-    return finals(batch.members, batch.reason, batch.decoder_mode, load_seconds)
+    line = finals(batch.members, batch.reason, batch.decoder_mode, load_seconds)
+    if batch.filled_by is not None:
+        line.utterance_id = batch.filled_by.utterance_id
+    return line
 
 
 def finals(members: Sequence[Spoken], reason: Reason, decoder_mode: str, load_seconds: float) -> RealtimeBatchFinal:

@@ -101,12 +101,13 @@ class RealtimeBatchFinal(Reply, kw_only=True, tag="realtime_batch_final"):
     """Utterances in the order of their boundaries; `failed` of them have an `error` in place of a text.
 
     As an event (`event` true, numbered `n`) it tells of streams with `auto_flush`, and of what still waited when the
-    conversation ended. `dropped_samples` stands only in the line that ends a conversation without events.
+    conversation ended. `utterance_id` is that of the boundary that it answers, and `dropped_samples` stands only in the line that ends a conversation without events.
     """
 
     event: Literal[True] | UnsetType = UNSET
     n: int | UnsetType = UNSET
     reason: Literal["flush", "batch_size", "delay", "end_of_input"]
+    utterance_id: str | UnsetType = UNSET
     count: int
     failed: int
     items: list[FinalResult]

@@ -1,0 +1,515 @@
+"""Streams, boundaries, flushes and batches as a client sees them; time stands until a test moves it."""
+
+import numpy as np
+import pytest
+from conversation import Conversation, pcm
+from fake_engine import transcript
+
+from qwen3_asr_mlx_runtime.errors import Cancelled, DecodeFailed, EngineStalled, NonFiniteOutput
+from qwen3_asr_mlx_runtime.settings import Settings
+
+
+def loaded(*want: str, **settings: object) -> Conversation:
+    talk = Conversation(Settings(**settings))
+    if want:
+        talk.send("hello", want=list(want))
+    talk.send("start")
+    talk.load()
+    return talk
+
+
+@pytest.fixture
+def talk() -> Conversation:
+    """In lock step, with the model loaded and a stream whose batch no test fills by chance."""
+    talk = loaded()
+    talk.send("start_stream", batch_size=16, max_batch_delay_ms=1000)
+    return talk
+
+
+@pytest.fixture
+def live() -> Conversation:
+    """With events, and a stream that flushes itself."""
+    talk = loaded("events")
+    talk.send("start_stream", stream_id="s", auto_flush=True, batch_size=3, max_batch_delay_ms=100)
+    return talk
+
+
+def said(lines: list[dict]) -> list[str]:
+    return [line.get("code", line["type"]) for line in lines]
+
+
+def heard(line: dict) -> list[tuple[str, str | None]]:
+    return [(item["utterance_id"], item["text"] or item["error"]["code"]) for item in line["items"]]
+
+
+class TestLockStep:
+    def test_the_boundary_that_fills_the_batch_is_answered_with_it(self) -> None:
+        talk = loaded()
+        talk.send("start_stream", batch_size=2)
+        assert talk.speak("u1")[0]["queued"] == 1
+        assert talk.speak("u2") == []
+        talk.decode(transcript("One."))
+        (final,) = talk.decode(transcript("Two."))
+        assert (final["reason"], final["count"], final["failed"]) == ("batch_size", 2, 0)
+        assert heard(final) == [("u1", "One."), ("u2", "Two.")]
+        assert final["utterance_id"] == "u2"
+        talk.monitor.finish()
+
+    def test_a_flush_is_answered_with_what_is_queued(self, talk: Conversation) -> None:
+        talk.speak("u1")
+        assert talk.send("flush") == []
+        (final,) = talk.decode(transcript("One."))
+        assert (final["reason"], heard(final)) == ("flush", [("u1", "One.")])
+
+    def test_row_66_the_timer_only_starts_the_work(self, talk: Conversation) -> None:
+        talk.speak("u1")
+        assert (talk.wait(0.999), talk.jobs) == ([], {})
+        assert talk.wait(0.001) == []
+        assert len(talk.jobs) == 1
+        assert talk.decode(transcript("Ahead.")) == []
+        assert heard(talk.send("flush")[0]) == [("u1", "Ahead.")]
+
+    def test_what_was_decoded_ahead_with_other_options_is_decoded_again(self, talk: Conversation) -> None:
+        talk.speak("u1")
+        talk.speak("u2", max_new_tokens=9)
+        talk.wait(1.0)
+        talk.decode()
+        talk.decode()
+        assert talk.send("flush", max_new_tokens=5) == []
+        (job,) = talk.jobs.values()
+        assert job.utterance.max_new_tokens == 5
+        assert heard(talk.decode(transcript("Again."))[0]) == [("u1", "Again."), ("u2", "Seven three one.")]
+
+    def test_a_flush_with_a_bad_mode_loses_nothing(self, talk: Conversation) -> None:
+        talk.speak("u1")
+        assert said(talk.send("flush", decoder_mode="sequentail")) == ["invalid_params"]
+        talk.send("flush")
+        assert heard(talk.decode()[0]) == [("u1", "Seven three one.")]
+
+    def test_row_68_one_bad_utterance_fails_alone(self, talk: Conversation) -> None:
+        for name in ("u1", "u2", "u3"):
+            talk.speak(name)
+        talk.send("flush")
+        talk.decode(transcript("One."))
+        talk.decode(NonFiniteOutput("NaN"))
+        (final,) = talk.decode(transcript("Three."))
+        assert (final["count"], final["failed"]) == (3, 1)
+        assert heard(final) == [("u1", "One."), ("u2", "non_finite_output"), ("u3", "Three.")]
+        assert final["items"][1]["text"] is None
+
+    def test_the_engine_gets_the_samples_as_they_came(self, talk: Conversation) -> None:
+        talk.send("audio_chunk", pcm16=pcm(3, 16384), seq=0)
+        talk.send("audio_chunk", pcm16=pcm(2, -32768), seq=1)
+        talk.send("end_utterance")
+        talk.send("flush")
+        assert talk.jobs[1].utterance.samples.tolist() == [0.5, 0.5, 0.5, -1.0, -1.0]
+
+    def test_options_are_the_utterances_then_the_flushs_then_the_streams_then_the_processes(self) -> None:
+        talk = loaded(language="French", context="names", max_new_tokens=1)
+        talk.send("start_stream", batch_size=9, language="Arabic", max_new_tokens=2)
+        talk.speak("u1", language="English")
+        talk.speak("u2")
+        talk.send("flush", max_new_tokens=3)
+        talk.decode()
+        options = [
+            (job.utterance.language, job.utterance.context, job.utterance.max_new_tokens) for job in talk.jobs.values()
+        ]
+        assert options == [("Arabic", "names", 3)]
+
+    def test_row_42_the_result_tells_of_a_gap(self, talk: Conversation) -> None:
+        talk.chunk(10, seq=1)
+        assert talk.chunk(10, seq=4)[0]["gap"] == {"expected": 2, "got": 4}
+        talk.send("end_utterance")
+        talk.chunk(10, seq=5)
+        talk.send("end_utterance")
+        talk.send("flush")
+        talk.decode()
+        assert [item["audio_gap"] for item in talk.decode()[0]["items"]] == [True, False]
+
+    def test_row_42_a_refused_chunk_may_be_sent_again_under_its_number(self, talk: Conversation) -> None:
+        talk.chunk(10, seq=1)
+        assert said(talk.send("audio_chunk", seq=2, pcm16="?")) == ["bad_base64"]
+        assert talk.chunk(10, seq=2)[0]["samples_buffered"] == 20
+        assert said(talk.chunk(10, seq=1)) == ["seq_out_of_order"]
+        assert talk.chunk(10, seq=2)[0]["duplicate"] is True
+
+    def test_row_43_a_boundary_without_audio_does_not_count(self, talk: Conversation) -> None:
+        assert said(talk.send("end_utterance") + talk.send("vad_boundary", pcm16="")) == ["no_audio", "no_audio"]
+        talk.chunk()
+        assert talk.send("end_utterance")[0]["utterance_id"] == "default-1"
+
+    def test_row_45_a_full_utterance_takes_no_more_and_keeps_what_it_has(self) -> None:
+        talk = loaded(max_utterance_seconds=1.0)
+        talk.chunk(16_000)
+        (error,) = talk.chunk(1)
+        assert (error["code"], error["data"]) == ("limit_exceeded", {"dropped_samples": 1, "limit_seconds": 1.0})
+        assert talk.send("end_utterance")[0]["samples"] == 16_000
+
+    def test_row_45_a_full_utterance_may_be_split(self) -> None:
+        talk = loaded(max_utterance_seconds=1.0)
+        talk.send("start_stream", on_limit="split")
+        talk.chunk(16_000)
+        (partial,) = talk.chunk(10)
+        assert partial["split"] == {"utterance_id": "default-1", "samples": 16_000}
+        assert partial["samples_buffered"] == 10
+        talk.send("flush")
+        assert talk.decode()[0]["items"][0]["samples"] == 16_000
+
+    def test_audio_that_waits_is_bounded_in_all_and_given_back_when_it_is_told(self) -> None:
+        talk = loaded(max_pending_audio_seconds=1.0)
+        talk.speak("u1", pcm16=pcm(8_000))
+        talk.chunk(8_000)
+        assert said(talk.chunk(1) + talk.speak("u2")) == ["limit_exceeded", "limit_exceeded"]
+        talk.send("flush")
+        talk.decode()
+        assert said(talk.chunk(8_000)) == ["partial_result"]
+        assert talk.send("status")[0]["queues"]["pending_audio_seconds"] == 1.0
+
+    def test_row_46_a_stream_begun_anew_tells_what_it_dropped_and_counts_on(self, talk: Conversation) -> None:
+        talk.speak("u1")
+        talk.chunk(100)
+        talk.send("end_utterance")
+        talk.chunk(7)
+        assert talk.send("start_stream")[0]["dropped_samples"] == 7
+        talk.chunk(100)
+        assert talk.send("end_utterance")[0]["utterance_id"] == "default-2"
+
+    def test_row_60_streams_are_limited(self) -> None:
+        talk = loaded(max_streams=2)
+        talk.chunk(stream_id="a")
+        assert talk.chunk(stream_id="a")[0].get("warnings") is None
+        assert talk.chunk(stream_id="b")[0]["warnings"] == ["implicit_stream"]
+        for lines in (talk.chunk(stream_id="c"), talk.send("start_stream", stream_id="c"), talk.speak("u", "c")):
+            assert said(lines) == ["limit_exceeded"]
+        talk.send("stop_stream", stream_id="a")
+        assert said(talk.chunk(stream_id="c")) == ["partial_result"]
+
+    def test_auto_flush_needs_events(self, talk: Conversation) -> None:
+        (error,) = talk.send("start_stream", stream_id="x", auto_flush=True)
+        assert (error["code"], error["data"]["field"]) == ("invalid_params", "auto_flush")
+        assert said(talk.send("stop_stream", stream_id="x")) == ["unknown_stream"]
+
+
+class TestFiles:
+    def test_a_boundary_with_a_file_is_answered_when_it_was_read(self, talk: Conversation) -> None:
+        assert talk.speak("u1", audio="a.wav", pcm16=None) == []
+        assert talk.read("a.wav")[0]["samples"] == 8
+
+    def test_a_file_that_cannot_be_read_is_no_utterance(self, talk: Conversation) -> None:
+        talk.speak("u1", audio="a.wav", pcm16=None)
+        assert said(talk.fail_read("a.wav")) == ["audio_not_found"]
+        assert talk.send("flush")[0]["count"] == 0
+
+    def test_a_flush_waits_for_files_that_came_before_it_and_keeps_their_place(self, talk: Conversation) -> None:
+        talk.speak("u1", audio="a.wav", pcm16=None, id=1)
+        talk.speak("u2", id=2)
+        assert talk.send("flush", id=3) == []
+        talk.decode(transcript("Two."))
+        assert said(talk.read("a.wav")) == ["utterance_queued"]
+        assert heard(talk.decode(transcript("One."))[0]) == [("u1", "One."), ("u2", "Two.")]
+
+    def test_a_batch_goes_without_the_file_that_could_not_be_read(self, talk: Conversation) -> None:
+        talk.speak("u1", audio="a.wav", pcm16=None)
+        talk.speak("u2")
+        talk.send("flush")
+        talk.decode(transcript("Two."))
+        error, queued, final = talk.fail_read("a.wav")
+        assert (said([error, queued]), heard(final)) == (["audio_not_found", "utterance_queued"], [("u2", "Two.")])
+
+    def test_a_file_over_the_limit_of_waiting_audio_is_refused(self) -> None:
+        talk = loaded(max_pending_audio_seconds=1.0)
+        talk.speak("u1", audio="a.wav", pcm16=None)
+        assert said(talk.read("a.wav", samples=np.zeros(16_001, np.float32))) == ["limit_exceeded"]
+
+
+class TestEvents:
+    def test_a_full_batch_comes_as_an_event(self, live: Conversation) -> None:
+        for name in ("u1", "u2", "u3"):
+            assert said(live.speak(name, "s")) == ["utterance_queued"]
+        assert live.decode(transcript("One.")) == live.decode(transcript("Two.")) == []
+        (event,) = live.decode(transcript("Three."))
+        assert (event["event"], event["n"], event["reason"], "id" in event) == (True, 1, "batch_size", False)
+        assert heard(event) == [("u1", "One."), ("u2", "Two."), ("u3", "Three.")]
+
+    def test_row_66_the_delay_counts_from_the_oldest(self, live: Conversation) -> None:
+        live.speak("u1", "s")
+        live.wait(0.09)
+        live.speak("u2", "s")
+        assert (live.wait(0.009), live.jobs) == ([], {})
+        live.wait(0.001)
+        live.decode()
+        (event,) = live.decode()
+        assert (event["reason"], event["count"]) == ("delay", 2)
+        assert live.wait(1.0) == []
+
+    def test_row_61_a_flush_and_the_timer_at_the_same_time(self, live: Conversation) -> None:
+        live.speak("u1", "s")
+        live.now += 0.1
+        live.send("flush", id="f")
+        assert live.wait(0.0) == []
+        event, reply = live.decode()
+        assert (event["reason"], heard(event)) == ("flush", [("u1", "Seven three one.")])
+        assert (reply["id"], reply["count"]) == ("f", 0)
+
+    def test_a_flush_is_answered_after_the_batches_on_their_way(self, live: Conversation) -> None:
+        live.speak("u1", "s")
+        live.wait(0.1)
+        assert live.send("flush", id="f") == []
+        assert [line["reason"] for line in live.decode()] == ["delay", "flush"]
+
+    def test_utterances_of_several_streams_share_a_batch_where_their_options_agree(self, live: Conversation) -> None:
+        for name in ("t", "other"):
+            live.send("start_stream", stream_id=name, auto_flush=True, batch_size=3, max_batch_delay_ms=1000)
+        live.speak("u1", "s")
+        live.speak("u2", "other", language="Arabic")
+        live.speak("u3", "t")
+        live.speak("u4", "s")
+        events = [event for _ in range(3) for event in live.decode()]
+        assert [[name for name, _ in heard(event)] for event in events] == [["u1", "u3", "u4"]]
+
+    def test_a_stream_is_told_in_the_order_of_its_boundaries_whatever_the_options(self, live: Conversation) -> None:
+        live.speak("u1", "s", language="Arabic")
+        for name in ("u2", "u3", "u4"):
+            live.speak(name, "s")
+        events = [event for _ in range(4) for event in live.decode()]
+        assert [name for event in events for name, _ in heard(event)] == ["u1", "u2", "u3", "u4"]
+
+    def test_a_chunk_without_an_id_is_answered_only_by_its_failure(self, live: Conversation) -> None:
+        assert live.chunk(10, "s", seq=7) == []
+        assert live.chunk(10, "s", seq=7) == []
+        (event,) = live.send("audio_chunk", stream_id="s", seq=8, pcm16="?")
+        assert (event["type"], event["n"], event["stream_id"], event["seq"]) == ("stream_error", 1, "s", 8)
+        assert (event["code"], event["dropped_samples"]) == ("bad_base64", 0)
+        (event,) = live.chunk(10, "s", seq="x")
+        assert (event["code"], event["seq"], event["dropped_samples"]) == ("invalid_params", None, 10)
+        assert said(live.chunk(10, "s", id="c")) == ["partial_result"]
+        assert said(live.chunk(10, "nowhere") + live.chunk(10, "nowhere", id="d")) == ["unknown_stream"] * 2
+
+    def test_strict_about_streams(self, live: Conversation) -> None:
+        assert said(live.send("start_stream", stream_id="s")) == ["stream_exists"]
+        assert said(live.speak("u", "nowhere")) == ["unknown_stream"]
+        live.chunk(5, "s")
+        assert live.send("start_stream", stream_id="s", restart=True)[0]["dropped_samples"] == 5
+
+
+class TestStopStream:
+    def test_row_48_what_waits_for_a_flush_stays(self, talk: Conversation) -> None:
+        talk.speak("u1")
+        talk.chunk(77)
+        (stopped,) = talk.send("stop_stream")
+        assert (stopped["dropped_samples"], stopped["queued"], stopped["cancelled_utterances"]) == (77, 1, [])
+        talk.send("flush")
+        assert heard(talk.decode()[0]) == [("u1", "Seven three one.")]
+
+    def test_row_48_discard_names_what_it_ends(self, talk: Conversation) -> None:
+        talk.speak("u1")
+        talk.speak("u2", "other")
+        (stopped,) = talk.send("stop_stream", mode="discard")
+        assert (stopped["cancelled_utterances"], stopped["queued"]) == (["u1"], 0)
+        talk.send("flush")
+        assert heard(talk.decode()[0]) == [("u2", "Seven three one.")]
+
+    def test_a_stream_that_flushes_itself_is_stopped_when_all_is_told(self, live: Conversation) -> None:
+        live.speak("u1", "s")
+        assert live.send("stop_stream", stream_id="s") == []
+        assert [line["type"] for line in live.decode()] == ["realtime_batch_final", "stream_stopped"]
+
+
+class TestCancel:
+    def test_row_64_an_utterance_that_waits_fails_in_its_batch(self, talk: Conversation) -> None:
+        talk.speak("u1")
+        talk.speak("u2")
+        assert talk.send("cancel", stream_id="default", utterance_id="u1")[0]["state"] == "cancelled"
+        assert talk.send("cancel", stream_id="default", utterance_id="u1")[0]["state"] == "already_done"
+        talk.send("flush")
+        assert heard(talk.decode()[0]) == [("u1", "cancelled"), ("u2", "Seven three one.")]
+
+    @pytest.mark.parametrize("wins", [True, False])
+    def test_row_64_what_runs_may_still_win(self, talk: Conversation, wins: bool) -> None:
+        talk.speak("u1")
+        talk.send("flush", id="f")
+        assert talk.send("cancel", target="f")[0]["state"] == "cancelling"
+        assert talk.cancelled == [1]
+        (final,) = talk.decode(transcript("Won.") if wins else Cancelled("at the next step"))
+        assert heard(final) == [("u1", "Won." if wins else "cancelled")]
+        assert talk.send("cancel", target="f")[0]["state"] == "already_done"
+        assert talk.send("cancel", stream_id="default", utterance_id="u1")[0]["state"] == "already_done"
+        assert talk.send("cancel", target="never")[0]["state"] == "unknown"
+
+    def test_a_start_is_cancelled_and_the_load_goes_on(self) -> None:
+        talk = Conversation()
+        talk.send("start", id="a")
+        talk.send("start", id="b")
+        lines = talk.send("cancel", id="c", target="a")
+        assert {line["id"]: line.get("code", line.get("state")) for line in lines} == {
+            "a": "cancelled",
+            "c": "cancelled",
+        }
+        assert [line["id"] for line in talk.load()] == ["b"]
+
+    def test_a_start_of_a_stream_is_taken_back(self) -> None:
+        talk = Conversation()
+        talk.send("start_stream", id="a", stream_id="s")
+        talk.chunk(9, "s", id=1)
+        lines = talk.send("cancel", id="c", target="a")
+        assert next(line for line in lines if line["id"] == "a")["data"] == {"dropped_samples": 9}
+        assert said(talk.chunk(9, "s", id=2)) == ["unknown_stream"]
+
+    def test_a_batch_keeps_what_was_finished(self) -> None:
+        talk = loaded()
+        talk.send("batch_transcribe", id="b", audio=["a", "b", "c"])
+        talk.read("a")
+        talk.decode(transcript("Kept."))
+        talk.send("cancel", id="x", target="b")
+        (reply,) = [line for line in talk.monitor.replies if line.get("id") == "b"]
+        assert [item["text"] for item in reply["items"]] == ["Kept.", None, None]
+
+    def test_timeout_ms_ends_what_waits_and_what_runs(self, talk: Conversation) -> None:
+        talk.speak("u1", timeout_ms=500)
+        talk.send("transcribe", id="t", audio="a", timeout_ms=500)
+        talk.read("a")
+        assert len(talk.jobs) == 1
+        (error,) = talk.wait(0.5)
+        assert (error["id"], error["code"], error["retryable"]) == ("t", "timeout", True)
+        assert heard(talk.send("flush")[0]) == [("u1", "timeout")]
+        assert talk.decode(transcript("Too late.")) == []
+
+
+class TestTheEnd:
+    def test_stop_tells_what_waited_in_its_one_line(self, talk: Conversation) -> None:
+        talk.speak("u1")
+        talk.chunk(5)
+        assert talk.send("stop") == []
+        assert talk.decode() == []
+        (stopped,) = talk.finish()
+        assert (stopped["reason"], stopped["completed"], stopped["dropped_samples"]) == ("stop", 1, 5)
+        assert (heard(stopped), stopped["unfinished"]) == ([("u1", "Seven three one.")], [])
+        talk.monitor.finish()
+
+    def test_row_53_the_end_of_input_says_nothing_more(self, talk: Conversation) -> None:
+        talk.end_of_input()
+        assert talk.finish() == []
+
+    def test_row_53_the_end_of_input_still_tells_speech_that_would_vanish(self, talk: Conversation) -> None:
+        talk.speak("u1")
+        talk.chunk(5)
+        talk.end_of_input()
+        talk.decode()
+        (final,) = talk.finish()
+        assert (final["reason"], heard(final)) == ("end_of_input", [("u1", "Seven three one.")])
+        assert final["dropped_samples"] == 5
+        talk.monitor.finish()
+
+    def test_with_events_all_that_waits_is_an_event_and_stopped_comes(self, live: Conversation) -> None:
+        live.speak("u1", "s")
+        live.end_of_input()
+        assert [line["reason"] for line in live.decode()] == ["flush"]
+        assert [line["reason"] for line in live.finish()] == ["end_of_input"]
+        live.monitor.finish()
+
+    def test_row_62_abort_names_what_was_left(self, talk: Conversation) -> None:
+        talk.speak("u1")
+        talk.send("transcribe", id="t", audio="a")
+        talk.read("a")
+        assert said(talk.send("stop", mode="abort")) == ["shutting_down"]
+        (stopped,) = talk.finish()
+        assert stopped["reason"] == "abort"
+        assert stopped["unfinished"] == [
+            {"stream_id": "default", "utterance_id": "u1", "code": "shutting_down"},
+            {"id": "t", "code": "shutting_down"},
+        ]
+        assert heard(stopped) == [("u1", "shutting_down")]
+
+    def test_row_62_a_deadline_ends_the_waiting(self, talk: Conversation) -> None:
+        talk.speak("u1")
+        talk.send("stop", deadline_ms=200)
+        assert talk.wait(0.199) == []
+        assert talk.session.pending
+        talk.wait(0.001)
+        assert not talk.session.pending
+        assert talk.finish()[0]["reason"] == "deadline"
+
+    def test_pings_are_answered_to_the_end_and_all_else_is_refused(self, talk: Conversation) -> None:
+        talk.speak("u1")
+        talk.send("stop")
+        assert talk.send("ping")[0]["state"] == "draining"
+        assert said(talk.send("status") + talk.send("cancel", target="x") + talk.chunk()) == [
+            "status",
+            "cancel_result",
+            "shutting_down",
+        ]
+
+    def test_row_88_the_loss_of_the_engine_is_told_to_everyone(self, live: Conversation) -> None:
+        live.speak("u1", "s")
+        live.send("transcribe", id="t", audio="a")
+        live.monitor.signalled()
+        live.session.engine_lost(EngineStalled("it has not moved"))
+        assert {line.get("code", line["type"]) for line in live.perform()} == {"engine_stalled", "realtime_batch_final"}
+        (stopped,) = live.finish()
+        assert (stopped["reason"], len(stopped["unfinished"])) == ("engine_stalled", 2)
+
+
+class TestLoading:
+    def test_row_65_a_failed_load_closes_the_streams_that_it_was_for(self) -> None:
+        talk = Conversation()
+        talk.send("start_stream", id="a", stream_id="s")
+        talk.chunk(9, "s", id="c")
+        (error,) = talk.fail_load()
+        assert (error["code"], error["data"]["dropped_samples"]) == ("model_not_found", 9)
+        assert said(talk.chunk(9, "s", id="d")) == ["unknown_stream"]
+
+    def test_what_was_begun_ahead_waits_on_where_the_load_fails(self) -> None:
+        talk = Conversation()
+        talk.speak("u1")
+        talk.wait(1.0)
+        assert talk.loads == 1
+        assert talk.fail_load() == []
+        assert talk.wait(60.0) == []
+        talk.send("flush")
+        assert talk.loads == 2
+        talk.load()
+        (final,) = talk.decode()
+        assert (heard(final), final["load_seconds"]) == ([("u1", "Seven three one.")], 1.5)
+
+    def test_a_flush_whose_load_fails_names_every_utterance(self) -> None:
+        talk = Conversation()
+        talk.speak("u1")
+        talk.send("flush")
+        assert heard(talk.fail_load()[0]) == [("u1", "model_not_found")]
+
+
+def test_g2_control_messages_with_an_id_overtake_work(talk: Conversation) -> None:
+    talk.send("transcribe", audio="slow")
+    for kind, reply in (("ping", "pong"), ("status", "status"), ("capabilities", "capabilities")):
+        assert said(talk.send(kind, id=kind)) == [reply]
+    assert talk.send("ping") == []
+
+
+def test_row_49_nothing_is_begun_while_nobody_reads(talk: Conversation) -> None:
+    talk.reads_lines = False
+    talk.send("capabilities")
+    talk.send("transcribe", audio="a", id="t")
+    assert talk.reads == {}
+    talk.send("cancel", target="t")
+    talk.reads_lines = True
+    assert said(talk.perform()) == ["capabilities", "cancelled", "cancel_result"]
+
+
+def test_row_59_a_request_too_many_is_told_busy_and_one_without_an_id_never() -> None:
+    talk = loaded(max_pending_requests=2)
+    for name in ("a", "b", "c"):
+        last = talk.send("transcribe", audio=name, id=name)
+    assert (said(last), last[0]["retryable"], last[0]["data"]["retry_after_ms"] > 0) == (["busy"], True, True)
+    assert talk.send("transcribe", audio="d") == []
+    assert said(talk.send("ping", id="p") + talk.chunk(id="k")) == ["pong", "unknown_stream"]
+
+
+def test_status_tells_numbers_alone(talk: Conversation) -> None:
+    talk.speak("secret")
+    talk.send("transcribe", audio="/secret", id="secret")
+    talk.send("flush", id="f")
+    talk.decode(DecodeFailed("secret"))
+    status = talk.send("status")[0]
+    assert (status["counters"]["errors"], status["streams"]) == ({"decode_failed": 1}, 1)
+    assert (status["queues"]["requests"], status["state"]) == (2, "ready")
+    assert "secret" not in str(status)
