@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from itertools import count
 
+import msgspec
+
 from qwen3_asr_mlx_runtime.batches import Batches
 from qwen3_asr_mlx_runtime.ending import Ending
 from qwen3_asr_mlx_runtime.loading import Loading
@@ -70,17 +72,19 @@ class Conversation:
             self.outbox.tell(news)
 
     def capabilities(self) -> CapabilitiesReply:
-        self._capabilities.want = self.wants
-        return self._capabilities
+        return msgspec.structs.replace(self._capabilities, want=self.wants)
 
     def pong(self) -> Pong:
         return pong(self._vitals, self.clock(), self.state, self.work.busy_since)
 
     def status(self) -> StatusReply:
-        counters = self.outbox.counters
-        counters.transcripts = self.work.transcripts
-        counters.audio_seconds = round(self.work.audio_seconds, 3)
-        counters.chunks = self.speech.intake.chunks
+        counters = msgspec.structs.replace(
+            self.outbox.counters,
+            transcripts=self.work.transcripts,
+            audio_seconds=round(self.work.audio_seconds, 3),
+            chunks=self.speech.intake.chunks,
+            errors=dict(self.outbox.counters.errors),
+        )
         return status(
             self._vitals,
             self.clock(),
