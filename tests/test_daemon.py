@@ -19,6 +19,8 @@ from qwen3_asr_mlx_runtime import line_source
 from qwen3_asr_mlx_runtime.daemon import Daemon
 from qwen3_asr_mlx_runtime.errors import DecodeFailed, ModelNotFound
 from qwen3_asr_mlx_runtime.lifecycle import Exit, ParentWatch
+from qwen3_asr_mlx_runtime.line_source import Received
+from qwen3_asr_mlx_runtime.protocol.requests import decode_line
 from qwen3_asr_mlx_runtime.settings import Settings
 
 WAIT = 60
@@ -355,6 +357,27 @@ def test_row_63_requests_that_arrive_just_after_stop_are_still_refused(bridge) -
     talk.close_stdin()
     assert talk.read()["type"] == "stopped"
     assert talk.ended() is Exit.DONE
+
+
+def test_row_63_nothing_is_said_behind_stopped(bridge, monkeypatch) -> None:
+    talk = bridge()
+    writer = talk.daemon._writer
+    put, finish, lines = writer.put, writer.finish, []
+
+    def watched(line: bytes) -> None:
+        lines.append(json.loads(line)["type"])
+        put(line)
+
+    def finish_with_news() -> None:
+        talk.inbox.put(Received(decode_line(b'{"type":"ping"}'), 0))
+        finish()
+
+    monkeypatch.setattr(writer, "put", watched)
+    monkeypatch.setattr(writer, "finish", finish_with_news)
+    talk.send("stop")
+    assert talk.read()["type"] == "stopped"
+    assert talk.ended() is Exit.DONE
+    assert lines == ["stopped"]
 
 
 def test_row_49_work_stops_while_nobody_reads_and_goes_on_when_somebody_does(bridge, monkeypatch) -> None:
