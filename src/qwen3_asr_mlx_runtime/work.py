@@ -29,7 +29,8 @@ class Work:
         self.audio_seconds = 0.0  # of these
         self._clock = clock
         self._open: dict[int, Task] = {}
-        self._unread: deque[Task] = deque()
+        self._unread_live: deque[Task] = deque()  # utterances of streams
+        self._unread_files: deque[Task] = deque()
         self._reading: dict[int, float] = {}  # when each began
         self._stuck: set[int] = set()
         self._ready = Turns()
@@ -39,7 +40,7 @@ class Work:
 
     @property
     def unread(self) -> int:
-        return sum(task.id in self._open for task in self._unread)
+        return sum(task.id in self._open for task in (*self._unread_live, *self._unread_files))
 
     @property
     def reading(self) -> int:
@@ -78,7 +79,7 @@ class Work:
         """Take a task on. Its file is read ahead; it is decoded once it is `want`ed."""
         self._open[task.id] = task
         if task.path is not None:
-            self._unread.append(task)
+            (self._unread_files if task.lane is None else self._unread_live).append(task)
         if task.expires is not None:
             self.expire(task, task.expires)
 
@@ -175,15 +176,22 @@ class Work:
             self.effects.append(Submit(task.job()))
 
     def _read_ahead(self) -> None:
-        while self._unread and len(self._reading) + self._ready.files + len(self._decoding) < READ_AHEAD:
-            task = self._unread.popleft()
-            if task.id not in self._open:
-                continue
+        while (task := self._take_unread()) is not None:
             if len(self._stuck) >= MAX_STUCK:
                 self._settle(task, _read_timeout())
                 continue
             self._reading[task.id] = self._clock()
             self.effects.append(ReadAudio(task.id, task.path or ""))
+
+    def _take_unread(self) -> Task | None:
+        """The next task whose file is to be read: those of streams first, which wait for no file to be decoded."""
+        files_held = self._ready.files + len(self._decoding)
+        for unread, held in ((self._unread_live, 0), (self._unread_files, files_held)):
+            while unread and len(self._reading) + held < READ_AHEAD:
+                task = unread.popleft()
+                if task.id in self._open:
+                    return task
+        return None
 
     def _settle_id(self, job_id: int, outcome: Result) -> None:
         if job_id in self._open:
