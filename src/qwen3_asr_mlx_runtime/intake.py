@@ -108,6 +108,11 @@ class Intake:
         self.chunks += 1
         return reply
 
+    def mark_gap(self, stream_id: str) -> None:
+        """A chunk for this stream, if it is open, was not taken."""
+        if stream_id in self._streams:
+            self._streams[stream_id].mark_gap()
+
     def stop(self, stream_id: str) -> tuple[Stream, int]:
         """Close a stream: it, and how many samples behind its last boundary were dropped. Raises UnknownStream."""
         stream = self.find(stream_id, known_only=True)

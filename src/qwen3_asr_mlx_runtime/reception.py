@@ -31,6 +31,7 @@ class Reception:
         self._outbox.counters.requests += 1
         if self._outbox.in_flight(request.id) is not None:
             error = DuplicateId("a request with this `id` is in flight", field="id")
+            self._mark_gap(request)
             self._outbox.apart(request, size).refuse(error)
         elif isinstance(request, Rejected):
             self._refuse(request, request.error, size)
@@ -49,11 +50,18 @@ class Reception:
 
     def _refuse(self, request: Request | Rejected, error: BridgeError, size: int) -> None:
         """Answer a request with an error, or, where it gets no reply, say the error in an event."""
+        self._mark_gap(request)
         if self._is_silent(request):
             self._tell_stream_error(request, error)
             self._outbox.release(size)
         else:
             self._outbox.open(request, size).refuse(error)
+
+    def _mark_gap(self, request: Request | Rejected) -> None:
+        """A chunk that is refused before its stream sees it is missing there all the same."""
+        chunk = request if isinstance(request, Rejected) else request.command
+        if isinstance(chunk, Rejected | ask.AudioChunk) and chunk.stream_id is not None:
+            self._talk.speech.intake.mark_gap(chunk.stream_id)
 
     def _is_silent(self, request: Request | Rejected) -> bool:
         """A chunk without an id gets no reply where events are wanted."""
