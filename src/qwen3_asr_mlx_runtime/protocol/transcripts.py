@@ -101,7 +101,8 @@ class RealtimeBatchFinal(Reply, kw_only=True, tag="realtime_batch_final"):
     """Utterances in the order of their boundaries; `failed` of them have an `error` in place of a text.
 
     As an event (`event` true, numbered `n`) it tells of streams with `auto_flush`, and of what still waited when the
-    conversation ended. `utterance_id` is that of the boundary that it answers, and `dropped_samples` stands only in the line that ends a conversation without events.
+    conversation ended. `utterance_id` is that of the boundary that it answers, and `dropped_samples` stands only in the
+    line that ends a conversation without events.
     """
 
     event: Literal[True] | UnsetType = UNSET
