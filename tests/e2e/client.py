@@ -37,7 +37,13 @@ class Client:
             closing = " ".join(f"{fd}>&-" for fd in closed)
             argv = ["/bin/sh", "-c", f'exec "$0" "$@" {closing}', *argv]
         self.process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, env=env, bufsize=0
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env=env,
+            bufsize=0,
+            process_group=0,
         )
 
     def __enter__(self) -> "Client":
@@ -76,8 +82,8 @@ class Client:
         self.monitor.signalled()
         self.process.send_signal(number)
 
-    def wait(self, *, close: bool = True) -> int:
-        """The exit code, after everything that was still said."""
+    def wait(self, *, close: bool = True, alone: bool = True) -> int:
+        """The exit code, after everything that was still said. `alone`: it must have left no process of its group."""
         if close:
             self.process.stdin.close()
         while data := self._read_some(65_536):
@@ -85,6 +91,8 @@ class Client:
         code = self.process.wait(WAIT)
         if code == 0:
             self.monitor.finish()
+        if code >= 0:
+            self.monitor.exited(code, self.process.pid if alone else None)
         return code
 
     def stderr(self) -> str:

@@ -5,6 +5,7 @@ sessions that end well, end by a signal, and crash. Afterwards nothing the proce
 """
 
 import base64
+import contextlib
 import json
 import shutil
 import signal
@@ -177,7 +178,8 @@ def test_an_exception_that_escapes_a_thread_ends_the_process_and_is_not_quoted(
     with Client(command(None, "--model", str(model), *rooms.options, before=before), env=rooms.environment) as bridge:
         bridge.monitor.signalled()
         bridge.ask("transcribe", audio=rooms.recording, max_new_tokens=1)
-        bridge.send("transcribe", audio=rooms.recording, max_new_tokens=1)
+        with contextlib.suppress(BrokenPipeError):  # it may have ended already
+            bridge.send("transcribe", audio=rooms.recording, max_new_tokens=1)
         assert bridge.wait(close=False) in (1, 4, 5)
         assert_nothing_holds_the_marker(bridge, rooms)
 
