@@ -12,7 +12,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from reference.activations import TOKENS
+from reference.activations import PREFIX, SUFFIX, TOKENS
 from reference.clips import FRAME_COUNTS, clip
 from reference.corpus import DEPARTURES
 from reference.differences import (
@@ -199,6 +199,11 @@ def test_prompts_equal_the_reference_for_every_context_language_and_length(demo_
 
 def test_prompts_of_the_published_tokenizer_equal_the_reference(data_folder: Path) -> None:
     assert_prompts_equal(GOLDEN / "prompts-published.json", data_folder / "tokenizer" / "Qwen3-ASR")
+
+
+def test_the_prompt_around_the_compared_clips_is_that_of_the_reference() -> None:
+    prompts = json.loads((GOLDEN / "prompts-published.json").read_text())
+    assert (tuple(prompts["prefixes"][""]), tuple(prompts["suffixes"][""])) == (PREFIX, SUFFIX)
 
 
 def assert_prompts_equal(golden: Path, tokenizer: Path) -> None:
