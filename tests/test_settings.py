@@ -157,3 +157,24 @@ def test_help_names_every_option_and_the_defaults(capsys: pytest.CaptureFixture)
     assert {"--model", "--cache-dir", "--language", "--context", "--dtype", "--parent-pid", "100%/model"} <= {
         word.strip("[],;)") for word in text.split()
     }
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--nonsense=/home/canary.wav"],
+        ["demo", "/home/canary.wav"],
+        ["--max-new-tokens", "/home/canary.wav"],
+        ["--max-audio-seconds", "it's canary"],
+        ["--dtype", "canary"],
+        ["--language", "canary"],
+        ["--context", "canary " * 10_000],
+    ],
+)
+def test_a_refusal_names_the_option_and_never_its_value(argv, capsys):
+    with pytest.raises(SystemExit) as end:
+        parse_command_line(argv, {})
+    said = capsys.readouterr().err
+    assert end.value.code == 2
+    assert "canary" not in said
+    assert argv[0].split("=")[0] in said or "a word" in said

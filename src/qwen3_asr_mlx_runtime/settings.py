@@ -1,10 +1,12 @@
 """What the process was started with: every option, its environment variable and its default, once."""
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime.errors import InvalidParams
@@ -90,8 +92,22 @@ def parse_command_line(argv: Sequence[str], environ: Mapping[str, str]) -> Comma
     return CommandLine(settings, options.print_capabilities, options.print_schema, tuple(notices))
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Name the option and keep its value out of stderr: it may be a path, or words somebody said."""
+        start, unknown, words = message.partition("unrecognized arguments: ")
+        if unknown:
+            message = start + unknown + ", ".join(_option_or_word(word) for word in words.split())
+        super().error(re.sub(r"""(['"]).*?\1""", "what was given", message, count=1))
+
+
+def _option_or_word(word: str) -> str:
+    option = re.match(r"--?[A-Za-z][A-Za-z-]*", word)
+    return option[0] if option else "a word"
+
+
 def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="qwen3-asr-mlx-bridge",
         description="Speech to text with Qwen3-ASR on MLX: requests on stdin, replies on stdout, a JSON object a line.",
         allow_abbrev=False,
