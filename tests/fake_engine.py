@@ -1,9 +1,20 @@
 """A jobs.Engine without a model: it does what the script says, on a thread of its own.
 
 The script is a list of steps, one for each job, the last one repeated. A step is a Transcript or a BridgeError (the
-outcome), `HOLD` (wait for `release`, or for a cancel), or a function to call with the job, which returns one of these.
+outcome), or a fault:
+
+HOLD   wait for `release`, or for a cancel; then transcribe
+LOOP   take steps without end, until a cancel
+HANG   take no step and hear no cancel, until the engine is closed
+DIE    end the engine's thread without a word
+
+or a function to call with the job, which returns one of these: `delayed(event)` waits for a threading.Event,
+`native_print` writes to descriptor 1 behind Python's back, `leak` keeps a megabyte for ever, `abort` ends the process
+as a failed assertion in C++ does.
 """
 
+import ctypes
+import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -14,7 +25,8 @@ from qwen3_asr_mlx_runtime.telemetry import Profile
 from qwen3_asr_mlx_runtime.transcript import Transcript
 
 WAIT = 60.0
-HOLD = "hold"
+HOLD, LOOP, HANG, DIE = "hold", "loop", "hang", "die"
+STEP_SECONDS = 0.001
 
 Step = Transcript | BridgeError | str | Callable[[Job], object]
 
@@ -49,6 +61,33 @@ def transcript(text: str = "Seven three one.", *, audio_samples: int = 16_000, *
         "profile": profile,
     }
     return Transcript(**{**whole, **fields})
+
+
+def delayed(event: threading.Event) -> Callable[[Job], Transcript]:
+    def wait(_: Job) -> Transcript:
+        event.wait(WAIT)
+        return transcript()
+
+    return wait
+
+
+def native_print(_: Job) -> Transcript:
+    libc = ctypes.CDLL(None)
+    libc.puts(b"native noise")
+    libc.fflush(None)
+    return transcript()
+
+
+LEAKED: list[bytearray] = []
+
+
+def leak(_: Job) -> Transcript:
+    LEAKED.append(bytearray(b"x" * 2**20))
+    return transcript()
+
+
+def abort(_: Job) -> Transcript:
+    os.abort()
 
 
 class FakeEngine:
@@ -108,7 +147,10 @@ class FakeEngine:
         while (work := self._inbox.get()) is not None:
             self.started.release()
             if isinstance(work, Job):
-                self._post(self._decode(work))
+                outcome = self._decode(work)
+                if outcome is None:
+                    return
+                self._post(outcome)
             else:
                 self._post(self._load())
 
@@ -121,12 +163,14 @@ class FakeEngine:
             return LoadFailed(step)
         return Loaded("fake", "/models/fake", 1.5, {"stage": "load", "total_seconds": 1.5})
 
-    def _decode(self, job: Job) -> Finished | Failed:
+    def _decode(self, job: Job) -> Finished | Failed | None:
         step = self._script[0] if len(self._script) == 1 else self._script.pop(0)
         if callable(step):
             step = step(job)
-        if step == HOLD:
-            self._hold(job.id)
+        if step == DIE:
+            return None
+        if step in (HOLD, LOOP, HANG):
+            {HOLD: self._hold, LOOP: self._loop, HANG: self._hang}[step](job.id)
             step = transcript()
         if job.id in self._cancelled:
             return Failed(job.id, Cancelled("cancelled"))
@@ -136,3 +180,13 @@ class FakeEngine:
         with self._changed:
             self._changed.wait_for(lambda: self._released or self._closing or job_id in self._cancelled, WAIT)
             self._released = max(0, self._released - 1)
+
+    def _loop(self, job_id: int) -> None:
+        with self._changed:
+            while not self._closing and job_id not in self._cancelled:
+                self.heartbeats += 1
+                self._changed.wait(STEP_SECONDS)
+
+    def _hang(self, _: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing, WAIT)

@@ -4,6 +4,8 @@ import json
 import os
 import queue
 import select
+import subprocess
+import sys
 import threading
 import wave
 from collections.abc import Callable, Iterator
@@ -11,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_engine import HOLD, FakeEngine, transcript
+from fake_engine import DIE, HANG, HOLD, LOOP, FakeEngine, transcript
 from protocol_monitor import ProtocolMonitor
 
 from qwen3_asr_mlx_runtime import daemon as daemon_module
 from qwen3_asr_mlx_runtime import line_source
 from qwen3_asr_mlx_runtime.daemon import Daemon
 from qwen3_asr_mlx_runtime.errors import DecodeFailed, ModelNotFound
-from qwen3_asr_mlx_runtime.lifecycle import Exit, ParentWatch
+from qwen3_asr_mlx_runtime.lifecycle import Crash, Exit, ParentWatch
 from qwen3_asr_mlx_runtime.line_source import Received
 from qwen3_asr_mlx_runtime.protocol.requests import decode_line
 from qwen3_asr_mlx_runtime.settings import Settings
@@ -46,6 +48,7 @@ class Bridge:
         self.monitor = ProtocolMonitor()
         self.inbox: queue.SimpleQueue = queue.SimpleQueue()
         self.exit: Exit | None = None
+        self.crash: RuntimeError | None = None
         self.stdin, self.stdout = os.pipe(), os.pipe()
         engines: list[FakeEngine] = []
 
@@ -69,7 +72,10 @@ class Bridge:
         self._thread.start()
 
     def _run(self) -> None:
-        self.exit = self.daemon.run()
+        try:
+            self.exit = self.daemon.run()
+        except RuntimeError as crash:
+            self.crash = crash
 
     def write(self, *lines: bytes) -> None:
         for line in lines:
@@ -401,3 +407,74 @@ def test_row_49_work_stops_while_nobody_reads_and_goes_on_when_somebody_does(bri
     assert talk.ended() is Exit.DONE
     assert max(queued) < 100_000
     assert talk.daemon._allowance.taken == 0
+
+
+def test_row_88_a_stuck_engine_is_told_to_all_and_ends_the_daemon(bridge, speech: str) -> None:
+    clock = Clock()
+    talk = bridge(clock=clock, script=[HANG])
+    talk.send("transcribe", audio=speech, id="t")
+    talk.engine.started.acquire(timeout=WAIT)
+    talk.engine.started.acquire(timeout=WAIT)
+    talk.send("ping")
+    assert talk.read()["state"] == "busy"
+    talk.monitor.signalled()
+    for _ in range(31):
+        clock.now += 1.0
+        talk.send("ping")
+        assert talk.read()["type"] == "pong"
+    clock.now += 1.0  # half a second of audio, and thirty
+    assert (talk.read()["code"], talk.read()["reason"]) == ("engine_stalled", "engine_stalled")
+    clock.now += 2.0
+    talk._thread.join(WAIT)
+    assert talk.exit is Exit.ENGINE_LOST
+
+
+def test_row_83_an_engine_that_dies_is_told_to_all(bridge, speech: str) -> None:
+    talk = bridge(script=[DIE])
+    talk.send("transcribe", audio=speech, id="t")
+    talk.monitor.signalled()
+    assert talk.read()["code"] == "engine_unavailable"
+    assert talk.read()["reason"] == "engine_unavailable"
+    assert talk.ended() is Exit.ENGINE_LOST
+
+
+def test_an_endless_decode_ends_at_the_next_step_when_it_is_cancelled(bridge, speech: str) -> None:
+    talk = bridge(script=[LOOP])
+    talk.send("start")
+    assert talk.read()["type"] == "ready"
+    talk.send("transcribe", audio=speech, id="t")
+    talk.engine.started.acquire(timeout=WAIT)
+    talk.engine.started.acquire(timeout=WAIT)
+    talk.send("cancel", target="t", id="c")
+    assert {talk.read()["id"] for _ in range(2)} == {"t", "c"}
+    assert {reply.get("code", reply.get("state")) for reply in talk.monitor.replies[-2:]} == {"cancelled", "cancelling"}
+
+
+def test_g5_pings_are_answered_while_a_decode_runs(bridge, speech: str) -> None:
+    talk = bridge(script=[HOLD])
+    talk.send("transcribe", audio=speech)
+    talk.engine.started.acquire(timeout=WAIT)
+    talk.engine.started.acquire(timeout=WAIT)
+    talk.send("ping", id="p")
+    pong = talk.read()
+    assert (pong["id"], pong["state"]) == ("p", "busy")
+    assert pong["busy_ms"] >= 0
+
+
+def test_a_thread_that_crashes_ends_the_daemon(bridge) -> None:
+    talk = bridge()
+    talk.inbox.put(Crash("audio"))
+    talk._thread.join(WAIT)
+    assert isinstance(talk.crash, RuntimeError)
+
+
+def test_hello_names_a_process_to_live_with(bridge) -> None:
+    clock = Clock()
+    other = subprocess.Popen([sys.executable, "-I", "-c", "input()"], stdin=subprocess.PIPE)
+    talk = bridge(clock=clock)
+    talk.send("hello", parent_pid=other.pid)
+    assert talk.read()["type"] == "capabilities"
+    other.communicate(b"\n", timeout=WAIT)
+    clock.now += 1.0
+    talk._thread.join(WAIT)
+    assert talk.exit is Exit.PARENT_GONE
