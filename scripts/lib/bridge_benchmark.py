@@ -22,6 +22,7 @@ from pathlib import Path
 
 CHUNK_SAMPLES = 320  # 20 ms, as a microphone gives them
 CHUNK = base64.b64encode(bytes(2 * CHUNK_SAMPLES)).decode()
+IN_FLIGHT = 50  # utterances, as many again while they are answered
 WAIT = 600.0
 FAKE = """
 import sys
@@ -186,10 +187,10 @@ def memory_after(root: Path, requests: int) -> Iterator[tuple[int, float]]:
         done = bridge.lines
         yield 0, bridge.rss_mib()
         for part in range(1, 11):
-            for _ in range(requests // 10_000):
-                bridge.write(line * 1000)
-                done += 1000
-                bridge.wait_for(done - 2000)
+            for _ in range(requests // 10 // IN_FLIGHT):
+                bridge.write(line * IN_FLIGHT)
+                done += IN_FLIGHT
+                bridge.wait_for(done - IN_FLIGHT)
             bridge.wait_for(done)
             yield requests * part // 10, bridge.rss_mib()
 

@@ -286,8 +286,6 @@ def test_row_83_a_native_abort_is_seen_by_the_parent_as_such(speech: str) -> Non
         assert bridge.monitor._partial == b""
 
 
-
-
 def test_the_bridge_leaves_no_process_behind(speech: str) -> None:
     with Client(command("speak")) as bridge:  # a client starts its process in a group of its own
         assert bridge.ask("transcribe", audio=speech)["text"] == TEXT
