@@ -3,13 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_asr_mlx_runtime.batcher import Batch, Batcher, Spoken, in_runs
-from qwen3_asr_mlx_runtime.errors import DecodeFailed
+from qwen3_asr_mlx_runtime.batcher import Batcher
 from qwen3_asr_mlx_runtime.protocol.commands import EndUtterance, StartStream
+from qwen3_asr_mlx_runtime.spoken import Spoken, in_runs
 from qwen3_asr_mlx_runtime.tasks import Options
 
 ENGLISH, ARABIC = Options(0, "English", ""), Options(0, "Arabic", "")
-DONE = DecodeFailed("an outcome like any other")
 
 
 def spoken(
@@ -28,7 +27,9 @@ def spoken(
 
 def batcher(*waiting: Spoken) -> Batcher:
     queue = Batcher()
-    queue.waiting += waiting
+    for one in waiting:
+        queue.add(one)
+        queue.accept(one)
     return queue
 
 
@@ -71,28 +72,6 @@ class TestFull:
         assert queue.is_full(last)
 
 
-class TestTold:
-    def test_a_batch_waits_for_its_outcomes_and_for_earlier_ones_of_its_streams(self) -> None:
-        first, other, second = spoken("a1"), spoken("b1"), spoken("a2")
-        queue = batcher(first, other, second)
-        batches = [queue.close(Batch([one], "delay")) for one in (first, other, second)]
-        second.outcome = DONE
-        assert queue.tellable() is None
-        other.outcome = DONE
-        assert queue.tellable() is batches[1]
-        first.outcome = DONE
-        assert [queue.tellable(), queue.tellable(), queue.tellable()] == [batches[0], batches[2], None]
-
-    def test_a_reply_waits_for_the_events_before_it(self) -> None:
-        one = spoken("a1")
-        queue = batcher(one)
-        event = queue.close(Batch([one], "flush"))
-        reply = queue.close(Batch([], "flush", after=[event]))
-        assert queue.tellable() is None
-        one.outcome = DONE
-        assert [queue.tellable(), queue.tellable()] == [event, reply]
-
-
 ANY_SPOKEN = st.lists(
     st.tuples(st.sampled_from("abc"), st.sampled_from([ENGLISH, ARABIC]), st.booleans()), max_size=12
 ).map(
@@ -107,7 +86,7 @@ def test_runs_hold_everything_once_agree_and_keep_every_stream_in_order(members:
     runs = in_runs(members)
     flat = [one for run in runs for one in run]
     assert sorted(map(id, flat)) == sorted(map(id, members))
-    assert all(run[0].goes_with(one) for run in runs for one in run)
+    assert all(run[0].kind == one.kind for run in runs for one in run)
     for stream in "abc":
         expected = [one.utterance_id for one in members if one.stream_id == stream]
         assert [one.utterance_id for one in flat if one.stream_id == stream] == expected
@@ -122,3 +101,19 @@ def test_leading_brings_what_must_be_told_before(members: list[Spoken], data: st
     for one in leading:
         before = members[: members.index(one)]
         assert all(other in leading for other in before if other.stream_id == one.stream_id)
+
+
+@given(ANY_SPOKEN, st.data())
+def test_the_counts_are_those_of_what_waits(members: list[Spoken], data: st.DataObject) -> None:
+    queue = batcher(*members)
+    for one in members:
+        if data.draw(st.booleans()):
+            queue.remove(one)
+            queue.remove(one)
+    left = [one for one in members if one in queue]
+    assert [*queue] == left
+    assert (len(queue), queue.queued, queue.unsettled) == (len(left),) * 3
+    for one in left:
+        assert queue.group(one) == [other for other in left if other.kind == one.kind]
+        assert queue.is_full(one) is (len(queue.group(one)) >= 4)
+        assert queue.of_stream(one.stream_id) == [other for other in left if other.stream_id == one.stream_id]

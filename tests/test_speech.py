@@ -86,6 +86,14 @@ class TestLockStep:
         talk.send("flush")
         assert heard(talk.decode()[0]) == [("u1", "Seven three one.")]
 
+    def test_what_was_transcribed_in_time_stays_so_when_it_is_decoded_again(self, talk: Conversation) -> None:
+        talk.speak("u1", timeout_ms=2000)
+        talk.wait(1.0)
+        talk.decode()
+        talk.wait(9.0)
+        talk.send("flush", max_new_tokens=7)
+        assert heard(talk.decode(transcript("Again."))[0]) == [("u1", "Again.")]
+
     def test_row_68_one_bad_utterance_fails_alone(self, talk: Conversation) -> None:
         for name in ("u1", "u2", "u3"):
             talk.speak(name)
@@ -205,8 +213,19 @@ class TestFiles:
         talk.speak("u2", id=2)
         assert talk.send("flush", id=3) == []
         talk.decode(transcript("Two."))
-        assert said(talk.read("a.wav")) == ["utterance_queued"]
+        assert [line["id"] for line in talk.read("a.wav")] == [1, 2]
         assert heard(talk.decode(transcript("One."))[0]) == [("u1", "One."), ("u2", "Two.")]
+
+    def test_a_file_that_is_slow_does_not_let_a_later_boundary_fill_the_batch_before_it(self) -> None:
+        talk = loaded()
+        talk.send("start_stream", batch_size=2)
+        talk.speak("u1", audio="slow.wav", pcm16=None)
+        talk.speak("u2", audio="fast.wav", pcm16=None)
+        assert talk.read("fast.wav") == []
+        assert said(talk.read("slow.wav")) == ["utterance_queued"]
+        talk.decode()
+        (final,) = talk.decode()
+        assert (final["utterance_id"], [name for name, _ in heard(final)]) == ("u2", ["u1", "u2"])
 
     def test_a_batch_goes_without_the_file_that_could_not_be_read(self, talk: Conversation) -> None:
         talk.speak("u1", audio="a.wav", pcm16=None)
@@ -284,6 +303,12 @@ class TestEvents:
         assert (event["code"], event["seq"], event["dropped_samples"]) == ("invalid_params", None, 10)
         assert said(live.chunk(10, "s", id="c")) == ["partial_result"]
         assert said(live.chunk(10, "nowhere") + live.chunk(10, "nowhere", id="d")) == ["unknown_stream"] * 2
+
+    def test_events_are_wanted_as_long_as_a_stream_needs_them(self, live: Conversation) -> None:
+        (error,) = live.send("hello", want=[])
+        assert (error["code"], error["data"]["field"]) == ("invalid_params", "want")
+        live.send("stop_stream", stream_id="s")
+        assert live.send("hello", want=[])[0]["want"] == []
 
     def test_strict_about_streams(self, live: Conversation) -> None:
         assert said(live.send("start_stream", stream_id="s")) == ["stream_exists"]

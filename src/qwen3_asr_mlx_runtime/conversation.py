@@ -97,11 +97,11 @@ class Conversation:
         )
 
     def _queues(self) -> Queues:
-        work, batcher = self.work, self.batches.batcher
+        work = self.work
         return Queues(
             requests=self.outbox.unanswered,
-            utterances_waiting=len(batcher.waiting),
-            utterances_in_batches=batcher.in_batches,
+            utterances_waiting=len(self.batches.batcher),
+            utterances_in_batches=self.batches.telling.utterances,
             files_unread=work.unread,
             files_reading=work.reading,
             files_stuck=work.stuck,

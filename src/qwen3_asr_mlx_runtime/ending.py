@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from qwen3_asr_mlx_runtime.batcher import Reason
 from qwen3_asr_mlx_runtime.batches import Batches
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.finals import final_result, finals
@@ -11,6 +10,7 @@ from qwen3_asr_mlx_runtime.outbox import Outbox, Ticket
 from qwen3_asr_mlx_runtime.protocol.commands import DECODER_MODES, Id
 from qwen3_asr_mlx_runtime.protocol.replies import ErrorReply
 from qwen3_asr_mlx_runtime.protocol.transcripts import Stopped, Unfinished
+from qwen3_asr_mlx_runtime.spoken import Reason
 from qwen3_asr_mlx_runtime.starting import Starting
 from qwen3_asr_mlx_runtime.work import Work
 
@@ -50,9 +50,9 @@ class Ending:
             return
         self.reason = reason
         self._ticket = ticket
-        waiting = self._batches.batcher.waiting
+        waiting = [*self._batches.batcher]
         self._batches.close_events([one for one in waiting if as_events or one.stream.auto_flush], "flush")
-        self._batches.decode(self._batches.batcher.waiting, None, None)
+        self._batches.decode_ahead([*self._batches.batcher])
 
     def end_after(self, milliseconds: int) -> None:
         self.deadline = self._clock() + milliseconds / 1000

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from msgspec import UNSET
 
-from qwen3_asr_mlx_runtime.batcher import Batch, Reason, Spoken
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.protocol.transcripts import FinalResult, ItemError, RealtimeBatchFinal
 from qwen3_asr_mlx_runtime.results import batch_profile, total
+from qwen3_asr_mlx_runtime.spoken import Batch, Reason, Spoken
 from qwen3_asr_mlx_runtime.transcript import Transcript
 
 

@@ -51,6 +51,10 @@ class Intake:
         return len(self._streams)
 
     @property
+    def has_auto_flush(self) -> bool:
+        return any(stream.command.auto_flush for stream in self._streams.values())
+
+    @property
     def buffered_samples(self) -> int:
         return sum(stream.samples for stream in self._streams.values())
 

@@ -41,8 +41,11 @@ class Ticket:
             self.on_cancel = None
             self._outbox.answered(self)
 
-    def refuse(self, error: BridgeError) -> None:
-        self.answer(error_reply(error))
+    def refuse(self, error: BridgeError, **data: int) -> None:
+        """Answer with an error; `data` is told besides the error's own."""
+        reply = error_reply(error)
+        reply.data |= data
+        self.answer(reply)
 
     def warn(self, warning: str) -> None:
         """Say this in the reply, besides what the answer says."""

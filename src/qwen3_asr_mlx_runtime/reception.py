@@ -144,6 +144,8 @@ class Reception:
 
     def _hello(self, ticket: Ticket, command: ask.Hello) -> None:
         if command.want is not None:
+            if "events" not in command.want and self._talk.speech.needs_events:
+                raise InvalidParams("`want`: streams with `auto_flush` need `events`; stop them first", field="want")
             self._talk.wants = [want for want in ask.WANTS if want in command.want]
         if command.parent_pid is not None:
             self._talk.work.effects.append(WatchParent(command.parent_pid))

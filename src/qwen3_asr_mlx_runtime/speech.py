@@ -1,6 +1,5 @@
 """What a client asks of its streams: boundaries, flushes, and their end."""
 
-from qwen3_asr_mlx_runtime.batcher import Batch, Spoken
 from qwen3_asr_mlx_runtime.batches import Batches
 from qwen3_asr_mlx_runtime.errors import Cancelled, NoAudio
 from qwen3_asr_mlx_runtime.intake import IMPLICIT, Intake
@@ -9,6 +8,7 @@ from qwen3_asr_mlx_runtime.protocol.commands import Boundary, EndUtterance, Flus
 from qwen3_asr_mlx_runtime.protocol.streams import Split, StreamReady, StreamStopped
 from qwen3_asr_mlx_runtime.protocol.transcripts import Source
 from qwen3_asr_mlx_runtime.settings import Settings
+from qwen3_asr_mlx_runtime.spoken import After, Batch, Spoken
 from qwen3_asr_mlx_runtime.streams import BYTES_PER_SAMPLE, Stream, check_sample_rate, checked_pcm
 from qwen3_asr_mlx_runtime.tasks import resolve
 
@@ -20,6 +20,12 @@ class Speech:
         self.intake = Intake(settings, batches.budget, self._split_off)
         self._settings = settings
         self._batches = batches
+
+    @property
+    def needs_events(self) -> bool:
+        """Whether something is to be told that only events can tell."""
+        waiting = any(spoken.stream.auto_flush for spoken in self._batches.batcher)
+        return waiting or self._batches.telling.has_events or self.intake.has_auto_flush
 
     def start(self, command: StartStream, *, may_replace: bool) -> tuple[Stream, StreamReady]:
         """Open a stream: it, and the reply for when the model is there."""
@@ -48,29 +54,28 @@ class Speech:
             self._end_utterance(stream, command, ticket)
 
     def flush(self, ticket: Ticket, command: Flush) -> None:
-        if command.stream_id is not None and not self._speaks(command.stream_id):
-            self.intake.find(command.stream_id, known_only=True)
-        batcher = self._batches.batcher
-        asked_for = [one for one in batcher.waiting if command.stream_id in (None, one.stream_id)]
-        self._batches.expire(asked_for, command.timeout_ms)
-        self._batches.close_events([one for one in asked_for if one.stream.auto_flush], "flush")
+        batches, stream_id = self._batches, command.stream_id
+        if stream_id is not None and not batches.of_stream(stream_id):
+            self.intake.find(stream_id, known_only=True)
+        asked_for = [*batches.batcher] if stream_id is None else batches.batcher.of_stream(stream_id)
+        batches.close_events([one for one in asked_for if one.stream.auto_flush], "flush")
         held = [one for one in asked_for if not one.stream.auto_flush]
-        batch = Batch(held, "flush", ticket, after=self._batches.open_events(command.stream_id))
-        self._batches.close_for(batch, command)
+        batches.close_for(Batch(held, "flush", ticket, after=After(stream_id)), command)
+        batches.expire(asked_for, command.timeout_ms)
 
     def stop(self, ticket: Ticket, command: StopStream) -> None:
         stream, dropped = self.intake.stop(command.stream_id)
         batches = self._batches
-        mine = batches.batcher.find(lambda one: one.stream_id == stream.id)
-        cancelled = self._discard(mine) if command.mode == "discard" else []
-        batches.close_events([one for one in self._waiting(stream.id) if one.stream.auto_flush], "flush")
+        cancelled = self._discard(stream.id) if command.mode == "discard" else []
+        waiting = batches.batcher.of_stream(stream.id)
+        batches.close_events([one for one in waiting if one.stream.auto_flush], "flush")
         reply = StreamStopped(
             stream_id=stream.id,
             dropped_samples=dropped,
-            queued=len(self._waiting(stream.id)),
+            queued=len(batches.batcher.of_stream(stream.id)),
             cancelled_utterances=cancelled,
         )
-        batches.close_for(Batch([], "flush", ticket, after=batches.open_events(stream.id), reply=reply), None)
+        batches.close_for(Batch([], "flush", ticket, after=After(stream.id), reply=reply), None)
 
     def _checked_audio(self, stream: Stream, command: Boundary) -> bytes | None:
         """The inline audio of a boundary, if it has any. Raises the RequestError that refuses the boundary."""
@@ -108,19 +113,13 @@ class Speech:
             queued_at=self._batches.clock(),
         )
 
-    def _discard(self, mine: list[Spoken]) -> list[str]:
+    def _discard(self, stream_id: str) -> list[str]:
         """End the utterances of a stream. Those that wait are named here; the others are told by their batch, and those
-        whose file is still being read by the error that their boundary gets."""
+        whose boundary is not answered yet by the error that it gets."""
         error = Cancelled("the stream was stopped and its utterances discarded")
-        waiting = [one for one in mine if one in self._batches.batcher.waiting]
-        named = [one.utterance_id for one in waiting if one.is_read]
-        self._batches.cancel([one for one in mine if one not in waiting])
+        self._batches.cancel(self._batches.telling.of_stream(stream_id))
+        waiting = self._batches.batcher.of_stream(stream_id)
+        named = [one.utterance_id for one in waiting if one.is_accepted]
         for spoken in waiting:
             self._batches.discard(spoken, error)
         return named
-
-    def _waiting(self, stream_id: str) -> list[Spoken]:
-        return [one for one in self._batches.batcher.waiting if one.stream_id == stream_id]
-
-    def _speaks(self, stream_id: str) -> bool:
-        return bool(self._batches.batcher.find(lambda one: one.stream_id == stream_id))

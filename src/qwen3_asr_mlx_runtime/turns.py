@@ -16,16 +16,18 @@ class Turns:
     def __init__(self) -> None:
         self._lanes: dict[str, deque[Task]] = {}  # in the order of their turns
         self._files: deque[Task] = deque()
+        self._here: set[int] = set()  # the ids of all
         self._live_in_a_row = 0
 
     def __len__(self) -> int:
-        return len(self._files) + sum(map(len, self._lanes.values()))
+        return len(self._here)
 
     @property
     def files(self) -> int:
         return len(self._files)
 
     def put(self, task: Task) -> None:
+        self._here.add(task.id)
         if task.lane is None:
             self._files.append(task)
         else:
@@ -33,12 +35,18 @@ class Turns:
 
     def remove(self, task: Task) -> None:
         """Take a task out, if it is here."""
-        waiting = self._files if task.lane is None else self._lanes.get(task.lane, deque())
-        if task in waiting:
-            waiting.remove(task)
+        if task.id in self._here:
+            self._here.remove(task.id)
+            (self._files if task.lane is None else self._lanes[task.lane]).remove(task)
             self._forget_if_empty(task.lane)
 
     def take(self) -> Task | None:
+        task = self._next()
+        if task is not None:
+            self._here.remove(task.id)
+        return task
+
+    def _next(self) -> Task | None:
         if self._lanes and not (self._files and self._live_in_a_row >= LIVE_BEFORE_A_FILE):
             self._live_in_a_row += 1
             return self._next_live()
