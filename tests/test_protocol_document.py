@@ -15,7 +15,6 @@ from e2e.client import Client
 from protocol_monitor import LINES
 from schema_check import check_lines, validator
 
-from qwen3_asr_mlx_runtime.batcher import Reason
 from qwen3_asr_mlx_runtime.errors import BridgeError, error_codes
 from qwen3_asr_mlx_runtime.lifecycle import FORCED_EXIT_SECONDS, Exit
 from qwen3_asr_mlx_runtime.outbox import REMEMBERED, CancelState
@@ -25,6 +24,7 @@ from qwen3_asr_mlx_runtime.protocol.commands import COMMANDS, DECODER_MODES, WAN
 from qwen3_asr_mlx_runtime.protocol.json_text import MAX_DEPTH, MAX_MEMBERS
 from qwen3_asr_mlx_runtime.protocol.schema import schema
 from qwen3_asr_mlx_runtime.settings import Settings
+from qwen3_asr_mlx_runtime.spoken import Reason
 from qwen3_asr_mlx_runtime.watchdog import STALL_SECONDS
 from qwen3_asr_mlx_runtime.work import READ_SECONDS
 
