@@ -194,6 +194,7 @@ def test_row_96_a_stopped_process_goes_on_where_it_was(speech: str) -> None:
     with Client(command("speak")) as bridge:
         assert bridge.ask("transcribe", audio=speech)["text"] == TEXT
         bridge.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, bridge.process.pid, os.WSTOPPED)  # the signal is sent, not yet taken
         bridge.send("transcribe", audio=speech)
         assert "T (stopped)" in Path(f"/proc/{bridge.process.pid}/status").read_text()
         bridge.process.send_signal(signal.SIGCONT)
