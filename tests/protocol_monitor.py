@@ -137,11 +137,13 @@ class ProtocolMonitor:
         if ends_it and (sent.id is ABSENT or _key(sent.id) not in self._with_id):
             self._is_stopping = True
             self._stop = sent if sent.id is ABSENT else None
-        if sent.is_silent:
+        if sent.type == "audio_chunk":
             self.speech.chunk_sent(sent)
-        elif sent is self._stop:
+        if sent.is_silent:
             return
-        elif _is_usable(sent.id):
+        if sent is self._stop:
+            return
+        if _is_usable(sent.id):
             self._with_id.setdefault(_key(sent.id), []).append(sent)
         else:
             self._in_order.append(sent)
@@ -260,25 +262,27 @@ class SpeechBooks:
     samples_in: int = 0
     samples_out: int = 0
     queued_samples: dict[tuple[str, str], int] = field(default_factory=dict)
-    seen: set[tuple[str, object]] = field(default_factory=set)
+    seen: set[tuple[str, str]] = field(default_factory=set)
     perhaps_passed_over: int = 0
     silent: set[str] = field(default_factory=set)  # streams whose chunks may have split an utterance without a reply
 
     def chunk_sent(self, sent: Sent) -> None:
-        """A chunk that gets no reply: it counts as accepted unless an event says otherwise. One that repeats a `seq` of
-        its stream may have been passed over as a duplicate."""
+        """One that gets no reply counts as accepted unless an event says otherwise; if it repeats a `seq` of its stream
+        it may have been passed over as a duplicate."""
         seq = sent.message.get("seq")
-        self.samples_in += sent.samples
-        self.silent.add(sent.stream_id)
-        if seq is not None and (sent.stream_id, seq) in self.seen:
-            self.perhaps_passed_over += sent.samples
-        self.seen.add((sent.stream_id, seq))
+        if sent.is_silent:
+            self.samples_in += sent.samples
+            self.silent.add(sent.stream_id)
+            if seq is not None and (sent.stream_id, repr(seq)) in self.seen:
+                self.perhaps_passed_over += sent.samples
+        self.seen.add((sent.stream_id, repr(seq)))
 
     def said(self, sent: Sent | None, reply: dict) -> None:
         for item in reply.get("items", ()) if reply["type"] in ("realtime_batch_final", "stopped") else ():
             self.told.setdefault(item["stream_id"], []).append(item["utterance_id"])
             if item["source"] == "buffer":
                 self.samples_out += item["samples"]
+                self._buffered(item["stream_id"], item["utterance_id"], -item["samples"])
         if reply["type"] == "realtime_batch_final":
             failed = sum("error" in item for item in reply["items"])
             assert (reply["count"], reply["failed"]) == (len(reply["items"]), failed), "I4: a batch that is miscounted"
@@ -296,10 +300,11 @@ class SpeechBooks:
                 self.samples_in += 0 if reply.get("duplicate") else sent.samples
                 if split := reply.get("split"):
                     self._accept(sent, reply["stream_id"], split["utterance_id"])
+                    self._buffered(reply["stream_id"], split["utterance_id"], split["samples"])
             case "utterance_queued":
                 self._accept(sent, reply["stream_id"], reply["utterance_id"])
                 buffered = "audio" not in sent.message and "pcm16" not in sent.message
-                self.queued_samples[reply["stream_id"], reply["utterance_id"]] = reply["samples"] if buffered else 0
+                self._buffered(reply["stream_id"], reply["utterance_id"], reply["samples"] if buffered else 0)
             case "realtime_batch_final" if sent.type in ("end_utterance", "vad_boundary"):
                 mine = [item["utterance_id"] for item in reply["items"] if item["stream_id"] == sent.stream_id]
                 assert mine, "I4: a batch without the utterance that filled it"
@@ -308,17 +313,24 @@ class SpeechBooks:
             case "stream_stopped":
                 for name in reply["cancelled_utterances"]:
                     self.discarded.setdefault(reply["stream_id"], []).append(name)
-                    self.samples_out += self.queued_samples.get((reply["stream_id"], name), 0)
+
+    def _buffered(self, stream_id: str, name: str, samples: int) -> None:
+        """Samples of a name that were queued; less those that were told."""
+        self.queued_samples[stream_id, name] = samples + self.queued_samples.get((stream_id, name), 0)
 
     def _accept(self, sent: Sent, stream_id: str, utterance_id: str) -> None:
         self.accepted.setdefault(stream_id, []).append((sent.place, utterance_id))
 
     def balance(self) -> None:
-        for stream_id in {*self.accepted, *self.told}:
+        for stream_id in {*self.accepted, *self.told, *self.discarded}:
             expected = [name for _, name in sorted(self.accepted.get(stream_id, ()), key=lambda one: one[0])]
             for name in self.discarded.get(stream_id, ()):
+                if name not in expected and stream_id in self.silent and _is_split_off(stream_id, name):
+                    self.perhaps_passed_over = self.samples_in  # nobody was told how long it was
+                    continue
                 assert name in expected, "I4: an utterance discarded that was not accepted"
                 expected.remove(name)
+                self.samples_out += self.queued_samples.pop((stream_id, name), 0)
             told = self.told.get(stream_id, [])
             if stream_id in self.silent:
                 told = [name for name in told if name in expected or not _is_split_off(stream_id, name)]

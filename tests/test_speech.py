@@ -334,6 +334,20 @@ class TestStopStream:
         talk.send("flush")
         assert heard(talk.decode()[0]) == [("u2", "Seven three one.")]
 
+    def test_boundaries_that_are_not_answered_yet_are_refused_when_their_stream_is_discarded(self) -> None:
+        talk = loaded()
+        talk.send("start_stream", batch_size=1)
+        talk.speak("u1", audio="slow.wav", pcm16=None, id=1)
+        talk.chunk(9)
+        talk.send("end_utterance", utterance_id="u2", id=2)
+        lines = talk.send("stop_stream", mode="discard", id=3)
+        assert {line["id"]: line.get("code") for line in lines} == {1: "cancelled", 2: "cancelled", 3: None}
+        assert lines[1]["data"] == {"dropped_samples": 9}
+        assert (lines[2]["cancelled_utterances"], talk.session.pending) == ([], 0)
+        talk.read("slow.wav")
+        talk.end_of_input()
+        talk.monitor.finish()
+
     def test_a_stream_that_flushes_itself_is_stopped_when_all_is_told(self, live: Conversation) -> None:
         live.speak("u1", "s")
         assert live.send("stop_stream", stream_id="s") == []

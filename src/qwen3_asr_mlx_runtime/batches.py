@@ -9,12 +9,11 @@ from qwen3_asr_mlx_runtime.batcher import Batcher
 from qwen3_asr_mlx_runtime.decoding import SpokenTasks
 from qwen3_asr_mlx_runtime.errors import BridgeError, LimitExceeded
 from qwen3_asr_mlx_runtime.files import cancel_all
-from qwen3_asr_mlx_runtime.finals import batch_final
+from qwen3_asr_mlx_runtime.finals import batch_final, utterance_queued
 from qwen3_asr_mlx_runtime.intake import Budget
 from qwen3_asr_mlx_runtime.loading import Loading
 from qwen3_asr_mlx_runtime.outbox import CancelState, Outbox, Ticket
 from qwen3_asr_mlx_runtime.protocol.commands import DECODER_MODES, Decoding
-from qwen3_asr_mlx_runtime.protocol.streams import UtteranceQueued
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.spoken import Batch, Reason, Spoken, in_runs
 from qwen3_asr_mlx_runtime.tasks import Task
@@ -122,6 +121,7 @@ class Batches:
             return
         if not spoken.is_read and isinstance(task.outcome, BridgeError):
             self._refuse(spoken, task.outcome)
+            self._answer_in_order()
         else:
             spoken.outcome, spoken.settled_at = task.outcome, self.clock()
             self.batcher.settle(spoken)
@@ -143,14 +143,17 @@ class Batches:
         """Its utterances that are not told, in the order of their boundaries."""
         return [*self.telling.of_stream(stream_id), *self.batcher.of_stream(stream_id)]
 
-    def discard(self, spoken: Spoken, error: BridgeError) -> None:
-        """Take an utterance out of the queue; another line names it."""
-        self.batcher.remove(spoken)
-        self._tasks.discard(spoken, error)
-        if spoken.is_accepted:
-            self._forget(spoken)
-        else:
-            self._refuse(spoken, error)
+    def discard(self, members: Sequence[Spoken], error: BridgeError) -> None:
+        """Take utterances out of the queue. Another line names those that were accepted."""
+        for spoken in members:
+            self.batcher.remove(spoken)
+            self._tasks.discard(spoken, error)
+        for spoken in members:
+            if spoken.is_accepted:
+                self._forget(spoken)
+            else:
+                self._refuse(spoken, error)
+        self._answer_in_order()
 
     def take_left(self) -> list[Spoken]:
         """Take the utterances that no request asked for, all with their outcomes."""
@@ -204,7 +207,6 @@ class Batches:
             dropped = (spoken.sample_count or 0) if spoken.source == "buffer" else 0
             ticket.refuse(error, **({"dropped_samples": dropped} if dropped else {}))
         self.budget.give_back(spoken.sample_count or 0)
-        self._answer_in_order()
 
     def _queued(self, spoken: Spoken) -> None:
         """An utterance was accepted: say so, or let it fill its batch."""
@@ -217,15 +219,7 @@ class Batches:
             asked = Decoding(max_new_tokens=spoken.asked.max_new_tokens)
             self.close_for(Batch(self.batcher.group(spoken), "batch_size", ticket, filled_by=spoken), asked)
             return
-        ticket.answer(
-            UtteranceQueued(
-                stream_id=spoken.stream_id,
-                utterance_id=spoken.utterance_id,
-                samples=spoken.sample_count or 0,
-                queued=self.batcher.queued,
-                batch_size=spoken.stream.batch_size,
-            )
-        )
+        ticket.answer(utterance_queued(spoken, self.batcher.queued))
         if fills:
             self.close_events(self.batcher.group(spoken), "batch_size")
 

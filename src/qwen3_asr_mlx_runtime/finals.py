@@ -5,10 +5,22 @@ from collections.abc import Sequence
 from msgspec import UNSET
 
 from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.protocol.streams import UtteranceQueued
 from qwen3_asr_mlx_runtime.protocol.transcripts import FinalResult, ItemError, RealtimeBatchFinal
 from qwen3_asr_mlx_runtime.results import batch_profile, total
 from qwen3_asr_mlx_runtime.spoken import Batch, Reason, Spoken
 from qwen3_asr_mlx_runtime.transcript import Transcript
+
+
+def utterance_queued(spoken: Spoken, queued: int) -> UtteranceQueued:
+    """It was accepted. `queued`: how many wait for a batch, itself included."""
+    return UtteranceQueued(
+        stream_id=spoken.stream_id,
+        utterance_id=spoken.utterance_id,
+        samples=spoken.sample_count or 0,
+        queued=queued,
+        batch_size=spoken.stream.batch_size,
+    )
 
 
 def final_result(spoken: Spoken) -> FinalResult:

@@ -120,6 +120,5 @@ class Speech:
         self._batches.cancel(self._batches.telling.of_stream(stream_id))
         waiting = self._batches.batcher.of_stream(stream_id)
         named = [one.utterance_id for one in waiting if one.is_accepted]
-        for spoken in waiting:
-            self._batches.discard(spoken, error)
+        self._batches.discard(waiting, error)
         return named
