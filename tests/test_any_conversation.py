@@ -78,6 +78,12 @@ class AnyConversation(RuleBasedStateMachine):
             self.seq[stream] = max(seq, self.seq[stream])
         self.ask("audio_chunk", with_id, stream_id=stream, pcm16=pcm(next(self.lengths)), seq=seq)
 
+    @rule(stream=STREAMS, chunks=st.integers(1, 3), name=st.sampled_from([None, "u", "v"]), with_id=st.booleans())
+    def say(self, stream: str, chunks: int, name: str | None, with_id: bool) -> None:
+        for _ in range(chunks):
+            self.ask("audio_chunk", with_id, stream_id=stream, pcm16=pcm(next(self.lengths)))
+        self.ask("vad_boundary", with_id, stream_id=stream, utterance_id=name)
+
     @rule(stream=STREAMS, seconds=st.sampled_from([0.1, 0.2, 31.0]), with_id=st.booleans())
     def long_chunk(self, stream: str, seconds: float, with_id: bool) -> None:
         self.ask("audio_chunk", with_id, stream_id=stream, pcm16=pcm(int(seconds * 16_000) + next(self.lengths)))
@@ -179,19 +185,16 @@ class AnyConversation(RuleBasedStateMachine):
         self.talk.perform()
 
     @precondition(lambda self: not self.talk.session.ending)
-    @rule(how=st.sampled_from(["stop", "stop", "end_of_input"]), mode=st.sampled_from(["drain", "abort"]))
-    def end(self, how: str, mode: str) -> None:
-        if how == "stop":
-            self.ask("stop", with_id=False, mode=mode, deadline_ms=100 if self.talk.reads_lines else None)
-        else:
-            self.talk.end_of_input()
-
-    @rule(sudden=st.sampled_from([False] * 9 + [True]))
-    def lose(self, sudden: bool) -> None:
-        if sudden:
+    @rule(how=st.sampled_from(["stop", "abort", "end_of_input", "engine lost"]), deadline=st.sampled_from([None, 100]))
+    def end(self, how: str, deadline: int | None) -> None:
+        if how == "engine lost":
             self.talk.monitor.signalled()
             self.talk.session.engine_lost(EngineStalled("it has not moved"))
             self.talk.perform()
+        elif how == "end_of_input":
+            self.talk.end_of_input()
+        else:
+            self.ask("stop", with_id=False, mode="abort" if how == "abort" else "drain", deadline_ms=deadline)
 
     @invariant()
     def what_is_under_way_is_bounded(self) -> None:

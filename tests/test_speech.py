@@ -413,6 +413,15 @@ class TestCancel:
         assert heard(talk.send("flush")[0]) == [("u1", "timeout")]
         assert talk.decode(transcript("Too late.")) == []
 
+    def test_a_stream_is_told_in_order_although_a_later_batch_is_done_first(self, talk: Conversation) -> None:
+        talk.speak("u1", id=1)
+        talk.send("flush", id="first")
+        talk.speak("u2", id=2)
+        talk.send("flush", id="second")
+        assert [line["id"] for line in talk.send("cancel", target="second", id="c")] == ["c"]
+        talk.decode(Cancelled("at the next step"), job_id=2)
+        assert [line["id"] for line in talk.decode()] == ["first", "second"]
+
 
 class TestTheEnd:
     def test_stop_tells_what_waited_in_its_one_line(self, talk: Conversation) -> None:
