@@ -191,6 +191,13 @@ class NonFiniteOutput(EngineError):
     code = "non_finite_output"
 
 
+class OutOfMemory(EngineError):
+    """Alone and after everything else was let go, this audio does not fit; another time, or shorter, it may."""
+
+    code = "out_of_memory"
+    retryable = True
+
+
 class Cancelled(EngineError):
     code = "cancelled"
 
