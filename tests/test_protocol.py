@@ -321,6 +321,7 @@ class TestCapabilities:
             "accuracy_candidate": "Qwen/Qwen3-ASR-1.7B",
         }
         assert {"audio_format", "decoder_modes", "features", "limits", "version"} <= set(reply)
+        assert reply["audio"] == {"formats": None}  # known where libsndfile is loaded: in a conversation
 
     def test_messages_are_those_that_are_understood(self) -> None:
         reply = told.capabilities(Settings())

@@ -12,6 +12,7 @@ from qwen3_asr_mlx_runtime.outbox import Outbox
 from qwen3_asr_mlx_runtime.protocol.capabilities import capabilities, limits
 from qwen3_asr_mlx_runtime.protocol.replies import CapabilitiesReply, Pong, Queues, State, StatusReply
 from qwen3_asr_mlx_runtime.settings import Settings
+from qwen3_asr_mlx_runtime.sound_file import formats
 from qwen3_asr_mlx_runtime.speech import Speech
 from qwen3_asr_mlx_runtime.starting import Starting
 from qwen3_asr_mlx_runtime.vitals import Vitals, pong, status
@@ -37,6 +38,7 @@ class Conversation:
         self._capabilities = capabilities(settings)
         self._capabilities.session = vitals.session
         self._capabilities.server.pid = vitals.pid
+        self._capabilities.audio.formats = list(formats())
 
     @property
     def has_events(self) -> bool:

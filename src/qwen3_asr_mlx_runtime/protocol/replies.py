@@ -61,6 +61,12 @@ class Server(msgspec.Struct, kw_only=True):
     pid: int | None = None
 
 
+class AudioFiles(msgspec.Struct, kw_only=True):
+    """`formats`: the containers that can be read, by libsndfile's names; null where no conversation is held."""
+
+    formats: list[str] | None = None
+
+
 class CapabilitiesReply(Reply, kw_only=True, tag="capabilities"):
     """What this build does. `features` holds what the first runtime of this protocol did not do.
 
@@ -77,6 +83,7 @@ class CapabilitiesReply(Reply, kw_only=True, tag="capabilities"):
     model: str
     sample_rate: int
     audio_format: str = "path of a file that libsndfile reads, any rate, any channels; or PCM16 mono in base64"
+    audio: AudioFiles = msgspec.field(default_factory=AudioFiles)
     vad_boundary_source: str = "external"
     use_cache: bool = True
     decoder_modes: tuple[str, ...] = DECODER_MODES
