@@ -54,6 +54,15 @@ class TestTimer:
         queue = batcher(one)
         assert (queue.deadline, queue.due(9.0)) == (None, [])
 
+    def test_timers_of_what_has_gone_are_let_go_of(self) -> None:
+        queue = batcher(spoken("a1", delay_ms=60_000))
+        for number in range(1_000):
+            gone = spoken(f"b{number}", delay_ms=60_000)
+            queue.add(gone)
+            queue.remove(gone)
+        assert len(queue._timers) <= 100
+        assert names(queue.due(60.0)) == ["a1"]
+
 
 class TestFull:
     def test_the_size_is_that_of_the_stream_that_speaks(self) -> None:

@@ -31,6 +31,7 @@ def test_every_option_reaches_its_setting() -> None:
     argv = (
         "--model demo --cache-dir /c --language AR --context one --dtype float32 --max-new-tokens 9"
         " --max-chunk-seconds 20 --max-audio-seconds 60 --local-files-only --parent-pid 77 --no-install"
+        " --max-streams 3 --max-pending-utterances 5"
     )
     assert parse(*argv.split()) == Settings(
         model="demo",
@@ -43,6 +44,8 @@ def test_every_option_reaches_its_setting() -> None:
         max_audio_seconds=60.0,
         local_files_only=True,
         parent_pid=77,
+        max_streams=3,
+        max_pending_utterances=5,
     )
 
 

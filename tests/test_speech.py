@@ -173,6 +173,17 @@ class TestLockStep:
         assert said(talk.chunk(8_000)) == ["partial_result"]
         assert talk.send("status")[0]["queues"]["pending_audio_seconds"] == 1.0
 
+    def test_a_flood_of_utterances_in_lock_step_is_finished(self) -> None:
+        talk = loaded(max_pending_utterances=3)
+        for _ in range(20):
+            talk.speak("u", pcm16=pcm(1))
+        talk.send("flush")
+        while talk.jobs:
+            talk.decode()
+        assert "limit_exceeded" not in said(talk.monitor.replies)
+        assert sum(reply.get("count", 0) for reply in talk.monitor.replies) == 20
+        talk.monitor.finish()
+
     def test_row_46_a_stream_begun_anew_tells_what_it_dropped_and_counts_on(self, talk: Conversation) -> None:
         talk.speak("u1")
         talk.chunk(100)
@@ -196,6 +207,23 @@ class TestLockStep:
         (error,) = talk.send("start_stream", stream_id="x", auto_flush=True)
         assert (error["code"], error["data"]["field"]) == ("invalid_params", "auto_flush")
         assert said(talk.send("stop_stream", stream_id="x")) == ["unknown_stream"]
+
+    def test_utterances_of_requests_with_an_id_are_bounded_and_given_back_when_they_are_told(self) -> None:
+        talk = loaded(max_pending_utterances=3)
+        talk.send("start_stream")
+        for number in range(3):
+            talk.speak("u", id=number)
+        talk.chunk(70)
+        (refused,) = talk.send("end_utterance", id=3)
+        assert (refused["code"], refused["data"]) == ("limit_exceeded", {"limit": 3})
+        talk.send("flush", id=4)
+        assert said(talk.send("end_utterance", id=5)) == ["limit_exceeded"]
+        while talk.jobs:
+            talk.decode()
+        assert talk.send("end_utterance", id=6)[0]["samples"] == 70
+        talk.send("flush", id=7)
+        talk.decode()
+        talk.monitor.finish()
 
 
 class TestFiles:
@@ -249,6 +277,19 @@ class TestEvents:
         (event,) = live.decode(transcript("Three."))
         assert (event["event"], event["n"], event["reason"], "id" in event) == (True, 1, "batch_size", False)
         assert heard(event) == [("u1", "One."), ("u2", "Two."), ("u3", "Three.")]
+
+    def test_a_flood_of_utterances_is_bounded(self) -> None:
+        live = loaded("events", max_pending_utterances=5)
+        live.send("start_stream", stream_id="s", auto_flush=True, batch_size=2)
+        lines = [line for _ in range(9) for line in live.speak("u", "s", pcm16=pcm(1))]
+        assert said(lines) == ["utterance_queued"] * 5 + ["limit_exceeded"] * 4
+        live.decode()
+        live.decode()
+        assert said(live.speak("u", "s")) == ["utterance_queued"]
+        live.end_of_input()
+        while live.jobs:
+            live.decode()
+        live.monitor.finish()
 
     def test_row_66_the_delay_counts_from_the_oldest(self, live: Conversation) -> None:
         live.speak("u1", "s")

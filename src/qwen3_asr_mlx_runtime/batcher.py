@@ -46,6 +46,9 @@ class Batcher:
         self._streams.setdefault(spoken.stream_id, {})[spoken.place] = spoken
         self.unsettled += 1
         heapq.heappush(self._timers, (spoken.due, spoken.place))
+        if len(self._timers) > 64 + 2 * len(self._waiting):
+            self._timers = [(due, place) for due, place in self._timers if not self._is_over(place)]
+            heapq.heapify(self._timers)
 
     def accept(self, spoken: Spoken) -> None:
         """Count an utterance, if it still waits."""

@@ -49,6 +49,11 @@ class Batches:
         """Batches that are not told, and waiting utterances without an outcome."""
         return len(self.telling) + self.batcher.unsettled
 
+    @property
+    def utterances(self) -> int:
+        """Those that are not told."""
+        return len(self.batcher) + self.telling.utterances
+
     def enqueue_pcm(self, spoken: Spoken, pcm: bytes, ticket: Ticket | None) -> None:
         """Queue an utterance whose audio is there, and counted. `ticket`: of its boundary, to be answered."""
         spoken.samples = pcm16(pcm)

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qwen3_asr_mlx_runtime.errors import BridgeError, InvalidJson, LineTooLong
+from qwen3_asr_mlx_runtime.protocol.commands import BatchTranscribe, Boundary
 from qwen3_asr_mlx_runtime.protocol.requests import Rejected, Request, decode_line
-from qwen3_asr_mlx_runtime.wire.allowance import LINE_OVERHEAD_BYTES, Allowance
+from qwen3_asr_mlx_runtime.wire.allowance import AUDIO_OVERHEAD_BYTES, LINE_OVERHEAD_BYTES, Allowance
 from qwen3_asr_mlx_runtime.wire.reader import MAX_LINE_BYTES, Line, LineReader, LongLine
 
 
@@ -42,10 +43,22 @@ class LineSource:
 
     def _run(self) -> None:
         for line in self._reader:
-            size = LINE_OVERHEAD_BYTES + (len(line.data) if isinstance(line, Line) else 0)
+            request = _decode(line)
+            size = _size(line, request)
             self._allowance.take(size)
-            self._tell(Received(_decode(line), size))
+            self._tell(Received(request, size))
         self._tell(EndOfInput())
+
+
+def _size(line: Line | LongLine, request: Request | Rejected) -> int:
+    """What it costs in memory until it is answered; the samples of streams are counted elsewhere."""
+    size = LINE_OVERHEAD_BYTES + (len(line.data) if isinstance(line, Line) else 0)
+    match request:
+        case Request(command=BatchTranscribe(audio=paths)):
+            size += AUDIO_OVERHEAD_BYTES * len(paths)
+        case Request(command=Boundary()):
+            size += AUDIO_OVERHEAD_BYTES
+    return size
 
 
 def _decode(line: Line | LongLine) -> Request | Rejected:

@@ -34,8 +34,8 @@ class Settings:
     the process to live and die with, besides the one that started this one. `verify`: how often weights are compared
     with their digest; `state_dir`: where what was verified is remembered, None for nowhere. `stall_seconds`: a download
     that brings nothing for so long is given up. `max_streams`, `max_pending_requests` (those with an `id`),
-    `max_pending_audio_seconds` (of all streams, from the chunk to the outcome) and `max_utterance_seconds` bound what a
-    conversation may keep in memory.
+    `max_pending_audio_seconds` and `max_pending_utterances` (of all streams, from the chunk or the boundary to the
+    outcome) and `max_utterance_seconds` bound what a conversation may keep in memory.
     """
 
     model: str = DEFAULT_MODEL
@@ -54,6 +54,7 @@ class Settings:
     max_streams: int = 64
     max_pending_requests: int = 256
     max_pending_audio_seconds: float = 3600.0
+    max_pending_utterances: int = 1024
     max_utterance_seconds: float = 1200.0
 
 
@@ -75,7 +76,7 @@ def parse_command_line(argv: Sequence[str], environ: Mapping[str, str]) -> Comma
         parser.error("the model is named twice, and differently: as an argument and with --model")
     settings = Settings(
         model=options.model or options.positional_model or environ.get("QWEN3_ASR_MLX_MODEL") or DEFAULT_MODEL,
-        cache_dir=_cache_dir(options.cache_dir or environ.get("QWEN3_ASR_MLX_CACHE_DIR")),
+        cache_dir=_expanded(options.cache_dir or environ.get("QWEN3_ASR_MLX_CACHE_DIR")),
         language=options.language,
         context=options.context,
         dtype=options.dtype,
@@ -87,6 +88,7 @@ def parse_command_line(argv: Sequence[str], environ: Mapping[str, str]) -> Comma
         state_dir=_state_dir(options.state_dir, environ),
         parent_pid=options.parent_pid,
         max_streams=options.max_streams,
+        max_pending_utterances=options.max_pending_utterances,
     )
     notices = [f"{option} has no effect: {IGNORED_OPTIONS[option]}" for option in options.ignored or ()]
     return CommandLine(settings, options.print_capabilities, options.print_schema, tuple(notices))
@@ -169,12 +171,12 @@ def _add_decoding_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_process_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parent-pid", type=_whole_number(1, 2**31 - 1), help="exit when this process has gone")
-    parser.add_argument(
-        "--max-streams",
-        type=_whole_number(1, 1_000_000),
-        default=Settings.max_streams,
-        help="streams that may be open at a time (default %(default)s)",
-    )
+    for option, default, of in (
+        ("--max-streams", Settings.max_streams, "streams that may be open at a time"),
+        ("--max-pending-utterances", Settings.max_pending_utterances, "utterances that may wait for their outcome"),
+    ):
+        count = _whole_number(1, 1_000_000)
+        parser.add_argument(option, type=count, default=default, help=f"{of} (default {default})")
     parser.add_argument("--print-capabilities", action="store_true", help="print what this build does, and exit")
     parser.add_argument("--print-schema", action="store_true", help="print the JSON Schema of all messages, and exit")
     parser.add_argument("--no-install", action="store_true", help="the launcher's: never install anything")
@@ -183,12 +185,10 @@ def _add_process_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", action="version", version=__version__)
 
 
-def _cache_dir(path: str | None) -> Path | None:
-    return _expanded(path) if path else None
-
-
-def _expanded(path: str) -> Path:
+def _expanded(path: str | None) -> Path | None:
     """As a shell does it: `~` and `~name` are left as they are where no such home is known."""
+    if not path:
+        return None
     try:
         return Path(path).expanduser()
     except RuntimeError:

@@ -1,7 +1,9 @@
 """What a client asks of its streams: boundaries, flushes, and their end."""
 
+from msgspec import UNSET
+
 from qwen3_asr_mlx_runtime.batches import Batches
-from qwen3_asr_mlx_runtime.errors import Cancelled, NoAudio
+from qwen3_asr_mlx_runtime.errors import Cancelled, LimitExceeded, NoAudio
 from qwen3_asr_mlx_runtime.intake import IMPLICIT, Intake
 from qwen3_asr_mlx_runtime.outbox import Ticket
 from qwen3_asr_mlx_runtime.protocol.commands import Boundary, EndUtterance, Flush, StartStream, StopStream
@@ -42,6 +44,8 @@ class Speech:
 
     def boundary(self, ticket: Ticket, command: Boundary, *, known_only: bool) -> None:
         stream = self.intake.find(command.stream_id, known_only=known_only)
+        if stream.command.auto_flush or ticket.id is not UNSET:
+            self._check_count()  # all others wait for the replies before their own, and the reader of input with them
         inline = self._checked_audio(stream, command)
         if not self.intake.is_open(stream):
             self.intake.register(stream)
@@ -76,6 +80,12 @@ class Speech:
             cancelled_utterances=cancelled,
         )
         batches.close_for(Batch([], "flush", ticket, after=After(stream.id), reply=reply), None)
+
+    def _check_count(self) -> None:
+        limit = self._settings.max_pending_utterances
+        if self._batches.utterances >= limit:
+            message = f"at most {limit} utterances may wait for their outcome; nothing was queued"
+            raise LimitExceeded(message, limit=limit)
 
     def _checked_audio(self, stream: Stream, command: Boundary) -> bytes | None:
         """The inline audio of a boundary, if it has any. Raises the RequestError that refuses the boundary."""

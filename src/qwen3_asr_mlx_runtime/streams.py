@@ -30,12 +30,13 @@ class Cut:
 
 
 class Stream:
-    """What is known of one stream, and the audio behind its last boundary, as a list of chunks."""
+    """What is known of one stream, and the audio behind its last boundary: in one piece, so that a chunk costs no more
+    than its samples."""
 
     def __init__(self, command: StartStream) -> None:
         self.command = command
-        self.samples = 0
-        self._chunks: list[bytes] = []
+        self._pcm = bytearray()
+        self._chunks = 0
         self._gap = False
         self._last_seq: int | None = None
         self._utterances = 0
@@ -43,6 +44,10 @@ class Stream:
     @property
     def id(self) -> str:
         return self.command.stream_id
+
+    @property
+    def samples(self) -> int:
+        return len(self._pcm) // BYTES_PER_SAMPLE
 
     def restarted(self, command: StartStream) -> "Stream":
         """A new stream in the place of this one, which goes on counting its utterances."""
@@ -75,18 +80,18 @@ class Stream:
                 gap = Gap(expected=self._last_seq + 1, got=chunk.seq)
                 self._gap = True
             self._last_seq = chunk.seq
-        self._chunks.append(pcm)
-        self.samples += len(pcm) // BYTES_PER_SAMPLE
+        self._pcm += pcm
+        self._chunks += 1
         return gap
 
     def cut(self) -> Cut:
         """Take out what is buffered: the utterance has ended."""
-        cut = Cut(b"".join(self._chunks), self._gap)
-        self._chunks, self.samples, self._gap = [], 0, False
+        cut = Cut(bytes(self._pcm), self._gap)
+        self._pcm, self._chunks, self._gap = bytearray(), 0, False
         return cut
 
     def partial(self) -> PartialResult:
-        return PartialResult(stream_id=self.id, samples_buffered=self.samples, chunks=len(self._chunks))
+        return PartialResult(stream_id=self.id, samples_buffered=self.samples, chunks=self._chunks)
 
     def duplicate(self) -> PartialResult:
         reply = self.partial()

@@ -55,6 +55,22 @@ def test_row_59_a_lock_step_client_is_never_told_busy(speech: str) -> None:
         assert [reply["type"] for reply in bridge.monitor.replies] == ["transcript"] * count
 
 
+def test_row_59_a_flood_of_short_utterances_is_bounded_and_each_that_was_accepted_is_named() -> None:
+    with Client(command("hold")) as bridge:
+        limit = bridge.ask("capabilities")["limits"]["max_pending_utterances"]
+        bridge.ask("hello", id="h", want=["events"])
+        bridge.ask("start_stream", id="s", stream_id="s", auto_flush=True)
+        for _ in range(limit + 100):
+            bridge.send("end_utterance", stream_id="s", pcm16=pcm(1))
+        replies = read_all(bridge, limit + 100)
+        assert [reply.get("code", reply["type"]) for reply in replies] == ["utterance_queued"] * limit + [
+            "limit_exceeded"
+        ] * 100
+        bridge.send("stop", mode="abort")
+        assert bridge.wait(close=False) == 0
+        assert len(bridge.monitor.replies[-1]["unfinished"]) == limit
+
+
 def test_row_61_flushes_of_an_empty_queue_and_two_at_once(speech: str) -> None:
     with Client(command("speak")) as bridge:
         assert (bridge.ask("flush")["count"], bridge.ask("flush")["items"]) == (0, [])

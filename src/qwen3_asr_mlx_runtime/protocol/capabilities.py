@@ -58,6 +58,7 @@ def limits(settings: Settings) -> Limits:
         max_output_queue_bytes=MAX_QUEUED_BYTES,
         max_pending_requests=settings.max_pending_requests,
         max_pending_audio_seconds=settings.max_pending_audio_seconds,
+        max_pending_utterances=settings.max_pending_utterances,
         max_streams=settings.max_streams,
         max_utterance_seconds=settings.max_utterance_seconds,
         max_chunk_seconds=MAX_CHUNK_SECONDS,

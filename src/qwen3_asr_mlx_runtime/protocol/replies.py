@@ -38,6 +38,7 @@ class Limits(msgspec.Struct, kw_only=True):
     max_output_queue_bytes: int
     max_pending_requests: int
     max_pending_audio_seconds: float
+    max_pending_utterances: int
     max_streams: int
     max_utterance_seconds: float
     max_chunk_seconds: float

@@ -4,6 +4,7 @@ import threading
 
 MAX_INPUT_BYTES = 64 * 1024 * 1024
 LINE_OVERHEAD_BYTES = 512  # what a decoded line costs in memory besides its own length
+AUDIO_OVERHEAD_BYTES = 1024  # and what each piece of audio does that it names or brings to be transcribed
 
 
 class Allowance:
