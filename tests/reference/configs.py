@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-Size = Literal["tiny", "0.6b"]
+Size = Literal["tiny", "0.6b", "1.7b"]
 Layout = Literal["released", "native", "mlx"]
 
 AUDIO: Mapping[Size, Mapping[str, int]] = {
@@ -22,6 +22,14 @@ AUDIO: Mapping[Size, Mapping[str, int]] = {
         "encoder_ffn_dim": 3584,
         "downsample_hidden_size": 480,
         "output_dim": 1024,
+    },
+    "1.7b": {
+        "d_model": 1024,
+        "encoder_layers": 24,
+        "encoder_attention_heads": 16,
+        "encoder_ffn_dim": 4096,
+        "downsample_hidden_size": 480,
+        "output_dim": 2048,
     },
 }
 TEXT: Mapping[Size, Mapping[str, int]] = {
@@ -43,8 +51,17 @@ TEXT: Mapping[Size, Mapping[str, int]] = {
         "head_dim": 128,
         "vocab_size": 151936,
     },
+    "1.7b": {
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "vocab_size": 151936,
+    },
 }
-MROPE_SECTION: Mapping[Size, tuple[int, int, int]] = {"tiny": (6, 5, 5), "0.6b": (24, 20, 20)}
+MROPE_SECTION: Mapping[Size, tuple[int, int, int]] = {"tiny": (6, 5, 5), "0.6b": (24, 20, 20), "1.7b": (24, 20, 20)}
 SUPPORT_LANGUAGES = ("Chinese", "English", "Arabic")
 
 

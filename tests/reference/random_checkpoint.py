@@ -1,4 +1,4 @@
-"""Random Qwen3-ASR checkpoints, made with numpy alone: three layouts, two sizes, the same bytes on every machine.
+"""Random Qwen3-ASR checkpoints, made with numpy alone: three layouts, three sizes, the same bytes on every machine.
 
 A tensor depends on the seed and on its name in the released layout, so one golden serves every layout, and since every
 number is one that bfloat16 can hold, it serves both dtypes as well.
@@ -41,7 +41,11 @@ class Scales:
     down_proj: float
 
 
-SCALES: Mapping[Size, Scales] = {"tiny": Scales(3.0, 1.2, 3.0), "0.6b": Scales(1.5, 0.3, 1.0)}
+SCALES: Mapping[Size, Scales] = {
+    "tiny": Scales(3.0, 1.2, 3.0),
+    "0.6b": Scales(1.5, 0.3, 1.0),
+    "1.7b": Scales(1.5, 0.3, 1.0),
+}
 
 
 def write_random_checkpoint(
@@ -191,7 +195,7 @@ def _write_json(path: Path, value: object) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--size", choices=("tiny", "0.6b"), default="tiny")
+    parser.add_argument("--size", choices=("tiny", "0.6b", "1.7b"), default="tiny")
     parser.add_argument("--layout", choices=("released", "native", "mlx"), default="released")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--shards", type=int, default=1)

@@ -1,0 +1,171 @@
+"""The command line; see scripts/benchmark."""
+
+import argparse
+import ctypes
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from reference.random_checkpoint import SEED, write_random_checkpoint
+
+from benchmark.contenders import PEERS, RUNTIME
+from benchmark.environments import child_environment, peer_python
+from benchmark.figures import agreement, markdown
+from benchmark.plan import Measurement, Plan
+from benchmark.process import Process
+from benchmark.vocabulary import write_tokenizer
+
+OPENBLAS = "libopenblas.so.0"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    with _folder(options.workdir) as workdir:
+        report = _measure(options, workdir)
+    print(report["markdown"])
+    if options.json:
+        options.json.write_text(json.dumps({**report, "markdown": None}, indent=1) + "\n", encoding="utf-8")
+    if options.markdown:
+        options.markdown.write_text(report["markdown"] + "\n", encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scripts/benchmark",
+        description="Speed and memory of the runtime, alone or beside its peers; random weights, synthetic audio.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--size", choices=("tiny", "0.6b", "1.7b"), default="tiny")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--peer", action="append", choices=PEERS, default=[], help="measured beside the runtime")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds")
+    parser.add_argument("--seconds", type=_numbers, default=[3.1, 5.0, 7.4, 10.0], help="the clips")
+    parser.add_argument("--new-tokens", type=int, default=32)
+    parser.add_argument("--tower", type=_numbers, default=[60.0, 120.0, 240.0], help="lengths for the tower alone")
+    parser.add_argument("--rows", type=_counts, default=[], help="batch sizes, as 1,2,4,8, for the cost of a row")
+    parser.add_argument("--linear", type=_numbers, default=[], help="lengths of one recording, as 300,600,1200")
+    parser.add_argument("--no-imports", dest="imports", action="store_false", help="leave import times out")
+    parser.add_argument("--seed", type=int, default=SEED, help="of weights and audio")
+    parser.add_argument("--threads", type=int, help="of OpenBLAS, for every contender")
+    parser.add_argument("--no-preload", action="store_true", help="leave MLX its own BLAS on the CPU")
+    parser.add_argument("--workdir", type=Path, help="keeps checkpoints and clips; a temporary folder is removed")
+    parser.add_argument("--tokenizer", type=Path, help="folder of vocab.json, merges.txt, tokenizer_config.json")
+    parser.add_argument("--json", type=Path, help="write every value here")
+    parser.add_argument("--markdown", type=Path, help="write the table here")
+    return parser
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(part) for part in text.split(",") if part]
+
+
+def _counts(text: str) -> list[int]:
+    return [int(part) for part in text.split(",") if part]
+
+
+@contextmanager
+def _folder(kept: Path | None) -> Iterator[Path]:
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        yield Path(folder)
+
+
+def _checkpoint(options: argparse.Namespace, workdir: Path) -> Path:
+    """Made on first use; one that exists is whole."""
+    folder = workdir / f"{options.size}-{options.dtype}-{options.seed}"
+    if not folder.exists():
+        print(f"writing random weights to {folder}", file=sys.stderr, flush=True)
+        part = workdir / f"{folder.name}.{os.getpid()}.part"
+        tokenizer = options.tokenizer or write_tokenizer(workdir / "tokenizer")
+        write_random_checkpoint(part, size=options.size, dtype=options.dtype, seed=options.seed, tokenizer=tokenizer)
+        part.rename(folder)
+    return folder
+
+
+def _measure(options: argparse.Namespace, workdir: Path) -> dict[str, Any]:
+    plan = Plan(
+        repeats=options.repeats,
+        seconds=options.seconds,
+        new_tokens=options.new_tokens,
+        tower=options.tower,
+        rows=options.rows,
+        linear=options.linear,
+        imports=options.imports,
+        seed=options.seed,
+    )
+    checkpoint = _checkpoint(options, workdir)
+    preload = None if options.no_preload or options.dtype != "float32" else _openblas()
+    with ExitStack() as stack:
+        processes = [_process(name, options.threads, preload, stack) for name in [RUNTIME, *options.peer]]
+        measurement = Measurement(plan, processes, workdir / "clips")
+        loaded = {process.name: _load(process, checkpoint, options.dtype, measurement) for process in processes}
+        measurement.run()
+    machine = {"platform": platform.platform(), "cpus": os.cpu_count(), "preload": preload, **_commit()}
+    return _report(options, machine, loaded, measurement)
+
+
+def _process(name: str, threads: int | None, preload: str | None, stack: ExitStack) -> Process:
+    home = Path(os.environ.get("QWEN3_ASR_MLX_HOME") or Path.home() / ".cache" / "qwen3-asr-mlx-runtime")
+    python = Path(sys.executable) if name == RUNTIME else peer_python(name, home)
+    process = Process(name, python, child_environment(own=name == RUNTIME, threads=threads, preload=preload))
+    stack.callback(process.close)
+    return process
+
+
+def _load(process: Process, checkpoint: Path, dtype: str, measurement: Measurement) -> Mapping[str, Any]:
+    loaded: Mapping[str, Any] = process.ask("load", checkpoint=str(checkpoint), dtype=dtype)
+    measurement.figures.add("load", "s", process.name, loaded["seconds"])
+    measurement.figures.add("RSS after load", "MiB", process.name, loaded["rss_mib"])
+    return loaded["versions"]
+
+
+def _openblas() -> str | None:
+    """MLX's CPU wheel for Linux brings a BLAS that is slow in float32; OpenBLAS takes its place where it is there."""
+    try:
+        ctypes.CDLL(OPENBLAS)
+    except OSError:
+        return None
+    return OPENBLAS if sys.platform == "linux" else None
+
+
+def _commit() -> dict[str, str]:
+    here = Path(__file__).parent
+    told = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True)
+    return {"commit": told.stdout.strip()} if told.returncode == 0 else {}
+
+
+def _report(
+    options: argparse.Namespace, machine: Mapping[str, Any], loaded: Mapping[str, Any], measurement: Measurement
+) -> dict[str, Any]:
+    contenders = list(measurement.tokens)
+    figures = list(measurement.figures)
+    differences = agreement(measurement.tokens, RUNTIME)
+    lines = [markdown(figures, contenders), ""]
+    for contender, first in differences.items():
+        equal = sum(index is None for index in first)
+        lines.append(
+            f"{contender}: the tokens of {equal} of {len(first)} clips equal the runtime's; first differences: {first}"
+        )
+    chosen = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    return {
+        "options": chosen,
+        "machine": machine,
+        "contenders": loaded,
+        "figures": [figure.as_json() for figure in figures],
+        "first_differences": differences,
+        "markdown": "\n".join(lines),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""mlx-qwen3-asr 0.4.4, by its own functions and in its own order."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from benchmark.contenders.contender import Contender, Samples
+
+
+class MLXQwen3ASR(Contender):
+    import_statement = "from mlx_qwen3_asr import Session"
+
+    def load(self, checkpoint: Path, dtype: str) -> None:
+        import mlx.core as mx
+        from mlx_qwen3_asr import Session
+
+        self._dtype = getattr(mx, dtype)
+        self._session = Session(str(checkpoint), dtype=self._dtype)
+        self._model = self._session.model
+        self._generate = import_module("mlx_qwen3_asr.generate")
+        self._tokens: Sequence[int] = ()
+        calls = import_module("mlx_qwen3_asr.transcribe")
+        generate = calls.generate
+        calls.GenerationConfig = partial(calls.GenerationConfig, eos_token_ids=[])
+
+        def recorded(**arguments: Any) -> Any:
+            generated = generate(**arguments)
+            self._tokens = generated if isinstance(generated, list) else generated.tokens
+            return generated
+
+        calls.generate = recorded
+
+    def features(self, samples: Samples) -> Any:
+        import mlx.core as mx
+        from mlx_qwen3_asr.audio import compute_features
+
+        features = compute_features(samples)
+        mx.eval(features)
+        return features
+
+    def tower(self, features: Any) -> Any:
+        import mlx.core as mx
+
+        mel, lengths = features
+        audio, _ = self._model.audio_tower(mel.astype(self._dtype), lengths)
+        mx.eval(audio)
+        return audio
+
+    def decode(self, audio: Any, new_tokens: int) -> Iterator[int]:
+        import mlx.core as mx
+
+        model, sample = self._model, partial(self._generate._sample, temperature=0.0)
+        prompt = self._session.tokenizer.build_prompt_tokens(n_audio_tokens=audio.shape[1])
+        positions = mx.broadcast_to(mx.arange(len(prompt) + new_tokens), (1, 3, len(prompt) + new_tokens))
+        cache = model.create_cache(max_seq_len=len(prompt) + new_tokens)
+        logits = model.prefill(
+            input_ids=mx.array([prompt]), audio_features=audio, position_ids=positions[:, :, : len(prompt)], cache=cache
+        )
+        token = sample(logits)
+        yield token
+        for position in range(len(prompt), len(prompt) + new_tokens - 1):
+            logits = model.step(
+                input_ids=mx.array([[token]]),
+                position_ids=positions[:, :, position : position + 1],
+                cache=cache,
+                validate_input_ids=False,
+            )
+            token = sample(logits)
+            yield token
+
+    def transcribe(self, samples: Samples, new_tokens: int) -> Sequence[int]:
+        self._session.transcribe(samples, max_new_tokens=new_tokens)
+        return self._tokens

@@ -1,0 +1,55 @@
+"""The Python environments of the peers: made on first use, pinned, and nothing of them in this repository."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+
+def peer_python(name: str, home: Path) -> Path:
+    """The Python of the environment that holds peer `name`. One that exists is whole: it is renamed when all is
+    installed."""
+    requirements = HERE / f"requirements-{name}.txt"
+    stamp = hashlib.sha256(f"{sys.platform} {sys.version}".encode() + requirements.read_bytes()).hexdigest()[:16]
+    environment = home / "benchmark" / f"{name}-{stamp}"
+    if not (environment / "bin" / "python").exists():
+        _make(environment, requirements)
+    return environment / "bin" / "python"
+
+
+def _make(environment: Path, requirements: Path) -> None:
+    print(f"making the environment {environment}: this happens once", file=sys.stderr, flush=True)
+    part = environment.with_name(f"{environment.name}.{os.getpid()}.part")
+    base = getattr(sys, "_base_executable", sys.executable)
+    try:
+        _run(base, "-I", "-m", "venv", str(part))
+        python = str(part / "bin" / "python")
+        install = ("-m", "pip", "install", "--no-input", "--no-compile", "--progress-bar", "off", "--quiet")
+        _run(python, "-I", *install, "--requirement", str(requirements))
+        shutil.rmtree(environment, ignore_errors=True)
+        part.rename(environment)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=True)
+
+
+def child_environment(*, own: bool, threads: int | None, preload: str | None) -> dict[str, str]:
+    """The environment variables of a contender, the same for all of them but for where its modules are: `own` adds the
+    runtime's. `preload`: a BLAS that takes the place of MLX's on the CPU."""
+    paths = [str(HERE.parent)]
+    if own:
+        inherited = os.environ.get("PYTHONPATH", "")
+        paths += [str(HERE.parents[2] / "src"), *filter(None, inherited.split(os.pathsep))]
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1"}
+    if threads:
+        variables |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    if preload:
+        variables["LD_PRELOAD"] = preload
+    return variables

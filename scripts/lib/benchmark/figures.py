@@ -1,0 +1,90 @@
+"""What was measured, as values with a unit; medians, spread, ratios; tables."""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Figure:
+    """One thing measured: for each contender its values, the i-th of each from the same round."""
+
+    name: str
+    unit: str
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+    def median(self, contender: str) -> float:
+        return statistics.median(self.values[contender])
+
+    def ratio(self, contender: str, other: str) -> float:
+        """Median over the rounds of what `contender` took for each unit of `other`'s: below 1 is less. Rounds are
+        paired, since what else the machine does weighs on both contenders of a round."""
+        pairs = zip(self.values[contender], self.values[other], strict=False)
+        return statistics.median(mine / theirs for mine, theirs in pairs)
+
+    def as_json(self) -> dict[str, Any]:
+        told = {
+            contender: {"median": self.median(contender), "min": min(values), "max": max(values), "values": values}
+            for contender, values in self.values.items()
+        }
+        return {"name": self.name, "unit": self.unit, "contenders": told}
+
+
+class Figures:
+    """All figures of a run, in the order in which they were first measured."""
+
+    def __init__(self) -> None:
+        self._figures: dict[str, Figure] = {}
+
+    def add(self, name: str, unit: str, contender: str, value: float) -> None:
+        self._figures.setdefault(name, Figure(name, unit)).values.setdefault(contender, []).append(value)
+
+    def __iter__(self) -> Iterable[Figure]:
+        return iter(self._figures.values())
+
+    def __getitem__(self, name: str) -> Figure:
+        return self._figures[name]
+
+
+def markdown(figures: Iterable[Figure], contenders: Sequence[str]) -> str:
+    """A table: a row for each figure, a column for each contender, and the first one's ratio to each of the others."""
+    first, *others = contenders
+    titles = ["what", "unit", *contenders, *(f"{first} / {other}" for other in others)]
+    rows = [titles, ["---", "---", *["---:"] * (len(titles) - 2)]]
+    for figure in figures:
+        cells = [_cell(figure, contender) for contender in contenders]
+        ratios = [_ratio(figure, first, other) for other in others]
+        rows.append([figure.name, figure.unit, *cells, *ratios])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _cell(figure: Figure, contender: str) -> str:
+    values = figure.values.get(contender)
+    if not values:
+        return ""
+    median = _short(figure.median(contender))
+    return median if len(values) == 1 else f"{median} ({_short(min(values))} … {_short(max(values))})"
+
+
+def _ratio(figure: Figure, first: str, other: str) -> str:
+    return f"{figure.ratio(first, other):.2f}" if {first, other} <= figure.values.keys() else ""
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def agreement(tokens: Mapping[str, Sequence[Sequence[int]]], first: str) -> dict[str, list[int | None]]:
+    """For each other contender, and each clip, the index of the first token that differs from `first`'s; None where all
+    are equal."""
+    return {
+        contender: [_first_difference(mine, theirs) for mine, theirs in zip(tokens[first], rows, strict=True)]
+        for contender, rows in tokens.items()
+        if contender != first
+    }
+
+
+def _first_difference(mine: Sequence[int], theirs: Sequence[int]) -> int | None:
+    differing = (i for i, (a, b) in enumerate(zip(mine, theirs, strict=True)) if a != b)
+    return next(differing, None)

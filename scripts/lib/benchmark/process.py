@@ -1,0 +1,48 @@
+"""A contender's process as the benchmark sees it: commands go in, answers come out."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmark.contenders import CONTENDERS
+
+
+class Process:
+    """Started with `python` in `environment`; its stderr is this process's. To be closed."""
+
+    def __init__(self, name: str, python: Path, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self._python, self._environment = python, environment
+        orders, self._orders = os.pipe()
+        answers, told = os.pipe()
+        command = [python, "-m", "benchmark.serve", name]
+        self._process = subprocess.Popen(command, stdin=orders, stdout=told, env=dict(environment))
+        os.close(orders)
+        os.close(told)
+        self._answers = os.fdopen(answers, "rb")
+
+    def ask(self, do: str, **arguments: Any) -> Any:
+        """Have one command carried out. Raises RuntimeError where the process ended instead of answering."""
+        os.write(self._orders, json.dumps({"do": do, **arguments}).encode() + b"\n")
+        answer = self._answers.readline()
+        if not answer:
+            raise RuntimeError(f"{self.name} ended in the middle of `{do}`: see above")
+        return json.loads(answer)
+
+    def import_seconds(self) -> float:
+        """Import the implementation in a fresh interpreter; what the bare interpreter takes is left out."""
+        return self._run(CONTENDERS[self.name].import_statement) - self._run("pass")
+
+    def _run(self, statement: str) -> float:
+        started = time.perf_counter()
+        subprocess.run([self._python, "-c", statement], env=dict(self._environment), check=True)
+        return time.perf_counter() - started
+
+    def close(self) -> None:
+        os.close(self._orders)
+        self._process.wait()
+        self._answers.close()

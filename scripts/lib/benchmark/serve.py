@@ -1,0 +1,133 @@
+"""One contender in a process of its own: reads commands, one JSON object a line, and answers each with its figures.
+
+    python -m benchmark.serve CONTENDER
+
+Whatever the contender prints goes to stderr. A command that fails ends the process.
+"""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark.contenders import CONTENDERS
+from benchmark.contenders.contender import Contender
+
+MIB = 1024 * 1024
+
+
+def load(contender: Contender, checkpoint: str, dtype: str) -> dict[str, Any]:
+    started = time.perf_counter()
+    contender.load(Path(checkpoint), dtype)
+    contender.fence()
+    return {"seconds": time.perf_counter() - started, **memory(contender), "versions": versions()}
+
+
+def features(contender: Contender, clip: str, times: int) -> list[float]:
+    samples = np.load(clip)
+    return [_seconds(contender, lambda: contender.features(samples))[0] for _ in range(times)]
+
+
+def tower(contender: Contender, clip: str) -> float:
+    computed = contender.features(np.load(clip))
+    return _seconds(contender, lambda: contender.tower(computed))[0]
+
+
+def stages(contender: Contender, clip: str, new_tokens: int) -> dict[str, Any]:
+    """Tower, prefill (to the first token, in hand), and each token after it, of one clip."""
+    computed = contender.features(np.load(clip))
+    tower_seconds, audio = _seconds(contender, lambda: contender.tower(computed))
+    moments, tokens = [time.perf_counter()], []
+    for token in contender.decode(audio, new_tokens):
+        moments.append(time.perf_counter())
+        tokens.append(token)
+    contender.fence()
+    prefill, *steps = np.diff(moments).tolist()
+    return {"tower": tower_seconds, "prefill": prefill, "steps": steps, "tokens": [_all(tokens, new_tokens)]}
+
+
+def total(contender: Contender, clips: Sequence[str], new_tokens: int, mode: str) -> dict[str, Any]:
+    """All clips, from samples to text: `one by one`, or by one call in the decoder mode named."""
+    audio = [np.load(clip) for clip in clips]
+
+    def run() -> list[Sequence[int]]:
+        if mode == "one by one":
+            return [contender.transcribe(samples, new_tokens) for samples in audio]
+        return contender.transcribe_batch(audio, new_tokens, mode)
+
+    try:
+        seconds, tokens = _seconds(contender, run)
+    except NotImplementedError:
+        return {}
+    return {"seconds": seconds, "tokens": [_all(row, new_tokens) for row in tokens]}
+
+
+def long(contender: Contender, clip: str, new_tokens: int) -> dict[str, Any]:
+    """One long recording, with the peak of its own."""
+    import mlx.core as mx
+
+    mx.reset_peak_memory()
+    samples = np.load(clip)
+    seconds, _ = _seconds(contender, lambda: contender.transcribe(samples, new_tokens))
+    return {"seconds": seconds, **memory(contender)}
+
+
+def memory(contender: Contender) -> dict[str, float]:
+    import mlx.core as mx
+
+    contender.fence()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "rss_mib": int(subprocess.check_output(["ps", "-o", "rss=", "-p", str(os.getpid())])) / 1024,
+        "rss_peak_mib": peak / (MIB if sys.platform == "darwin" else 1024),
+        "mlx_peak_mib": mx.get_peak_memory() / MIB,
+        "mlx_active_mib": mx.get_active_memory() / MIB,
+        "mlx_cache_mib": mx.get_cache_memory() / MIB,
+    }
+
+
+def versions() -> dict[str, Any]:
+    import mlx.core as mx
+
+    device = mx.default_device()
+    told = {key: value for key, value in mx.device_info(device).items() if "name" in key}
+    return {"mlx": mx.__version__, "device": str(device), "python": platform.python_version(), **told}
+
+
+def _seconds(contender: Contender, work: Callable[[], Any]) -> tuple[float, Any]:
+    contender.fence()
+    started = time.perf_counter()
+    made = work()
+    contender.fence()
+    return time.perf_counter() - started, made
+
+
+def _all(tokens: Sequence[int], new_tokens: int) -> list[int]:
+    if len(tokens) != new_tokens:
+        raise RuntimeError(f"{len(tokens)} tokens came where {new_tokens} were asked for")
+    return [int(token) for token in tokens]
+
+
+COMMANDS = {command.__name__: command for command in (load, features, tower, stages, total, long, memory)}
+
+
+def main() -> None:
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    contender = CONTENDERS[sys.argv[1]]()
+    for line in sys.stdin:
+        order = json.loads(line)
+        answer = COMMANDS[order.pop("do")](contender, **order)
+        replies.write(json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    main()
