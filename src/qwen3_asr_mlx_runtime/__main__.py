@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 _ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+    "HF_HUB_VERBOSITY": "critical",  # its warnings and errors quote addresses, which name the model, and paths
     "TOKENIZERS_PARALLELISM": "false",  # no threads or forks of its own
-    "TRANSFORMERS_VERBOSITY": "error",
+    "TRANSFORMERS_VERBOSITY": "critical",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
 }
 

@@ -1,10 +1,12 @@
 """When and how the process ends: exit codes, signals, and the parent it must not outlive."""
 
+import logging
 import os
 import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -58,7 +60,8 @@ class Crash:
 
 
 def install_hooks(tell: Callable[[Crash], None]) -> None:
-    """Whatever escapes a thread is told. It is logged without its message, which may quote anything."""
+    """Whatever escapes a thread is told. That, and what libraries warn of, is logged without its message, which may
+    quote anything; what they log is dropped."""
 
     def handle(args: threading.ExceptHookArgs) -> None:
         name = "unknown" if args.thread is None else args.thread.name
@@ -69,6 +72,8 @@ def install_hooks(tell: Callable[[Crash], None]) -> None:
 
     threading.excepthook = handle
     sys.unraisablehook = lambda unraisable: diagnose(f"an exception was lost: {unraisable.exc_type.__name__}")
+    warnings.showwarning = lambda _message, category, *_: diagnose(f"a library warns: {category.__name__}")
+    logging.getLogger().addHandler(logging.NullHandler())  # or Python writes to stderr what nobody handles
 
 
 class ParentWatch:

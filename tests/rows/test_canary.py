@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from e2e.client import Client
+from fake_hub import FakeHub
 from rows.bridge import command
 from rows.scenarios import MARKER
 from tiny_checkpoint import write_tiny_checkpoint
@@ -195,6 +196,43 @@ def test_a_model_that_cannot_be_loaded(rooms: Rooms, model: Path, damage: str) -
             converse(bridge, rooms)
             assert bridge.wait() == 0
             assert_nothing_holds_the_marker(bridge, rooms)
+
+
+AT_ONCE = "import time; time.sleep = lambda _: None"  # the library waits longer before each of its retries
+
+
+@pytest.mark.parametrize(("part", "status"), [("tokenizer", 503), ("tokenizer", 429), ("/api/", 503), ("config", 401)])
+def test_a_hub_that_refuses(rooms: Rooms, model: Path, part: str, status: int) -> None:
+    hub = FakeHub(model)
+    hub.status = {part: status}
+    environment = {**rooms.environment, "HF_ENDPOINT": hub.endpoint, "NO_PROXY": "127.0.0.1"}
+    with Client(command(None, "--model", f"{MARKER}/{MARKER}", before=AT_ONCE), env=environment) as bridge:
+        assert bridge.ask("start")["code"] == "download_failed"
+        assert bridge.wait() == 0
+        assert any(MARKER in asked.path for asked in hub.asked)
+        assert MARKER not in bridge.stderr()
+        assert "127.0.0.1" not in bridge.stderr()
+    hub.close()
+
+
+LIBRARY = f"""
+import logging, warnings
+from qwen3_asr_mlx_runtime import audio_reader
+_read = audio_reader.read_file
+def _complain(path, **options):
+    logging.getLogger("some_library").error("cannot cope with %s", path)
+    warnings.warn(f"{{path}} of {MARKER} looks odd", stacklevel=1)
+    return _read(path, **options)
+audio_reader.read_file = _complain
+"""
+
+
+def test_what_libraries_log_and_warn_of_is_not_quoted(rooms: Rooms) -> None:
+    with Client(command("speak", *rooms.options, before=LIBRARY), env=rooms.environment) as bridge:
+        converse(bridge, rooms)
+        assert bridge.wait() == 0
+        assert "UserWarning" in bridge.stderr()
+        assert_nothing_holds_the_marker(bridge, rooms)
 
 
 SABOTAGE = {
