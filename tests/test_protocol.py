@@ -159,6 +159,7 @@ class TestDecodeLine:
 
     def test_a_language_becomes_its_canonical_name(self) -> None:
         assert decode_command(transcribe(language="aR")) == Transcribe(audio="a.wav", language="Arabic")
+        assert decode_command(transcribe(language="AUTO")) == Transcribe(audio="a.wav", language="auto")
 
     @pytest.mark.parametrize("value", ["7", 7, 7.0])
     def test_row_19_digits_in_a_string_count_as_a_number(self, value: object) -> None:

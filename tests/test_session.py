@@ -101,6 +101,14 @@ class TestTranscribe:
             ("English", "", 0),
         ]
 
+    def test_a_request_may_leave_the_language_to_the_model_again(self) -> None:
+        talk = Conversation(Settings(language="Arabic"))
+        talk.send("transcribe", audio="a", language="Auto")
+        talk.read("a")
+        talk.load()
+        (job,) = talk.jobs.values()
+        assert job.utterance.language is None
+
     def test_warnings_of_the_request_and_of_the_audio_stand_in_the_reply(self, ready: Conversation) -> None:
         ready.send("transcribe", audio="a", beam=4)
         ready.read("a")

@@ -140,6 +140,10 @@ def test_a_bad_option_is_named_on_stderr_and_ends_with_2(
     assert named in rejected(capsys, *argv)
 
 
+def test_the_model_may_be_told_to_decide_on_the_language() -> None:
+    assert parse("--language", "auto") == Settings()
+
+
 def test_an_unknown_language_is_told_the_known_ones(capsys: pytest.CaptureFixture) -> None:
     assert "Arabic (ar)" in rejected(capsys, "--language", "100%")
 

@@ -124,6 +124,21 @@ class TestLockStep:
         ]
         assert options == [("Arabic", "names", 3)]
 
+    def test_a_stream_and_an_utterance_may_leave_the_language_to_the_model_again(self) -> None:
+        talk = loaded(language="French")
+        talk.send("start_stream", batch_size=9, language="auto")
+        talk.speak("u1")
+        talk.speak("u2", language="ar")
+        talk.send("start_stream", stream_id="b", language="ar")
+        talk.speak("u3", "b", language="auto")
+        talk.send("flush", language="Dutch")
+        languages = {}
+        while talk.jobs:
+            job = talk.jobs[min(talk.jobs)]
+            languages[job.id] = job.utterance.language
+            talk.decode()
+        assert languages == {1: "Dutch", 2: "Arabic", 3: None}
+
     def test_row_42_the_result_tells_of_a_gap(self, talk: Conversation) -> None:
         talk.chunk(10, seq=1)
         assert talk.chunk(10, seq=4)[0]["gap"] == {"expected": 2, "got": 4}

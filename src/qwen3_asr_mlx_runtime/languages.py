@@ -34,16 +34,17 @@ LANGUAGE_CODES = {
     "Hungarian": "hu",
     "Macedonian": "mk",
 }
-_NAMES = {spelling.lower(): name for name, code in LANGUAGE_CODES.items() for spelling in (name, code)}
+AUTO = "auto"  # the model decides, also where another setting names a language
+_NAMES = {spelling.lower(): name for name, code in LANGUAGE_CODES.items() for spelling in (name, code)} | {AUTO: AUTO}
 
 
-def language_name(spelling: str) -> str:
-    """The canonical name of a language given by name or ISO code, in any case: `en`, `english` → `English`.
+def language_choice(spelling: str) -> str:
+    """The canonical name of a language given by name or ISO code, in any case: `en`, `english` → `English`; or AUTO.
 
     Raises InvalidParams with the field `language` and the names that are known.
     """
     name = _NAMES.get(spelling.strip().lower())
     if name is None:
         known = ", ".join(f"{name} ({code})" for name, code in LANGUAGE_CODES.items())
-        raise InvalidParams(f"unknown language; expected one of: {known}", field="language")
+        raise InvalidParams(f"unknown language; expected {AUTO} or one of: {known}", field="language")
     return name

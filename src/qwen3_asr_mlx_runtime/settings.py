@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime.errors import InvalidParams
-from qwen3_asr_mlx_runtime.languages import language_name
+from qwen3_asr_mlx_runtime.languages import AUTO, language_choice
 
 DEFAULT_MODEL = "Qwen/Qwen3-ASR-0.6B"
 MAX_NEW_TOKENS = 4096
@@ -147,7 +147,7 @@ def _add_model_options(parser: argparse.ArgumentParser, environ: Mapping[str, st
 
 
 def _add_decoding_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--language", type=_language, help="name or ISO code (default: the model decides)")
+    parser.add_argument("--language", type=_language, help="name, ISO code, or `auto`: the model decides (the default)")
     parser.add_argument("--context", type=_context, default="", help="words or text given to the model as background")
     parser.add_argument(
         "--max-new-tokens",
@@ -203,9 +203,8 @@ def _state_dir(path: str | None, environ: Mapping[str, str]) -> Path | None:
         return Path(home) / "state"
     if not (user := environ.get("HOME")):
         return None
-    cache = Path(user, "Library/Caches") if sys.platform == "darwin" else Path(user, ".cache")
-    if sys.platform != "darwin" and environ.get("XDG_CACHE_HOME"):
-        cache = Path(environ["XDG_CACHE_HOME"])
+    other = Path(environ.get("XDG_CACHE_HOME") or Path(user, ".cache"))
+    cache = Path(user, "Library/Caches") if sys.platform == "darwin" else other
     return cache / "qwen3-asr-mlx-runtime" / "state"
 
 
@@ -215,11 +214,12 @@ def _name(text: str) -> str:
     return text
 
 
-def _language(text: str) -> str:
+def _language(text: str) -> str | None:
     try:
-        return language_name(text)
+        language = language_choice(text)
     except InvalidParams as error:
         raise argparse.ArgumentTypeError(error.message.replace("%", "%%")) from None
+    return None if language == AUTO else language
 
 
 def _context(text: str) -> str:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.jobs import Job
+from qwen3_asr_mlx_runtime.languages import AUTO
 from qwen3_asr_mlx_runtime.protocol.commands import Decoding
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.transcript import Transcript
@@ -30,7 +31,7 @@ def resolve(settings: Settings, asked: Iterable[Decoding]) -> Options:
         max_new_tokens = max_new_tokens if one.max_new_tokens is None else one.max_new_tokens
         language = one.language or language
         context = context if one.context is None else one.context
-    return Options(max_new_tokens, language, context)
+    return Options(max_new_tokens, None if language == AUTO else language, context)
 
 
 class Owner(Protocol):

@@ -75,7 +75,7 @@ class Start(Command, frozen=True, tag="start"):
 class Decoding(Command, frozen=True, kw_only=True):
     """How to decode, in every request that does. None stands for the stream's, or the process's own setting.
 
-    `max_new_tokens`: 0 means until the model stops. `language`: name or ISO code; canonical once decoded.
+    `max_new_tokens`: 0 means until the model stops. `language`: name, ISO code or `auto`; canonical once decoded.
     """
 
     max_new_tokens: NewTokens | None = None

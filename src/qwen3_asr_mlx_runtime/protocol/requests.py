@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from qwen3_asr_mlx_runtime.errors import BridgeError, InvalidParams, RequestError, UnknownType
-from qwen3_asr_mlx_runtime.languages import language_name
+from qwen3_asr_mlx_runtime.languages import language_choice
 from qwen3_asr_mlx_runtime.protocol.commands import (
     COMMANDS,
     DECODER_MODES,
@@ -133,7 +133,7 @@ def _canonical(command: Command) -> Command:
     if isinstance(command, Cancel):
         _check_target(command)
     if isinstance(command, Decoding) and command.language is not None:
-        return msgspec.structs.replace(command, language=language_name(command.language))
+        return msgspec.structs.replace(command, language=language_choice(command.language))
     return command
 
 
