@@ -1,6 +1,8 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qwen3_asr_mlx_runtime.features import apply_floor, frame_count, log_mel, log_mel_frames, mel_filters
@@ -45,11 +47,24 @@ def test_a_clip_too_short_to_be_reflected_has_no_frame(samples, frames):
     assert log_mel(noise(samples)).shape == (frames, 128)
 
 
-def test_features_of_long_audio_do_not_depend_on_the_block_size(monkeypatch):
-    speech = noise(16_000 * 3 + 77)
-    whole = log_mel(speech)
-    monkeypatch.setattr("qwen3_asr_mlx_runtime.features._FRAMES_PER_BLOCK", 7)
-    assert np.array_equal(log_mel(speech), whole)
+@example(samples=16_000, cuts=list(range(100)), seed=0)
+@given(samples=st.integers(201, 80_000), cuts=st.lists(st.integers(0, 500), max_size=12), seed=st.integers(0, 3))
+def test_a_frame_is_the_same_to_the_last_bit_whatever_frames_are_computed_with_it(samples, cuts, seed):
+    speech = noise(samples, seed)
+    last = frame_count(samples)
+    bounds = sorted({0, last, *(cut for cut in cuts if cut < last)})
+    parts = [log_mel_frames(speech, start, stop) for start, stop in pairwise(bounds)]
+    assert np.concatenate(parts).tobytes() == log_mel_frames(speech, 0, last).tobytes()
+
+
+@given(first=st.integers(2, 300), frames=st.integers(1, 300), seed=st.integers(0, 3))
+def test_a_frame_depends_on_no_sample_beyond_its_window(first, frames, seed):
+    speech = noise(160 * 620, seed)
+    other = noise(160 * 620, seed + 1)
+    last = first + frames
+    under = slice(160 * first - 200, 160 * (last - 1) + 200)
+    other[under] = speech[under]
+    assert np.array_equal(log_mel_frames(speech, first, last), log_mel_frames(other, first, last))
 
 
 @given(now=st.integers(400, 8_000), later=st.integers(0, 8_000))

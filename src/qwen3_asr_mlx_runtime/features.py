@@ -2,11 +2,11 @@
 
 Periodic Hann window of 400, hop 160, reflection at both ends, power spectrum, 128 Slaney filters from 0 to 8 kHz,
 log10, floor at the clip's maximum − 8, then (x + 4) / 4. Frame t depends on samples 160·t − 200 … 160·t + 199 and,
-through the floor, on the clip's loudest cell. N samples have floor(N / 160) frames. Computed in float64, kept in
-float32.
+through the floor, on the clip's loudest cell. N samples have floor(N / 160) frames. The spectrum is computed in
+float64, since in float32 its rounding would show in cells near the floor.
 
 The two steps are apart so that audio can arrive in pieces: `log_mel_frames` never looks at the rest of the clip, and
-`apply_floor` is all that does.
+`apply_floor` is all that does. A frame is the same to the last bit whatever frames are computed with it.
 """
 
 from functools import cache
@@ -20,7 +20,7 @@ N_FFT = 400
 HOP_LENGTH = 160
 NUM_MEL_BINS = 128
 MIN_SAMPLES = N_FFT // 2 + 1  # below this there is nothing to reflect
-_FRAMES_PER_BLOCK = 2_000  # bounds the working memory of long audio
+_FRAMES_PER_BLOCK = 100  # what is worked on stays in the processor's cache
 _DYNAMIC_RANGE = 8.0
 
 Features = NDArray[np.float32]
@@ -50,18 +50,30 @@ def log_mel_frames(samples: Samples, first: int, last: int) -> Features:
     and will change when more come.
     """
     frames = np.empty((last - first, NUM_MEL_BINS), dtype=np.float32)
-    for start in range(first, last, _FRAMES_PER_BLOCK):
-        stop = min(start + _FRAMES_PER_BLOCK, last)
+    for block in range(first // _FRAMES_PER_BLOCK, -(-last // _FRAMES_PER_BLOCK)):
+        start = max(block * _FRAMES_PER_BLOCK, first)
+        stop = min((block + 1) * _FRAMES_PER_BLOCK, last)
         frames[start - first : stop - first] = _log_mel_block(samples, start, stop)
     return frames
 
 
 def _log_mel_block(samples: Samples, first: int, last: int) -> Features:
-    span = _span(samples, first, last)
-    windows = np.lib.stride_tricks.sliding_window_view(span, N_FFT)[::HOP_LENGTH]  # (frames, 400)
-    spectrum = np.fft.rfft(windows * _hann(), axis=-1)  # (frames, 201)
-    power = spectrum.real**2 + spectrum.imag**2
-    return np.log10(np.maximum(power @ mel_filters(), 1e-10)).astype(np.float32)  # (frames, 128)
+    """Frames of one block. Each has its own row in a product of one size, so that it does not matter whether a row's
+    result depends on its place or on the number of rows, as it may with some BLAS."""
+    row, count = first % _FRAMES_PER_BLOCK, last - first
+    power = np.zeros((_FRAMES_PER_BLOCK, N_FFT // 2 + 1), dtype=np.float32)
+    power[row : row + count] = _power(_span(samples, first, last), count)
+    mel: Features = (power @ mel_filters())[row : row + count]  # (frames, 128)
+    return np.log10(np.maximum(mel, 1e-10, dtype=np.float64)).astype(np.float32)
+
+
+def _power(span: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Power spectra of `count` windows: (count, 201)."""
+    step = span.itemsize
+    windows = np.ndarray((count, N_FFT), np.float64, span, strides=(HOP_LENGTH * step, step))
+    parts = np.fft.rfft(windows * _hann(), axis=-1).view(np.float64)  # (count, 402), real and imaginary in turn
+    parts *= parts
+    return parts[:, 0::2] + parts[:, 1::2]
 
 
 def _span(samples: Samples, first: int, last: int) -> NDArray[np.float64]:
@@ -69,6 +81,8 @@ def _span(samples: Samples, first: int, last: int) -> NDArray[np.float64]:
     start = first * HOP_LENGTH - N_FFT // 2
     stop = (last - 1) * HOP_LENGTH + N_FFT // 2
     inside = samples[max(start, 0) : min(stop, len(samples))].astype(np.float64)
+    if start >= 0 and stop <= len(samples):
+        return inside
     before = samples[1 : 1 + max(-start, 0)][::-1]
     over = max(stop - len(samples), 0)
     after = samples[len(samples) - 1 - over : len(samples) - 1][::-1]
@@ -81,15 +95,14 @@ def _hann() -> NDArray[np.float64]:
 
 
 @cache
-def mel_filters() -> NDArray[np.float64]:
-    """Slaney-scaled, Slaney-normalised triangular filters, rounded to float32 as the reference keeps them: (201,
-    128)."""
+def mel_filters() -> NDArray[np.float32]:
+    """Slaney-scaled, Slaney-normalised triangular filters: (201, 128)."""
     edges = _mel_to_hertz(np.linspace(_hertz_to_mel(0.0), _hertz_to_mel(SAMPLE_RATE / 2), NUM_MEL_BINS + 2))
     hertz = np.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1)[:, None]
     rising = (hertz - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - hertz) / (edges[2:] - edges[1:-1])
     triangles = np.maximum(0, np.minimum(rising, falling))
-    return (triangles * (2.0 / (edges[2:] - edges[:-2]))).astype(np.float32).astype(np.float64)
+    return (triangles * (2.0 / (edges[2:] - edges[:-2]))).astype(np.float32)
 
 
 # The Slaney mel scale: linear up to 1 kHz (15 mel), then 27 steps for each factor of 6.4.
