@@ -30,6 +30,7 @@ def test_a_transcript_has_every_field_of_the_protocol() -> None:
         "generated_token_ids": [5, 6, 7],
         "audio_embeddings_shape": [13, 256],
         "audio_output_lengths": [13],
+        "rms_dbfs": None,
         "decode_seconds": 0.1,
         "total_seconds": 0.25,
         "load_seconds": 1.5,
@@ -71,6 +72,7 @@ def test_a_batch_keeps_its_order_and_counts_what_failed() -> None:
         "finish_reason": "stop",
         "generated_tokens": 3,
         "audio_embeddings_shape": [13, 256],
+        "rms_dbfs": None,
         "decode_seconds": 0.1,
         "warnings": [],
     }

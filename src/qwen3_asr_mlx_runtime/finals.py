@@ -39,6 +39,7 @@ def final_result(spoken: Spoken) -> FinalResult:
     if isinstance(spoken.outcome, BridgeError):
         result.error = ItemError(code=spoken.outcome.code, message=spoken.outcome.message)
     else:
+        result.rms_dbfs = spoken.task.rms_dbfs
         _fill(result, spoken.outcome)
     return result
 

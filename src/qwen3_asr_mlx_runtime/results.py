@@ -26,6 +26,7 @@ def transcript_reply(task: Task, transcript: Transcript, load_seconds: float) ->
         generated_token_ids=list(transcript.token_ids),
         audio_embeddings_shape=list(transcript.audio_embeddings_shape),
         audio_output_lengths=list(transcript.audio_output_lengths),
+        rms_dbfs=task.rms_dbfs,
         decode_seconds=transcript.profile.decode_seconds,
         total_seconds=task.total_seconds,
         load_seconds=load_seconds,
@@ -58,6 +59,7 @@ def _batch_item(task: Task) -> BatchItem:
             item.finish_reason = transcript.finish_reason
             item.generated_tokens = len(transcript.token_ids)
             item.audio_embeddings_shape = list(transcript.audio_embeddings_shape)
+            item.rms_dbfs = task.rms_dbfs
             item.decode_seconds = transcript.profile.decode_seconds
             item.warnings = list(transcript.warnings)
         case BridgeError() as error:

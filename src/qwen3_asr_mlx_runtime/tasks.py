@@ -1,8 +1,11 @@
 """One piece of audio on its way to a transcript, and how it is to be decoded."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
 
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.jobs import Job
@@ -34,6 +37,12 @@ def resolve(settings: Settings, asked: Iterable[Decoding]) -> Options:
     return Options(max_new_tokens, None if language == AUTO else language, context)
 
 
+def rms_dbfs(samples: Samples) -> float | None:
+    """How loud it is on the whole, 0 for a square wave at full scale; None for digital silence, which has no level."""
+    power = float(np.dot(samples, samples)) / max(1, len(samples))
+    return round(10 * math.log10(power), 1) if power else None
+
+
 class Owner(Protocol):
     """Who is told what becomes of a task: that its file was read, and, once, its outcome."""
 
@@ -47,7 +56,7 @@ class Task:
     """Audio from acceptance to its one outcome. `lane` is its stream; None: a file that no stream waits for.
 
     `path` is None for audio that came over the wire. `samples` are None before they are read and after the outcome.
-    `expires`: the time after which it fails with `timeout`.
+    `expires`: the time after which it fails with `timeout`. `rms_dbfs`: of what was transcribed.
     """
 
     id: int
@@ -61,6 +70,7 @@ class Task:
     warnings: tuple[str, ...] = ()
     read_seconds: float | None = None
     outcome: Result | None = None
+    rms_dbfs: float | None = None
 
     @property
     def seconds(self) -> float:

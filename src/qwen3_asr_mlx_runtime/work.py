@@ -7,7 +7,7 @@ from typing import Literal
 
 from qwen3_asr_mlx_runtime.effects import AudioFailed, AudioRead, Cancel, Effect, ReadAudio, Submit
 from qwen3_asr_mlx_runtime.errors import AudioReadTimeout, BridgeError, TimedOut
-from qwen3_asr_mlx_runtime.tasks import Result, Task
+from qwen3_asr_mlx_runtime.tasks import Result, Task, rms_dbfs
 from qwen3_asr_mlx_runtime.transcript import Transcript
 from qwen3_asr_mlx_runtime.turns import Turns
 
@@ -204,6 +204,7 @@ class Work:
         if isinstance(outcome, Transcript):
             self.transcripts += 1
             self.audio_seconds += task.seconds
+            task.rms_dbfs = None if task.samples is None else rms_dbfs(task.samples)
         task.outcome, task.samples = outcome, None
         task.owner.settled(task)
 

@@ -29,6 +29,12 @@ def test_row_18_a_field_that_is_not_known_is_named_once(bridge: Client, speech: 
     assert [sum(name in warning for warning in reply["warnings"]) for name in ("max_new_token", "langauge")] == [1, 1]
 
 
+def test_row_65_nobody_is_told_not_ready(bridge: Client, speech: str) -> None:
+    assert "not_ready" not in bridge.ask("capabilities")["error_codes"]
+    reply = bridge.ask("transcribe", audio=speech, wait=False)
+    assert (reply["type"], reply["warnings"]) == ("transcript", ["unknown_field: wait"])
+
+
 @pytest.mark.parametrize("value", [True, 1.5, "7.5", {"a": 1}, [7], "seven"], ids=str)
 @pytest.mark.parametrize("type_", ["transcribe", "batch_transcribe"])
 def test_row_19_a_number_that_is_none(bridge: Client, type_: str, value: object) -> None:

@@ -130,6 +130,14 @@ def test_row_44_silence_may_have_no_text(bridge: Client, stream: str) -> None:
     assert reply.get("code") == "no_audio"
 
 
+@pytest.mark.parametrize(("value", "level"), [(32767, 0.0), (16384, -6.0), (-328, -40.0), (1, -90.3), (0, None)])
+def test_row_44_results_tell_how_loud_it_was(bridge: Client, stream: str, value: int, level: float | None) -> None:
+    loud = base64.b64encode(np.full(1600, value, "<i2").tobytes()).decode()
+    bridge.ask("end_utterance", stream_id=stream, pcm16=loud)
+    (item,) = finals(bridge)
+    assert item["rms_dbfs"] == level
+
+
 def test_row_45_an_utterance_that_is_too_long_takes_no_more() -> None:
     with Client(command("speak")) as bridge:
         limit = int(bridge.ask("capabilities")["limits"]["max_utterance_seconds"] * SECOND)

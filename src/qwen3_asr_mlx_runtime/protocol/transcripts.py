@@ -14,8 +14,9 @@ class TranscriptReply(Reply, kw_only=True, tag="transcript"):
     """One transcribed file.
 
     `text` is clean, `raw_text` what the model wrote, `language` null where it heard none. `finish_reason`: `stop`,
-    `length` or `repetition`. `decode_seconds` of the decoder; `total_seconds` of reading, features, tower and decoder;
-    `load_seconds` of the load that this request caused, 0.0 if it caused none.
+    `length` or `repetition`. `rms_dbfs`: how loud it is on the whole, null for digital silence. `decode_seconds` of the
+    decoder; `total_seconds` of reading, features, tower and decoder; `load_seconds` of the load that this request
+    caused, 0.0 if it caused none.
     """
 
     audio: str
@@ -27,6 +28,7 @@ class TranscriptReply(Reply, kw_only=True, tag="transcript"):
     generated_token_ids: list[int]
     audio_embeddings_shape: list[int]
     audio_output_lengths: list[int]
+    rms_dbfs: float | None
     decode_seconds: float | None
     total_seconds: float | None
     load_seconds: float
@@ -50,6 +52,7 @@ class BatchItem(msgspec.Struct, kw_only=True):
     finish_reason: str | UnsetType = UNSET
     generated_tokens: int | UnsetType = UNSET
     audio_embeddings_shape: list[int] | UnsetType = UNSET
+    rms_dbfs: float | UnsetType | None = UNSET
     decode_seconds: float | UnsetType | None = UNSET
     warnings: list[str] | UnsetType = UNSET
     error: ItemError | UnsetType = UNSET
@@ -90,6 +93,7 @@ class FinalResult(msgspec.Struct, kw_only=True, tag_field="type", tag="final_res
     finish_reason: str | None = None
     generated_tokens: int | None = None
     audio_embeddings_shape: list[int] | None = None
+    rms_dbfs: float | None = None
     decode_seconds: float | None = None
     queue_seconds: float
     audio_gap: bool
