@@ -283,6 +283,75 @@ class TestFiles:
         talk.speak("u1", audio="a.wav", pcm16=None)
         assert said(talk.read("a.wav", samples=np.zeros(16_001, np.float32))) == ["limit_exceeded"]
 
+    def test_a_batch_holds_what_was_accepted_before_the_boundary_that_filled_it(self) -> None:
+        talk = loaded()
+        talk.send("start_stream", stream_id="a", batch_size=9)
+        talk.send("start_stream", stream_id="b", batch_size=2)
+        talk.speak("a1", "a")
+        talk.speak("b1", "b", audio="slow.wav", pcm16=None)
+        talk.send("flush", stream_id="a")
+        talk.speak("a2", "a")
+        talk.speak("b2", "b", audio="late.wav", pcm16=None)
+        talk.speak("a3", "a")
+        lines = talk.read("late.wav") + talk.read("slow.wav")
+        while talk.jobs:
+            lines += talk.decode()
+        assert [[name for name, _ in heard(line)] for line in lines if "items" in line] == [["a1"], ["b1", "a2", "b2"]]
+        talk.send("flush")
+        talk.decode()
+        talk.monitor.finish()
+
+    def test_a_flush_between_two_boundaries_is_told_between_their_outcomes(self) -> None:
+        talk = loaded()
+        talk.send("start_stream", stream_id="a", batch_size=9)
+        talk.send("start_stream", stream_id="b", batch_size=1)
+        talk.speak("a1", "a")
+        talk.speak("b1", "b", audio="slow.wav", pcm16=None)
+        talk.send("flush", stream_id="a")
+        talk.speak("a2", "a")
+        lines = talk.read("slow.wav")
+        while talk.jobs:
+            lines += talk.decode()
+        assert [[name for name, _ in heard(line)] for line in lines if "items" in line] == [["b1"], ["a1"]]
+        talk.send("flush")
+        talk.decode()
+        talk.monitor.finish()
+
+    def test_streams_that_change_their_way_of_telling_do_not_wait_for_each_other(self) -> None:
+        """A reply waits for an event, the event for a reply, and that reply for its turn behind the first."""
+        talk = loaded("events")
+        talk.send("start_stream", stream_id="a", auto_flush=True, max_batch_delay_ms=60_000)
+        talk.send("start_stream", stream_id="b")
+        talk.speak("a1", "a")
+        talk.speak("b1", "b")
+        talk.send("start_stream", stream_id="a", restart=True, batch_size=1)
+        talk.speak("a2", "a", audio="slow.wav", pcm16=None)
+        talk.send("flush", stream_id="b")
+        talk.send("start_stream", id=1, stream_id="b", restart=True, auto_flush=True)
+        talk.speak("b2", "b", id=2)
+        talk.wait(1.0)
+        talk.read("slow.wav")
+        while talk.jobs:
+            talk.decode()
+        assert talk.session.pending == 0
+        talk.monitor.finish()
+
+    def test_a_reply_with_an_id_does_not_overtake_earlier_outcomes_of_its_stream(self, talk: Conversation) -> None:
+        talk.send("transcribe", audio="slow.wav")
+        talk.speak("u1")
+        talk.send("flush")
+        talk.decode()
+        talk.speak("u2")
+        talk.send("flush", id="f")
+        assert talk.decode() == []
+        talk.read("slow.wav")
+        lines = talk.decode()
+        assert [heard(line) for line in lines if "items" in line] == [
+            [("u1", "Seven three one.")],
+            [("u2", "Seven three one.")],
+        ]
+        talk.monitor.finish()
+
 
 class TestEvents:
     def test_a_full_batch_comes_as_an_event(self, live: Conversation) -> None:

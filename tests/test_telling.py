@@ -44,6 +44,7 @@ class Books:
     def told(self) -> list[Batch]:
         told = []
         while (batch := self.telling.take()) is not None:
+            self.telling.leave(batch)
             told.append(batch)
         return told
 
@@ -57,6 +58,17 @@ def test_a_batch_waits_for_its_outcomes_and_for_earlier_ones_of_its_streams() ->
     assert books.told() == [other]
     books.finish(first)
     assert books.told() == [first, second]
+
+
+def test_a_reply_that_has_not_left_holds_back_what_comes_after_it() -> None:
+    books = Books()
+    first, second = books.open("a"), books.open("a")
+    books.finish(first)
+    books.finish(second)
+    assert books.telling.take() is first
+    assert books.told() == []
+    books.telling.leave(first)
+    assert books.told() == [second]
 
 
 def test_a_reply_waits_for_the_events_before_it_and_for_no_later_ones() -> None:

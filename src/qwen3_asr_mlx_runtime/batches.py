@@ -40,8 +40,9 @@ class Batches:
         self.clock = clock
         self._work = work
         self._outbox = outbox
-        self._tasks = SpokenTasks(settings, work, loading, job_ids, clock, self, self._unsettle)
+        self.tasks = SpokenTasks(settings, work, loading, job_ids, clock, self, self._unsettle)
         self._unanswered: deque[Spoken] = deque()  # whose boundaries are answered in their order
+        self._is_telling = False
         self.end: BridgeError | None = None  # what ends with this very error is unfinished
 
     @property
@@ -69,29 +70,20 @@ class Batches:
         for run in in_runs(self.batcher.leading(members)):
             batch = Batch(run, reason)
             self._open(batch)
-            self._tasks.decode(run, None, batch)
+            self.tasks.decode(run, None, batch)
         self.tell()
 
     def close_for(self, batch: Batch, asked: Decoding | None) -> None:
         """Let utterances go as the reply to a request, which may say how to decode those that had nothing to say."""
         members = {spoken.place for spoken in batch.members}
-        self.close_events(
-            [one for one in self.batcher.leading(batch.members) if one.place not in members], batch.reason
-        )
+        first = [one for one in self.batcher.leading(batch.members) if one.place not in members]
+        self.close_events(first, batch.reason)
         batch.decoder_mode = getattr(asked, "decoder_mode", None) or DECODER_MODES[0]
         self._open(batch)
         if batch.ticket is not None:
-            batch.ticket.on_cancel = lambda: self._cancel_batch(batch)
-        self._tasks.decode(batch.members, asked, batch.ticket)
+            batch.ticket.on_cancel = lambda: self.cancel(self.telling.waited_for(batch))
+        self.tasks.decode(batch.members, asked, batch.ticket)
         self.tell()
-
-    def decode_ahead(self, members: Sequence[Spoken]) -> None:
-        """Have these decoded although nobody waits for them yet."""
-        self._tasks.decode(members, None, None)
-
-    def expire(self, members: Iterable[Spoken], timeout_ms: int | None) -> None:
-        """What is not transcribed so long from now fails with `timeout`."""
-        self._tasks.expire(members, timeout_ms)
 
     def tick(self) -> None:
         """Let go what has waited long enough: a batch as an event, or decoding ahead of the flush."""
@@ -100,7 +92,7 @@ class Batches:
             if head.stream.auto_flush:
                 self.close_events(group, "delay")
             else:
-                self.decode_ahead(group)
+                self.tasks.decode_ahead(group)
 
     def load_failed(self) -> None:
         """What was decoded ahead of its flush waits on; all else that needs the model is ended by others."""
@@ -110,7 +102,7 @@ class Batches:
 
     def was_read(self, task: Task) -> None:
         """The file of a boundary: the utterance is accepted now, or refused."""
-        spoken = self._tasks.of(task)
+        spoken = self.tasks.of(task)
         samples = task.samples if task.samples is not None else pcm16(b"")
         try:
             self.budget.take(len(samples))
@@ -121,7 +113,7 @@ class Batches:
         self._accept(spoken)
 
     def settled(self, task: Task) -> None:
-        spoken = self._tasks.end(task)
+        spoken = self.tasks.end(task)
         if spoken is None:
             return
         if not spoken.is_read and isinstance(task.outcome, BridgeError):
@@ -152,8 +144,7 @@ class Batches:
         """Take utterances out of the queue. Another line names those that were accepted."""
         for spoken in members:
             self.batcher.remove(spoken)
-            self._tasks.discard(spoken, error)
-        for spoken in members:
+            self.tasks.discard(spoken, error)
             if spoken.is_accepted:
                 self._forget(spoken)
             else:
@@ -170,17 +161,31 @@ class Batches:
 
     def tell(self) -> None:
         """Say what may be said."""
+        if self._is_telling:
+            return
+        self._is_telling = True
         while (batch := self.telling.take()) is not None:
-            if batch.ticket is not None:
-                batch.ticket.answer(batch.reply or batch_final(batch))
-            elif batch.members:  # none is left where no file could be read
-                self._outbox.tell(batch_final(batch))
+            self._say(batch)
             for spoken in batch.members:
                 self._forget(spoken)
+        self._is_telling = False
+
+    def _say(self, batch: Batch) -> None:
+        if batch.ticket is not None:
+            batch.ticket.on_leave = lambda: self._left(batch)
+            batch.ticket.answer(batch.reply or batch_final(batch))
+            return
+        if batch.members:  # none is left where no file could be read
+            self._outbox.tell(batch_final(batch))
+        self.telling.leave(batch)
+
+    def _left(self, batch: Batch) -> None:
+        self.telling.leave(batch)
+        self.tell()
 
     def _enqueue(self, spoken: Spoken, ticket: Ticket | None, path: str | None) -> None:
         self.batcher.add(spoken)
-        self._tasks.begin(spoken, path)
+        self.tasks.begin(spoken, path)
         if ticket is None:
             self.batcher.accept(spoken)
             return
@@ -222,7 +227,8 @@ class Batches:
         fills = self.batcher.is_full(spoken)
         if fills and spoken.kind is None:
             asked = Decoding(max_new_tokens=spoken.asked.max_new_tokens)
-            self.close_for(Batch(self.batcher.group(spoken), "batch_size", ticket, filled_by=spoken), asked)
+            group = [one for one in self.batcher.group(spoken) if one.place <= spoken.place]
+            self.close_for(Batch(group, "batch_size", ticket, filled_by=spoken), asked)
             return
         ticket.answer(utterance_queued(spoken, self.batcher.queued))
         if fills:
@@ -236,10 +242,6 @@ class Batches:
         for spoken in batch.members:
             self.batcher.remove(spoken)
         self.telling.open(batch)
-
-    def _cancel_batch(self, batch: Batch) -> CancelState:
-        events = [] if batch.after is None else self.telling.events(batch, batch.after)
-        return self.cancel([*batch.members, *(one for event in events for one in event.members)])
 
     def _forget(self, spoken: Spoken) -> None:
         """It was told: its audio is let go of, and its name remembered."""

@@ -68,6 +68,10 @@ class SpokenTasks:
                 self._loading.need(cause)
                 self._work.want(spoken.task)
 
+    def decode_ahead(self, members: Sequence[Spoken]) -> None:
+        """Have these decoded although nobody waits for them yet."""
+        self.decode(members, None, None)
+
     def expire(self, members: Iterable[Spoken], timeout_ms: int | None) -> None:
         """What is not transcribed so long from now fails with `timeout`."""
         if timeout_ms is not None:

@@ -52,7 +52,7 @@ class Ending:
         self._ticket = ticket
         waiting = [*self._batches.batcher]
         self._batches.close_events([one for one in waiting if as_events or one.stream.auto_flush], "flush")
-        self._batches.decode_ahead([*self._batches.batcher])
+        self._batches.tasks.decode_ahead([*self._batches.batcher])
 
     def end_after(self, milliseconds: int) -> None:
         self.deadline = self._clock() + milliseconds / 1000

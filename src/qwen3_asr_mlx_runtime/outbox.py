@@ -23,14 +23,19 @@ CancelState = Literal["cancelled", "cancelling", "already_done", "unknown"]
 class Ticket:
     """One request. The first answer stands; `load_seconds` is of the load that this request caused."""
 
-    __slots__ = ("_outbox", "_size", "_warnings", "answered", "has_turn", "id", "load_seconds", "on_cancel")
+    __slots__ = (
+        *("_outbox", "_size", "_warnings", "answered", "has_left", "has_turn", "id", "load_seconds"),
+        *("on_cancel", "on_leave"),
+    )
 
     def __init__(self, outbox: "Outbox", request: Request | Rejected, size: int = 0) -> None:
         self.id = request.id
         self.answered: Reply | None = None
         self.load_seconds = 0.0
         self.has_turn = False  # it waits until those before it are answered
+        self.has_left = False  # its reply can be overtaken no more
         self.on_cancel: Callable[[], CancelState] | None = None
+        self.on_leave: Callable[[], None] | None = None
         self._outbox = outbox
         self._size = size
         self._warnings = request.warnings if isinstance(request, Request) else ()
@@ -167,6 +172,9 @@ class Outbox:
         if outgoing.line is not None:
             self._count_errors(outgoing.line)
         self._ready.append(outgoing)
+        ticket.has_left = True
+        if ticket.on_leave is not None:
+            ticket.on_leave()
 
     def _count_errors(self, line: Line) -> None:
         codes: list[str] = []

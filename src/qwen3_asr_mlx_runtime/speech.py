@@ -1,5 +1,7 @@
 """What a client asks of its streams: boundaries, flushes, and their end."""
 
+from collections.abc import Iterable
+
 from msgspec import UNSET
 
 from qwen3_asr_mlx_runtime.batches import Batches
@@ -30,8 +32,11 @@ class Speech:
         return waiting or self._batches.telling.has_events or self.intake.has_auto_flush
 
     def start(self, command: StartStream, *, may_replace: bool) -> tuple[Stream, StreamReady]:
-        """Open a stream: it, and the reply for when the model is there."""
+        """Open a stream: it, and the reply for when the model is there. Where replies will tell what events have told,
+        what is left for events goes now: a reply must not come to wait for an event that waits for a reply."""
         stream, dropped = self.intake.start(command, may_replace=may_replace)
+        if not command.auto_flush:
+            self._close_events(self._batches.batcher.of_stream(stream.id))
         return stream, StreamReady(
             stream_id=stream.id,
             sample_rate=command.sample_rate,
@@ -62,17 +67,16 @@ class Speech:
         if stream_id is not None and not batches.of_stream(stream_id):
             self.intake.find(stream_id, known_only=True)
         asked_for = [*batches.batcher] if stream_id is None else batches.batcher.of_stream(stream_id)
-        batches.close_events([one for one in asked_for if one.stream.auto_flush], "flush")
+        self._close_events(asked_for)
         held = [one for one in asked_for if not one.stream.auto_flush]
         batches.close_for(Batch(held, "flush", ticket, after=After(stream_id)), command)
-        batches.expire(asked_for, command.timeout_ms)
+        batches.tasks.expire(asked_for, command.timeout_ms)
 
     def stop(self, ticket: Ticket, command: StopStream) -> None:
         stream, dropped = self.intake.stop(command.stream_id)
         batches = self._batches
         cancelled = self._discard(stream.id) if command.mode == "discard" else []
-        waiting = batches.batcher.of_stream(stream.id)
-        batches.close_events([one for one in waiting if one.stream.auto_flush], "flush")
+        self._close_events(batches.batcher.of_stream(stream.id))
         reply = StreamStopped(
             stream_id=stream.id,
             dropped_samples=dropped,
@@ -80,6 +84,9 @@ class Speech:
             cancelled_utterances=cancelled,
         )
         batches.close_for(Batch([], "flush", ticket, after=After(stream.id), reply=reply), None)
+
+    def _close_events(self, members: Iterable[Spoken]) -> None:
+        self._batches.close_events([one for one in members if one.stream.auto_flush], "flush")
 
     def _check_count(self) -> None:
         limit = self._settings.max_pending_utterances

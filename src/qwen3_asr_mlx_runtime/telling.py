@@ -10,7 +10,10 @@ REMEMBERED = 1024  # utterances that were told and are still known by name
 
 
 class Telling:
-    """Batches that are not told yet. Only those are looked at that what happened last can have made ready."""
+    """Batches that are not told yet. Only those are looked at that what happened last can have made ready.
+
+    One that was taken holds back the later ones of its streams until it has left: its reply may still wait for others.
+    """
 
     def __init__(self) -> None:
         self.utterances = 0
@@ -63,7 +66,7 @@ class Telling:
         self._perhaps.append(batch)
 
     def take(self) -> Batch | None:
-        """The next batch that may be told."""
+        """The next batch that may be told. `leave` it when its line can be overtaken no more."""
         while self._perhaps:
             batch = self._perhaps.popleft()
             if batch.place not in self._open or batch.missing or not self._is_first(batch):
@@ -75,6 +78,10 @@ class Telling:
             return batch
         return None
 
+    def leave(self, batch: Batch) -> None:
+        for stream_id in batch.streams:
+            self._leave(batch, stream_id)
+
     def events(self, before: Batch, after: After) -> list[Batch]:
         """The events that must be out before this batch."""
         if after.stream_id is None:
@@ -82,9 +89,16 @@ class Telling:
         mine = self._streams.get(after.stream_id, ())
         return [event for event in mine if event.ticket is None and event.place < before.place]
 
+    def waited_for(self, batch: Batch) -> list[Spoken]:
+        """The members of a batch, and those of the events before it."""
+        events = [] if batch.after is None else self.events(batch, batch.after)
+        return [*batch.members, *(spoken for event in events for spoken in event.members)]
+
     def of_stream(self, stream_id: str) -> Iterator[Spoken]:
         """Utterances in batches that are not told."""
         for batch in self._streams.get(stream_id, ()):
+            if batch.place not in self._open:
+                continue
             yield from (spoken for spoken in batch.members if spoken.stream_id == stream_id)
 
     def remember(self, spoken: Spoken) -> None:
@@ -116,8 +130,6 @@ class Telling:
         self.utterances -= len(batch.members)
         for spoken in batch.members:
             del self._batch_of[spoken.place]
-        for stream_id in batch.streams:
-            self._leave(batch, stream_id)
         if batch.ticket is None:
             self._perhaps.extend(self._held.values())
 
