@@ -172,8 +172,8 @@ class Batches:
 
     def _say(self, batch: Batch) -> None:
         if batch.ticket is not None:
-            batch.ticket.on_leave = lambda: self._left(batch)
             batch.ticket.answer(batch.reply or batch_final(batch))
+            batch.ticket.when_it_left(lambda: self._left(batch))
             return
         if batch.members:  # none is left where no file could be read
             self._outbox.tell(batch_final(batch))

@@ -24,8 +24,8 @@ class Ticket:
     """One request. The first answer stands; `load_seconds` is of the load that this request caused."""
 
     __slots__ = (
-        *("_outbox", "_size", "_warnings", "answered", "has_left", "has_turn", "id", "load_seconds"),
-        *("on_cancel", "on_leave"),
+        *("_has_left", "_on_leave", "_outbox", "_size", "_warnings"),
+        *("answered", "has_turn", "id", "load_seconds", "on_cancel"),
     )
 
     def __init__(self, outbox: "Outbox", request: Request | Rejected, size: int = 0) -> None:
@@ -33,9 +33,9 @@ class Ticket:
         self.answered: Reply | None = None
         self.load_seconds = 0.0
         self.has_turn = False  # it waits until those before it are answered
-        self.has_left = False  # its reply can be overtaken no more
         self.on_cancel: Callable[[], CancelState] | None = None
-        self.on_leave: Callable[[], None] | None = None
+        self._has_left = False
+        self._on_leave: Callable[[], None] | None = None
         self._outbox = outbox
         self._size = size
         self._warnings = request.warnings if isinstance(request, Request) else ()
@@ -51,6 +51,17 @@ class Ticket:
         reply = error_reply(error)
         reply.data |= data
         self.answer(reply)
+
+    def when_it_left(self, call: Callable[[], None]) -> None:
+        """Have this called when the reply can be overtaken no more, which may be so already."""
+        self._on_leave = call
+        if self._has_left:
+            call()
+
+    def leave(self) -> None:
+        self._has_left = True
+        if self._on_leave is not None:
+            self._on_leave()
 
     def warn(self, warning: str) -> None:
         """Say this in the reply, besides what the answer says."""
@@ -172,9 +183,7 @@ class Outbox:
         if outgoing.line is not None:
             self._count_errors(outgoing.line)
         self._ready.append(outgoing)
-        ticket.has_left = True
-        if ticket.on_leave is not None:
-            ticket.on_leave()
+        ticket.leave()
 
     def _count_errors(self, line: Line) -> None:
         codes: list[str] = []
