@@ -15,8 +15,9 @@ import binascii
 import json
 import os
 import re
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Union
 
 import msgspec
@@ -139,6 +140,8 @@ class ProtocolMonitor:
             self._stop = sent if sent.id is ABSENT else None
         if sent.type == "audio_chunk":
             self.speech.chunk_sent(sent)
+        if sent.type == "start_stream" and sent.message.get("on_limit") == "split":
+            self.speech.splitting.add(sent.stream_id)
         if sent.is_silent:
             return
         if sent is self._stop:
@@ -170,6 +173,14 @@ class ProtocolMonitor:
         assert not waiting, f"I2: {len(waiting)} requests without a reply, the first: {waiting[0].type}"
         if not self._signalled:
             self.speech.balance()
+        elif self._ended:
+            self.speech.perhaps_passed_over += self.speech.silent_samples  # perhaps they were never read
+            self.speech.balance()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last line was said."""
+        return self._ended
 
     def exited(self, code: int, group: int | None = None) -> None:
         """The process has ended; `group`: its process group, in which nobody must be left."""
@@ -252,19 +263,30 @@ def _key(identifier: object) -> tuple[str, object]:
     return type(identifier).__name__, identifier
 
 
+@dataclass(frozen=True)
+class Accepted:
+    """An utterance by its boundary's place among the lines in; `samples` out of the buffer, as far as a reply told."""
+
+    place: int
+    name: str
+    samples: int = 0
+
+
 @dataclass
 class SpeechBooks:
     """Utterances and samples: what was accepted, and what was told of it."""
 
-    accepted: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    accepted: dict[str, list[Accepted]] = field(default_factory=dict)
     told: dict[str, list[str]] = field(default_factory=dict)
-    discarded: dict[str, list[str]] = field(default_factory=dict)
+    discarded: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     samples_in: int = 0
     samples_out: int = 0
-    queued_samples: dict[tuple[str, str], int] = field(default_factory=dict)
     seen: set[tuple[str, str]] = field(default_factory=set)
     perhaps_passed_over: int = 0
-    silent: set[str] = field(default_factory=set)  # streams whose chunks may have split an utterance without a reply
+    silent_samples: int = 0
+    silent: Counter[str] = field(default_factory=Counter)  # chunks without a reply, of each stream
+    splitting: set[str] = field(default_factory=set)  # streams whose utterances are split where they grow too long
+    closed: Counter[str] = field(default_factory=Counter)  # how often each stream was: it counts its utterances anew
 
     def chunk_sent(self, sent: Sent) -> None:
         """One that gets no reply counts as accepted unless an event says otherwise; if it repeats a `seq` of its stream
@@ -272,7 +294,8 @@ class SpeechBooks:
         seq = sent.message.get("seq")
         if sent.is_silent:
             self.samples_in += sent.samples
-            self.silent.add(sent.stream_id)
+            self.silent[sent.stream_id] += 1
+            self.silent_samples += sent.samples
             if seq is not None and (sent.stream_id, repr(seq)) in self.seen:
                 self.perhaps_passed_over += sent.samples
         self.seen.add((sent.stream_id, repr(seq)))
@@ -282,7 +305,6 @@ class SpeechBooks:
             self.told.setdefault(item["stream_id"], []).append(item["utterance_id"])
             if item["source"] == "buffer":
                 self.samples_out += item["samples"]
-                self._buffered(item["stream_id"], item["utterance_id"], -item["samples"])
         if reply["type"] == "realtime_batch_final":
             failed = sum("error" in item for item in reply["items"])
             assert (reply["count"], reply["failed"]) == (len(reply["items"]), failed), "I4: a batch that is miscounted"
@@ -299,50 +321,68 @@ class SpeechBooks:
             case "partial_result":
                 self.samples_in += 0 if reply.get("duplicate") else sent.samples
                 if split := reply.get("split"):
-                    self._accept(sent, reply["stream_id"], split["utterance_id"])
-                    self._buffered(reply["stream_id"], split["utterance_id"], split["samples"])
+                    self._accept(sent, reply["stream_id"], split["utterance_id"], split["samples"])
             case "utterance_queued":
-                self._accept(sent, reply["stream_id"], reply["utterance_id"])
-                buffered = "audio" not in sent.message and "pcm16" not in sent.message
-                self._buffered(reply["stream_id"], reply["utterance_id"], reply["samples"] if buffered else 0)
+                buffered = sent.message.get("audio") is None and sent.message.get("pcm16") is None
+                samples = reply["samples"] if buffered else 0
+                self._accept(sent, reply["stream_id"], reply["utterance_id"], samples)
             case "realtime_batch_final" if sent.type in ("end_utterance", "vad_boundary"):
                 mine = [item["utterance_id"] for item in reply["items"] if item["stream_id"] == sent.stream_id]
                 assert mine, "I4: a batch without the utterance that filled it"
                 assert reply["utterance_id"] in mine, "I4: a batch that names another utterance than its boundary's"
                 self._accept(sent, sent.stream_id, reply["utterance_id"])
+            case "error" if sent.type == "start_stream":
+                self.closed[sent.stream_id] += 1
             case "stream_stopped":
+                self.closed[sent.stream_id] += 1
                 for name in reply["cancelled_utterances"]:
-                    self.discarded.setdefault(reply["stream_id"], []).append(name)
+                    self.discarded.setdefault(reply["stream_id"], []).append((sent.place, name))
 
-    def _buffered(self, stream_id: str, name: str, samples: int) -> None:
-        """Samples of a name that were queued; less those that were told."""
-        self.queued_samples[stream_id, name] = samples + self.queued_samples.get((stream_id, name), 0)
-
-    def _accept(self, sent: Sent, stream_id: str, utterance_id: str) -> None:
-        self.accepted.setdefault(stream_id, []).append((sent.place, utterance_id))
+    def _accept(self, sent: Sent, stream_id: str, utterance_id: str, samples: int = 0) -> None:
+        self.accepted.setdefault(stream_id, []).append(Accepted(sent.place, utterance_id, samples))
 
     def balance(self) -> None:
         for stream_id in {*self.accepted, *self.told, *self.discarded}:
-            expected = [name for _, name in sorted(self.accepted.get(stream_id, ()), key=lambda one: one[0])]
-            for name in self.discarded.get(stream_id, ()):
-                if name not in expected and stream_id in self.silent and _is_split_off(stream_id, name):
-                    self.perhaps_passed_over = self.samples_in  # nobody was told how long it was
-                    continue
-                assert name in expected, "I4: an utterance discarded that was not accepted"
-                expected.remove(name)
-                self.samples_out += self.queued_samples.pop((stream_id, name), 0)
+            accepted = sorted(self.accepted.get(stream_id, ()), key=lambda one: one.place)
+            perhaps_split = self._take_discarded(stream_id, accepted)
+            expected = [one.name for one in accepted]
             told = self.told.get(stream_id, [])
-            if stream_id in self.silent:
-                told = [name for name in told if name in expected or not _is_split_off(stream_id, name)]
+            if self._may_split_unheard(stream_id):
+                self._check_split([*(name for name in told if name not in expected), *perhaps_split], stream_id)
+                told = [name for name in told if name in expected]
             assert told == expected, f"I4: accepted {expected}, told {told}"
         least = self.samples_in - self.perhaps_passed_over
         told = f"{self.samples_in} samples in, {self.samples_out} told of"
         assert least <= self.samples_out <= self.samples_in, f"I6: {told}"
 
+    def _take_discarded(self, stream_id: str, accepted: list[Accepted]) -> list[str]:
+        """Take out what was discarded: of several of a name those that waited longest before the end of their stream
+        were told. Names that no reply told before are given back, where there may be such."""
+        unheard = []
+        for place, name in sorted(self.discarded.get(stream_id, ()), reverse=True):
+            mine = [one for one in accepted if one.place < place and one.name == name]
+            if mine:
+                accepted.remove(mine[-1])
+                self.samples_out += mine[-1].samples
+                continue
+            assert self._may_split_unheard(stream_id), "I4: an utterance discarded that was not accepted"
+            self.perhaps_passed_over = self.samples_in  # nobody was told how long it was
+            unheard.append(name)
+        return unheard[::-1]
 
-def _is_split_off(stream_id: str, utterance_id: str) -> bool:
-    """Whether it may be a name that the bridge gave itself: no boundary asked for it."""
-    return utterance_id.removeprefix(f"{stream_id}-").isdecimal() and utterance_id.startswith(f"{stream_id}-")
+    def _may_split_unheard(self, stream_id: str) -> bool:
+        """Whether a chunk without a reply may have split an utterance: only what came of that has its name then."""
+        return stream_id in self.splitting and self.silent[stream_id] > 0
+
+    def _check_split(self, names: list[str], stream_id: str) -> None:
+        """Names that no reply told before: they can only be those that the bridge gives, each once, counted upwards
+        until the stream is closed, and each the work of a chunk without a reply."""
+        given = [re.fullmatch(rf"{re.escape(stream_id)}-([1-9]\d*)", name) for name in names]
+        assert all(given), f"I4: {names} were not accepted, and no split gives such names"
+        numbers = [int(match[1]) for match in given if match]
+        again = sum(after <= before for before, after in pairwise(numbers))
+        assert again <= self.closed[stream_id], f"I4: split off out of order, or twice: {names}"
+        assert len(numbers) <= self.silent[stream_id], f"I4: {len(numbers)} split off by fewer chunks"
 
 
 def _check_fields(reply: dict) -> None:

@@ -83,6 +83,9 @@ TAKEN = line("partial_result", stream_id="s", samples_buffered=100, chunks=1)
 ERROR = ItemError(code="decode_failed", message="planted")
 FAILED = msgspec.to_builtins(ERROR)
 
+SPLITTING = (WANT, ask("start_stream", stream_id="s", id=1, on_limit="split"), CHUNK, CHUNK, FLUSH)
+BEGUN = (CAPABILITIES, line("stream_ready", stream_id="s", id=1))
+
 VIOLATIONS = {
     "no object": ("I1", STOP, (b'"stopped"\n',)),
     "not ascii": ("I1", STOP, ('{"type":"stopped","x":"é"}\n'.encode(),)),
@@ -116,6 +119,23 @@ VIOLATIONS = {
         "I4",
         *(END, END, FLUSH, (queued("s-1"), queued("s-2"), batch(final("s-2"), final("s-1")))),
     ),
+    "an utterance that no split can have made": (
+        "I4",
+        *(WANT, ask("start_stream", stream_id="s", id=1), CHUNK, FLUSH),
+        (CAPABILITIES, line("stream_ready", stream_id="s", id=1), batch(final("s-1"))),
+    ),
+    "a split that is named otherwise": ("I4", *SPLITTING, (*BEGUN, batch(final("u"), final("s-2")))),
+    "a split told twice": ("I4", *SPLITTING, (*BEGUN, batch(final("s-1"), final("s-1")))),
+    "splits out of order": ("I4", *SPLITTING, (*BEGUN, batch(final("s-2"), final("s-1")))),
+    "more splits than chunks": ("I4", *SPLITTING, (*BEGUN, batch(final("s-1"), final("s-2"), final("s-3")))),
+    "an utterance discarded that was not accepted": (
+        "I4",
+        *(ask("stop_stream", stream_id="s"), (line("stream_stopped", stream_id="s", cancelled_utterances=["s-1"]),)),
+    ),
+    "a boundary answered with a batch of others": (
+        "I4",
+        *(END, (batch(final("s-1"), utterance_id="s-2"),)),
+    ),
     "a batch that is miscounted": ("I4", END, FLUSH, (queued("s-1"), batch(final("s-1", error=FAILED)))),
     "files out of order": (
         "I4",
@@ -145,6 +165,21 @@ def test_a_planted_violation_is_named(violation: tuple) -> None:
     broken, *said = violation
     with pytest.raises(AssertionError, match=f"^{broken}:"):
         converse(*said)
+
+
+def test_every_invariant_is_broken_by_a_plan() -> None:
+    """I8 is about processes, and is broken below."""
+    assert {broken for broken, *_ in VIOLATIONS.values()} == {f"I{number}" for number in range(1, 8)}
+
+
+def test_i4_what_was_accepted_before_a_signal_is_told_before_the_last_line() -> None:
+    monitor = ProtocolMonitor()
+    monitor.sent(END)
+    monitor.received(queued("s-1"))
+    monitor.signalled()
+    monitor.received(line("stopped", reason="signal"))
+    with pytest.raises(AssertionError, match=r"^I4:"):
+        monitor.finish()
 
 
 def test_a_line_that_is_no_json_is_a_violation() -> None:
@@ -183,6 +218,12 @@ SOUND = {
     "a chunk that was refused": (
         *(WANT, CHUNK),
         (CAPABILITIES, line("stream_error", n=1, stream_id="s", dropped_samples=100)),
+    ),
+    "splits that no reply told of": (*SPLITTING, (*BEGUN, batch(final("s-1"), final("s-2")))),
+    "a split after another stream of the name": (
+        *(WANT, ask("start_stream", stream_id="s", id=1, on_limit="split"), CHUNK, CHUNK, FLUSH),
+        *(ask("stop_stream", stream_id="s", id=2), FLUSH),
+        (*BEGUN, batch(final("s-1")), line("stream_stopped", stream_id="s", id=2), batch(final("s-1"))),
     ),
     "what waited at the end": (CHUNK, END, (TAKEN, queued("s-1"), batch(final("s-1"), reason="end_of_input"))),
 }

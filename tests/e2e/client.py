@@ -89,7 +89,7 @@ class Client:
         while data := self._read_some(65_536):
             self.monitor.received(data)
         code = self.process.wait(WAIT)
-        if code == 0:
+        if code == 0 or self.monitor.ended:
             self.monitor.finish()
         if code >= 0:
             self.monitor.exited(code, self.process.pid if alone else None)
