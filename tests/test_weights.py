@@ -81,7 +81,7 @@ def test_a_wrong_shape_is_refused_before_weights_are_read(released, tmp_path, mo
 @pytest.mark.parametrize(("decoder_bits", "tower_bits"), [(4, 4), (8, 8), (4, 8)])
 def test_a_quantised_conversion_loads_in_its_stored_form(tmp_path, decoder_bits, tower_bits):
     source = write_random_checkpoint(tmp_path / "source", layout="mlx")
-    model = load_model(source)
+    model = load_model(source, join=False)
     quantization: dict = {"group_size": 64, "bits": decoder_bits}
 
     def settings_of(path: str, layer: nn.Module) -> bool | dict:
@@ -95,13 +95,34 @@ def test_a_quantised_conversion_loads_in_its_stored_form(tmp_path, decoder_bits,
     target = with_tensors(source, tmp_path / "target", dict(tree_flatten(model.parameters())))
     config = json.loads((target / "config.json").read_text()) | {"quantization": quantization}
     (target / "config.json").write_text(json.dumps(config))
-    loaded = load_model(target)
+    loaded = load_model(target, join=False)
     assert same_weights(loaded, model)
     assert loaded.model.layers[0].mlp.gate_proj.bits == decoder_bits
     assert loaded.audio_tower.layers[0].fc1.bits == tower_bits
     assert isinstance(loaded.model.embed_tokens, nn.Embedding)
     prompt = mx.array(np.random.default_rng(0).standard_normal((1, 5, 64)).astype(np.float32))
     assert mx.array_equal(loaded.logits(prompt, loaded.make_cache(8)), model.logits(prompt, model.make_cache(8)))
+
+
+def test_joined_projections_compute_the_same(released):
+    model, joined = load_model(released, join=False), load_model(released)
+    assert "q_proj" not in joined.model.layers[0].self_attn, "the projections are held twice"
+    prompt = mx.random.normal((1, 9, 64))
+    cache, joined_cache = model.make_cache(10), joined.make_cache(10)
+    for block in (prompt[:, :8], prompt[:, 8:]):
+        expected, got = model.logits(block, cache), joined.logits(block, joined_cache)
+        assert mx.abs(expected - got).max().item() < 1e-4
+
+
+def test_projections_quantised_in_different_ways_are_not_joined(released):
+    model = load_model(released, join=False)
+    attention = model.model.layers[0].self_attn
+    attention.v_proj = attention.v_proj.to_quantized(group_size=64, bits=8)
+    prompt = mx.random.normal((1, 5, 64))
+    expected = model.logits(prompt, model.make_cache(5))
+    model.model.join()
+    assert "v_proj" in attention and "gate_up_proj" in model.model.layers[0].mlp
+    assert mx.abs(model.logits(prompt, model.make_cache(5)) - expected).max().item() < 1e-4
 
 
 def test_a_tensor_under_two_names_is_refused(released, tmp_path):

@@ -2,28 +2,54 @@
 
 Positions count on through text and audio alike, so the three rows of the checkpoint's interleaved MRoPE are equal and
 `mx.fast.rope` computes the same rotation (model/splice.py states the general rule). Attribute names are the
-checkpoint's.
+checkpoint's; `Decoder.join` replaces the projections that share an input by one, for fewer and larger products.
 """
+
+from collections.abc import Sequence
+from typing import Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from qwen3_asr_mlx_runtime.model.config import TextConfig
 
-_CAPACITY_STEP = 128  # capacities are multiples of this, so that few buffer sizes occur
+CAPACITY_STEP = 128  # capacities are multiples of this, so that few buffer sizes occur
+
+
+class Cache(Protocol):
+    """Keys and values of one layer, and attention over them."""
+
+    @property
+    def positions(self) -> mx.array:
+        """Of the next token of each row: int32 (B,)."""
+
+    def attend(self, queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
+        """Append keys and values (B, kv_heads, L, head_dim); attend from queries (B, heads, L, head_dim) to all that is
+        held → the same shape."""
+
+
+def round_up(length: int) -> int:
+    """The capacity for so many positions."""
+    return -(-length // CAPACITY_STEP) * CAPACITY_STEP
 
 
 class KVCache:
-    """Keys and values of one layer in buffers reserved for the whole utterance: (1, kv_heads, capacity, head_dim)."""
+    """Keys and values of one layer in buffers reserved for all that is to come: (B, kv_heads, capacity, head_dim).
 
-    def __init__(self, capacity: int, heads: int, head_dim: int, dtype: mx.Dtype) -> None:
-        capacity = -(-capacity // _CAPACITY_STEP) * _CAPACITY_STEP
+    All rows are equally long. A ragged batch is right-padded: causal attention never looks at what follows a row's end.
+    """
+
+    def __init__(self, capacity: int, heads: int, head_dim: int, dtype: mx.Dtype, rows: int = 1) -> None:
         self.offset = 0
-        self.keys = mx.zeros((1, heads, capacity, head_dim), dtype)
-        self.values = mx.zeros((1, heads, capacity, head_dim), dtype)
+        self.keys = mx.zeros((rows, heads, round_up(capacity), head_dim), dtype)
+        self.values = mx.zeros_like(self.keys)
+
+    @property
+    def positions(self) -> mx.array:
+        return mx.full((self.keys.shape[0],), self.offset, mx.int32)
 
     def extend(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        """Append keys and values (1, kv_heads, L, head_dim) of the cache's dtype; return all that are held.
+        """Append keys and values (B, kv_heads, L, head_dim) of the cache's dtype; return all that are held.
 
         Raises TypeError for another dtype (it would be converted without a word) and ValueError beyond the capacity.
         """
@@ -36,6 +62,11 @@ class KVCache:
         self.values[:, :, self.offset : end] = values
         self.offset = end
         return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def attend(self, queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
+        keys, values = self.extend(keys, values)
+        mask = "causal" if queries.shape[2] > 1 else None
+        return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
 
 
 class Attention(nn.Module):
@@ -53,19 +84,39 @@ class Attention(nn.Module):
         self.q_norm = nn.RMSNorm(H, eps=config.rms_norm_eps)
         self.k_norm = nn.RMSNorm(H, eps=config.rms_norm_eps)
 
-    def __call__(self, x: mx.array, cache: KVCache) -> mx.array:
-        B, L, _ = x.shape
-        queries = self.q_norm(self.q_proj(x).reshape(B, L, self.num_heads, -1)).transpose(0, 2, 1, 3)
-        keys = self.k_norm(self.k_proj(x).reshape(B, L, self.num_kv_heads, -1)).transpose(0, 2, 1, 3)
-        values = self.v_proj(x).reshape(B, L, self.num_kv_heads, -1).transpose(0, 2, 1, 3)  # (B, kv_heads, L, head_dim)
-        queries, keys = self._rotate(queries, cache.offset), self._rotate(keys, cache.offset)
-        keys, values = cache.extend(keys, values)
-        mask = "causal" if L > 1 else None
-        out = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=self.head_dim**-0.5, mask=mask)
-        return self.o_proj(out.transpose(0, 2, 1, 3).reshape(B, L, -1))
+    def join(self) -> None:
+        joined = _joined([self.q_proj, self.k_proj, self.v_proj])
+        if joined is not None:
+            self.qkv_proj = joined
+            del self.q_proj, self.k_proj, self.v_proj
+        self._norms = self._norm_weights()
 
-    def _rotate(self, x: mx.array, offset: int) -> mx.array:
-        return mx.fast.rope(x, self.head_dim, traditional=False, base=self.rope_theta, scale=1.0, offset=offset)
+    def project(self, x: mx.array, positions: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        """x (B, L, D) → normalised and rotated queries (B, heads, L, head_dim) and keys, and values (B, kv_heads, L,
+        head_dim). Queries and keys go through norm and rotation together."""
+        B, L, _ = x.shape
+        rotated = self.num_heads + self.num_kv_heads
+        if "qkv_proj" in self:
+            qk, values = mx.split(self.qkv_proj(x), [rotated * self.head_dim], axis=-1)
+        else:
+            qk, values = mx.concatenate([self.q_proj(x), self.k_proj(x)], axis=-1), self.v_proj(x)
+        norms = self._norms if "_norms" in self else self._norm_weights()
+        qk = mx.fast.rms_norm(qk.reshape(B, L, rotated, self.head_dim), None, self.q_norm.eps) * norms
+        qk = mx.fast.rope(
+            qk.transpose(0, 2, 1, 3),
+            self.head_dim,
+            traditional=False,
+            base=self.rope_theta,
+            scale=1.0,
+            offset=positions,
+        )
+        values = values.reshape(B, L, self.num_kv_heads, -1).transpose(0, 2, 1, 3)
+        return qk[:, : self.num_heads], qk[:, self.num_heads :], values
+
+    def _norm_weights(self) -> mx.array:
+        """The weights of both norms, a row for each head: (heads + kv_heads, head_dim)."""
+        rows = [(self.q_norm, self.num_heads), (self.k_norm, self.num_kv_heads)]
+        return mx.concatenate([mx.broadcast_to(norm.weight, (count, self.head_dim)) for norm, count in rows])
 
 
 class MLP(nn.Module):
@@ -75,8 +126,18 @@ class MLP(nn.Module):
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
+    def join(self) -> None:
+        joined = _joined([self.gate_proj, self.up_proj])
+        if joined is not None:
+            self.gate_up_proj = joined
+            del self.gate_proj, self.up_proj
+
     def __call__(self, x: mx.array) -> mx.array:
-        return self.down_proj(nn.silu(self.gate_proj(x)) * self.up_proj(x))
+        if "gate_up_proj" in self:
+            gate, up = mx.split(self.gate_up_proj(x), 2, axis=-1)
+        else:
+            gate, up = self.gate_proj(x), self.up_proj(x)
+        return self.down_proj(nn.silu(gate) * up)
 
 
 class DecoderLayer(nn.Module):
@@ -86,9 +147,26 @@ class DecoderLayer(nn.Module):
         self.mlp = MLP(config)
         self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self._step = (self._before, self._after)
 
-    def __call__(self, x: mx.array, cache: KVCache) -> mx.array:
-        x = x + self.self_attn(self.input_layernorm(x), cache)
+    def join(self) -> None:
+        """Join the projections, and compile what comes before and after attention in a step of one token."""
+        self.self_attn.join()
+        self.mlp.join()
+        mx.eval(self.parameters(), self.self_attn._norms)
+        self._step = (mx.compile(self._before), mx.compile(self._after))
+
+    def __call__(self, x: mx.array, positions: mx.array, cache: Cache) -> mx.array:
+        before, after = self._step if x.shape[1] == 1 else (self._before, self._after)
+        queries, keys, values = before(x, positions)
+        return after(x, cache.attend(queries, keys, values, self.self_attn.head_dim**-0.5))
+
+    def _before(self, x: mx.array, positions: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        return self.self_attn.project(self.input_layernorm(x), positions)
+
+    def _after(self, x: mx.array, attended: mx.array) -> mx.array:
+        B, L, _ = x.shape
+        x = x + self.self_attn.o_proj(attended.transpose(0, 2, 1, 3).reshape(B, L, -1))
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -102,14 +180,29 @@ class Decoder(nn.Module):
         self.layers = [DecoderLayer(config) for _ in range(config.num_hidden_layers)]
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
-    def __call__(self, embeddings: mx.array, cache: list[KVCache]) -> mx.array:
-        """embeddings (1, L, D) at the positions that follow the cache → hidden states (1, L, D)."""
-        x = embeddings
+    def __call__(self, embeddings: mx.array, cache: Sequence[Cache]) -> mx.array:
+        """embeddings (B, L, D) at the positions that follow the cache → hidden states (B, L, D)."""
+        x, positions = embeddings, cache[0].positions
         for layer, layer_cache in zip(self.layers, cache, strict=True):
-            x = layer(x, layer_cache)
+            x = layer(x, positions, layer_cache)
         return self.norm(x)
 
-    def make_cache(self, capacity: int, dtype: mx.Dtype) -> list[KVCache]:
-        """Empty caches, one a layer, with room for `capacity` positions each."""
+    def join(self) -> None:
+        """Make the loaded weights ready to run, layer by layer: evaluated, with joined projections."""
+        for layer in self.layers:
+            layer.join()
+
+    def make_cache(self, capacity: int, dtype: mx.Dtype, rows: int = 1) -> list[KVCache]:
+        """Empty caches, one a layer, with room for `capacity` positions of each row."""
         heads, head_dim = self.config.num_key_value_heads, self.config.head_dim
-        return [KVCache(capacity, heads, head_dim, dtype) for _ in self.layers]
+        return [KVCache(capacity, heads, head_dim, dtype, rows) for _ in self.layers]
+
+
+def _joined(layers: Sequence[nn.Module]) -> nn.Module | None:
+    """One layer whose outputs are theirs side by side; None where they are not quantised alike."""
+    kinds = {tuple(getattr(layer, name, None) for name in ("bits", "group_size", "mode")) for layer in layers}
+    if len(kinds) > 1:
+        return None
+    first, *_ = layers
+    first.update({name: mx.concatenate([layer[name] for layer in layers]) for name in first.parameters()})
+    return first

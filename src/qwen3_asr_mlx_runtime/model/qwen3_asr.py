@@ -7,7 +7,7 @@ import mlx.nn as nn
 
 from qwen3_asr_mlx_runtime.model.audio_tower import AudioTower
 from qwen3_asr_mlx_runtime.model.config import ModelConfig
-from qwen3_asr_mlx_runtime.model.decoder import Decoder, KVCache
+from qwen3_asr_mlx_runtime.model.decoder import Cache, Decoder, KVCache
 
 
 class Qwen3ASR(nn.Module):
@@ -28,12 +28,15 @@ class Qwen3ASR(nn.Module):
         """Token ids → embeddings (len(ids), D)."""
         return self.model.embed_tokens(mx.array(list(ids), mx.int32))
 
-    def make_cache(self, capacity: int) -> list[KVCache]:
-        return self.model.make_cache(capacity, self.dtype)
+    def make_cache(self, capacity: int, rows: int = 1) -> list[KVCache]:
+        return self.model.make_cache(capacity, self.dtype, rows)
 
-    def logits(self, embeddings: mx.array, cache: list[KVCache]) -> mx.array:
-        """embeddings (1, L, D) after the cached positions → logits of the last of them: (1, vocabulary)."""
-        last = self.model(embeddings, cache)[:, -1]
+    def logits(self, embeddings: mx.array, cache: Sequence[Cache]) -> mx.array:
+        """embeddings (B, L, D) after the cached positions → logits of the last of them: (B, vocabulary)."""
+        return self.head(self.model(embeddings, cache)[:, -1])
+
+    def head(self, hidden: mx.array) -> mx.array:
+        """Hidden states (B, D) → logits (B, vocabulary)."""
         if self.config.text.tie_word_embeddings:
-            return self.model.embed_tokens.as_linear(last)
-        return self.lm_head(last)
+            return self.model.embed_tokens.as_linear(hidden)
+        return self.lm_head(hidden)

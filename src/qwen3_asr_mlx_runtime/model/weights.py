@@ -29,10 +29,11 @@ _CONVOLUTIONS = tuple(f"audio_tower.conv2d{i}.weight" for i in (1, 2, 3))
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 
-def load_model(folder: Path, dtype: str | None = None) -> Qwen3ASR:
+def load_model(folder: Path, dtype: str | None = None, *, join: bool = True) -> Qwen3ASR:
     """Build the model of `folder` and read its weights, all evaluated.
 
-    `dtype` is float32, bfloat16 or float16; None keeps that of the checkpoint. Raises ModelIncomplete, ModelCorrupt, or
+    `dtype` is float32, bfloat16 or float16; None keeps that of the checkpoint. `join` makes the decoder ready to run
+    fast; without it the parameters keep the names of the checkpoint. Raises ModelIncomplete, ModelCorrupt, or
     ModelUnsupported where names or shapes are not those the configuration asks for.
     """
     config = read_config(folder)
@@ -55,6 +56,8 @@ def load_model(folder: Path, dtype: str | None = None) -> Qwen3ASR:
     model.load_weights([(name, _cast(value, target)) for name, value in weights.items()], strict=True)
     model.eval()
     try:
+        if join:
+            model.model.join()
         mx.eval(model.parameters(), model.audio_tower._positions)
     except RuntimeError as error:
         raise ModelCorrupt(f"the weights could not be read: {error}") from error
