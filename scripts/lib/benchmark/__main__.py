@@ -1,7 +1,6 @@
 """The command line; see scripts/benchmark."""
 
 import argparse
-import ctypes
 import json
 import os
 import platform
@@ -15,14 +14,13 @@ from typing import Any
 
 from reference.random_checkpoint import SEED, write_random_checkpoint
 
+from benchmark.blas import openblas_variables
 from benchmark.contenders import PEERS, RUNTIME
 from benchmark.environments import child_environment, peer_python
 from benchmark.figures import agreement, markdown
 from benchmark.plan import Measurement, Plan
 from benchmark.process import Process
 from benchmark.vocabulary import write_tokenizer
-
-OPENBLAS = "libopenblas.so.0"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -54,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-imports", dest="imports", action="store_false", help="leave import times out")
     parser.add_argument("--seed", type=int, default=SEED, help="of weights and audio")
     parser.add_argument("--threads", type=int, help="of OpenBLAS, for every contender")
-    parser.add_argument("--no-preload", action="store_true", help="leave MLX its own BLAS on the CPU")
+    parser.add_argument("--own-blas", action="store_true", help="leave MLX its own BLAS on the CPU")
     parser.add_argument("--workdir", type=Path, help="keeps checkpoints and clips; a temporary folder is removed")
     parser.add_argument("--tokenizer", type=Path, help="folder of vocab.json, merges.txt, tokenizer_config.json")
     parser.add_argument("--json", type=Path, help="write every value here")
@@ -104,20 +102,22 @@ def _measure(options: argparse.Namespace, workdir: Path) -> dict[str, Any]:
         seed=options.seed,
     )
     checkpoint = _checkpoint(options, workdir)
-    preload = None if options.no_preload or options.dtype != "float32" else _openblas()
+    blas = {} if options.own_blas or options.dtype != "float32" else openblas_variables()
+    if options.threads:
+        blas |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(options.threads))
     with ExitStack() as stack:
-        processes = [_process(name, options.threads, preload, stack) for name in [RUNTIME, *options.peer]]
+        processes = [_process(name, blas, stack) for name in [RUNTIME, *options.peer]]
         measurement = Measurement(plan, processes, workdir / "clips")
         loaded = {process.name: _load(process, checkpoint, options.dtype, measurement) for process in processes}
         measurement.run()
-    machine = {"platform": platform.platform(), "cpus": os.cpu_count(), "preload": preload, **_commit()}
+    machine = {"platform": platform.platform(), "cpus": os.cpu_count(), "variables": blas, **_commit()}
     return _report(options, machine, loaded, measurement)
 
 
-def _process(name: str, threads: int | None, preload: str | None, stack: ExitStack) -> Process:
+def _process(name: str, variables: Mapping[str, str], stack: ExitStack) -> Process:
     home = Path(os.environ.get("QWEN3_ASR_MLX_HOME") or Path.home() / ".cache" / "qwen3-asr-mlx-runtime")
     python = Path(sys.executable) if name == RUNTIME else peer_python(name, home)
-    process = Process(name, python, child_environment(own=name == RUNTIME, threads=threads, preload=preload))
+    process = Process(name, python, child_environment(variables, own=name == RUNTIME))
     stack.callback(process.close)
     return process
 
@@ -127,15 +127,6 @@ def _load(process: Process, checkpoint: Path, dtype: str, measurement: Measureme
     measurement.figures.add("load", "s", process.name, loaded["seconds"])
     measurement.figures.add("RSS after load", "MiB", process.name, loaded["rss_mib"])
     return loaded["versions"]
-
-
-def _openblas() -> str | None:
-    """MLX's CPU wheel for Linux brings a BLAS that is slow in float32; OpenBLAS takes its place where it is there."""
-    try:
-        ctypes.CDLL(OPENBLAS)
-    except OSError:
-        return None
-    return OPENBLAS if sys.platform == "linux" else None
 
 
 def _commit() -> dict[str, str]:

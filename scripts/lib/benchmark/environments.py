@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -40,16 +41,11 @@ def _run(*command: str) -> None:
     subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=True)
 
 
-def child_environment(*, own: bool, threads: int | None, preload: str | None) -> dict[str, str]:
-    """The environment variables of a contender, the same for all of them but for where its modules are: `own` adds the
-    runtime's. `preload`: a BLAS that takes the place of MLX's on the CPU."""
+def child_environment(variables: Mapping[str, str], *, own: bool) -> dict[str, str]:
+    """The environment of a contender's process: `variables`, and where its modules are; `own` adds the runtime's."""
     paths = [str(HERE.parent)]
     if own:
         inherited = os.environ.get("PYTHONPATH", "")
         paths += [str(HERE.parents[2] / "src"), *filter(None, inherited.split(os.pathsep))]
-    variables = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1"}
-    if threads:
-        variables |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-    if preload:
-        variables["LD_PRELOAD"] = preload
-    return variables
+    own_variables = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1"}
+    return os.environ | own_variables | variables

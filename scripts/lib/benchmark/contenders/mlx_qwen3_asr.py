@@ -1,4 +1,8 @@
-"""mlx-qwen3-asr 0.4.4, by its own functions and in its own order."""
+"""mlx-qwen3-asr 0.4.4, by its own functions and in its own order.
+
+It leaves the checkpoint's epsilon out of the norms of queries and keys (1e-5 there, 1e-6 in the checkpoint), which
+changes tokens of these weights and no time: here it is given the right one, so that tokens can be compared.
+"""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -19,6 +23,9 @@ class MLXQwen3ASR(Contender):
         self._dtype = getattr(mx, dtype)
         self._session = Session(str(checkpoint), dtype=self._dtype)
         self._model = self._session.model
+        for layer in self._model.model.layers:
+            for norm in (layer.self_attn.q_norm, layer.self_attn.k_norm):
+                norm.eps = layer.input_layernorm.eps
         self._generate = import_module("mlx_qwen3_asr.generate")
         self._tokens: Sequence[int] = ()
         calls = import_module("mlx_qwen3_asr.transcribe")
