@@ -336,6 +336,31 @@ class TestFiles:
         assert talk.session.pending == 0
         talk.monitor.finish()
 
+    def test_what_an_event_takes_along_is_not_told_by_the_flush_as_well(self) -> None:
+        talk = loaded("events")
+        talk.send("start_stream", stream_id="a")
+        talk.speak("a1", "a")
+        talk.send("start_stream", stream_id="a", id=1, restart=True, auto_flush=True)
+        talk.speak("a2", "a")
+        talk.send("flush")
+        *events, final = talk.decode() + talk.decode()
+        assert [heard(event) for event in events] == [[("a1", "Seven three one.")], [("a2", "Seven three one.")]]
+        assert final["count"] == 0
+        talk.monitor.finish()
+
+    def test_what_an_event_takes_along_has_no_timer_of_its_own(self) -> None:
+        talk = loaded("events")
+        talk.send("start_stream", stream_id="a", max_batch_delay_ms=500)
+        talk.speak("a1", "a")
+        talk.send("start_stream", stream_id="a", id=1, restart=True, auto_flush=True, max_batch_delay_ms=0)
+        talk.speak("a2", "a")
+        talk.now += 1.0  # nobody looked in time at either timer
+        talk.session.tick()
+        talk.perform()
+        events = talk.decode() + talk.decode()
+        assert [heard(event) for event in events] == [[("a1", "Seven three one.")], [("a2", "Seven three one.")]]
+        talk.monitor.finish()
+
     def test_a_reply_with_an_id_does_not_overtake_earlier_outcomes_of_its_stream(self, talk: Conversation) -> None:
         talk.send("transcribe", audio="slow.wav")
         talk.speak("u1")

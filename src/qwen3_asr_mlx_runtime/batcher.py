@@ -79,8 +79,8 @@ class Batcher:
             self._accepted.pop(spoken.kind, None)
 
     def group(self, of: Spoken) -> list[Spoken]:
-        """All that wait and may go with this one, itself included."""
-        return [*self._kinds[of.kind].values()]
+        """All that wait and may go with this one, itself included; none if it has gone."""
+        return [*self._kinds[of.kind].values()] if of in self else []
 
     def of_stream(self, stream_id: str) -> list[Spoken]:
         return [*self._streams.get(stream_id, {}).values()]

@@ -68,7 +68,7 @@ class Speech:
             self.intake.find(stream_id, known_only=True)
         asked_for = [*batches.batcher] if stream_id is None else batches.batcher.of_stream(stream_id)
         self._close_events(asked_for)
-        held = [one for one in asked_for if not one.stream.auto_flush]
+        held = [one for one in asked_for if one in batches.batcher]  # what an event took along is not here any more
         batches.close_for(Batch(held, "flush", ticket, after=After(stream_id)), command)
         batches.tasks.expire(asked_for, command.timeout_ms)
 
