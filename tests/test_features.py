@@ -5,6 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from qwen3_asr_mlx_runtime import features
 from qwen3_asr_mlx_runtime.features import apply_floor, frame_count, log_mel, log_mel_frames, mel_filters
 
 
@@ -24,10 +25,10 @@ def test_features_equal_the_reference_extractor(whisper_extractor, samples):
     speech = noise(samples) * np.sin(np.linspace(0, 9, samples, dtype=np.float32))
     reference = whisper_extractor(speech, sampling_rate=16_000, padding=True, truncation=False, return_tensors="np")
     expected = reference["input_features"][0].T
-    features = log_mel(speech)
-    assert features.shape == expected.shape == (samples // 160, 128)
-    assert features.dtype == np.float32
-    assert np.abs(features - expected).max() < 1e-5
+    mel = log_mel(speech)
+    assert mel.shape == expected.shape == (samples // 160, 128)
+    assert mel.dtype == np.float32
+    assert np.abs(mel - expected).max() < 1e-5
 
 
 def test_filters_equal_the_reference_filter_bank():
@@ -35,6 +36,18 @@ def test_filters_equal_the_reference_filter_bank():
 
     reference = mel_filter_bank(201, 128, 0.0, 8_000.0, 16_000, norm="slaney", mel_scale="slaney")
     assert np.abs(mel_filters() - reference).max() < 1e-8
+
+
+def test_no_product_is_large_enough_for_openblas_to_share_it_among_threads():
+    products = [features._FRAMES_PER_BLOCK * weights.size for _, _, weights in features._bands()]
+    assert max(products) <= 65_536 * 4  # SMP_THRESHOLD_MIN and GEMM_MULTITHREAD_THRESHOLD of OpenBLAS
+
+
+def test_the_bands_hold_every_filter_whole():
+    rebuilt = np.zeros_like(mel_filters())
+    for filters, bins, weights in features._bands():
+        rebuilt[bins, filters] = weights
+    assert np.array_equal(rebuilt, mel_filters())
 
 
 def test_silence_is_a_constant():
