@@ -31,7 +31,7 @@ def test_every_option_reaches_its_setting() -> None:
     argv = (
         "--model demo --cache-dir /c --language AR --context one --dtype float32 --max-new-tokens 9"
         " --max-chunk-seconds 20 --max-audio-seconds 60 --local-files-only --parent-pid 77 --no-install"
-        " --max-streams 3 --max-pending-utterances 5"
+        " --max-streams 3 --max-pending-utterances 5 --quantize mixed --force-4bit-tower"
     )
     assert parse(*argv.split()) == Settings(
         model="demo",
@@ -39,6 +39,8 @@ def test_every_option_reaches_its_setting() -> None:
         language="Arabic",
         context="one",
         dtype="float32",
+        quantize="mixed",
+        force_4bit_tower=True,
         max_new_tokens=9,
         max_chunk_seconds=20.0,
         max_audio_seconds=60.0,

@@ -4,7 +4,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,6 +17,7 @@ MAX_NEW_TOKENS = 4096
 MAX_CONTEXT_CHARACTERS = 16_384
 DTYPES = ("float32", "bfloat16", "float16")
 VERIFY = ("once", "always", "never")
+QUANTIZE = ("8bit", "mixed")
 IGNORED_OPTIONS = {
     "--no-cache": "the decoder always uses its key/value cache",
     "--no-trust-remote-code": "code of a model repository is never run",
@@ -36,6 +37,8 @@ class Settings:
     that brings nothing for so long is given up. `max_streams`, `max_pending_requests` (those with an `id`),
     `max_pending_audio_seconds` and `max_pending_utterances` (of all streams, from the chunk or the boundary to the
     outcome) and `max_utterance_seconds` bound what a conversation may keep in memory.
+    `quantize`: a scheme of model/quantization.py, None for weights as they are stored; `force_4bit_tower`: run a
+    checkpoint with such a tower.
     """
 
     model: str = DEFAULT_MODEL
@@ -43,6 +46,8 @@ class Settings:
     language: str | None = None
     context: str = ""
     dtype: str | None = None
+    quantize: str | None = None
+    force_4bit_tower: bool = False
     max_new_tokens: int = 0
     max_chunk_seconds: float = 30.0
     max_audio_seconds: float = 1200.0
@@ -74,24 +79,12 @@ def parse_command_line(argv: Sequence[str], environ: Mapping[str, str]) -> Comma
     options = parser.parse_args(argv)
     if options.model and options.positional_model and options.model != options.positional_model:
         parser.error("the model is named twice, and differently: as an argument and with --model")
-    settings = Settings(
-        model=options.model or options.positional_model or environ.get("QWEN3_ASR_MLX_MODEL") or DEFAULT_MODEL,
-        cache_dir=_expanded(options.cache_dir or environ.get("QWEN3_ASR_MLX_CACHE_DIR")),
-        language=options.language,
-        context=options.context,
-        dtype=options.dtype,
-        max_new_tokens=options.max_new_tokens,
-        max_chunk_seconds=options.max_chunk_seconds,
-        max_audio_seconds=options.max_audio_seconds,
-        local_files_only=options.local_files_only,
-        verify=options.verify,
-        state_dir=_state_dir(options.state_dir, environ),
-        parent_pid=options.parent_pid,
-        max_streams=options.max_streams,
-        max_pending_utterances=options.max_pending_utterances,
-    )
+    given = {field.name: getattr(options, field.name) for field in fields(Settings) if field.name in options}
+    given["model"] = options.model or options.positional_model or environ.get("QWEN3_ASR_MLX_MODEL") or Settings.model
+    given["cache_dir"] = _expanded(options.cache_dir or environ.get("QWEN3_ASR_MLX_CACHE_DIR"))
+    given["state_dir"] = _state_dir(options.state_dir, environ)
     notices = [f"{option} has no effect: {IGNORED_OPTIONS[option]}" for option in options.ignored or ()]
-    return CommandLine(settings, options.print_capabilities, options.print_schema, tuple(notices))
+    return CommandLine(Settings(**given), options.print_capabilities, options.print_schema, tuple(notices))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -132,6 +125,10 @@ def _add_model_options(parser: argparse.ArgumentParser, environ: Mapping[str, st
         "--cache-dir", type=_name, help="where snapshots are kept (QWEN3_ASR_MLX_CACHE_DIR; default Hugging Face's own)"
     )
     parser.add_argument("--dtype", choices=DTYPES, help="compute in this type (default: the checkpoint's)")
+    parser.add_argument(
+        "--quantize", choices=QUANTIZE, help="weights in 8 bits, or the decoder's in 4 and the rest in 8"
+    )
+    parser.add_argument("--force-4bit-tower", action="store_true", help="run a checkpoint whose audio tower has 4 bits")
     parser.add_argument("--local-files-only", action="store_true", help="never download")
     parser.add_argument(
         "--verify",
