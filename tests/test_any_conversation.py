@@ -70,6 +70,11 @@ class AnyConversation(RuleBasedStateMachine):
             **members,
         )
 
+    @rule(stream=STREAMS, auto=st.booleans(), size=st.integers(1, 3), delay=DELAYS, with_id=st.booleans())
+    def change_stream(self, stream: str, auto: bool, size: int, delay: int, with_id: bool) -> None:
+        members = {"batch_size": size, "max_batch_delay_ms": delay}
+        self.ask("start_stream", with_id, stream_id=stream, restart=True, auto_flush=auto, **members)
+
     @rule(stream=STREAMS, step=st.sampled_from([None, 1, 1, 1, 0, -1, 2]), with_id=st.booleans())
     def chunk(self, stream: str, step: int | None, with_id: bool) -> None:
         seq = None
@@ -178,6 +183,13 @@ class AnyConversation(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.01, 0.06, 0.2, 31.0]))
     def wait(self, seconds: float) -> None:
         self.talk.wait(seconds)
+
+    @rule(seconds=st.sampled_from([0.06, 61.0]))
+    def sleep(self, seconds: float) -> None:
+        """Nobody looks at the timers in time."""
+        self.talk.now += seconds
+        self.talk.session.tick()
+        self.talk.perform()
 
     @rule()
     def stop_or_go_on_reading(self) -> None:

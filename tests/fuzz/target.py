@@ -28,6 +28,8 @@ REQUESTS: tuple[dict, ...] = (
     {"type": "start_stream", "stream_id": "a", "batch_size": 2, "auto_flush": True},
     {"type": "start_stream", "stream_id": "b", "batch_size": 1, "restart": True, "on_limit": "split"},
     {"type": "start_stream"},
+    {"type": "start_stream", "stream_id": "a", "restart": True, "max_batch_delay_ms": 1000},
+    {"type": "start_stream", "stream_id": "a", "restart": True, "auto_flush": True, "max_batch_delay_ms": 0},
     {"type": "audio_chunk", "stream_id": "a", "pcm16": PCM},
     {"type": "audio_chunk", "stream_id": "a", "pcm16": PCM * 60},
     {"type": "audio_chunk", "pcm16": PCM},
@@ -131,8 +133,12 @@ class Play:
 
     def _happen(self, kind: int) -> None:
         talk, choice = self._talk, self._bytes.byte()
-        if kind == 10:
+        if kind == 10 and choice % 2:
             talk.wait(choice / 50)
+        elif kind == 10:  # nobody looks at the timers in time
+            talk.now += choice / 50
+            talk.session.tick()
+            talk.perform()
         elif kind == 11:
             talk.reads_lines = bool(choice % 4)
             talk.perform()
