@@ -7,7 +7,7 @@ from fake_engine import transcript
 from qwen3_asr_mlx_runtime.errors import AudioNotFound
 from qwen3_asr_mlx_runtime.results import batch_reply, transcript_reply
 from qwen3_asr_mlx_runtime.tasks import Options, Task
-from qwen3_asr_mlx_runtime.telemetry import Memory, Profile
+from qwen3_asr_mlx_runtime.telemetry import Memory, Profile, Quantization, QuantizedLayers
 
 
 def item(path: str, outcome: object, read_seconds: float | None = 0.05) -> Task:
@@ -52,6 +52,13 @@ def test_what_was_not_measured_is_null() -> None:
     assert batch.total_seconds is None
     given = {"stage": "batch_sequential", "batch_size": 1}
     assert msgspec.to_builtins(batch.profile) == {**dict.fromkeys(Profile.__struct_fields__), **given}
+
+
+def test_a_batch_tells_of_quantised_weights() -> None:
+    quantization = Quantization(8, 64, [QuantizedLayers("decoder", 8, 64, 21)], full_precision=0)
+    spoken = transcript(profile=Profile(stage="transcribe", quantization=quantization))
+    batch = batch_reply([item("a", spoken), item("b", AudioNotFound("no such file"))], "sequential", 0.0)
+    assert batch.profile.quantization == quantization
 
 
 def test_a_batch_keeps_its_order_and_counts_what_failed() -> None:

@@ -89,6 +89,7 @@ def batch_profile(profiles: Sequence[Profile], stage: str, batch_size: int) -> P
     prepared = [one.prepare for one in profiles if one.prepare is not None]
     profile.prepare = _summed_profile(prepared, "prepare", batch_size) if prepared else None
     profile.memory = profiles[-1].memory if profiles else None
+    profile.quantization = profiles[-1].quantization if profiles else None
     profile.generated_tokens_total = None if profile.generated_tokens is None else sum(profile.generated_tokens)
     profile.generated_tokens_per_second = _ratio(profile.generated_tokens_total, profile.decode_seconds)
     profile.realtime_factor = _ratio(profile.audio_seconds, profile.total_seconds)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import msgspec
 
@@ -45,8 +46,28 @@ def _peak_rss_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # kilobytes on Linux
 
 
+class QuantizedLayers(msgspec.Struct, frozen=True):
+    """How many layers of one part of the model have their weights in so many bits."""
+
+    part: Literal["audio_tower", "decoder", "embedding"]
+    bits: int
+    group_size: int
+    count: int
+
+
+class Quantization(msgspec.Struct, frozen=True):
+    """`bits` and `group_size` are those of most layers, `layers` tells which part has which, and `full_precision` how
+    many layers stayed as they were."""
+
+    bits: int
+    group_size: int
+    layers: list[QuantizedLayers]
+    full_precision: int
+
+
 class Profile(msgspec.Struct, kw_only=True):
-    """Where the time of one utterance, or of one batch, went. Lengths and shapes hold one entry per decoded piece."""
+    """Where the time of one utterance, or of one batch, went. Lengths and shapes hold one entry per decoded piece.
+    `quantization` is null where weights are in full precision."""
 
     stage: str
     batch_size: int = 1
@@ -69,6 +90,7 @@ class Profile(msgspec.Struct, kw_only=True):
     generated_tokens_per_second: float | None = None
     realtime_factor: float | None = None
     memory: Memory | None = None
+    quantization: Quantization | None = None
     prepare: "Profile | None" = None
 
 
