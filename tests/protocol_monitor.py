@@ -77,6 +77,8 @@ class Sent:
     message: dict = field(default_factory=dict)
     is_silent: bool = False
     is_refused: bool = False  # by the parser
+    after: "Sent | None" = None  # the last `hello` that said what is wanted
+    repeats_seq: bool = False
 
     @classmethod
     def from_line(cls, place: int, line: bytes) -> "Sent":
@@ -116,6 +118,8 @@ class ProtocolMonitor:
         self._events = 0
         self._wants: set[str] = set()
         self._wanted_once: set[str] = set()
+        self._granted: set[str] = set()  # as of the last `hello` that was answered
+        self._hello: Sent | None = None
         self._partial = b""
         self._ended = False
         self._signalled = False
@@ -134,10 +138,12 @@ class ProtocolMonitor:
         if sent.type == "hello" and takes_effect and isinstance(want := sent.message.get("want"), list):
             self._wants = {name for name in want if isinstance(name, str)}
             self._wanted_once |= self._wants
+            self._hello = sent
         ends_it = sent.type == "stop" and not sent.is_refused and not self._is_stopping
         if ends_it and (sent.id is ABSENT or _key(sent.id) not in self._with_id):
             self._is_stopping = True
             self._stop = sent if sent.id is ABSENT else None
+        sent.after = self._hello
         if sent.type == "audio_chunk":
             self.speech.chunk_sent(sent)
         if sent.type == "start_stream" and sent.message.get("on_limit") == "split":
@@ -226,9 +232,24 @@ class ProtocolMonitor:
         sent = self._request_of(reply)
         if reply["type"] != "error":
             assert reply["type"] in REPLY_TYPES.get(sent.type or "", ()), f"I3: {reply['type']} answers {sent.type}"
+        if sent.type == "hello" and isinstance(want := sent.message.get("want"), list):
+            self._hello_answered(sent, {*want}, reply)
         if reply["type"] == "batch_transcript":
             _check_batch(sent, reply)
         self.speech.said(sent, reply)
+
+    def _hello_answered(self, hello: Sent, want: set[str], reply: dict) -> None:
+        """One that was to drop events may be refused: then the chunks behind it get no reply after all."""
+        if reply["type"] != "error":
+            self._granted = want
+        elif "events" in self._granted:
+            for sent in [one for one in self._in_order if one.after is hello and one.type == "audio_chunk"]:
+                if sent.id is ABSENT:
+                    self._in_order.remove(sent)
+                    sent.is_silent = True
+                    self.speech.count_silent(sent)
+            if self._hello is hello:
+                self._wants = self._granted
 
     def _request_of(self, reply: dict) -> Sent:
         identifier = reply.get("id")
@@ -289,16 +310,20 @@ class SpeechBooks:
     closed: Counter[str] = field(default_factory=Counter)  # how often each stream was: it counts its utterances anew
 
     def chunk_sent(self, sent: Sent) -> None:
+        key = sent.stream_id, repr(sent.message.get("seq"))
+        sent.repeats_seq = sent.message.get("seq") is not None and key in self.seen
+        self.seen.add(key)
+        if sent.is_silent:
+            self.count_silent(sent)
+
+    def count_silent(self, sent: Sent) -> None:
         """One that gets no reply counts as accepted unless an event says otherwise; if it repeats a `seq` of its stream
         it may have been passed over as a duplicate."""
-        seq = sent.message.get("seq")
-        if sent.is_silent:
-            self.samples_in += sent.samples
-            self.silent[sent.stream_id] += 1
-            self.silent_samples += sent.samples
-            if seq is not None and (sent.stream_id, repr(seq)) in self.seen:
-                self.perhaps_passed_over += sent.samples
-        self.seen.add((sent.stream_id, repr(seq)))
+        self.samples_in += sent.samples
+        self.silent[sent.stream_id] += 1
+        self.silent_samples += sent.samples
+        if sent.repeats_seq:
+            self.perhaps_passed_over += sent.samples
 
     def said(self, sent: Sent | None, reply: dict) -> None:
         for item in reply.get("items", ()) if reply["type"] in ("realtime_batch_final", "stopped") else ():

@@ -43,6 +43,11 @@ class AnyConversation(RuleBasedStateMachine):
         if want is not None:
             self.talk.send("hello", want=want)
 
+    @precondition(lambda self: not self.talk.session.ending)
+    @rule(want=st.sampled_from([[], ["events"], ["progress"]]))
+    def hello_again(self, want: list[str]) -> None:
+        self.talk.send("hello", want=want)
+
     def ask(self, type: str, with_id: bool, **members: object) -> None:
         given = {name: value for name, value in members.items() if value is not None}
         if with_id:

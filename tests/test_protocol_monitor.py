@@ -219,6 +219,15 @@ SOUND = {
         *(WANT, CHUNK),
         (CAPABILITIES, line("stream_error", n=1, stream_id="s", dropped_samples=100)),
     ),
+    "events that could not be dropped": (
+        *(WANT, ask("start_stream", stream_id="s", auto_flush=True), ask("hello", want=[]), CHUNK, CHUNK, STOP),
+        (CAPABILITIES, line("stream_ready", stream_id="s"), line("error", code="invalid_params")),
+        (line("stopped", dropped_samples=200),),
+    ),
+    "events that were dropped": (
+        *(WANT, ask("hello", want=[]), CHUNK, STOP),
+        (CAPABILITIES, CAPABILITIES, TAKEN, line("stopped", dropped_samples=100)),
+    ),
     "splits that no reply told of": (*SPLITTING, (*BEGUN, batch(final("s-1"), final("s-2")))),
     "a split after another stream of the name": (
         *(WANT, ask("start_stream", stream_id="s", id=1, on_limit="split"), CHUNK, CHUNK, FLUSH),
