@@ -39,7 +39,8 @@ def resolve(settings: Settings, asked: Iterable[Decoding]) -> Options:
 
 def rms_dbfs(samples: Samples) -> float | None:
     """How loud it is on the whole, 0 for a square wave at full scale; None for digital silence, which has no level."""
-    power = float(np.dot(samples, samples)) / max(1, len(samples))
+    energy = float(np.einsum("i,i->", samples, samples, dtype=np.float64))  # np.dot would start threads of a BLAS
+    power = energy / max(1, len(samples))
     return round(10 * math.log10(power), 1) if power else None
 
 
