@@ -74,12 +74,22 @@ NUMERIC = (
     "model.splice",
     "model.decoder",
     "model.qwen3_asr",
+    "model.quantization",
     "model.weights",
+    "model.saving",
     "model.generate",
+    "model.batch",
+    "model.drift",
     "model",
     "pieces",
+    "preparation",
+    "recognition",
+    "sequential",
+    "batching",
+    "schedule",
     "engine",
     "engine_thread",
+    "quantize_command",
 )
 MEETING = ("lifecycle", "daemon", "__main__")
 ORDER = (*COMMON, *CONVERSATION, *NUMERIC, *MEETING)

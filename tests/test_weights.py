@@ -95,7 +95,7 @@ def test_a_quantised_conversion_loads_in_its_stored_form(tmp_path, decoder_bits,
     target = with_tensors(source, tmp_path / "target", dict(tree_flatten(model.parameters())))
     config = json.loads((target / "config.json").read_text()) | {"quantization": quantization}
     (target / "config.json").write_text(json.dumps(config))
-    loaded = load_model(target, join=False)
+    loaded = load_model(target, force_4bit_tower=True, join=False)
     assert same_weights(loaded, model)
     assert loaded.model.layers[0].mlp.gate_proj.bits == decoder_bits
     assert loaded.audio_tower.layers[0].fc1.bits == tower_bits

@@ -8,12 +8,14 @@ import mlx.nn as nn
 from qwen3_asr_mlx_runtime.model.audio_tower import AudioTower
 from qwen3_asr_mlx_runtime.model.config import ModelConfig
 from qwen3_asr_mlx_runtime.model.decoder import Cache, Decoder, KVCache
+from qwen3_asr_mlx_runtime.telemetry import Quantization
 
 
 class Qwen3ASR(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.quantization: Quantization | None = None  # of its weights, for those who want to be told
         self.audio_tower = AudioTower(config.audio)
         self.model = Decoder(config.text)
         if not config.text.tie_word_embeddings:

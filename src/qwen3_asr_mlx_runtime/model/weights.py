@@ -8,12 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import mlx.core as mx
-import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelUnsupported
 from qwen3_asr_mlx_runtime.model.checkpoint import TensorHeader, read_config, read_headers, weight_files
-from qwen3_asr_mlx_runtime.model.config import ModelConfig
+from qwen3_asr_mlx_runtime.model.quantization import (
+    check_layers,
+    planned_layers,
+    quantize_layers,
+    stored_layers,
+    summary,
+)
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
@@ -29,39 +34,52 @@ _CONVOLUTIONS = tuple(f"audio_tower.conv2d{i}.weight" for i in (1, 2, 3))
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 
-def load_model(folder: Path, dtype: str | None = None, *, join: bool = True) -> Qwen3ASR:
+def load_model(
+    folder: Path,
+    dtype: str | None = None,
+    *,
+    quantize: str | None = None,
+    force_4bit_tower: bool = False,
+    join: bool = True,
+) -> Qwen3ASR:
     """Build the model of `folder` and read its weights, all evaluated.
 
-    `dtype` is float32, bfloat16 or float16; None keeps that of the checkpoint. `join` makes the decoder ready to run
-    fast; without it the parameters keep the names of the checkpoint. Raises ModelIncomplete, ModelCorrupt, or
-    ModelUnsupported where names or shapes are not those the configuration asks for.
+    `dtype` is float32, bfloat16 or float16; None keeps that of the checkpoint. `quantize` is one of
+    quantization.SCHEMES; None keeps weights as they are stored. `join` makes the decoder ready to run fast; without it
+    the parameters keep the names of the checkpoint. Raises ModelIncomplete, ModelCorrupt, or ModelUnsupported where
+    names or shapes are not those the configuration asks for, or the weights are not to be quantised so.
     """
     config = read_config(folder)
     files = weight_files(folder)
+    headers = _headers(files)
+    transposed = _convolutions_transposed(headers)
+    model = Qwen3ASR(config)
+    stored = stored_layers(config.quantization, headers)
+    layers = planned_layers(model, quantize) if quantize else stored
+    check_layers(layers, stored, force_4bit_tower=force_4bit_tower)
+    quantize_layers(model, stored)
+    _check_shapes(model, headers, transposed)
+    _read_weights(model, files, transposed)
+    if not stored:
+        quantize_layers(model, layers)
+    model.quantization = summary(model)
+    model.set_dtype(DTYPES[dtype] if dtype else _checkpoint_dtype(headers))
+    model.eval()
+    try:
+        _evaluate(model)
+        if join:
+            model.model.join()
+    except RuntimeError as error:
+        raise ModelCorrupt(f"the weights could not be read: {error}") from error
+    return model
+
+
+def _headers(files: list[Path]) -> dict[str, TensorHeader]:
     stored = read_headers(files)
     headers = {_canonical_name(name): header for name, header in stored.items()}
     if len(headers) < len(stored):
         raise ModelUnsupported("a tensor is stored twice, under the names of two layouts")
-    transposed = _convolutions_transposed(headers)
-    model = Qwen3ASR(config)
-    _quantize_as_stored(model, config, headers)
-    _check_shapes(model, headers, transposed)
-
-    weights = {_canonical_name(name): value for file in files for name, value in _read(file).items()}
-    if not transposed:
-        weights |= {name: weights[name].transpose(0, 2, 3, 1) for name in _CONVOLUTIONS}
-    if config.text.tie_word_embeddings and _HEAD in weights:
-        _drop_tied_head(weights)
-    target = DTYPES[dtype] if dtype else _checkpoint_dtype(headers)
-    model.load_weights([(name, _cast(value, target)) for name, value in weights.items()], strict=True)
-    model.eval()
-    try:
-        if join:
-            model.model.join()
-        mx.eval(model.parameters(), model.audio_tower._positions)
-    except RuntimeError as error:
-        raise ModelCorrupt(f"the weights could not be read: {error}") from error
-    return model
+    return headers
 
 
 def _canonical_name(name: str) -> str:
@@ -89,22 +107,23 @@ def _convolutions_transposed(headers: Mapping[str, TensorHeader]) -> bool:
     return first.shape[-1] == 1
 
 
-def _quantize_as_stored(model: Qwen3ASR, config: ModelConfig, headers: Mapping[str, TensorHeader]) -> None:
-    """Give the layers whose `scales` are stored their quantised form."""
-    quantization = config.quantization
-    if quantization is None:
-        return
+def _read_weights(model: Qwen3ASR, files: list[Path], transposed: bool) -> None:
+    """Give every parameter its weight, in the dtype it is stored in and not evaluated yet."""
+    weights = {_canonical_name(name): value for file in files for name, value in _read(file).items()}
+    if not transposed:
+        weights |= {name: weights[name].transpose(0, 2, 3, 1) for name in _CONVOLUTIONS}
+    if model.config.text.tie_word_embeddings and _HEAD in weights:
+        _drop_tied_head(weights)
+    model.load_weights(list(weights.items()), strict=True)
 
-    def settings_of(path: str, _: nn.Module) -> bool | dict[str, int]:
-        if f"{path}.scales" not in headers:
-            return False
-        layer = quantization.layers.get(path, quantization)
-        return {"group_size": layer.group_size, "bits": layer.bits}
 
-    try:
-        nn.quantize(model, group_size=quantization.group_size, bits=quantization.bits, class_predicate=settings_of)
-    except ValueError as error:  # a width that the group does not divide
-        raise ModelUnsupported(f"the layers cannot be quantised as stored: {error}", field="quantization") from error
+def _evaluate(model: Qwen3ASR) -> None:
+    """Layer by layer: of what is quantised or cast, only one layer's original is in memory at a time. The embedding may
+    be there already, from being compared with the head."""
+    for layer in (model.model.embed_tokens, *model.modules()):
+        if not layer.children():
+            mx.eval(layer.parameters())
+    mx.eval(model.parameters(), model.audio_tower._positions)
 
 
 def _check_shapes(model: Qwen3ASR, headers: Mapping[str, TensorHeader], transposed: bool) -> None:
@@ -147,8 +166,3 @@ def _checkpoint_dtype(headers: Mapping[str, TensorHeader]) -> mx.Dtype:
     if stored not in _HEADER_DTYPES:
         raise ModelUnsupported(f"weights of dtype {stored} are not supported", tensor="model.norm.weight")
     return _HEADER_DTYPES[stored]
-
-
-def _cast(value: mx.array, dtype: mx.Dtype) -> mx.array:
-    """Floating weights in one dtype; packed quantised ones stay as they are."""
-    return value.astype(dtype) if mx.issubdtype(value.dtype, mx.floating) else value
