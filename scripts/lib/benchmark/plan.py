@@ -95,6 +95,8 @@ class Measurement:
     def _totals(self) -> None:
         clips = [self._clip(seconds) for seconds in self._lengths]
         self._total(f"{self._lengths[-1]:g} s alone", clips[-1:], ONE_BY_ONE)
+        if len(clips) == 1:
+            return
         self._total(f"{len(clips)} clips one by one", clips, ONE_BY_ONE)
         for mode in BATCH_MODES:
             self._total(f"{len(clips)} clips, `{mode}`", clips, mode)
