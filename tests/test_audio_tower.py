@@ -1,6 +1,8 @@
 import mlx.core as mx
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny import tiny_model
 
 from qwen3_asr_mlx_runtime.model.audio_tower import audio_token_count
@@ -78,3 +80,13 @@ def test_convolutions_in_blocks_equal_one_block(tower, monkeypatch):
 @pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16, mx.float16])
 def test_the_tower_keeps_its_dtype(dtype):
     assert tiny_model(dtype).audio_tower(features(250).astype(dtype)).dtype == dtype
+
+
+@settings(deadline=None, max_examples=25)
+@given(frames=st.lists(st.integers(1, 2500), min_size=1, max_size=5))
+def test_utterances_packed_together_are_embedded_as_alone(tower, frames):
+    batch = [features(count, seed) for seed, count in enumerate(frames)]
+    for together, one in zip(tower.encode(batch), batch, strict=True):
+        alone = tower(one)
+        assert together.shape == alone.shape
+        assert mx.abs(together - alone).max().item() < 2e-5

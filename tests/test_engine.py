@@ -10,6 +10,7 @@ from tiny import tiny_model
 
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.errors import InvalidParams, ModelUnsupported
+from qwen3_asr_mlx_runtime.telemetry import Stopwatch
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Utterance
 
 
@@ -123,18 +124,6 @@ def test_what_came_before_does_not_change_a_transcript(recognizer, speech):
     assert again.token_ids == first.token_ids
 
 
-def test_each_step_is_one_token(recognizer, speech):
-    steps = recognizer.steps(Utterance(speech))
-    assert len(list(steps)) == len(recognizer.transcribe(Utterance(speech)).token_ids)
-
-
-def test_an_abandoned_utterance_leaves_the_recognizer_usable(recognizer, speech):
-    steps = recognizer.steps(Utterance(speech))
-    next(steps)
-    steps.close()
-    assert recognizer.transcribe(Utterance(speech)).finish_reason == "stop"
-
-
 def test_the_profile_measures_what_was_done_and_nothing_else(recognizer, speech):
     profile = recognizer.transcribe(Utterance(speech)).profile
     measured = ["feature_extract", "prompt_assembly", "audio_tower", "prefill", "continuation", "decode", "total"]
@@ -157,7 +146,9 @@ def test_every_stage_runs_in_the_models_dtype(recognizer, speech):
     from qwen3_asr_mlx_runtime.features import log_mel
 
     audio = recognizer.encode(log_mel(speech))
-    prompt = recognizer._splice(recognizer._prompts.build("", None), audio)
+    [segment] = recognizer._preparation.cut(Utterance(speech), Stopwatch())
+    [made] = recognizer._preparation.prepare([segment])
+    prompt = made.embeddings
     cache = recognizer.model.make_cache(prompt.shape[1])
     logits = recognizer.model.logits(prompt, cache)
     dtypes = {audio.dtype, prompt.dtype, logits.dtype, cache[0].keys.dtype, cache[0].values.dtype}

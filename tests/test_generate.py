@@ -32,7 +32,8 @@ def test_tokens_are_the_greedy_ones():
 def test_log_probabilities_are_those_of_the_logits():
     logits = MODEL.logits(PROMPT, MODEL.make_cache(30))
     expected = (logits.max() - mx.logsumexp(logits)).item()
-    assert next(generate(MODEL, PROMPT, NO_EOS, 4)).logprob == pytest.approx(expected, abs=1e-5)
+    assert next(generate(MODEL, PROMPT, NO_EOS, 4, logprobs=True)).logprob == pytest.approx(expected, abs=1e-5)
+    assert next(generate(MODEL, PROMPT, NO_EOS, 4)).logprob is None
 
 
 @pytest.mark.parametrize("budget", [1, 2, 7])
@@ -76,7 +77,7 @@ def test_logits_that_are_no_numbers_are_an_error(poison):
 
 def test_a_long_prompt_in_blocks_gives_the_same_tokens(monkeypatch):
     whole = [token.id for token in generate(MODEL, PROMPT, NO_EOS, 8)]
-    monkeypatch.setattr("qwen3_asr_mlx_runtime.model.generate._PREFILL_BLOCK", 7)
+    monkeypatch.setattr("qwen3_asr_mlx_runtime.model.generate.PREFILL_BLOCK", 7)
     assert [token.id for token in generate(MODEL, PROMPT, NO_EOS, 8)] == whole
 
 

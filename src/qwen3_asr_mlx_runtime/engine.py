@@ -4,7 +4,7 @@ recognizer = Recognizer.load("demo")
 transcript = recognizer.transcribe(Utterance(samples))
 """
 
-from collections.abc import Generator
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,26 +13,23 @@ import mlx.core as mx
 import msgspec
 import numpy as np
 
-from qwen3_asr_mlx_runtime.audio import split_at_quiet
-from qwen3_asr_mlx_runtime.errors import InvalidParams, ModelCorrupt, ModelUnsupported, NonFiniteOutput
-from qwen3_asr_mlx_runtime.features import Features, log_mel
-from qwen3_asr_mlx_runtime.jobs import OnProgress
+from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelUnsupported, NonFiniteOutput
+from qwen3_asr_mlx_runtime.features import Features
+from qwen3_asr_mlx_runtime.jobs import DecoderMode, Failed, Finished, Job, OnProgress
 from qwen3_asr_mlx_runtime.model.checkpoint import check_files, weight_files
-from qwen3_asr_mlx_runtime.model.generate import Token, generate, token_budget
 from qwen3_asr_mlx_runtime.model.hub import STALL_SECONDS, Hub
 from qwen3_asr_mlx_runtime.model.integrity import Verification, Verified, unchanged
 from qwen3_asr_mlx_runtime.model.integrity import verify as verify_files
 from qwen3_asr_mlx_runtime.model.progress import Reporter
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.snapshot import resolve
-from qwen3_asr_mlx_runtime.model.splice import splice
 from qwen3_asr_mlx_runtime.model.weights import load_model, named_parameters
-from qwen3_asr_mlx_runtime.pieces import Piece, assemble
-from qwen3_asr_mlx_runtime.prompt import Prompt, PromptBuilder
+from qwen3_asr_mlx_runtime.preparation import Preparation
+from qwen3_asr_mlx_runtime.schedule import Schedule
 from qwen3_asr_mlx_runtime.telemetry import Memory, Stopwatch
 from qwen3_asr_mlx_runtime.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.transcript import Transcript
-from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples, Utterance
+from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Utterance
 
 MAX_PIECE_SECONDS = 30.0
 _WARM_UP_TOKENS = 4
@@ -53,8 +50,7 @@ class Recognizer:
         self.model_dir = ""
         self.load_profile: dict[str, Any] = {}
         self._tokenizer = tokenizer
-        self._prompts = PromptBuilder(tokenizer)
-        self._eos_ids = frozenset({tokenizer.token_id("<|im_end|>"), tokenizer.token_id("<|endoftext|>")})
+        self._preparation = Preparation(model, tokenizer, max_piece_seconds)
 
     @classmethod
     def load(
@@ -110,74 +106,43 @@ class Recognizer:
     def transcribe(self, utterance: Utterance) -> Transcript:
         """Transcribe one utterance to the end. Raises InvalidParams for a context that does not fit, or an
         EngineError."""
-        steps = self.steps(utterance)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                transcript: Transcript = end.value
-                return transcript
+        [outcome] = self.outcomes([Job(0, utterance)])
+        if isinstance(outcome, Failed):
+            raise outcome.error
+        return outcome.transcript
 
-    def steps(self, utterance: Utterance) -> Generator[None, None, Transcript]:
-        """Transcribe one decoder step for each `next()`; the transcript is the generator's return value.
+    def transcribe_batch(
+        self, utterances: Iterable[Utterance], decoder_mode: DecoderMode = "sequential", *, drift_guard: bool = True
+    ) -> list[Transcript]:
+        """Transcribe several, in their order. Raises the error of the first that fails.
 
-        Audio longer than `max_piece_seconds` is cut at quiet places and decoded piece by piece, each with its own
-        budget.
+        `sequential` decodes one after the other; `batched` all at once, and those whose text might differ from that of
+        `sequential` again, unless `drift_guard` is off.
         """
-        watch = Stopwatch()
-        pieces = []
-        for start, stop in split_at_quiet(utterance.samples, self.max_piece_seconds):
-            piece = yield from self._decode(utterance.samples[start:stop], utterance, watch)
-            if piece is not None:
-                pieces.append(piece)
-        return assemble(utterance, pieces, watch, self.model.config.text.hidden_size)
+        jobs = [Job(number, utterance, decoder_mode, drift_guard) for number, utterance in enumerate(utterances)]
+        outcomes = self.outcomes(jobs)
+        for outcome in outcomes:
+            if isinstance(outcome, Failed):
+                raise outcome.error
+        return [outcome.transcript for outcome in outcomes if isinstance(outcome, Finished)]
 
-    def _decode(self, samples: Samples, utterance: Utterance, watch: Stopwatch) -> Generator[None, None, Piece | None]:
-        """One piece, or None where there is not one mel frame of it."""
-        with watch.stage("feature_extract"):
-            features = log_mel(samples)
-        if len(features) == 0:
-            return None
-        with watch.stage("audio_tower"):
-            audio = self.encode(features)
-            mx.eval(audio)
-        with watch.stage("prompt_assembly"):
-            prompt = self._prompts.build(utterance.context, utterance.language)
-            embeddings = self._splice(prompt, audio)
-            budget = self._budget(utterance.max_new_tokens, len(samples) / SAMPLE_RATE, embeddings.shape[1])
-        tokens = yield from self._generate(embeddings, budget, watch)
-        return Piece(
-            raw_text=self._tokenizer.decode(token.id for token in tokens),
-            tokens=tokens,
-            frames=len(features),
-            audio_tokens=audio.shape[0],
-        )
+    def outcomes(self, jobs: Iterable[Job]) -> list[Finished | Failed]:
+        """Run jobs of different ids to the end. One outcome for each, in the order of the ids."""
+        schedule = self.schedule()
+        for job in jobs:
+            schedule.submit(job)
+        outcomes: list[Finished | Failed] = []
+        while schedule.is_busy:
+            outcomes += schedule.step()
+        return sorted(outcomes, key=lambda outcome: outcome.job_id)
+
+    def schedule(self) -> Schedule:
+        """A schedule of its own, for jobs that come and go."""
+        return Schedule(self.model, self._tokenizer, self._preparation)
 
     def encode(self, features: Features) -> mx.array:
         """Log-mel float32 (F, 128) → audio embeddings (T, D) in the model's dtype."""
-        return self.model.audio_tower(mx.array(features).astype(self.model.dtype))
-
-    def _splice(self, prompt: Prompt, audio: mx.array) -> mx.array:
-        return splice(self.model.embed(prompt.prefix_ids), audio, self.model.embed(prompt.suffix_ids))
-
-    def _budget(self, asked: int, seconds: float, prompt_length: int) -> int:
-        """The tokens asked for, 0 meaning as many as the audio can need, as far as the model has positions for them."""
-        limit, likely = self.model.config.text.max_position_embeddings, token_budget(seconds)
-        wanted = asked or likely
-        needed = prompt_length + min(wanted, likely)
-        if needed > limit:
-            message = f"context, audio and text need {needed} positions, the model has {limit}"
-            raise InvalidParams(message, field="context")
-        return min(wanted, limit - prompt_length)
-
-    def _generate(self, embeddings: mx.array, budget: int, watch: Stopwatch) -> Generator[None, None, list[Token]]:
-        tokens: list[Token] = []
-        steps = generate(self.model, embeddings, self._eos_ids, budget)
-        while not tokens or tokens[-1].finish_reason is None:
-            with watch.stage("continuation" if tokens else "prefill"):
-                tokens.append(next(steps))
-            yield
-        return tokens
+        return self._preparation.encode([features])[0]
 
 
 def _avoid_jit_files() -> None:

@@ -5,25 +5,20 @@ One decoder step at a time: between two steps the thread looks at its inbox, so 
 
 import queue
 import threading
-from collections import deque
-from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qwen3_asr_mlx_runtime.errors import (
     BridgeError,
-    Cancelled,
-    DecodeFailed,
     EngineUnavailable,
     ModelError,
     ModelNotFound,
 )
-from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job, Loaded, LoadFailed, Post
+from qwen3_asr_mlx_runtime.jobs import Failed, Job, Loaded, LoadFailed, Post
 from qwen3_asr_mlx_runtime.settings import Settings
-from qwen3_asr_mlx_runtime.transcript import Transcript
 
 if TYPE_CHECKING:
-    from qwen3_asr_mlx_runtime.engine import Recognizer
+    from qwen3_asr_mlx_runtime.schedule import Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +46,7 @@ class EngineThread:
         self._settings = settings
         self._post = post
         self._inbox: queue.SimpleQueue[_Request] = queue.SimpleQueue()
-        self._waiting: deque[Job] = deque()
-        self._running: tuple[int, Generator[None, None, Transcript]] | None = None
-        self._recognizer: Recognizer | None = None
+        self._schedule: Schedule | None = None
         self._loaded: Loaded | None = None
         self._heartbeats = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -92,7 +85,7 @@ class EngineThread:
 
     def _next_request(self) -> _Request | None:
         """The next request; None where there is none and work to do instead."""
-        busy = self._running is not None or bool(self._waiting)
+        busy = self._schedule is not None and self._schedule.is_busy
         try:
             return self._inbox.get(block=not busy)
         except queue.Empty:
@@ -103,7 +96,7 @@ class EngineThread:
             case _Load():
                 self._load()
             case Job():
-                self._waiting.append(request)
+                self._submit(request)
             case _Cancel(job_id):
                 self._cancel(job_id)
 
@@ -126,7 +119,7 @@ class EngineThread:
         from qwen3_asr_mlx_runtime.engine import Recognizer
 
         settings = self._settings
-        self._recognizer = Recognizer.load(
+        recognizer = Recognizer.load(
             settings.model,
             cache_dir=settings.cache_dir,
             dtype=settings.dtype,
@@ -137,45 +130,29 @@ class EngineThread:
             stall_seconds=settings.stall_seconds,
             on_progress=self._post,
         )
-        profile = self._recognizer.load_profile
-        return Loaded(settings.model, self._recognizer.model_dir, profile["total_seconds"], profile)
+        self._schedule = recognizer.schedule()
+        profile = recognizer.load_profile
+        return Loaded(settings.model, recognizer.model_dir, profile["total_seconds"], profile)
 
     def _step(self) -> None:
-        """One decoder step of the running job, or the first of the next one."""
+        """One decoder step."""
         self._heartbeats += 1
-        job_id = self._waiting[0].id if self._running is None else self._running[0]
-        try:
-            next(self._running[1] if self._running is not None else self._begin(self._waiting.popleft()))
-        except StopIteration as end:
-            self._finish(Finished(job_id, end.value))
-        except BridgeError as error:
-            self._finish(Failed(job_id, error))
-        except Exception as error:  # noqa: BLE001 the one boundary of decoding: the guilty job fails, the thread goes on
-            self._finish(Failed(job_id, DecodeFailed(f"decoding failed: {type(error).__name__}")))
+        if self._schedule is not None:
+            for outcome in self._schedule.step():
+                self._post(outcome)
 
-    def _begin(self, job: Job) -> Generator[None, None, Transcript]:
-        if self._recognizer is None:
-            raise EngineUnavailable("no model is loaded")
-        steps = self._recognizer.steps(job.utterance)
-        self._running = job.id, steps
-        return steps
-
-    def _finish(self, outcome: Finished | Failed) -> None:
-        self._running = None
-        self._post(outcome)
+    def _submit(self, job: Job) -> None:
+        if self._schedule is None:
+            self._post(Failed(job.id, EngineUnavailable("no model is loaded")))
+        else:
+            self._schedule.submit(job)
 
     def _cancel(self, job_id: int) -> None:
         """End a job that waits or runs; one that has finished has its outcome already."""
-        if self._running is not None and self._running[0] == job_id:
-            self._running[1].close()
-        elif any(job.id == job_id for job in self._waiting):
-            self._waiting = deque(job for job in self._waiting if job.id != job_id)
-            self._post(Failed(job_id, Cancelled("cancelled before it started")))
-            return
-        else:
-            return
-        self._finish(Failed(job_id, Cancelled("cancelled while it was decoded")))
+        outcome = self._schedule.cancel(job_id) if self._schedule is not None else None
+        if outcome is not None:
+            self._post(outcome)
 
     def _cancel_all(self) -> None:
-        for job_id in [*([self._running[0]] if self._running else []), *(job.id for job in self._waiting)]:
+        for job_id in self._schedule.open_ids if self._schedule is not None else []:
             self._cancel(job_id)

@@ -6,19 +6,27 @@ process could have it too.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.transcript import Transcript
 from qwen3_asr_mlx_runtime.utterance import Utterance
 
+DecoderMode = Literal["sequential", "batched"]
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One utterance to transcribe. `id` is unique in the process; the outcome carries it back."""
+    """One utterance to transcribe. `id` is unique in the process; the outcome carries it back.
+
+    `decoder_mode`: `sequential`, one after the other in the order they came, or `batched`, together with other batched
+    jobs. `drift_guard`: what in a batch might have become another text than alone is decoded again, alone.
+    """
 
     id: int
     utterance: Utterance
+    decoder_mode: DecoderMode = "sequential"
+    drift_guard: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,7 @@ class Engine(Protocol):
         """Load the model, or report again what is loaded. Loaded or LoadFailed, and nothing else, ends it."""
 
     def submit(self, job: Job) -> None:
-        """Transcribe, after a successful load. Answered by Finished or Failed; jobs run in the order they came."""
+        """Transcribe, after a successful load. Answered by Finished or Failed."""
 
     def cancel(self, job_id: int) -> None:
         """End a job at its next decoder step, or before it starts: Failed(Cancelled), unless it finished first."""

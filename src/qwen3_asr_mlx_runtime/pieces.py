@@ -26,7 +26,9 @@ class Piece:
         return self.tokens[-1].finish_reason or "length"
 
 
-def assemble(utterance: Utterance, pieces: Sequence[Piece], watch: Stopwatch, hidden_size: int) -> Transcript:
+def assemble(
+    utterance: Utterance, pieces: Sequence[Piece], watch: Stopwatch, hidden_size: int, *, redecoded: int = 0
+) -> Transcript:
     """Join the pieces. An utterance without a single mel frame has none, and an empty text with no language."""
     parsed = [parse_transcript(piece.raw_text, utterance.language) for piece in pieces]
     audio_tokens = tuple(piece.audio_tokens for piece in pieces)
@@ -40,7 +42,14 @@ def assemble(utterance: Utterance, pieces: Sequence[Piece], watch: Stopwatch, hi
         audio_output_lengths=audio_tokens,
         profile=_profile(utterance, pieces, watch, hidden_size),
         warnings=utterance.warnings,
+        logprobs=_logprobs(pieces) if utterance.logprobs else None,
+        redecoded=redecoded,
     )
+
+
+def _logprobs(pieces: Sequence[Piece]) -> tuple[float, ...]:
+    logprobs = (token.logprob for piece in pieces for token in piece.tokens)
+    return tuple(logprob for logprob in logprobs if logprob is not None)
 
 
 def _profile(utterance: Utterance, pieces: Sequence[Piece], watch: Stopwatch, hidden_size: int) -> Profile:
@@ -58,7 +67,7 @@ def _profile(utterance: Utterance, pieces: Sequence[Piece], watch: Stopwatch, hi
         prefill_seconds=prefill,
         continuation_seconds=continuation,
         decode_seconds=decode,
-        total_seconds=watch.total,
+        total_seconds=watch.busy,
         audio_feature_lengths=prepare.audio_feature_lengths,
         audio_output_lengths=prepare.audio_output_lengths,
         input_features_shape=prepare.input_features_shape,
@@ -66,7 +75,7 @@ def _profile(utterance: Utterance, pieces: Sequence[Piece], watch: Stopwatch, hi
         generated_tokens=[generated],
         generated_tokens_total=generated,
         generated_tokens_per_second=round(generated / decode, 2) if decode else None,
-        realtime_factor=round(utterance.seconds / watch.total, 2) if pieces and watch.total else None,
+        realtime_factor=round(utterance.seconds / watch.busy, 2) if pieces and watch.busy else None,
         memory=Memory.read(),
         prepare=prepare,
     )

@@ -56,7 +56,7 @@ class QuantizedLayers(msgspec.Struct, frozen=True):
 
 
 class Quantization(msgspec.Struct, frozen=True):
-    """`bits` and `group_size` are those of most layers, `layers` tells which part has which, and `full_precision` how
+    """`bits` and `group_size` are the decoder's, `layers` tells which part has which, and `full_precision` how
     many layers stayed as they were."""
 
     bits: int
@@ -109,10 +109,19 @@ class Stopwatch:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
+    def add(self, name: str, seconds: float) -> None:
+        """Count seconds that were measured elsewhere."""
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
     def read(self, name: str) -> float | None:
         """The seconds of a stage, or None if it never ran."""
         seconds = self.seconds.get(name)
         return None if seconds is None else round(seconds, 4)
+
+    @property
+    def busy(self) -> float:
+        """The seconds of all stages, without what passed between them."""
+        return round(sum(self.seconds.values()), 4)
 
     @property
     def total(self) -> float:

@@ -66,6 +66,11 @@ class Tokenizer:
             raise ModelUnsupported(f"the tokenizer has no token {name}", field="tokenizer_config.json") from None
 
     @property
+    def eos_ids(self) -> frozenset[int]:
+        """The two tokens that end a transcript."""
+        return frozenset({self.token_id("<|im_end|>"), self.token_id("<|endoftext|>")})
+
+    @property
     def size(self) -> int:
         """One more than the largest id."""
         return max(self._tokenizer.get_vocab_size(), 1 + max(self._added.values(), default=-1))

@@ -4,11 +4,14 @@ The model writes `language English<asr_text>Hello.`, or `language None<asr_text>
 language is forced by the prompt, it writes the text alone.
 """
 
+import math
 import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+
+import msgspec
 
 from qwen3_asr_mlx_runtime.languages import LANGUAGE_CODES
 from qwen3_asr_mlx_runtime.telemetry import Profile
@@ -31,6 +34,14 @@ _ATTACHES_LEFT = frozenset(",.;:!?%‰…،؛؟٪۔।॥·")
 _ATTACHES_RIGHT = frozenset("¿¡")  # quotes are in neither: “ opens in English and closes in German
 
 
+class Confidence(msgspec.Struct, frozen=True):
+    """Probabilities of an utterance's tokens, those of its language and its end among them: their geometric mean, and
+    the smallest."""
+
+    mean: float
+    minimum: float
+
+
 @dataclass(frozen=True, slots=True)
 class Transcript:
     """The whole result of one utterance.
@@ -39,7 +50,9 @@ class Transcript:
     `language` is a canonical name, several joined by commas when pieces differ, or None where no speech was heard.
     `finish_reason`: `stop`, `length` (the budget ended it) or `repetition` (the loop guard ended it); the worst of the
     pieces. `token_ids` end with the EOS token where there was one. `audio_output_lengths` has the audio tokens of each
-    piece, `audio_embeddings_shape` is (their sum, the decoder's hidden size).
+    piece, `audio_embeddings_shape` is (their sum, the decoder's hidden size). `logprobs` has the natural-log
+    probability of each token where that was asked for. `redecoded` counts the pieces that were decoded in a batch first
+    and then again alone.
     """
 
     text: str
@@ -51,6 +64,15 @@ class Transcript:
     audio_output_lengths: tuple[int, ...]
     profile: Profile
     warnings: tuple[str, ...] = ()
+    logprobs: tuple[float, ...] | None = None
+    redecoded: int = 0
+
+    @property
+    def confidence(self) -> Confidence | None:
+        if not self.logprobs:
+            return None
+        mean = sum(self.logprobs) / len(self.logprobs)
+        return Confidence(mean=round(math.exp(mean), 4), minimum=round(math.exp(min(self.logprobs)), 4))
 
 
 def parse_transcript(raw: str, forced_language: str | None) -> tuple[str | None, str]:

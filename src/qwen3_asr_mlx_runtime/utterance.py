@@ -17,6 +17,7 @@ class Utterance:
     `samples`: float32 (N,), mono, 16 kHz, finite, within [-1, 1]. `language`: a canonical name that the model is made
     to write, or None to let it decide. `context`: words or text the model may take as background. `max_new_tokens`: the
     budget of each piece of at most 30 s; 0 means until the model stops, within a budget that grows with the audio.
+    `logprobs`: whether the transcript tells the log-probability of each token.
     `warnings`: what had to be mended while the audio was read.
     """
 
@@ -24,6 +25,7 @@ class Utterance:
     language: str | None = None
     context: str = ""
     max_new_tokens: int = 0
+    logprobs: bool = False
     warnings: tuple[str, ...] = ()
 
     @property

@@ -5,6 +5,9 @@ each on its own. Nothing crosses a window, so a finished one never changes. Attr
 """
 
 import math
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -13,6 +16,14 @@ from qwen3_asr_mlx_runtime.model.config import AudioEncoderConfig
 
 _CHUNKS_PER_BLOCK = 32  # convolutions see at most 32 s at a time: their first output is 6 MB a second in float32
 _FLOAT16_LIMIT = 65504.0 - 1000.0
+
+
+class Run(NamedTuple):
+    """Rows `start` to `stop` of a packed batch: whole windows of one length, one after the other."""
+
+    start: int
+    stop: int
+    window: int
 
 
 def audio_token_count(frames: int) -> int:
@@ -33,15 +44,11 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
 
-    def __call__(self, x: mx.array, window: int) -> mx.array:
-        """x (T, d) → (T, d), attending in runs of `window` tokens; the last run may be shorter."""
+    def __call__(self, x: mx.array, runs: Sequence["Run"]) -> mx.array:
+        """x (T, d) → (T, d), each run attending in windows of its own."""
         queries, keys, values = self.q_proj(x), self.k_proj(x), self.v_proj(x)
-        whole = x.shape[0] // window * window
-        spans = [(0, whole, window)] if whole else []
-        if whole < x.shape[0]:
-            spans.append((whole, x.shape[0], x.shape[0] - whole))
-        runs = [self._attend(queries[a:b], keys[a:b], values[a:b], length) for a, b, length in spans]
-        return self.out_proj(runs[0] if len(runs) == 1 else mx.concatenate(runs))
+        attended = [self._attend(queries[a:b], keys[a:b], values[a:b], window) for a, b, window in runs]
+        return self.out_proj(attended[0] if len(attended) == 1 else mx.concatenate(attended))
 
     def _attend(self, queries: mx.array, keys: mx.array, values: mx.array, length: int) -> mx.array:
         """(W·length, d) → (W·length, d): the windows are a batch axis."""
@@ -62,8 +69,8 @@ class EncoderLayer(nn.Module):
         self.fc2 = nn.Linear(config.encoder_ffn_dim, config.d_model)
         self.final_layer_norm = nn.LayerNorm(config.d_model)
 
-    def __call__(self, x: mx.array, window: int) -> mx.array:
-        x = x + self.self_attn(self.self_attn_layer_norm(x), window)
+    def __call__(self, x: mx.array, runs: Sequence[Run]) -> mx.array:
+        x = x + self.self_attn(self.self_attn_layer_norm(x), runs)
         x = x + self.fc2(nn.gelu(self.fc1(self.final_layer_norm(x))))
         if x.dtype == mx.float16:
             x = mx.clip(x, -_FLOAT16_LIMIT, _FLOAT16_LIMIT)
@@ -88,11 +95,24 @@ class AudioTower(nn.Module):
     def __call__(self, features: mx.array) -> mx.array:
         """features (F, 128) in the model's dtype, F ≥ 1 → embeddings (audio_token_count(F), output_dim) in the same
         dtype."""
-        x = self.embed_chunks(features)
+        return self.encode([features])[0]
+
+    def encode(self, batch: Sequence[mx.array]) -> list[mx.array]:
+        """Several utterances at once, without padding: features (F, 128) each → embeddings of each.
+
+        Their windows are packed by length, for every layer but attention works row by row. The products are those of
+        other shapes, though, so the last bits may differ from those of an utterance alone.
+        """
         window = audio_token_count(self.config.chunk_frames) * self.config.chunks_per_window
+        counts = [audio_token_count(features.shape[0]) for features in batch]
+        windows = _packed(counts, window)
+        embedded = [self.embed_chunks(features) for features in batch]
+        x = mx.concatenate([embedded[which][a:b] for which, a, b in windows])
+        runs = _runs([b - a for _, a, b in windows])
         for layer in self.layers:
-            x = layer(x, window)
-        return self.proj2(nn.gelu(self.proj1(self.ln_post(x))))
+            x = layer(x, runs)
+        x = self.proj2(nn.gelu(self.proj1(self.ln_post(x))))
+        return _unpacked(x, windows, len(batch))
 
     def embed_chunks(self, features: mx.array) -> mx.array:
         """The convolutional stem and chunk positions: features (F, 128) → (audio_token_count(F), d_model)."""
@@ -119,6 +139,32 @@ class AudioTower(nn.Module):
         C, bins, tokens, channels = x.shape
         x = x.transpose(0, 2, 3, 1).reshape(C, tokens, channels * bins)  # the checkpoint flattens channel first
         return self.conv_out(x) + self._positions[:tokens].astype(chunks.dtype)
+
+
+def _packed(counts: Sequence[int], window: int) -> list[tuple[int, int, int]]:
+    """The windows of utterances of so many tokens: (utterance, start, stop), those of one length side by side."""
+    windows = [(i, a, min(a + window, count)) for i, count in enumerate(counts) for a in range(0, count, window)]
+    return sorted(windows, key=lambda one: one[1] - one[2])
+
+
+def _runs(lengths: Sequence[int]) -> list[Run]:
+    runs: list[Run] = []
+    for length, group in groupby(lengths):
+        start = runs[-1].stop if runs else 0
+        runs.append(Run(start, start + length * len(list(group)), length))
+    return runs
+
+
+def _unpacked(x: mx.array, windows: Sequence[tuple[int, int, int]], count: int) -> list[mx.array]:
+    """Rows in the order of the windows → those of each utterance, in their order."""
+    if count == 1:
+        return [x]
+    parts: list[list[mx.array]] = [[] for _ in range(count)]
+    start = 0
+    for which, a, b in windows:
+        parts[which].append(x[start : start + b - a])
+        start += b - a
+    return [mx.concatenate(rows) for rows in parts]
 
 
 def sinusoids(length: int, width: int) -> mx.array:

@@ -12,17 +12,64 @@ from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 
 FinishReason = Literal["stop", "length", "repetition"]
 
-_PREFILL_BLOCK = 1024  # positions a forward pass: bounds the attention scores of a very long prompt
+PREFILL_BLOCK = 1024  # positions a forward pass: bounds the attention scores of a very long prompt
 _MAX_PERIOD = 8
 _MAX_REPEATS = 20
 
 
 class Token(NamedTuple):
-    """A generated token, its natural-log probability, and on the last one why generation ended."""
+    """A generated token, its natural-log probability where that was asked for, and on the last one why generation
+    ended."""
 
     id: int
-    logprob: float
+    logprob: float | None = None
     finish_reason: FinishReason | None = None
+
+
+class Read(NamedTuple):
+    """What was chosen for one row."""
+
+    token: int
+    logit: float
+    logprob: float | None
+    margin: float | None
+
+
+class Choice(NamedTuple):
+    """The most likely token of each row, its logit, and what else was asked for: all (B,), the last three float32."""
+
+    tokens: mx.array
+    logits: mx.array
+    logprobs: mx.array | None = None
+    margins: mx.array | None = None
+
+    @classmethod
+    def among(cls, logits: mx.array, *, logprobs: bool = False, margins: bool = False) -> "Choice":
+        """From logits (B, V). `margins` are how far the second most likely token's logit lies below. The computation
+        begins, and is not waited for."""
+        tokens = mx.argmax(logits, axis=-1)
+        best = mx.max(logits, axis=-1).astype(mx.float32)  # one that is no number comes through
+        logprob = best - mx.logsumexp(logits.astype(mx.float32), axis=-1) if logprobs else None
+        choice = cls(tokens, best, logprob, best - _second(logits, tokens) if margins else None)
+        mx.async_eval(*(array for array in choice if array is not None))
+        return choice
+
+    def read(self) -> list[Read]:
+        """The rows, as soon as they are there."""
+        rows = self.tokens.shape[0]
+        columns = [[None] * rows if array is None else array.tolist() for array in self]
+        return [Read(*row) for row in zip(*columns, strict=True)]
+
+    def keep(self, rows: mx.array) -> "Choice":
+        """A choice of rows (B',), by their indices."""
+        logprobs, margins = (None if array is None else array[rows] for array in self[2:])
+        return Choice(self.tokens[rows], self.logits[rows], logprobs, margins)
+
+    def append(self, other: "Choice") -> "Choice":
+        """Rows that the same was asked of."""
+        tokens, logits = (mx.concatenate([*pair]) for pair in zip(self[:2], other[:2], strict=True))
+        pairs = zip(self[2:], other[2:], strict=True)
+        return Choice(tokens, logits, *(None if a is None or b is None else mx.concatenate([a, b]) for a, b in pairs))
 
 
 def token_budget(seconds: float) -> int:
@@ -30,7 +77,9 @@ def token_budget(seconds: float) -> int:
     return max(128, math.ceil(12 * seconds) + 32)
 
 
-def generate(model: Qwen3ASR, prompt: mx.array, eos_ids: frozenset[int], max_new_tokens: int) -> Iterator[Token]:
+def generate(
+    model: Qwen3ASR, prompt: mx.array, eos_ids: frozenset[int], max_new_tokens: int, *, logprobs: bool = False
+) -> Iterator[Token]:
     """Decode greedily from spliced prompt embeddings (1, L, D).
 
     Ends with an EOS token (`stop`), after `max_new_tokens` (`length`), or when the same run of up to 8 tokens has come
@@ -38,41 +87,45 @@ def generate(model: Qwen3ASR, prompt: mx.array, eos_ids: frozenset[int], max_new
     numbers.
     """
     cache = model.make_cache(prompt.shape[1] + max_new_tokens)
-    current = _pick(_prefill(model, prompt, cache))
+    current = Choice.among(_prefill(model, prompt, cache), logprobs=logprobs)
     ids: list[int] = []
     while True:
         upcoming = None
         if len(ids) + 1 < max_new_tokens:  # queued before the current token is read: the device never waits for us
-            upcoming = _pick(model.logits(model.model.embed_tokens(current[0])[None], cache))
-        token, logprob = int(current[0]), float(current[1])
-        if not math.isfinite(logprob):
-            raise NonFiniteOutput(f"the logits of token {len(ids)} are not finite")
-        ids.append(token)
-        finish_reason = _finish_reason(ids, eos_ids, upcoming is None)
-        yield Token(token, logprob, finish_reason)
-        if finish_reason is not None or upcoming is None:
+            logits = model.logits(model.model.embed_tokens(current.tokens)[:, None], cache)
+            upcoming = Choice.among(logits, logprobs=logprobs)
+        [read] = current.read()
+        check_finite(read.logit, len(ids))
+        ids.append(read.token)
+        reason = finish_reason(ids, eos_ids, upcoming is None)
+        yield Token(read.token, read.logprob, reason)
+        if reason is not None or upcoming is None:
             return
         current = upcoming
 
 
+def check_finite(logit: float, position: int) -> None:
+    """Raises NonFiniteOutput where the largest logit is no number."""
+    if not math.isfinite(logit):
+        raise NonFiniteOutput(f"the logits of token {position} are not finite")
+
+
 def _prefill(model: Qwen3ASR, prompt: mx.array, cache: list[KVCache]) -> mx.array:
     """Run all of the prompt through the decoder; logits (1, vocabulary) of its last position only."""
-    last_block = (prompt.shape[1] - 1) // _PREFILL_BLOCK * _PREFILL_BLOCK
-    for start in range(0, last_block, _PREFILL_BLOCK):
-        mx.eval(model.model(prompt[:, start : start + _PREFILL_BLOCK], cache))
+    last_block = (prompt.shape[1] - 1) // PREFILL_BLOCK * PREFILL_BLOCK
+    for start in range(0, last_block, PREFILL_BLOCK):
+        mx.eval(model.model(prompt[:, start : start + PREFILL_BLOCK], cache))
     return model.logits(prompt[:, last_block:], cache)
 
 
-def _pick(logits: mx.array) -> tuple[mx.array, mx.array]:
-    """logits (1, V) → the most likely token (1,) and its log-probability (1,) float32, on their way already."""
-    token = mx.argmax(logits, axis=-1)
-    scores = logits.astype(mx.float32)
-    logprob = mx.take_along_axis(scores, token[:, None], axis=-1)[:, 0] - mx.logsumexp(scores, axis=-1)
-    mx.async_eval(token, logprob)
-    return token, logprob
+def _second(logits: mx.array, tokens: mx.array) -> mx.array:
+    """The largest logit but that of `tokens`: float32 (B,)."""
+    others = mx.where(mx.arange(logits.shape[-1]) == tokens[:, None], -mx.inf, logits)
+    return mx.max(others, axis=-1).astype(mx.float32)
 
 
-def _finish_reason(ids: Sequence[int], eos_ids: frozenset[int], spent: bool) -> FinishReason | None:
+def finish_reason(ids: Sequence[int], eos_ids: frozenset[int], spent: bool) -> FinishReason | None:
+    """Why generation ends after `ids`; None where it goes on. `spent`: the budget ends here."""
     if ids[-1] in eos_ids:
         return "stop"
     if loops(ids):

@@ -1,0 +1,147 @@
+"""Jobs decoded together, each segment a row of the batch."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import mlx.core as mx
+
+from qwen3_asr_mlx_runtime.model.batch import Batch, Row
+from qwen3_asr_mlx_runtime.model.drift import calibrate
+from qwen3_asr_mlx_runtime.model.generate import PREFILL_BLOCK
+from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.preparation import Preparation
+from qwen3_asr_mlx_runtime.recognition import Recognition, prepare_next
+from qwen3_asr_mlx_runtime.tokenizer import Tokenizer
+
+MAX_ROWS = 16
+
+
+class _Place(NamedTuple):
+    """Where the tokens of a row belong."""
+
+    recognition: Recognition
+    segment: int
+
+
+class Batching:
+    """One decoder step of all rows for each `step`. Segments join as soon as there is room, and those that wait
+    together join together. `alone` takes what is not to be decoded in a batch, or not again."""
+
+    def __init__(
+        self,
+        model: Qwen3ASR,
+        tokenizer: Tokenizer,
+        preparation: Preparation,
+        alone: Callable[[Recognition, int], None],
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._preparation = preparation
+        self._alone = alone
+        self._waiting: deque[Recognition] = deque()  # with segments that are not prepared
+        self._ready: dict[Row, _Place] = {}  # prepared, not joined
+        self._rows: dict[Row, _Place] = {}
+        self._batch = Batch(model, tokenizer.eos_ids)
+        self._drift: float | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._waiting or self._ready or self._rows)
+
+    @property
+    def drift(self) -> float:
+        """The margin under which a row's next token might be another alone; measured when it is first asked for, and
+        infinite where that fails: then everything is decoded alone."""
+        if self._drift is None:
+            try:
+                self._drift = calibrate(self._model)
+            except Exception:  # noqa: BLE001 no batch is worth a failed job
+                self._drift = math.inf
+        return self._drift
+
+    def add(self, recognition: Recognition) -> None:
+        if recognition.segments:
+            self._waiting.append(recognition)
+
+    def remove(self, recognition: Recognition) -> None:
+        self._waiting = deque(one for one in self._waiting if one is not recognition)
+        self._ready = {row: place for row, place in self._ready.items() if place.recognition is not recognition}
+        for row in [row for row, place in self._rows.items() if place.recognition is recognition]:
+            self._batch.leave(row)
+            del self._rows[row]
+
+    def step(self) -> None:
+        """Prepare what has room; when no more waits, let it join; then decode."""
+        room = MAX_ROWS - len(self._rows) - len(self._ready)
+        if room and self._waiting:
+            self._prepare(room if self._preparation.packs else 1)
+            return
+        try:
+            self._join()
+            self._decode()
+        except Exception:  # noqa: BLE001 whatever a batch provokes: each row has another chance, alone
+            self._disband()
+
+    def _prepare(self, room: int) -> None:
+        group = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+        before = [one.prepared for one in group]
+        prepare_next(group, self._preparation)
+        for recognition, index in zip(group, before, strict=True):
+            if recognition.unprepared is not None:
+                self._waiting.append(recognition)
+            if index in recognition.inputs:
+                self._place(recognition, index)
+
+    def _place(self, recognition: Recognition, index: int) -> None:
+        made, job = recognition.inputs[index], recognition.job
+        if made.embeddings.shape[1] > PREFILL_BLOCK:
+            self._alone(recognition, index)
+            return
+        margin = self.drift if job.drift_guard else 0.0
+        row = Row(made.embeddings, made.max_new_tokens, margin)
+        self._ready[row] = _Place(recognition, index)
+
+    def _join(self) -> None:
+        if self._ready:
+            joining, self._ready = self._ready, {}
+            self._rows |= joining
+            with _shared("prefill", joining):
+                self._batch.join(joining)
+
+    def _decode(self) -> None:
+        with _shared("continuation", self._rows):
+            ended = self._batch.step()
+        for row in ended:
+            self._settle(row, *self._rows.pop(row))
+
+    def _settle(self, row: Row, recognition: Recognition, index: int) -> None:
+        if row.error is not None:
+            recognition.error = row.error
+        elif row.suspect:
+            recognition.redecoded += 1
+            self._alone(recognition, index)
+        else:
+            recognition.written(index, row.tokens, self._tokenizer.decode(token.id for token in row.tokens))
+
+    def _disband(self) -> None:
+        rows, self._rows = self._rows, {}
+        self._batch = Batch(self._model, self._tokenizer.eos_ids)
+        mx.clear_cache()
+        for recognition, index in rows.values():
+            recognition.redecoded += 1
+            self._alone(recognition, index)
+
+
+@contextmanager
+def _shared(stage: str, rows: Mapping[Row, _Place]) -> Iterator[None]:
+    """Give each row an equal part of the time that they share."""
+    watches = [place.recognition.watch for place in rows.values()]
+    started = time.perf_counter()
+    yield
+    seconds = (time.perf_counter() - started) / max(1, len(watches))
+    for watch in watches:
+        watch.add(stage, seconds)

@@ -1,0 +1,206 @@
+"""Continuous batching: rows of different lengths take each decoder step together.
+
+Rows join and leave between steps. Every row starts at position 0 of its own part of the buffers, so it has its own
+rotary offset and its own place to write, and a mask hides what lies behind its end.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+
+from qwen3_asr_mlx_runtime.errors import NonFiniteOutput
+from qwen3_asr_mlx_runtime.model.decoder import round_up
+from qwen3_asr_mlx_runtime.model.generate import Choice, Token, check_finite, finish_reason
+from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+
+_LEAST_FILL = 0.5  # prompts are padded to one length for their prefill if each fills at least this part of it
+
+
+@dataclass(eq=False, slots=True)
+class Row:
+    """A sequence of a batch: spliced prompt embeddings (1, L, D), and what was made of them.
+
+    `least_margin`: where the two most likely tokens come closer than this, the row leaves as a `suspect`: alone it
+    might go another way. `error` is why it failed.
+    """
+
+    prompt: mx.array
+    max_new_tokens: int
+    least_margin: float = 0.0
+    tokens: list[Token] = field(default_factory=list)
+    suspect: bool = False
+    error: NonFiniteOutput | None = None
+
+    @property
+    def length(self) -> int:
+        """Positions of the prompt and of what was written."""
+        return int(self.prompt.shape[1]) + len(self.tokens)
+
+    @property
+    def ended(self) -> bool:
+        return (
+            self.suspect or self.error is not None or (bool(self.tokens) and self.tokens[-1].finish_reason is not None)
+        )
+
+    @property
+    def spent(self) -> bool:
+        """Whether the budget allows no token after the next."""
+        return len(self.tokens) + 1 >= self.max_new_tokens
+
+
+class RowCache:
+    """Keys and values of one layer: (B, kv_heads, capacity, head_dim). `places` is set before each step."""
+
+    places: "Places"
+
+    def __init__(self, keys: mx.array, values: mx.array) -> None:
+        self.keys = keys
+        self.values = values
+
+    @property
+    def positions(self) -> mx.array:
+        return self.places.positions
+
+    def attend(self, queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
+        """One new position a row. The query heads of a key/value head take the place of a sequence of queries, which
+        is what the fused kernels of every backend accept together with a mask."""
+        self.keys = self.places.write(self.keys, keys)
+        self.values = self.places.write(self.values, values)
+        B, heads, _, head_dim = queries.shape
+        grouped = queries.reshape(B, keys.shape[1], -1, head_dim)
+        mask = self.places.mask
+        out = mx.fast.scaled_dot_product_attention(grouped, self.keys, self.values, scale=scale, mask=mask)
+        return out.reshape(B, heads, 1, head_dim)
+
+    def grow(self, capacity: int) -> None:
+        if capacity == self.keys.shape[2]:
+            return
+        missing = [(0, 0), (0, 0), (0, capacity - self.keys.shape[2]), (0, 0)]
+        self.keys, self.values = mx.pad(self.keys, missing), mx.pad(self.values, missing)
+
+    def keep(self, rows: mx.array) -> None:
+        self.keys, self.values = self.keys[rows], self.values[rows]
+
+    def append(self, other: "RowCache") -> None:
+        self.keys = mx.concatenate([self.keys, other.keys])
+        self.values = mx.concatenate([self.values, other.values])
+
+
+class Places:
+    """Where the rows stand in one step: the same in every layer."""
+
+    def __init__(self, lengths: Sequence[int], capacity: int, dtype: mx.Dtype) -> None:
+        self.positions = mx.array([*lengths], mx.int32)
+        columns = mx.arange(capacity, dtype=mx.int32)
+        lowest = mx.finfo(dtype).min
+        self.mask = mx.where(columns > self.positions[:, None], lowest, 0.0).astype(dtype)[:, None, None]
+        self._rows = mx.arange(len(lengths))
+        # A selection rewrites the buffer, which costs CUDA less than the launch of a scatter.
+        self._here = (columns == self.positions[:, None])[:, None, :, None] if mx.cuda.is_available() else None
+
+    def write(self, buffer: mx.array, new: mx.array) -> mx.array:
+        """new (B, kv_heads, 1, head_dim) into each row's next place of a buffer (B, kv_heads, capacity, head_dim)."""
+        if self._here is not None:
+            return mx.where(self._here, new, buffer)
+        buffer[self._rows, :, self.positions] = new[:, :, 0]
+        return buffer
+
+
+class Batch:
+    """The rows that are being decoded. Everything is lazy and one step ahead, as in `generate`."""
+
+    def __init__(self, model: Qwen3ASR, eos_ids: frozenset[int]) -> None:
+        self.rows: list[Row] = []
+        self._model = model
+        self._eos_ids = eos_ids
+        self._caches: list[RowCache] = []
+        self._choice: Choice | None = None
+
+    @property
+    def capacity(self) -> int:
+        """Positions reserved for each row."""
+        return self._caches[0].keys.shape[2] if self._caches else 0
+
+    def join(self, rows: Iterable[Row]) -> None:
+        """Run the prompts; those of similar length together."""
+        waiting = sorted(rows, key=lambda row: row.length)
+        while waiting:
+            longest = waiting[-1].length
+            group = [row for row in waiting if row.length >= _LEAST_FILL * longest]
+            del waiting[-len(group) :]
+            self._append(group, *self._prefill(group, longest))
+
+    def leave(self, row: Row) -> None:
+        """Take a row out that has not ended."""
+        if row in self.rows and self._choice is not None:
+            self._keep([one is not row for one in self.rows], self._choice)
+
+    def step(self) -> list[Row]:
+        """One token for every row. Returns the rows that have ended, which have left."""
+        if self._choice is None:
+            return []
+        current = self._choice
+        upcoming = self._forward(current.tokens) if not all(row.spent for row in self.rows) else current
+        self._read(current)
+        ended = [row for row in self.rows if row.ended]
+        self._keep([not row.ended for row in self.rows], upcoming)
+        return ended
+
+    def _prefill(self, rows: Sequence[Row], longest: int) -> tuple[list[RowCache], Choice]:
+        prompts = [mx.pad(row.prompt, [(0, 0), (0, longest - row.prompt.shape[1]), (0, 0)]) for row in rows]
+        caches = self._model.make_cache(longest + 1, rows=len(rows))
+        hidden = self._model.model(mx.concatenate(prompts), caches)
+        last = hidden[mx.arange(len(rows)), mx.array([row.length - 1 for row in rows])]
+        choice = self._choose(self._model.head(last))
+        return [RowCache(cache.keys, cache.values) for cache in caches], choice
+
+    def _append(self, rows: Sequence[Row], caches: list[RowCache], choice: Choice) -> None:
+        if self._choice is None:
+            self.rows, self._caches, self._choice = [*rows], caches, choice
+            return
+        capacity = max(self.capacity, caches[0].keys.shape[2])
+        for ours, theirs in zip(self._caches, caches, strict=True):
+            ours.grow(capacity)
+            theirs.grow(capacity)
+            ours.append(theirs)
+        self.rows += rows
+        self._choice = self._choice.append(choice)
+
+    def _forward(self, tokens: mx.array) -> Choice:
+        lengths = [row.length for row in self.rows]
+        capacity = max(self.capacity, round_up(max(lengths) + 1))
+        places = Places(lengths, capacity, self._model.dtype)
+        for cache in self._caches:
+            cache.grow(capacity)
+            cache.places = places
+        logits = self._model.logits(self._model.model.embed_tokens(tokens)[:, None], self._caches)
+        return self._choose(logits)
+
+    def _choose(self, logits: mx.array) -> Choice:
+        return Choice.among(logits, logprobs=True, margins=True)
+
+    def _read(self, choice: Choice) -> None:
+        for row, read in zip(self.rows, choice.read(), strict=True):
+            try:
+                check_finite(read.logit, len(row.tokens))
+            except NonFiniteOutput as error:
+                row.error = error
+                continue
+            row.suspect = read.margin is not None and read.margin < row.least_margin
+            reason = finish_reason([*(one.id for one in row.tokens), read.token], self._eos_ids, row.spent)
+            row.tokens.append(Token(read.token, read.logprob, reason))
+
+    def _keep(self, kept: Sequence[bool], choice: Choice) -> None:
+        """Let the other rows go. `choice` has the next tokens of all."""
+        if not any(kept):
+            self.rows, self._caches, self._choice = [], [], None
+            return
+        self._choice = choice
+        if all(kept):
+            return
+        rows = mx.array([index for index, keep in enumerate(kept) if keep])
+        self.rows = [row for row, keep in zip(self.rows, kept, strict=True) if keep]
+        self._choice = choice.keep(rows)
+        for cache in self._caches:
+            cache.keep(rows)

@@ -1,0 +1,57 @@
+"""How far logits drift when a row is decoded in a batch instead of alone.
+
+The products of a batch are of other shapes, so the backend may add up in another order; in bfloat16 that shows in the
+last digits of a logit. Where the two most likely tokens are closer than the drift, the batch may choose the other one.
+"""
+
+import mlx.core as mx
+
+from qwen3_asr_mlx_runtime.model.batch import Places, RowCache
+from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+
+_LENGTHS = (61, 40, 28, 23)
+_STEPS = 4
+_SAFETY = 4.0  # two logits may drift apart by twice the drift of one; and speech may drift more than these tokens do
+
+
+def calibrate(model: Qwen3ASR) -> float:
+    """The margin under which the choice of a row in a batch is not trusted: four times the largest drift of a logit
+    seen on this device, with these weights, over a few prompts of random tokens."""
+    return _SAFETY * largest_drift(model)
+
+
+def largest_drift(model: Qwen3ASR) -> float:
+    """The largest difference of a logit in a batch from the same alone."""
+    key = mx.random.key(0)
+    vocabulary = model.config.text.vocab_size
+    ids = mx.random.randint(0, vocabulary, (len(_LENGTHS), max(_LENGTHS) + _STEPS), key=key)
+    together = _together(model, ids)
+    apart = mx.stack([_alone(model, row, length) for row, length in zip(ids, _LENGTHS, strict=True)])
+    largest = mx.max(mx.abs(together.astype(mx.float32) - apart.astype(mx.float32)))
+    return float(largest.item())  # type: ignore[arg-type]
+
+
+def _alone(model: Qwen3ASR, ids: mx.array, length: int) -> mx.array:
+    """Logits after `length` ids and after each of the next: (steps + 1, V)."""
+    embeddings = model.model.embed_tokens(ids)[None]
+    cache = model.make_cache(length + _STEPS)
+    logits = [model.logits(embeddings[:, :length], cache)]
+    for i in range(length, length + _STEPS):
+        logits.append(model.logits(embeddings[:, i : i + 1], cache))
+    return mx.concatenate(logits)
+
+
+def _together(model: Qwen3ASR, ids: mx.array) -> mx.array:
+    """The same of all rows in a batch: (rows, steps + 1, V)."""
+    embeddings = model.model.embed_tokens(ids)
+    rows, lengths = mx.arange(len(_LENGTHS)), mx.array(_LENGTHS)
+    caches = model.make_cache(max(_LENGTHS) + _STEPS, rows=len(_LENGTHS))
+    hidden = model.model(embeddings[:, : max(_LENGTHS)], caches)
+    logits = [model.head(hidden[rows, lengths - 1])]
+    layers = [RowCache(cache.keys, cache.values) for cache in caches]
+    for step in range(_STEPS):
+        places = Places([length + step for length in _LENGTHS], layers[0].keys.shape[2], model.dtype)
+        for layer in layers:
+            layer.places = places
+        logits.append(model.logits(embeddings[rows, lengths + step][:, None], layers))
+    return mx.stack(logits, axis=1)

@@ -1,0 +1,81 @@
+"""Jobs decoded one after the other, each segment in a cache of its own."""
+
+from collections import deque
+from collections.abc import Generator
+from itertools import islice
+
+from qwen3_asr_mlx_runtime.model.generate import Token, generate
+from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.preparation import Preparation
+from qwen3_asr_mlx_runtime.recognition import Recognition, failure, prepare_next
+from qwen3_asr_mlx_runtime.tokenizer import Tokenizer
+
+_MAX_PACKED = 8  # segments that go through the tower together
+
+Steps = Generator[None, None, None]
+
+
+class Sequential:
+    """One decoder step for each `step`, always of the first in line."""
+
+    def __init__(self, model: Qwen3ASR, tokenizer: Tokenizer, preparation: Preparation) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._preparation = preparation
+        self._line: deque[tuple[Recognition, Steps]] = deque()
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._line)
+
+    def add(self, recognition: Recognition) -> None:
+        self._line.append((recognition, self._all_segments(recognition)))
+
+    def add_segment(self, recognition: Recognition, index: int) -> None:
+        """Decode one prepared segment, before what has not begun."""
+        self._line.appendleft((recognition, self._segment(recognition, index)))
+
+    def remove(self, recognition: Recognition) -> None:
+        self._line = deque(one for one in self._line if one[0] is not recognition)
+
+    def step(self) -> None:
+        recognition, steps = self._line[0]
+        try:
+            next(steps)
+        except StopIteration:
+            self._line.remove((recognition, steps))
+        except Exception as error:  # noqa: BLE001 the one boundary of decoding: the guilty job fails, the engine goes on
+            self._line.remove((recognition, steps))
+            recognition.error = failure(error)
+
+    def _all_segments(self, recognition: Recognition) -> Steps:
+        for index in range(len(recognition.segments)):
+            if index >= recognition.prepared:
+                prepare_next([recognition, *self._followers(recognition)], self._preparation)
+                yield
+            if recognition.error is not None:
+                return
+            yield from self._segment(recognition, index)
+
+    def _followers(self, recognition: Recognition) -> list[Recognition]:
+        """Who is prepared together with it: the next in line of which nothing is prepared."""
+        if not self._preparation.packs:
+            return []
+        waiting = (one for one, _ in self._line if one is not recognition and not one.prepared and one.segments)
+        return list(islice(waiting, _MAX_PACKED - 1))
+
+    def _segment(self, recognition: Recognition, index: int) -> Steps:
+        made, watch = recognition.inputs[index], recognition.watch
+        steps = generate(
+            self._model,
+            made.embeddings,
+            self._tokenizer.eos_ids,
+            made.max_new_tokens,
+            logprobs=recognition.job.utterance.logprobs,
+        )
+        tokens: list[Token] = []
+        while not tokens or tokens[-1].finish_reason is None:
+            with watch.stage("continuation" if tokens else "prefill"):
+                tokens.append(next(steps))
+            yield
+        recognition.written(index, tokens, self._tokenizer.decode(token.id for token in tokens))

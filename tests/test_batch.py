@@ -1,0 +1,134 @@
+import math
+
+import mlx.core as mx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import tiny_model
+
+from qwen3_asr_mlx_runtime.model.batch import Batch, Row
+from qwen3_asr_mlx_runtime.model.drift import calibrate, largest_drift
+from qwen3_asr_mlx_runtime.model.generate import generate
+
+MODEL = tiny_model()
+NO_EOS: frozenset[int] = frozenset()
+
+
+def prompt(length: int, seed: int) -> mx.array:
+    return MODEL.model.embed_tokens(mx.random.randint(0, 600, (1, length), key=mx.random.key(seed)))
+
+
+def alone(row: Row, eos_ids: frozenset[int] = NO_EOS) -> list[tuple[int, str | None]]:
+    return [(token.id, token.finish_reason) for token in generate(MODEL, row.prompt, eos_ids, row.max_new_tokens)]
+
+
+def written(row: Row) -> list[tuple[int, str | None]]:
+    return [(token.id, token.finish_reason) for token in row.tokens]
+
+
+def run(batch: Batch) -> list[Row]:
+    ended = []
+    while batch.rows:
+        ended += batch.step()
+    return ended
+
+
+@settings(deadline=None, max_examples=20)
+@given(arrivals=st.lists(st.tuples(st.integers(1, 150), st.integers(1, 20), st.integers(0, 9)), min_size=1, max_size=6))
+def test_rows_that_join_and_leave_at_any_step_get_the_tokens_that_they_get_alone(arrivals):
+    rows = [Row(prompt(length, seed), budget) for seed, (length, budget, _) in enumerate(arrivals)]
+    batch = Batch(MODEL, NO_EOS)
+    waiting = sorted(zip((step for *_, step in arrivals), rows, strict=True), key=lambda one: one[0])
+    ended: list[Row] = []
+    for step in range(200):
+        batch.join([row for when, row in waiting if when == step])
+        ended += batch.step()
+        if len(ended) == len(rows):
+            break
+    assert {id(row) for row in ended} == {id(row) for row in rows}
+    for row in rows:
+        assert written(row) == alone(row)
+
+
+def test_a_row_outgrows_the_capacity_it_began_with():
+    row, short = Row(prompt(120, 1), 160), Row(prompt(9, 2), 3)
+    batch = Batch(MODEL, NO_EOS)
+    batch.join([row, short])
+    run(batch)
+    assert len(row.tokens) > 136
+    assert (written(row), written(short)) == (alone(row), alone(short))
+
+
+def test_eos_ends_a_row_and_the_others_go_on():
+    first, second = Row(prompt(20, 3), 12), Row(prompt(31, 4), 12)
+    eos = frozenset({alone(first)[4][0]}) - {token for token, _ in alone(second)}
+    assert eos
+    batch = Batch(MODEL, eos)
+    batch.join([first, second])
+    run(batch)
+    assert written(first) == alone(first, eos)
+    assert first.tokens[-1].finish_reason == "stop"
+    assert written(second) == alone(second)
+
+
+def test_a_row_that_is_taken_out_does_not_disturb_the_others():
+    rows = [Row(prompt(10 + seed, seed), 10) for seed in range(3)]
+    batch = Batch(MODEL, NO_EOS)
+    batch.join(rows)
+    batch.step()
+    batch.leave(rows[1])
+    batch.leave(rows[1])
+    run(batch)
+    assert [written(row) == alone(row) for row in rows] == [True, False, True]
+    assert len(rows[1].tokens) == 1
+
+
+def test_a_row_leaves_as_a_suspect_when_its_choice_was_close():
+    free = Row(prompt(40, 5), 20)
+    batch = Batch(MODEL, NO_EOS)
+    batch.join([free])
+    run(batch)
+    margins = smallest_margins(free)
+    guarded = Row(free.prompt, 20, least_margin=sorted(margins)[2])
+    batch.join([guarded])
+    run(batch)
+    assert (guarded.suspect, free.suspect) == (True, False)
+    assert len(guarded.tokens) == 1 + next(i for i, margin in enumerate(margins) if margin < guarded.least_margin)
+
+
+def smallest_margins(row: Row) -> list[float]:
+    """By definition: the two largest logits after each prefix of the row."""
+    margins = []
+    for count in range(len(row.tokens)):
+        text = MODEL.embed([token.id for token in row.tokens[:count]])[None] if count else row.prompt[:, :0]
+        logits = MODEL.logits(mx.concatenate([row.prompt, text], axis=1), MODEL.make_cache(row.length))
+        second, first = mx.sort(logits[0])[-2:].tolist()
+        margins.append(first - second)
+    return margins
+
+
+def test_log_probabilities_are_those_of_the_row_alone():
+    rows = [Row(prompt(12, 6), 5), Row(prompt(30, 7), 5)]
+    batch = Batch(MODEL, NO_EOS)
+    batch.join(rows)
+    run(batch)
+    for row in rows:
+        expected = [token.logprob for token in generate(MODEL, row.prompt, NO_EOS, 5, logprobs=True)]
+        assert [token.logprob for token in row.tokens] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_row_without_numbers_fails_alone():
+    healthy, sick = Row(prompt(20, 8), 6), Row(mx.full((1, 20, 64), mx.nan), 6)
+    batch = Batch(MODEL, NO_EOS)
+    batch.join([healthy, sick])
+    run(batch)
+    assert sick.error.code == "non_finite_output"
+    assert (healthy.error, written(healthy)) == (None, alone(healthy))
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
+def test_the_drift_of_a_batch_is_measured_in_logits(dtype):
+    model = tiny_model(dtype)
+    drift = largest_drift(model)
+    assert 0 <= drift < {mx.float32: 1e-4, mx.bfloat16: 0.5}[dtype]
+    assert math.isclose(calibrate(model), 4 * drift)

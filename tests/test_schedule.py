@@ -1,0 +1,142 @@
+"""The real engine without its thread: jobs in, outcomes out, in any order and any mixture."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qwen3_asr_mlx_runtime import batching
+from qwen3_asr_mlx_runtime.audio import read_file
+from qwen3_asr_mlx_runtime.engine import Recognizer
+from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job
+from qwen3_asr_mlx_runtime.model.batch import Batch
+from qwen3_asr_mlx_runtime.utterance import Utterance
+
+MODES = ("sequential", "batched")
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> Recognizer:
+    return Recognizer.load("demo", dtype="float32", max_piece_seconds=4.0)
+
+
+@pytest.fixture(scope="module")
+def clips(repository) -> list[Utterance]:
+    files = sorted((repository / "examples" / "audio").glob("*.wav"))
+    nothing = np.zeros(100, dtype=np.float32)
+    return [*(Utterance(read_file(str(file)).samples) for file in files), Utterance(nothing)]
+
+
+@pytest.fixture(scope="module")
+def expected(recognizer, clips) -> list[tuple[int, ...]]:
+    return [recognizer.transcribe(clip).token_ids for clip in clips]
+
+
+def run(schedule) -> dict[int, Finished | Failed]:
+    outcomes = {}
+    while schedule.is_busy:
+        outcomes |= {outcome.job_id: outcome for outcome in schedule.step()}
+    return outcomes
+
+
+@settings(deadline=None, max_examples=10)
+@given(plan=st.lists(st.tuples(st.integers(0, 8), st.sampled_from(MODES), st.integers(0, 20)), min_size=1, max_size=8))
+def test_any_mixture_of_modes_and_arrivals_gives_the_tokens_of_each_alone(recognizer, clips, expected, plan):
+    schedule, outcomes = recognizer.schedule(), {}
+    for number, (which, mode, steps) in enumerate(plan):
+        schedule.submit(Job(number, clips[which % len(clips)], mode))
+        for _ in range(steps):
+            outcomes |= {outcome.job_id: outcome for outcome in schedule.step()}
+    outcomes |= run(schedule)
+    assert [outcomes[number].transcript.token_ids for number in range(len(plan))] == [
+        expected[which % len(clips)] for which, _, _ in plan
+    ]
+
+
+@settings(deadline=None, max_examples=10)
+@given(cancels=st.dictionaries(st.integers(0, 5), st.integers(0, 60), max_size=5), seed=st.integers(0, 9))
+def test_a_cancel_at_any_step_ends_its_job_and_no_other(recognizer, clips, expected, cancels, seed):
+    schedule, outcomes, step = recognizer.schedule(), {}, 0
+    for number in range(6):
+        schedule.submit(Job(number, clips[(number + seed) % len(clips)], MODES[number % 2]))
+    while schedule.is_busy:
+        for job_id in [job_id for job_id, when in cancels.items() if when == step]:
+            cancelled = schedule.cancel(job_id)
+            assert (cancelled is None) == (job_id in outcomes)
+            outcomes.setdefault(job_id, cancelled)
+        for outcome in schedule.step():
+            assert outcome.job_id not in outcomes
+            outcomes[outcome.job_id] = outcome
+        step += 1
+    for number, outcome in outcomes.items():
+        if isinstance(outcome, Failed):
+            assert (outcome.error.code, number in cancels) == ("cancelled", True)
+        else:
+            assert outcome.transcript.token_ids == expected[(number + seed) % len(clips)]
+    assert len(outcomes) == 6
+
+
+def test_more_segments_than_a_batch_has_rows(recognizer, clips, expected, monkeypatch):
+    monkeypatch.setattr(batching, "MAX_ROWS", 2)
+    outcomes = recognizer.outcomes([Job(number, clip, "batched") for number, clip in enumerate(clips)])
+    assert [outcome.transcript.token_ids for outcome in outcomes] == expected
+
+
+def test_a_suspect_is_decoded_again_alone_and_counted(recognizer, clips, expected, monkeypatch):
+    monkeypatch.setattr(batching, "calibrate", lambda _: float("inf"))
+    [guarded] = recognizer.transcribe_batch([clips[0]], "batched")
+    [free] = recognizer.transcribe_batch([clips[0]], "batched", drift_guard=False)
+    assert guarded.token_ids == free.token_ids == expected[0]
+    assert (guarded.redecoded, free.redecoded) == (len(guarded.audio_output_lengths), 0)
+
+
+def test_a_batch_that_fails_is_decoded_one_by_one(recognizer, clips, expected, monkeypatch):
+    def out_of_memory(*_):
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(Batch, "join", out_of_memory)
+    outcomes = recognizer.outcomes([Job(number, clip, "batched") for number, clip in enumerate(clips[:3])])
+    assert [outcome.transcript.token_ids for outcome in outcomes] == expected[:3]
+
+
+def test_a_device_that_cannot_be_calibrated_decodes_alone(recognizer, clips, expected, monkeypatch):
+    def out_of_memory(_):
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(batching, "calibrate", out_of_memory)
+    [transcript] = recognizer.transcribe_batch([clips[1]], "batched")
+    assert (transcript.token_ids, transcript.redecoded) == (expected[1], len(transcript.audio_output_lengths))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_fails_fails_alone(recognizer, clips, expected, mode):
+    sick = Utterance(np.full(16_000, np.nan, dtype=np.float32))
+    odd = Utterance(clips[0].samples, context=5)
+    long_context = Utterance(clips[0].samples, context="word " * 9000)
+    jobs = [Job(number, one, mode) for number, one in enumerate([clips[0], sick, odd, long_context, clips[1]])]
+    outcomes = recognizer.outcomes(jobs)
+    codes = [None if isinstance(one, Finished) else one.error.code for one in outcomes]
+    assert codes == [None, "non_finite_output", "decode_failed", "invalid_params", None]
+    assert [outcomes[0].transcript.token_ids, outcomes[4].transcript.token_ids] == expected[:2]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_log_probabilities_and_confidence_come_on_request(recognizer, clips, mode):
+    asked = Utterance(clips[0].samples, logprobs=True)
+    transcript, plain = recognizer.transcribe_batch([asked, clips[0]], mode)
+    assert len(transcript.logprobs) == len(transcript.token_ids)
+    assert all(logprob <= 0 for logprob in transcript.logprobs)
+    assert 0 < transcript.confidence.minimum <= transcript.confidence.mean <= 1
+    assert (plain.logprobs, plain.confidence) == (None, None)
+
+
+def test_modes_take_turns(recognizer, clips):
+    """A short job of one mode does not wait for a long one of the other."""
+    for long, short in (MODES, MODES[::-1]):
+        schedule = recognizer.schedule()
+        schedule.submit(Job(0, Utterance(np.tile(clips[0].samples, 6)), long))
+        schedule.submit(Job(1, clips[0], short))
+        ended: list[int] = []
+        while not ended:
+            ended += [outcome.job_id for outcome in schedule.step()]
+        assert ended == [1]
