@@ -38,7 +38,9 @@ class FakeProcess:
         self._log.append((self.name, f"{do} {arguments['mode']}" if do == "total" else do))
         if do == "total":
             batched = arguments["mode"] != "one by one" and self.name != "runtime"
-            return {} if batched else {"seconds": 2.0, "tokens": [[7, 8] for _ in arguments["clips"]]}
+            return (
+                {} if batched else {"seconds": 2.0, "mlx_peak_mib": 12.0, "tokens": [[7, 8]] * len(arguments["clips"])}
+            )
         stages = {"tower": 0.5, "prefill": 0.25, "steps": [0.1, 0.3, 0.2], "tokens": [[7, 8]]}
         memory = {"rss_mib": 10.0, "rss_peak_mib": 11.0, "mlx_peak_mib": 12.0, "seconds": 60.0}
         return {"features": [0.001, 0.003, 0.002], "tower": 0.5, "stages": stages, "memory": memory, "long": memory}[do]

@@ -126,13 +126,17 @@ def _load(process: Process, checkpoint: Path, dtype: str, measurement: Measureme
     loaded: Mapping[str, Any] = process.ask("load", checkpoint=str(checkpoint), dtype=dtype)
     measurement.figures.add("load", "s", process.name, loaded["seconds"])
     measurement.figures.add("RSS after load", "MiB", process.name, loaded["rss_mib"])
+    measurement.figures.add("MLX peak of the load", "MiB", process.name, loaded["mlx_peak_mib"])
     return loaded["versions"]
 
 
 def _commit() -> dict[str, str]:
-    here = Path(__file__).parent
-    told = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True)
-    return {"commit": told.stdout.strip()} if told.returncode == 0 else {}
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        told = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"commit": told.stdout.strip()}
 
 
 def _report(

@@ -106,6 +106,7 @@ class Measurement:
             answer = process.ask("total", clips=clips, new_tokens=self._plan.new_tokens, mode=mode)
             if answer:
                 self._add(name, "s", process, answer["seconds"])
+                self._add(f"{name}, MLX peak", "MiB", process, answer["mlx_peak_mib"])
 
     def _towers(self) -> None:
         for seconds in self._plan.tower:
@@ -121,7 +122,6 @@ class Measurement:
         for process in self._processes:
             answer = process.ask("memory")
             self._add("peak RSS", "MiB", process, answer["rss_peak_mib"])
-            self._add("MLX peak", "MiB", process, answer["mlx_peak_mib"])
 
     def _linear(self) -> None:
         for seconds in self._plan.linear:

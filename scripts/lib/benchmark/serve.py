@@ -63,18 +63,17 @@ def total(contender: Contender, clips: Sequence[str], new_tokens: int, mode: str
             return [contender.transcribe(samples, new_tokens) for samples in audio]
         return contender.transcribe_batch(audio, new_tokens, mode)
 
+    _forget_peak()
     try:
         seconds, tokens = _seconds(contender, run)
     except NotImplementedError:
         return {}
-    return {"seconds": seconds, "tokens": [_all(row, new_tokens) for row in tokens]}
+    return {"seconds": seconds, "tokens": [_all(row, new_tokens) for row in tokens], **memory(contender)}
 
 
 def long(contender: Contender, clip: str, new_tokens: int) -> dict[str, Any]:
     """One long recording, with the peak of its own."""
-    import mlx.core as mx
-
-    mx.reset_peak_memory()
+    _forget_peak()
     samples = np.load(clip)
     seconds, _ = _seconds(contender, lambda: contender.transcribe(samples, new_tokens))
     return {"seconds": seconds, **memory(contender)}
@@ -86,12 +85,24 @@ def memory(contender: Contender) -> dict[str, float]:
     contender.fence()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
-        "rss_mib": int(subprocess.check_output(["ps", "-o", "rss=", "-p", str(os.getpid())])) / 1024,
+        "rss_mib": _resident_bytes() / MIB,
         "rss_peak_mib": peak / (MIB if sys.platform == "darwin" else 1024),
         "mlx_peak_mib": mx.get_peak_memory() / MIB,
         "mlx_active_mib": mx.get_active_memory() / MIB,
         "mlx_cache_mib": mx.get_cache_memory() / MIB,
     }
+
+
+def _resident_bytes() -> int:
+    if sys.platform == "linux":
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+    return int(subprocess.check_output(["ps", "-o", "rss=", "-p", str(os.getpid())])) * 1024
+
+
+def _forget_peak() -> None:
+    import mlx.core as mx
+
+    mx.reset_peak_memory()
 
 
 def versions() -> dict[str, Any]:

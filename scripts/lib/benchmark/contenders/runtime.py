@@ -12,9 +12,13 @@ class Runtime(Contender):
 
     def load(self, checkpoint: Path, dtype: str) -> None:
         from qwen3_asr_mlx_runtime.engine import Recognizer
+        from qwen3_asr_mlx_runtime.prompt import PromptBuilder
+        from qwen3_asr_mlx_runtime.tokenizer import Tokenizer
 
+        Tokenizer.eos_ids = frozenset()
         self._recognizer = Recognizer.load(str(checkpoint), dtype=dtype)
         self._recognizer._eos_ids = frozenset()
+        self._prompt = PromptBuilder(Tokenizer.from_folder(checkpoint)).build("", None)
 
     def features(self, samples: Samples) -> Any:
         from qwen3_asr_mlx_runtime.features import log_mel
@@ -32,8 +36,7 @@ class Runtime(Contender):
         from qwen3_asr_mlx_runtime.model.generate import generate
         from qwen3_asr_mlx_runtime.model.splice import splice
 
-        model = self._recognizer.model
-        prompt = self._recognizer._prompts.build("", None)
+        model, prompt = self._recognizer.model, self._prompt
         embeddings = splice(model.embed(prompt.prefix_ids), audio, model.embed(prompt.suffix_ids))
         return (token.id for token in generate(model, embeddings, frozenset(), new_tokens))
 
