@@ -52,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-imports", dest="imports", action="store_false", help="leave import times out")
     parser.add_argument("--seed", type=int, default=SEED, help="of weights and audio")
     parser.add_argument("--threads", type=int, help="of OpenBLAS, for every contender")
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "processor"),
+        default="wall",
+        help="processor time is for busy machines and 1 thread",
+    )
     parser.add_argument("--own-blas", action="store_true", help="leave MLX its own BLAS on the CPU")
     parser.add_argument("--workdir", type=Path, help="keeps checkpoints and clips; a temporary folder is removed")
     parser.add_argument("--tokenizer", type=Path, help="folder of vocab.json, merges.txt, tokenizer_config.json")
@@ -106,7 +112,7 @@ def _measure(options: argparse.Namespace, workdir: Path) -> dict[str, Any]:
     if options.threads:
         blas |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(options.threads))
     with ExitStack() as stack:
-        processes = [_process(name, blas, stack) for name in [RUNTIME, *options.peer]]
+        processes = [_process(name, blas, options.clock, stack) for name in [RUNTIME, *options.peer]]
         measurement = Measurement(plan, processes, workdir / "clips")
         loaded = {process.name: _load(process, checkpoint, options.dtype, measurement) for process in processes}
         measurement.run()
@@ -114,10 +120,10 @@ def _measure(options: argparse.Namespace, workdir: Path) -> dict[str, Any]:
     return _report(options, machine, loaded, measurement)
 
 
-def _process(name: str, variables: Mapping[str, str], stack: ExitStack) -> Process:
+def _process(name: str, variables: Mapping[str, str], clock: str, stack: ExitStack) -> Process:
     home = Path(os.environ.get("QWEN3_ASR_MLX_HOME") or Path.home() / ".cache" / "qwen3-asr-mlx-runtime")
     python = Path(sys.executable) if name == RUNTIME else peer_python(name, home)
-    process = Process(name, python, child_environment(variables, own=name == RUNTIME))
+    process = Process(name, python, child_environment(variables, own=name == RUNTIME), clock)
     stack.callback(process.close)
     return process
 

@@ -14,12 +14,12 @@ from benchmark.contenders import CONTENDERS
 class Process:
     """Started with `python` in `environment`; its stderr is this process's. To be closed."""
 
-    def __init__(self, name: str, python: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, name: str, python: Path, environment: Mapping[str, str], clock: str = "wall") -> None:
         self.name = name
         self._python, self._environment = python, environment
         orders, self._orders = os.pipe()
         answers, told = os.pipe()
-        command = [python, "-m", "benchmark.serve", name]
+        command = [python, "-m", "benchmark.serve", name, clock]
         self._process = subprocess.Popen(command, stdin=orders, stdout=told, env=dict(environment))
         os.close(orders)
         os.close(told)
@@ -34,7 +34,7 @@ class Process:
         return json.loads(answer)
 
     def import_seconds(self) -> float:
-        """Import the implementation in a fresh interpreter; what the bare interpreter takes is left out."""
+        """Import the implementation in a fresh interpreter, by the wall; what the bare one takes is left out."""
         return self._run(CONTENDERS[self.name].import_statement) - self._run("pass")
 
     def _run(self, statement: str) -> float:
