@@ -70,6 +70,7 @@ NUMERIC = (
     "model.transfer",
     "model.download",
     "model.snapshot",
+    "model.activations",
     "model.audio_tower",
     "model.splice",
     "model.decoder",

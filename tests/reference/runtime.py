@@ -36,7 +36,7 @@ class Runtime:
         embeddings = self.embeddings(mel)
         prompt = self.prompt(embeddings)
         logits = self.model.logits(prompt, self.model.make_cache(prompt.shape[1]))[0]
-        generated = list(generate(self.model, prompt, frozenset(), tokens))
+        generated = list(generate(self.model, prompt, frozenset(), tokens, logprobs=True))
         return Activations(
             mel=mel,
             embeddings=np.array(embeddings.astype(mx.float32)),

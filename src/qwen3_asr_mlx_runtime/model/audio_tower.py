@@ -12,9 +12,11 @@ from typing import NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
+from qwen3_asr_mlx_runtime.model.activations import gelu
 from qwen3_asr_mlx_runtime.model.config import AudioEncoderConfig
 
 _CHUNKS_PER_BLOCK = 32  # convolutions see at most 32 s at a time: their first output is 6 MB a second in float32
+_CHUNKS_PER_BLOCK_ON_CPU = 1  # what they write stays in the processor's cache
 _FLOAT16_LIMIT = 65504.0 - 1000.0
 
 
@@ -71,7 +73,7 @@ class EncoderLayer(nn.Module):
 
     def __call__(self, x: mx.array, runs: Sequence[Run]) -> mx.array:
         x = x + self.self_attn(self.self_attn_layer_norm(x), runs)
-        x = x + self.fc2(nn.gelu(self.fc1(self.final_layer_norm(x))))
+        x = x + self.fc2(gelu(self.fc1(self.final_layer_norm(x))))
         if x.dtype == mx.float16:
             x = mx.clip(x, -_FLOAT16_LIMIT, _FLOAT16_LIMIT)
         return x
@@ -111,14 +113,14 @@ class AudioTower(nn.Module):
         runs = _runs([b - a for _, a, b in windows])
         for layer in self.layers:
             x = layer(x, runs)
-        x = self.proj2(nn.gelu(self.proj1(self.ln_post(x))))
+        x = self.proj2(gelu(self.proj1(self.ln_post(x))))
         return _unpacked(x, windows, len(batch))
 
     def embed_chunks(self, features: mx.array) -> mx.array:
         """The convolutional stem and chunk positions: features (F, 128) → (audio_token_count(F), d_model)."""
         chunks = self._chunk(features)  # (C, 100, 128), or (1, F, 128) for less than a second
-        starts = range(0, chunks.shape[0], _CHUNKS_PER_BLOCK)
-        blocks = [self._convolve(chunks[i : i + _CHUNKS_PER_BLOCK]) for i in starts]
+        size = _CHUNKS_PER_BLOCK_ON_CPU if mx.default_device() == mx.cpu else _CHUNKS_PER_BLOCK
+        blocks = [self._convolve(chunks[i : i + size]) for i in range(0, chunks.shape[0], size)]
         x = mx.concatenate(blocks).reshape(-1, self.config.d_model)
         return x[: audio_token_count(features.shape[0])]  # only the last chunk's padding is cut off
 
@@ -135,7 +137,7 @@ class AudioTower(nn.Module):
         """(C, frames, 128) → (C, tokens, d_model); positions start again in every chunk."""
         x = chunks.transpose(0, 2, 1)[..., None]  # (C, 128, frames, 1)
         for conv in (self.conv2d1, self.conv2d2, self.conv2d3):
-            x = nn.gelu(conv(x))
+            x = gelu(conv(x))
         C, bins, tokens, channels = x.shape
         x = x.transpose(0, 2, 3, 1).reshape(C, tokens, channels * bins)  # the checkpoint flattens channel first
         return self.conv_out(x) + self._positions[:tokens].astype(chunks.dtype)

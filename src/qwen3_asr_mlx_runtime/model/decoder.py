@@ -2,7 +2,7 @@
 
 Positions count on through text and audio alike, so the three rows of the checkpoint's interleaved MRoPE are equal and
 `mx.fast.rope` computes the same rotation (model/splice.py states the general rule). Attribute names are the
-checkpoint's; `Decoder.join` replaces the projections that share an input by one, for fewer and larger products.
+checkpoint's; `prepare` on a GPU replaces the projections that share an input by one, for fewer and larger products.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from typing import Protocol
 import mlx.core as mx
 import mlx.nn as nn
 
+from qwen3_asr_mlx_runtime.model.activations import silu
 from qwen3_asr_mlx_runtime.model.config import TextConfig
 
 CAPACITY_STEP = 128  # capacities are multiples of this, so that few buffer sizes occur
@@ -89,6 +90,9 @@ class Attention(nn.Module):
         if joined is not None:
             self.qkv_proj = joined
             del self.q_proj, self.k_proj, self.v_proj
+
+    def fix_norms(self) -> None:
+        """Their weights will not change any more."""
         self._norms = self._norm_weights()
 
     def project(self, x: mx.array, positions: mx.array) -> tuple[mx.array, mx.array, mx.array]:
@@ -137,7 +141,7 @@ class MLP(nn.Module):
             gate, up = mx.split(self.gate_up_proj(x), 2, axis=-1)
         else:
             gate, up = self.gate_proj(x), self.up_proj(x)
-        return self.down_proj(nn.silu(gate) * up)
+        return self.down_proj(silu(gate) * up)
 
 
 class DecoderLayer(nn.Module):
@@ -153,7 +157,6 @@ class DecoderLayer(nn.Module):
         """Join the projections, and compile what comes before and after attention in a step of one token."""
         self.self_attn.join()
         self.mlp.join()
-        mx.eval(self.parameters(), self.self_attn._norms)
         self._step = (mx.compile(self._before), mx.compile(self._after))
 
     def __call__(self, x: mx.array, positions: mx.array, cache: Cache) -> mx.array:
@@ -187,10 +190,17 @@ class Decoder(nn.Module):
             x = layer(x, positions, layer_cache)
         return self.norm(x)
 
-    def join(self) -> None:
-        """Make the loaded weights ready to run, layer by layer: evaluated, with joined projections."""
+    def prepare(self) -> None:
+        """Make loaded weights ready to run, layer by layer. Their names are no longer the checkpoint's then.
+
+        On a CPU nothing is joined: that saves launches, of which it has none, and would cost a copy of the weights.
+        """
         for layer in self.layers:
-            layer.join()
+            if mx.default_device() != mx.cpu:
+                layer.join()
+            layer.self_attn.fix_norms()
+            mx.eval(layer.parameters(), layer.self_attn._norms)
+        mx.clear_cache()
 
     def make_cache(self, capacity: int, dtype: mx.Dtype, rows: int = 1) -> list[KVCache]:
         """Empty caches, one a layer, with room for `capacity` positions of each row."""

@@ -68,7 +68,7 @@ def load_model(
     try:
         _evaluate(model)
         if join:
-            model.model.join()
+            model.model.prepare()
     except RuntimeError as error:
         raise ModelCorrupt(f"the weights could not be read: {error}") from error
     return model
