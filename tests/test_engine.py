@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import mlx.core as mx
+import msgspec
 import numpy as np
 import pytest
 from tiny import tiny_model
@@ -134,6 +135,26 @@ def test_the_profile_measures_what_was_done_and_nothing_else(recognizer, speech)
     assert profile.realtime_factor == pytest.approx(profile.audio_seconds / profile.total_seconds, abs=0.01)
     assert profile.memory.mlx_peak_bytes > 0
     assert profile.prepare.stage == "prepare"
+
+
+@pytest.mark.parametrize("decoder_mode", ["sequential", "batched"])
+def test_quantised_weights_are_told_with_the_load_and_with_every_transcript(recognizer, speech, decoder_mode):
+    quantised = Recognizer.load("demo", dtype="float32", quantize="mixed")
+    assert quantised.load_profile["quantization"] == {
+        "bits": 4,
+        "group_size": 64,
+        "layers": [
+            {"part": "audio_tower", "bits": 8, "group_size": 64, "count": 33},
+            {"part": "decoder", "bits": 4, "group_size": 64, "count": 21},
+            {"part": "embedding", "bits": 8, "group_size": 64, "count": 1},
+        ],
+        "full_precision": 0,
+    }
+    transcripts = quantised.transcribe_batch([Utterance(speech)] * 2, decoder_mode)
+    for transcript in transcripts:
+        assert msgspec.to_builtins(transcript.profile.quantization) == quantised.load_profile["quantization"]
+        assert transcript.text == recognizer.transcribe(Utterance(speech)).text
+    assert recognizer.transcribe(Utterance(speech)).profile.quantization is None
 
 
 def test_the_load_profile_names_what_was_loaded(recognizer):

@@ -59,6 +59,8 @@ class Recognizer:
         *,
         cache_dir: Path | None = None,
         dtype: str | None = None,
+        quantize: str | None = None,
+        force_4bit_tower: bool = False,
         local_files_only: bool = False,
         max_piece_seconds: float = MAX_PIECE_SECONDS,
         verify: str = "once",
@@ -68,6 +70,7 @@ class Recognizer:
     ) -> "Recognizer":
         """Load `demo`, a folder, or `owner/name` from the hub or its cache. Raises a ModelError.
 
+        `quantize`: `8bit` or `mixed`, None for weights as they are stored; `force_4bit_tower`: whatever that costs.
         `verify`: compare weights with the digest that the hub's cache names them by `once`, `always` or `never`;
         `state_dir` is where it is remembered what was. A download that stalls for `stall_seconds` is given up.
         """
@@ -85,7 +88,7 @@ class Recognizer:
             with watch.stage("tokenizer"):
                 tokenizer = Tokenizer.from_folder(folder)
             with watch.stage("weights"):
-                weights = load_model(folder, dtype)
+                weights = load_model(folder, dtype, quantize=quantize, force_4bit_tower=force_4bit_tower)
         recognizer = cls(weights, tokenizer, max_piece_seconds)
         report("warmup")
         with watch.stage("warmup"):
@@ -153,13 +156,12 @@ def _avoid_jit_files() -> None:
 
 
 def _load_profile(folder: Path, model: Qwen3ASR, verification: Verification, watch: Stopwatch) -> dict[str, Any]:
-    quantization = model.config.quantization
     return {
         "stage": "load",
         "files": [file.name for file in weight_files(folder)],
         "weight_count": len(named_parameters(model)),
         "dtype": str(model.dtype).removeprefix("mlx.core."),
-        "quantization": msgspec.to_builtins(quantization),
+        "quantization": msgspec.to_builtins(model.quantization),
         "verification": msgspec.to_builtins(verification),
         "resolve_seconds": watch.read("resolve"),
         "verify_seconds": watch.read("verify"),

@@ -123,6 +123,8 @@ class EngineThread:
             settings.model,
             cache_dir=settings.cache_dir,
             dtype=settings.dtype,
+            quantize=settings.quantize,
+            force_4bit_tower=settings.force_4bit_tower,
             local_files_only=settings.local_files_only,
             max_piece_seconds=settings.max_chunk_seconds,
             verify=settings.verify,

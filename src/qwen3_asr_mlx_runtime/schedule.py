@@ -58,7 +58,10 @@ class Schedule:
     def _end(self, recognition: Recognition) -> Finished | Failed:
         del self._open[recognition.job.id]
         self._remove(recognition)
-        return recognition.outcome(self._model.config.text.hidden_size)
+        outcome = recognition.outcome(self._model.config.text.hidden_size)
+        if isinstance(outcome, Finished):
+            outcome.transcript.profile.quantization = self._model.quantization
+        return outcome
 
     def _remove(self, recognition: Recognition) -> None:
         self._sequential.remove(recognition)

@@ -31,6 +31,7 @@ PROFILE = PROFILE_SECONDS | {
     "generated_tokens_per_second",
     "realtime_factor",
     "memory",
+    "quantization",
     "prepare",
 }
 
@@ -42,6 +43,14 @@ def sample(repository: Path) -> str:
 
 def demo(*arguments: str) -> Client:
     return Client(command(None, "--model", "demo", "--local-files-only", *arguments))
+
+
+def test_quantised_weights_are_never_silent(sample: str) -> None:
+    with demo("--quantize", "8bit", "--dtype", "float32") as bridge:
+        told = [bridge.ask("start")["load_profile"], bridge.ask("transcribe", audio=sample)["profile"]]
+        told.append(bridge.ask("batch_transcribe", audio=[sample, sample])["profile"])
+        bridge.ask("stop")
+    assert [(one["quantization"]["bits"], one["quantization"]["group_size"]) for one in told] == [(8, 64)] * 3
 
 
 def test_the_articles_session(sample: str) -> None:
