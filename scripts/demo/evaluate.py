@@ -1,6 +1,7 @@
 """Print the demonstration checkpoint's figures, decoded greedily by this runtime.
 
     PYTHONPATH=src python scripts/demo/evaluate.py [--split test] [--model demo] [--seed 2026] [--scale 1.0] [--show]
+        [--quantize 8bit|mixed] [--dtype float32]
 
 The recordings come from QWEN3_ASR_MLX_TEST_DATA (default ../shared/data, seen from the repository). `val` is for
 choosing among checkpoints, `test` for reporting. `--scale` shrinks the sets.
@@ -16,6 +17,7 @@ from pathlib import Path
 from testsets import TAKES, Case, test_sets
 
 from qwen3_asr_mlx_runtime.engine import Recognizer
+from qwen3_asr_mlx_runtime.settings import DTYPES, QUANTIZE
 from qwen3_asr_mlx_runtime.transcript import Transcript
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,9 +83,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--show", action="store_true", help="print every utterance that went wrong")
+    parser.add_argument("--quantize", choices=QUANTIZE)
+    parser.add_argument("--dtype", choices=DTYPES)
     options = parser.parse_args()
     data = Path(os.environ.get("QWEN3_ASR_MLX_TEST_DATA") or ROOT.parent / "shared" / "data")
-    recognizer = Recognizer.load(options.model)
+    recognizer = Recognizer.load(options.model, quantize=options.quantize, dtype=options.dtype)
     for name, cases in test_sets(data, options.split, options.seed, options.scale):
         print(f"{name:24}  {score(recognizer, cases, options.show)}", flush=True)
 

@@ -72,7 +72,8 @@ def _space(target: Path) -> Iterator[None]:
 
 
 def _copied(source: Path) -> list[Path]:
-    files = (file for file in sorted(source.iterdir()) if file.is_file() and file.name not in (_CONFIG, _INDEX))
+    """What is not written here; config.json and the index are replaced afterwards."""
+    files = (file for file in sorted(source.iterdir()) if file.is_file())
     return [file for file in files if file.suffix in _COPIED_SUFFIXES or file.name in _COPIED_NAMES]
 
 
