@@ -153,6 +153,7 @@ def test_quantised_weights_are_told_with_the_load_and_with_every_transcript(reco
     transcripts = quantised.transcribe_batch([Utterance(speech)] * 2, decoder_mode)
     for transcript in transcripts:
         assert msgspec.to_builtins(transcript.profile.quantization) == quantised.load_profile["quantization"]
+        assert transcript.profile.prepare.quantization == transcript.profile.quantization
         assert transcript.text == recognizer.transcribe(Utterance(speech)).text
     assert recognizer.transcribe(Utterance(speech)).profile.quantization is None
 

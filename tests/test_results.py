@@ -56,9 +56,10 @@ def test_what_was_not_measured_is_null() -> None:
 
 def test_a_batch_tells_of_quantised_weights() -> None:
     quantization = Quantization(8, 64, [QuantizedLayers("decoder", 8, 64, 21)], full_precision=0)
-    spoken = transcript(profile=Profile(stage="transcribe", quantization=quantization))
+    prepare = Profile(stage="prepare", quantization=quantization)
+    spoken = transcript(profile=Profile(stage="transcribe", quantization=quantization, prepare=prepare))
     batch = batch_reply([item("a", spoken), item("b", AudioNotFound("no such file"))], "sequential", 0.0)
-    assert batch.profile.quantization == quantization
+    assert batch.profile.quantization == batch.profile.prepare.quantization == quantization
 
 
 def test_a_batch_keeps_its_order_and_counts_what_failed() -> None:

@@ -89,7 +89,6 @@ def batch_profile(profiles: Sequence[Profile], stage: str, batch_size: int) -> P
     prepared = [one.prepare for one in profiles if one.prepare is not None]
     profile.prepare = _summed_profile(prepared, "prepare", batch_size) if prepared else None
     profile.memory = profiles[-1].memory if profiles else None
-    profile.quantization = profiles[-1].quantization if profiles else None
     profile.generated_tokens_total = None if profile.generated_tokens is None else sum(profile.generated_tokens)
     profile.generated_tokens_per_second = _ratio(profile.generated_tokens_total, profile.decode_seconds)
     profile.realtime_factor = _ratio(profile.audio_seconds, profile.total_seconds)
@@ -99,6 +98,7 @@ def batch_profile(profiles: Sequence[Profile], stage: str, batch_size: int) -> P
 def _summed_profile(profiles: Sequence[Profile], stage: str, batch_size: int) -> Profile:
     """Seconds added, lists joined in the items' order; shapes are null, as no tensor held the whole batch."""
     profile = Profile(stage=stage, batch_size=batch_size)
+    profile.quantization = profiles[-1].quantization if profiles else None
     for name in _SUMMED:
         setattr(profile, name, total(getattr(one, name) for one in profiles))
     for name in _JOINED:

@@ -60,7 +60,9 @@ class Schedule:
         self._remove(recognition)
         outcome = recognition.outcome(self._model.config.text.hidden_size)
         if isinstance(outcome, Finished):
-            outcome.transcript.profile.quantization = self._model.quantization
+            profile = outcome.transcript.profile
+            for one in filter(None, (profile, profile.prepare)):
+                one.quantization = self._model.quantization
         return outcome
 
     def _remove(self, recognition: Recognition) -> None:
