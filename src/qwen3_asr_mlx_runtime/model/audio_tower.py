@@ -50,7 +50,7 @@ class Attention(nn.Module):
         """x (T, d) → (T, d), each run attending in windows of its own."""
         queries, keys, values = self.q_proj(x), self.k_proj(x), self.v_proj(x)
         attended = [self._attend(queries[a:b], keys[a:b], values[a:b], window) for a, b, window in runs]
-        return self.out_proj(attended[0] if len(attended) == 1 else mx.concatenate(attended))
+        return self.out_proj(_joined(attended))
 
     def _attend(self, queries: mx.array, keys: mx.array, values: mx.array, length: int) -> mx.array:
         """(W·length, d) → (W·length, d): the windows are a batch axis."""
@@ -105,23 +105,26 @@ class AudioTower(nn.Module):
         Their windows are packed by length, for every layer but attention works row by row. The products are those of
         other shapes, though, so the last bits may differ from those of an utterance alone.
         """
-        window = audio_token_count(self.config.chunk_frames) * self.config.chunks_per_window
-        counts = [audio_token_count(features.shape[0]) for features in batch]
-        windows = _packed(counts, window)
+        longest = audio_token_count(self.config.chunk_frames) * self.config.chunks_per_window
         embedded = [self.embed_chunks(features) for features in batch]
-        x = mx.concatenate([embedded[which][a:b] for which, a, b in windows])
-        runs = _runs([b - a for _, a, b in windows])
+        spans = _spans([rows.shape[0] for rows in embedded], longest)
+        x = _joined([embedded[span.utterance][span.start : span.stop] for span in spans])
+        runs = _runs(spans)
         for layer in self.layers:
             x = layer(x, runs)
         x = self.proj2(gelu(self.proj1(self.ln_post(x))))
-        return _unpacked(x, windows, len(batch))
+        return _unpacked(x, spans, len(batch))
 
     def embed_chunks(self, features: mx.array) -> mx.array:
         """The convolutional stem and chunk positions: features (F, 128) → (audio_token_count(F), d_model)."""
         chunks = self._chunk(features)  # (C, 100, 128), or (1, F, 128) for less than a second
         size = _CHUNKS_PER_BLOCK_ON_CPU if mx.default_device() == mx.cpu else _CHUNKS_PER_BLOCK
-        blocks = [self._convolve(chunks[i : i + size]) for i in range(0, chunks.shape[0], size)]
-        x = mx.concatenate(blocks).reshape(-1, self.config.d_model)
+        blocks: list[mx.array] = []
+        for i in range(0, chunks.shape[0], size):
+            blocks.append(self._convolve(chunks[i : i + size]))
+            mx.async_eval(blocks[-1])
+            mx.eval(blocks[-2:-1])  # no more than two at a time: what is queued has its memory already
+        x = _joined(blocks).reshape(-1, self.config.d_model)
         return x[: audio_token_count(features.shape[0])]  # only the last chunk's padding is cut off
 
     def _chunk(self, features: mx.array) -> mx.array:
@@ -143,30 +146,47 @@ class AudioTower(nn.Module):
         return self.conv_out(x) + self._positions[:tokens].astype(chunks.dtype)
 
 
-def _packed(counts: Sequence[int], window: int) -> list[tuple[int, int, int]]:
-    """The windows of utterances of so many tokens: (utterance, start, stop), those of one length side by side."""
-    windows = [(i, a, min(a + window, count)) for i, count in enumerate(counts) for a in range(0, count, window)]
-    return sorted(windows, key=lambda one: one[1] - one[2])
+class Span(NamedTuple):
+    """Rows `start` to `stop` of an utterance: whole windows of one length."""
+
+    utterance: int
+    start: int
+    stop: int
+    window: int
 
 
-def _runs(lengths: Sequence[int]) -> list[Run]:
+def _spans(counts: Sequence[int], longest: int) -> list[Span]:
+    """Utterances of so many rows, cut into their full windows and a last, shorter one; equal lengths side by side."""
+    spans = []
+    for utterance, count in enumerate(counts):
+        whole = count // longest * longest
+        spans += [Span(utterance, 0, whole, longest), Span(utterance, whole, count, count - whole)]
+    return sorted((span for span in spans if span.start < span.stop), key=lambda span: -span.window)
+
+
+def _runs(spans: Sequence[Span]) -> list[Run]:
     runs: list[Run] = []
-    for length, group in groupby(lengths):
+    for window, group in groupby(spans, key=lambda span: span.window):
         start = runs[-1].stop if runs else 0
-        runs.append(Run(start, start + length * len(list(group)), length))
+        runs.append(Run(start, start + sum(span.stop - span.start for span in group), window))
     return runs
 
 
-def _unpacked(x: mx.array, windows: Sequence[tuple[int, int, int]], count: int) -> list[mx.array]:
-    """Rows in the order of the windows → those of each utterance, in their order."""
+def _unpacked(x: mx.array, spans: Sequence[Span], count: int) -> list[mx.array]:
+    """Rows in the order of the spans → those of each utterance, in their order."""
     if count == 1:
         return [x]
     parts: list[list[mx.array]] = [[] for _ in range(count)]
     start = 0
-    for which, a, b in windows:
-        parts[which].append(x[start : start + b - a])
-        start += b - a
-    return [mx.concatenate(rows) for rows in parts]
+    for span in spans:
+        stop = start + span.stop - span.start
+        parts[span.utterance].append(x[start:stop])
+        start = stop
+    return [_joined(rows) for rows in parts]
+
+
+def _joined(rows: Sequence[mx.array]) -> mx.array:
+    return rows[0] if len(rows) == 1 else mx.concatenate([*rows])
 
 
 def sinusoids(length: int, width: int) -> mx.array:
