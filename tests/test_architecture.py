@@ -74,6 +74,7 @@ NUMERIC = (
     "model.audio_tower",
     "model.splice",
     "model.decoder",
+    "model.memory",
     "model.qwen3_asr",
     "model.quantization",
     "model.weights",

@@ -1,0 +1,225 @@
+"""What the numeric half may take of the machine's memory: the one place that sets MLX's limits and says what fits.
+
+A job is estimated before it begins. On a CPU, MLX does not survive an allocation that fails, and on a machine whose GPU
+shares the memory others may be made to pay for one that does not.
+"""
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import mlx.core as mx
+
+from qwen3_asr_mlx_runtime.errors import OutOfMemory
+from qwen3_asr_mlx_runtime.features import frame_count
+from qwen3_asr_mlx_runtime.model.audio_tower import audio_token_count
+from qwen3_asr_mlx_runtime.model.checkpoint import TensorHeader
+from qwen3_asr_mlx_runtime.model.config import ModelConfig
+from qwen3_asr_mlx_runtime.model.decoder import round_up
+from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE
+
+MIB = 1024 * 1024
+MAX_ROWS = 32
+_GPU_CACHE = 512 * MIB
+_CPU_CACHE = 32 * MIB  # MLX's own default: the C library keeps freed memory as well
+_SHARE_FOR_CACHE = 16  # of a small machine's limit
+_CPU_SHARE = 0.8
+_CUDA_SHARE = 0.95
+_PIECE_SAMPLES = 30 * SAMPLE_RATE
+_CHUNKS_IN_FLIGHT = 64  # two blocks of the convolutions; on a CPU a block is one chunk
+_CHUNKS_IN_FLIGHT_ON_CPU = 2
+_PREFILL_POSITIONS = 1024  # a forward pass
+_STORED_BYTES = {"U8": 1, "I8": 1, "BOOL": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4}
+_MEMORY_FAILURES = (
+    "[malloc] Unable to allocate",
+    "[metal::malloc]",
+    "Insufficient Memory",
+    "OutOfMemory",
+    "out of memory",
+    "MemoryAllocation",
+    "OUT_OF_MEMORY",
+    "ALLOC_FAILED",
+)
+
+
+class Governor:
+    """Made when the model is loaded, on the thread that owns MLX; its limits are the process's.
+
+    `limit_bytes` bounds what MLX holds in buffers, weights included; None is what the machine recommends. MLX enforces
+    no such limit: it waits for running work where it is exceeded, and `admit` refuses. `cache_limit_bytes` bounds the
+    freed buffers that MLX keeps; None is 512 MiB on a GPU, 32 MiB on a CPU, and at most a sixteenth of the limit.
+    `wired_limit_bytes` is memory that macOS may not page out; 0, the default, wires nothing.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        weight_bytes: int,
+        *,
+        limit_bytes: int | None,
+        cache_limit_bytes: int | None,
+        wired_limit_bytes: int = 0,
+        dtype: mx.Dtype = mx.float32,
+    ) -> None:
+        self.limit_bytes = machine_limit() if limit_bytes is None else limit_bytes
+        self.cache_limit_bytes = _cache_limit(self.limit_bytes) if cache_limit_bytes is None else cache_limit_bytes
+        self._config = config
+        self._weight_bytes = weight_bytes
+        self._itemsize = dtype.size
+        mx.set_memory_limit(self.limit_bytes)
+        mx.set_cache_limit(self.cache_limit_bytes)
+        if mx.metal.is_available():
+            mx.set_wired_limit(min(wired_limit_bytes, _recommended_working_set()))
+
+    @staticmethod
+    def check_model(weight_bytes: int, limit_bytes: int | None = None) -> None:
+        """Raise OutOfMemory where weights of so many bytes leave no room. To be asked before they are read."""
+        limit = machine_limit() if limit_bytes is None else limit_bytes
+        _require("the model needs more memory than it may have", weight_bytes, limit)
+        _require_available(weight_bytes)
+
+    def admit(self, samples: int, positions: int, rows: int = 1) -> None:
+        """Raise OutOfMemory unless a job fits beside what MLX holds now.
+
+        `samples`: all that goes through the tower at once. `positions`: keys and values reserved for each of `rows`.
+        """
+        wanted = self.estimate(samples, positions, rows)
+        held = max(mx.get_active_memory(), self._weight_bytes)
+        _require("the audio needs more memory than is left", held + wanted, self.limit_bytes)
+        _require_available(wanted)
+
+    def estimate(self, samples: int, positions: int, rows: int = 1) -> int:
+        """Bytes that a job takes beside the weights at its worst moment: an upper bound, not a tight one."""
+        chunks = -(-frame_count(samples) // self._config.audio.chunk_frames)
+        tokens = audio_token_count(frame_count(samples))
+        text = self._config.text
+        before = max(self._stem_bytes(chunks), tokens * self._token_bytes())
+        kept = (tokens + rows * positions) * text.hidden_size * self._itemsize
+        cached = rows * self._row_bytes(positions)
+        logits = rows * text.vocab_size * (self._itemsize + 12)
+        return kept + max(before, cached + logits + self._prefill_bytes(positions, rows))
+
+    def rows(self, capacity: int) -> int:
+        """How many rows of `capacity` positions can be decoded together: from 1 to 32."""
+        piece = self.estimate(_PIECE_SAMPLES, capacity)
+        free = self.limit_bytes - self._weight_bytes - piece
+        moved = 2 * self._row_bytes(capacity)  # rows that join or leave are copied
+        logits = self._config.text.vocab_size * (self._itemsize + 12)
+        return max(1, min(MAX_ROWS, 1 + free // (moved + logits)))
+
+    def tidy(self) -> None:
+        """To be called after every job: give back what MLX keeps where that is more than half of what it may."""
+        if mx.get_cache_memory() > self.cache_limit_bytes // 2:
+            mx.clear_cache()
+
+    def idle(self) -> None:
+        """To be called when nothing waits: give back all that MLX keeps."""
+        mx.clear_cache()
+
+    def _stem_bytes(self, chunks: int) -> int:
+        """The convolutions, in multiples of what the first of them writes. A CPU unfolds the input of the next, and
+        computes GELU in many steps."""
+        audio, on_cpu = self._config.audio, mx.default_device() == mx.cpu
+        written = audio.num_mel_bins // 2 * (audio.chunk_frames // 2) * audio.downsample_hidden_size
+        in_flight = min(chunks, _CHUNKS_IN_FLIGHT_ON_CPU if on_cpu else _CHUNKS_IN_FLIGHT)
+        return in_flight * (11 if on_cpu else 5) * written * self._working_itemsize
+
+    def _token_bytes(self) -> int:
+        """A token in a layer of the tower."""
+        audio = self._config.audio
+        window = audio_token_count(audio.chunk_frames) * audio.chunks_per_window
+        scores = 2 * audio.encoder_attention_heads * window
+        return (9 * audio.encoder_ffn_dim + 8 * audio.d_model + scores) * self._working_itemsize
+
+    def _row_bytes(self, positions: int) -> int:
+        """Keys and values of all layers."""
+        text = self._config.text
+        per_position = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim
+        return round_up(positions) * per_position * self._itemsize
+
+    def _prefill_bytes(self, positions: int, rows: int) -> int:
+        """One layer of the decoder on the longest run of positions that go through it at once, with the scores that a
+        backend without fused attention writes down."""
+        text = self._config.text
+        heads = text.num_attention_heads + 2 * text.num_key_value_heads
+        run = rows * min(positions, _PREFILL_POSITIONS)
+        width = 6 * text.intermediate_size + 6 * heads * text.head_dim + 2 * text.hidden_size
+        scores = 3 * text.num_attention_heads * positions // 2
+        return run * (width + scores) * self._working_itemsize
+
+    @property
+    def _working_itemsize(self) -> int:
+        return 4 if mx.default_device() == mx.cpu else self._itemsize
+
+
+def weight_bytes(config: ModelConfig, headers: Mapping[str, TensorHeader], dtype: mx.Dtype) -> int:
+    """What the stored tensors take in memory when those of floating point become `dtype`; a tied head takes nothing."""
+    tied = "lm_head.weight" if config.text.tie_word_embeddings else "\0"
+    return sum(_tensor_bytes(header, dtype) for name, header in headers.items() if not name.endswith(tied))
+
+
+def machine_limit() -> int:
+    """What MLX's buffers may take in all: on Metal the working set that it recommends, on CUDA nearly all of the card,
+    on a CPU four fifths of the memory of the machine or the container."""
+    if mx.metal.is_available():
+        return _recommended_working_set()
+    if mx.default_device() != mx.cpu:
+        return int(_CUDA_SHARE * int(mx.device_info()["total_memory"]))
+    return int(_CPU_SHARE * min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), _container_limit()))
+
+
+def as_out_of_memory(error: BaseException) -> OutOfMemory | None:
+    """OutOfMemory for what MLX or the allocator raises where memory ran out; None for any other error.
+
+    MLX has one class for all its errors: the message tells. Those looked for are of its Metal and CUDA allocators and
+    of failed command buffers, as of 0.32.
+    """
+    if not isinstance(error, MemoryError):
+        message = str(error) if isinstance(error, RuntimeError) else ""
+        if not any(failure in message for failure in _MEMORY_FAILURES):
+            return None
+    return OutOfMemory("memory ran out while the audio was decoded", active_bytes=mx.get_active_memory())
+
+
+def _require(message: str, needed: int, limit: int) -> None:
+    if needed > limit:
+        text = f"{message}: {-(-needed // MIB)} MiB of {limit // MIB}"
+        raise OutOfMemory(text, needed_bytes=needed, limit_bytes=limit)
+
+
+def _require_available(wanted: int) -> None:
+    """On a CPU memory that is not there ends the process. On Metal what counts as available tells little, since macOS
+    compresses what is in use."""
+    available = _available() if mx.default_device() == mx.cpu else None
+    if available is not None:
+        _require("the machine has too little memory left", wanted, available + mx.get_cache_memory())
+
+
+def _available() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration):
+        return None
+
+
+def _container_limit() -> float:
+    try:
+        return int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
+    except (OSError, ValueError):  # none, or `max`
+        return float("inf")
+
+
+def _recommended_working_set() -> int:
+    return int(mx.device_info()["max_recommended_working_set_size"])
+
+
+def _cache_limit(limit_bytes: int) -> int:
+    most = _CPU_CACHE if mx.default_device() == mx.cpu else _GPU_CACHE
+    return min(most, limit_bytes // _SHARE_FOR_CACHE)
+
+
+def _tensor_bytes(header: TensorHeader, dtype: mx.Dtype) -> int:
+    itemsize = dtype.size if "F" in header.dtype else _STORED_BYTES.get(header.dtype, 8)
+    return math.prod(header.shape) * itemsize
