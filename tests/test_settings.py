@@ -32,6 +32,7 @@ def test_every_option_reaches_its_setting() -> None:
         "--model demo --cache-dir /c --language AR --context one --dtype float32 --max-new-tokens 9"
         " --max-chunk-seconds 20 --max-audio-seconds 60 --local-files-only --parent-pid 77 --no-install"
         " --max-streams 3 --max-pending-utterances 5 --quantize mixed --force-4bit-tower"
+        " --memory-limit-mb 2048 --cache-limit-mb 64 --wired-limit-mb 1024"
     )
     assert parse(*argv.split()) == Settings(
         model="demo",
@@ -48,7 +49,25 @@ def test_every_option_reaches_its_setting() -> None:
         parent_pid=77,
         max_streams=3,
         max_pending_utterances=5,
+        memory_limit_bytes=2048 << 20,
+        cache_limit_bytes=64 << 20,
+        wired_limit_bytes=1024 << 20,
     )
+
+
+def test_the_environment_may_set_what_memory_is_used_and_an_option_wins() -> None:
+    environ = {f"QWEN3_ASR_MLX_{kind}_LIMIT_MB": "100" for kind in ("MEMORY", "CACHE", "WIRED")}
+    settings = parse("--cache-limit-mb", "0", **environ)
+    assert (settings.memory_limit_bytes, settings.cache_limit_bytes) == (100 << 20, 0)
+    assert settings.wired_limit_bytes == 100 << 20
+    assert parse(QWEN3_ASR_MLX_MEMORY_LIMIT_MB="").memory_limit_bytes is None
+
+
+def test_a_limit_of_the_environment_that_is_no_number_is_named(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(QWEN3_ASR_MLX_MEMORY_LIMIT_MB="much")
+    assert ended.value.code == 2
+    assert "--memory-limit-mb" in capsys.readouterr().err
 
 
 def test_a_home_nobody_has_is_left_in_a_path() -> None:

@@ -2,19 +2,17 @@
 
 import argparse
 import re
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NoReturn
 
 from qwen3_asr_mlx_runtime import __version__
-from qwen3_asr_mlx_runtime.errors import InvalidParams
-from qwen3_asr_mlx_runtime.languages import AUTO, language_choice
+from qwen3_asr_mlx_runtime import option_values as values
 
 DEFAULT_MODEL = "Qwen/Qwen3-ASR-0.6B"
 MAX_NEW_TOKENS = 4096
-MAX_CONTEXT_CHARACTERS = 16_384
+MAX_CONTEXT_CHARACTERS = values.MAX_CONTEXT_CHARACTERS
 DTYPES = ("float32", "bfloat16", "float16")
 VERIFY = ("once", "always", "never")
 QUANTIZE = ("8bit", "mixed")
@@ -37,6 +35,7 @@ class Settings:
     that brings nothing for so long is given up. `max_streams`, `max_pending_requests` (those with an `id`),
     `max_pending_audio_seconds` and `max_pending_utterances` (of all streams, from the chunk or the boundary to the
     outcome) and `max_utterance_seconds` bound what a conversation may keep in memory.
+    `memory_limit_bytes`, `cache_limit_bytes` and `wired_limit_bytes` are those of model/memory.py.
     `quantize`: a scheme of model/quantization.py, None for weights as they are stored; `force_4bit_tower`: run a
     checkpoint with such a tower.
     """
@@ -61,6 +60,9 @@ class Settings:
     max_pending_audio_seconds: float = 3600.0
     max_pending_utterances: int = 1024
     max_utterance_seconds: float = 1200.0
+    memory_limit_bytes: int | None = None
+    cache_limit_bytes: int | None = None
+    wired_limit_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,8 @@ def parse_command_line(argv: Sequence[str], environ: Mapping[str, str]) -> Comma
         parser.error("the model is named twice, and differently: as an argument and with --model")
     given = {field.name: getattr(options, field.name) for field in fields(Settings) if field.name in options}
     given["model"] = options.model or options.positional_model or environ.get("QWEN3_ASR_MLX_MODEL") or Settings.model
-    given["cache_dir"] = _expanded(options.cache_dir or environ.get("QWEN3_ASR_MLX_CACHE_DIR"))
-    given["state_dir"] = _state_dir(options.state_dir, environ)
+    given["cache_dir"] = values.expanded(options.cache_dir or environ.get("QWEN3_ASR_MLX_CACHE_DIR"))
+    given["state_dir"] = values.state_dir(options.state_dir, environ)
     notices = [f"{option} has no effect: {IGNORED_OPTIONS[option]}" for option in options.ignored or ()]
     return CommandLine(Settings(**given), options.print_capabilities, options.print_schema, tuple(notices))
 
@@ -110,19 +112,22 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     _add_model_options(parser, environ)
     _add_decoding_options(parser)
     _add_process_options(parser)
+    _add_memory_options(parser, environ)
     return parser
 
 
 def _add_model_options(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
     model = environ.get("QWEN3_ASR_MLX_MODEL") or DEFAULT_MODEL
-    parser.add_argument("positional_model", nargs="?", type=_name, metavar="MODEL", help="the same as --model")
+    parser.add_argument("positional_model", nargs="?", type=values.name, metavar="MODEL", help="the same as --model")
     parser.add_argument(
         "--model",
-        type=_name,
+        type=values.name,
         help=f"repository, folder, or `demo` (QWEN3_ASR_MLX_MODEL; now {model.replace('%', '%%')})",
     )
     parser.add_argument(
-        "--cache-dir", type=_name, help="where snapshots are kept (QWEN3_ASR_MLX_CACHE_DIR; default Hugging Face's own)"
+        "--cache-dir",
+        type=values.name,
+        help="where snapshots are kept (QWEN3_ASR_MLX_CACHE_DIR; default Hugging Face's own)",
     )
     parser.add_argument("--dtype", choices=DTYPES, help="compute in this type (default: the checkpoint's)")
     parser.add_argument(
@@ -138,41 +143,45 @@ def _add_model_options(parser: argparse.ArgumentParser, environ: Mapping[str, st
     )
     parser.add_argument(
         "--state-dir",
-        type=_name,
+        type=values.name,
         help="where verified weights are remembered (default: state/ in QWEN3_ASR_MLX_HOME or the user's cache folder)",
     )
 
 
 def _add_decoding_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--language", type=_language, help="name, ISO code, or `auto`: the model decides (the default)")
-    parser.add_argument("--context", type=_context, default="", help="words or text given to the model as background")
+    parser.add_argument(
+        "--language", type=values.language, help="name, ISO code, or `auto`: the model decides (the default)"
+    )
+    parser.add_argument(
+        "--context", type=values.context, default="", help="words or text given to the model as background"
+    )
     parser.add_argument(
         "--max-new-tokens",
-        type=_whole_number(0, MAX_NEW_TOKENS),
+        type=values.whole_number(0, MAX_NEW_TOKENS),
         default=Settings.max_new_tokens,
         help="budget of each piece of audio (default 0: until the model stops, within max(128, 12 a second + 32))",
     )
     parser.add_argument(
         "--max-chunk-seconds",
-        type=_seconds(1.0),
+        type=values.seconds(1.0),
         default=Settings.max_chunk_seconds,
         help="longer audio is cut at a quiet place before this length (default %(default)s)",
     )
     parser.add_argument(
         "--max-audio-seconds",
-        type=_seconds(0.1),
+        type=values.seconds(0.1),
         default=Settings.max_audio_seconds,
         help="longer audio is refused (default %(default)s)",
     )
 
 
 def _add_process_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--parent-pid", type=_whole_number(1, 2**31 - 1), help="exit when this process has gone")
+    parser.add_argument("--parent-pid", type=values.whole_number(1, 2**31 - 1), help="exit when this process has gone")
     for option, default, of in (
         ("--max-streams", Settings.max_streams, "streams that may be open at a time"),
         ("--max-pending-utterances", Settings.max_pending_utterances, "utterances that may wait for their outcome"),
     ):
-        count = _whole_number(1, 1_000_000)
+        count = values.whole_number(1, 1_000_000)
         parser.add_argument(option, type=count, default=default, help=f"{of} (default {default})")
     parser.add_argument("--print-capabilities", action="store_true", help="print what this build does, and exit")
     parser.add_argument("--print-schema", action="store_true", help="print the JSON Schema of all messages, and exit")
@@ -182,66 +191,18 @@ def _add_process_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", action="version", version=__version__)
 
 
-def _expanded(path: str | None) -> Path | None:
-    """As a shell does it: `~` and `~name` are left as they are where no such home is known."""
-    if not path:
-        return None
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        return Path(path)
-
-
-def _state_dir(path: str | None, environ: Mapping[str, str]) -> Path | None:
-    """The option, or `state` in the launcher's home; None where no home is known."""
-    if path:
-        return _expanded(path)
-    if home := environ.get("QWEN3_ASR_MLX_HOME"):
-        return Path(home) / "state"
-    if not (user := environ.get("HOME")):
-        return None
-    other = Path(environ.get("XDG_CACHE_HOME") or Path(user, ".cache"))
-    cache = Path(user, "Library/Caches") if sys.platform == "darwin" else other
-    return cache / "qwen3-asr-mlx-runtime" / "state"
-
-
-def _name(text: str) -> str:
-    if not text or "\0" in text:
-        raise argparse.ArgumentTypeError("expected a name, got nothing")
-    return text
-
-
-def _language(text: str) -> str | None:
-    try:
-        language = language_choice(text)
-    except InvalidParams as error:
-        raise argparse.ArgumentTypeError(error.message.replace("%", "%%")) from None
-    return None if language == AUTO else language
-
-
-def _context(text: str) -> str:
-    if len(text) > MAX_CONTEXT_CHARACTERS:
-        raise argparse.ArgumentTypeError(f"expected at most {MAX_CONTEXT_CHARACTERS} characters, got {len(text)}")
-    return text
-
-
-def _whole_number(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isascii() or not text.lstrip("+").isdigit() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, got {text!r}")
-        return int(text)
-
-    return parse
-
-
-def _seconds(low: float) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        try:
-            seconds = float(text)
-        except ValueError:
-            seconds = float("nan")
-        if not low <= seconds < float("inf"):
-            raise argparse.ArgumentTypeError(f"expected at least {low:g} seconds, got {text!r}")
-        return seconds
-
-    return parse
+def _add_memory_options(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+    for kind, of in (
+        ("memory", "what the model and its work may take, or be refused (default: what the machine recommends)"),
+        ("cache", "freed memory kept for the next job (default: 512 on a GPU, 32 on a CPU, less on a small machine)"),
+        ("wired", "memory that macOS may not page out (default 0: none)"),
+    ):
+        variable = f"QWEN3_ASR_MLX_{kind.upper()}_LIMIT_MB"
+        parser.add_argument(
+            f"--{kind}-limit-mb",
+            type=values.mebibytes,
+            dest=f"{kind}_limit_bytes",
+            metavar="MEBIBYTES",
+            default=environ.get(variable) or getattr(Settings, f"{kind}_limit_bytes"),
+            help=f"{of} ({variable})",
+        )

@@ -1,0 +1,82 @@
+"""Words of the command line → values. What is no value of its kind raises argparse.ArgumentTypeError."""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from qwen3_asr_mlx_runtime.errors import InvalidParams
+from qwen3_asr_mlx_runtime.languages import AUTO, language_choice
+
+MAX_CONTEXT_CHARACTERS = 16_384
+MIB = 1024 * 1024
+
+
+def expanded(path: str | None) -> Path | None:
+    """As a shell does it: `~` and `~name` are left as they are where no such home is known."""
+    if not path:
+        return None
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def state_dir(path: str | None, environ: Mapping[str, str]) -> Path | None:
+    """The option, or `state` in the launcher's home; None where no home is known."""
+    if path:
+        return expanded(path)
+    if home := environ.get("QWEN3_ASR_MLX_HOME"):
+        return Path(home) / "state"
+    if not (user := environ.get("HOME")):
+        return None
+    other = Path(environ.get("XDG_CACHE_HOME") or Path(user, ".cache"))
+    cache = Path(user, "Library/Caches") if sys.platform == "darwin" else other
+    return cache / "qwen3-asr-mlx-runtime" / "state"
+
+
+def name(text: str) -> str:
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("expected a name, got nothing")
+    return text
+
+
+def language(text: str) -> str | None:
+    try:
+        choice = language_choice(text)
+    except InvalidParams as error:
+        raise argparse.ArgumentTypeError(error.message.replace("%", "%%")) from None
+    return None if choice == AUTO else choice
+
+
+def context(text: str) -> str:
+    if len(text) > MAX_CONTEXT_CHARACTERS:
+        raise argparse.ArgumentTypeError(f"expected at most {MAX_CONTEXT_CHARACTERS} characters, got {len(text)}")
+    return text
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.lstrip("+").isdigit() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, got {text!r}")
+        return int(text)
+
+    return parse
+
+
+def seconds(low: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value < float("inf"):
+            raise argparse.ArgumentTypeError(f"expected at least {low:g} seconds, got {text!r}")
+        return value
+
+    return parse
+
+
+def mebibytes(text: str) -> int:
+    """In bytes."""
+    return whole_number(0, 2**24)(text) * MIB
