@@ -3,7 +3,6 @@
 Seconds are wall-clock and rounded to 0.1 ms. What was not measured is null, never 0.
 """
 
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -12,12 +11,19 @@ from typing import Literal
 
 import msgspec
 
+from qwen3_asr_mlx_runtime import process_memory
+
 MIB = 1024 * 1024
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """Peak resident memory of the process, and MLX's peak, active and cached buffers."""
+    """Resident memory of the process, now and at its peak; what macOS charges it with, null elsewhere; and MLX's
+    peak, active and cached buffers."""
 
+    rss_bytes: int | None = None
+    rss_mb: float | None = None
+    footprint_bytes: int | None = None
+    footprint_mb: float | None = None
     rss_peak_bytes: int | None = None
     rss_peak_mb: float | None = None
     mlx_peak_bytes: int | None = None
@@ -30,20 +36,19 @@ class Memory(msgspec.Struct, frozen=True):
     @classmethod
     def read(cls) -> "Memory":
         """Read the counters now; MLX's only where MLX is already imported."""
-        readings = {"rss_peak": _peak_rss_bytes()}
+        readings = {
+            "rss": process_memory.rss_bytes(),
+            "rss_peak": process_memory.rss_peak_bytes(),
+            "footprint": process_memory.footprint_bytes(),
+        }
         mx = sys.modules.get("mlx.core")
         if mx is not None:
             readings["mlx_peak"] = mx.get_peak_memory()
             readings["mlx_active"] = mx.get_active_memory()
             readings["mlx_cache"] = mx.get_cache_memory()
         in_bytes = {f"{name}_bytes": size for name, size in readings.items()}
-        in_mb = {f"{name}_mb": round(size / MIB, 2) for name, size in readings.items()}
+        in_mb = {f"{name}_mb": None if size is None else round(size / MIB, 2) for name, size in readings.items()}
         return msgspec.convert(in_bytes | in_mb, cls)
-
-
-def _peak_rss_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # kilobytes on Linux
 
 
 class QuantizedLayers(msgspec.Struct, frozen=True):

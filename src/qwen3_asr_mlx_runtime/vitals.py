@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 
-import psutil
-
-from qwen3_asr_mlx_runtime import __version__
+from qwen3_asr_mlx_runtime import __version__, process_memory
 from qwen3_asr_mlx_runtime.protocol.replies import Counters, Limits, Pong, Queues, State, StatusReply, Versions
 from qwen3_asr_mlx_runtime.telemetry import Memory
 
@@ -47,6 +45,7 @@ def status(
     limits: Limits,
 ) -> StatusReply:
     busy_ms, progress_ms = _busy(vitals, now, busy_since)
+    memory = _memory()
     return StatusReply(
         state=state,
         uptime_s=round(now - vitals.started_at, 3),
@@ -57,8 +56,8 @@ def status(
         streams=streams,
         queues=queues,
         counters=counters,
-        rss_bytes=psutil.Process().memory_info().rss,
-        memory=_memory(),
+        rss_bytes=memory.rss_bytes,
+        memory=memory,
         limits=limits,
         versions=_versions(),
     )
@@ -78,7 +77,7 @@ def _memory() -> Memory:
     try:
         return Memory.read()
     except AttributeError:  # the engine's thread is importing MLX at this moment
-        return Memory()
+        return Memory(rss_bytes=process_memory.rss_bytes())
 
 
 @cache

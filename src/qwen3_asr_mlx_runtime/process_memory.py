@@ -1,0 +1,46 @@
+"""How much memory this process has, asked of the system without a library for it."""
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+_STATM = Path("/proc/self/statm")
+_USAGE_WORDS = 10  # of struct rusage_info_v0, after 16 bytes of UUID
+_RESIDENT, _FOOTPRINT = 6, 7  # ri_resident_size, ri_phys_footprint
+_USAGE_V0 = 0
+
+
+def rss_bytes() -> int | None:
+    """Resident memory now, or None where the system does not tell."""
+    if sys.platform == "darwin":
+        return _usage(_RESIDENT)
+    try:
+        return int(_STATM.read_bytes().split()[1]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def rss_peak_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # kilobytes on Linux
+
+
+def footprint_bytes() -> int | None:
+    """What macOS charges the process with: compressed and swapped pages and Metal's buffers too, which no other figure
+    shows. None elsewhere."""
+    return _usage(_FOOTPRINT) if sys.platform == "darwin" else None
+
+
+def _usage(word: int) -> int | None:
+    """A field of proc_pid_rusage(3), of libSystem."""
+    import ctypes
+
+    class Usage(ctypes.Structure):
+        _fields_ = [("uuid", ctypes.c_uint8 * 16), ("words", ctypes.c_uint64 * _USAGE_WORDS)]
+
+    usage = Usage()
+    ask = getattr(ctypes.CDLL(None), "proc_pid_rusage", None)
+    if ask is None or ask(os.getpid(), _USAGE_V0, ctypes.byref(usage)) != 0:
+        return None
+    return int(usage.words[word])

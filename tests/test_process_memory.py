@@ -1,0 +1,96 @@
+"""What the system says of this process's memory."""
+
+import ctypes
+import os
+import struct
+import sys
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from qwen3_asr_mlx_runtime import process_memory
+from qwen3_asr_mlx_runtime.telemetry import Memory
+
+MIB = 1024 * 1024
+# struct rusage_info_v0 of macOS's sys/resource.h, after its UUID
+FIELDS = (
+    "user_time",
+    "system_time",
+    "pkg_idle_wkups",
+    "interrupt_wkups",
+    "pageins",
+    "wired_size",
+    "resident_size",
+    "phys_footprint",
+    "proc_start_abstime",
+    "proc_exit_abstime",
+)
+
+
+def test_resident_memory_grows_with_what_is_used_and_shrinks_again() -> None:
+    before = process_memory.rss_bytes()
+    used = bytearray(os.urandom(64 * MIB))
+    during = process_memory.rss_bytes()
+    del used
+    assert during > before + 60 * MIB
+    assert process_memory.rss_bytes() < during - 60 * MIB
+    assert process_memory.rss_peak_bytes() >= during - MIB
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS knows it")
+def test_there_is_no_footprint_but_on_macos() -> None:
+    assert process_memory.footprint_bytes() is None
+    memory = Memory.read()
+    assert (memory.footprint_bytes, memory.footprint_mb) == (None, None)
+
+
+def test_memory_that_the_system_does_not_tell_is_null(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setattr(process_memory, "_STATM", tmp_path / "none")
+    assert process_memory.rss_bytes() is None
+    assert Memory.read().rss_mb is None
+
+
+def libsystem(answer: Callable[[int, int, object], int]) -> type:
+    class Library:
+        proc_pid_rusage = staticmethod(answer)
+
+    return Library
+
+
+@pytest.fixture
+def macos(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
+    def pretend(library: object) -> None:
+        monkeypatch.setattr(sys, "platform", "darwin")
+        monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
+
+    return pretend
+
+
+def test_macos_tells_resident_memory_and_footprint(macos: Callable) -> None:
+    def answer(pid: int, flavor: int, buffer: object) -> int:
+        assert (pid, flavor) == (os.getpid(), 0)
+        values = [100 + number for number in range(len(FIELDS))]
+        data = bytes(16) + struct.pack(f"={len(FIELDS)}Q", *values)
+        assert ctypes.sizeof(buffer._obj) == len(data)
+        ctypes.memmove(buffer, data, len(data))
+        return 0
+
+    macos(libsystem(answer))
+    assert process_memory.rss_bytes() == 100 + FIELDS.index("resident_size")
+    assert process_memory.footprint_bytes() == 100 + FIELDS.index("phys_footprint")
+
+
+def test_a_macos_that_does_not_answer_yields_null(macos: Callable) -> None:
+    macos(libsystem(lambda *_: -1))
+    assert (process_memory.rss_bytes(), process_memory.footprint_bytes()) == (None, None)
+    macos(object())
+    assert process_memory.rss_bytes() is None
+
+
+def test_what_is_reported_in_bytes_is_reported_in_mb_too() -> None:
+    fields = msgspec.to_builtins(Memory.read())
+    assert fields["rss_mb"] == round(fields["rss_bytes"] / MIB, 2)
+    assert {name.removesuffix("_bytes") for name in fields if name.endswith("_bytes")} == {
+        name.removesuffix("_mb") for name in fields if name.endswith("_mb")
+    }
