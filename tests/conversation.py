@@ -4,7 +4,7 @@ import base64
 import json
 
 import numpy as np
-from fake_engine import transcript
+from fake_engine import heard
 from protocol_monitor import ProtocolMonitor
 
 from qwen3_asr_mlx_runtime.effects import AudioFailed, AudioRead, Cancel, LoadModel, ReadAudio, Submit, WatchParent
@@ -110,8 +110,7 @@ class Conversation:
         if isinstance(outcome, BridgeError):
             self.session.outcome(Failed(job_id, outcome))
         else:
-            samples = len(job.utterance.samples)
-            self.session.outcome(Finished(job_id, outcome or transcript(audio_samples=samples)))
+            self.session.outcome(Finished(job_id, outcome or heard(job)))
         return self.perform()
 
     def terminate(self) -> list[dict]:

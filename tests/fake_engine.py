@@ -63,6 +63,14 @@ def transcript(text: str = "Seven three one.", *, audio_samples: int = 16_000, *
     return Transcript(**{**whole, **fields})
 
 
+def heard(job: Job, text: str = "Seven three one.", **fields: object) -> Transcript:
+    """What a recognizer answers: with log-probabilities where the job asks for them."""
+    fields = {"warnings": job.utterance.warnings, **fields}
+    if job.utterance.logprobs:
+        fields = {"logprobs": (-0.5, -0.25, 0.0), **fields}
+    return transcript(text, audio_samples=len(job.utterance.samples), **fields)
+
+
 def delayed(event: threading.Event) -> Callable[[Job], Transcript]:
     def wait(_: Job) -> Transcript:
         event.wait(WAIT)
@@ -100,7 +108,7 @@ class FakeEngine:
         load_script: Sequence[BridgeError | str | None] = (),
     ) -> None:
         self._post = post
-        self._script = list(script) or [lambda job: transcript(audio_samples=len(job.utterance.samples))]
+        self._script = list(script) or [heard]
         self._load_script = list(load_script) or [None]
         self._inbox: queue.SimpleQueue[Job | str | None] = queue.SimpleQueue()
         self._cancelled: set[int] = set()

@@ -203,6 +203,7 @@ class ProtocolMonitor:
         reply = json.loads(line, parse_constant=_refuse)
         assert isinstance(reply, dict), f"I1: not an object: {line[:80]!r}"
         _check_fields(reply)
+        _check_counts(reply)
         assert not self._ended, f"I7: {reply['type']} after `stopped`"
         self._ended = reply["type"] == "stopped"
         if reply.get("event") is True:
@@ -236,6 +237,8 @@ class ProtocolMonitor:
             self._hello_answered(sent, {*want}, reply)
         if reply["type"] == "batch_transcript":
             _check_batch(sent, reply)
+        if sent.type in ("transcribe", "batch_transcribe"):
+            _check_asked_for(sent, reply)
         self.speech.said(sent, reply)
 
     def _hello_answered(self, hello: Sent, want: set[str], reply: dict) -> None:
@@ -421,6 +424,27 @@ def _check_batch(sent: Sent, reply: dict) -> None:
     assert [item["audio"] for item in reply["items"]] == sent.message["audio"], "I4: other files than asked for"
     assert reply["count"] == len(reply["items"]), "I4: count"
     assert reply["failed"] == sum("error" in item for item in reply["items"]), "I4: failed"
+
+
+def _check_asked_for(sent: Sent, reply: dict) -> None:
+    """The mode is that of the request, and log-probabilities stand where it wants them."""
+    if reply["type"] == "error":
+        return
+    assert reply["decoder_mode"] == (sent.message.get("decoder_mode") or "sequential"), "I3: another mode than asked"
+    for heard in reply.get("items", [reply]):
+        told = "token_logprobs" in heard
+        assert told == (bool(sent.message.get("logprobs")) and heard["text"] is not None), "I3: log-probabilities"
+
+
+def _check_counts(reply: dict) -> None:
+    """What is said of a whole batch is the sum of its items; every token has its log-probability."""
+    if "items" in reply and "redecoded" in reply:
+        assert reply["redecoded"] == sum(item.get("redecoded") or 0 for item in reply["items"]), "I4: redecoded"
+    for heard in (reply, *reply.get("items", ())):
+        if "token_logprobs" in heard:
+            told = len(heard["token_logprobs"]), len(heard["generated_token_ids"])
+            assert told == (heard["generated_tokens"],) * 2, "I4: a log-probability for each token"
+            assert (heard["confidence"] is None) == (not heard["token_logprobs"]), "I4: confidence"
 
 
 def _refuse(name: str) -> None:

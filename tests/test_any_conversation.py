@@ -2,22 +2,34 @@
 no promise broken, every text stands with the audio it was made of, and in the end everything is answered and told."""
 
 import json
+from collections import Counter
 from itertools import count
 
 import numpy as np
 from conversation import Conversation, pcm
-from fake_engine import transcript
+from fake_engine import heard
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from qwen3_asr_mlx_runtime.errors import Cancelled, EngineStalled, NonFiniteOutput
+from qwen3_asr_mlx_runtime.jobs import Job
+from qwen3_asr_mlx_runtime.occupancy import MAX_JOBS
+from qwen3_asr_mlx_runtime.reading import READ_AHEAD
 from qwen3_asr_mlx_runtime.settings import Settings
-from qwen3_asr_mlx_runtime.work import MAX_IN_ENGINE, READ_AHEAD
+from qwen3_asr_mlx_runtime.transcript import Transcript
 
 STREAMS = st.sampled_from(["a", "b", "default"])
 DELAYS = st.sampled_from([0, 50, 60_000])
 BUDGETS = st.sampled_from([None, None, None, 0, 7])
 LANGUAGES = st.sampled_from([None, None, "en", "ar"])
+HOW = st.fixed_dictionaries(
+    {},
+    optional={
+        "decoder_mode": st.sampled_from(["sequential", "batched"]),
+        "drift_guard": st.booleans(),
+        "logprobs": st.booleans(),
+    },
+)
 LIMITS = Settings(max_streams=2, max_pending_audio_seconds=1.0, max_utterance_seconds=0.25, max_pending_requests=5)
 MAY_FAIL_WITH = {
     "cancelled",
@@ -27,6 +39,10 @@ MAY_FAIL_WITH = {
     "model_not_found",
     "engine_stalled",
 }
+
+
+def spoken(job: Job) -> Transcript:
+    return heard(job, f"{len(job.utterance.samples)} samples", redecoded=int(job.decoder_mode == "batched"))
 
 
 class AnyConversation(RuleBasedStateMachine):
@@ -62,9 +78,12 @@ class AnyConversation(RuleBasedStateMachine):
         restart=st.booleans(),
         split=st.booleans(),
         language=LANGUAGES,
+        how=HOW,
         with_id=st.booleans(),
     )
-    def start_stream(self, stream: str, size: int, delay: int, auto: bool, split: bool, **members: object) -> None:
+    def start_stream(
+        self, stream: str, size: int, delay: int, auto: bool, split: bool, how: dict, **members: object
+    ) -> None:
         self.ask(
             "start_stream",
             stream_id=stream,
@@ -72,6 +91,7 @@ class AnyConversation(RuleBasedStateMachine):
             max_batch_delay_ms=delay,
             auto_flush=auto,
             on_limit="split" if split else "refuse",
+            **how,
             **members,
         )
 
@@ -108,10 +128,18 @@ class AnyConversation(RuleBasedStateMachine):
         name=st.sampled_from([None, "u", "v"]),
         budget=BUDGETS,
         timeout=st.sampled_from([None, None, 100]),
+        how=HOW,
         with_id=st.booleans(),
     )
     def boundary(
-        self, stream: str, source: str, name: str | None, budget: int | None, timeout: int | None, with_id: bool
+        self,
+        stream: str,
+        source: str,
+        name: str | None,
+        budget: int | None,
+        timeout: int | None,
+        how: dict,
+        with_id: bool,
     ) -> None:
         length = next(self.lengths)
         audio = {"pcm16": {"pcm16": pcm(length)}, "audio": {"audio": f"{length}.wav"}}.get(source, {})
@@ -122,24 +150,27 @@ class AnyConversation(RuleBasedStateMachine):
             utterance_id=name,
             max_new_tokens=budget,
             timeout_ms=timeout,
+            **how,
             **audio,
         )
 
-    @rule(stream=st.none() | STREAMS, budget=BUDGETS, timeout=st.sampled_from([None, 100]), with_id=st.booleans())
-    def flush(self, stream: str | None, budget: int | None, timeout: int | None, with_id: bool) -> None:
-        self.ask("flush", with_id, stream_id=stream, max_new_tokens=budget, timeout_ms=timeout)
+    @rule(
+        stream=st.none() | STREAMS, budget=BUDGETS, timeout=st.sampled_from([None, 100]), how=HOW, with_id=st.booleans()
+    )
+    def flush(self, stream: str | None, budget: int | None, timeout: int | None, how: dict, with_id: bool) -> None:
+        self.ask("flush", with_id, stream_id=stream, max_new_tokens=budget, timeout_ms=timeout, **how)
 
     @rule(stream=STREAMS, mode=st.sampled_from(["drain", "discard"]), with_id=st.booleans())
     def stop_stream(self, stream: str, mode: str, with_id: bool) -> None:
         self.ask("stop_stream", with_id, stream_id=stream, mode=mode)
 
-    @rule(files=st.integers(0, 3), timeout=st.sampled_from([None, 100]), with_id=st.booleans())
-    def transcribe(self, files: int, timeout: int | None, with_id: bool) -> None:
+    @rule(files=st.integers(0, 3), timeout=st.sampled_from([None, 100]), how=HOW, with_id=st.booleans())
+    def transcribe(self, files: int, timeout: int | None, how: dict, with_id: bool) -> None:
         paths = [f"{next(self.lengths)}.wav" for _ in range(max(1, files))]
         if files:
-            self.ask("batch_transcribe", with_id, audio=paths, timeout_ms=timeout)
+            self.ask("batch_transcribe", with_id, audio=paths, timeout_ms=timeout, **how)
         else:
-            self.ask("transcribe", with_id, audio=paths[0], timeout_ms=timeout)
+            self.ask("transcribe", with_id, audio=paths[0], timeout_ms=timeout, **how)
 
     @rule(kind=st.sampled_from(["start", "ping", "status", "capabilities", "nonsense"]), with_id=st.booleans())
     def simple(self, kind: str, with_id: bool) -> None:
@@ -182,8 +213,7 @@ class AnyConversation(RuleBasedStateMachine):
         elif outcome == "error":
             self.talk.decode(NonFiniteOutput("NaN"), job_id=job_id)
         else:
-            length = len(self.talk.jobs[job_id].utterance.samples)
-            self.talk.decode(transcript(f"{length} samples", audio_samples=length), job_id=job_id)
+            self.talk.decode(spoken(self.talk.jobs[job_id]), job_id=job_id)
 
     @rule(seconds=st.sampled_from([0.01, 0.06, 0.2, 31.0]))
     def wait(self, seconds: float) -> None:
@@ -216,7 +246,8 @@ class AnyConversation(RuleBasedStateMachine):
     @invariant()
     def what_is_under_way_is_bounded(self) -> None:
         assert len(self.talk.reads) <= READ_AHEAD + 4  # four more hang
-        assert len(self.talk.jobs) <= MAX_IN_ENGINE
+        modes = Counter(job.decoder_mode for job in self.talk.jobs.values())
+        assert all(number <= MAX_JOBS[mode] for mode, number in modes.items())
 
     @invariant()
     def every_text_stands_with_its_audio(self) -> None:
@@ -243,8 +274,7 @@ class AnyConversation(RuleBasedStateMachine):
                 path = next(iter(talk.reads.values()))
                 talk.read(path, samples=np.zeros(int(path.removesuffix(".wav")), np.float32))
             elif talk.jobs:
-                length = len(talk.jobs[min(talk.jobs)].utterance.samples)
-                talk.decode(transcript(f"{length} samples", audio_samples=length))
+                talk.decode(spoken(talk.jobs[min(talk.jobs)]))
             else:
                 raise AssertionError(f"{talk.session.pending} wait, and nothing is left to do")
         talk.finish()

@@ -36,6 +36,8 @@ CONVERSATION = (
     "audio_reader",
     "tasks",
     "turns",
+    "reading",
+    "occupancy",
     "work",
     "results",
     "outbox",

@@ -19,8 +19,16 @@ from qwen3_asr_mlx_runtime.errors import (
     RequestError,
     UnknownType,
 )
+from qwen3_asr_mlx_runtime.jobs import MAX_ROWS
 from qwen3_asr_mlx_runtime.protocol import capabilities as told
-from qwen3_asr_mlx_runtime.protocol.commands import COMMANDS, BatchTranscribe, Hello, Start, Transcribe
+from qwen3_asr_mlx_runtime.protocol.commands import (
+    COMMANDS,
+    MAX_BATCH_ROWS,
+    BatchTranscribe,
+    Hello,
+    Start,
+    Transcribe,
+)
 from qwen3_asr_mlx_runtime.protocol.json_text import parse_object
 from qwen3_asr_mlx_runtime.protocol.replies import Fatal, Pong, Ready, encode_line, error_reply
 from qwen3_asr_mlx_runtime.protocol.requests import Rejected, Request, decode_command, decode_line
@@ -187,7 +195,9 @@ class TestDecodeLine:
             ({"type": "batch_transcribe", "audio": []}, "audio"),
             ({"type": "batch_transcribe", "audio": [7]}, "audio"),
             ({"type": "batch_transcribe", "audio": ["a"] * 257}, "audio"),
-            ({"type": "batch_transcribe", "audio": ["a"], "decoder_mode": "batched"}, "decoder_mode"),
+            ({"type": "batch_transcribe", "audio": ["a"], "decoder_mode": "parallel"}, "decoder_mode"),
+            ({"type": "batch_transcribe", "audio": ["a"], "drift_guard": "perhaps"}, "drift_guard"),
+            ({"logprobs": []}, "logprobs"),
             ({"type": "batch_transcribe", "audio": ["a"], "decoder_mode": 1}, "decoder_mode"),
         ],
         ids=str,
@@ -200,11 +210,14 @@ class TestDecodeLine:
         error = rejection(b'{"type":"transcribe"}')
         assert (error.code, error.data) == ("invalid_params", {"field": "audio"})
 
+    def test_the_rows_that_are_told_are_those_of_the_engine(self) -> None:
+        assert MAX_BATCH_ROWS == MAX_ROWS
+
     def test_a_decoder_mode_that_is_not_built_is_told_the_built_ones(self) -> None:
-        error = rejection(transcribe(type="batch_transcribe", audio=["a"], decoder_mode="batched"))
-        assert error.data["supported"] == ["sequential"]
-        line = transcribe(type="batch_transcribe", audio=["a"], decoder_mode="sequential")
-        assert decode_command(line) == BatchTranscribe(audio=["a"], decoder_mode="sequential")
+        error = rejection(transcribe(type="batch_transcribe", audio=["a"], decoder_mode="parallel"))
+        assert error.data["supported"] == ["sequential", "batched"]
+        line = transcribe(type="batch_transcribe", audio=["a"], decoder_mode="batched", drift_guard=False)
+        assert decode_command(line) == BatchTranscribe(audio=["a"], decoder_mode="batched", drift_guard=False)
 
     @pytest.mark.parametrize("name", ["flash", "startstream", "", "CAPABILITIES"])
     def test_row_17_an_unknown_type_is_told_the_known_ones(self, name: str) -> None:

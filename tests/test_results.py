@@ -35,6 +35,8 @@ def test_a_transcript_has_every_field_of_the_protocol() -> None:
         "total_seconds": 0.25,
         "load_seconds": 1.5,
         "use_cache": True,
+        "decoder_mode": "sequential",
+        "redecoded": 0,
     }
     assert profile == msgspec.to_builtins(spoken.profile)
 
@@ -42,6 +44,41 @@ def test_a_transcript_has_every_field_of_the_protocol() -> None:
 def test_a_transcript_without_warnings_says_so() -> None:
     spoken = transcript()
     assert transcript_reply(item("a", spoken), spoken, 0.0).warnings == []
+
+
+def test_log_probabilities_stand_beside_their_tokens_where_they_were_asked_for() -> None:
+    sure = transcript(logprobs=(-0.1234567, -2.0, -1e-9))
+    asked = Task(1, None, Options(0, None, "", logprobs=True), path="a", outcome=sure)
+    reply = msgspec.to_builtins(transcript_reply(asked, sure, 0.0))
+    assert reply["generated_token_ids"] == [5, 6, 7]
+    assert str(reply["token_logprobs"]) == "[-0.123457, -2.0, 0.0]"
+    assert reply["confidence"] == {"mean": 0.4927, "minimum": 0.1353}
+    told = {name: reply[name] for name in ("generated_token_ids", "token_logprobs", "confidence")}
+    failed = Task(2, None, asked.options, path="b", outcome=AudioNotFound("no such file"))
+    batch = msgspec.to_builtins(batch_reply([asked, failed], "sequential", 0.0))
+    assert told.items() <= batch["items"][0].items()
+    assert not told.keys() & batch["items"][1].keys()
+
+
+def test_nobody_who_did_not_ask_is_told_log_probabilities() -> None:
+    sure = transcript(logprobs=(-0.1, -0.1, -0.1))
+    reply = msgspec.to_builtins(transcript_reply(item("a", sure), sure, 0.0))
+    batch = msgspec.to_builtins(batch_reply([item("a", sure)], "sequential", 0.0))
+    assert not {"token_logprobs", "confidence"} & {*reply, *batch["items"][0]}
+
+
+def test_silence_has_no_confidence() -> None:
+    silent = transcript("", token_ids=(), logprobs=())
+    asked = Task(1, None, Options(0, None, "", logprobs=True), path="a", outcome=silent)
+    reply = transcript_reply(asked, silent, 0.0)
+    assert (reply.token_logprobs, reply.confidence) == ([], None)
+
+
+def test_a_batch_counts_what_was_decoded_again() -> None:
+    tasks = [item("a", transcript(redecoded=2)), item("b", AudioNotFound("no")), item("c", transcript(redecoded=1))]
+    reply = msgspec.to_builtins(batch_reply(tasks, "batched", 0.0))
+    assert (reply["decoder_mode"], reply["profile"]["stage"]) == ("batched", "batch_batched")
+    assert (reply["redecoded"], [one.get("redecoded") for one in reply["items"]]) == (3, [2, None, 1])
 
 
 def test_what_was_not_measured_is_null() -> None:
@@ -82,6 +119,7 @@ def test_a_batch_keeps_its_order_and_counts_what_failed() -> None:
         "audio_embeddings_shape": [13, 256],
         "rms_dbfs": None,
         "decode_seconds": 0.1,
+        "redecoded": 0,
         "warnings": [],
     }
 

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from qwen3_asr_mlx_runtime.errors import Cancelled, NonFiniteOutput
+from qwen3_asr_mlx_runtime.occupancy import MAX_FILES
+from qwen3_asr_mlx_runtime.reading import READ_AHEAD
 from qwen3_asr_mlx_runtime.settings import Settings
-from qwen3_asr_mlx_runtime.work import MAX_IN_ENGINE, READ_AHEAD
 
 
 @pytest.fixture
@@ -170,7 +171,7 @@ class TestBatch:
         assert len(ready.reads) == READ_AHEAD
         for path in list(ready.reads.values()):
             ready.read(path)
-        assert (len(ready.reads), len(ready.jobs)) == (0, MAX_IN_ENGINE)
+        assert (len(ready.reads), len(ready.jobs)) == (0, MAX_FILES["sequential"])
         ready.decode()
         assert list(ready.reads.values()) == [f"f{READ_AHEAD}"]
 
@@ -180,7 +181,7 @@ class TestBatch:
             talk.read(path)
         assert (talk.reads, talk.jobs) == ({}, {})
         talk.load()
-        assert len(talk.jobs) == MAX_IN_ENGINE
+        assert len(talk.jobs) == MAX_FILES["sequential"]
         assert len([talk.decode() for _ in range(4)]) == 4
 
     def test_reads_of_a_failed_load_count_until_they_are_over(self, talk: Conversation) -> None:

@@ -6,6 +6,7 @@ from conversation import Conversation, pcm
 from fake_engine import transcript
 
 from qwen3_asr_mlx_runtime.errors import Cancelled, DecodeFailed, EngineStalled, NonFiniteOutput
+from qwen3_asr_mlx_runtime.occupancy import MAX_JOBS
 from qwen3_asr_mlx_runtime.settings import Settings
 
 
@@ -79,6 +80,98 @@ class TestLockStep:
         (job,) = talk.jobs.values()
         assert job.utterance.max_new_tokens == 5
         assert heard(talk.decode(transcript("Again."))[0]) == [("u1", "Again."), ("u2", "Seven three one.")]
+
+    def test_what_was_decoded_ahead_is_not_decoded_again_for_another_mode(self, talk: Conversation) -> None:
+        talk.speak("u1")
+        talk.wait(1.0)
+        assert talk.decode(transcript("Ahead.")) == []
+        talk.speak("u2")
+        assert talk.send("flush", decoder_mode="batched") == []
+        assert [job.decoder_mode for job in talk.jobs.values()] == ["batched"]
+        (final,) = talk.decode(transcript("Now.", redecoded=1))
+        assert heard(final) == [("u1", "Ahead."), ("u2", "Now.")]
+        assert (final["decoder_mode"], final["redecoded"]) == ("batched", 1)
+        assert [item["redecoded"] for item in final["items"]] == [0, 1]
+
+    def test_what_waits_for_its_turn_is_decoded_in_the_mode_of_the_flush(self, talk: Conversation) -> None:
+        names = [f"u{number}" for number in range(6)]
+        for name in names:
+            talk.speak(name)
+        talk.wait(1.0)
+        assert len(talk.jobs) == MAX_JOBS["sequential"]
+        talk.send("flush", decoder_mode="batched")
+        modes = [job.decoder_mode for job in talk.jobs.values()]
+        assert modes == ["sequential"] * 4 + ["batched"] * 2
+        for _ in names[1:]:
+            talk.decode()
+        assert [name for name, _ in heard(talk.decode()[0])] == names
+
+    @pytest.mark.parametrize(
+        ("ahead", "asked", "again"),
+        [
+            ({"decoder_mode": "batched", "drift_guard": False}, {"decoder_mode": "sequential"}, True),
+            ({"decoder_mode": "batched", "drift_guard": False}, {"drift_guard": True}, True),
+            ({"decoder_mode": "batched", "drift_guard": False}, {}, False),
+            ({"decoder_mode": "batched"}, {"decoder_mode": "sequential"}, False),
+            ({}, {"decoder_mode": "batched", "drift_guard": False}, False),
+            ({}, {"logprobs": True}, True),
+            ({"logprobs": True}, {"logprobs": False}, False),
+        ],
+    )
+    def test_only_what_does_not_serve_is_decoded_again(self, ahead: dict, asked: dict, again: bool) -> None:
+        talk = Conversation()
+        talk.send("start_stream", max_batch_delay_ms=1000, **ahead)
+        talk.load()
+        talk.speak("u1")
+        talk.wait(1.0)
+        talk.decode()
+        lines = talk.send("flush", **asked)
+        assert bool(talk.jobs) is again
+        (final,) = talk.decode() if again else lines
+        assert ("token_logprobs" in final["items"][0]) is asked.get("logprobs", False)
+
+    def test_a_boundary_that_fills_its_batch_tells_the_mode_of_it(self) -> None:
+        talk = loaded()
+        talk.send("start_stream", batch_size=4)
+        for name in ("u1", "u2", "u3"):
+            talk.speak(name)
+        assert talk.speak("u4", decoder_mode="batched", drift_guard=False, logprobs=True) == []
+        jobs = [*talk.jobs.values()]
+        assert {(job.decoder_mode, job.drift_guard) for job in jobs} == {("batched", False)}
+        assert [job.utterance.logprobs for job in jobs] == [False, False, False, True]
+        for _ in range(3):
+            talk.decode()
+        (final,) = talk.decode()
+        assert (final["decoder_mode"], final["reason"]) == ("batched", "batch_size")
+        assert ["token_logprobs" in item for item in final["items"]] == [False, False, False, True]
+
+    def test_a_stream_has_a_mode_for_all_that_say_none(self) -> None:
+        talk = Conversation()
+        talk.send("hello", want=["events"])
+        talk.send("start_stream", auto_flush=True, batch_size=2, decoder_mode="batched", logprobs=True)
+        (ready,) = talk.load()
+        assert ready["decoder_mode"] == "batched"
+        talk.speak("u1")
+        talk.speak("u2")
+        assert [job.decoder_mode for job in talk.jobs.values()] == ["batched"] * 2
+        talk.decode()
+        (final,) = talk.decode()
+        assert final["decoder_mode"] == "batched"
+        assert [item["confidence"]["minimum"] for item in final["items"]] == [0.6065] * 2
+
+    def test_utterances_of_different_modes_do_not_share_an_event(self) -> None:
+        talk = Conversation()
+        talk.send("hello", want=["events"])
+        talk.send("start_stream", auto_flush=True, batch_size=9, max_batch_delay_ms=10)
+        talk.load()
+        talk.speak("u1", decoder_mode="batched")
+        talk.speak("u2")
+        talk.wait(0.1)
+        finals = talk.decode() + talk.decode()
+        assert [(final["decoder_mode"], heard(final)[0][0]) for final in finals] == [
+            ("batched", "u1"),
+            ("sequential", "u2"),
+        ]
 
     def test_a_flush_with_a_bad_mode_loses_nothing(self, talk: Conversation) -> None:
         talk.speak("u1")

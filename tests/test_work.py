@@ -7,9 +7,13 @@ from fake_engine import transcript
 
 from qwen3_asr_mlx_runtime.effects import AudioFailed, AudioRead, Cancel, ReadAudio, Submit
 from qwen3_asr_mlx_runtime.errors import AudioNotFound, Cancelled, ShuttingDown
+from qwen3_asr_mlx_runtime.occupancy import MAX_FILES, MAX_JOBS
+from qwen3_asr_mlx_runtime.reading import MAX_HELD, MAX_HELD_SECONDS, MAX_STUCK, READ_AHEAD, READ_SECONDS
 from qwen3_asr_mlx_runtime.tasks import Options, Task
 from qwen3_asr_mlx_runtime.transcript import Transcript
-from qwen3_asr_mlx_runtime.work import MAX_IN_ENGINE, MAX_STUCK, READ_AHEAD, READ_SECONDS, Work
+from qwen3_asr_mlx_runtime.work import Work
+
+BATCHED = Options(0, None, "", "batched")
 
 
 class Owner:
@@ -36,11 +40,13 @@ class Bench:
         self.tasks: dict[int, Task] = {}
 
     def file(self, number: int, **members: object) -> Task:
-        return self.add(Task(number, self.owner, Options(0, None, ""), path=f"{number}.wav", **members))
+        members = {"options": Options(0, None, ""), **members}
+        return self.add(Task(number, self.owner, path=f"{number}.wav", **members))
 
     def speech(self, number: int, lane: str = "s", **members: object) -> Task:
         samples = np.zeros(16_000, np.float32)
-        return self.add(Task(number, self.owner, Options(0, None, ""), lane=lane, samples=samples, **members))
+        members = {"options": Options(0, None, ""), **members}
+        return self.add(Task(number, self.owner, lane=lane, samples=samples, **members))
 
     def add(self, task: Task) -> Task:
         self.tasks[task.id] = task
@@ -77,9 +83,56 @@ def test_few_are_in_the_engine_and_few_are_read_at_a_time(bench: Bench) -> None:
     assert bench.effects() == [("read", number) for number in range(READ_AHEAD)]
     for number in range(READ_AHEAD):
         bench.read(number)
-    assert bench.effects() == [("submit", number) for number in range(MAX_IN_ENGINE)]
+    assert bench.effects() == [("submit", number) for number in range(MAX_FILES["sequential"])]
     bench.work.decoded(0, transcript("Zero."))
-    assert bench.effects() == [("read", READ_AHEAD), ("submit", MAX_IN_ENGINE)]
+    assert bench.effects() == [("read", READ_AHEAD), ("submit", MAX_FILES["sequential"])]
+
+
+def test_a_batch_takes_all_rows_and_its_files_leave_some_to_streams(bench: Bench) -> None:
+    for number in range(30):
+        bench.file(number, options=BATCHED)
+    while reads := [number for kind, number in bench.effects() if kind == "read"]:
+        for number in reads:
+            bench.read(number)
+    assert bench.work.decoding == MAX_FILES["batched"]
+    assert bench.work.reading.unread == 30 - MAX_HELD["batched"]
+    for number in range(30, 60):
+        bench.speech(number, lane=str(number % 7), options=BATCHED)
+    live = [number for _, number in bench.effects()]
+    assert len(live) == MAX_JOBS["batched"] - MAX_FILES["batched"]
+    assert min(live) >= 30
+
+
+def test_no_more_than_a_few_long_files_are_held_for_a_batch(bench: Bench) -> None:
+    for number in range(30):
+        bench.file(number, options=BATCHED)
+    long = np.zeros(int(MAX_HELD_SECONDS * 16_000) // 4, np.float32)
+    while reads := [number for kind, number in bench.effects() if kind == "read"]:
+        for number in reads:
+            bench.work.audio_read(AudioRead(number, long, (), 0.1))
+    assert 30 - bench.work.reading.unread == READ_AHEAD
+
+
+def test_a_mode_without_room_keeps_nothing_of_the_other_back(bench: Bench) -> None:
+    for number in range(10):
+        bench.speech(number)
+    bench.speech(10, lane="t", options=BATCHED)
+    submitted = [number for _, number in bench.effects()]
+    assert submitted == [0, 10, 1, 2, 3]
+    bench.work.decoded(10, transcript())
+    bench.speech(11, lane="s", options=BATCHED)
+    assert bench.effects() == []  # it comes after those of its own stream
+
+
+def test_one_step_may_have_to_do_with_all_rows(bench: Bench) -> None:
+    for number in range(3):
+        bench.speech(number, options=BATCHED)
+    bench.speech(3, lane="t")
+    bench.effects()
+    assert bench.work.decoding_seconds == 3.0
+    for number in range(3):
+        bench.work.decoded(number, transcript())
+    assert bench.work.decoding_seconds == 1.0
 
 
 def test_what_is_not_wanted_is_read_but_not_decoded(bench: Bench) -> None:
@@ -109,11 +162,11 @@ def test_row_67_speech_that_came_later_goes_before_files(bench: Bench) -> None:
     bench.effects()
     bench.speech(9)
     bench.work.decoded(0, transcript())
-    assert bench.effects() == [("submit", 9)]
+    assert bench.effects() == [("submit", 9), ("submit", 2)]
 
 
 def test_cancel_tells_how_far_it_came(bench: Bench) -> None:
-    running, waiting = bench.speech(1), [bench.speech(number) for number in (2, 3)][1]
+    running, *_, waiting = [bench.speech(number) for number in range(1, 2 + MAX_JOBS["sequential"])]
     bench.effects()
     error = Cancelled("by a client")
     assert bench.work.cancel(waiting, error) == "cancelled"
@@ -121,7 +174,7 @@ def test_cancel_tells_how_far_it_came(bench: Bench) -> None:
     assert bench.work.cancel(running, error) == "cancelling"
     assert bench.effects() == [("cancel", 1)]
     bench.work.decoded(1, transcript("Won."))
-    assert bench.owner.told == [(3, "cancelled"), (1, "Won.")]
+    assert bench.owner.told == [(waiting.id, "cancelled"), (1, "Won.")]
 
 
 def test_an_outcome_that_comes_too_late_is_dropped(bench: Bench) -> None:
@@ -152,7 +205,7 @@ def test_row_36_a_file_that_is_not_read_in_time_is_given_up_and_its_place_is_fre
     bench.work.audio_failed(AudioFailed(0, AudioNotFound("gone")))
     bench.wait(0.1)
     assert bench.owner.told == [(0, "audio_not_found"), *((number, "audio_read_timeout") for number in (1, 2, 3))]
-    assert (bench.effects(), bench.work.stuck) == ([("read", 4)], 3)
+    assert (bench.effects(), bench.work.reading.stuck) == ([("read", 4)], 3)
 
 
 def test_row_36_with_four_threads_stuck_no_more_files_are_tried_until_one_comes_back(bench: Bench) -> None:

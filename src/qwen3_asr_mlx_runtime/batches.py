@@ -13,7 +13,7 @@ from qwen3_asr_mlx_runtime.finals import batch_final, utterance_queued
 from qwen3_asr_mlx_runtime.intake import Budget
 from qwen3_asr_mlx_runtime.loading import Loading
 from qwen3_asr_mlx_runtime.outbox import CancelState, Outbox, Ticket
-from qwen3_asr_mlx_runtime.protocol.commands import DECODER_MODES, Decoding
+from qwen3_asr_mlx_runtime.protocol.commands import Decoding
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.spoken import Batch, Reason, Spoken, in_runs
 from qwen3_asr_mlx_runtime.tasks import Task
@@ -78,7 +78,7 @@ class Batches:
         members = {spoken.place for spoken in batch.members}
         first = [one for one in self.batcher.leading(batch.members) if one.place not in members]
         self.close_events(first, batch.reason)
-        batch.decoder_mode = getattr(asked, "decoder_mode", None) or DECODER_MODES[0]
+        batch.decoder_mode = asked.decoder_mode if asked is not None else None
         self._open(batch)
         if batch.ticket is not None:
             batch.ticket.on_cancel = lambda: self.cancel(self.telling.waited_for(batch))
@@ -226,9 +226,8 @@ class Batches:
         self.batcher.accept(spoken)
         fills = self.batcher.is_full(spoken)
         if fills and spoken.kind is None:
-            asked = Decoding(max_new_tokens=spoken.asked.max_new_tokens)
             group = [one for one in self.batcher.group(spoken) if one.place <= spoken.place]
-            self.close_for(Batch(group, "batch_size", ticket, filled_by=spoken), asked)
+            self.close_for(Batch(group, "batch_size", ticket, filled_by=spoken), spoken.said_for_its_batch)
             return
         ticket.answer(utterance_queued(spoken, self.batcher.queued))
         if fills:

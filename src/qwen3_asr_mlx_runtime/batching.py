@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
+from qwen3_asr_mlx_runtime.jobs import MAX_ROWS
 from qwen3_asr_mlx_runtime.model.batch import Batch, Row
 from qwen3_asr_mlx_runtime.model.drift import calibrate
 from qwen3_asr_mlx_runtime.model.generate import PREFILL_BLOCK
@@ -16,8 +17,6 @@ from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.preparation import Preparation
 from qwen3_asr_mlx_runtime.recognition import Recognition, prepare_next
 from qwen3_asr_mlx_runtime.tokenizer import Tokenizer
-
-MAX_ROWS = 16
 
 
 class _Place(NamedTuple):

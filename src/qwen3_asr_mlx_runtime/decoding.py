@@ -55,14 +55,12 @@ class SpokenTasks:
             self._work.give_up(spoken.task, error)
 
     def decode(self, members: Sequence[Spoken], asked: Decoding | None, cause: Cause | None) -> None:
-        """Have these decoded, with these options; anew, if they were decoded ahead with others."""
+        """Have these decoded, with these options; anew, if they were decoded ahead with others that do not serve."""
         for spoken in members:
             said = [spoken.asked, *([asked] if asked else []), spoken.stream]
-            options = resolve(self._settings, said)
-            if options != spoken.options and spoken.task is not None:
-                spoken.options = spoken.task.options = options
-                if spoken.is_read and spoken.task.wanted and not isinstance(spoken.outcome, BridgeError):
-                    self._decode_again(spoken, spoken.task)
+            spoken.options = resolve(self._settings, said)
+            if spoken.task is not None:
+                self._change_options(spoken, spoken.task)
             spoken.ahead = True
             if spoken.outcome is None and spoken.task is not None:
                 self._loading.need(cause)
@@ -93,6 +91,12 @@ class SpokenTasks:
         self._spoken[task.id] = spoken
         self._work.add(task)
         return task
+
+    def _change_options(self, spoken: Spoken, task: Task) -> None:
+        if not self._work.has_begun(task):
+            task.options = spoken.options
+        elif not task.options.serve(spoken.options) and not isinstance(spoken.outcome, BridgeError):
+            self._decode_again(spoken, task)
 
     def _decode_again(self, spoken: Spoken, former: Task) -> None:
         """With other options. What was transcribed in time once has no other time to keep."""

@@ -7,7 +7,7 @@ from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.finals import final_result, finals
 from qwen3_asr_mlx_runtime.intake import Intake
 from qwen3_asr_mlx_runtime.outbox import Outbox, Ticket
-from qwen3_asr_mlx_runtime.protocol.commands import DECODER_MODES, Id
+from qwen3_asr_mlx_runtime.protocol.commands import Id
 from qwen3_asr_mlx_runtime.protocol.replies import ErrorReply
 from qwen3_asr_mlx_runtime.protocol.transcripts import Stopped, Unfinished
 from qwen3_asr_mlx_runtime.spoken import Reason
@@ -80,7 +80,7 @@ class Ending:
         left, dropped = self._batches.take_left(), self._intake.buffered_samples
         if self.reason == END_OF_INPUT and not as_events:
             if left or dropped:
-                line = finals(left, END_OF_INPUT, DECODER_MODES[0], 0.0)
+                line = finals(left, END_OF_INPUT, 0.0)
                 line.dropped_samples = dropped
                 self._outbox.last(line)
             return

@@ -13,7 +13,7 @@ from qwen3_asr_mlx_runtime.errors import (
     TimedOut,
 )
 from qwen3_asr_mlx_runtime.outbox import CancelState, Ticket
-from qwen3_asr_mlx_runtime.protocol.commands import DECODER_MODES, BatchTranscribe, Transcribe
+from qwen3_asr_mlx_runtime.protocol.commands import BatchTranscribe, Transcribe
 from qwen3_asr_mlx_runtime.results import batch_reply, transcript_reply
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.tasks import Task, resolve
@@ -49,7 +49,7 @@ class FilesRequest:
         if isinstance(self._command, Transcribe):
             self._settled_alone(task)
         elif all(each.outcome is not None for each in self._tasks):
-            self._settled_together(self._command.decoder_mode or DECODER_MODES[0])
+            self._settled_together(task.options.decoder_mode)
 
     def _settled_alone(self, task: Task) -> None:
         if isinstance(task.outcome, Transcript):

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from msgspec import UNSET
 
 from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.protocol.commands import DECODER_MODES
 from qwen3_asr_mlx_runtime.protocol.streams import UtteranceQueued
 from qwen3_asr_mlx_runtime.protocol.transcripts import FinalResult, ItemError, RealtimeBatchFinal
-from qwen3_asr_mlx_runtime.results import batch_profile, total
+from qwen3_asr_mlx_runtime.results import batch_profile, tell_logprobs, total
 from qwen3_asr_mlx_runtime.spoken import Batch, Reason, Spoken
 from qwen3_asr_mlx_runtime.transcript import Transcript
 
@@ -41,6 +42,8 @@ def final_result(spoken: Spoken) -> FinalResult:
     else:
         result.rms_dbfs = spoken.task.rms_dbfs
         _fill(result, spoken.outcome)
+        if spoken.options.logprobs:
+            tell_logprobs(result, spoken.outcome)
     return result
 
 
@@ -52,20 +55,26 @@ def _fill(result: FinalResult, heard: Transcript) -> None:
     result.generated_tokens = len(heard.token_ids)
     result.audio_embeddings_shape = list(heard.audio_embeddings_shape)
     result.decode_seconds = heard.profile.decode_seconds
+    result.redecoded = heard.redecoded
     result.warnings = list(heard.warnings)
 
 
 def batch_final(batch: Batch) -> RealtimeBatchFinal:
     load_seconds = batch.load_seconds if batch.ticket is None else batch.ticket.load_seconds
-    line = finals(batch.members, batch.reason, batch.decoder_mode, load_seconds)
+    line = finals(batch.members, batch.reason, load_seconds, batch.decoder_mode)
     if batch.filled_by is not None:
         line.utterance_id = batch.filled_by.utterance_id
     return line
 
 
-def finals(members: Sequence[Spoken], reason: Reason, decoder_mode: str, load_seconds: float) -> RealtimeBatchFinal:
+def finals(
+    members: Sequence[Spoken], reason: Reason, load_seconds: float, asked_mode: str | None = None
+) -> RealtimeBatchFinal:
+    """`asked_mode`: what the request for them said. Without it the mode is that of all, or else the default."""
+    modes = {spoken.options.decoder_mode for spoken in members}
+    decoder_mode = asked_mode or (modes.pop() if len(modes) == 1 else DECODER_MODES[0])
     items = [final_result(spoken) for spoken in members]
-    profiles = [spoken.outcome.profile for spoken in members if isinstance(spoken.outcome, Transcript)]
+    heard = [spoken.outcome for spoken in members if isinstance(spoken.outcome, Transcript)]
     seconds = total(spoken.task.total_seconds for spoken in members if spoken.task is not None)
     return RealtimeBatchFinal(
         reason=reason,
@@ -75,5 +84,6 @@ def finals(members: Sequence[Spoken], reason: Reason, decoder_mode: str, load_se
         total_seconds=seconds,
         load_seconds=load_seconds,
         decoder_mode=decoder_mode,
-        profile=batch_profile(profiles, f"realtime_batch_{decoder_mode}", len(items)),
+        redecoded=sum(one.redecoded for one in heard),
+        profile=batch_profile([one.profile for one in heard], f"realtime_batch_{decoder_mode}", len(items)),
     )

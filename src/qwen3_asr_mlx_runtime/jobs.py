@@ -13,6 +13,7 @@ from qwen3_asr_mlx_runtime.transcript import Transcript
 from qwen3_asr_mlx_runtime.utterance import Utterance
 
 DecoderMode = Literal["sequential", "batched"]
+MAX_ROWS = 16  # segments of batched jobs that are decoded at a time
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.protocol.transcripts import (
     BatchItem,
     BatchTranscript,
+    FinalResult,
     ItemError,
     TranscriptReply,
 )
@@ -16,7 +17,7 @@ from qwen3_asr_mlx_runtime.transcript import Transcript
 
 
 def transcript_reply(task: Task, transcript: Transcript, load_seconds: float) -> TranscriptReply:
-    return TranscriptReply(
+    reply = TranscriptReply(
         audio=task.path or "",
         text=transcript.text,
         language=transcript.language,
@@ -30,9 +31,21 @@ def transcript_reply(task: Task, transcript: Transcript, load_seconds: float) ->
         decode_seconds=transcript.profile.decode_seconds,
         total_seconds=task.total_seconds,
         load_seconds=load_seconds,
+        decoder_mode=task.options.decoder_mode,
+        redecoded=transcript.redecoded,
         profile=transcript.profile,
         warnings=list(transcript.warnings),
     )
+    if task.options.logprobs:
+        tell_logprobs(reply, transcript)
+    return reply
+
+
+def tell_logprobs(of: TranscriptReply | BatchItem | FinalResult, transcript: Transcript) -> None:
+    """How sure the model was, token for token, and of the whole."""
+    of.generated_token_ids = list(transcript.token_ids)
+    of.token_logprobs = [round(logprob, 6) + 0.0 for logprob in transcript.logprobs or ()]  # 0.0: there is no -0.0
+    of.confidence = transcript.confidence
 
 
 def batch_reply(tasks: Sequence[Task], decoder_mode: str, load_seconds: float) -> BatchTranscript:
@@ -45,6 +58,7 @@ def batch_reply(tasks: Sequence[Task], decoder_mode: str, load_seconds: float) -
         total_seconds=total(task.total_seconds for task in tasks),
         load_seconds=load_seconds,
         decoder_mode=decoder_mode,
+        redecoded=sum(one.redecoded for one in transcripts),
         profile=batch_profile([one.profile for one in transcripts], f"batch_{decoder_mode}", len(tasks)),
     )
 
@@ -61,7 +75,10 @@ def _batch_item(task: Task) -> BatchItem:
             item.audio_embeddings_shape = list(transcript.audio_embeddings_shape)
             item.rms_dbfs = task.rms_dbfs
             item.decode_seconds = transcript.profile.decode_seconds
+            item.redecoded = transcript.redecoded
             item.warnings = list(transcript.warnings)
+            if task.options.logprobs:
+                tell_logprobs(item, transcript)
         case BridgeError() as error:
             item.error = ItemError(code=error.code, message=error.message)
         case None:

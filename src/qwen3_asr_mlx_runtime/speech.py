@@ -43,6 +43,7 @@ class Speech:
             batch_size=command.batch_size,
             max_batch_delay_ms=command.max_batch_delay_ms,
             auto_flush=command.auto_flush,
+            decoder_mode=resolve(self._settings, [command]).decoder_mode,
             on_limit=command.on_limit,
             dropped_samples=dropped,
         )

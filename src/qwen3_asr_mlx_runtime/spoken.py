@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import UNSET, UnsetType
 
 from qwen3_asr_mlx_runtime.outbox import Ticket
-from qwen3_asr_mlx_runtime.protocol.commands import Boundary, Id, StartStream
+from qwen3_asr_mlx_runtime.protocol.commands import Boundary, Decoding, Id, StartStream
 from qwen3_asr_mlx_runtime.protocol.replies import Reply
 from qwen3_asr_mlx_runtime.protocol.transcripts import Source
 from qwen3_asr_mlx_runtime.tasks import Options, Result, Task
@@ -59,6 +59,14 @@ class Spoken:
         return self.boundary is None
 
     @property
+    def said_for_its_batch(self) -> Decoding:
+        """What its boundary says to all in the batch that it fills."""
+        asked = self.asked
+        return Decoding(
+            max_new_tokens=asked.max_new_tokens, decoder_mode=asked.decoder_mode, drift_guard=asked.drift_guard
+        )
+
+    @property
     def due(self) -> float:
         return self.queued_at + self.stream.max_batch_delay_ms / 1000
 
@@ -68,7 +76,8 @@ class Batch:
     """Utterances that are told together: by the reply to `ticket`, or, if that is None, by an event.
 
     `after`: events that must be out before, all (`every`) or those of one stream. `reply` stands in the place of the
-    utterances where none are told. `filled_by`: the utterance whose boundary `ticket` is. `place`: among all batches.
+    utterances where none are told. `filled_by`: the utterance whose boundary `ticket` is. `decoder_mode`: the one that
+    the request asked for. `place`: among all batches.
     """
 
     members: list[Spoken]
@@ -77,7 +86,7 @@ class Batch:
     after: "After | None" = None
     reply: Reply | None = None
     filled_by: Spoken | None = None
-    decoder_mode: str = "sequential"
+    decoder_mode: str | None = None
     load_seconds: float = 0.0
     place: int = 0
     missing: int = 0  # outcomes

@@ -3,19 +3,20 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 
 from qwen3_asr_mlx_runtime.errors import BridgeError
-from qwen3_asr_mlx_runtime.jobs import Job
+from qwen3_asr_mlx_runtime.jobs import DecoderMode, Job
 from qwen3_asr_mlx_runtime.languages import AUTO
-from qwen3_asr_mlx_runtime.protocol.commands import Decoding
+from qwen3_asr_mlx_runtime.protocol.commands import DECODER_MODES, Decoding
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.transcript import Transcript
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples, Utterance
 
 Result = Transcript | BridgeError
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +26,50 @@ class Options:
     max_new_tokens: int
     language: str | None
     context: str
+    decoder_mode: DecoderMode = "sequential"
+    drift_guard: bool = True
+    logprobs: bool = False
+
+    def serve(self, asked: "Options") -> bool:
+        """Whether what was decoded with these need not be decoded again: the mode alone changes no text, but in a batch
+        without the guard."""
+        alike = (self.max_new_tokens, self.language, self.context) == (
+            asked.max_new_tokens,
+            asked.language,
+            asked.context,
+        )
+        return alike and self.logprobs >= asked.logprobs and self._is_exact >= asked._is_exact
+
+    @property
+    def _is_exact(self) -> bool:
+        """Whether the text is that of `sequential`."""
+        return self.drift_guard or self.decoder_mode == "sequential"
 
 
 def resolve(settings: Settings, asked: Iterable[Decoding]) -> Options:
     """Each option as the first of `asked` that gives it says, or else as the process's settings do."""
-    max_new_tokens, language, context = settings.max_new_tokens, settings.language, settings.context
-    for one in reversed([*asked]):
-        max_new_tokens = max_new_tokens if one.max_new_tokens is None else one.max_new_tokens
-        language = one.language or language
-        context = context if one.context is None else one.context
-    return Options(max_new_tokens, None if language == AUTO else language, context)
+    process = Decoding(
+        max_new_tokens=settings.max_new_tokens,
+        language=settings.language or AUTO,
+        context=settings.context,
+        decoder_mode=DECODER_MODES[0],
+        drift_guard=True,
+        logprobs=False,
+    )
+    said = [*asked, process]
+    language = _first(one.language for one in said)
+    return Options(
+        max_new_tokens=_first(one.max_new_tokens for one in said),
+        language=None if language == AUTO else language,
+        context=_first(one.context for one in said),
+        decoder_mode=cast(DecoderMode, _first(one.decoder_mode for one in said)),
+        drift_guard=_first(one.drift_guard for one in said),
+        logprobs=_first(one.logprobs for one in said),
+    )
+
+
+def _first(given: Iterable[Value | None]) -> Value:
+    return next(value for value in given if value is not None)
 
 
 def rms_dbfs(samples: Samples) -> float | None:
@@ -94,6 +129,7 @@ class Task:
             language=self.options.language,
             context=self.options.context,
             max_new_tokens=self.options.max_new_tokens,
+            logprobs=self.options.logprobs,
             warnings=self.warnings,
         )
-        return Job(self.id, utterance)
+        return Job(self.id, utterance, self.options.decoder_mode, self.options.drift_guard)

@@ -1,20 +1,16 @@
 """Tasks on their way: read ahead, taken in turns, few in the engine at a time, each settled once."""
 
 import heapq
-from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
 from qwen3_asr_mlx_runtime.effects import AudioFailed, AudioRead, Cancel, Effect, ReadAudio, Submit
 from qwen3_asr_mlx_runtime.errors import AudioReadTimeout, BridgeError, TimedOut
+from qwen3_asr_mlx_runtime.occupancy import Occupancy
+from qwen3_asr_mlx_runtime.reading import READ_SECONDS, Reading
 from qwen3_asr_mlx_runtime.tasks import Result, Task, rms_dbfs
 from qwen3_asr_mlx_runtime.transcript import Transcript
 from qwen3_asr_mlx_runtime.turns import Turns
-
-READ_AHEAD = 4  # files in memory, or being read, at a time
-MAX_STUCK = 4  # files whose reading was given up and has not come back
-MAX_IN_ENGINE = 2  # one is decoded and one stands ready; what waits here can still change places
-READ_SECONDS = 30.0
 
 Cancellation = Literal["cancelled", "cancelling", "already_done"]
 
@@ -29,26 +25,10 @@ class Work:
         self.audio_seconds = 0.0  # of these
         self._clock = clock
         self._open: dict[int, Task] = {}
-        self._unread_live: deque[Task] = deque()  # utterances of streams
-        self._unread_files: deque[Task] = deque()
-        self._reading: dict[int, float] = {}  # when each began
-        self._stuck: set[int] = set()
+        self.reading = Reading(clock)
         self._ready = Turns()
-        self._decoding: dict[int, float] = {}  # the seconds of audio of each
+        self._engine = Occupancy(clock)
         self._expiring: list[tuple[float, int]] = []
-        self._busy_since: float | None = None
-
-    @property
-    def unread(self) -> int:
-        return sum(task.id in self._open for task in (*self._unread_live, *self._unread_files))
-
-    @property
-    def reading(self) -> int:
-        return len(self._reading)
-
-    @property
-    def stuck(self) -> int:
-        return len(self._stuck)
 
     @property
     def ready(self) -> int:
@@ -56,30 +36,29 @@ class Work:
 
     @property
     def decoding(self) -> int:
-        return len(self._decoding)
+        return len(self._engine)
 
     @property
     def decoding_seconds(self) -> float:
-        """How much audio the engine has before it: the longest of its jobs."""
-        return max(self._decoding.values(), default=0.0)
+        """The most audio that one step of the engine may have to do with."""
+        return self._engine.seconds
 
     @property
     def busy_since(self) -> float | None:
         """Since when the engine has had work without a pause."""
-        return self._busy_since
+        return self._engine.busy_since
 
     @property
     def deadline(self) -> float | None:
         """When `tick` has something to do."""
-        times = [began + READ_SECONDS for began in self._reading.values()]
-        times += [self._expiring[0][0]] if self._expiring else []
-        return min(times, default=None)
+        times = (self.reading.deadline, self._expiring[0][0] if self._expiring else None)
+        return min((when for when in times if when is not None), default=None)
 
     def add(self, task: Task) -> None:
         """Take a task on. Its file is read ahead; it is decoded once it is `want`ed."""
         self._open[task.id] = task
         if task.path is not None:
-            (self._unread_files if task.lane is None else self._unread_live).append(task)
+            self.reading.add(task)
         if task.expires is not None:
             self.expire(task, task.expires)
 
@@ -98,15 +77,18 @@ class Work:
             if task.samples is not None:
                 self._ready.put(task)
 
+    def has_begun(self, task: Task) -> bool:
+        """Whether it is being decoded, or has its outcome: too late to say how."""
+        return task.outcome is not None or task in self._engine
+
     def unwant(self, task: Task) -> None:
         """Let it wait until it is wanted again."""
-        if task.id in self._open and task.id not in self._decoding:
+        if task.id in self._open and task not in self._engine:
             task.wanted = False
             self._ready.remove(task)
 
     def audio_read(self, audio: AudioRead) -> None:
-        self._reading.pop(audio.job_id, None)
-        self._stuck.discard(audio.job_id)
+        self.reading.end(audio.job_id)
         task = self._open.get(audio.job_id)
         if task is None:
             return
@@ -117,21 +99,19 @@ class Work:
             self._ready.put(task)
 
     def audio_failed(self, failure: AudioFailed) -> None:
-        self._reading.pop(failure.job_id, None)
-        self._stuck.discard(failure.job_id)
+        self.reading.end(failure.job_id)
         self._settle_id(failure.job_id, failure.error)
 
     def decoded(self, job_id: int, outcome: Result) -> None:
-        self._decoding.pop(job_id, None)
-        if not self._decoding:
-            self._busy_since = None
+        self._engine.leave(job_id)
+        self.reading.release(job_id)
         self._settle_id(job_id, outcome)
 
     def cancel(self, task: Task, error: BridgeError) -> Cancellation:
         """End a task with `error`: at once, or, where it is being decoded, at the next step unless it wins."""
         if task.outcome is not None:
             return "already_done"
-        if task.id in self._decoding:
+        if task in self._engine:
             self.effects.append(Cancel(task.id))
             return "cancelling"
         self._settle(task, error)
@@ -141,7 +121,7 @@ class Work:
         """End a task with `error` at once; what the engine still makes of it is dropped."""
         if task.outcome is not None:
             return
-        if task.id in self._decoding:
+        if task in self._engine:
             self.effects.append(Cancel(task.id))
         self._settle(task, error)
 
@@ -162,36 +142,23 @@ class Work:
             _, job_id = heapq.heappop(self._expiring)
             if job_id in self._open:
                 self.give_up(self._open[job_id], TimedOut("not transcribed within `timeout_ms`"))
-        for job_id in [job_id for job_id, began in self._reading.items() if began + READ_SECONDS <= now]:
-            del self._reading[job_id]
-            self._stuck.add(job_id)
+        for job_id in self.reading.give_up():
             self._settle_id(job_id, _read_timeout())
 
     def advance(self) -> None:
         """Begin what may begin."""
         self._read_ahead()
-        while self.model_loaded and len(self._decoding) < MAX_IN_ENGINE and (task := self._ready.take()) is not None:
-            self._decoding[task.id] = task.seconds
-            self._busy_since = self._clock() if self._busy_since is None else self._busy_since
+        while self.model_loaded and (task := self._ready.take(self._engine.admits)) is not None:
+            self._engine.enter(task)
             self.effects.append(Submit(task.job()))
 
     def _read_ahead(self) -> None:
-        while (task := self._take_unread()) is not None:
-            if len(self._stuck) >= MAX_STUCK:
+        while (task := self.reading.take()) is not None:
+            if self.reading.is_stuck:
                 self._settle(task, _read_timeout())
                 continue
-            self._reading[task.id] = self._clock()
+            self.reading.begin(task)
             self.effects.append(ReadAudio(task.id, task.path or ""))
-
-    def _take_unread(self) -> Task | None:
-        """The next task whose file is to be read: those of streams first, which wait for no file to be decoded."""
-        files_held = self._ready.files + len(self._decoding)
-        for unread, held in ((self._unread_live, 0), (self._unread_files, files_held)):
-            while unread and len(self._reading) + held < READ_AHEAD:
-                task = unread.popleft()
-                if task.id in self._open:
-                    return task
-        return None
 
     def _settle_id(self, job_id: int, outcome: Result) -> None:
         if job_id in self._open:
@@ -201,6 +168,8 @@ class Work:
         """The one place where a task gets its outcome; one that comes too late finds no task."""
         del self._open[task.id]
         self._ready.remove(task)
+        if task not in self._engine:
+            self.reading.release(task.id)
         if isinstance(outcome, Transcript):
             self.transcripts += 1
             self.audio_seconds += task.seconds

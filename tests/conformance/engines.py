@@ -3,7 +3,7 @@
 import sys
 from typing import NoReturn
 
-from fake_engine import HOLD, FakeEngine, Step, transcript
+from fake_engine import HOLD, FakeEngine, Step, heard, transcript
 
 from qwen3_asr_mlx_runtime.__main__ import main as bridge_main
 from qwen3_asr_mlx_runtime.errors import DecodeFailed, ModelNotFound
@@ -17,8 +17,7 @@ class BrokenEngine(FakeEngine):
 
 
 def _count(job: Job) -> Step:
-    count = len(job.utterance.samples)
-    return transcript(f"{count} samples", audio_samples=count, warnings=job.utterance.warnings)
+    return heard(job, f"{len(job.utterance.samples)} samples")
 
 
 # What becomes of each job in turn, the last step repeated.

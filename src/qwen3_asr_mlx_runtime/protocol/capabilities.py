@@ -34,6 +34,9 @@ FEATURES = [
     "restart",
     "stop_modes",
     "parent_pid",
+    "batched_decoding",
+    "drift_guard",
+    "logprobs",
 ]
 
 

@@ -9,10 +9,11 @@ from qwen3_asr_mlx_runtime.settings import MAX_CONTEXT_CHARACTERS, MAX_NEW_TOKEN
 
 MAX_BATCH_ITEMS = 256
 MAX_BATCH_SIZE = 16
+MAX_BATCH_ROWS = 16  # jobs.MAX_ROWS, which a test holds equal: importing it would cost numpy
 MAX_BATCH_DELAY_MS = 60_000
 MAX_ID_CHARACTERS = 128
 MAX_MILLISECONDS = 24 * 3600 * 1000
-DECODER_MODES = ("sequential",)
+DECODER_MODES = ("sequential", "batched")
 WANTS = ("events", "progress")
 DEFAULT_STREAM = "default"
 
@@ -76,11 +77,17 @@ class Decoding(Command, frozen=True, kw_only=True):
     """How to decode, in every request that does. None stands for the stream's, or the process's own setting.
 
     `max_new_tokens`: 0 means until the model stops. `language`: name, ISO code or `auto`; canonical once decoded.
+    `decoder_mode`: one after the other (`sequential`) or together with others (`batched`). `drift_guard`: what in a
+    batch might have become another text than alone is decoded again, alone. `logprobs`: the reply tells how sure the
+    model was.
     """
 
     max_new_tokens: NewTokens | None = None
     language: str | None = None
     context: Context | None = None
+    decoder_mode: str | None = None
+    drift_guard: bool | None = None
+    logprobs: bool | None = None
 
 
 class Transcribe(Decoding, frozen=True, kw_only=True, tag="transcribe"):
@@ -97,7 +104,6 @@ class BatchTranscribe(Decoding, frozen=True, kw_only=True, tag="batch_transcribe
     """Transcribe several files. Answered by `batch_transcript`; an item that fails fails alone."""
 
     audio: Annotated[list[AudioPath], Meta(min_length=1, max_length=MAX_BATCH_ITEMS)]
-    decoder_mode: str | None = None
     timeout_ms: Milliseconds | None = None
 
 
@@ -133,8 +139,8 @@ class Boundary(Decoding, frozen=True, kw_only=True):
     """An utterance ends: the file `audio`, or inline `pcm16`, or else what the stream has in its buffer.
 
     Answered by `utterance_queued`, or, where it fills the batch of a stream without `auto_flush`, by
-    `realtime_batch_final`. Then `decoder_mode` and `max_new_tokens` hold for all in that batch that had none of their
-    own.
+    `realtime_batch_final`. Then `decoder_mode`, `drift_guard` and `max_new_tokens` hold for all in that batch that had
+    none of their own.
     """
 
     stream_id: Name = DEFAULT_STREAM
@@ -142,7 +148,6 @@ class Boundary(Decoding, frozen=True, kw_only=True):
     audio: AudioPath | None = None
     pcm16: str | None = None
     sample_rate: int | None = None
-    decoder_mode: str | None = None
     timeout_ms: Milliseconds | None = None
 
 
@@ -159,7 +164,6 @@ class Flush(Decoding, frozen=True, kw_only=True, tag="flush"):
     waited when it was read are done. How to decode holds for those that had nothing of their own."""
 
     stream_id: Name | None = None
-    decoder_mode: str | None = None
     timeout_ms: Milliseconds | None = None
 
 

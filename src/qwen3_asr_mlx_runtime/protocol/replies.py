@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from qwen3_asr_mlx_runtime.errors import BridgeError
-from qwen3_asr_mlx_runtime.protocol.commands import DECODER_MODES, MAX_BATCH_ITEMS, MAX_BATCH_SIZE, Id
+from qwen3_asr_mlx_runtime.protocol.commands import DECODER_MODES, MAX_BATCH_ITEMS, MAX_BATCH_ROWS, MAX_BATCH_SIZE, Id
 from qwen3_asr_mlx_runtime.telemetry import Memory
 
 RUNTIME = "qwen3-asr-mlx"
@@ -46,6 +46,7 @@ class Limits(msgspec.Struct, kw_only=True):
     max_context_characters: int
     max_audio_seconds: float
     max_batch_size: int = MAX_BATCH_SIZE
+    max_batch_rows: int = MAX_BATCH_ROWS
     max_batch_items: int = MAX_BATCH_ITEMS
 
 

@@ -17,6 +17,7 @@ class StreamReady(Reply, kw_only=True, tag="stream_ready"):
     batch_size: int
     max_batch_delay_ms: int
     auto_flush: bool
+    decoder_mode: str
     on_limit: str
     dropped_samples: int
     asr_backend: str = "mlx"

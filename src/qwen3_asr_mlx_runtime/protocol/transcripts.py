@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 from qwen3_asr_mlx_runtime.protocol.commands import Id
 from qwen3_asr_mlx_runtime.protocol.replies import Reply
 from qwen3_asr_mlx_runtime.telemetry import Profile
+from qwen3_asr_mlx_runtime.transcript import Confidence
 
 
 class TranscriptReply(Reply, kw_only=True, tag="transcript"):
@@ -16,7 +17,9 @@ class TranscriptReply(Reply, kw_only=True, tag="transcript"):
     `text` is clean, `raw_text` what the model wrote, `language` null where it heard none. `finish_reason`: `stop`,
     `length` or `repetition`. `rms_dbfs`: how loud it is on the whole, null for digital silence. `decode_seconds` of the
     decoder; `total_seconds` of reading, features, tower and decoder; `load_seconds` of the load that this request
-    caused, 0.0 if it caused none.
+    caused, 0.0 if it caused none. `redecoded` counts the pieces of audio that a batch decoded and that were decoded
+    again, alone. `token_logprobs` (natural logarithms, one for each of `generated_token_ids`) and `confidence` stand
+    there where `logprobs` was asked for; `confidence` is null where no token was written.
     """
 
     audio: str
@@ -28,11 +31,15 @@ class TranscriptReply(Reply, kw_only=True, tag="transcript"):
     generated_token_ids: list[int]
     audio_embeddings_shape: list[int]
     audio_output_lengths: list[int]
+    token_logprobs: list[float] | UnsetType = UNSET
+    confidence: Confidence | UnsetType | None = UNSET
     rms_dbfs: float | None
     decode_seconds: float | None
     total_seconds: float | None
     load_seconds: float
     use_cache: bool = True
+    decoder_mode: str
+    redecoded: int
     profile: Profile
 
 
@@ -43,7 +50,7 @@ class ItemError(msgspec.Struct, kw_only=True):
 
 class BatchItem(msgspec.Struct, kw_only=True):
     """One file of a batch; its fields mean what they mean in a `transcript`. With an `error`, `text` is null and all
-    that the model would have told is absent."""
+    that the model would have told is absent. `generated_token_ids` stand beside `token_logprobs`."""
 
     audio: str
     text: str | None
@@ -51,15 +58,20 @@ class BatchItem(msgspec.Struct, kw_only=True):
     raw_text: str | UnsetType = UNSET
     finish_reason: str | UnsetType = UNSET
     generated_tokens: int | UnsetType = UNSET
+    generated_token_ids: list[int] | UnsetType = UNSET
     audio_embeddings_shape: list[int] | UnsetType = UNSET
+    token_logprobs: list[float] | UnsetType = UNSET
+    confidence: Confidence | UnsetType | None = UNSET
     rms_dbfs: float | UnsetType | None = UNSET
     decode_seconds: float | UnsetType | None = UNSET
+    redecoded: int | UnsetType = UNSET
     warnings: list[str] | UnsetType = UNSET
     error: ItemError | UnsetType = UNSET
 
 
 class BatchTranscript(Reply, kw_only=True, tag="batch_transcript"):
-    """As many items as were asked for, in their order; `failed` of them have an `error` in place of a text."""
+    """As many items as were asked for, in their order; `failed` of them have an `error` in place of a text.
+    `redecoded` is the sum over the items."""
 
     count: int
     failed: int
@@ -68,6 +80,7 @@ class BatchTranscript(Reply, kw_only=True, tag="batch_transcript"):
     load_seconds: float
     use_cache: bool = True
     decoder_mode: str
+    redecoded: int
     profile: Profile
 
 
@@ -80,6 +93,7 @@ class FinalResult(msgspec.Struct, kw_only=True, tag_field="type", tag="final_res
     `job` is unique in the process. `source`: a file, inline PCM, or the stream's buffer; `samples` at 16 kHz, null if
     the file was never read. With an `error`, `text` and all that the model would have told are null. `audio_gap`: a
     chunk of it was refused or never came. `queue_seconds`: from the boundary to the outcome, decoding included.
+    `generated_token_ids`, `token_logprobs` and `confidence` are absent unless `logprobs` was asked for.
     """
 
     job: int
@@ -92,9 +106,13 @@ class FinalResult(msgspec.Struct, kw_only=True, tag_field="type", tag="final_res
     raw_text: str | None = None
     finish_reason: str | None = None
     generated_tokens: int | None = None
+    generated_token_ids: list[int] | UnsetType = UNSET
     audio_embeddings_shape: list[int] | None = None
+    token_logprobs: list[float] | UnsetType = UNSET
+    confidence: Confidence | UnsetType | None = UNSET
     rms_dbfs: float | None = None
     decode_seconds: float | None = None
+    redecoded: int | None = None
     queue_seconds: float
     audio_gap: bool
     warnings: list[str] = msgspec.field(default_factory=list)
@@ -106,7 +124,8 @@ class RealtimeBatchFinal(Reply, kw_only=True, tag="realtime_batch_final"):
 
     As an event (`event` true, numbered `n`) it tells of streams with `auto_flush`, and of what still waited when the
     conversation ended. `utterance_id` is that of the boundary that it answers, and `dropped_samples` stands only in the
-    line that ends a conversation without events.
+    line that ends a conversation without events. `decoder_mode` is what was asked for; `redecoded` is the sum over the
+    items.
     """
 
     event: Literal[True] | UnsetType = UNSET
@@ -120,6 +139,7 @@ class RealtimeBatchFinal(Reply, kw_only=True, tag="realtime_batch_final"):
     load_seconds: float
     use_cache: bool = True
     decoder_mode: str
+    redecoded: int
     asr_backend: str = "mlx"
     vad_backend: str = "external-boundary"
     profile: Profile
