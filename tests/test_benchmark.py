@@ -71,11 +71,10 @@ def test_the_median_of_a_figure_is_that_of_its_rounds(benchmark_module):
 
 
 def test_a_ratio_compares_contenders_round_by_round(benchmark_module):
-    slow_machine = benchmark_module("figures").Figure(
-        "total", "s", {"runtime": [1.0, 10.0, 2.0], "peer": [2.0, 20.0, 8.0]}
-    )
-    assert slow_machine.ratio("runtime", "peer") == 0.5  # the medians are 2 and 8
-    assert slow_machine.ratio("peer", "runtime") == 2.0
+    values = {"runtime": [1.0, 10.0, 2.0], "peer": [2.0, 20.0, 8.0]}  # medians 2 and 8
+    figure = benchmark_module("figures").Figure("total", "s", values)
+    assert figure.ratio("runtime", "peer") == 0.5
+    assert figure.ratio("peer", "runtime") == 2.0
 
 
 def test_a_table_has_a_row_for_each_figure_and_ratios_where_both_were_measured(benchmark_module):
