@@ -88,6 +88,7 @@ NUMERIC = (
     "pieces",
     "preparation",
     "recognition",
+    "line",
     "sequential",
     "batching",
     "schedule",

@@ -1,5 +1,7 @@
 """The real engine without its thread: jobs in, outcomes out, in any order and any mixture."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from qwen3_asr_mlx_runtime import batching
 from qwen3_asr_mlx_runtime.audio import read_file
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job
+from qwen3_asr_mlx_runtime.model import drift
 from qwen3_asr_mlx_runtime.model.batch import Batch
 from qwen3_asr_mlx_runtime.utterance import Utterance
 
@@ -83,7 +86,7 @@ def test_more_segments_than_a_batch_has_rows(recognizer, clips, expected, monkey
 
 
 def test_a_suspect_is_decoded_again_alone_and_counted(recognizer, clips, expected, monkeypatch):
-    monkeypatch.setattr(batching, "calibrate", lambda _: float("inf"))
+    monkeypatch.setattr(recognizer, "_drift", SimpleNamespace(margin=float("inf")))
     [guarded] = recognizer.transcribe_batch([clips[0]], "batched")
     [free] = recognizer.transcribe_batch([clips[0]], "batched", drift_guard=False)
     assert guarded.token_ids == free.token_ids == expected[0]
@@ -103,7 +106,8 @@ def test_a_device_that_cannot_be_calibrated_decodes_alone(recognizer, clips, exp
     def out_of_memory(_):
         raise RuntimeError("planted")
 
-    monkeypatch.setattr(batching, "calibrate", out_of_memory)
+    monkeypatch.setattr(drift, "calibrate", out_of_memory)
+    monkeypatch.setattr(recognizer, "_drift", drift.Drift(recognizer.model))
     [transcript] = recognizer.transcribe_batch([clips[1]], "batched")
     assert (transcript.token_ids, transcript.redecoded) == (expected[1], len(transcript.audio_output_lengths))
 
@@ -140,3 +144,36 @@ def test_modes_take_turns(recognizer, clips):
         while not ended:
             ended += [outcome.job_id for outcome in schedule.step()]
         assert ended == [1]
+
+
+def steps_until(schedule, job_id: int) -> int:
+    steps = 1
+    while job_id not in [outcome.job_id for outcome in schedule.step()]:
+        steps += 1
+    return steps
+
+
+def test_a_live_job_goes_before_a_file_that_has_begun_which_still_gets_a_step_in_five(recognizer, clips, expected):
+    alone, schedule = recognizer.schedule(), recognizer.schedule()
+    alone.submit(Job(1, clips[0], live=True))
+    schedule.submit(Job(0, Utterance(np.tile(clips[0].samples, 6))))
+    for _ in range(5):
+        schedule.step()
+    schedule.submit(Job(1, clips[0], live=True))
+    steps = steps_until(alone, 1)
+    assert steps_until(schedule, 1) == steps + (steps - 1) // 4
+    [file] = run(schedule).values()
+    repeated = recognizer.transcribe(Utterance(np.tile(clips[0].samples, 6)))
+    assert file.transcript.token_ids == repeated.token_ids
+
+
+def test_a_live_job_gets_the_next_row_before_what_is_left_of_a_file(recognizer, clips, monkeypatch):
+    monkeypatch.setattr(batching, "MAX_ROWS", 1)
+    schedule = recognizer.schedule()
+    schedule.submit(Job(0, Utterance(np.tile(clips[0].samples, 6)), "batched"))
+    for _ in range(5):
+        schedule.step()
+    schedule.submit(Job(1, Utterance(clips[1].samples[:32_000]), "batched", live=True))
+    steps_until(schedule, 1)
+    assert len(schedule._open[0].pieces) <= 1
+    assert isinstance(run(schedule)[0], Finished)

@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.jobs import MAX_ROWS
+from qwen3_asr_mlx_runtime.line import Line
 from qwen3_asr_mlx_runtime.model.batch import Batch, Row
 from qwen3_asr_mlx_runtime.model.drift import calibrate
 from qwen3_asr_mlx_runtime.model.generate import PREFILL_BLOCK
@@ -41,7 +41,7 @@ class Batching:
         self._tokenizer = tokenizer
         self._preparation = preparation
         self._alone = alone
-        self._waiting: deque[Recognition] = deque()  # with segments that are not prepared
+        self._waiting: Line[Recognition] = Line(lambda one: one.job)  # with segments that are not prepared
         self._ready: dict[Row, _Place] = {}  # prepared, not joined
         self._rows: dict[Row, _Place] = {}
         self._batch = Batch(model, tokenizer.eos_ids)
@@ -67,7 +67,7 @@ class Batching:
             self._waiting.append(recognition)
 
     def remove(self, recognition: Recognition) -> None:
-        self._waiting = deque(one for one in self._waiting if one is not recognition)
+        self._waiting.remove_job(recognition.job.id)
         self._ready = {row: place for row, place in self._ready.items() if place.recognition is not recognition}
         for row in [row for row, place in self._rows.items() if place.recognition is recognition]:
             self._batch.leave(row)
@@ -86,7 +86,7 @@ class Batching:
             self._disband()
 
     def _prepare(self, room: int) -> None:
-        group = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+        group = [self._next_waiting() for _ in range(min(room, len(self._waiting)))]
         before = [one.prepared for one in group]
         prepare_next(group, self._preparation)
         for recognition, index in zip(group, before, strict=True):
@@ -94,6 +94,11 @@ class Batching:
                 self._waiting.append(recognition)
             if index in recognition.inputs:
                 self._place(recognition, index)
+
+    def _next_waiting(self) -> Recognition:
+        recognition = self._waiting.choose()
+        self._waiting.remove(recognition)
+        return recognition
 
     def _place(self, recognition: Recognition, index: int) -> None:
         made, job = recognition.inputs[index], recognition.job

@@ -21,13 +21,16 @@ class Job:
     """One utterance to transcribe. `id` is unique in the process; the outcome carries it back.
 
     `decoder_mode`: `sequential`, one after the other in the order they came, or `batched`, together with other batched
-    jobs. `drift_guard`: what in a batch might have become another text than alone is decoded again, alone.
+    jobs. `drift_guard`: what in a batch might have become another text than alone is decoded again, alone. `live`:
+    somebody speaks and waits for it, so it goes before jobs that are not, also before the next step of one that has
+    begun; these still get one turn in five.
     """
 
     id: int
     utterance: Utterance
     decoder_mode: DecoderMode = "sequential"
     drift_guard: bool = True
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True)

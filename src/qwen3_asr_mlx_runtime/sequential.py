@@ -1,9 +1,9 @@
 """Jobs decoded one after the other, each segment in a cache of its own."""
 
-from collections import deque
 from collections.abc import Generator
 from itertools import islice
 
+from qwen3_asr_mlx_runtime.line import Line
 from qwen3_asr_mlx_runtime.model.generate import Token, generate
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.preparation import Preparation
@@ -16,13 +16,13 @@ Steps = Generator[None, None, None]
 
 
 class Sequential:
-    """One decoder step for each `step`, always of the first in line."""
+    """One decoder step for each `step`, of whoever is next in line."""
 
     def __init__(self, model: Qwen3ASR, tokenizer: Tokenizer, preparation: Preparation) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._preparation = preparation
-        self._line: deque[tuple[Recognition, Steps]] = deque()
+        self._line: Line[tuple[Recognition, Steps]] = Line(lambda one: one[0].job)
 
     @property
     def is_busy(self) -> bool:
@@ -36,10 +36,10 @@ class Sequential:
         self._line.appendleft((recognition, self._segment(recognition, index)))
 
     def remove(self, recognition: Recognition) -> None:
-        self._line = deque(one for one in self._line if one[0] is not recognition)
+        self._line.remove_job(recognition.job.id)
 
     def step(self) -> None:
-        recognition, steps = self._line[0]
+        recognition, steps = self._line.choose()
         try:
             next(steps)
         except StopIteration:

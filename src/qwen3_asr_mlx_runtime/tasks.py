@@ -132,4 +132,4 @@ class Task:
             logprobs=self.options.logprobs,
             warnings=self.warnings,
         )
-        return Job(self.id, utterance, self.options.decoder_mode, self.options.drift_guard)
+        return Job(self.id, utterance, self.options.decoder_mode, self.options.drift_guard, live=self.lane is not None)

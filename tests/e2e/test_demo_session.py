@@ -71,7 +71,7 @@ def _check_transcript(reply: dict, sample: str) -> None:
     assert set(reply) == {
         *("type", "audio", "text", "language", "raw_text", "finish_reason", "generated_tokens", "generated_token_ids"),
         *("audio_embeddings_shape", "audio_output_lengths", "decode_seconds", "total_seconds", "load_seconds"),
-        *("rms_dbfs", "use_cache", "profile", "warnings"),
+        *("rms_dbfs", "use_cache", "decoder_mode", "redecoded", "profile", "warnings"),
     }
     assert (reply["type"], reply["audio"], reply["finish_reason"]) == ("transcript", sample, "stop")
     assert reply["raw_text"] == f"language {reply['language']}<asr_text>{reply['text']}"
