@@ -1,6 +1,5 @@
 """Jobs decoded together, each segment a row of the batch."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,8 +10,9 @@ import mlx.core as mx
 from qwen3_asr_mlx_runtime.jobs import MAX_ROWS
 from qwen3_asr_mlx_runtime.line import Line
 from qwen3_asr_mlx_runtime.model.batch import Batch, Row
-from qwen3_asr_mlx_runtime.model.drift import calibrate
+from qwen3_asr_mlx_runtime.model.drift import Drift
 from qwen3_asr_mlx_runtime.model.generate import PREFILL_BLOCK
+from qwen3_asr_mlx_runtime.model.memory import Governor
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.preparation import Preparation
 from qwen3_asr_mlx_runtime.recognition import Recognition, prepare_next
@@ -35,32 +35,24 @@ class Batching:
         model: Qwen3ASR,
         tokenizer: Tokenizer,
         preparation: Preparation,
+        governor: Governor,
+        drift: Drift,
         alone: Callable[[Recognition, int], None],
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._preparation = preparation
+        self._governor = governor
+        self._drift = drift
         self._alone = alone
         self._waiting: Line[Recognition] = Line(lambda one: one.job)  # with segments that are not prepared
         self._ready: dict[Row, _Place] = {}  # prepared, not joined
         self._rows: dict[Row, _Place] = {}
         self._batch = Batch(model, tokenizer.eos_ids)
-        self._drift: float | None = None
 
     @property
     def is_busy(self) -> bool:
         return bool(self._waiting or self._ready or self._rows)
-
-    @property
-    def drift(self) -> float:
-        """The margin under which a row's next token might be another alone; measured when it is first asked for, and
-        infinite where that fails: then everything is decoded alone."""
-        if self._drift is None:
-            try:
-                self._drift = calibrate(self._model)
-            except Exception:  # noqa: BLE001 no batch is worth a failed job
-                self._drift = math.inf
-        return self._drift
 
     def add(self, recognition: Recognition) -> None:
         if recognition.segments:
@@ -75,8 +67,8 @@ class Batching:
 
     def step(self) -> None:
         """Prepare what has room; when no more waits, let it join; then decode."""
-        room = MAX_ROWS - len(self._rows) - len(self._ready)
-        if room and self._waiting:
+        room = self._most_rows() - len(self._rows) - len(self._ready)
+        if room > 0 and self._waiting:
             self._prepare(room if self._preparation.packs else 1)
             return
         try:
@@ -84,6 +76,10 @@ class Batching:
             self._decode()
         except Exception:  # noqa: BLE001 whatever a batch provokes: each row has another chance, alone
             self._disband()
+
+    def _most_rows(self) -> int:
+        lengths = [row.length for row in self._ready]
+        return min(MAX_ROWS, self._governor.rows(max(self._batch.capacity, *lengths, 1)))
 
     def _prepare(self, room: int) -> None:
         group = [self._next_waiting() for _ in range(min(room, len(self._waiting)))]
@@ -105,7 +101,7 @@ class Batching:
         if made.embeddings.shape[1] > PREFILL_BLOCK:
             self._alone(recognition, index)
             return
-        margin = self.drift if job.drift_guard else 0.0
+        margin = self._drift.margin if job.drift_guard else 0.0
         row = Row(made.embeddings, made.max_new_tokens, margin)
         self._ready[row] = _Place(recognition, index)
 

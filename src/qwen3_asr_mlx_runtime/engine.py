@@ -17,13 +17,15 @@ from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelUnsupported, NonFini
 from qwen3_asr_mlx_runtime.features import Features
 from qwen3_asr_mlx_runtime.jobs import DecoderMode, Failed, Finished, Job, OnProgress
 from qwen3_asr_mlx_runtime.model.checkpoint import check_files, weight_files
+from qwen3_asr_mlx_runtime.model.drift import Drift
 from qwen3_asr_mlx_runtime.model.hub import STALL_SECONDS, Hub
 from qwen3_asr_mlx_runtime.model.integrity import Verification, Verified, unchanged
 from qwen3_asr_mlx_runtime.model.integrity import verify as verify_files
+from qwen3_asr_mlx_runtime.model.memory import Governor, MemoryLimits
 from qwen3_asr_mlx_runtime.model.progress import Reporter
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.snapshot import resolve
-from qwen3_asr_mlx_runtime.model.weights import load_model, named_parameters
+from qwen3_asr_mlx_runtime.model.weights import load_model, loaded_bytes, named_parameters
 from qwen3_asr_mlx_runtime.preparation import Preparation
 from qwen3_asr_mlx_runtime.schedule import Schedule
 from qwen3_asr_mlx_runtime.telemetry import Memory, Stopwatch
@@ -32,6 +34,7 @@ from qwen3_asr_mlx_runtime.transcript import Transcript
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Utterance
 
 MAX_PIECE_SECONDS = 30.0
+NO_LIMITS = MemoryLimits()
 _WARM_UP_TOKENS = 4
 
 
@@ -39,7 +42,13 @@ class Recognizer:
     """A loaded model and its tokenizer. Everything happens on the thread that loaded it: MLX arrays do not change
     threads."""
 
-    def __init__(self, model: Qwen3ASR, tokenizer: Tokenizer, max_piece_seconds: float = MAX_PIECE_SECONDS) -> None:
+    def __init__(
+        self,
+        model: Qwen3ASR,
+        tokenizer: Tokenizer,
+        max_piece_seconds: float = MAX_PIECE_SECONDS,
+        limits: MemoryLimits = NO_LIMITS,
+    ) -> None:
         if tokenizer.token_id("<|audio_pad|>") != model.config.audio_token_id:
             raise ModelUnsupported("audio_token_id is not the tokenizer's <|audio_pad|>", field="audio_token_id")
         if tokenizer.size > model.config.text.vocab_size:
@@ -50,7 +59,10 @@ class Recognizer:
         self.model_dir = ""
         self.load_profile: dict[str, Any] = {}
         self._tokenizer = tokenizer
-        self._preparation = Preparation(model, tokenizer, max_piece_seconds)
+        held = sum(value.nbytes for _, value in named_parameters(model))
+        self._governor = Governor(model.config, held, dtype=model.dtype, **limits._asdict())
+        self._preparation = Preparation(model, tokenizer, self._governor, max_piece_seconds)
+        self._drift = Drift(model)
 
     @classmethod
     def load(
@@ -66,13 +78,15 @@ class Recognizer:
         verify: str = "once",
         state_dir: Path | None = None,
         stall_seconds: float = STALL_SECONDS,
+        limits: MemoryLimits = NO_LIMITS,
         on_progress: OnProgress | None = None,
     ) -> "Recognizer":
         """Load `demo`, a folder, or `owner/name` from the hub or its cache. Raises a ModelError.
 
         `quantize`: `8bit` or `mixed`, None for weights as they are stored; `force_4bit_tower`: whatever that costs.
         `verify`: compare weights with the digest that the hub's cache names them by `once`, `always` or `never`;
-        `state_dir` is where it is remembered what was. A download that stalls for `stall_seconds` is given up.
+        `state_dir` is where it is remembered what was. A download that stalls for `stall_seconds` is given up. `limits`
+        are the process's; raises OutOfMemory before any weight is read where they leave no room.
         """
         _avoid_jit_files()
         watch, report = Stopwatch(), Reporter(on_progress)
@@ -87,9 +101,10 @@ class Recognizer:
             report("load")
             with watch.stage("tokenizer"):
                 tokenizer = Tokenizer.from_folder(folder)
+            Governor.check_model(loaded_bytes(folder, dtype, quantize), limits.limit_bytes)
             with watch.stage("weights"):
                 weights = load_model(folder, dtype, quantize=quantize, force_4bit_tower=force_4bit_tower)
-        recognizer = cls(weights, tokenizer, max_piece_seconds)
+        recognizer = cls(weights, tokenizer, max_piece_seconds, limits)
         report("warmup")
         with watch.stage("warmup"):
             recognizer.warm_up()
@@ -141,7 +156,7 @@ class Recognizer:
 
     def schedule(self) -> Schedule:
         """A schedule of its own, for jobs that come and go."""
-        return Schedule(self.model, self._tokenizer, self._preparation)
+        return Schedule(self.model, self._tokenizer, self._preparation, self._governor, self._drift)
 
     def encode(self, features: Features) -> mx.array:
         """Log-mel float32 (F, 128) → audio embeddings (T, D) in the model's dtype."""

@@ -20,6 +20,8 @@ from qwen3_asr_mlx_runtime.settings import Settings
 if TYPE_CHECKING:
     from qwen3_asr_mlx_runtime.schedule import Schedule
 
+_IDLE_SECONDS = 10.0  # without a request: then memory that is kept for the next is given back
+
 
 @dataclass(frozen=True, slots=True)
 class _Load:
@@ -85,11 +87,15 @@ class EngineThread:
 
     def _next_request(self) -> _Request | None:
         """The next request; None where there is none and work to do instead."""
-        busy = self._schedule is not None and self._schedule.is_busy
+        schedule = self._schedule
+        if schedule is not None and schedule.is_busy:
+            return None if self._inbox.empty() else self._inbox.get()
         try:
-            return self._inbox.get(block=not busy)
+            return self._inbox.get(timeout=_IDLE_SECONDS)
         except queue.Empty:
-            return None
+            if schedule is not None:
+                schedule.idle()
+            return self._inbox.get()
 
     def _take(self, request: _Load | Job | _Cancel) -> None:
         match request:
@@ -117,6 +123,7 @@ class EngineThread:
 
     def _load_model(self) -> Loaded:
         from qwen3_asr_mlx_runtime.engine import Recognizer
+        from qwen3_asr_mlx_runtime.model.memory import MemoryLimits
 
         settings = self._settings
         recognizer = Recognizer.load(
@@ -130,6 +137,7 @@ class EngineThread:
             verify=settings.verify,
             state_dir=settings.state_dir,
             stall_seconds=settings.stall_seconds,
+            limits=MemoryLimits(settings.memory_limit_bytes, settings.cache_limit_bytes, settings.wired_limit_bytes),
             on_progress=self._post,
         )
         self._schedule = recognizer.schedule()

@@ -8,7 +8,9 @@ import mlx.core as mx
 from qwen3_asr_mlx_runtime.audio import split_at_quiet
 from qwen3_asr_mlx_runtime.errors import InvalidParams
 from qwen3_asr_mlx_runtime.features import Features, frame_count, log_mel
+from qwen3_asr_mlx_runtime.model.audio_tower import audio_token_count
 from qwen3_asr_mlx_runtime.model.generate import token_budget
+from qwen3_asr_mlx_runtime.model.memory import Governor
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.splice import splice
 from qwen3_asr_mlx_runtime.prompt import PromptBuilder
@@ -46,8 +48,9 @@ class DecoderInput:
 class Preparation:
     """What happens to audio before the decoder sees it."""
 
-    def __init__(self, model: Qwen3ASR, tokenizer: Tokenizer, max_piece_seconds: float) -> None:
+    def __init__(self, model: Qwen3ASR, tokenizer: Tokenizer, governor: Governor, max_piece_seconds: float) -> None:
         self._model = model
+        self._governor = governor
         self._prompts = PromptBuilder(tokenizer)
         self._max_piece_seconds = max_piece_seconds
 
@@ -64,13 +67,28 @@ class Preparation:
         return [segment for segment in segments if frame_count(len(segment.samples))]
 
     def prepare(self, segments: Sequence[Segment]) -> list[DecoderInput | InvalidParams]:
-        """Segments, of one utterance or of several; InvalidParams is for a context that does not fit."""
+        """Segments, of one utterance or of several; InvalidParams is for a context that does not fit.
+
+        Raises OutOfMemory where memory is too small for all of them together.
+        """
+        self._admit(segments)
         features = []
         for segment in segments:
             with segment.watch.stage("feature_extract"):
                 features.append(log_mel(segment.samples))
         audio = self._encode(segments, features)
         return [self._assemble(*one) for one in zip(segments, features, audio, strict=True)]
+
+    def _admit(self, segments: Sequence[Segment]) -> None:
+        samples = sum(len(segment.samples) for segment in segments)
+        positions = []
+        for segment in segments:
+            prompt = self._prompts.build(segment.utterance.context, segment.utterance.language)
+            text = len(prompt.prefix_ids) + len(prompt.suffix_ids)
+            wanted = segment.utterance.max_new_tokens or token_budget(segment.seconds)
+            positions.append(text + audio_token_count(frame_count(len(segment.samples))) + wanted)
+        limit = self._model.config.text.max_position_embeddings
+        self._governor.admit(samples, min(limit, max(positions)), rows=len(segments))
 
     def encode(self, features: Sequence[Features]) -> list[mx.array]:
         """Log-mel float32 (F, 128) of each → its audio embeddings (T, D) in the model's dtype."""

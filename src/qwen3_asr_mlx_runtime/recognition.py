@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from qwen3_asr_mlx_runtime.errors import BridgeError, DecodeFailed
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job
 from qwen3_asr_mlx_runtime.model.generate import Token
+from qwen3_asr_mlx_runtime.model.memory import as_out_of_memory
 from qwen3_asr_mlx_runtime.pieces import Piece, assemble
 from qwen3_asr_mlx_runtime.preparation import DecoderInput, Preparation, Segment
 from qwen3_asr_mlx_runtime.telemetry import Stopwatch
@@ -86,4 +87,6 @@ def prepare_next(recognitions: Sequence[Recognition], preparation: Preparation) 
 
 def failure(error: Exception) -> BridgeError:
     """What a job fails with."""
-    return error if isinstance(error, BridgeError) else DecodeFailed(f"decoding failed: {type(error).__name__}")
+    if isinstance(error, BridgeError):
+        return error
+    return as_out_of_memory(error) or DecodeFailed(f"decoding failed: {type(error).__name__}")

@@ -3,6 +3,8 @@
 from qwen3_asr_mlx_runtime.batching import Batching
 from qwen3_asr_mlx_runtime.errors import Cancelled
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job
+from qwen3_asr_mlx_runtime.model.drift import Drift
+from qwen3_asr_mlx_runtime.model.memory import Governor
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.preparation import Preparation
 from qwen3_asr_mlx_runtime.recognition import Recognition
@@ -16,11 +18,14 @@ class Schedule:
     Where `sequential` and `batched` jobs are under way, they take turns.
     """
 
-    def __init__(self, model: Qwen3ASR, tokenizer: Tokenizer, preparation: Preparation) -> None:
+    def __init__(
+        self, model: Qwen3ASR, tokenizer: Tokenizer, preparation: Preparation, governor: Governor, drift: Drift
+    ) -> None:
         self._model = model
+        self._governor = governor
         self._preparation = preparation
         self._sequential = Sequential(model, tokenizer, preparation)
-        self._batching = Batching(model, tokenizer, preparation, self._sequential.add_segment)
+        self._batching = Batching(model, tokenizer, preparation, governor, drift, self._sequential.add_segment)
         self._open: dict[int, Recognition] = {}
         self._batch_is_next = False
 
@@ -55,9 +60,14 @@ class Schedule:
         self._batch_is_next = not self._batch_is_next
         return [self._end(recognition) for recognition in [*self._open.values()] if recognition.is_done]
 
+    def idle(self) -> None:
+        """Nothing waits, and nothing has for a while."""
+        self._governor.idle()
+
     def _end(self, recognition: Recognition) -> Finished | Failed:
         del self._open[recognition.job.id]
         self._remove(recognition)
+        self._governor.tidy()
         outcome = recognition.outcome(self._model.config.text.hidden_size)
         if isinstance(outcome, Finished):
             profile = outcome.transcript.profile

@@ -4,6 +4,8 @@ The products of a batch are of other shapes, so the backend may add up in anothe
 last digits of a logit. Where the two most likely tokens are closer than the drift, the batch may choose the other one.
 """
 
+import math
+
 import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.model.batch import Places, RowCache
@@ -12,6 +14,24 @@ from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 _LENGTHS = (61, 40, 28, 23)
 _STEPS = 4
 _SAFETY = 4.0  # two logits may drift apart by twice the drift of one; and speech may drift more than these tokens do
+
+
+class Drift:
+    """What `calibrate` says of a model, measured when it is first asked for."""
+
+    def __init__(self, model: Qwen3ASR) -> None:
+        self._model = model
+        self._margin: float | None = None
+
+    @property
+    def margin(self) -> float:
+        """Infinite where it cannot be measured: then no batch is trusted."""
+        if self._margin is None:
+            try:
+                self._margin = calibrate(self._model)
+            except Exception:  # noqa: BLE001 no batch is worth a failed job
+                self._margin = math.inf
+        return self._margin
 
 
 def calibrate(model: Qwen3ASR) -> float:

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import mlx.core as mx
 
@@ -41,6 +42,14 @@ _MEMORY_FAILURES = (
     "OUT_OF_MEMORY",
     "ALLOC_FAILED",
 )
+
+
+class MemoryLimits(NamedTuple):
+    """What the process may take; None is what suits the machine."""
+
+    limit_bytes: int | None = None
+    cache_limit_bytes: int | None = None
+    wired_limit_bytes: int = 0
 
 
 class Governor:

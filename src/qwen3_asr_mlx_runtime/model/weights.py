@@ -12,6 +12,7 @@ from mlx.utils import tree_flatten
 
 from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelUnsupported
 from qwen3_asr_mlx_runtime.model.checkpoint import TensorHeader, read_config, read_headers, weight_files
+from qwen3_asr_mlx_runtime.model.memory import weight_bytes
 from qwen3_asr_mlx_runtime.model.quantization import (
     check_layers,
     planned_layers,
@@ -159,6 +160,13 @@ def _drop_tied_head(weights: dict[str, mx.array]) -> None:
     head = weights.pop(_HEAD)
     if not mx.array_equal(head, weights[_EMBEDDING]).item():
         raise ModelUnsupported("the head is declared tied to the embedding, but the two differ", tensor=_HEAD)
+
+
+def loaded_bytes(folder: Path, dtype: str | None, quantize: str | None) -> int:
+    """What `load_model` will hold, by the headers; where it quantises, about that: a byte for each weight."""
+    headers = _headers(weight_files(folder))
+    target = DTYPES[dtype] if dtype else _checkpoint_dtype(headers)
+    return weight_bytes(read_config(folder), headers, mx.uint8 if quantize else target)
 
 
 def _checkpoint_dtype(headers: Mapping[str, TensorHeader]) -> mx.Dtype:
