@@ -1,0 +1,76 @@
+"""The bridge as a child process, and what the system tells of it."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+Reply = dict[str, Any]
+_PROGRAM = "import sys; sys.path[:0] = {paths!r}\nfrom qwen3_asr_mlx_runtime.__main__ import main; main()"
+
+
+class Bridge:
+    """A process; `hear` is called with every reply, on a thread that reads, and with None at the end of them."""
+
+    def __init__(self, root: Path, arguments: Sequence[str], hear: Callable[[Reply | None], None]) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 it lives as long as the process
+        program = _PROGRAM.format(paths=[str(root / "src")])
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-c", program, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            bufsize=0,
+        )
+        self._thread = threading.Thread(target=self._read, args=(hear,), daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> "Bridge":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._thread.join()
+        for file in (self._process.stdin, self._process.stdout, self._errors):
+            file.close()
+
+    def say(self, **message: object) -> None:
+        view = memoryview(json.dumps(message).encode() + b"\n")
+        while view:
+            view = view[self._process.stdin.write(view) or 0 :]
+
+    def wait(self, seconds: float) -> int:
+        """The exit code, once the process has ended of itself."""
+        return self._process.wait(seconds)
+
+    def descriptors(self) -> int | None:
+        return _entries(self._process.pid, "fd")
+
+    def threads(self) -> int | None:
+        return _entries(self._process.pid, "task")
+
+    def stderr(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace")
+
+    def _read(self, hear: Callable[[Reply | None], None]) -> None:
+        rest = bytearray()
+        while data := os.read(self._process.stdout.fileno(), 1 << 20):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                hear(json.loads(line))
+        hear(None)
+
+
+def _entries(pid: int, kind: str) -> int | None:
+    """Where there is no /proc, nobody knows."""
+    try:
+        return sum(1 for _ in Path(f"/proc/{pid}/{kind}").iterdir())
+    except OSError:
+        return None

@@ -1,0 +1,67 @@
+"""Samples of a process over time → slopes and tables."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import linear_regression
+from typing import Any
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How the process was after so many utterances, with nothing left to do. In MiB; None where it cannot be told."""
+
+    utterances: int
+    seconds: float
+    rss: float
+    footprint: float | None
+    active: float
+    cache: float
+    peak: float
+    descriptors: int | None
+    threads: int | None
+
+    @classmethod
+    def of(
+        cls, utterances: int, seconds: float, status: dict[str, Any], descriptors: int | None, threads: int | None
+    ) -> "Sample":
+        memory = status["memory"]
+        return cls(
+            utterances,
+            round(seconds, 1),
+            memory["rss_mb"],
+            memory["footprint_mb"],
+            memory["mlx_active_mb"],
+            memory["mlx_cache_mb"],
+            memory["mlx_peak_mb"],
+            descriptors,
+            threads,
+        )
+
+
+def after(samples: Sequence[Sample], warm_up: int) -> list[Sample]:
+    """Those of the warm process; all of them where that would leave too few for a line."""
+    warm = [sample for sample in samples if sample.utterances >= warm_up]
+    return warm if len(warm) > 2 else list(samples)
+
+
+def slope(samples: Sequence[Sample]) -> float:
+    """MiB of resident memory per thousand utterances: the line with the least squares."""
+    utterances = [sample.utterances / 1000 for sample in samples]
+    return linear_regression(utterances, [sample.rss for sample in samples]).slope
+
+
+def table(samples: Sequence[Sample], rows: int = 12) -> str:
+    """As Markdown: the first, the last, and as many between them as fill the rows."""
+    step = max(1, -(-(len(samples) - 1) // (rows - 1)))
+    shown = [*samples[:-1][::step], samples[-1]]
+    lines = [
+        "| utterances | s | RSS MiB | footprint MiB | MLX active | cache | peak | descriptors | threads |",
+        "|---" * 9 + "|",
+    ]
+    for one in shown:
+        values = (one.utterances, one.seconds, one.rss, one.footprint, one.active, one.cache, one.peak)
+        cells = ["–" if value is None else f"{value:g}" for value in (*values, one.descriptors, one.threads)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -1,0 +1,84 @@
+"""What was asked, and what came of it: one outcome each."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+from soak.bridge import Reply
+
+Key = str | tuple[str, str]  # the id of a request, or stream and utterance
+
+WAIT = 900.0
+
+
+class Silence(RuntimeError):
+    """The bridge ended, or said nothing for so long that it must be taken for stuck."""
+
+
+class Ledger:
+    """`hear` takes every reply, on any thread; the others wait."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()  # "text", or the code of an error
+        self.oddities: list[str] = []
+        self._open: dict[Key, tuple[int, bool]] = {}  # how many utterances, and whether they were cancelled
+        self._answers: dict[str, Reply] = {}
+        self._ended = False
+        self._changed = threading.Condition()
+
+    @property
+    def unanswered(self) -> int:
+        with self._changed:
+            return sum(count for count, _ in self._open.values())
+
+    def expect(self, key: Key, count: int = 1, *, cancelled: bool = False) -> None:
+        with self._changed:
+            self._open[key] = count, cancelled
+
+    def wait_until_open(self, most: int) -> None:
+        """Until no more than so many requests are open."""
+        self._wait(lambda: len(self._open) <= most, f"{len(self._open)} outcomes")
+
+    def answer(self, id: str) -> Reply:
+        self._wait(lambda: id in self._answers, f"the answer to {id}")
+        return self._answers.pop(id)
+
+    def hear(self, reply: Reply | None) -> None:
+        with self._changed:
+            if reply is None:
+                self._ended = True
+            else:
+                self._take(reply)
+            self._changed.notify_all()
+
+    def _wait(self, done: Callable[[], bool], what: str) -> None:
+        with self._changed:
+            came = self._changed.wait_for(lambda: done() or self._ended, WAIT)
+            if not came or not done():
+                raise Silence(f"{'the bridge ended' if self._ended else f'nothing came for {WAIT} s'}; missing: {what}")
+
+    def _take(self, reply: Reply) -> None:
+        match reply["type"]:
+            case "realtime_batch_final":
+                for item in reply["items"]:
+                    self._close((item["stream_id"], item["utterance_id"]), [item])
+            case "transcript":
+                self._close(reply["id"], [reply])
+            case "batch_transcript":
+                self._close(reply["id"], reply["items"])
+            case "error" if reply.get("id") in self._open:
+                self._close(reply["id"], [{"error": reply}] * self._open[reply["id"]][0])
+            case "error" | "stream_error" | "fatal":
+                self.oddities.append(f"{reply['type']} {reply['code']}")
+            case _ if "id" in reply:
+                self._answers[reply["id"]] = reply
+
+    def _close(self, key: Key, items: list[Reply]) -> None:
+        count, cancelled = self._open.pop(key, (0, False))
+        if len(items) != count:
+            self.oddities.append(f"{len(items)} outcomes for {count} utterances")
+        for item in items:
+            code = item["error"]["code"] if item.get("error") else "text"
+            self.outcomes[code] += 1
+            if code != "text" and not (code == "cancelled" and cancelled):
+                self.oddities.append(f"an utterance ended as {code}")

@@ -1,0 +1,131 @@
+"""What a busy day sends: three streams, files, and people who change their minds."""
+
+import base64
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from soak.bridge import Bridge
+from soak.figures import Sample
+from soak.ledger import Ledger
+from soak.speech import RATE, Pcm16, Speech, write_wav
+
+STREAMS = ("left", "middle", "right")
+IN_FLIGHT = 8  # requests
+_CANCELLED = 0.05
+_FILES = 0.10
+_BATCHES = 0.03
+_IN_CHUNKS = 0.3
+_CHUNK = RATE // 2
+
+
+class Work:
+    """Sends utterances and counts them; `run` ends when `utterances` were sent or `seconds` are over."""
+
+    def __init__(self, bridge: Bridge, ledger: Ledger, speech: Speech, folder: Path) -> None:
+        self.sent = 0
+        self.audio_seconds = 0.0
+        self._bridge = bridge
+        self._ledger = ledger
+        self._speech = speech
+        self._folder = folder
+        self._requests = 0
+        self._modes: list[str] = ["sequential"]
+        self._started = time.monotonic()
+
+    def open(self) -> None:
+        capabilities = self._ask("hello", want=["events"])
+        self._modes = capabilities["decoder_modes"]
+        self._ask("start")
+        for stream in STREAMS:
+            self._ask("start_stream", stream_id=stream, auto_flush=True, max_batch_delay_ms=20)
+
+    def run(self, utterances: int | None, seconds: float | None, every: int) -> Iterator[Sample]:
+        """A sample at the start, after every so many utterances, and at the end."""
+        yield self._sample()
+        due = every
+        while (utterances is None or self.sent < utterances) and (seconds is None or self._seconds() < seconds):
+            self._ledger.wait_until_open(IN_FLIGHT - 1)
+            self._send()
+            if self.sent >= due:
+                yield self._sample()
+                due = self.sent + every
+        if self.sent > due - every:
+            yield self._sample()
+
+    def close(self) -> int:
+        """The exit code."""
+        self._ask("stop")
+        return self._bridge.wait(60)
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def _sample(self) -> Sample:
+        self._ledger.wait_until_open(0)
+        status = self._ask("status")
+        return Sample.of(self.sent, self._seconds(), status, self._bridge.descriptors(), self._bridge.threads())
+
+    def _send(self) -> None:
+        kind = self._speech.random.random()
+        cancelled = bool(self._speech.random.random() < _CANCELLED)
+        if kind < _BATCHES:
+            self._send_files(2 + int(self._speech.random.integers(3)), cancelled)
+        elif kind < _BATCHES + _FILES:
+            self._send_files(1, cancelled)
+        else:
+            self._speak(cancelled)
+
+    def _send_files(self, count: int, cancelled: bool) -> None:
+        id = self._next_id()
+        paths = [str(self._write(number)) for number in range(count)]
+        self._ledger.expect(id, count, cancelled=cancelled)
+        if count == 1:
+            self._bridge.say(type="transcribe", id=id, audio=paths[0])
+        else:
+            self._bridge.say(type="batch_transcribe", id=id, audio=paths, decoder_mode=self._mode())
+        if cancelled:
+            self._bridge.say(type="cancel", id=self._next_id(), target=id)
+
+    def _write(self, number: int) -> Path:
+        """To a file of its own for as long as it may be in flight: names come again after those that were answered."""
+        path = self._folder / f"{self._requests % (4 * IN_FLIGHT)}-{number}.wav"
+        write_wav(path, self._utterance())
+        return path
+
+    def _speak(self, cancelled: bool) -> None:
+        stream = STREAMS[int(self._speech.random.integers(len(STREAMS)))]
+        name = f"u{self.sent}"
+        samples = self._utterance()
+        self._ledger.expect((stream, name), cancelled=cancelled)
+        boundary = {"type": "end_utterance", "stream_id": stream, "utterance_id": name, "decoder_mode": self._mode()}
+        if self._speech.random.random() < _IN_CHUNKS:
+            for start in range(0, len(samples), _CHUNK):
+                self._bridge.say(type="audio_chunk", stream_id=stream, pcm16=_encoded(samples[start : start + _CHUNK]))
+        else:
+            boundary["pcm16"] = _encoded(samples)
+        self._bridge.say(**boundary)
+        if cancelled:
+            self._bridge.say(type="cancel", id=self._next_id(), stream_id=stream, utterance_id=name)
+
+    def _utterance(self) -> Pcm16:
+        samples = self._speech.utterance()
+        self.sent += 1
+        self.audio_seconds += len(samples) / RATE
+        return samples
+
+    def _mode(self) -> str:
+        return self._modes[int(self._speech.random.integers(len(self._modes)))]
+
+    def _next_id(self) -> str:
+        self._requests += 1
+        return f"r{self._requests}"
+
+    def _ask(self, type: str, **members: object) -> dict:
+        id = self._next_id()
+        self._bridge.say(type=type, id=id, **members)
+        return self._ledger.answer(id)
+
+
+def _encoded(samples: Pcm16) -> str:
+    return base64.b64encode(samples.tobytes()).decode()

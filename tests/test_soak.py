@@ -1,0 +1,138 @@
+"""The soak: three hundred utterances of it, and that it would notice what it is there to notice."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+UTTERANCES = 300
+
+
+@pytest.fixture(scope="module")
+def scripts(repository: Path) -> Iterator[dict[str, ModuleType]]:
+    sys.path.insert(0, str(repository / "scripts" / "lib"))
+    try:
+        import soak.__main__
+        import soak.figures
+        import soak.ledger
+        import soak.speech
+
+        yield {"main": soak.__main__, "figures": soak.figures, "ledger": soak.ledger, "speech": soak.speech}
+    finally:
+        sys.path.pop(0)
+
+
+@pytest.fixture(scope="module")
+def soaked(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """What three hundred short utterances came to."""
+    report = tmp_path_factory.mktemp("soak") / "report.json"
+    command = [sys.executable, "-m", "soak", "--quiet", "--utterances", str(UTTERANCES), "--json", str(report)]
+    command += ["--longest", "1.2", "--every", "20", "--limit", "1000"]
+    paths = f"{repository / 'scripts' / 'lib'}{os.pathsep}{repository / 'src'}"
+    process = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    return json.loads(report.read_text())
+
+
+def test_every_utterance_has_one_outcome_and_only_those_that_were_cancelled_have_no_text(soaked: dict) -> None:
+    assert soaked["oddities"] == []
+    assert soaked["unanswered"] == 0
+    assert soaked["exit_code"] == 0
+    assert UTTERANCES <= sum(soaked["outcomes"].values()) <= UTTERANCES + 4
+    assert set(soaked["outcomes"]) <= {"text", "cancelled"}
+    assert soaked["outcomes"]["text"] > UTTERANCES * 0.8
+
+
+def test_when_nothing_is_left_to_do_nothing_is_held(soaked: dict) -> None:
+    first, *warm = soaked["samples"]
+    assert len(warm) > 5
+    assert max(sample["active"] for sample in warm) < first["active"] + 1
+    assert max(sample["cache"] for sample in warm) <= 33
+    assert {sample["descriptors"] for sample in warm} == {first["descriptors"]}
+    assert {sample["threads"] for sample in warm[2:]} == {warm[2]["threads"]}
+
+
+def test_memory_stays_within_bounds(soaked: dict) -> None:
+    warm = [sample["rss"] for sample in soaked["samples"] if sample["utterances"] >= UTTERANCES / 3]
+    assert max(warm) - min(warm) < 40
+
+
+def sample(scripts: dict, utterances: int, rss: float) -> object:
+    return scripts["figures"].Sample(utterances, 0.0, rss, None, 7.0, 1.0, 9.0, 5, 9)
+
+
+def test_the_slope_is_that_of_the_line_with_the_least_squares(scripts: dict) -> None:
+    samples = [sample(scripts, count, rss) for count, rss in [(0, 50), (1000, 100), (2000, 102), (3000, 104)]]
+    assert scripts["figures"].slope(scripts["figures"].after(samples, 1000)) == pytest.approx(2.0)
+    assert scripts["figures"].slope(samples) > 10
+    assert scripts["figures"].table(samples).count("\n") == 1 + 4
+
+
+def result(scripts: dict, **changes: object) -> object:
+    fine = {
+        "samples": [],
+        "warm_up": 0,
+        "slope": 0.5,
+        "outcomes": {},
+        "oddities": [],
+        "unanswered": 0,
+        "audio_seconds": 1.0,
+        "exit_code": 0,
+    }
+    return scripts["main"].Result(**{**fine, **changes})
+
+
+def test_a_run_fails_for_growth_for_what_is_missing_and_for_what_is_odd(scripts: dict) -> None:
+    assert result(scripts).failures(1.0) == []
+    for change in ({"slope": 1.1}, {"slope": float("nan")}, {"unanswered": 1}, {"oddities": ["x"]}, {"exit_code": 4}):
+        assert len(result(scripts, **change).failures(1.0)) == 1
+    assert len(result(scripts, exit_code=None).failures(1.0)) == 1
+
+
+def test_the_ledger_knows_what_is_missing_told_twice_or_not_as_it_should_be(scripts: dict) -> None:
+    ledger = scripts["ledger"].Ledger()
+
+    def told(utterance: str, **outcome: object) -> None:
+        item = {"stream_id": "s", "utterance_id": utterance, **outcome}
+        ledger.hear({"type": "realtime_batch_final", "items": [item]})
+
+    for name in ("a", "b", "c"):
+        ledger.expect(("s", name), cancelled=name == "b")
+    told("a", text="One.")
+    told("b", error={"code": "cancelled"})
+    assert (ledger.unanswered, ledger.oddities, dict(ledger.outcomes)) == (1, [], {"text": 1, "cancelled": 1})
+    told("a", text="One.")
+    assert len(ledger.oddities) == 1
+    told("c", error={"code": "cancelled"})
+    assert len(ledger.oddities) == 2
+    ledger.expect("r1", 3, cancelled=True)
+    ledger.hear({"type": "error", "id": "r1", "code": "cancelled"})
+    assert (ledger.unanswered, ledger.outcomes["cancelled"]) == (0, 5)
+    ledger.hear({"type": "stream_error", "code": "bad_base64"})
+    assert len(ledger.oddities) == 3
+
+
+def test_a_bridge_that_ends_too_early_is_not_waited_for(scripts: dict) -> None:
+    ledger = scripts["ledger"].Ledger()
+    ledger.expect("r1")
+    ledger.hear(None)
+    with pytest.raises(scripts["ledger"].Silence):
+        ledger.wait_until_open(0)
+
+
+def test_the_same_seed_speaks_the_same_and_within_its_lengths(scripts: dict, repository: Path) -> None:
+    folder = repository / "examples" / "audio"
+    first, second = (scripts["speech"].Speech(folder, 0.3, 40.0, 7) for _ in range(2))
+    utterances = [first.utterance() for _ in range(40)]
+    assert all((one == second.utterance()).all() for one in utterances)
+    seconds = sorted(len(one) / 16_000 for one in utterances)
+    assert seconds[0] >= 0.29
+    assert seconds[-1] <= 40.01
+    assert seconds[-1] > 10 * seconds[0]
