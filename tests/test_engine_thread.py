@@ -6,7 +6,7 @@ import pytest
 
 from qwen3_asr_mlx_runtime import engine
 from qwen3_asr_mlx_runtime.engine_thread import EngineThread
-from qwen3_asr_mlx_runtime.errors import Cancelled, ModelNotFound
+from qwen3_asr_mlx_runtime.errors import Cancelled, ModelNotFound, NonFiniteOutput
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job, Loaded, LoadFailed, Progress
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.utterance import Utterance
@@ -61,6 +61,8 @@ class ScriptedRecognizer:
             self.gate.wait(WAIT)
             return []
         job = self.jobs.pop(0)
+        if job.utterance.context == "no numbers":
+            return [Failed(job.id, NonFiniteOutput("planted"))]
         return [Finished(job.id, f"transcript of {job.utterance.context}")]
 
 
@@ -195,3 +197,25 @@ def test_the_real_recogniser_works_from_its_thread(outcomes, monkeypatch):
     assert next_of(outcomes).transcript.text == ""
     thread.close()
     assert thread.join(WAIT)
+
+
+def test_a_model_that_cannot_be_read_again_fails_the_jobs_that_need_it(thread, recognizer, outcomes):
+    thread.load()
+    next_of(outcomes)
+    for id in range(3):
+        thread.submit(job(id, "no numbers"))
+    assert [next_of(outcomes).error.code for _ in range(3)] == ["non_finite_output"] * 3
+    recognizer.load_failures = [OSError("planted")]
+    thread.submit(job(3))
+    assert next_of(outcomes).error.code == "engine_unavailable"
+    thread.submit(job(4))
+    assert next_of(outcomes) == Finished(4, "transcript of words")
+    assert recognizer.loads == 3
+
+
+def test_numbers_in_between_keep_the_model(thread, recognizer, outcomes):
+    thread.load()
+    for id, script in enumerate(["no numbers", "no numbers", "words", "no numbers", "words"]):
+        thread.submit(job(id, script))
+    assert [type(next_of(outcomes)) for _ in range(6)] == [Loaded, Failed, Failed, Finished, Failed, Finished]
+    assert recognizer.loads == 1

@@ -13,13 +13,15 @@ from qwen3_asr_mlx_runtime.errors import (
     EngineUnavailable,
     ModelError,
     ModelNotFound,
+    NonFiniteOutput,
 )
-from qwen3_asr_mlx_runtime.jobs import Failed, Job, Loaded, LoadFailed, Post
+from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job, Loaded, LoadFailed, Post
 from qwen3_asr_mlx_runtime.settings import Settings
 
 if TYPE_CHECKING:
     from qwen3_asr_mlx_runtime.schedule import Schedule
 
+_MAX_NON_FINITE = 3
 _IDLE_SECONDS = 10.0  # without a request: then memory that is kept for the next is given back
 
 
@@ -51,6 +53,7 @@ class EngineThread:
         self._schedule: Schedule | None = None
         self._loaded: Loaded | None = None
         self._heartbeats = 0
+        self._non_finite_in_a_row = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -149,13 +152,31 @@ class EngineThread:
         self._heartbeats += 1
         if self._schedule is not None:
             for outcome in self._schedule.step():
+                self._count(outcome)
                 self._post(outcome)
 
     def _submit(self, job: Job) -> None:
-        if self._schedule is None:
+        try:
+            schedule = self._sound_schedule()
+        except Exception as error:  # noqa: BLE001 whatever loading provokes: this job has no model
+            self._post(Failed(job.id, EngineUnavailable(f"the model could not be loaded: {type(error).__name__}")))
+            return
+        if schedule is None:
             self._post(Failed(job.id, EngineUnavailable("no model is loaded")))
         else:
-            self._schedule.submit(job)
+            schedule.submit(job)
+
+    def _count(self, outcome: Finished | Failed) -> None:
+        non_finite = isinstance(outcome, Failed) and isinstance(outcome.error, NonFiniteOutput)
+        self._non_finite_in_a_row = self._non_finite_in_a_row + 1 if non_finite else 0
+
+    def _sound_schedule(self) -> "Schedule | None":
+        """Weights that gave three jobs no numbers may have been damaged in memory: they are read again."""
+        if self._non_finite_in_a_row >= _MAX_NON_FINITE and not (self._schedule and self._schedule.is_busy):
+            self._schedule = None
+            self._load_model()
+            self._non_finite_in_a_row = 0
+        return self._schedule
 
     def _cancel(self, job_id: int) -> None:
         """End a job that waits or runs; one that has finished has its outcome already."""

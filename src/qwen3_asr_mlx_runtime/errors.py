@@ -198,6 +198,13 @@ class OutOfMemory(EngineError):
     retryable = True
 
 
+class GpuError(EngineError):
+    """The GPU gave up what it was doing, as when its watchdog finds it busy for too long."""
+
+    code = "gpu_error"
+    retryable = True
+
+
 class Cancelled(EngineError):
     code = "cancelled"
 

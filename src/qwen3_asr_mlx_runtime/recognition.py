@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from qwen3_asr_mlx_runtime.errors import BridgeError, DecodeFailed
+from qwen3_asr_mlx_runtime.errors import BridgeError, DecodeFailed, GpuError
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job
 from qwen3_asr_mlx_runtime.model.generate import Token
 from qwen3_asr_mlx_runtime.model.memory import as_out_of_memory
 from qwen3_asr_mlx_runtime.pieces import Piece, assemble
 from qwen3_asr_mlx_runtime.preparation import DecoderInput, Preparation, Segment
 from qwen3_asr_mlx_runtime.telemetry import Stopwatch
+
+_GPU_GAVE_UP = ("Command buffer execution failed", "cudaError", "CUDA error")
 
 
 @dataclass(eq=False, slots=True)
@@ -89,4 +91,8 @@ def failure(error: Exception) -> BridgeError:
     """What a job fails with."""
     if isinstance(error, BridgeError):
         return error
-    return as_out_of_memory(error) or DecodeFailed(f"decoding failed: {type(error).__name__}")
+    if (out_of_memory := as_out_of_memory(error)) is not None:
+        return out_of_memory
+    if isinstance(error, RuntimeError) and any(sign in str(error) for sign in _GPU_GAVE_UP):
+        return GpuError("the GPU gave up decoding")
+    return DecodeFailed(f"decoding failed: {type(error).__name__}")

@@ -130,18 +130,18 @@ def test_a_session_that_ends_in_the_middle(rooms: Rooms, scenario: str, code: in
 
 
 EXCEPTIONS = f"""
-from qwen3_asr_mlx_runtime import audio_reader, engine
-_steps, _read, _calls = engine.Recognizer.steps, audio_reader.read_file, []
-def _raise(self, utterance):
+from qwen3_asr_mlx_runtime import audio_reader, preparation
+_prepare, _read, _calls = preparation.Preparation.prepare, audio_reader.read_file, []
+def _raise(self, segments):
     _calls.append(1)
     if len(_calls) % 2 == 0:
         raise RuntimeError("{MARKER} came out of a library")
-    return (yield from _steps(self, utterance))
+    return _prepare(self, segments)
 def _fail(path, **options):
     if "folder" in path:
         raise RuntimeError(f"a library says {{path}}")
     return _read(path, **options)
-engine.Recognizer.steps, audio_reader.read_file = _raise, _fail
+preparation.Preparation.prepare, audio_reader.read_file = _raise, _fail
 """
 
 
@@ -157,7 +157,7 @@ def test_the_real_engine_and_its_exceptions(rooms: Rooms, model: Path, before: s
 ESCAPES = {
     "stdin": "from qwen3_asr_mlx_runtime.wire import reader; place, name = reader.LineReader, '_take'",
     "stdout": "from qwen3_asr_mlx_runtime.wire import writer; place, name = writer.LineWriter, '_write_whole'",
-    "engine": "from qwen3_asr_mlx_runtime import engine_thread; place, name = engine_thread.EngineThread, '_finish'",
+    "engine": "from qwen3_asr_mlx_runtime import engine_thread; place, name = engine_thread.EngineThread, '_count'",
 }
 ESCAPING = """
 {place}
