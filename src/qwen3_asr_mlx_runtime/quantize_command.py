@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="8bit; mixed: the decoder in 4 bits, all else in 8; 4bit: the tower in 4 bits too, which needs --force",
     )
-    parser.add_argument("--force", action="store_true", help="write an audio tower of 4 bits in spite of its errors")
+    parser.add_argument("--force", action="store_true", help="write an audio tower of 4 bits nevertheless")
     parser.add_argument("--cache-dir", type=Path, help="where snapshots are kept (default: Hugging Face's own)")
     parser.add_argument("--local-files-only", action="store_true", help="never download")
     return parser

@@ -16,7 +16,7 @@ from qwen3_asr_mlx_runtime.errors import ModelUnsupported
 from qwen3_asr_mlx_runtime.model.config import LayerQuantization, Quantization
 
 GROUP_SIZE: Final = 64
-_COARSE = 4  # bits: the tower loses too much with so few
+_COARSE = 4  # bits: with so few the tower's output is off by several percent
 _TOWER = "audio_tower."
 _EMBEDDINGS = ("model.embed_tokens", "lm_head")
 
@@ -61,7 +61,7 @@ def check_layers(asked: Layers, stored: Layers, *, force_4bit_tower: bool) -> No
         message = "the checkpoint is quantised already, in another way: load it as it is, or start from full precision"
         raise ModelUnsupported(message, field="quantize")
     if not force_4bit_tower and any(path.startswith(_TOWER) and asked[path].bits <= _COARSE for path in asked):
-        message = f"an audio tower of {_COARSE} bits or fewer gets words wrong: it has to be forced"
+        message = f"an audio tower of {_COARSE} bits or fewer is too coarse: it has to be forced"
         raise ModelUnsupported(message, field="force_4bit_tower")
 
 
