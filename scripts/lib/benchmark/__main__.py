@@ -154,9 +154,8 @@ def _report(
     lines = [markdown(figures, contenders), ""]
     for contender, first in differences.items():
         equal = sum(index is None for index in first)
-        lines.append(
-            f"{contender}: the tokens of {equal} of {len(first)} clips equal the runtime's; first differences: {first}"
-        )
+        told = f"; first differences: {first}" if equal < len(first) else ""
+        lines.append(f"{contender}: the tokens of {equal} of {len(first)} clips equal the runtime's{told}.")
     chosen = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     return {
         "options": chosen,

@@ -17,7 +17,6 @@ class Runtime(Contender):
 
         Tokenizer.eos_ids = frozenset()
         self._recognizer = Recognizer.load(str(checkpoint), dtype=dtype)
-        self._recognizer._eos_ids = frozenset()
         self._prompt = PromptBuilder(Tokenizer.from_folder(checkpoint)).build("", None)
 
     def features(self, samples: Samples) -> Any:
@@ -49,7 +48,5 @@ class Runtime(Contender):
         from qwen3_asr_mlx_runtime.utterance import Utterance
 
         utterances = [Utterance(samples, max_new_tokens=new_tokens) for samples in clips]
-        if not hasattr(self._recognizer, "transcribe_batch"):
-            raise NotImplementedError
         transcripts = self._recognizer.transcribe_batch(utterances, decoder_mode=decoder_mode, drift_guard=False)
         return [transcript.token_ids for transcript in transcripts]
