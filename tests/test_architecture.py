@@ -13,7 +13,17 @@ import pytest
 PACKAGE = "qwen3_asr_mlx_runtime"
 
 # The listing is the data flow: a module imports only from above it. A name stands for a package's modules too.
-COMMON = ("errors", "languages", "utterance", "process_memory", "telemetry", "transcript", "jobs", "option_values", "settings")
+COMMON = (
+    "errors",
+    "languages",
+    "utterance",
+    "process_memory",
+    "telemetry",
+    "transcript",
+    "jobs",
+    "option_values",
+    "settings",
+)
 CONVERSATION = (
     "wire.descriptors",
     "wire.allowance",
