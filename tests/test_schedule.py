@@ -177,3 +177,14 @@ def test_a_live_job_gets_the_next_row_before_what_is_left_of_a_file(recognizer, 
     steps_until(schedule, 1)
     assert len(schedule._open[0].pieces) <= 1
     assert isinstance(run(schedule)[0], Finished)
+
+
+def test_rows_decode_between_the_segments_that_a_file_prepares(recognizer, clips):
+    alone, schedule = recognizer.schedule(), recognizer.schedule()
+    for one in (alone, schedule):
+        one.submit(Job(1, clips[0], "batched", live=True))
+        for _ in range(2):
+            one.step()
+    schedule.submit(Job(0, Utterance(np.tile(clips[1].samples, 8)), "batched"))
+    assert steps_until(schedule, 1) <= 2 * steps_until(alone, 1)
+    assert isinstance(run(schedule)[0], Finished)

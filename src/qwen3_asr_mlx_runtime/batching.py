@@ -49,6 +49,7 @@ class Batching:
         self._ready: dict[Row, _Place] = {}  # prepared, not joined
         self._rows: dict[Row, _Place] = {}
         self._batch = Batch(model, tokenizer.eos_ids)
+        self._prepares = False  # in the step before
 
     @property
     def is_busy(self) -> bool:
@@ -66,9 +67,11 @@ class Batching:
             del self._rows[row]
 
     def step(self) -> None:
-        """Prepare what has room; when no more waits, let it join; then decode."""
+        """Prepare what has room, and when no more waits, let it join; then decode. Rows that are under way decode in
+        between."""
         room = self._most_rows() - len(self._rows) - len(self._ready)
-        if room > 0 and self._waiting:
+        self._prepares = room > 0 and bool(self._waiting) and not (self._rows and self._prepares)
+        if self._prepares:
             self._prepare(room if self._preparation.packs else 1)
             return
         try:
