@@ -9,6 +9,7 @@ from mlx.utils import tree_map
 from msgspec.structs import replace
 from tiny import AUDIO, EOS, TEXT, tiny_model
 
+from qwen3_asr_mlx_runtime import process_memory
 from qwen3_asr_mlx_runtime.errors import OutOfMemory
 from qwen3_asr_mlx_runtime.features import log_mel
 from qwen3_asr_mlx_runtime.model.checkpoint import TensorHeader, read_config, read_headers, weight_files
@@ -190,6 +191,18 @@ def test_the_cache_is_given_back_when_it_is_over_half_its_limit_and_when_nothing
     fill_cache(MIB)
     one.idle()
     assert mx.get_cache_memory() == 0
+
+
+def test_freed_memory_is_given_back_where_the_process_has_grown_and_when_nothing_waits(monkeypatch):
+    resident, trims = [100 * MIB], []
+    monkeypatch.setattr(process_memory, "rss_bytes", lambda: resident[0])
+    monkeypatch.setattr(process_memory, "trim", lambda: trims.append(resident[0]))
+    one = governor()
+    for resident[0] in (100 * MIB, 101 * MIB, 103 * MIB, 110 * MIB, 111 * MIB):
+        one.tidy()
+    assert trims == [100 * MIB, 110 * MIB]
+    one.idle()
+    assert len(trims) == 3
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -38,6 +38,23 @@ def test_resident_memory_grows_with_what_is_used_and_shrinks_again() -> None:
     assert process_memory.rss_peak_bytes() >= during - MIB
 
 
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not glibc")
+def test_freed_memory_between_used_memory_goes_back_to_the_system() -> None:
+    used = [bytes(20_000) for _ in range(4000)]
+    del used[::2]
+    before = process_memory.rss_bytes()
+    process_memory.trim()
+    assert process_memory.rss_bytes() < before - 20 * MIB
+    assert len(used) == 2000
+
+
+def test_other_libraries_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    process_memory._glibc_trim.cache_clear()
+    process_memory.trim()
+    process_memory._glibc_trim.cache_clear()
+
+
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS knows it")
 def test_there_is_no_footprint_but_on_macos() -> None:
     assert process_memory.footprint_bytes() is None

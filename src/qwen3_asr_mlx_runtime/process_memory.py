@@ -1,8 +1,10 @@
-"""How much memory this process has, asked of the system without a library for it."""
+"""How much memory this process has, asked of the system without a library for it, and what it no longer needs."""
 
 import os
 import resource
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 _STATM = Path("/proc/self/statm")
@@ -30,6 +32,22 @@ def footprint_bytes() -> int | None:
     """What macOS charges the process with: compressed and swapped pages and Metal's buffers too, which no other figure
     shows. None elsewhere."""
     return _usage(_FOOTPRINT) if sys.platform == "darwin" else None
+
+
+def trim() -> None:
+    """Give freed memory back to the system. glibc keeps it in the middle of what is used, and buffers of ever new sizes
+    leave more and more of it; other libraries need no telling."""
+    release = _glibc_trim()
+    if release is not None:
+        release(0)
+
+
+@cache
+def _glibc_trim() -> Callable[[int], int] | None:
+    import ctypes
+
+    release: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return release
 
 
 def _usage(word: int) -> int | None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
+from qwen3_asr_mlx_runtime import process_memory
 from qwen3_asr_mlx_runtime.errors import OutOfMemory
 from qwen3_asr_mlx_runtime.features import frame_count
 from qwen3_asr_mlx_runtime.model.audio_tower import audio_token_count
@@ -24,6 +25,7 @@ MIB = 1024 * 1024
 MAX_ROWS = 32
 _GPU_CACHE = 512 * MIB
 _CPU_CACHE = 32 * MIB  # MLX's own default: the C library keeps freed memory as well
+_GROWTH = 4 * MIB  # of the process, before freed memory is given back: that takes about a millisecond
 _SHARE_FOR_CACHE = 16  # of a small machine's limit
 _CPU_SHARE = 0.8
 _CUDA_SHARE = 0.95
@@ -76,6 +78,7 @@ class Governor:
         self._config = config
         self._weight_bytes = weight_bytes
         self._itemsize = dtype.size
+        self._trimmed_bytes = 0  # resident after the last time
         mx.set_memory_limit(self.limit_bytes)
         mx.set_cache_limit(self.cache_limit_bytes)
         if mx.metal.is_available():
@@ -118,13 +121,21 @@ class Governor:
         return max(1, min(MAX_ROWS, 1 + free // (moved + logits)))
 
     def tidy(self) -> None:
-        """To be called after every job: give back what MLX keeps where that is more than half of what it may."""
+        """To be called after every job: give back what MLX keeps where that is more than half of what it may, and what
+        the C library keeps where the process has grown."""
         if mx.get_cache_memory() > self.cache_limit_bytes // 2:
             mx.clear_cache()
+        if (process_memory.rss_bytes() or 0) > self._trimmed_bytes + _GROWTH:
+            self._trim()
 
     def idle(self) -> None:
-        """To be called when nothing waits: give back all that MLX keeps."""
+        """To be called when nothing waits: give back all that is kept."""
         mx.clear_cache()
+        self._trim()
+
+    def _trim(self) -> None:
+        process_memory.trim()
+        self._trimmed_bytes = process_memory.rss_bytes() or 0
 
     def _stem_bytes(self, chunks: int) -> int:
         """The convolutions, in multiples of what the first of them writes. A CPU unfolds the input of the next, and
