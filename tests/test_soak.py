@@ -64,14 +64,16 @@ def test_memory_stays_within_bounds(soaked: dict) -> None:
     assert max(warm) - min(warm) < 40
 
 
-def sample(scripts: dict, utterances: int, rss: float) -> object:
-    return scripts["figures"].Sample(utterances, 0.0, rss, None, 7.0, 1.0, 9.0, 5, 9)
+def sample(scripts: dict, utterances: int, rss: float, footprint: float | None = None) -> object:
+    return scripts["figures"].Sample(utterances, 0.0, rss, footprint, 7.0, 1.0, 9.0, 5, 9)
 
 
 def test_the_slope_is_that_of_the_line_with_the_least_squares(scripts: dict) -> None:
     samples = [sample(scripts, count, rss) for count, rss in [(0, 50), (1000, 100), (2000, 102), (3000, 104)]]
     assert scripts["figures"].slope(scripts["figures"].after(samples, 1000)) == pytest.approx(2.0)
     assert scripts["figures"].slope(samples) > 10
+    charged = [sample(scripts, count, 50.0, footprint) for count, footprint in [(0, 1.0), (1000, 2.0), (2000, 3.0)]]
+    assert scripts["figures"].slope(charged) == pytest.approx(1.0)
     assert scripts["figures"].table(samples).count("\n") == 1 + 4
 
 

@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(table(result.samples))
     hours = result.audio_seconds / 3600
     print(f"\n{sum(result.outcomes.values())} outcomes ({result.outcomes}) of {hours:.2f} hours of audio")
-    print(f"RSS slope after {result.warm_up} utterances: {result.slope:+.3f} MiB per thousand")
+    of = "RSS" if result.samples[-1].footprint is None else "footprint"
+    print(f"{of} slope after {result.warm_up} utterances: {result.slope:+.3f} MiB per thousand")
     for failure in dict.fromkeys(failures):
         print(f"FAILED: {failure}")
     if options.json:
@@ -113,7 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--audio", type=Path, default=ROOT / "examples" / "audio", help="folder of 16 kHz recordings")
     parser.add_argument("--every", type=int, help="utterances between samples (default: a 200th, at least 10)")
     parser.add_argument("--warm-up", type=int, help="utterances before the slope counts (default: a fifth)")
-    parser.add_argument("--limit", type=float, default=1.0, help="MiB of RSS per thousand utterances")
+    parser.add_argument(
+        "--limit", type=float, default=1.0, help="MiB per thousand utterances: of the footprint on macOS, else RSS"
+    )
     parser.add_argument("--json", type=Path, help="write every sample here")
     parser.add_argument("--quiet", action="store_true", help="say nothing before the end")
     return parser

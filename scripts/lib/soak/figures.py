@@ -47,9 +47,11 @@ def after(samples: Sequence[Sample], warm_up: int) -> list[Sample]:
 
 
 def slope(samples: Sequence[Sample]) -> float:
-    """MiB of resident memory per thousand utterances: the line with the least squares."""
+    """MiB per thousand utterances of what the process is charged with, its footprint where that is known and its
+    resident memory elsewhere: the line with the least squares."""
     utterances = [sample.utterances / 1000 for sample in samples]
-    return linear_regression(utterances, [sample.rss for sample in samples]).slope
+    charged = [sample.rss if sample.footprint is None else sample.footprint for sample in samples]
+    return linear_regression(utterances, charged).slope
 
 
 def table(samples: Sequence[Sample], rows: int = 12) -> str:
