@@ -125,8 +125,13 @@ def test_a_bridge_that_ends_too_early_is_not_waited_for(scripts: dict) -> None:
     ledger = scripts["ledger"].Ledger()
     ledger.expect("r1")
     ledger.hear(None)
-    with pytest.raises(scripts["ledger"].Silence):
+    with pytest.raises(scripts["ledger"].Broken):
         ledger.wait_until_open(0)
+
+
+def test_a_bridge_that_cannot_load_its_model_fails_the_run(scripts: dict, capsys: pytest.CaptureFixture) -> None:
+    assert scripts["main"].main(["--utterances", "5", "--quiet", "--bridge", "--memory-limit-mb 2"]) == 1
+    assert "refused: out_of_memory" in capsys.readouterr().out
 
 
 def test_the_same_seed_speaks_the_same_and_within_its_lengths(scripts: dict, repository: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from soak.bridge import Bridge
 from soak.figures import Sample, after, slope, table
-from soak.ledger import Ledger, Silence
+from soak.ledger import Broken, Ledger
 from soak.speech import Speech
 from soak.work import Work
 
@@ -47,10 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     result = soak(options)
     failures = result.failures(options.limit)
-    print(table(result.samples))
+    if result.samples:
+        print(table(result.samples))
     hours = result.audio_seconds / 3600
     print(f"\n{sum(result.outcomes.values())} outcomes ({result.outcomes}) of {hours:.2f} hours of audio")
-    of = "RSS" if result.samples[-1].footprint is None else "footprint"
+    of = "RSS" if all(sample.footprint is None for sample in result.samples) else "footprint"
     print(f"{of} slope after {result.warm_up} utterances: {result.slope:+.3f} MiB per thousand")
     for failure in dict.fromkeys(failures):
         print(f"FAILED: {failure}")
@@ -76,7 +77,7 @@ def soak(options: argparse.Namespace) -> Result:
                 samples.append(sample)
                 _tell(sample, options.quiet)
             code = work.close()
-        except (Silence, BrokenPipeError) as error:
+        except (Broken, BrokenPipeError) as error:
             ledger.oddities.append(f"{error or type(error).__name__}; stderr: {bridge.stderr()[-2000:]}")
     warm_up = options.warm_up if options.warm_up is not None else work.sent // 5
     warm = after(samples, warm_up)

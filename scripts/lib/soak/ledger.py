@@ -11,8 +11,8 @@ Key = str | tuple[str, str]  # the id of a request, or stream and utterance
 WAIT = 900.0
 
 
-class Silence(RuntimeError):
-    """The bridge ended, or said nothing for so long that it must be taken for stuck."""
+class Broken(RuntimeError):
+    """The bridge ended, refused what is needed, or said nothing for so long that it must be taken for stuck."""
 
 
 class Ledger:
@@ -40,8 +40,12 @@ class Ledger:
         self._wait(lambda: len(self._open) <= most, f"{len(self._open)} outcomes")
 
     def answer(self, id: str) -> Reply:
+        """To a request that has no outcome. Raises Broken where it was refused."""
         self._wait(lambda: id in self._answers, f"the answer to {id}")
-        return self._answers.pop(id)
+        reply = self._answers.pop(id)
+        if reply["type"] == "error":
+            raise Broken(f"refused: {reply['code']}")
+        return reply
 
     def hear(self, reply: Reply | None) -> None:
         with self._changed:
@@ -55,7 +59,7 @@ class Ledger:
         with self._changed:
             came = self._changed.wait_for(lambda: done() or self._ended, WAIT)
             if not came or not done():
-                raise Silence(f"{'the bridge ended' if self._ended else f'nothing came for {WAIT} s'}; missing: {what}")
+                raise Broken(f"{'the bridge ended' if self._ended else f'nothing came for {WAIT} s'}; missing: {what}")
 
     def _take(self, reply: Reply) -> None:
         match reply["type"]:
@@ -68,10 +72,12 @@ class Ledger:
                 self._close(reply["id"], reply["items"])
             case "error" if reply.get("id") in self._open:
                 self._close(reply["id"], [{"error": reply}] * self._open[reply["id"]][0])
+            case "cancel_result":  # the outcome tells
+                pass
+            case _ if reply.get("id") is not None:
+                self._answers[reply["id"]] = reply
             case "error" | "stream_error" | "fatal":
                 self.oddities.append(f"{reply['type']} {reply['code']}")
-            case _ if "id" in reply:
-                self._answers[reply["id"]] = reply
 
     def _close(self, key: Key, items: list[Reply]) -> None:
         count, cancelled = self._open.pop(key, (0, False))
