@@ -106,7 +106,10 @@ class AudioTower(nn.Module):
         other shapes, though, so the last bits may differ from those of an utterance alone.
         """
         longest = audio_token_count(self.config.chunk_frames) * self.config.chunks_per_window
-        embedded = [self.embed_chunks(features) for features in batch]
+        embedded: list[mx.array] = []
+        for features in batch:
+            embedded.append(self.embed_chunks(features))
+            mx.eval(embedded[-2:-1])  # as below
         spans = _spans([rows.shape[0] for rows in embedded], longest)
         x = _joined([embedded[span.utterance][span.start : span.stop] for span in spans])
         runs = _runs(spans)
