@@ -6,9 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny_model
 
+from qwen3_asr_mlx_runtime.jobs import MAX_ROWS
+from qwen3_asr_mlx_runtime.model import drift
 from qwen3_asr_mlx_runtime.model.batch import Batch, Row
-from qwen3_asr_mlx_runtime.model.drift import calibrate, largest_drift
+from qwen3_asr_mlx_runtime.model.drift import Drift, calibrate, largest_drift
 from qwen3_asr_mlx_runtime.model.generate import generate
+from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 
 MODEL = tiny_model()
 NO_EOS: frozenset[int] = frozenset()
@@ -124,6 +127,17 @@ def test_a_row_without_numbers_fails_alone():
     run(batch)
     assert sick.error.code == "non_finite_output"
     assert (healthy.error, written(healthy)) == (None, alone(healthy))
+
+
+def test_the_drift_of_a_full_batch_counts(monkeypatch):
+    head = Qwen3ASR.head
+    monkeypatch.setattr(Qwen3ASR, "head", lambda self, hidden: head(self, hidden) + (len(hidden) == MAX_ROWS))
+    assert largest_drift(MODEL) >= 0.9
+
+
+def test_a_drift_that_is_no_number_trusts_no_batch(monkeypatch):
+    monkeypatch.setattr(drift, "largest_drift", lambda _: math.nan)
+    assert Drift(MODEL).margin == math.inf
 
 
 @pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])

@@ -13,6 +13,8 @@ from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job
 from qwen3_asr_mlx_runtime.model import drift
 from qwen3_asr_mlx_runtime.model.batch import Batch
+from qwen3_asr_mlx_runtime.preparation import Preparation
+from qwen3_asr_mlx_runtime.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.utterance import Utterance
 
 MODES = ("sequential", "batched")
@@ -188,3 +190,46 @@ def test_rows_decode_between_the_segments_that_a_file_prepares(recognizer, clips
     schedule.submit(Job(0, Utterance(np.tile(clips[1].samples, 8)), "batched"))
     assert steps_until(schedule, 1) <= 2 * steps_until(alone, 1)
     assert isinstance(run(schedule)[0], Finished)
+
+
+def test_a_live_job_does_not_wait_until_a_file_is_prepared(recognizer, clips):
+    alone, schedule = recognizer.schedule(), recognizer.schedule()
+    alone.submit(Job(1, clips[0], "batched", live=True))
+    schedule.submit(Job(0, Utterance(np.tile(clips[1].samples, 20)), "batched"))
+    schedule.submit(Job(1, clips[0], "batched", live=True))
+    assert steps_until(schedule, 1) <= 2 * steps_until(alone, 1)
+    assert isinstance(run(schedule)[0], Finished)
+
+
+def test_no_more_rows_join_than_memory_has_room_for(recognizer, clips, expected, monkeypatch):
+    monkeypatch.setattr(Preparation, "packs", True)
+    monkeypatch.setattr(recognizer._governor, "rows", lambda capacity: 16 if capacity == 1 else 2)
+    together, step = [], Batch.step
+    monkeypatch.setattr(Batch, "step", lambda batch: together.append(len(batch.rows)) or step(batch))
+    outcomes = recognizer.outcomes([Job(number, clip, "batched") for number, clip in enumerate(clips)])
+    assert [outcome.transcript.token_ids for outcome in outcomes] == expected
+    assert max(together) == 2
+
+
+def test_room_is_reckoned_for_all_that_a_row_may_write(recognizer, clips, monkeypatch):
+    asked = []
+    monkeypatch.setattr(recognizer._governor, "rows", lambda capacity: asked.append(capacity) or 16)
+    recognizer.outcomes([Job(0, Utterance(clips[0].samples, max_new_tokens=900), "batched")])
+    assert max(asked) > 900
+
+
+def test_a_row_whose_text_cannot_be_made_is_decoded_again_alone(recognizer, clips, expected, monkeypatch):
+    decode, calls = Tokenizer.decode, []
+
+    def once(tokenizer, ids):
+        calls.append(1)
+        if len(calls) == 1:
+            raise ValueError("planted")
+        return decode(tokenizer, ids)
+
+    monkeypatch.setattr(Tokenizer, "decode", once)
+    schedule = recognizer.schedule()
+    for number in (0, 1):
+        schedule.submit(Job(number, clips[number], "batched"))
+    outcomes = [outcome for _ in range(400) for outcome in schedule.step()]
+    assert {one.job_id: one.transcript.token_ids for one in outcomes} == dict(enumerate(expected[:2]))

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -68,9 +69,10 @@ class Batching:
 
     def step(self) -> None:
         """Prepare what has room, and when no more waits, let it join; then decode. Rows that are under way decode in
-        between."""
+        between, and a live one does not wait for others to be prepared."""
         room = self._most_rows() - len(self._rows) - len(self._ready)
-        self._prepares = room > 0 and bool(self._waiting) and not (self._rows and self._prepares)
+        urgent = bool(self._rows) or any(place.recognition.job.live for place in self._ready.values())
+        self._prepares = room > 0 and bool(self._waiting) and not (urgent and self._prepares)
         if self._prepares:
             self._prepare(room if self._preparation.packs else 1)
             return
@@ -81,7 +83,8 @@ class Batching:
             self._disband()
 
     def _most_rows(self) -> int:
-        lengths = [row.length for row in self._ready]
+        """For which there is memory even if each writes all that it may."""
+        lengths = [row.most for row in (*self._ready, *self._rows)]
         return min(MAX_ROWS, self._governor.rows(max(self._batch.capacity, *lengths, 1)))
 
     def _prepare(self, room: int) -> None:
@@ -109,8 +112,11 @@ class Batching:
         self._ready[row] = _Place(recognition, index)
 
     def _join(self) -> None:
-        if self._ready:
-            joining, self._ready = self._ready, {}
+        """As many as fit; one fits always."""
+        room = max(self._most_rows() - len(self._rows), 0 if self._rows else 1)
+        joining = dict(islice(self._ready.items(), room))
+        if joining:
+            self._ready = {row: place for row, place in self._ready.items() if row not in joining}
             self._rows |= joining
             with _shared("prefill", joining):
                 self._batch.join(joining)
@@ -119,7 +125,8 @@ class Batching:
         with _shared("continuation", self._rows):
             ended = self._batch.step()
         for row in ended:
-            self._settle(row, *self._rows.pop(row))
+            self._settle(row, *self._rows[row])
+            del self._rows[row]  # not before: one that could not be settled is among those that are disbanded
 
     def _settle(self, row: Row, recognition: Recognition, index: int) -> None:
         if row.error is not None:

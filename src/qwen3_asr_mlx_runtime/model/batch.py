@@ -38,6 +38,11 @@ class Row:
         return int(self.prompt.shape[1]) + len(self.tokens)
 
     @property
+    def most(self) -> int:
+        """Positions that it may come to have."""
+        return int(self.prompt.shape[1]) + self.max_new_tokens
+
+    @property
     def ended(self) -> bool:
         return (
             self.suspect or self.error is not None or (bool(self.tokens) and self.tokens[-1].finish_reason is not None)

@@ -8,6 +8,7 @@ import math
 
 import mlx.core as mx
 
+from qwen3_asr_mlx_runtime.jobs import MAX_ROWS
 from qwen3_asr_mlx_runtime.model.batch import Places, RowCache
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 
@@ -25,12 +26,13 @@ class Drift:
 
     @property
     def margin(self) -> float:
-        """Infinite where it cannot be measured: then no batch is trusted."""
+        """Infinite where it cannot be measured, or is no number: then no batch is trusted."""
         if self._margin is None:
             try:
-                self._margin = calibrate(self._model)
+                margin = calibrate(self._model)
             except Exception:  # noqa: BLE001 no batch is worth a failed job
-                self._margin = math.inf
+                margin = math.inf
+            self._margin = math.inf if math.isnan(margin) else margin
         return self._margin
 
 
@@ -41,14 +43,18 @@ def calibrate(model: Qwen3ASR) -> float:
 
 
 def largest_drift(model: Qwen3ASR) -> float:
-    """The largest difference of a logit in a batch from the same alone."""
+    """The largest difference of a logit in a batch from the same alone: in a small batch, and in one of MAX_ROWS, for
+    which a backend may have another kernel."""
     key = mx.random.key(0)
     vocabulary = model.config.text.vocab_size
     ids = mx.random.randint(0, vocabulary, (len(_LENGTHS), max(_LENGTHS) + _STEPS), key=key)
-    together = _together(model, ids)
     apart = mx.stack([_alone(model, row, length) for row, length in zip(ids, _LENGTHS, strict=True)])
-    largest = mx.max(mx.abs(together.astype(mx.float32) - apart.astype(mx.float32)))
-    return float(largest.item())  # type: ignore[arg-type]
+    apart = apart.astype(mx.float32)
+    batches = [_together(model, ids, copies) for copies in (1, MAX_ROWS // len(_LENGTHS))]
+    differences = [
+        mx.max(mx.abs(one.astype(mx.float32) - mx.tile(apart, (len(one) // len(apart), 1, 1)))) for one in batches
+    ]
+    return float(mx.max(mx.stack(differences)).item())  # type: ignore[arg-type]
 
 
 def _alone(model: Qwen3ASR, ids: mx.array, length: int) -> mx.array:
@@ -61,17 +67,18 @@ def _alone(model: Qwen3ASR, ids: mx.array, length: int) -> mx.array:
     return mx.concatenate(logits)
 
 
-def _together(model: Qwen3ASR, ids: mx.array) -> mx.array:
-    """The same of all rows in a batch: (rows, steps + 1, V)."""
+def _together(model: Qwen3ASR, ids: mx.array, copies: int) -> mx.array:
+    """The same of all rows in a batch, with so many copies of each in its steps: (copies · rows, steps + 1, V)."""
     embeddings = model.model.embed_tokens(ids)
     rows, lengths = mx.arange(len(_LENGTHS)), mx.array(_LENGTHS)
     caches = model.make_cache(max(_LENGTHS) + _STEPS, rows=len(_LENGTHS))
     hidden = model.model(embeddings[:, : max(_LENGTHS)], caches)
-    logits = [model.head(hidden[rows, lengths - 1])]
-    layers = [RowCache(cache.keys, cache.values) for cache in caches]
+    logits = [mx.tile(model.head(hidden[rows, lengths - 1]), (copies, 1))]
+    copied = (copies, 1, 1, 1)
+    layers = [RowCache(mx.tile(cache.keys, copied), mx.tile(cache.values, copied)) for cache in caches]
     for step in range(_STEPS):
-        places = Places([length + step for length in _LENGTHS], layers[0].keys.shape[2], model.dtype)
+        places = Places([length + step for length in _LENGTHS] * copies, layers[0].keys.shape[2], model.dtype)
         for layer in layers:
             layer.places = places
-        logits.append(model.logits(embeddings[rows, lengths + step][:, None], layers))
+        logits.append(model.logits(mx.tile(embeddings[rows, lengths + step][:, None], (copies, 1, 1)), layers))
     return mx.stack(logits, axis=1)
