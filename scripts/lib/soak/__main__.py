@@ -26,6 +26,7 @@ class Result:
     samples: list[Sample]
     warm_up: int
     slope: float
+    slope_error: float
     outcomes: dict[str, int]
     oddities: list[str]
     unanswered: int
@@ -52,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     hours = result.audio_seconds / 3600
     print(f"\n{sum(result.outcomes.values())} outcomes ({result.outcomes}) of {hours:.2f} hours of audio")
     of = "RSS" if all(sample.footprint is None for sample in result.samples) else "footprint"
-    print(f"{of} slope after {result.warm_up} utterances: {result.slope:+.3f} MiB per thousand")
+    print(
+        f"{of} slope after {result.warm_up} utterances: {result.slope:+.3f} ± {result.slope_error:.3f} MiB per thousand"
+    )
     for failure in dict.fromkeys(failures):
         print(f"FAILED: {failure}")
     if options.json:
@@ -79,12 +82,18 @@ def soak(options: argparse.Namespace) -> Result:
             code = work.close()
         except (Broken, BrokenPipeError) as error:
             ledger.oddities.append(f"{error or type(error).__name__}; stderr: {bridge.stderr()[-2000:]}")
+    return _result(options, work, ledger, samples, code)
+
+
+def _result(options: argparse.Namespace, work: Work, ledger: Ledger, samples: list[Sample], code: int | None) -> Result:
     warm_up = options.warm_up if options.warm_up is not None else work.sent // 5
     warm = after(samples, warm_up)
+    growth, error = slope(warm) if len(warm) > 1 else (float("nan"), float("nan"))
     return Result(
         samples=samples,
         warm_up=warm_up,
-        slope=slope(warm) if len(warm) > 1 else float("nan"),
+        slope=growth,
+        slope_error=error,
         outcomes=dict(ledger.outcomes),
         oddities=ledger.oddities,
         unanswered=ledger.unanswered,

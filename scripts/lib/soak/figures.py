@@ -1,8 +1,9 @@
 """Samples of a process over time → slopes and tables."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import linear_regression
+from statistics import linear_regression, variance
 from typing import Any
 
 MIB = 1024 * 1024
@@ -46,12 +47,15 @@ def after(samples: Sequence[Sample], warm_up: int) -> list[Sample]:
     return warm if len(warm) > 2 else list(samples)
 
 
-def slope(samples: Sequence[Sample]) -> float:
+def slope(samples: Sequence[Sample]) -> tuple[float, float]:
     """MiB per thousand utterances of what the process is charged with, its footprint where that is known and its
-    resident memory elsewhere: the line with the least squares."""
-    utterances = [sample.utterances / 1000 for sample in samples]
-    charged = [sample.rss if sample.footprint is None else sample.footprint for sample in samples]
-    return linear_regression(utterances, charged).slope
+    resident memory elsewhere: the line with the least squares, and the standard error of its slope."""
+    x = [sample.utterances / 1000 for sample in samples]
+    y = [sample.rss if sample.footprint is None else sample.footprint for sample in samples]
+    line = linear_regression(x, y)
+    left = sum((b - line.slope * a - line.intercept) ** 2 for a, b in zip(x, y, strict=True))
+    spread = variance(x) * (len(x) - 1)
+    return line.slope, math.sqrt(left / max(1, len(x) - 2) / spread)
 
 
 def table(samples: Sequence[Sample], rows: int = 12) -> str:
