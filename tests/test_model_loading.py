@@ -93,8 +93,8 @@ def test_weights_that_change_while_they_are_loaded_are_told(folder, tmp_path, mo
     other = write_tiny_checkpoint(tmp_path / "other", seed=1) / WEIGHTS
     load_model = engine.load_model
 
-    def load_and_replace(*arguments: object) -> object:
-        model = load_model(*arguments)
+    def load_and_replace(*arguments: object, **options: object) -> object:
+        model = load_model(*arguments, **options)
         if replaced == "in place":
             (folder / WEIGHTS).write_bytes(other.read_bytes())
         else:

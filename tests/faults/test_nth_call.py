@@ -6,17 +6,22 @@ import base64
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
-from fake_engine import FakeEngine, transcript
+from fake_engine import FakeEngine
 from faults.calls import READ_BYTES, Ended, Fault, converse, line, planted, raising
 
 from qwen3_asr_mlx_runtime import engine as engine_module
+from qwen3_asr_mlx_runtime import sequential
 from qwen3_asr_mlx_runtime.engine_thread import EngineThread
 from qwen3_asr_mlx_runtime.lifecycle import Exit
+from qwen3_asr_mlx_runtime.model.generate import Token
+from qwen3_asr_mlx_runtime.preparation import DecoderInput, Segment
+from qwen3_asr_mlx_runtime.schedule import Schedule
 from qwen3_asr_mlx_runtime.settings import Settings
 
 PCM = base64.b64encode(np.zeros(160, "<i2").tobytes()).decode()
@@ -149,20 +154,42 @@ def test_a_file_that_cannot_be_read_fails_alone(scenario: list[bytes], kind: str
             assert_untouched(converse(scenario), scenario)
 
 
+class FakePreparation:
+    """One segment for each utterance, which may fail to be cut and to be prepared."""
+
+    packs = False
+
+    def __init__(self, fault: Fault) -> None:
+        self.cut = fault.around(lambda utterance, watch: [Segment(utterance, utterance.samples, watch)])
+        self.prepare = fault.around(lambda segments: [DecoderInput(None, 0, 100, 13) for _ in segments])
+
+
 class FakeRecognizer:
-    """Two steps for each utterance."""
+    """The real schedule over a decoder that takes two steps for each utterance."""
 
     model_dir = "/models/fake"
     load_profile: dict = {"total_seconds": 0.0}  # noqa: RUF012
 
     def __init__(self, fault: Fault) -> None:
-        self._step = fault.around(lambda: None)
+        self._fault = fault
 
-    def steps(self, utterance: object) -> object:
-        for _ in range(2):
-            self._step()
-            yield
-        return transcript()
+    def schedule(self) -> Schedule:
+        config = SimpleNamespace(text=SimpleNamespace(hidden_size=256))
+        model = SimpleNamespace(config=config, quantization=None)
+        tokenizer = SimpleNamespace(eos_ids=frozenset(), decode=lambda _: "language English<asr_text>Seven three one.")
+        governor = SimpleNamespace(tidy=lambda: None, idle=lambda: None, rows=lambda _: 16)
+        return Schedule(model, tokenizer, FakePreparation(self._fault), governor, SimpleNamespace(margin=0.0))
+
+
+def two_steps(fault: Fault) -> Callable[..., Iterator[Token]]:
+    step = fault.around(lambda: None)
+
+    def generate(*_: object, **__: object) -> Iterator[Token]:
+        for reason in (None, "stop"):
+            step()
+            yield Token(5, None, reason)
+
+    return generate
 
 
 @pytest.mark.parametrize(
@@ -175,6 +202,7 @@ def test_a_decoder_step_that_fails_fails_one_utterance(
         fault = Fault(n, raising(error))
         load = fault.around(lambda *_, **__: FakeRecognizer(fault))
         monkeypatch.setattr(engine_module.Recognizer, "load", load)
+        monkeypatch.setattr(sequential, "generate", two_steps(fault))
         return converse(scenario, lambda post: EngineThread(Settings(), post)), fault
 
     ended, counted = one_run(0)
