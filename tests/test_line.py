@@ -34,12 +34,6 @@ def test_one_that_keeps_its_place_is_chosen_again() -> None:
     assert [line.choose().id for _ in range(7)] == [1, 1, 1, 1, 0, 1, 1]
 
 
-def test_what_goes_first_goes_before_its_like_alone() -> None:
-    line = line_of("l.")
-    line.appendleft(Job(7, None))
-    assert [job.id for job in line] == [0, 7, 1]
-
-
 @given(st.text("l.", max_size=40), st.sets(st.integers(0, 39)))
 def test_nothing_is_lost_and_both_keep_their_order(kinds: str, gone: set[int]) -> None:
     line = line_of(kinds)

@@ -233,3 +233,17 @@ def test_a_row_whose_text_cannot_be_made_is_decoded_again_alone(recognizer, clip
         schedule.submit(Job(number, clips[number], "batched"))
     outcomes = [outcome for _ in range(400) for outcome in schedule.step()]
     assert {one.job_id: one.transcript.token_ids for one in outcomes} == dict(enumerate(expected[:2]))
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_what_is_decoded_again_without_end_starves_no_sequential_job(recognizer, clips, monkeypatch, live):
+    monkeypatch.setattr(recognizer, "_drift", SimpleNamespace(margin=float("inf")))
+    alone, schedule = recognizer.schedule(), recognizer.schedule()
+    job = Job(0, Utterance(np.tile(clips[0].samples[:32_000], 4)), live=live)
+    for number in range(1, 40):
+        schedule.submit(Job(number, Utterance(clips[0].samples[:32_000]), "batched", live=live))
+    for _ in range(30):
+        schedule.step()
+    alone.submit(job)
+    schedule.submit(job)
+    assert steps_until(schedule, 0) <= 2 * steps_until(alone, 0)

@@ -31,9 +31,6 @@ class Line(Generic[Entry]):
     def append(self, entry: Entry) -> None:
         self._side(entry).append(entry)
 
-    def appendleft(self, entry: Entry) -> None:
-        self._side(entry).appendleft(entry)
-
     def choose(self) -> Entry:
         """The one whose turn it is, which keeps its place."""
         if not self._live or (self._others and self._live_in_a_row >= LIVE_IN_A_ROW):

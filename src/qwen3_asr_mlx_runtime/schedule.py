@@ -15,7 +15,8 @@ from qwen3_asr_mlx_runtime.tokenizer import Tokenizer
 class Schedule:
     """One step at a time, on the thread that loaded the model.
 
-    Where `sequential` and `batched` jobs are under way, they take turns.
+    Where `sequential` and `batched` jobs are under way, they take turns; and in the turns of the batched ones the batch
+    and what left it to be decoded alone.
     """
 
     def __init__(
@@ -25,9 +26,11 @@ class Schedule:
         self._governor = governor
         self._preparation = preparation
         self._sequential = Sequential(model, tokenizer, preparation)
-        self._batching = Batching(model, tokenizer, preparation, governor, drift, self._sequential.add_segment)
+        self._alone = Sequential(model, tokenizer, preparation)
+        self._batching = Batching(model, tokenizer, preparation, governor, drift, self._alone.add_segment)
         self._open: dict[int, Recognition] = {}
         self._batch_is_next = False
+        self._alone_is_next = False
 
     @property
     def is_busy(self) -> bool:
@@ -52,13 +55,19 @@ class Schedule:
 
     def step(self) -> list[Finished | Failed]:
         """One decoder step. Returns the jobs that ended."""
-        self._batch_is_next = self._batching.is_busy and (self._batch_is_next or not self._sequential.is_busy)
+        batched = self._batching.is_busy or self._alone.is_busy
+        self._batch_is_next = batched and (self._batch_is_next or not self._sequential.is_busy)
         if self._batch_is_next:
-            self._batching.step()
+            self._step_batched()
         elif self._sequential.is_busy:
             self._sequential.step()
         self._batch_is_next = not self._batch_is_next
         return [self._end(recognition) for recognition in [*self._open.values()] if recognition.is_done]
+
+    def _step_batched(self) -> None:
+        self._alone_is_next = self._alone.is_busy and (self._alone_is_next or not self._batching.is_busy)
+        (self._alone if self._alone_is_next else self._batching).step()
+        self._alone_is_next = not self._alone_is_next
 
     def idle(self) -> None:
         """Nothing waits, and nothing has for a while."""
@@ -77,4 +86,5 @@ class Schedule:
 
     def _remove(self, recognition: Recognition) -> None:
         self._sequential.remove(recognition)
+        self._alone.remove(recognition)
         self._batching.remove(recognition)

@@ -32,8 +32,8 @@ class Sequential:
         self._line.append((recognition, self._all_segments(recognition)))
 
     def add_segment(self, recognition: Recognition, index: int) -> None:
-        """Decode one prepared segment, before what has not begun."""
-        self._line.appendleft((recognition, self._segment(recognition, index)))
+        """Decode one prepared segment."""
+        self._line.append((recognition, self._segment(recognition, index)))
 
     def remove(self, recognition: Recognition) -> None:
         self._line.remove_job(recognition.job.id)
