@@ -113,6 +113,13 @@ class Bridge:
             self.monitor.finish()
         return self.exit
 
+    def leave(self) -> None:
+        """End the daemon's thread: one that lived on would write into whatever has its descriptors next."""
+        self.engine.close()
+        self.inbox.put(Exit.TERMINATED)
+        self._thread.join(WAIT)
+        assert not self._thread.is_alive(), "the daemon has not ended"
+
     def close(self) -> None:
         for fd in (*self.stdin, *self.stdout):
             if fd >= 0:
@@ -129,7 +136,7 @@ def bridge() -> Iterator[Callable[..., Bridge]]:
 
     yield make
     for one in bridges:
-        one.engine.close()
+        one.leave()
         one.close()
 
 

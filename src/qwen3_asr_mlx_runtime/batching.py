@@ -76,11 +76,17 @@ class Batching:
         if self._prepares:
             self._prepare(room if self._preparation.packs else 1)
             return
+        if not self._advance():
+            self._disband()
+
+    def _advance(self) -> bool:
+        """False where the batch could not go on. What it held is free once this has returned."""
         try:
             self._join()
             self._decode()
         except Exception:  # noqa: BLE001 whatever a batch provokes: each row has another chance, alone
-            self._disband()
+            return False
+        return True
 
     def _most_rows(self) -> int:
         """For which there is memory even if each writes all that it may."""
@@ -88,7 +94,12 @@ class Batching:
         return min(MAX_ROWS, self._governor.rows(max(self._batch.capacity, *lengths, 1)))
 
     def _prepare(self, room: int) -> None:
-        group = [self._next_waiting() for _ in range(min(room, len(self._waiting)))]
+        """Live segments only with each other: they are not to wait for the audio of files."""
+        first = self._waiting.choose()
+        alike = (one for one in self._waiting if one is not first and one.job.live == first.job.live)
+        group = [first, *islice(alike, room - 1)]
+        for one in group:
+            self._waiting.remove(one)
         before = [one.prepared for one in group]
         prepare_next(group, self._preparation)
         for recognition, index in zip(group, before, strict=True):
@@ -96,11 +107,6 @@ class Batching:
                 self._waiting.append(recognition)
             if index in recognition.inputs:
                 self._place(recognition, index)
-
-    def _next_waiting(self) -> Recognition:
-        recognition = self._waiting.choose()
-        self._waiting.remove(recognition)
-        return recognition
 
     def _place(self, recognition: Recognition, index: int) -> None:
         made, job = recognition.inputs[index], recognition.job
@@ -129,9 +135,9 @@ class Batching:
             del self._rows[row]  # not before: one that could not be settled is among those that are disbanded
 
     def _settle(self, row: Row, recognition: Recognition, index: int) -> None:
-        if row.error is not None:
+        if row.error is not None and not recognition.job.drift_guard:
             recognition.error = row.error
-        elif row.suspect:
+        elif row.error is not None or row.suspect:
             recognition.redecoded += 1
             self._alone(recognition, index)
         else:

@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from itertools import islice
 
+from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.line import Line
 from qwen3_asr_mlx_runtime.model.generate import Token, generate
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
@@ -32,8 +33,8 @@ class Sequential:
         self._line.append((recognition, self._all_segments(recognition)))
 
     def add_segment(self, recognition: Recognition, index: int) -> None:
-        """Decode one prepared segment."""
-        self._line.append((recognition, self._segment(recognition, index)))
+        """Decode one segment that was prepared for a batch."""
+        self._line.append((recognition, self._again(recognition, index)))
 
     def remove(self, recognition: Recognition) -> None:
         self._line.remove_job(recognition.job.id)
@@ -58,11 +59,21 @@ class Sequential:
             yield from self._segment(recognition, index)
 
     def _followers(self, recognition: Recognition) -> list[Recognition]:
-        """Who is prepared together with it: the next in line of which nothing is prepared."""
-        if not self._preparation.packs:
+        """Which files are prepared together with it: the next in line of which nothing is prepared. What is live has no
+        company: it would wait for the others' audio, and its last bits would depend on it."""
+        if recognition.job.live or not self._preparation.packs:
             return []
-        waiting = (one for one, _ in self._line if one is not recognition and not one.prepared and one.segments)
-        return list(islice(waiting, _MAX_PACKED - 1))
+        others = (one for one, _ in self._line if one is not recognition and not one.job.live)
+        return list(islice((one for one in others if one.segments and not one.prepared), _MAX_PACKED - 1))
+
+    def _again(self, recognition: Recognition, index: int) -> Steps:
+        if self._preparation.packs:
+            [made] = self._preparation.prepare([recognition.segments[index]])
+            if isinstance(made, BridgeError):
+                raise made
+            recognition.inputs[index] = made
+            yield
+        yield from self._segment(recognition, index)
 
     def _segment(self, recognition: Recognition, index: int) -> Steps:
         made, watch = recognition.inputs[index], recognition.watch

@@ -26,12 +26,12 @@ class Drift:
 
     @property
     def margin(self) -> float:
-        """Infinite where it cannot be measured, or is no number: then no batch is trusted."""
+        """Infinite where it cannot be measured now, or is no number: then no batch is trusted."""
         if self._margin is None:
             try:
                 margin = calibrate(self._model)
-            except Exception:  # noqa: BLE001 no batch is worth a failed job
-                margin = math.inf
+            except Exception:  # noqa: BLE001 no batch is worth a failed job; the next one may find more memory
+                return math.inf
             self._margin = math.inf if math.isnan(margin) else margin
         return self._margin
 
