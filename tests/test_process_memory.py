@@ -3,8 +3,10 @@
 import ctypes
 import os
 import struct
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -48,11 +50,39 @@ def test_freed_memory_between_used_memory_goes_back_to_the_system() -> None:
     assert len(used) == 2000
 
 
+FREED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from qwen3_asr_mlx_runtime import process_memory
+if sys.argv[2] == "little":
+    process_memory.keep_little()
+used = bytes(16 << 20)
+del used  # for which glibc raises what it takes for large
+used = [bytes([1]) * (1 << 20) for _ in range(100)]
+before = process_memory.rss_bytes()
+del used[::2]
+print(before - process_memory.rss_bytes())
+"""
+
+
+def freed(repository: Path, kept: str) -> int:
+    """Bytes that went back to the system of 50 MiB that were freed, every other of a hundred buffers."""
+    command = [sys.executable, "-I", "-c", FREED, str(repository / "src"), kept]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
+def test_large_buffers_go_back_to_the_system_when_they_are_freed(repository: Path) -> None:
+    assert freed(repository, "little") > 48 * MIB
+    assert freed(repository, "much") < 10 * MIB
+
+
 def test_other_libraries_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
-    process_memory._glibc_trim.cache_clear()
+    process_memory._glibc.cache_clear()
     process_memory.trim()
-    process_memory._glibc_trim.cache_clear()
+    process_memory.keep_little()
+    process_memory._glibc.cache_clear()
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS knows it")

@@ -11,6 +11,8 @@ _STATM = Path("/proc/self/statm")
 _USAGE_WORDS = 10  # of struct rusage_info_v0, after 16 bytes of UUID
 _RESIDENT, _FOOTPRINT = 6, 7  # ri_resident_size, ri_phys_footprint
 _USAGE_V0 = 0
+_MMAP_THRESHOLD, _ARENA_MAX = -3, -8  # of mallopt(3)
+_LARGE_BYTES = 256 * 1024
 
 
 def rss_bytes() -> int | None:
@@ -34,20 +36,29 @@ def footprint_bytes() -> int | None:
     return _usage(_FOOTPRINT) if sys.platform == "darwin" else None
 
 
+def keep_little() -> None:
+    """Have glibc give every larger buffer pages of its own, which go when it is freed, and share two arenas among all
+    threads. To be called before there are threads; other libraries need no telling."""
+    tune = _glibc("mallopt")
+    if tune is not None:
+        tune(_MMAP_THRESHOLD, _LARGE_BYTES)
+        tune(_ARENA_MAX, 2)
+
+
 def trim() -> None:
-    """Give freed memory back to the system. glibc keeps it in the middle of what is used, and buffers of ever new sizes
-    leave more and more of it; other libraries need no telling."""
-    release = _glibc_trim()
+    """Have glibc give back what is free in the middle of what is used, where buffers of ever new sizes leave more and
+    more of it."""
+    release = _glibc("malloc_trim")
     if release is not None:
         release(0)
 
 
 @cache
-def _glibc_trim() -> Callable[[int], int] | None:
+def _glibc(name: str) -> Callable[..., int] | None:
     import ctypes
 
-    release: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    return release
+    function: Callable[..., int] | None = getattr(ctypes.CDLL(None), name, None)
+    return function
 
 
 def _usage(word: int) -> int | None:
