@@ -145,4 +145,8 @@ def test_the_drift_of_a_batch_is_measured_in_logits(dtype):
     model = tiny_model(dtype)
     drift = largest_drift(model)
     assert 0 <= drift < {mx.float32: 1e-4, mx.bfloat16: 0.5}[dtype]
-    assert math.isclose(calibrate(model), 4 * drift)
+
+
+def test_the_margin_is_four_times_the_drift(monkeypatch):
+    monkeypatch.setattr(drift, "largest_drift", lambda _: 0.25)
+    assert calibrate(MODEL) == 1.0
