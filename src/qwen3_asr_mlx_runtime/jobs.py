@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from qwen3_asr_mlx_runtime.errors import BridgeError
-from qwen3_asr_mlx_runtime.transcript import Transcript
-from qwen3_asr_mlx_runtime.utterance import Utterance
+from qwen3_asr_mlx_runtime.transcript import Hypothesis, Transcript
+from qwen3_asr_mlx_runtime.utterance import Samples, Utterance
 
 DecoderMode = Literal["sequential", "batched"]
+FinalPolicy = Literal["strict", "guarded", "fast"]
 MAX_ROWS = 16  # segments of batched jobs that are decoded at a time
 
 
@@ -23,7 +24,9 @@ class Job:
     `decoder_mode`: `sequential`, one after the other in the order they came, or `batched`, together with other batched
     jobs. `drift_guard`: what in a batch might have become another text than alone is decoded again, alone. `live`:
     somebody speaks and waits for it, so it goes before jobs that are not, also before the next step of one that has
-    begun; these still get one turn in five.
+    begun; these still get one turn in five. `speech`: the number under which it was listened to while it was spoken, and
+    `final_policy` how much of what was computed then may be used: `guarded`, what gives the text of `sequential`;
+    `strict`, also step by step; `fast`, all.
     """
 
     id: int
@@ -31,6 +34,25 @@ class Job:
     decoder_mode: DecoderMode = "sequential"
     drift_guard: bool = True
     live: bool = False
+    speech: int | None = None
+    final_policy: FinalPolicy = "guarded"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Listen:
+    """More of an utterance that is still being spoken, whose text so far is wanted.
+
+    `id` is unique among jobs; the outcome carries it back. `speech` is the number of the utterance, unique in the
+    process; of each no more than one Listen waits for its outcome. `samples`: float32 (N,), what follows those of the
+    Listen before, whatever became of that. `language`, `context` and `max_new_tokens` as in Utterance, always the same.
+    """
+
+    id: int
+    speech: int
+    samples: Samples
+    language: str | None = None
+    context: str = ""
+    max_new_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +89,28 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """The text so far of an utterance that is still being spoken."""
+
+    job_id: int
+    hypothesis: Hypothesis
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     job_id: int
     error: BridgeError
 
 
-Outcome = Loaded | LoadFailed | Progress | Finished | Failed
+Outcome = Loaded | LoadFailed | Progress | Finished | Heard | Failed
 Post = Callable[[Outcome], None]
 OnProgress = Callable[[Progress], None]
 
 
 class Engine(Protocol):
     """What the daemon asks of an engine. Every call returns at once; outcomes come through the `post` the engine was
-    made with, on the engine's own thread: any number of Progress during a load, and exactly one other for each `load`
-    and each `submit`."""
+    made with, on the engine's own thread: any number of Progress during a load, and exactly one other for each `load`,
+    each `submit` and each `listen`."""
 
     @property
     def heartbeats(self) -> int:
@@ -92,8 +122,16 @@ class Engine(Protocol):
     def submit(self, job: Job) -> None:
         """Transcribe, after a successful load. Answered by Finished or Failed."""
 
+    def listen(self, listen: Listen) -> None:
+        """Tell the text so far of an utterance that is being spoken, after a successful load and when nothing more
+        urgent is to be done. Answered by Heard or Failed; by Failed(Cancelled) as soon as a job of its `speech` is
+        submitted, or it is forgotten."""
+
+    def forget(self, speech: int) -> None:
+        """Let go of an utterance that was listened to, and of which no job will come."""
+
     def cancel(self, job_id: int) -> None:
-        """End a job at its next decoder step, or before it starts: Failed(Cancelled), unless it finished first."""
+        """End a job or a Listen at its next decoder step, or before it starts: Failed(Cancelled), unless it finished first."""
 
     def close(self) -> None:
         """Cancel everything and end the engine's thread. Nothing is posted once this has returned and `join` came

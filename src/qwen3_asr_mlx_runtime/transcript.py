@@ -52,7 +52,8 @@ class Transcript:
     pieces. `token_ids` end with the EOS token where there was one. `audio_output_lengths` has the audio tokens of each
     piece, `audio_embeddings_shape` is (their sum, the decoder's hidden size). `logprobs` has the natural-log
     probability of each token where that was asked for. `redecoded` counts the pieces that were decoded in a batch first
-    and then again alone.
+    and then again alone. `verified_tokens`, where the utterance was listened to while it was spoken: those that were
+    written then, and only verified at its end.
     """
 
     text: str
@@ -66,6 +67,7 @@ class Transcript:
     warnings: tuple[str, ...] = ()
     logprobs: tuple[float, ...] | None = None
     redecoded: int = 0
+    verified_tokens: int | None = None
 
     @property
     def confidence(self) -> Confidence | None:
@@ -73,6 +75,22 @@ class Transcript:
             return None
         mean = sum(self.logprobs) / len(self.logprobs)
         return Confidence(mean=round(math.exp(mean), 4), minimum=round(math.exp(min(self.logprobs)), 4))
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """What an utterance that is still being spoken says so far; any of it may yet change.
+
+    `text` and `language` as in a Transcript. `audio_seconds` of speech were heard. `tokens` is how many the model
+    wrote, of which `verified` were written before and came out again; `seconds` of work it took.
+    """
+
+    text: str
+    language: str | None
+    audio_seconds: float
+    tokens: int
+    verified: int
+    seconds: float
 
 
 def parse_transcript(raw: str, forced_language: str | None) -> tuple[str | None, str]:
