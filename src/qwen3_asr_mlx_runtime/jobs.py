@@ -24,9 +24,9 @@ class Job:
     `decoder_mode`: `sequential`, one after the other in the order they came, or `batched`, together with other batched
     jobs. `drift_guard`: what in a batch might have become another text than alone is decoded again, alone. `live`:
     somebody speaks and waits for it, so it goes before jobs that are not, also before the next step of one that has
-    begun; these still get one turn in five. `speech`: the number under which it was listened to while it was spoken, and
-    `final_policy` how much of what was computed then may be used: `guarded`, what gives the text of `sequential`;
-    `strict`, also step by step; `fast`, all.
+    begun; these still get one turn in five. `speech`: the number under which it was listened to while it was spoken,
+    and `final_policy` how much of what was written then may be used: `guarded`, what is sure to be the text of
+    `sequential`; `strict`, none of it; `fast`, all that comes out again.
     """
 
     id: int
@@ -131,7 +131,8 @@ class Engine(Protocol):
         """Let go of an utterance that was listened to, and of which no job will come."""
 
     def cancel(self, job_id: int) -> None:
-        """End a job or a Listen at its next decoder step, or before it starts: Failed(Cancelled), unless it finished first."""
+        """End a job or a Listen at its next decoder step, or before it starts: Failed(Cancelled), unless it finished
+        first."""
 
     def close(self) -> None:
         """Cancel everything and end the engine's thread. Nothing is posted once this has returned and `join` came
