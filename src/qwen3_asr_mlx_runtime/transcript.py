@@ -26,7 +26,7 @@ _CHARACTER_RUN = re.compile(rf"(.)\1{{{_MAX_REPEATS},}}", re.DOTALL)
 _PATTERN_RUN = re.compile(rf"(.{{1,20}}?)\1{{{_MAX_REPEATS - 1},}}", re.DOTALL)
 
 # Thai, Lao, Burmese, Khmer, CJK radicals, punctuation, kana, bopomofo and ideographs, full-width forms: not Hangul.
-_WRITTEN_WITHOUT_SPACES = re.compile(
+WRITTEN_WITHOUT_SPACES = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u19e0-\u19ff\u2e80-\u312f\u3190-\u4dbf\u4e00-\u9fff"
     "\ua9e0-\ua9ff\uaa60-\uaa7f\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff9f\U0001aff0-\U0001b16f\U00020000-\U0003ffff]"
 )
@@ -148,7 +148,7 @@ def join_pieces(texts: Sequence[str]) -> str:
 
 
 def _spaced(left: str, right: str) -> bool:
-    if _WRITTEN_WITHOUT_SPACES.match(left) or _WRITTEN_WITHOUT_SPACES.match(right):
+    if WRITTEN_WITHOUT_SPACES.match(left) or WRITTEN_WITHOUT_SPACES.match(right):
         return False
     if left in _ATTACHES_RIGHT or unicodedata.category(left) == "Ps":
         return False
