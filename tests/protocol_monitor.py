@@ -13,6 +13,7 @@ I8  the process ends with a code that has a meaning, and leaves no process behin
 import base64
 import binascii
 import json
+import math
 import os
 import re
 from collections import Counter, deque
@@ -100,7 +101,8 @@ class Sent:
         return name if isinstance(name, str) and _is_usable(name) else ""
 
     @property
-    def samples(self) -> int:
+    def frames(self) -> int:
+        """Samples of its PCM, at whatever rate."""
         try:
             return len(base64.b64decode(self.message.get("pcm16") or "", validate=True)) // 2
         except (binascii.Error, ValueError, TypeError):
@@ -146,8 +148,8 @@ class ProtocolMonitor:
         sent.after = self._hello
         if sent.type == "audio_chunk":
             self.speech.chunk_sent(sent)
-        if sent.type == "start_stream" and sent.message.get("on_limit") == "split":
-            self.speech.splitting.add(sent.stream_id)
+        if sent.type == "start_stream":
+            self.speech.start_sent(sent)
         if sent.is_silent:
             return
         if sent is self._stop:
@@ -311,6 +313,24 @@ class SpeechBooks:
     silent: Counter[str] = field(default_factory=Counter)  # chunks without a reply, of each stream
     splitting: set[str] = field(default_factory=set)  # streams whose utterances are split where they grow too long
     closed: Counter[str] = field(default_factory=Counter)  # how often each stream was: it counts its utterances anew
+    rates: dict[str, set[int]] = field(default_factory=dict)  # that each stream may have; otherwise 16 kHz
+
+    def start_sent(self, sent: Sent) -> None:
+        if sent.message.get("on_limit") == "split":
+            self.splitting.add(sent.stream_id)
+        self._may_have(sent.stream_id, sent.message.get("sample_rate"))
+
+    def _may_have(self, stream_id: str, rate: object = None) -> None:
+        rate = 16_000 if rate is None else rate
+        if isinstance(rate, int) and 8_000 <= rate <= 192_000:
+            self.rates.setdefault(stream_id, set()).add(rate)
+
+    def _take_in(self, sent: Sent) -> None:
+        """A chunk was taken. At another rate than 16 kHz it may be one sample fewer than it would be alone."""
+        rates = self.rates.get(sent.stream_id) or {16_000}
+        lengths = [math.ceil(sent.frames * (16_000 / rate)) for rate in rates]
+        self.samples_in += max(lengths)
+        self.perhaps_passed_over += max(lengths) - min(lengths) + (rates != {16_000})
 
     def chunk_sent(self, sent: Sent) -> None:
         key = sent.stream_id, repr(sent.message.get("seq"))
@@ -322,11 +342,13 @@ class SpeechBooks:
     def count_silent(self, sent: Sent) -> None:
         """One that gets no reply counts as accepted unless an event says otherwise; if it repeats a `seq` of its stream
         it may have been passed over as a duplicate."""
-        self.samples_in += sent.samples
+        before = self.samples_in
+        self._take_in(sent)
+        samples = self.samples_in - before
         self.silent[sent.stream_id] += 1
-        self.silent_samples += sent.samples
+        self.silent_samples += samples
         if sent.repeats_seq:
-            self.perhaps_passed_over += sent.samples
+            self.perhaps_passed_over += samples
 
     def said(self, sent: Sent | None, reply: dict) -> None:
         for item in reply.get("items", ()) if reply["type"] in ("realtime_batch_final", "stopped") else ():
@@ -347,7 +369,8 @@ class SpeechBooks:
     def _answered(self, sent: Sent, reply: dict) -> None:
         match reply["type"]:
             case "partial_result":
-                self.samples_in += 0 if reply.get("duplicate") else sent.samples
+                if not reply.get("duplicate"):
+                    self._take_in(sent)
                 if split := reply.get("split"):
                     self._accept(sent, reply["stream_id"], split["utterance_id"], split["samples"])
             case "utterance_queued":
@@ -361,8 +384,10 @@ class SpeechBooks:
                 self._accept(sent, sent.stream_id, reply["utterance_id"])
             case "error" if sent.type == "start_stream":
                 self.closed[sent.stream_id] += 1
+                self._may_have(sent.stream_id)
             case "stream_stopped":
                 self.closed[sent.stream_id] += 1
+                self._may_have(sent.stream_id)
                 for name in reply["cancelled_utterances"]:
                     self.discarded.setdefault(reply["stream_id"], []).append((sent.place, name))
 

@@ -335,7 +335,8 @@ class TestCapabilities:
             "accuracy_candidate": "Qwen/Qwen3-ASR-1.7B",
         }
         assert {"audio_format", "decoder_modes", "features", "limits", "version"} <= set(reply)
-        assert reply["audio"] == {"formats": None}  # known where libsndfile is loaded: in a conversation
+        assert reply["audio"]["formats"] is None  # known where libsndfile is loaded: in a conversation
+        assert reply["audio"]["stream_rates"] == {"minimum": 8_000, "maximum": 192_000}
 
     def test_messages_are_those_that_are_understood(self) -> None:
         reply = told.capabilities(Settings())

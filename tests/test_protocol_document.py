@@ -109,7 +109,7 @@ def test_the_members_of_an_outcome_are_those_of_its_type() -> None:
         ("### Reply `status`", "counters", replies.Counters.__struct_fields__),
         ("### Reply `status`", "versions", replies.Versions.__struct_fields__),
         ("### Reply `capabilities`", "server", replies.Server.__struct_fields__),
-        ("### Reply `capabilities`", "audio", replies.AudioFiles.__struct_fields__),
+        ("### Reply `capabilities`", "audio", replies.AudioInput.__struct_fields__),
         ("### Reply `capabilities`", "models", replies.Models.__struct_fields__),
         (
             "### Reply `batch_transcript`",

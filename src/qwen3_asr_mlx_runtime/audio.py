@@ -5,7 +5,6 @@ the time limit and never by what a header claims.
 """
 
 import errno
-import math
 import os
 import re
 import stat
@@ -13,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import soxr
 
 from qwen3_asr_mlx_runtime.errors import (
     AudioChanged,
@@ -27,6 +25,7 @@ from qwen3_asr_mlx_runtime.errors import (
     InvalidParams,
     PathNotAllowed,
 )
+from qwen3_asr_mlx_runtime.resampling import Resampler
 from qwen3_asr_mlx_runtime.sound_file import LibsndfileError, SoundFile
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples
 
@@ -194,18 +193,12 @@ def _mended(block: Samples, tally: _Tally) -> Samples:
 
 
 def _resampled(blocks: Iterator[Samples], rate: int) -> Samples:
-    """The blocks as one array at 16 kHz, ⌈frames · 16000 / rate⌉ samples as librosa gives (soxr may give one fewer)."""
-    nothing = np.zeros(0, np.float32)
+    """The blocks as one array at 16 kHz."""
     if rate == SAMPLE_RATE:
-        return np.concatenate([nothing, *blocks])
-    stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-    frames, pieces = 0, []
-    for block in blocks:
-        frames += len(block)
-        pieces.append(stream.resample_chunk(block))
-    samples = np.concatenate([*pieces, stream.resample_chunk(nothing, last=True)])
-    length = math.ceil(frames * (SAMPLE_RATE / rate))
-    return np.pad(samples[:length], (0, max(0, length - len(samples))))
+        return np.concatenate([np.zeros(0, np.float32), *blocks])
+    resampler = Resampler(rate)
+    pieces = [resampler.take(block) for block in blocks]
+    return np.concatenate([*pieces, resampler.end()])
 
 
 def _levelled(samples: Samples, clipped: bool) -> Samples:

@@ -18,6 +18,7 @@ from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.spoken import Batch, Reason, Spoken, in_runs
 from qwen3_asr_mlx_runtime.tasks import Task
 from qwen3_asr_mlx_runtime.telling import Telling
+from qwen3_asr_mlx_runtime.utterance import Samples
 from qwen3_asr_mlx_runtime.work import Work
 
 
@@ -55,10 +56,9 @@ class Batches:
         """Those that are not told."""
         return len(self.batcher) + self.telling.utterances
 
-    def enqueue_pcm(self, spoken: Spoken, pcm: bytes, ticket: Ticket | None) -> None:
+    def enqueue(self, spoken: Spoken, samples: Samples, ticket: Ticket | None) -> None:
         """Queue an utterance whose audio is there, and counted. `ticket`: of its boundary, to be answered."""
-        spoken.samples = pcm16(pcm)
-        spoken.sample_count = len(spoken.samples)
+        spoken.samples, spoken.sample_count = samples, len(samples)
         self._enqueue(spoken, ticket, None)
 
     def enqueue_file(self, spoken: Spoken, path: str, ticket: Ticket) -> None:

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 from qwen3_asr_mlx_runtime.errors import LimitExceeded, RequestError, StreamExists, UnknownStream
+from qwen3_asr_mlx_runtime.pcm_buffer import length
 from qwen3_asr_mlx_runtime.protocol.commands import AudioChunk, StartStream
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, Split
 from qwen3_asr_mlx_runtime.settings import Settings
-from qwen3_asr_mlx_runtime.streams import BYTES_PER_SAMPLE, Stream, check_sample_rate, checked_pcm
+from qwen3_asr_mlx_runtime.streams import Stream, check_is_rate_of, check_stream_rate, checked_pcm, count_samples
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE
 
 IMPLICIT = "implicit_stream"
@@ -63,7 +64,7 @@ class Intake:
 
         Raises UnsupportedSampleRate, StreamExists or LimitExceeded.
         """
-        check_sample_rate(command.sample_rate)
+        check_stream_rate(command.sample_rate)
         former = self._streams.get(command.stream_id)
         if former is None:
             return self.register(Stream(command)), 0
@@ -98,8 +99,9 @@ class Intake:
         if stream.is_duplicate(command):
             return stream.duplicate()
         try:
-            pcm = checked_pcm(command.pcm16, command.sample_rate)
-            split = self._make_room(stream, len(pcm) // BYTES_PER_SAMPLE)
+            check_is_rate_of(stream, command.sample_rate)
+            pcm = checked_pcm(command.pcm16, stream.rate)
+            split = self._make_room(stream, pcm)
         except RequestError:
             stream.mark_gap()
             raise
@@ -116,6 +118,11 @@ class Intake:
         """A chunk for this stream, if it is open, was not taken."""
         if stream_id in self._streams:
             self._streams[stream_id].mark_gap()
+
+    def count_samples(self, stream_id: str | None, pcm16: str) -> int:
+        """How many samples at 16 kHz a chunk for this stream holds, 0 if that cannot be told."""
+        stream = self._streams.get(stream_id or "")
+        return count_samples(pcm16, SAMPLE_RATE if stream is None else stream.rate)
 
     def stop(self, stream_id: str) -> tuple[Stream, int]:
         """Close a stream: it, and how many samples behind its last boundary were dropped. Raises UnknownStream."""
@@ -135,9 +142,12 @@ class Intake:
         stream.cut()
         return samples
 
-    def _make_room(self, stream: Stream, samples: int) -> Split | None:
-        """Let the utterance grow by so many samples; the one that was split off, if it would have grown too long."""
+    def _make_room(self, stream: Stream, pcm: bytes) -> Split | None:
+        """Let the utterance grow by a chunk; the one that was split off, if it would have grown too long."""
+        samples = stream.growth(pcm)
         too_long = stream.samples + samples > self._max_samples
+        if too_long:
+            samples = length(pcm, stream.rate)  # it begins an utterance, if it is taken at all
         if too_long and (stream.command.on_limit == "refuse" or samples > self._max_samples):
             limit = self._max_samples / SAMPLE_RATE
             message = f"an utterance has at most {limit:g} seconds; the chunk was not taken"

@@ -12,7 +12,6 @@ from qwen3_asr_mlx_runtime.protocol.replies import CancelResult
 from qwen3_asr_mlx_runtime.protocol.requests import Rejected, Request
 from qwen3_asr_mlx_runtime.protocol.streams import StreamError
 from qwen3_asr_mlx_runtime.starting import ready
-from qwen3_asr_mlx_runtime.streams import count_samples
 
 RETRY_AFTER_MS = 500
 
@@ -70,6 +69,7 @@ class Reception:
 
     def _tell_stream_error(self, request: Request | Rejected, error: BridgeError) -> None:
         chunk = request if isinstance(request, Rejected) else request.command
+        stream_id: str | None = getattr(chunk, "stream_id", None)
         seq, pcm16 = None, ""
         if isinstance(chunk, ask.AudioChunk):
             seq, pcm16 = chunk.seq, chunk.pcm16
@@ -77,9 +77,9 @@ class Reception:
             pcm16 = chunk.pcm16
         self._outbox.tell(
             StreamError(
-                stream_id=getattr(chunk, "stream_id", None),
+                stream_id=stream_id,
                 seq=seq,
-                dropped_samples=count_samples(pcm16),
+                dropped_samples=self._talk.speech.intake.count_samples(stream_id, pcm16),
                 code=error.code,
                 message=error.message,
                 retryable=error.retryable,

@@ -8,13 +8,15 @@ from qwen3_asr_mlx_runtime.batches import Batches
 from qwen3_asr_mlx_runtime.errors import Cancelled, LimitExceeded, NoAudio
 from qwen3_asr_mlx_runtime.intake import IMPLICIT, Intake
 from qwen3_asr_mlx_runtime.outbox import Ticket
+from qwen3_asr_mlx_runtime.pcm_buffer import length, resampled
 from qwen3_asr_mlx_runtime.protocol.commands import Boundary, EndUtterance, Flush, StartStream, StopStream
 from qwen3_asr_mlx_runtime.protocol.streams import Split, StreamReady, StreamStopped
 from qwen3_asr_mlx_runtime.protocol.transcripts import Source
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.spoken import After, Batch, Spoken
-from qwen3_asr_mlx_runtime.streams import BYTES_PER_SAMPLE, Stream, check_sample_rate, checked_pcm
+from qwen3_asr_mlx_runtime.streams import Stream, check_is_rate_of, check_stream_rate, checked_pcm
 from qwen3_asr_mlx_runtime.tasks import resolve
+from qwen3_asr_mlx_runtime.utterance import Samples
 
 
 class Speech:
@@ -59,7 +61,7 @@ class Speech:
         if command.audio is not None:
             self._batches.enqueue_file(self._spoken(stream, command, "audio"), command.audio, ticket)
         elif inline is not None:
-            self._batches.enqueue_pcm(self._spoken(stream, command, "pcm16"), inline, ticket)
+            self._batches.enqueue(self._spoken(stream, command, "pcm16"), inline, ticket)
         else:
             self._end_utterance(stream, command, ticket)
 
@@ -95,16 +97,17 @@ class Speech:
             message = f"at most {limit} utterances may wait for their outcome; nothing was queued"
             raise LimitExceeded(message, limit=limit)
 
-    def _checked_audio(self, stream: Stream, command: Boundary) -> bytes | None:
+    def _checked_audio(self, stream: Stream, command: Boundary) -> Samples | None:
         """The inline audio of a boundary, if it has any. Raises the RequestError that refuses the boundary."""
-        if command.sample_rate is not None:
-            check_sample_rate(command.sample_rate)
         if command.pcm16 is not None:
-            pcm = checked_pcm(command.pcm16, None, self._settings.max_utterance_seconds)
+            rate = stream.rate if command.sample_rate is None else command.sample_rate
+            check_stream_rate(rate)
+            pcm = checked_pcm(command.pcm16, rate, self._settings.max_utterance_seconds)
             if not pcm:
                 raise NoAudio("`pcm16`: expected at least one sample; nothing was queued", field="pcm16")
-            self._batches.budget.take(len(pcm) // BYTES_PER_SAMPLE)
-            return pcm
+            self._batches.budget.take(length(pcm, rate))
+            return resampled(pcm, rate)
+        check_is_rate_of(stream, command.sample_rate)
         if command.audio is None and not stream.samples:
             raise NoAudio("the stream has no audio behind its last boundary; nothing was queued", field="stream_id")
         return None
@@ -113,7 +116,7 @@ class Speech:
         spoken = self._spoken(stream, command, "buffer")
         cut = stream.cut()
         spoken.audio_gap = cut.gap
-        self._batches.enqueue_pcm(spoken, cut.pcm, ticket)
+        self._batches.enqueue(spoken, cut.samples, ticket)
         return spoken
 
     def _split_off(self, stream: Stream) -> Split:

@@ -13,29 +13,27 @@ from qwen3_asr_mlx_runtime.errors import (
     SeqOutOfOrder,
     UnsupportedSampleRate,
 )
-from qwen3_asr_mlx_runtime.protocol.capabilities import MAX_CHUNK_SECONDS
+from qwen3_asr_mlx_runtime.pcm_buffer import BYTES_PER_SAMPLE, PcmBuffer, length
+from qwen3_asr_mlx_runtime.protocol.capabilities import MAX_CHUNK_SECONDS, MAX_STREAM_RATE, MIN_STREAM_RATE
 from qwen3_asr_mlx_runtime.protocol.commands import AudioChunk, StartStream
 from qwen3_asr_mlx_runtime.protocol.streams import Gap, PartialResult
-from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE
-
-BYTES_PER_SAMPLE = 2
+from qwen3_asr_mlx_runtime.utterance import Samples
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The PCM of one utterance. `gap`: a chunk of it was refused, or never came."""
+    """The audio of one utterance, at 16 kHz. `gap`: a chunk of it was refused, or never came."""
 
-    pcm: bytes
+    samples: Samples
     gap: bool
 
 
 class Stream:
-    """What is known of one stream, and the audio behind its last boundary: in one piece, so that a chunk costs no more
-    than its samples."""
+    """What is known of one stream, and the audio behind its last boundary."""
 
     def __init__(self, command: StartStream) -> None:
         self.command = command
-        self._pcm = bytearray()
+        self._audio = PcmBuffer(command.sample_rate)
         self._chunks = 0
         self._gap = False
         self._last_seq: int | None = None
@@ -46,8 +44,23 @@ class Stream:
         return self.command.stream_id
 
     @property
+    def rate(self) -> int:
+        """Hz, of its PCM."""
+        return self.command.sample_rate
+
+    @property
     def samples(self) -> int:
-        return len(self._pcm) // BYTES_PER_SAMPLE
+        """Of the utterance that is being spoken, at 16 kHz."""
+        return self._audio.samples
+
+    def growth(self, pcm: bytes) -> int:
+        """How many samples at 16 kHz a chunk would add."""
+        return self._audio.growth(len(pcm) // BYTES_PER_SAMPLE)
+
+    def heard(self, start: int) -> Samples:
+        """The utterance that is being spoken from the sample `start` on, as far as it is certain: audio at another rate
+        is held back for some milliseconds. What the utterance is cut to begins with it."""
+        return self._audio.heard(start)
 
     def restarted(self, command: StartStream) -> "Stream":
         """A new stream in the place of this one, which goes on counting its utterances."""
@@ -80,14 +93,14 @@ class Stream:
                 gap = Gap(expected=self._last_seq + 1, got=chunk.seq)
                 self._gap = True
             self._last_seq = chunk.seq
-        self._pcm += pcm
+        self._audio.append(pcm)
         self._chunks += 1
         return gap
 
     def cut(self) -> Cut:
         """Take out what is buffered: the utterance has ended."""
-        cut = Cut(bytes(self._pcm), self._gap)
-        self._pcm, self._chunks, self._gap = bytearray(), 0, False
+        cut = Cut(self._audio.end(), self._gap)
+        self._audio, self._chunks, self._gap = PcmBuffer(self.rate), 0, False
         return cut
 
     def partial(self) -> PartialResult:
@@ -104,31 +117,38 @@ class Stream:
         return reply
 
 
-def checked_pcm(text: str, sample_rate: int | None, max_seconds: float = MAX_CHUNK_SECONDS) -> bytes:
+def checked_pcm(text: str, rate: int, max_seconds: float = MAX_CHUNK_SECONDS) -> bytes:
     """The bytes of a `pcm16` field. Raises the RequestError that says why they cannot be taken."""
-    if sample_rate is not None:
-        check_sample_rate(sample_rate)
     pcm = _decoded(text)
     if len(pcm) % BYTES_PER_SAMPLE:
         raise OddPcmLength(f"`pcm16`: expected 16-bit samples, got {len(pcm)} bytes", field="pcm16")
-    if len(pcm) > max_seconds * SAMPLE_RATE * BYTES_PER_SAMPLE:
-        message = f"`pcm16`: expected at most {max_seconds:g} seconds of audio, got {_seconds(pcm):.1f}"
+    seconds = len(pcm) / BYTES_PER_SAMPLE / rate
+    if seconds > max_seconds:
+        message = f"`pcm16`: expected at most {max_seconds:g} seconds of audio, got {seconds:.1f}"
         raise InvalidParams(message, field="pcm16", limit_seconds=max_seconds)
     return pcm
 
 
-def count_samples(text: str) -> int:
-    """How many samples a `pcm16` field holds, 0 if that cannot be told."""
+def count_samples(text: str, rate: int) -> int:
+    """How many samples at 16 kHz a `pcm16` field holds, 0 if that cannot be told."""
     try:
-        return len(_decoded(text)) // BYTES_PER_SAMPLE
+        return length(_decoded(text), rate)
     except BadBase64:
         return 0
 
 
-def check_sample_rate(sample_rate: int) -> None:
-    if sample_rate != SAMPLE_RATE:
-        message = f"`sample_rate`: expected {SAMPLE_RATE}, got {sample_rate}"
-        raise UnsupportedSampleRate(message, field="sample_rate", supported=[SAMPLE_RATE])
+def check_stream_rate(rate: int) -> None:
+    """Whether PCM of this rate can be resampled."""
+    if not MIN_STREAM_RATE <= rate <= MAX_STREAM_RATE:
+        supported = {"minimum": MIN_STREAM_RATE, "maximum": MAX_STREAM_RATE}
+        message = f"`sample_rate`: expected {MIN_STREAM_RATE} to {MAX_STREAM_RATE}, got {rate}"
+        raise UnsupportedSampleRate(message, field="sample_rate", supported=supported)
+
+
+def check_is_rate_of(stream: Stream, rate: int | None) -> None:
+    if rate not in (None, stream.rate):
+        message = f"`sample_rate`: expected {stream.rate}, which is the stream's, got {rate}"
+        raise UnsupportedSampleRate(message, field="sample_rate", supported=[stream.rate])
 
 
 def _decoded(text: str) -> bytes:
@@ -136,7 +156,3 @@ def _decoded(text: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise BadBase64("`pcm16`: expected standard base64 without spaces", field="pcm16") from None
-
-
-def _seconds(pcm: bytes) -> float:
-    return len(pcm) / BYTES_PER_SAMPLE / SAMPLE_RATE

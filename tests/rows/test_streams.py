@@ -59,11 +59,28 @@ def test_row_39_an_empty_chunk_is_one_and_half_a_minute_is_the_most(bridge: Clie
     assert bridge.ask("audio_chunk", stream_id=stream, pcm16=pcm(int(limit * SECOND)))["samples_buffered"] == 480_000
 
 
-@pytest.mark.parametrize("rate", [8_000, 44_100, 48_000, 1])
-def test_row_40_another_sample_rate(bridge: Client, stream: str, rate: int) -> None:
-    reply = bridge.ask("audio_chunk", stream_id=stream, pcm16=pcm(10), sample_rate=rate)
+@pytest.mark.parametrize("rate", [8_000, 44_100, 48_000, 192_000])
+def test_row_40_another_sample_rate(bridge: Client, rate: int) -> None:
+    stream, tenth = next(names), pcm(rate // 10)
+    assert bridge.ask("start_stream", stream_id=stream, sample_rate=rate, batch_size=16)["sample_rate"] == rate
+    assert bridge.ask("audio_chunk", stream_id=stream, pcm16=tenth)["samples_buffered"] == 1_600
+    assert bridge.ask("audio_chunk", stream_id=stream, pcm16=tenth, sample_rate=rate)["samples_buffered"] == 3_200
+    assert bridge.ask("end_utterance", stream_id=stream)["samples"] == 3_200
+    (item,) = finals(bridge)
+    assert (item["samples"], item["audio_gap"]) == (3_200, False)
+
+
+@pytest.mark.parametrize("rate", [7_999, 192_001, 1, 0, -16_000])
+def test_row_40_a_sample_rate_that_is_none(bridge: Client, rate: int) -> None:
+    reply = bridge.ask("start_stream", stream_id=next(names), sample_rate=rate)
     assert reply["code"] == "unsupported_sample_rate"
-    assert bridge.ask("start_stream", stream_id=next(names), sample_rate=rate)["code"] == "unsupported_sample_rate"
+    assert reply["data"]["supported"] == bridge.ask("capabilities")["audio"]["stream_rates"]
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_100, 48_000, 1])
+def test_row_40_another_sample_rate_than_the_streams(bridge: Client, stream: str, rate: int) -> None:
+    reply = bridge.ask("audio_chunk", stream_id=stream, pcm16=pcm(10), sample_rate=rate)
+    assert (reply["code"], reply["data"]["supported"]) == ("unsupported_sample_rate", [16_000])
     assert bridge.ask("audio_chunk", stream_id=stream, pcm16=pcm(10), sample_rate=16_000)["samples_buffered"] == 10
 
 

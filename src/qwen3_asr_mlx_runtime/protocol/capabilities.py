@@ -4,7 +4,7 @@ from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime.errors import error_codes
 from qwen3_asr_mlx_runtime.languages import LANGUAGE_CODES
 from qwen3_asr_mlx_runtime.protocol.commands import COMMANDS
-from qwen3_asr_mlx_runtime.protocol.replies import CapabilitiesReply, Limits, Server
+from qwen3_asr_mlx_runtime.protocol.replies import AudioInput, CapabilitiesReply, Limits, Rates, Server
 from qwen3_asr_mlx_runtime.settings import MAX_CONTEXT_CHARACTERS, MAX_NEW_TOKENS, Settings
 from qwen3_asr_mlx_runtime.wire.allowance import MAX_INPUT_BYTES
 from qwen3_asr_mlx_runtime.wire.reader import MAX_LINE_BYTES
@@ -12,6 +12,7 @@ from qwen3_asr_mlx_runtime.wire.writer import MAX_QUEUED_BYTES
 
 SAMPLE_RATE = 16_000  # utterance.SAMPLE_RATE, which a test holds equal: importing it would cost numpy
 MAX_CHUNK_SECONDS = 30.0
+MIN_STREAM_RATE, MAX_STREAM_RATE = 8_000, 192_000
 FEATURES = [
     "clean_text",
     "language",
@@ -37,6 +38,7 @@ FEATURES = [
     "batched_decoding",
     "drift_guard",
     "logprobs",
+    "resample",
 ]
 
 
@@ -46,6 +48,7 @@ def capabilities(settings: Settings) -> CapabilitiesReply:
         server=Server(version=__version__),
         model=settings.model,
         sample_rate=SAMPLE_RATE,
+        audio=AudioInput(stream_rates=Rates(minimum=MIN_STREAM_RATE, maximum=MAX_STREAM_RATE)),
         messages=list(COMMANDS),
         features=list(FEATURES),
         error_codes=error_codes(),

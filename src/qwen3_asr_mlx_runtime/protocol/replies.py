@@ -63,10 +63,19 @@ class Server(msgspec.Struct, kw_only=True):
     pid: int | None = None
 
 
-class AudioFiles(msgspec.Struct, kw_only=True):
-    """`formats`: the containers that can be read, by libsndfile's names; null where no conversation is held."""
+class Rates(msgspec.Struct, kw_only=True):
+    """Hz, all whole numbers between them."""
+
+    minimum: int
+    maximum: int
+
+
+class AudioInput(msgspec.Struct, kw_only=True):
+    """`formats`: the containers of files that can be read, by libsndfile's names; null where no conversation is held.
+    `stream_rates`: of the PCM of streams."""
 
     formats: list[str] | None = None
+    stream_rates: Rates
 
 
 class CapabilitiesReply(Reply, kw_only=True, tag="capabilities"):
@@ -85,7 +94,7 @@ class CapabilitiesReply(Reply, kw_only=True, tag="capabilities"):
     model: str
     sample_rate: int
     audio_format: str = "path of a file that libsndfile reads, any rate, any channels; or PCM16 mono in base64"
-    audio: AudioFiles = msgspec.field(default_factory=AudioFiles)
+    audio: AudioInput
     vad_boundary_source: str = "external"
     use_cache: bool = True
     decoder_modes: tuple[str, ...] = DECODER_MODES
