@@ -19,6 +19,7 @@ from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.transcript import Transcript
 
 STREAMS = st.sampled_from(["a", "b", "default"])
+RATES = st.sampled_from([None, None, 16_000, 8_000, 44_100, 100])
 DELAYS = st.sampled_from([0, 50, 60_000])
 BUDGETS = st.sampled_from([None, None, None, 0, 7])
 LANGUAGES = st.sampled_from([None, None, "en", "ar"])
@@ -77,6 +78,7 @@ class AnyConversation(RuleBasedStateMachine):
         auto=st.booleans(),
         restart=st.booleans(),
         split=st.booleans(),
+        sample_rate=RATES,
         language=LANGUAGES,
         how=HOW,
         with_id=st.booleans(),
@@ -95,9 +97,9 @@ class AnyConversation(RuleBasedStateMachine):
             **members,
         )
 
-    @rule(stream=STREAMS, auto=st.booleans(), size=st.integers(1, 3), delay=DELAYS, with_id=st.booleans())
-    def change_stream(self, stream: str, auto: bool, size: int, delay: int, with_id: bool) -> None:
-        members = {"batch_size": size, "max_batch_delay_ms": delay}
+    @rule(stream=STREAMS, auto=st.booleans(), size=st.integers(1, 3), delay=DELAYS, rate=RATES, with_id=st.booleans())
+    def change_stream(self, stream: str, auto: bool, size: int, delay: int, rate: int | None, with_id: bool) -> None:
+        members = {"batch_size": size, "max_batch_delay_ms": delay, "sample_rate": rate}
         self.ask("start_stream", with_id, stream_id=stream, restart=True, auto_flush=auto, **members)
 
     @rule(stream=STREAMS, step=st.sampled_from([None, 1, 1, 1, 0, -1, 2]), with_id=st.booleans())
@@ -126,6 +128,7 @@ class AnyConversation(RuleBasedStateMachine):
         stream=STREAMS,
         source=st.sampled_from(["buffer", "buffer", "pcm16", "audio"]),
         name=st.sampled_from([None, "u", "v"]),
+        rate=RATES,
         budget=BUDGETS,
         timeout=st.sampled_from([None, None, 100]),
         how=HOW,
@@ -136,6 +139,7 @@ class AnyConversation(RuleBasedStateMachine):
         stream: str,
         source: str,
         name: str | None,
+        rate: int | None,
         budget: int | None,
         timeout: int | None,
         how: dict,
@@ -148,6 +152,7 @@ class AnyConversation(RuleBasedStateMachine):
             with_id,
             stream_id=stream,
             utterance_id=name,
+            sample_rate=rate,
             max_new_tokens=budget,
             timeout_ms=timeout,
             **how,

@@ -83,6 +83,8 @@ TAKEN = line("partial_result", stream_id="s", samples_buffered=100, chunks=1)
 ERROR = ItemError(code="decode_failed", message="planted")
 FAILED = msgspec.to_builtins(ERROR)
 
+SLOW = ask("start_stream", stream_id="s", sample_rate=8_000)  # 100 samples of it are 200
+READY_SLOW = line("stream_ready", stream_id="s")
 SPLITTING = (WANT, ask("start_stream", stream_id="s", id=1, on_limit="split"), CHUNK, CHUNK, FLUSH)
 BEGUN = (CAPABILITIES, line("stream_ready", stream_id="s", id=1))
 
@@ -155,6 +157,10 @@ VIOLATIONS = {
         "I6",
         *(CHUNK, END, FLUSH, (TAKEN, queued("s-1"), batch(final("s-1", samples=101)))),
     ),
+    "resampled samples lost": (
+        "I6",
+        *(SLOW, CHUNK, CHUNK, STOP, (READY_SLOW, TAKEN, TAKEN, line("stopped", dropped_samples=397))),
+    ),
     "silent samples lost": ("I6", WANT, CHUNK, STOP, (CAPABILITIES, STOPPED)),
     "a line after stopped": ("I7", STOP, HELLO, (STOPPED, CAPABILITIES)),
 }
@@ -213,6 +219,7 @@ SOUND = {
         (line("error", code="duplicate_id", id=7), line("ready", id=7)),
     ),
     "speech and its outcome": (CHUNK, END, FLUSH, (TAKEN, queued("s-1"), batch(final("s-1")))),
+    "speech at another rate": (SLOW, CHUNK, STOP, (READY_SLOW, TAKEN, line("stopped", dropped_samples=200))),
     "speech that was dropped": (CHUNK, STOP, (TAKEN, line("stopped", dropped_samples=100))),
     "an event": (WANT, CHUNK, END, (CAPABILITIES, queued("s-1"), batch(final("s-1"), event=True, n=1))),
     "a chunk that was refused": (
