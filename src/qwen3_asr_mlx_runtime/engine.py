@@ -15,12 +15,14 @@ import numpy as np
 
 from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelUnsupported, NonFiniteOutput
 from qwen3_asr_mlx_runtime.features import Features
-from qwen3_asr_mlx_runtime.jobs import DecoderMode, Failed, Finished, Job, OnProgress
+from qwen3_asr_mlx_runtime.jobs import DecoderMode, Failed, Finished, Heard, Job, OnProgress
+from qwen3_asr_mlx_runtime.live_audio import ALL, Keeps
 from qwen3_asr_mlx_runtime.model.checkpoint import check_files, weight_files
 from qwen3_asr_mlx_runtime.model.drift import Drift
 from qwen3_asr_mlx_runtime.model.hub import STALL_SECONDS, Hub
 from qwen3_asr_mlx_runtime.model.integrity import Verification, Verified, unchanged
 from qwen3_asr_mlx_runtime.model.integrity import verify as verify_files
+from qwen3_asr_mlx_runtime.model.live_drift import LiveDrift
 from qwen3_asr_mlx_runtime.model.memory import Governor, MemoryLimits
 from qwen3_asr_mlx_runtime.model.progress import Reporter
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
@@ -63,6 +65,7 @@ class Recognizer:
         self._governor = Governor(model.config, held, dtype=model.dtype, **limits._asdict())
         self._preparation = Preparation(model, tokenizer, self._governor, max_piece_seconds)
         self._drift = Drift(model)
+        self._live_drift = LiveDrift(model, packs=self._preparation.packs)
 
     @classmethod
     def load(
@@ -151,12 +154,14 @@ class Recognizer:
             schedule.submit(job)
         outcomes: list[Finished | Failed] = []
         while schedule.is_busy:
-            outcomes += schedule.step()
+            outcomes += (outcome for outcome in schedule.step() if not isinstance(outcome, Heard))
         return sorted(outcomes, key=lambda outcome: outcome.job_id)
 
-    def schedule(self) -> Schedule:
-        """A schedule of its own, for jobs that come and go."""
-        return Schedule(self.model, self._tokenizer, self._preparation, self._governor, self._drift)
+    def schedule(self, keeps: Keeps = ALL) -> Schedule:
+        """A schedule of its own, for jobs that come and go. `keeps`: of utterances that are being spoken."""
+        return Schedule(
+            self.model, self._tokenizer, self._preparation, self._governor, self._drift, self._live_drift, keeps
+        )
 
     def encode(self, features: Features) -> mx.array:
         """Log-mel float32 (F, 128) → audio embeddings (T, D) in the model's dtype."""

@@ -15,7 +15,7 @@ from qwen3_asr_mlx_runtime.errors import (
     ModelNotFound,
     NonFiniteOutput,
 )
-from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job, Loaded, LoadFailed, Post
+from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Heard, Job, Listen, Loaded, LoadFailed, Post
 from qwen3_asr_mlx_runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,11 +36,16 @@ class _Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class _Forget:
+    speech: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Close:
     pass
 
 
-_Request = _Load | Job | _Cancel | _Close
+_Request = _Load | Job | Listen | _Cancel | _Forget | _Close
 
 
 class EngineThread:
@@ -66,6 +71,12 @@ class EngineThread:
 
     def submit(self, job: Job) -> None:
         self._inbox.put(job)
+
+    def listen(self, listen: Listen) -> None:
+        self._inbox.put(listen)
+
+    def forget(self, speech: int) -> None:
+        self._inbox.put(_Forget(speech))
 
     def cancel(self, job_id: int) -> None:
         self._inbox.put(_Cancel(job_id))
@@ -100,12 +111,14 @@ class EngineThread:
                 schedule.idle()
             return self._inbox.get()
 
-    def _take(self, request: _Load | Job | _Cancel) -> None:
+    def _take(self, request: _Load | Job | Listen | _Cancel | _Forget) -> None:
         match request:
             case _Load():
                 self._load()
-            case Job():
+            case Job() | Listen():
                 self._submit(request)
+            case _Forget(speech):
+                self._post_any(self._schedule.forget(speech) if self._schedule is not None else None)
             case _Cancel(job_id):
                 self._cancel(job_id)
 
@@ -155,7 +168,7 @@ class EngineThread:
                 self._count(outcome)
                 self._post(outcome)
 
-    def _submit(self, job: Job) -> None:
+    def _submit(self, job: Job | Listen) -> None:
         try:
             schedule = self._sound_schedule()
         except Exception as error:  # noqa: BLE001 whatever loading provokes: this job has no model
@@ -163,10 +176,12 @@ class EngineThread:
             return
         if schedule is None:
             self._post(Failed(job.id, EngineUnavailable("no model is loaded")))
+        elif isinstance(job, Listen):
+            schedule.listen(job)
         else:
             schedule.submit(job)
 
-    def _count(self, outcome: Finished | Failed) -> None:
+    def _count(self, outcome: Finished | Heard | Failed) -> None:
         non_finite = isinstance(outcome, Failed) and isinstance(outcome.error, NonFiniteOutput)
         self._non_finite_in_a_row = self._non_finite_in_a_row + 1 if non_finite else 0
 
@@ -180,7 +195,9 @@ class EngineThread:
 
     def _cancel(self, job_id: int) -> None:
         """End a job that waits or runs; one that has finished has its outcome already."""
-        outcome = self._schedule.cancel(job_id) if self._schedule is not None else None
+        self._post_any(self._schedule.cancel(job_id) if self._schedule is not None else None)
+
+    def _post_any(self, outcome: Failed | None) -> None:
         if outcome is not None:
             self._post(outcome)
 

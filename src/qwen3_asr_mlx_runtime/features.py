@@ -33,15 +33,41 @@ def frame_count(sample_count: int) -> int:
     return sample_count // HOP_LENGTH if sample_count >= MIN_SAMPLES else 0
 
 
+def final_frame_count(sample_count: int) -> int:
+    """How many of the frames that so many samples have will be the same whatever follows: frame t needs 160·t + 200
+    samples."""
+    return max(0, (sample_count - N_FFT // 2) // HOP_LENGTH + 1) if sample_count >= MIN_SAMPLES else 0
+
+
 def log_mel(samples: Samples) -> Features:
     """Features of a whole clip: float32 (N,) at 16 kHz → float32 (floor(N / 160), 128), about −1.5 … 2."""
     frames = log_mel_frames(samples, 0, frame_count(len(samples)))
     return apply_floor(frames, frames.max(initial=-np.inf))
 
 
+class GrowingLogMel:
+    """Frames of a clip that grows. What is final is kept."""
+
+    def __init__(self) -> None:
+        self.kept = np.empty((0, NUM_MEL_BINS), dtype=np.float32)
+
+    def frames(self, samples: Samples) -> Features:
+        """log10-mel before the floor of the clip so far, or of its beginning: (floor(N / 160), 128)."""
+        final = final_frame_count(len(samples))
+        if final > len(self.kept):
+            self.kept = np.concatenate([self.kept, log_mel_frames(samples, len(self.kept), final)])
+        provisional = log_mel_frames(samples, final, frame_count(len(samples)))
+        return np.concatenate([self.kept[:final], provisional])
+
+
 def apply_floor(frames: Features, loudest: float) -> Features:
     """Clamp log10-mel frames at `loudest` − 8 and scale them to the model's range: (x + 4) / 4. Shape unchanged."""
-    return (np.maximum(frames, np.float32(loudest - _DYNAMIC_RANGE)) + np.float32(4.0)) / np.float32(4.0)
+    return (np.maximum(frames, floor_under(loudest)) + np.float32(4.0)) / np.float32(4.0)
+
+
+def floor_under(loudest: float) -> np.float32:
+    """The floor of a clip with this loudest cell."""
+    return np.float32(loudest - _DYNAMIC_RANGE)
 
 
 def log_mel_frames(samples: Samples, first: int, last: int) -> Features:

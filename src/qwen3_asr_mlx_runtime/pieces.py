@@ -27,7 +27,13 @@ class Piece:
 
 
 def assemble(
-    utterance: Utterance, pieces: Sequence[Piece], watch: Stopwatch, hidden_size: int, *, redecoded: int = 0
+    utterance: Utterance,
+    pieces: Sequence[Piece],
+    watch: Stopwatch,
+    hidden_size: int,
+    *,
+    redecoded: int = 0,
+    verified_tokens: int | None = None,
 ) -> Transcript:
     """Join the pieces. An utterance without a single mel frame has none, and an empty text with no language."""
     parsed = [parse_transcript(piece.raw_text, utterance.language) for piece in pieces]
@@ -44,6 +50,7 @@ def assemble(
         warnings=utterance.warnings,
         logprobs=_logprobs(pieces) if utterance.logprobs else None,
         redecoded=redecoded,
+        verified_tokens=verified_tokens,
     )
 
 

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.audio import split_at_quiet
+from qwen3_asr_mlx_runtime.blocks import block_ends, closed_windows
 from qwen3_asr_mlx_runtime.errors import InvalidParams
 from qwen3_asr_mlx_runtime.features import Features, frame_count, log_mel
 from qwen3_asr_mlx_runtime.model.audio_tower import audio_token_count
+from qwen3_asr_mlx_runtime.model.decoder import KVCache
 from qwen3_asr_mlx_runtime.model.generate import token_budget
 from qwen3_asr_mlx_runtime.model.memory import Governor
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.splice import splice
-from qwen3_asr_mlx_runtime.prompt import PromptBuilder
+from qwen3_asr_mlx_runtime.prompt import Prompt, PromptBuilder
 from qwen3_asr_mlx_runtime.telemetry import Stopwatch
 from qwen3_asr_mlx_runtime.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples, Utterance
@@ -36,13 +38,16 @@ class Segment:
 class DecoderInput:
     """Prompt embeddings with the audio in them, (1, L, D), and how many tokens may follow.
 
-    `frames` are those of the mel, `audio_tokens` those among L.
+    `frames` are those of the mel, `audio_tokens` those among L. `blocks` are the places among L where the prefill is
+    cut; `cache` has the keys and values of the first of them, if they are there already.
     """
 
     embeddings: mx.array
     max_new_tokens: int
     frames: int
     audio_tokens: int
+    blocks: tuple[int, ...] = ()
+    cache: list[KVCache] | None = None
 
 
 class Preparation:
@@ -52,7 +57,7 @@ class Preparation:
         self._model = model
         self._governor = governor
         self._prompts = PromptBuilder(tokenizer)
-        self._max_piece_seconds = max_piece_seconds
+        self.max_piece_seconds = max_piece_seconds
 
     @property
     def packs(self) -> bool:
@@ -62,7 +67,7 @@ class Preparation:
 
     def cut(self, utterance: Utterance, watch: Stopwatch) -> list[Segment]:
         """Cut what is too long at quiet places; what has not one mel frame is left out."""
-        spans = split_at_quiet(utterance.samples, self._max_piece_seconds)
+        spans = split_at_quiet(utterance.samples, self.max_piece_seconds)
         segments = [Segment(utterance, utterance.samples[start:stop], watch) for start, stop in spans]
         return [segment for segment in segments if frame_count(len(segment.samples))]
 
@@ -71,7 +76,7 @@ class Preparation:
 
         Raises OutOfMemory where memory is too small for all of them together.
         """
-        self._admit(segments)
+        self.admit(segments)
         features = []
         for segment in segments:
             with segment.watch.stage("feature_extract"):
@@ -79,11 +84,12 @@ class Preparation:
         audio = self._encode(segments, features)
         return [self._assemble(*one) for one in zip(segments, features, audio, strict=True)]
 
-    def _admit(self, segments: Sequence[Segment]) -> None:
+    def admit(self, segments: Sequence[Segment]) -> None:
+        """Raise OutOfMemory where memory is too small for all of them together."""
         samples = sum(len(segment.samples) for segment in segments)
         positions = []
         for segment in segments:
-            prompt = self._prompts.build(segment.utterance.context, segment.utterance.language)
+            prompt = self.prompt(segment.utterance.context, segment.utterance.language)
             text = len(prompt.prefix_ids) + len(prompt.suffix_ids)
             wanted = segment.utterance.max_new_tokens or token_budget(segment.seconds)
             positions.append(text + audio_token_count(frame_count(len(segment.samples))) + wanted)
@@ -95,7 +101,7 @@ class Preparation:
         arrays = [mx.array(one).astype(self._model.dtype) for one in features]
         if self.packs:
             return self._model.audio_tower.encode(arrays)
-        return [self._model.audio_tower(array) for array in arrays]
+        return [self._model.audio_tower.one_by_one(array) for array in arrays]
 
     def _encode(self, segments: Sequence[Segment], features: Sequence[Features]) -> list[mx.array]:
         watch = Stopwatch()
@@ -110,15 +116,23 @@ class Preparation:
     def _assemble(self, segment: Segment, features: Features, audio: mx.array) -> DecoderInput | InvalidParams:
         utterance = segment.utterance
         with segment.watch.stage("prompt_assembly"):
-            prompt = self._prompts.build(utterance.context, utterance.language)
+            prompt = self.prompt(utterance.context, utterance.language)
             embeddings = splice(self._model.embed(prompt.prefix_ids), audio, self._model.embed(prompt.suffix_ids))
             try:
-                budget = self._budget(utterance.max_new_tokens, segment.seconds, embeddings.shape[1])
+                budget = self.budget(utterance.max_new_tokens, segment.seconds, embeddings.shape[1])
             except InvalidParams as error:
                 return error
-        return DecoderInput(embeddings, budget, len(features), audio.shape[0])
+        blocks = () if self.packs else self._blocks(len(prompt.prefix_ids), len(segment.samples))
+        return DecoderInput(embeddings, budget, len(features), audio.shape[0], blocks)
 
-    def _budget(self, asked: int, seconds: float, prompt_length: int) -> int:
+    def _blocks(self, head: int, samples: int) -> tuple[int, ...]:
+        size = self._model.audio_tower.window_frames
+        return block_ends(head, closed_windows(samples, size), audio_token_count(size))
+
+    def prompt(self, context: str, language: str | None) -> Prompt:
+        return self._prompts.build(context, language)
+
+    def budget(self, asked: int, seconds: float, prompt_length: int) -> int:
         """The tokens asked for, 0 meaning as many as the audio can need, as far as the model has positions for them."""
         limit, likely = self._model.config.text.max_position_embeddings, token_budget(seconds)
         wanted = asked or likely

@@ -1,12 +1,14 @@
 """One utterance from job to transcript: its segments, what is prepared of them, what is written."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar, cast
 
 from qwen3_asr_mlx_runtime.errors import BridgeError, DecodeFailed, GpuError
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job
-from qwen3_asr_mlx_runtime.model.generate import Token
+from qwen3_asr_mlx_runtime.model.generate import Token, generate
 from qwen3_asr_mlx_runtime.model.memory import as_out_of_memory
+from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.pieces import Piece, assemble
 from qwen3_asr_mlx_runtime.preparation import DecoderInput, Preparation, Segment
 from qwen3_asr_mlx_runtime.telemetry import Stopwatch
@@ -14,11 +16,16 @@ from qwen3_asr_mlx_runtime.telemetry import Stopwatch
 _GPU_GAVE_UP = ("Command buffer execution failed", "cudaError", "CUDA error")
 
 
+Steps = Generator[None, None, None]
+Result = TypeVar("Result")
+
+
 @dataclass(eq=False, slots=True)
 class Recognition:
     """`inputs` are prepared and not decoded, `pieces` are decoded, both by the index of their segment.
 
-    `redecoded` counts the pieces that left a batch to be decoded alone.
+    `redecoded` counts the pieces that left a batch to be decoded alone; `verified` the tokens that were written while
+    it was spoken, None where nobody listened.
     """
 
     job: Job
@@ -28,6 +35,7 @@ class Recognition:
     inputs: dict[int, DecoderInput] = field(default_factory=dict)
     pieces: dict[int, Piece] = field(default_factory=dict)
     redecoded: int = 0
+    verified: int | None = None
     error: BridgeError | None = None
 
     @classmethod
@@ -66,7 +74,14 @@ class Recognition:
             return Failed(self.job.id, self.error)
         pieces = [self.pieces[index] for index in range(len(self.segments))]
         try:
-            transcript = assemble(self.job.utterance, pieces, self.watch, hidden_size, redecoded=self.redecoded)
+            transcript = assemble(
+                self.job.utterance,
+                pieces,
+                self.watch,
+                hidden_size,
+                redecoded=self.redecoded,
+                verified_tokens=self.verified,
+            )
         except Exception as error:  # noqa: BLE001 whatever its text provokes becomes its outcome
             return Failed(self.job.id, failure(error))
         return Finished(self.job.id, transcript)
@@ -85,6 +100,41 @@ def prepare_next(recognitions: Sequence[Recognition], preparation: Preparation) 
         prepared = [failure(error)]
     for recognition, made in zip(recognitions, prepared, strict=True):
         recognition.prepared_as(made)
+
+
+def decode(
+    model: Qwen3ASR, eos_ids: frozenset[int], made: DecoderInput, watch: Stopwatch, *, logprobs: bool
+) -> Generator[None, None, list[Token]]:
+    """Decode one segment alone. Yields after each token."""
+    steps = generate(
+        model,
+        made.embeddings,
+        eos_ids,
+        made.max_new_tokens,
+        logprobs=logprobs,
+        blocks=made.blocks,
+        cache=made.cache,
+    )
+    tokens: list[Token] = []
+    while not tokens or tokens[-1].finish_reason is None:
+        with watch.stage("continuation" if tokens else "prefill"):
+            tokens.append(next(steps))
+        yield
+    return tokens
+
+
+def timed(
+    steps: Generator[None, None, Result], watch: Stopwatch, stages: Iterable[str]
+) -> Generator[None, None, Result]:
+    """The same steps, each counted among the seconds of its stage."""
+    for stage in stages:
+        with watch.stage(stage):
+            try:
+                next(steps)
+            except StopIteration as end:
+                return cast(Result, end.value)
+        yield
+    raise ValueError("more steps than stages")
 
 
 def failure(error: Exception) -> BridgeError:

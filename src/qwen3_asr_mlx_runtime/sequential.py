@@ -1,19 +1,15 @@
 """Jobs decoded one after the other, each segment in a cache of its own."""
 
-from collections.abc import Generator
 from itertools import islice
 
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.line import Line
-from qwen3_asr_mlx_runtime.model.generate import Token, generate
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.preparation import Preparation
-from qwen3_asr_mlx_runtime.recognition import Recognition, failure, prepare_next
+from qwen3_asr_mlx_runtime.recognition import Recognition, Steps, decode, failure, prepare_next
 from qwen3_asr_mlx_runtime.tokenizer import Tokenizer
 
 _MAX_PACKED = 8  # segments that go through the tower together
-
-Steps = Generator[None, None, None]
 
 
 class Sequential:
@@ -29,8 +25,10 @@ class Sequential:
     def is_busy(self) -> bool:
         return bool(self._line)
 
-    def add(self, recognition: Recognition) -> None:
-        self._line.append((recognition, self._all_segments(recognition)))
+    def add(self, recognition: Recognition, live: Steps | None = None) -> None:
+        """`live`: the steps that end what was listened to while it was spoken."""
+        steps = self._all_segments(recognition) if live is None else self._ended(recognition, live)
+        self._line.append((recognition, steps))
 
     def add_segment(self, recognition: Recognition, index: int) -> None:
         """Decode one segment that was prepared for a batch."""
@@ -48,6 +46,12 @@ class Sequential:
         except Exception as error:  # noqa: BLE001 the one boundary of decoding: the guilty job fails, the engine goes on
             self._line.remove((recognition, steps))
             recognition.error = failure(error)
+
+    def _ended(self, recognition: Recognition, live: Steps) -> Steps:
+        try:
+            yield from live
+        except Exception:  # noqa: BLE001 whatever it provokes: from the beginning it has another chance
+            yield from self._all_segments(recognition)
 
     def _all_segments(self, recognition: Recognition) -> Steps:
         for index in range(len(recognition.segments)):
@@ -76,17 +80,11 @@ class Sequential:
         yield from self._segment(recognition, index)
 
     def _segment(self, recognition: Recognition, index: int) -> Steps:
-        made, watch = recognition.inputs[index], recognition.watch
-        steps = generate(
+        tokens = yield from decode(
             self._model,
-            made.embeddings,
             self._tokenizer.eos_ids,
-            made.max_new_tokens,
+            recognition.inputs[index],
+            recognition.watch,
             logprobs=recognition.job.utterance.logprobs,
         )
-        tokens: list[Token] = []
-        while not tokens or tokens[-1].finish_reason is None:
-            with watch.stage("continuation" if tokens else "prefill"):
-                tokens.append(next(steps))
-            yield
         recognition.written(index, tokens, self._tokenizer.decode(token.id for token in tokens))

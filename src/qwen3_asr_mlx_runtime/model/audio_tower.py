@@ -99,6 +99,24 @@ class AudioTower(nn.Module):
         dtype."""
         return self.encode([features])[0]
 
+    def one_by_one(self, features: mx.array) -> mx.array:
+        """As `__call__`, but each window alone: the bits of its embeddings depend on nothing else then."""
+        frames, size = features.shape[0], self.window_frames
+        windows = []
+        for start in range(0, frames, size):
+            rows = self.embed_chunks(features[start : start + size], part=frames >= self.config.chunk_frames)
+            windows.append(self.encode_window(rows))
+        return _joined(windows)
+
+    @property
+    def window_frames(self) -> int:
+        """Mel frames of a whole window."""
+        return self.config.chunk_frames * self.config.chunks_per_window
+
+    def encode_window(self, rows: mx.array) -> mx.array:
+        """What `embed_chunks` made of one window (T, d_model) → its embeddings (T, output_dim)."""
+        return self._transform(rows, [Run(0, rows.shape[0], rows.shape[0])])
+
     def encode(self, batch: Sequence[mx.array]) -> list[mx.array]:
         """Several utterances at once, without padding: features (F, 128) each → embeddings of each.
 
@@ -112,15 +130,19 @@ class AudioTower(nn.Module):
             mx.eval(embedded[-2:-1])  # as below
         spans = _spans([rows.shape[0] for rows in embedded], longest)
         x = _joined([embedded[span.utterance][span.start : span.stop] for span in spans])
-        runs = _runs(spans)
+        return _unpacked(self._transform(x, _runs(spans)), spans, len(batch))
+
+    def _transform(self, x: mx.array, runs: Sequence[Run]) -> mx.array:
         for layer in self.layers:
             x = layer(x, runs)
-        x = self.proj2(gelu(self.proj1(self.ln_post(x))))
-        return _unpacked(x, spans, len(batch))
+        return self.proj2(gelu(self.proj1(self.ln_post(x))))
 
-    def embed_chunks(self, features: mx.array) -> mx.array:
-        """The convolutional stem and chunk positions: features (F, 128) → (audio_token_count(F), d_model)."""
-        chunks = self._chunk(features)  # (C, 100, 128), or (1, F, 128) for less than a second
+    def embed_chunks(self, features: mx.array, *, part: bool = False) -> mx.array:
+        """The convolutional stem and chunk positions: features (F, 128) → (audio_token_count(F), d_model).
+
+        `part`: of a clip that has a whole second.
+        """
+        chunks = self._chunk(features, part)  # (C, 100, 128), or (1, F, 128) for less than a second
         size = _CHUNKS_PER_BLOCK_ON_CPU if mx.default_device() == mx.cpu else _CHUNKS_PER_BLOCK
         blocks: list[mx.array] = []
         for i in range(0, chunks.shape[0], size):
@@ -130,11 +152,11 @@ class AudioTower(nn.Module):
         x = _joined(blocks).reshape(-1, self.config.d_model)
         return x[: audio_token_count(features.shape[0])]  # only the last chunk's padding is cut off
 
-    def _chunk(self, features: mx.array) -> mx.array:
+    def _chunk(self, features: mx.array, part: bool) -> mx.array:
         """Cut into seconds. The last is padded with 0.0, in feature space, to a whole one if there is any whole one."""
         F, bins = features.shape
         size = self.config.chunk_frames
-        if F < size:
+        if F < size and not part:
             return features[None]
         padding = -F % size
         return mx.pad(features, [(0, padding), (0, 0)]).reshape(-1, size, bins)

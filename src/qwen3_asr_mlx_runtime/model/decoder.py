@@ -64,6 +64,17 @@ class KVCache:
         self.offset = end
         return self.keys[:, :, :end], self.values[:, :, :end]
 
+    def reserve(self, capacity: int) -> None:
+        """Have room for `capacity` positions of each row."""
+        missing = round_up(capacity) - self.keys.shape[2]
+        if missing > 0:
+            added = [(0, 0), (0, 0), (0, missing), (0, 0)]
+            self.keys, self.values = mx.pad(self.keys, added), mx.pad(self.values, added)
+
+    def rewind(self, offset: int) -> None:
+        """Forget what is held beyond `offset` positions."""
+        self.offset = min(self.offset, offset)
+
     def attend(self, queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
         keys, values = self.extend(keys, values)
         mask = "causal" if queries.shape[2] > 1 else None

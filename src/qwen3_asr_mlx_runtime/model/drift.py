@@ -14,7 +14,7 @@ from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 
 _LENGTHS = (61, 40, 28, 23)
 _STEPS = 4
-_SAFETY = 4.0  # two logits may drift apart by twice the drift of one; and speech may drift more than these tokens do
+SAFETY = 4.0  # two logits may drift apart by twice the drift of one; and speech may drift more than these tokens do
 
 
 class Drift:
@@ -39,7 +39,7 @@ class Drift:
 def calibrate(model: Qwen3ASR) -> float:
     """The margin under which the choice of a row in a batch is not trusted: four times the largest drift of a logit
     seen on this device, with these weights, over a few prompts of random tokens."""
-    return _SAFETY * largest_drift(model)
+    return SAFETY * largest_drift(model)
 
 
 def largest_drift(model: Qwen3ASR) -> float:

@@ -78,16 +78,27 @@ def token_budget(seconds: float) -> int:
 
 
 def generate(
-    model: Qwen3ASR, prompt: mx.array, eos_ids: frozenset[int], max_new_tokens: int, *, logprobs: bool = False
+    model: Qwen3ASR,
+    prompt: mx.array,
+    eos_ids: frozenset[int],
+    max_new_tokens: int,
+    *,
+    logprobs: bool = False,
+    blocks: Sequence[int] = (),
+    cache: list[KVCache] | None = None,
 ) -> Iterator[Token]:
-    """Decode greedily from spliced prompt embeddings (1, L, D).
+    """Decode greedily from spliced prompt embeddings (1, L, D), which may begin in the `cache` already. `blocks` are
+    the places where the prefill is cut.
 
     Ends with an EOS token (`stop`), after `max_new_tokens` (`length`), or when the same run of up to 8 tokens has come
     20 times (`repetition`). The first `next()` runs the prefill. Raises NonFiniteOutput where the logits are no
     numbers.
     """
-    cache = model.make_cache(prompt.shape[1] + max_new_tokens)
-    current = Choice.among(_prefill(model, prompt, cache), logprobs=logprobs)
+    capacity = prompt.shape[1] + max_new_tokens
+    cache = model.make_cache(capacity) if cache is None else cache
+    for layer in cache:
+        layer.reserve(capacity)
+    current = Choice.among(_prefill(model, prompt, cache, blocks), logprobs=logprobs)
     ids: list[int] = []
     while True:
         upcoming = None
@@ -110,12 +121,20 @@ def check_finite(logit: float, position: int) -> None:
         raise NonFiniteOutput(f"the logits of token {position} are not finite")
 
 
-def _prefill(model: Qwen3ASR, prompt: mx.array, cache: list[KVCache]) -> mx.array:
-    """Run all of the prompt through the decoder; logits (1, vocabulary) of its last position only."""
-    last_block = (prompt.shape[1] - 1) // PREFILL_BLOCK * PREFILL_BLOCK
-    for start in range(0, last_block, PREFILL_BLOCK):
-        mx.eval(model.model(prompt[:, start : start + PREFILL_BLOCK], cache))
-    return model.logits(prompt[:, last_block:], cache)
+def prefill(model: Qwen3ASR, embeddings: mx.array, cache: Sequence[KVCache]) -> mx.array:
+    """Run embeddings (1, L, D), L ≥ 1, through the decoder; hidden states of the last at most PREFILL_BLOCK of them."""
+    last = (embeddings.shape[1] - 1) // PREFILL_BLOCK * PREFILL_BLOCK
+    for start in range(0, last, PREFILL_BLOCK):
+        mx.eval(model.model(embeddings[:, start : start + PREFILL_BLOCK], cache))
+    return model.model(embeddings[:, last:], cache)
+
+
+def _prefill(model: Qwen3ASR, prompt: mx.array, cache: Sequence[KVCache], blocks: Sequence[int]) -> mx.array:
+    """Run what is not in the cache; logits (1, vocabulary) of the last position only."""
+    for end in blocks:
+        if cache[0].offset < end:
+            mx.eval(prefill(model, prompt[:, cache[0].offset : end], cache))
+    return model.head(prefill(model, prompt[:, cache[0].offset :], cache)[:, -1])
 
 
 def _second(logits: mx.array, tokens: mx.array) -> mx.array:

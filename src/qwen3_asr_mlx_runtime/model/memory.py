@@ -112,6 +112,11 @@ class Governor:
         logits = rows * text.vocab_size * (self._itemsize + 12)
         return kept + max(before, cached + logits + self._prefill_bytes(positions, rows))
 
+    @property
+    def live_bytes(self) -> int:
+        """What may be kept of utterances that are being spoken: an eighth of what the weights leave."""
+        return (self.limit_bytes - self._weight_bytes) // 8
+
     def rows(self, capacity: int) -> int:
         """How many rows of `capacity` positions can be decoded together: from 1 to 32."""
         piece = self.estimate(_PIECE_SAMPLES, capacity)

@@ -1,0 +1,175 @@
+"""One utterance that is still being spoken: its text so far, and at its end the transcript that the whole would get.
+
+It is cut into pieces where the whole would be cut. Of each piece the audio embeddings, the decoder's keys and values of
+its closed windows, and what was written last are kept; a hearing runs the open window and that text again.
+"""
+
+from collections.abc import Generator, Iterable
+from itertools import chain, repeat
+from typing import NamedTuple
+
+import numpy as np
+
+from qwen3_asr_mlx_runtime.audio import split_at_quiet
+from qwen3_asr_mlx_runtime.features import frame_count
+from qwen3_asr_mlx_runtime.jobs import Job, Listen
+from qwen3_asr_mlx_runtime.live_audio import ALL, Keeps, Reuse
+from qwen3_asr_mlx_runtime.live_piece import LivePiece
+from qwen3_asr_mlx_runtime.model.generate import Token
+from qwen3_asr_mlx_runtime.model.live_drift import LiveDrift
+from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.model.verify import Written
+from qwen3_asr_mlx_runtime.pieces import Piece
+from qwen3_asr_mlx_runtime.preparation import DecoderInput, Preparation, Segment
+from qwen3_asr_mlx_runtime.recognition import Recognition, Steps, decode, timed
+from qwen3_asr_mlx_runtime.telemetry import Stopwatch
+from qwen3_asr_mlx_runtime.tokenizer import Tokenizer
+from qwen3_asr_mlx_runtime.transcript import Hypothesis, join_languages, join_pieces, parse_transcript
+from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples, Utterance
+
+
+class Ended(NamedTuple):
+    """A piece with its whole text; so many of its tokens were written before."""
+
+    piece: Piece
+    verified: int
+
+
+class LiveUtterance:
+    """`said`: the Listen that came first."""
+
+    def __init__(
+        self,
+        model: Qwen3ASR,
+        tokenizer: Tokenizer,
+        preparation: Preparation,
+        drift: LiveDrift,
+        said: Listen,
+        keeps: Keeps = ALL,
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._preparation = preparation
+        self._drift = drift
+        self._said = said
+        self._keeps = keeps
+        self._reuse = Reuse()  # of the pieces that have ended
+        self._ended: list[Ended] = []
+        self._start = 0  # of the piece that is open, in samples
+        self._samples: Samples = np.empty(0, np.float32)  # of it
+        self._piece = self._new_piece()
+
+    @property
+    def nbytes(self) -> int:
+        """What is kept beside the samples."""
+        return self._piece.nbytes
+
+    @property
+    def reuse(self) -> Reuse:
+        total = Reuse()
+        total.add(self._reuse)
+        total.add(self._piece.audio.reuse)
+        return total
+
+    def append(self, samples: Samples) -> None:
+        self._samples = np.concatenate([self._samples, samples])
+
+    def drop(self) -> None:
+        """Let go of all that can be made again."""
+        self._piece.drop()
+
+    def serves(self, job: Job) -> bool:
+        """Whether the job is of this utterance, and asks for what was heard so far to be decoded as it was."""
+        utterance, said = job.utterance, self._said
+        asked = (utterance.language, utterance.context, utterance.max_new_tokens, job.final_policy)
+        beginning = utterance.samples[self._start : self._start + len(self._samples)]
+        return asked == (said.language, said.context, said.max_new_tokens, said.final_policy) and np.array_equal(
+            beginning, self._samples
+        )
+
+    def hear(self) -> Generator[None, None, Hypothesis]:
+        """The text so far. Yields between forward passes."""
+        watch = Stopwatch()
+        self._admit(watch)
+        yield from self._cut(watch)
+        written = Written()
+        if frame_count(len(self._samples)):
+            made = yield from self._piece.prepare(self._samples, watch)
+            written = yield from timed(self._piece.write(made, self._tokenizer.eos_ids), watch, _decoding())
+        return self._hypothesis(written, watch)
+
+    def finish(self, recognition: Recognition) -> Steps:
+        """The whole utterance, of which what was heard is the beginning: all pieces of its recognition."""
+        recognition.verified = 0
+        self._samples = recognition.job.utterance.samples[self._start :]
+        self._admit(recognition.watch)
+        yield from self._cut(recognition.watch)
+        if frame_count(len(self._samples)):
+            yield from self._end_piece(self._samples, recognition.watch)
+        recognition.pieces = dict(enumerate(ended.piece for ended in self._ended))
+        recognition.verified = sum(ended.verified for ended in self._ended)
+
+    def _cut(self, watch: Stopwatch) -> Steps:
+        """End the pieces that can grow no more."""
+        while len(spans := split_at_quiet(self._samples, self._preparation.max_piece_seconds)) > 1:
+            _, stop = spans[0]
+            if frame_count(stop):
+                yield from self._end_piece(self._samples[:stop], watch)
+            self._samples = self._samples[stop:]
+            self._start += stop
+            self._reuse.add(self._piece.audio.reuse)
+            self._piece = self._new_piece()
+
+    def _end_piece(self, samples: Samples, watch: Stopwatch) -> Steps:
+        made = yield from self._piece.prepare(samples, watch)
+        tokens, verified = None, 0
+        if self._said.final_policy != "strict":
+            margin = self._drift.margin if self._said.final_policy == "guarded" else 0.0
+            steps = self._piece.write(made, self._tokenizer.eos_ids, margin=margin, logprobs=True)
+            written = yield from timed(steps, watch, _decoding())
+            tokens, verified = (None, 0) if written.doubtful else (written.tokens, written.verified)
+        if tokens is None:
+            tokens = yield from self._alone(made, samples, watch)
+        raw_text = self._tokenizer.decode(token.id for token in tokens)
+        self._ended.append(Ended(Piece(raw_text, tokens, made.frames, made.audio_tokens), verified))
+
+    def _alone(self, made: DecoderInput, samples: Samples, watch: Stopwatch) -> Generator[None, None, list[Token]]:
+        """Step by step, as the whole utterance would be. Where the bits depend on the company, also with audio
+        embeddings that were made as those of the whole."""
+        if self._preparation.packs:
+            [prepared] = self._preparation.prepare([self._segment(samples, watch)])
+            if not isinstance(prepared, DecoderInput):
+                raise prepared
+            made = prepared
+            yield
+        return (yield from decode(self._model, self._tokenizer.eos_ids, made, watch, logprobs=True))
+
+    def _segment(self, samples: Samples, watch: Stopwatch) -> Segment:
+        said = self._said
+        return Segment(Utterance(samples, said.language, said.context, said.max_new_tokens), samples, watch)
+
+    def _admit(self, watch: Stopwatch) -> None:
+        """Raise OutOfMemory where a piece as long as can be does not fit."""
+        longest = int(self._preparation.max_piece_seconds * SAMPLE_RATE)
+        self._preparation.admit([self._segment(self._samples[-longest:], watch)])
+
+    def _new_piece(self) -> LivePiece:
+        return LivePiece(self._model, self._preparation, self._said, self._keeps)
+
+    def _hypothesis(self, written: Written, watch: Stopwatch) -> Hypothesis:
+        raw_texts = [ended.piece.raw_text for ended in self._ended]
+        raw_texts.append(self._tokenizer.decode(written.ids).rstrip("\ufffd"))
+        parsed = [parse_transcript(raw_text, self._said.language) for raw_text in raw_texts]
+        return Hypothesis(
+            text=join_pieces([text for _, text in parsed]),
+            language=join_languages([language for language, _ in parsed]),
+            audio_seconds=round((self._start + len(self._samples)) / SAMPLE_RATE, 4),
+            tokens=len(written.tokens),
+            verified=written.verified,
+            seconds=watch.busy,
+        )
+
+
+def _decoding() -> Iterable[str]:
+    """The stages of a decoding with a draft: its first pass, begun and read, is the prefill."""
+    return chain(repeat("prefill", 2), repeat("continuation"))
