@@ -4,12 +4,23 @@ import base64
 import json
 
 import numpy as np
-from fake_engine import heard
+from fake_engine import heard, hypothesis
 from protocol_monitor import ProtocolMonitor
 
-from qwen3_asr_mlx_runtime.effects import AudioFailed, AudioRead, Cancel, LoadModel, ReadAudio, Submit, WatchParent
+from qwen3_asr_mlx_runtime.effects import (
+    AudioFailed,
+    AudioRead,
+    Cancel,
+    Effect,
+    Forget,
+    Hear,
+    LoadModel,
+    ReadAudio,
+    Submit,
+    WatchParent,
+)
 from qwen3_asr_mlx_runtime.errors import AudioNotFound, BridgeError, ModelNotFound
-from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job, Loaded, LoadFailed
+from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Heard, Job, Listen, Loaded, LoadFailed
 from qwen3_asr_mlx_runtime.protocol.replies import encode_line
 from qwen3_asr_mlx_runtime.protocol.requests import decode_line
 from qwen3_asr_mlx_runtime.session import Session
@@ -20,6 +31,31 @@ LOADED = Loaded("demo", "/models/demo", 1.5, {"stage": "load"})
 
 def pcm(samples: int, value: int = 100) -> str:
     return base64.b64encode(np.full(samples, value, "<i2").tobytes()).decode()
+
+
+class Speeches:
+    """What the engine was given of utterances that were being spoken, and the end of each: a job, or none."""
+
+    def __init__(self) -> None:
+        self.given: dict[int, np.ndarray] = {}  # of those that have not ended
+        self.ended: set[int] = set()
+
+    def heard(self, listen: Listen, waiting: dict[int, Listen]) -> None:
+        assert listen.speech not in self.ended, "listened to after its end"
+        assert all(one.speech != listen.speech for one in waiting.values()), "two Listens of one utterance"
+        assert len(listen.samples), "nothing to listen to"
+        before = self.given.get(listen.speech, np.zeros(0, np.float32))
+        self.given[listen.speech] = np.concatenate([before, listen.samples])
+
+    def submitted(self, job: Job) -> None:
+        if job.speech is not None:
+            given = self.given.pop(job.speech)
+            assert np.array_equal(job.utterance.samples[: len(given)], given), "listened to something else"
+            self.ended.add(job.speech)
+
+    def forgotten(self, speech: int) -> None:
+        del self.given[speech]
+        self.ended.add(speech)
 
 
 class Conversation:
@@ -33,6 +69,8 @@ class Conversation:
         self.loads = 0
         self.reads: dict[int, str] = {}
         self.jobs: dict[int, Job] = {}
+        self.listens: dict[int, Listen] = {}
+        self.speeches = Speeches()
         self.cancelled: list[int] = []
         self.parents: list[int] = []
 
@@ -58,19 +96,35 @@ class Conversation:
         while self.reads_lines and (outgoing := self.session.take_line()) is not None:
             if outgoing.line is not None:
                 lines += self.monitor.received(encode_line(outgoing.line))
+        while self.reads_lines and (outgoing := self.session.take_partial()) is not None:
+            lines += self.monitor.received(encode_line(outgoing.line))
         for effect in self.session.effects():
-            match effect:
-                case LoadModel():
-                    self.loads += 1
-                case ReadAudio(job_id, path):
-                    self.reads[job_id] = path
-                case Submit(job):
-                    self.jobs[job.id] = job
-                case Cancel(job_id):
-                    self.cancelled.append(job_id)
-                case WatchParent(pid):
-                    self.parents.append(pid)
+            self._note(effect)
         return lines
+
+    def _note(self, effect: Effect) -> None:
+        match effect:
+            case LoadModel():
+                self.loads += 1
+            case ReadAudio(job_id, path):
+                self.reads[job_id] = path
+            case Submit(job):
+                self.jobs[job.id] = job
+                self.speeches.submitted(job)
+            case Cancel(job_id):
+                self.cancelled.append(job_id)
+            case WatchParent(pid):
+                self.parents.append(pid)
+            case _:
+                self._note_of_listening(effect)
+
+    def _note_of_listening(self, effect: Effect) -> None:
+        match effect:
+            case Hear(listen):
+                self.speeches.heard(listen, self.listens)
+                self.listens[listen.id] = listen
+            case Forget(speech):
+                self.speeches.forgotten(speech)
 
     def wait(self, seconds: float) -> list[dict]:
         """Time passes, and is looked at as often as the session asks for it."""
@@ -111,6 +165,17 @@ class Conversation:
             self.session.outcome(Failed(job_id, outcome))
         else:
             self.session.outcome(Finished(job_id, outcome or heard(job)))
+        return self.perform()
+
+    def hear(self, outcome: object = None, *, listen_id: int | None = None) -> list[dict]:
+        """Give a Listen, or the oldest one, its outcome: an error, a text, or one word for each half second."""
+        listen_id = min(self.listens) if listen_id is None else listen_id
+        listen = self.listens.pop(listen_id)
+        if isinstance(outcome, BridgeError):
+            self.session.outcome(Failed(listen_id, outcome))
+        else:
+            given = self.speeches.given.get(listen.speech, listen.samples)
+            self.session.outcome(Heard(listen_id, hypothesis(len(given), outcome)))
         return self.perform()
 
     def terminate(self) -> list[dict]:

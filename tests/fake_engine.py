@@ -11,6 +11,9 @@ DIE    end the engine's thread without a word
 or a function to call with the job, which returns one of these: `delayed(event)` waits for a threading.Event,
 `native_print` writes to descriptor 1 behind Python's back, `leak` keeps a megabyte for ever, `abort` ends the process
 as a failed assertion in C++ does.
+
+What it hears of an utterance that is being spoken has a second script, of texts, errors and faults, one for each
+Listen; without it, it hears one word more for each half second.
 """
 
 import ctypes
@@ -20,13 +23,14 @@ import threading
 from collections.abc import Callable, Sequence
 
 from qwen3_asr_mlx_runtime.errors import BridgeError, Cancelled
-from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job, Loaded, LoadFailed, Post
+from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Heard, Job, Listen, Loaded, LoadFailed, Outcome, Post
 from qwen3_asr_mlx_runtime.telemetry import Profile
-from qwen3_asr_mlx_runtime.transcript import Transcript
+from qwen3_asr_mlx_runtime.transcript import Hypothesis, Transcript
 
 WAIT = 60.0
 HOLD, LOOP, HANG, DIE = "hold", "loop", "hang", "die"
 STEP_SECONDS = 0.001
+NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 Step = Transcript | BridgeError | str | Callable[[Job], object]
 
@@ -64,11 +68,22 @@ def transcript(text: str = "Seven three one.", *, audio_samples: int = 16_000, *
 
 
 def heard(job: Job, text: str = "Seven three one.", **fields: object) -> Transcript:
-    """What a recognizer answers: with log-probabilities where the job asks for them."""
+    """What a recognizer answers: with log-probabilities where the job asks for them, and how much was verified of what
+    it had listened to."""
     fields = {"warnings": job.utterance.warnings, **fields}
     if job.utterance.logprobs:
         fields = {"logprobs": (-0.5, -0.25, 0.0), **fields}
+    if job.speech is not None:
+        fields = {"verified_tokens": 2, **fields}
     return transcript(text, audio_samples=len(job.utterance.samples), **fields)
+
+
+def hypothesis(samples: int, text: object = None) -> Hypothesis:
+    """What a recognizer hears in so many samples: one word for each half second, unless it is told what."""
+    seconds = samples / 16_000
+    words = [NUMBERS[n % len(NUMBERS)] for n in range(int(seconds / 0.5))]
+    said = " ".join(words) if text is None else str(text)
+    return Hypothesis(said, "English" if said else None, seconds, len(words) + 3, len(words), 0.04)
 
 
 def delayed(event: threading.Event) -> Callable[[Job], Transcript]:
@@ -99,24 +114,31 @@ def abort(_: Job) -> Transcript:
 
 
 class FakeEngine:
-    """`started` counts the jobs that began. `submitted` holds every job; `loads` counts the loads."""
+    """`started` counts the jobs and Listens that began. `submitted` holds every job, `listened` every Listen,
+    `forgotten` the numbers of utterances; `loads` counts the loads."""
 
     def __init__(
         self,
         post: Post,
         script: Sequence[Step] = (),
         load_script: Sequence[BridgeError | str | None] = (),
+        hear_script: Sequence[str | BridgeError | None] = (),
     ) -> None:
         self._post = post
         self._script = list(script) or [heard]
         self._load_script = list(load_script) or [None]
-        self._inbox: queue.SimpleQueue[Job | str | None] = queue.SimpleQueue()
+        self._hear_script = list(hear_script) or [None]
+        self._inbox: queue.SimpleQueue[Job | Listen | str | None] = queue.SimpleQueue()
         self._cancelled: set[int] = set()
         self._changed = threading.Condition()
         self._released = 0
         self._closing = False
         self.started = threading.Semaphore(0)
         self.submitted: list[Job] = []
+        self.listened: list[Listen] = []
+        self.forgotten: list[int] = []
+        self._waiting: dict[int, int] = {}  # the Listen of each utterance that has one
+        self._given: dict[int, int] = {}  # samples of each utterance
         self.loads = 0
         self.heartbeats = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -128,7 +150,19 @@ class FakeEngine:
     def submit(self, job: Job) -> None:
         self.heartbeats += 1
         self.submitted.append(job)
+        self._end(job.speech)
         self._inbox.put(job)
+
+    def listen(self, listen: Listen) -> None:
+        self.heartbeats += 1
+        self.listened.append(listen)
+        with self._changed:
+            self._waiting[listen.speech] = listen.id
+        self._inbox.put(listen)
+
+    def forget(self, speech: int) -> None:
+        self.forgotten.append(speech)
+        self._end(speech)
 
     def cancel(self, job_id: int) -> None:
         with self._changed:
@@ -154,13 +188,15 @@ class FakeEngine:
     def _run(self) -> None:
         while (work := self._inbox.get()) is not None:
             self.started.release()
-            if isinstance(work, Job):
-                outcome = self._decode(work)
-                if outcome is None:
-                    return
-                self._post(outcome)
-            else:
-                self._post(self._load())
+            outcome = self._outcome(work)
+            if outcome is None:
+                return
+            self._post(outcome)
+
+    def _outcome(self, work: Job | Listen | str) -> Outcome | None:
+        if isinstance(work, Job):
+            return self._decode(work)
+        return self._hear(work) if isinstance(work, Listen) else self._load()
 
     def _load(self) -> Loaded | LoadFailed:
         step = self._load_script[min(self.loads, len(self._load_script) - 1)]
@@ -178,11 +214,37 @@ class FakeEngine:
         if step == DIE:
             return None
         if step in (HOLD, LOOP, HANG):
-            {HOLD: self._hold, LOOP: self._loop, HANG: self._hang}[step](job.id)
+            self._stay(step, job.id)
             step = transcript()
         if job.id in self._cancelled:
             return Failed(job.id, Cancelled("cancelled"))
         return Failed(job.id, step) if isinstance(step, BridgeError) else Finished(job.id, step)
+
+    def _hear(self, listen: Listen) -> Heard | Failed | None:
+        step = self._hear_script[0] if len(self._hear_script) == 1 else self._hear_script.pop(0)
+        if step == DIE:
+            return None
+        with self._changed:
+            samples = self._given[listen.speech] = self._given.get(listen.speech, 0) + len(listen.samples)
+        if step in (HOLD, LOOP, HANG):
+            self._stay(step, listen.id)
+            step = None
+        with self._changed:
+            if listen.id in self._cancelled:
+                return Failed(listen.id, Cancelled("its utterance has ended"))
+            self._waiting.pop(listen.speech, None)
+        if isinstance(step, BridgeError):
+            return Failed(listen.id, step)
+        return Heard(listen.id, hypothesis(samples, step))
+
+    def _end(self, speech: int | None) -> None:
+        """An utterance is being spoken no more."""
+        with self._changed:
+            self._cancelled.add(self._waiting.pop(speech, 0))
+            self._changed.notify_all()
+
+    def _stay(self, step: str, job_id: int) -> None:
+        {HOLD: self._hold, LOOP: self._loop, HANG: self._hang}[step](job_id)
 
     def _hold(self, job_id: int) -> None:
         with self._changed:

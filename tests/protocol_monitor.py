@@ -62,7 +62,7 @@ REPLY_TYPES = {
     "stop_stream": {"stream_stopped"},
     "stop": {"stopped"},
 }
-EVENT_WANTS = {"realtime_batch_final": "events", "stream_error": "events", "progress": "progress"}
+EVENT_WANTS = {"realtime_batch_final": "events", "partial_result": "events", "stream_error": "events", "progress": "progress"}
 EXIT_CODES = {0, 1, 2, 4, 5, 130, 143}
 ABSENT = object()
 _LINE = Union[LINES]  # noqa: UP007 a tuple cannot be joined by bars

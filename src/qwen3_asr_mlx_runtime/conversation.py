@@ -9,6 +9,7 @@ from qwen3_asr_mlx_runtime.batches import Batches
 from qwen3_asr_mlx_runtime.ending import Ending
 from qwen3_asr_mlx_runtime.loading import Loading
 from qwen3_asr_mlx_runtime.outbox import Outbox
+from qwen3_asr_mlx_runtime.partials import Partials
 from qwen3_asr_mlx_runtime.protocol.capabilities import capabilities, limits
 from qwen3_asr_mlx_runtime.protocol.replies import CapabilitiesReply, Pong, Queues, State, StatusReply
 from qwen3_asr_mlx_runtime.settings import Settings
@@ -32,7 +33,8 @@ class Conversation:
         self.loading = Loading(self.work.effects, clock)
         self.starting = Starting(self.loading)
         self.batches = Batches(settings, self.work, self.loading, self.outbox, self.job_ids, clock)
-        self.speech = Speech(settings, self.batches)
+        self.partials = Partials(settings, self.work, self.outbox, self.job_ids, clock, lambda: self.has_events)
+        self.speech = Speech(settings, self.batches, self.partials)
         self.ending = Ending(self.outbox, self.work, self.starting, self.batches, self.speech.intake, clock)
         self._vitals = vitals
         self._capabilities = capabilities(settings)
@@ -63,7 +65,7 @@ class Conversation:
         if self.loading.is_on:
             return "downloading" if self.loading.stage == "download" else "loading"
         if self.loading.model is not None:
-            return "busy" if self.work.decoding or self.work.ready else "ready"
+            return "ready" if self.work.busy_since is None and not self.work.ready else "busy"
         return "failed" if self.loading.failed else "unloaded"
 
     def tell_progress(self) -> None:
@@ -109,5 +111,6 @@ class Conversation:
             files_stuck=work.reading.stuck,
             ready=work.ready,
             decoding=work.decoding,
+            listening=work.listening,
             pending_audio_seconds=self.batches.budget.seconds,
         )

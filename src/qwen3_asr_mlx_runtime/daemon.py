@@ -18,17 +18,19 @@ from qwen3_asr_mlx_runtime.effects import (
     AudioRead,
     Cancel,
     Effect,
+    Forget,
+    Hear,
     LoadModel,
     ReadAudio,
     Submit,
     WatchParent,
 )
 from qwen3_asr_mlx_runtime.errors import BridgeError, EngineUnavailable
-from qwen3_asr_mlx_runtime.jobs import Engine, Failed, Finished, Loaded, LoadFailed, Outcome, Post, Progress
+from qwen3_asr_mlx_runtime.jobs import Engine, Failed, Finished, Heard, Loaded, LoadFailed, Outcome, Post, Progress
 from qwen3_asr_mlx_runtime.lifecycle import FORCED_EXIT_SECONDS, Crash, Exit, ParentWatch
 from qwen3_asr_mlx_runtime.line_source import EndOfInput, LineSource, Received
 from qwen3_asr_mlx_runtime.outbox import Outgoing
-from qwen3_asr_mlx_runtime.protocol.replies import Fatal, Line, Reply, encode_line, error_reply
+from qwen3_asr_mlx_runtime.protocol.replies import Fatal, encode_any_line, encode_line
 from qwen3_asr_mlx_runtime.session import Session
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.vitals import Vitals
@@ -157,7 +159,7 @@ class Daemon:
                 self._session.terminate()
             case Crash(thread):
                 self._survive(thread)
-            case Loaded() | LoadFailed() | Finished() | Failed() | Progress():
+            case Loaded() | LoadFailed() | Finished() | Heard() | Failed() | Progress():
                 self._note(message)
                 self._session.outcome(message)
 
@@ -204,10 +206,14 @@ class Daemon:
     def _write(self) -> None:
         while self._writer.has_room and (outgoing := self._session.take_line()) is not None:
             self._put(outgoing)
+        while self._session.has_partials and self._writer.is_empty_or_tells():
+            if (partial := self._session.take_partial()) is None:
+                return
+            self._put(partial)
 
     def _put(self, outgoing: Outgoing) -> None:
         if outgoing.line is not None:
-            self._writer.put(_encode(outgoing.line))
+            self._writer.put(encode_any_line(outgoing.line))
         self._allowance.give_back(outgoing.size)
 
     def _grace_is_over(self) -> bool:
@@ -236,15 +242,9 @@ class Daemon:
                     self._engine.submit(job)
                 case Cancel(job_id):
                     self._engine.cancel(job_id)
+                case Hear(listen):
+                    self._engine.listen(listen)
+                case Forget(speech):
+                    self._engine.forget(speech)
                 case WatchParent(pid):
                     self._parent.watch(pid)
-
-
-def _encode(line: Line) -> bytes:
-    try:
-        return encode_line(line)
-    except (TypeError, ValueError):
-        failure = error_reply(BridgeError("the result holds a value that JSON cannot carry"))
-        if isinstance(line, Reply):
-            failure.id = line.id
-        return encode_line(failure)

@@ -39,7 +39,9 @@ class SpokenTasks:
         """Take an utterance on: its file is read ahead, and it is decoded when that is asked for."""
         timeout_ms = spoken.asked.timeout_ms
         expires = None if timeout_ms is None else self._clock() + timeout_ms / 1000
-        self._make(spoken, path=path, expires=expires)
+        task = self._make(spoken, path=path, expires=expires)
+        if spoken.speech is not None:
+            task.speech, task.final_policy = spoken.speech, spoken.stream.final_policy
 
     def of(self, task: Task) -> Spoken:
         return self._spoken[task.id]

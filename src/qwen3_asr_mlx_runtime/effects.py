@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from qwen3_asr_mlx_runtime.errors import BridgeError
-from qwen3_asr_mlx_runtime.jobs import Job
+from qwen3_asr_mlx_runtime.jobs import Job, Listen
 from qwen3_asr_mlx_runtime.utterance import Samples
 
 
@@ -35,13 +35,27 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Hear:
+    """Have the engine listen to more of an utterance that is being spoken; Heard or Failed comes back."""
+
+    listen: Listen
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Tell the engine that no job of an utterance will come which it has listened to."""
+
+    speech: int
+
+
+@dataclass(frozen=True, slots=True)
 class WatchParent:
     """Live and die with this process too."""
 
     pid: int
 
 
-Effect = LoadModel | ReadAudio | Submit | Cancel | WatchParent
+Effect = LoadModel | ReadAudio | Submit | Cancel | Hear | Forget | WatchParent
 
 
 @dataclass(frozen=True, slots=True, eq=False)

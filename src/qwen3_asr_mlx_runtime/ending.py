@@ -50,6 +50,7 @@ class Ending:
             return
         self.reason = reason
         self._ticket = ticket
+        self._intake.partials.close()
         waiting = [*self._batches.batcher]
         self._batches.close_events([one for one in waiting if as_events or one.stream.auto_flush], "flush")
         self._batches.tasks.decode_ahead([*self._batches.batcher])

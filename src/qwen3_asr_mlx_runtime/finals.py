@@ -41,13 +41,13 @@ def final_result(spoken: Spoken) -> FinalResult:
         result.error = ItemError(code=spoken.outcome.code, message=spoken.outcome.message)
     else:
         result.rms_dbfs = spoken.task.rms_dbfs
-        _fill(result, spoken.outcome)
+        _fill(result, spoken, spoken.outcome)
         if spoken.options.logprobs:
             tell_logprobs(result, spoken.outcome)
     return result
 
 
-def _fill(result: FinalResult, heard: Transcript) -> None:
+def _fill(result: FinalResult, spoken: Spoken, heard: Transcript) -> None:
     result.text = heard.text
     result.language = heard.language
     result.raw_text = heard.raw_text
@@ -56,6 +56,8 @@ def _fill(result: FinalResult, heard: Transcript) -> None:
     result.audio_embeddings_shape = list(heard.audio_embeddings_shape)
     result.decode_seconds = heard.profile.decode_seconds
     result.redecoded = heard.redecoded
+    if heard.verified_tokens is not None:
+        result.final_policy, result.verified_tokens = spoken.stream.final_policy, heard.verified_tokens
     result.warnings = list(heard.warnings)
 
 

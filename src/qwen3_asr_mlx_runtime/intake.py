@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from qwen3_asr_mlx_runtime.errors import LimitExceeded, RequestError, StreamExists, UnknownStream
+from qwen3_asr_mlx_runtime.partials import Partials
 from qwen3_asr_mlx_runtime.pcm_buffer import length
 from qwen3_asr_mlx_runtime.protocol.commands import AudioChunk, StartStream
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, Split
@@ -40,7 +41,8 @@ class Budget:
 class Intake:
     """Streams by their ids. `known_only`: whether a stream has to be started before it is spoken of."""
 
-    def __init__(self, settings: Settings, budget: Budget, split_off: SplitOff) -> None:
+    def __init__(self, settings: Settings, budget: Budget, partials: Partials, split_off: SplitOff) -> None:
+        self.partials = partials
         self._budget = budget
         self.chunks = 0
         self._max_streams = settings.max_streams
@@ -97,8 +99,9 @@ class Intake:
         stream = self.find(command.stream_id, known_only=known_only)
         is_new = not self.is_open(stream)
         if stream.is_duplicate(command):
-            return stream.duplicate()
+            return self.partials.told_in(stream.duplicate(), stream)
         try:
+            stream.check_utterance(command)
             check_is_rate_of(stream, command.sample_rate)
             pcm = checked_pcm(command.pcm16, stream.rate)
             split = self._make_room(stream, pcm)
@@ -106,7 +109,8 @@ class Intake:
             stream.mark_gap()
             raise
         gap = self.register(stream).append(command, pcm)
-        reply = stream.taken(gap)
+        self.partials.took(stream)
+        reply = self.partials.told_in(stream.taken(gap), stream)
         if split is not None:
             reply.split = split
         if is_new:
@@ -136,7 +140,13 @@ class Intake:
         del self._streams[stream.id]
         return self._drop(stream)
 
+    def cancel(self, stream_id: str, utterance_id: str) -> int:
+        """Drop what is being spoken, if it is called so; how many samples."""
+        stream = self._streams.get(stream_id)
+        return 0 if stream is None or stream.spoken_id != utterance_id else self._drop(stream)
+
     def _drop(self, stream: Stream) -> int:
+        self.partials.drop(stream)
         samples = stream.samples
         self._budget.give_back(samples)
         stream.cut()

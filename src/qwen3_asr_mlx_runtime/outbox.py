@@ -12,7 +12,7 @@ from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.protocol.commands import Id
 from qwen3_asr_mlx_runtime.protocol.replies import Counters, ErrorReply, Line, Reply, error_reply
 from qwen3_asr_mlx_runtime.protocol.requests import Rejected, Request
-from qwen3_asr_mlx_runtime.protocol.streams import Event, StreamError
+from qwen3_asr_mlx_runtime.protocol.streams import Event, PartialResult, StreamError
 from qwen3_asr_mlx_runtime.protocol.transcripts import BatchTranscript, RealtimeBatchFinal
 
 REMEMBERED = 1024  # answered requests whose ids are still known
@@ -86,7 +86,7 @@ class Outgoing:
 
 class Outbox:
     """Lines that may leave, in their order: replies to requests without an id in the order of these, all others as
-    they come."""
+    they come; and after all of them one partial text of each stream, unless it is withdrawn before."""
 
     def __init__(self) -> None:
         self.counters = Counters()
@@ -95,6 +95,7 @@ class Outbox:
         self._done: OrderedDict[Id, None] = OrderedDict()
         self._ready: deque[Outgoing] = deque()
         self._last: Ticket | None = None
+        self._partials: dict[str, PartialResult] = {}
 
     @property
     def pending(self) -> int:
@@ -163,7 +164,7 @@ class Outbox:
         """A request that gets no line lets go of its bytes."""
         self._ready.append(Outgoing(None, size))
 
-    def tell(self, event: Event | RealtimeBatchFinal) -> None:
+    def tell(self, event: Event | RealtimeBatchFinal | PartialResult) -> None:
         """Say something that answers no request."""
         self.counters.events += 1
         event.event, event.n = True, self.counters.events
@@ -173,6 +174,32 @@ class Outbox:
     def take(self) -> Outgoing | None:
         """The next line, for somebody who can write it now."""
         return self._ready.popleft() if self._ready else None
+
+    def tell_partial(self, event: PartialResult) -> None:
+        """Say this of its stream, in the place of what was to be said of it and has not left."""
+        self._partials[event.stream_id] = event
+
+    def has_partial(self, stream_id: str) -> bool:
+        return stream_id in self._partials
+
+    def withdraw_partial(self, stream_id: str) -> None:
+        """It is true no more: do not say it, if it has not left."""
+        self._partials.pop(stream_id, None)
+
+    def withdraw_partials(self) -> None:
+        self._partials.clear()
+
+    @property
+    def has_partials(self) -> bool:
+        return bool(self._partials)
+
+    def take_partial(self) -> Outgoing | None:
+        """The next partial text, for somebody who has written all lines before it."""
+        if self._ready or not self._partials:
+            return None
+        event = self._partials.pop(next(iter(self._partials)))
+        self.tell(event)
+        return self.take()
 
     def last(self, line: Line) -> None:
         """A line that answers no request and is no event."""

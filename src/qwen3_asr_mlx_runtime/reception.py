@@ -6,7 +6,7 @@ from qwen3_asr_mlx_runtime.conversation import Conversation
 from qwen3_asr_mlx_runtime.effects import WatchParent
 from qwen3_asr_mlx_runtime.errors import BridgeError, Busy, DuplicateId, InvalidParams, RequestError, ShuttingDown
 from qwen3_asr_mlx_runtime.files import FilesRequest
-from qwen3_asr_mlx_runtime.outbox import CancelState, Ticket
+from qwen3_asr_mlx_runtime.outbox import Ticket
 from qwen3_asr_mlx_runtime.protocol import commands as ask
 from qwen3_asr_mlx_runtime.protocol.replies import CancelResult
 from qwen3_asr_mlx_runtime.protocol.requests import Rejected, Request
@@ -116,7 +116,7 @@ class Reception:
             case ask.Hello():
                 self._hello(ticket, command)
             case ask.Cancel():
-                ticket.answer(CancelResult(state=self._cancel(command)))
+                ticket.answer(self._cancel(command))
             case ask.Start():
                 talk.starting.add(ticket, ready)
             case ask.Transcribe() | ask.BatchTranscribe():
@@ -147,6 +147,8 @@ class Reception:
             if "events" not in command.want and self._talk.speech.needs_events:
                 raise InvalidParams("`want`: streams with `auto_flush` need `events`; stop them first", field="want")
             self._talk.wants = [want for want in ask.WANTS if want in command.want]
+            if not self._talk.has_events:
+                self._outbox.withdraw_partials()
         if command.parent_pid is not None:
             self._talk.work.effects.append(WatchParent(command.parent_pid))
         ticket.answer(self._talk.capabilities())
@@ -159,13 +161,21 @@ class Reception:
         stream, reply = self._talk.speech.start(command, may_replace=may_replace)
         self._talk.starting.add(ticket, lambda _: reply, lambda: reply.dropped_samples + intake.forget(stream))
 
-    def _cancel(self, command: ask.Cancel) -> CancelState:
+    def _cancel(self, command: ask.Cancel) -> CancelResult:
         if command.target is None:
-            return self._talk.batches.cancel_named(command.stream_id or "", command.utterance_id or "")
+            return self._cancel_utterance(command.stream_id or "", command.utterance_id or "")
         ticket = self._outbox.in_flight(command.target)
         if ticket is None:
-            return "already_done" if self._outbox.was_answered(command.target) else "unknown"
-        return "unknown" if ticket.on_cancel is None else ticket.on_cancel()
+            return CancelResult(state="already_done" if self._outbox.was_answered(command.target) else "unknown")
+        return CancelResult(state="unknown" if ticket.on_cancel is None else ticket.on_cancel())
+
+    def _cancel_utterance(self, stream_id: str, utterance_id: str) -> CancelResult:
+        """All of the name: one that is still being spoken, and those whose boundaries have come."""
+        dropped = self._talk.speech.intake.cancel(stream_id, utterance_id)
+        state = self._talk.batches.cancel_named(stream_id, utterance_id)
+        if not dropped:
+            return CancelResult(state=state)
+        return CancelResult(state="cancelling" if state == "cancelling" else "cancelled", dropped_samples=dropped)
 
     def _stop(self, ticket: Ticket, command: ask.Stop) -> None:
         ending, events = self._talk.ending, self._talk.has_events

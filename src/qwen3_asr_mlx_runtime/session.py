@@ -11,7 +11,7 @@ from qwen3_asr_mlx_runtime.conversation import Conversation
 from qwen3_asr_mlx_runtime.effects import AudioFailed, AudioRead, Effect
 from qwen3_asr_mlx_runtime.ending import END_OF_INPUT
 from qwen3_asr_mlx_runtime.errors import BridgeError, ShuttingDown
-from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Loaded, LoadFailed, Outcome, Progress
+from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Heard, Loaded, LoadFailed, Outcome, Progress
 from qwen3_asr_mlx_runtime.outbox import Outgoing
 from qwen3_asr_mlx_runtime.protocol.requests import Rejected, Request
 from qwen3_asr_mlx_runtime.reception import Reception
@@ -20,8 +20,8 @@ from qwen3_asr_mlx_runtime.vitals import Vitals
 
 
 class Session:
-    """One client's conversation. After every call, `take_line` yields what may be written, and then `effects` what is
-    to be done."""
+    """One client's conversation. After every call, `take_line` yields what may be written, `take_partial` what may be
+    written once all that is, and then `effects` what is to be done."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float], vitals: Vitals | None = None) -> None:
         self._talk = Conversation(settings, clock, vitals or Vitals(started_at=clock(), progress_at=clock()))
@@ -56,10 +56,20 @@ class Session:
         """The next line, for somebody who can write it now."""
         return self._talk.outbox.take()
 
+    @property
+    def has_partials(self) -> bool:
+        """Whether `take_partial` will yield something once all lines are taken."""
+        return self._talk.outbox.has_partials
+
+    def take_partial(self) -> Outgoing | None:
+        """The next partial text, for somebody who has nothing else to write: it may have a later one instead."""
+        return self._talk.outbox.take_partial()
+
     def effects(self) -> list[Effect]:
         """What is to be done now. Nothing is begun while lines wait to be taken: nobody reads them."""
         if self._talk.outbox.is_clear:
             self._talk.work.advance()
+            self._talk.partials.advance()
         gathered = self._talk.work.effects
         effects = [*gathered]
         gathered.clear()
@@ -94,6 +104,8 @@ class Session:
                 self._loaded(outcome)
             case LoadFailed(error):
                 self._load_failed(error)
+            case Heard() | Failed() if self._talk.work.listened(outcome.job_id):
+                self._talk.partials.ended(outcome)
             case Finished(job_id, transcript):
                 self._talk.work.decoded(job_id, transcript)
             case Failed(job_id, error):

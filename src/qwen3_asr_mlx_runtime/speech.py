@@ -8,6 +8,7 @@ from qwen3_asr_mlx_runtime.batches import Batches
 from qwen3_asr_mlx_runtime.errors import Cancelled, LimitExceeded, NoAudio
 from qwen3_asr_mlx_runtime.intake import IMPLICIT, Intake
 from qwen3_asr_mlx_runtime.outbox import Ticket
+from qwen3_asr_mlx_runtime.partials import Partials
 from qwen3_asr_mlx_runtime.pcm_buffer import length, resampled
 from qwen3_asr_mlx_runtime.protocol.commands import Boundary, EndUtterance, Flush, StartStream, StopStream
 from qwen3_asr_mlx_runtime.protocol.streams import Split, StreamReady, StreamStopped
@@ -22,8 +23,8 @@ from qwen3_asr_mlx_runtime.utterance import Samples
 class Speech:
     """Requests come with their tickets. A RequestError is raised before anything is changed."""
 
-    def __init__(self, settings: Settings, batches: Batches) -> None:
-        self.intake = Intake(settings, batches.budget, self._split_off)
+    def __init__(self, settings: Settings, batches: Batches, partials: Partials) -> None:
+        self.intake = Intake(settings, batches.budget, partials, self._split_off)
         self._settings = settings
         self._batches = batches
 
@@ -39,7 +40,7 @@ class Speech:
         stream, dropped = self.intake.start(command, may_replace=may_replace)
         if not command.auto_flush:
             self._close_events(self._batches.batcher.of_stream(stream.id))
-        return stream, StreamReady(
+        ready = StreamReady(
             stream_id=stream.id,
             sample_rate=command.sample_rate,
             batch_size=command.batch_size,
@@ -49,6 +50,10 @@ class Speech:
             on_limit=command.on_limit,
             dropped_samples=dropped,
         )
+        if command.partials:
+            ready.partials, ready.partial_interval_ms = True, command.partial_interval_ms
+            ready.final_policy = command.final_policy
+        return stream, ready
 
     def boundary(self, ticket: Ticket, command: Boundary, *, known_only: bool) -> None:
         stream = self.intake.find(command.stream_id, known_only=known_only)
@@ -114,7 +119,8 @@ class Speech:
 
     def _end_utterance(self, stream: Stream, command: Boundary, ticket: Ticket | None) -> Spoken:
         spoken = self._spoken(stream, command, "buffer")
-        cut = stream.cut()
+        spoken.speech = self.intake.partials.end(stream)
+        cut = stream.cut(goes_on=ticket is None)
         spoken.audio_gap = cut.gap
         self._batches.enqueue(spoken, cut.samples, ticket)
         return spoken
@@ -125,10 +131,11 @@ class Speech:
         return Split(utterance_id=spoken.utterance_id, samples=spoken.sample_count or 0)
 
     def _spoken(self, stream: Stream, command: Boundary, source: Source) -> Spoken:
+        name = command.utterance_id or (stream.spoken_id if source == "buffer" else None)
         return Spoken(
             stream=stream.command,
             asked=command,
-            utterance_id=command.utterance_id or stream.next_utterance_id(),
+            utterance_id=name or stream.next_utterance_id(),
             source=source,
             options=resolve(self._settings, [command, stream.command]),
             queued_at=self._batches.clock(),

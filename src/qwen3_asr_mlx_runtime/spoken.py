@@ -23,7 +23,8 @@ class Spoken:
 
     `boundary`: the request that is to be answered when it is accepted. `ahead`: its decoding was begun or tried,
     whether or not that was asked for. `samples` are kept until the outcome is told: a `flush` may ask for other options
-    than those it was decoded ahead with. `sample_count` is None until the audio is there. `place`: among all others.
+    than those it was decoded ahead with. `sample_count` is None until the audio is there. `speech`: the number under
+    which the engine has listened to it, None if it has not. `place`: among all others.
     """
 
     stream: StartStream
@@ -33,6 +34,7 @@ class Spoken:
     options: Options
     queued_at: float
     audio_gap: bool = False
+    speech: int | None = None
     boundary: Ticket | None = None
     samples: Samples | None = None
     sample_count: int | None = None

@@ -13,6 +13,7 @@ from qwen3_asr_mlx_runtime.errors import (
     SeqOutOfOrder,
     UnsupportedSampleRate,
 )
+from qwen3_asr_mlx_runtime.naming import Names
 from qwen3_asr_mlx_runtime.pcm_buffer import BYTES_PER_SAMPLE, PcmBuffer, length
 from qwen3_asr_mlx_runtime.protocol.capabilities import MAX_CHUNK_SECONDS, MAX_STREAM_RATE, MIN_STREAM_RATE
 from qwen3_asr_mlx_runtime.protocol.commands import AudioChunk, StartStream
@@ -37,7 +38,7 @@ class Stream:
         self._chunks = 0
         self._gap = False
         self._last_seq: int | None = None
-        self._utterances = 0
+        self._names = Names(command.stream_id)
 
     @property
     def id(self) -> str:
@@ -65,12 +66,21 @@ class Stream:
     def restarted(self, command: StartStream) -> "Stream":
         """A new stream in the place of this one, which goes on counting its utterances."""
         stream = Stream(command)
-        stream._utterances = self._utterances
+        stream._names = self._names
         return stream
 
+    @property
+    def spoken_id(self) -> str | None:
+        """The name of the utterance that is being spoken, if it has one yet; with partials from its first chunk on."""
+        return self._names.spoken
+
     def next_utterance_id(self) -> str:
-        self._utterances += 1
-        return f"{self.id}-{self._utterances}"
+        return self._names.next()
+
+    def check_utterance(self, chunk: AudioChunk) -> None:
+        """Raises InvalidParams for a chunk of another utterance than the one of which there is audio."""
+        if self.samples:
+            self._names.check(chunk.utterance_id)
 
     def is_duplicate(self, chunk: AudioChunk) -> bool:
         """Whether it is the last chunk again. Raises SeqOutOfOrder for one that is older still."""
@@ -93,12 +103,23 @@ class Stream:
                 gap = Gap(expected=self._last_seq + 1, got=chunk.seq)
                 self._gap = True
             self._last_seq = chunk.seq
+        self._call_utterance(chunk)
         self._audio.append(pcm)
         self._chunks += 1
         return gap
 
-    def cut(self) -> Cut:
-        """Take out what is buffered: the utterance has ended."""
+    def _call_utterance(self, chunk: AudioChunk) -> None:
+        if not self.samples or self.spoken_id is None:
+            self._names.call(chunk.utterance_id)
+        if self.command.partials and self.spoken_id is None:
+            self._names.call(self._names.next())
+
+    def cut(self, *, goes_on: bool = False) -> Cut:
+        """Take out what is buffered: the utterance has ended. `goes_on`: so that its next chunks make another one."""
+        if goes_on:
+            self._names.split()
+        else:
+            self._names.end()
         cut = Cut(self._audio.end(), self._gap)
         self._audio, self._chunks, self._gap = PcmBuffer(self.rate), 0, False
         return cut

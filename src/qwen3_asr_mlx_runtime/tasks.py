@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar, cast
 import numpy as np
 
 from qwen3_asr_mlx_runtime.errors import BridgeError
-from qwen3_asr_mlx_runtime.jobs import DecoderMode, Job
+from qwen3_asr_mlx_runtime.jobs import DecoderMode, FinalPolicy, Job
 from qwen3_asr_mlx_runtime.languages import AUTO
 from qwen3_asr_mlx_runtime.protocol.commands import DECODER_MODES, Decoding
 from qwen3_asr_mlx_runtime.settings import Settings
@@ -92,7 +92,8 @@ class Task:
     """Audio from acceptance to its one outcome. `lane` is its stream; None: a file that no stream waits for.
 
     `path` is None for audio that came over the wire. `samples` are None before they are read and after the outcome.
-    `expires`: the time after which it fails with `timeout`. `rms_dbfs`: of what was transcribed.
+    `expires`: the time after which it fails with `timeout`. `rms_dbfs`: of what was transcribed. `speech`: the number
+    under which the engine has listened to it, until it has the job too.
     """
 
     id: int
@@ -102,6 +103,8 @@ class Task:
     path: str | None = None
     samples: Samples | None = None
     expires: float | None = None
+    speech: int | None = None
+    final_policy: FinalPolicy = "guarded"
     wanted: bool = False
     warnings: tuple[str, ...] = ()
     read_seconds: float | None = None
@@ -132,4 +135,12 @@ class Task:
             logprobs=self.options.logprobs,
             warnings=self.warnings,
         )
-        return Job(self.id, utterance, self.options.decoder_mode, self.options.drift_guard, live=self.lane is not None)
+        return Job(
+            id=self.id,
+            utterance=utterance,
+            decoder_mode=self.options.decoder_mode,
+            drift_guard=self.options.drift_guard,
+            live=self.lane is not None,
+            speech=self.speech,
+            final_policy=self.final_policy,
+        )

@@ -4,8 +4,9 @@ import heapq
 from collections.abc import Callable
 from typing import Literal
 
-from qwen3_asr_mlx_runtime.effects import AudioFailed, AudioRead, Cancel, Effect, ReadAudio, Submit
+from qwen3_asr_mlx_runtime.effects import AudioFailed, AudioRead, Cancel, Effect, Forget, Hear, ReadAudio, Submit
 from qwen3_asr_mlx_runtime.errors import AudioReadTimeout, BridgeError, TimedOut
+from qwen3_asr_mlx_runtime.jobs import Listen
 from qwen3_asr_mlx_runtime.occupancy import Occupancy
 from qwen3_asr_mlx_runtime.reading import READ_SECONDS, Reading
 from qwen3_asr_mlx_runtime.tasks import Result, Task, rms_dbfs
@@ -37,6 +38,10 @@ class Work:
     @property
     def decoding(self) -> int:
         return len(self._engine)
+
+    @property
+    def listening(self) -> int:
+        return self._engine.listening
 
     @property
     def decoding_seconds(self) -> float:
@@ -107,6 +112,23 @@ class Work:
         self.reading.release(job_id)
         self._settle_id(job_id, outcome)
 
+    def listen(self, listen: Listen, seconds: float) -> None:
+        """Have the engine listen to an utterance that has so many seconds by now."""
+        self._engine.listen(listen.id, seconds)
+        self.effects.append(Hear(listen))
+
+    def listened(self, job_id: int) -> bool:
+        """Take note of an outcome, if it is that of a Listen."""
+        is_listen = self._engine.listens(job_id)
+        if is_listen:
+            self._engine.leave(job_id)
+        return is_listen
+
+    def forget(self, speech: int | None) -> None:
+        """No job will come of an utterance that was listened to."""
+        if speech is not None:
+            self.effects.append(Forget(speech))
+
     def cancel(self, task: Task, error: BridgeError) -> Cancellation:
         """End a task with `error`: at once, or, where it is being decoded, at the next step unless it wins."""
         if task.outcome is not None:
@@ -151,6 +173,7 @@ class Work:
         while self.model_loaded and (task := self._ready.take(self._engine.admits)) is not None:
             self._engine.enter(task)
             self.effects.append(Submit(task.job()))
+            task.speech = None
 
     def _read_ahead(self) -> None:
         while (task := self.reading.take()) is not None:
@@ -168,6 +191,7 @@ class Work:
         """The one place where a task gets its outcome; one that comes too late finds no task."""
         del self._open[task.id]
         self._ready.remove(task)
+        self.forget(task.speech)
         if task not in self._engine:
             self.reading.release(task.id)
         if isinstance(outcome, Transcript):

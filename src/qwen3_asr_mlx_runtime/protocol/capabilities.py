@@ -39,6 +39,7 @@ FEATURES = [
     "drift_guard",
     "logprobs",
     "resample",
+    "partials",
 ]
 
 

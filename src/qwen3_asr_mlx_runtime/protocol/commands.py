@@ -11,6 +11,7 @@ MAX_BATCH_ITEMS = 256
 MAX_BATCH_SIZE = 16
 MAX_BATCH_ROWS = 16  # jobs.MAX_ROWS, which a test holds equal: importing it would cost numpy
 MAX_BATCH_DELAY_MS = 60_000
+MIN_PARTIAL_INTERVAL_MS, MAX_PARTIAL_INTERVAL_MS = 100, 60_000
 MAX_ID_CHARACTERS = 128
 MAX_MILLISECONDS = 24 * 3600 * 1000
 DECODER_MODES = ("sequential", "batched")
@@ -112,8 +113,9 @@ class StartStream(Decoding, frozen=True, kw_only=True, tag="start_stream"):
 
     `batch_size`: the boundary that makes so many utterances wait fills the batch. `max_batch_delay_ms`: how long the
     oldest of them waits at most before decoding starts. `auto_flush`: batches come as events, which must be wanted.
-    `restart`: a stream of this name is begun anew. `on_limit`: what becomes of an utterance that grows too long. How to
-    decode is the default for the utterances of this stream.
+    `restart`: a stream of this name is begun anew. `on_limit`: what becomes of an utterance that grows too long.
+    `partials`: tell the text while somebody speaks, anew at most every `partial_interval_ms` of audio; `final_policy`:
+    how much of what was computed then the final may use. How to decode is the default for the utterances of the stream.
     """
 
     stream_id: Name = DEFAULT_STREAM
@@ -123,14 +125,19 @@ class StartStream(Decoding, frozen=True, kw_only=True, tag="start_stream"):
     auto_flush: bool = False
     restart: bool = False
     on_limit: Literal["refuse", "split"] = "refuse"
+    partials: bool = False
+    partial_interval_ms: Annotated[int, Meta(ge=MIN_PARTIAL_INTERVAL_MS, le=MAX_PARTIAL_INTERVAL_MS)] = 500
+    final_policy: Literal["guarded", "strict", "fast"] = "guarded"
 
 
 class AudioChunk(Command, frozen=True, kw_only=True, tag="audio_chunk"):
     """More audio of a stream: `pcm16` is base64 of little-endian samples. Answered by `partial_result`; with events
-    wanted and without `id` by nothing, and its failure by a `stream_error` event."""
+    wanted and without `id` by nothing, and its failure by a `stream_error` event. `utterance_id`: of the utterance that
+    it belongs to, all chunks of one the same."""
 
     pcm16: str
     stream_id: Name = DEFAULT_STREAM
+    utterance_id: Name | None = None
     seq: Annotated[int, Meta(ge=0)] | None = None
     sample_rate: int | None = None
 

@@ -7,7 +7,15 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from qwen3_asr_mlx_runtime.errors import BridgeError
-from qwen3_asr_mlx_runtime.protocol.commands import DECODER_MODES, MAX_BATCH_ITEMS, MAX_BATCH_ROWS, MAX_BATCH_SIZE, Id
+from qwen3_asr_mlx_runtime.protocol.commands import (
+    DECODER_MODES,
+    MAX_BATCH_ITEMS,
+    MAX_BATCH_ROWS,
+    MAX_BATCH_SIZE,
+    MAX_PARTIAL_INTERVAL_MS,
+    MIN_PARTIAL_INTERVAL_MS,
+    Id,
+)
 from qwen3_asr_mlx_runtime.telemetry import Memory
 
 RUNTIME = "qwen3-asr-mlx"
@@ -48,6 +56,8 @@ class Limits(msgspec.Struct, kw_only=True):
     max_batch_size: int = MAX_BATCH_SIZE
     max_batch_rows: int = MAX_BATCH_ROWS
     max_batch_items: int = MAX_BATCH_ITEMS
+    min_partial_interval_ms: int = MIN_PARTIAL_INTERVAL_MS
+    max_partial_interval_ms: int = MAX_PARTIAL_INTERVAL_MS
 
 
 class Models(msgspec.Struct, kw_only=True):
@@ -130,8 +140,8 @@ class Counters(msgspec.Struct, kw_only=True):
 
 class Queues(msgspec.Struct, kw_only=True):
     """How much is where: requests without a reply, utterances that wait for their batch or are in one that is not told
-    yet, files not yet read, being read or given up while being read, audio that is ready, jobs of the engine, seconds
-    of stream audio in memory."""
+    yet, files not yet read, being read or given up while being read, audio that is ready, jobs of the engine,
+    utterances being spoken that it listens to, seconds of stream audio in memory."""
 
     requests: int
     utterances_waiting: int
@@ -141,6 +151,7 @@ class Queues(msgspec.Struct, kw_only=True):
     files_stuck: int
     ready: int
     decoding: int
+    listening: int
     pending_audio_seconds: float
 
 
@@ -172,9 +183,11 @@ class StatusReply(Reply, kw_only=True, tag="status"):
 
 class CancelResult(Reply, kw_only=True, tag="cancel_result"):
     """`cancelled`: it will be answered so. `cancelling`: it is being decoded, and may still win. `already_done`: it was
-    answered before. `unknown`: nothing of that name is or was there, as far as is remembered."""
+    answered before. `unknown`: nothing of that name is or was there, as far as is remembered. `dropped_samples`: of an
+    utterance that was still being spoken; otherwise absent."""
 
     state: Literal["cancelled", "cancelling", "already_done", "unknown"]
+    dropped_samples: int | UnsetType = UNSET
 
 
 class Ready(Reply, kw_only=True, tag="ready"):
@@ -214,3 +227,14 @@ def encode_line(line: Line) -> bytes:
     """ASCII JSON with its newline. Raises ValueError for a number that JSON does not have."""
     members = msgspec.to_builtins(line)
     return json.dumps(members, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def encode_any_line(line: Line) -> bytes:
+    """As `encode_line`; in the place of a line that JSON cannot carry, an internal error."""
+    try:
+        return encode_line(line)
+    except (TypeError, ValueError):
+        failure = error_reply(BridgeError("the result holds a value that JSON cannot carry"))
+        if isinstance(line, Reply):
+            failure.id = line.id
+        return encode_line(failure)

@@ -27,7 +27,12 @@ REPLIES: tuple[type[replies.Reply], ...] = (
     replies.ErrorReply,
     replies.Fatal,
 )
-EVENTS: tuple[type[replies.Line], ...] = (transcripts.RealtimeBatchFinal, streams.Progress, streams.StreamError)
+EVENTS: tuple[type[replies.Line], ...] = (
+    transcripts.RealtimeBatchFinal,
+    streams.PartialResult,
+    streams.Progress,
+    streams.StreamError,
+)
 
 _REF = "#/$defs/{name}"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"

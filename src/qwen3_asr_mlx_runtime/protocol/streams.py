@@ -9,7 +9,8 @@ from qwen3_asr_mlx_runtime.protocol.replies import PROTOCOL, Line, Reply
 
 
 class StreamReady(Reply, kw_only=True, tag="stream_ready"):
-    """The stream takes audio, and the model is loaded. `dropped_samples`: what a restart threw away."""
+    """The stream takes audio, and the model is loaded. `dropped_samples`: what a restart threw away. `partials` and
+    what concerns them is absent where they were not asked for."""
 
     protocol: str = PROTOCOL
     stream_id: str
@@ -20,6 +21,9 @@ class StreamReady(Reply, kw_only=True, tag="stream_ready"):
     decoder_mode: str
     on_limit: str
     dropped_samples: int
+    partials: bool | UnsetType = UNSET
+    partial_interval_ms: int | UnsetType = UNSET
+    final_policy: str | UnsetType = UNSET
     asr_backend: str = "mlx"
     vad_backend: str = "external-boundary"
     note: str = "the client ends utterances with end_utterance or vad_boundary"
@@ -40,16 +44,31 @@ class Split(msgspec.Struct, kw_only=True):
 
 
 class PartialResult(Reply, kw_only=True, tag="partial_result"):
-    """A chunk was taken, or not, if `duplicate`. `text` is empty: this build makes no partial text.
+    """A chunk was taken, or not, if `duplicate`; as an event (`event` true, numbered `n`): what is being spoken.
 
-    `samples_buffered` and `chunks` of the utterance that is being spoken.
+    `samples_buffered` and `chunks` of the utterance that is being spoken. `text`: its latest hypothesis, of its first
+    `audio_seconds`; empty, and all that belongs to it absent, unless the stream has `partials`. `revision` counts the
+    hypotheses of the utterance from 1, 0 before the first. `stable_text` only grows within an utterance. Only events
+    have `seconds` (of work), `queue_seconds` (from the chunk that made it due), `tokens` and, of these,
+    `verified_tokens` (written before, and only verified).
     """
 
+    event: Literal[True] | UnsetType = UNSET
+    n: int | UnsetType = UNSET
     stream_id: str
+    utterance_id: str | UnsetType = UNSET
+    revision: int | UnsetType = UNSET
+    stable_text: str | UnsetType = UNSET
     text: str = ""
+    language: str | UnsetType | None = UNSET
+    audio_seconds: float | UnsetType = UNSET
     samples_buffered: int
     chunks: int
     is_final: bool = False
+    seconds: float | UnsetType = UNSET
+    queue_seconds: float | UnsetType = UNSET
+    tokens: int | UnsetType = UNSET
+    verified_tokens: int | UnsetType = UNSET
     duplicate: bool | UnsetType = UNSET
     gap: Gap | UnsetType = UNSET
     split: Split | UnsetType = UNSET

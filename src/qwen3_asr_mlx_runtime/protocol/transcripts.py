@@ -93,7 +93,9 @@ class FinalResult(msgspec.Struct, kw_only=True, tag_field="type", tag="final_res
     `job` is unique in the process. `source`: a file, inline PCM, or the stream's buffer; `samples` at 16 kHz, null if
     the file was never read. With an `error`, `text` and all that the model would have told are null. `audio_gap`: a
     chunk of it was refused or never came. `queue_seconds`: from the boundary to the outcome, decoding included.
-    `generated_token_ids`, `token_logprobs` and `confidence` are absent unless `logprobs` was asked for.
+    `generated_token_ids`, `token_logprobs` and `confidence` are absent unless `logprobs` was asked for. `final_policy`
+    and `verified_tokens`, those of its tokens that were written while it was spoken and only verified at its end, are
+    absent unless it was listened to then.
     """
 
     job: int
@@ -113,6 +115,8 @@ class FinalResult(msgspec.Struct, kw_only=True, tag_field="type", tag="final_res
     rms_dbfs: float | None = None
     decode_seconds: float | None = None
     redecoded: int | None = None
+    final_policy: str | UnsetType = UNSET
+    verified_tokens: int | UnsetType = UNSET
     queue_seconds: float
     audio_gap: bool
     warnings: list[str] = msgspec.field(default_factory=list)

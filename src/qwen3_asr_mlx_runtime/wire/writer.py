@@ -14,7 +14,8 @@ Write = Callable[[int, memoryview], int]
 
 
 class WriterNews(Enum):
-    """What the writer tells: a full queue has ROOM again, all was WRITTEN after `finish`, or the descriptor is LOST."""
+    """What the writer tells: a full queue has ROOM again, or one of which that was asked is empty; all was WRITTEN
+    after `finish`; or the descriptor is LOST."""
 
     ROOM = "room"
     WRITTEN = "written"
@@ -43,6 +44,7 @@ class LineWriter:
         self._lines: deque[bytes] = deque()
         self._queued_bytes = 0
         self._was_full = False
+        self._is_awaited = False
         self._finishing = False
         self._lost = False
         self._changed = threading.Condition()
@@ -54,6 +56,12 @@ class LineWriter:
     @property
     def has_room(self) -> bool:
         return self._queued_bytes < self._limit
+
+    def is_empty_or_tells(self) -> bool:
+        """Whether all lines are written. If not, ROOM is told when they are."""
+        with self._changed:
+            self._is_awaited = self._queued_bytes > 0
+            return not self._is_awaited
 
     def put(self, line: bytes) -> None:
         """Queue one finished line, its newline included."""
@@ -100,9 +108,10 @@ class LineWriter:
         with self._changed:
             self._queued_bytes -= written
             room_again = self._was_full and self._queued_bytes <= self._limit // 2
-            if room_again:
-                self._was_full = False
-            return room_again
+            empty = self._is_awaited and not self._queued_bytes
+            self._was_full = self._was_full and not room_again
+            self._is_awaited = self._is_awaited and not empty
+            return room_again or empty
 
     def _write_whole(self, block: bytes) -> bool:
         rest = memoryview(block)
