@@ -13,7 +13,7 @@ import numpy as np
 from qwen3_asr_mlx_runtime.audio import split_at_quiet
 from qwen3_asr_mlx_runtime.features import frame_count
 from qwen3_asr_mlx_runtime.jobs import Job, Listen
-from qwen3_asr_mlx_runtime.live_audio import ALL, Keeps, Reuse
+from qwen3_asr_mlx_runtime.live_audio import ALL, Keeps
 from qwen3_asr_mlx_runtime.live_piece import LivePiece
 from qwen3_asr_mlx_runtime.model.generate import Token
 from qwen3_asr_mlx_runtime.model.live_drift import LiveDrift
@@ -22,7 +22,7 @@ from qwen3_asr_mlx_runtime.model.verify import Written
 from qwen3_asr_mlx_runtime.pieces import Piece
 from qwen3_asr_mlx_runtime.preparation import DecoderInput, Preparation, Segment
 from qwen3_asr_mlx_runtime.recognition import Recognition, Steps, decode, timed
-from qwen3_asr_mlx_runtime.telemetry import Stopwatch
+from qwen3_asr_mlx_runtime.telemetry import Reuse, Stopwatch
 from qwen3_asr_mlx_runtime.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.transcript import Hypothesis, join_languages, join_pieces, parse_transcript
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples, Utterance
@@ -108,6 +108,7 @@ class LiveUtterance:
             yield from self._end_piece(self._samples, recognition.watch)
         recognition.pieces = dict(enumerate(ended.piece for ended in self._ended))
         recognition.verified = sum(ended.verified for ended in self._ended)
+        recognition.reuse = self.reuse
 
     def _cut(self, watch: Stopwatch) -> Steps:
         """End the pieces that can grow no more."""

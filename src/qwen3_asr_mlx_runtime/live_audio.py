@@ -6,7 +6,7 @@ wholly above the floor, the former and the new one, is not touched by it.
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -15,7 +15,7 @@ import numpy as np
 from qwen3_asr_mlx_runtime.blocks import closed_windows
 from qwen3_asr_mlx_runtime.features import Features, GrowingLogMel, apply_floor, final_frame_count, floor_under
 from qwen3_asr_mlx_runtime.model.audio_tower import AudioTower
-from qwen3_asr_mlx_runtime.telemetry import Stopwatch
+from qwen3_asr_mlx_runtime.telemetry import Reuse, Stopwatch
 from qwen3_asr_mlx_runtime.utterance import Samples
 
 
@@ -31,27 +31,6 @@ class Keeps:
 
 
 ALL = Keeps()
-
-
-@dataclass(slots=True)
-class Reuse:
-    """How much of what was needed was there already: mel frames, seconds of the convolutions, windows of the tower,
-    positions of the decoder's cache; and drafted tokens that came out again, of all that were written."""
-
-    frames: int = 0
-    of_frames: int = 0
-    seconds: int = 0
-    of_seconds: int = 0
-    windows: int = 0
-    of_windows: int = 0
-    positions: int = 0
-    of_positions: int = 0
-    tokens: int = 0
-    of_tokens: int = 0
-
-    def add(self, other: "Reuse") -> None:
-        for one in fields(self):
-            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
 
 
 class Embedded(NamedTuple):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from qwen3_asr_mlx_runtime.features import NUM_MEL_BINS
 from qwen3_asr_mlx_runtime.model.generate import FinishReason, Token
-from qwen3_asr_mlx_runtime.telemetry import Memory, Profile, Stopwatch
+from qwen3_asr_mlx_runtime.telemetry import Memory, Profile, Reuse, Stopwatch
 from qwen3_asr_mlx_runtime.transcript import Transcript, join_languages, join_pieces, parse_transcript
 from qwen3_asr_mlx_runtime.utterance import Utterance
 
@@ -34,6 +34,7 @@ def assemble(
     *,
     redecoded: int = 0,
     verified_tokens: int | None = None,
+    reuse: Reuse | None = None,
 ) -> Transcript:
     """Join the pieces. An utterance without a single mel frame has none, and an empty text with no language."""
     parsed = [parse_transcript(piece.raw_text, utterance.language) for piece in pieces]
@@ -51,6 +52,7 @@ def assemble(
         logprobs=_logprobs(pieces) if utterance.logprobs else None,
         redecoded=redecoded,
         verified_tokens=verified_tokens,
+        reuse=reuse,
     )
 
 

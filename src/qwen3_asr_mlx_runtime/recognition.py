@@ -11,7 +11,7 @@ from qwen3_asr_mlx_runtime.model.memory import as_out_of_memory
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.pieces import Piece, assemble
 from qwen3_asr_mlx_runtime.preparation import DecoderInput, Preparation, Segment
-from qwen3_asr_mlx_runtime.telemetry import Stopwatch
+from qwen3_asr_mlx_runtime.telemetry import Reuse, Stopwatch
 
 _GPU_GAVE_UP = ("Command buffer execution failed", "cudaError", "CUDA error")
 
@@ -36,6 +36,7 @@ class Recognition:
     pieces: dict[int, Piece] = field(default_factory=dict)
     redecoded: int = 0
     verified: int | None = None
+    reuse: Reuse | None = None
     error: BridgeError | None = None
 
     @classmethod
@@ -81,6 +82,7 @@ class Recognition:
                 hidden_size,
                 redecoded=self.redecoded,
                 verified_tokens=self.verified,
+                reuse=self.reuse,
             )
         except Exception as error:  # noqa: BLE001 whatever its text provokes becomes its outcome
             return Failed(self.job.id, failure(error))

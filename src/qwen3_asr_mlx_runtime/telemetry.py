@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import msgspec
@@ -97,6 +98,27 @@ class Profile(msgspec.Struct, kw_only=True):
     memory: Memory | None = None
     quantization: Quantization | None = None
     prepare: "Profile | None" = None
+
+
+@dataclass(slots=True)
+class Reuse:
+    """How much of what was needed was there already: mel frames, seconds of the convolutions, windows of the tower,
+    positions of the decoder's cache; and drafted tokens that came out again, of all that were written."""
+
+    frames: int = 0
+    of_frames: int = 0
+    seconds: int = 0
+    of_seconds: int = 0
+    windows: int = 0
+    of_windows: int = 0
+    positions: int = 0
+    of_positions: int = 0
+    tokens: int = 0
+    of_tokens: int = 0
+
+    def add(self, other: "Reuse") -> None:
+        for one in fields(self):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
 
 
 class Stopwatch:

@@ -14,7 +14,7 @@ from itertools import groupby
 import msgspec
 
 from qwen3_asr_mlx_runtime.languages import LANGUAGE_CODES
-from qwen3_asr_mlx_runtime.telemetry import Profile
+from qwen3_asr_mlx_runtime.telemetry import Profile, Reuse
 
 ASR_TEXT = "<asr_text>"
 
@@ -53,7 +53,7 @@ class Transcript:
     piece, `audio_embeddings_shape` is (their sum, the decoder's hidden size). `logprobs` has the natural-log
     probability of each token where that was asked for. `redecoded` counts the pieces that were decoded in a batch first
     and then again alone. `verified_tokens`, where the utterance was listened to while it was spoken: those that were
-    written then, and only verified at its end.
+    written then, and only verified at its end; and `reuse`, what else was kept from then.
     """
 
     text: str
@@ -68,6 +68,7 @@ class Transcript:
     logprobs: tuple[float, ...] | None = None
     redecoded: int = 0
     verified_tokens: int | None = None
+    reuse: Reuse | None = None
 
     @property
     def confidence(self) -> Confidence | None:

@@ -1,0 +1,181 @@
+"""Whether an utterance that was streamed gets the transcript of the same samples whole.
+
+    scripts/live-agreement [--count 1000] [--long 40] [--dtype float32] [--policy guarded] [--without windows]
+
+Draws utterances from the example recordings (English, Arabic, noise), joined, with gaps, gains, loud ends and quiet
+starts; feeds them to the demonstration checkpoint in chunks of 10 ms to 3 s, three streams at a time in any
+interleaving; and compares tokens, text and language with those of `transcribe`. Prints one JSON object; exit code 1
+where one differs.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields, replace
+from itertools import count
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from qwen3_asr_mlx_runtime.audio import read_file
+from qwen3_asr_mlx_runtime.engine import Recognizer
+from qwen3_asr_mlx_runtime.jobs import Failed, FinalPolicy, Finished, Heard, Job, Listen
+from qwen3_asr_mlx_runtime.live_audio import ALL, Keeps
+from qwen3_asr_mlx_runtime.schedule import Schedule
+from qwen3_asr_mlx_runtime.telemetry import Reuse
+from qwen3_asr_mlx_runtime.transcript import Transcript
+from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples, Utterance
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "audio"
+STREAMS = 3
+KINDS = ("plain", "quiet start", "loud end", "noise")
+LONGEST_CHUNK, SHORTEST_CHUNK = 3.0, 0.01  # seconds
+
+
+def spoken(number: int, long: int, seed: int) -> Iterator[Utterance]:
+    """So many utterances of 1 to 30 s, and so many of 31 to 120 s, at 0 to −30 dB."""
+    rng = np.random.default_rng(seed)
+    recorded = [read_file(str(file)).samples for file in sorted(EXAMPLES.glob("*.wav"))]
+    for index in range(number + long):
+        seconds = np.exp(rng.uniform(0, np.log(30))) if index < number else rng.uniform(31, 120)
+        samples = _joined(recorded, int(seconds * SAMPLE_RATE), rng)
+        _shape(samples, KINDS[index % len(KINDS)], rng)
+        samples *= 10 ** (rng.uniform(-30, 0) / 20)
+        yield Utterance(samples.clip(-1, 1).astype(np.float32))
+
+
+def _joined(recorded: Sequence[Samples], length: int, rng: np.random.Generator) -> Samples:
+    parts: list[Samples] = []
+    while sum(map(len, parts)) < length:
+        gap = np.zeros(int(rng.choice([0.05, 0.3, 2.0], p=[0.5, 0.4, 0.1]) * SAMPLE_RATE), np.float32)
+        parts += [gap, recorded[rng.integers(len(recorded))]]
+    return np.concatenate(parts)[:length].astype(np.float64)
+
+
+def _shape(samples: Samples, kind: str, rng: np.random.Generator) -> None:
+    place = int(rng.uniform(0.3, 0.9) * len(samples))
+    if kind == "quiet start":
+        samples[:place] *= 0.003
+    elif kind == "loud end":
+        samples[:place] *= 0.05
+    elif kind == "noise":
+        samples += rng.standard_normal(len(samples)) * 10 ** rng.uniform(-4, -2)
+
+
+class Streams:
+    """Utterances on three streams at a time, as far as each is heard and ended in any order."""
+
+    def __init__(self, schedule: Schedule, utterances: Sequence[Utterance], policy: FinalPolicy, seed: int) -> None:
+        self.transcripts: dict[int, Transcript] = {}
+        self.hypotheses = 0
+        self._schedule = schedule
+        self._utterances = utterances
+        self._policy = policy
+        self._rng = np.random.default_rng(seed)
+        self._ids = count(1)
+        self._waiting = list(range(len(utterances)))[::-1]
+        self._fed: dict[int, int] = {}  # samples that were said
+        self._given: dict[int, int] = {}  # of these, what the engine has
+        self._listens: dict[int, int] = {}
+        self._jobs: dict[int, int] = {}
+
+    def run(self) -> None:
+        while self._waiting or self._fed or self._jobs:
+            while self._waiting and len(self._fed) < STREAMS:
+                number = self._waiting.pop()
+                self._fed[number] = self._given[number] = 0
+            if self._fed:
+                self._say(int(self._rng.choice(list(self._fed))))
+            self._step(int(self._rng.integers(0, 12)) if self._fed else 1)
+
+    def _say(self, number: int) -> None:
+        chunk = np.exp(self._rng.uniform(np.log(SHORTEST_CHUNK), np.log(LONGEST_CHUNK)))
+        samples = self._utterances[number].samples
+        self._fed[number] = min(self._fed[number] + int(chunk * SAMPLE_RATE), len(samples))
+        if self._fed[number] == len(samples) and self._rng.random() < 0.5:
+            self._end(number)
+        elif number not in self._listens.values():
+            given, self._given[number] = self._given[number], self._fed[number]
+            self._listens[job_id := next(self._ids)] = number
+            heard = samples[given : self._fed[number]]
+            self._schedule.listen(Listen(job_id, number, heard, final_policy=self._policy))
+
+    def _end(self, number: int) -> None:
+        self._jobs[job_id := next(self._ids)] = number
+        job = Job(job_id, self._utterances[number], live=True, speech=number, final_policy=self._policy)
+        self._schedule.submit(job)
+        del self._fed[number], self._given[number]
+
+    def _step(self, steps: int) -> None:
+        for _ in range(steps):
+            if not self._schedule.is_busy:
+                return
+            for outcome in self._schedule.step():
+                self._take(outcome)
+
+    def _take(self, outcome: Finished | Heard | Failed) -> None:
+        match outcome:
+            case Heard(job_id):
+                del self._listens[job_id]
+                self.hypotheses += 1
+            case Finished(job_id, transcript):
+                self.transcripts[self._jobs.pop(job_id)] = transcript
+            case Failed(job_id, error):
+                if job_id not in self._listens:
+                    raise error
+                del self._listens[job_id]
+
+
+def compare(
+    recognizer: Recognizer, utterances: Sequence[Utterance], policy: FinalPolicy, keeps: Keeps, seed: int
+) -> dict[str, object]:
+    """Stream them all; how many got the transcript of the whole, and what was kept for that."""
+    streams = Streams(recognizer.schedule(keeps), utterances, policy, seed)
+    streams.run()
+    reuse, different = Reuse(), []
+    for number, utterance in enumerate(utterances):
+        whole, streamed = recognizer.transcribe(utterance), streams.transcripts[number]
+        said = [(one.token_ids, one.text, one.language, one.finish_reason) for one in (whole, streamed)]
+        if said[0] != said[1]:
+            different.append(number)
+        reuse.add(streamed.reuse or Reuse())
+    finals = streams.transcripts.values()
+    return {
+        "utterances": len(utterances),
+        "audio_seconds": round(sum(one.seconds for one in utterances), 1),
+        "equal": len(utterances) - len(different),
+        "different": different,
+        "hypotheses": streams.hypotheses,
+        "final_tokens": sum(len(one.token_ids) for one in finals),
+        "final_tokens_verified": sum(one.verified_tokens or 0 for one in finals),
+        "finals_decoded_step_by_step": sum(not one.verified_tokens for one in finals),
+        "reuse": asdict(reuse),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=1000, help="utterances in all (default: 1000)")
+    parser.add_argument("--long", type=int, default=40, help="of these, of 31 to 120 s (default: 40)")
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--policy", choices=get_args(FinalPolicy), default="guarded")
+    parser.add_argument("--without", choices=[one.name for one in fields(Keeps)], help="keep none of these")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    recognizer = Recognizer.load(options.model, dtype=options.dtype)
+    utterances = [*spoken(options.count - options.long, options.long, options.seed)]
+    keeps = replace(ALL, **{options.without: False}) if options.without else ALL
+    started = time.perf_counter()
+    found = compare(recognizer, utterances, options.policy, keeps, options.seed)
+    seconds = round(time.perf_counter() - started, 1)
+    json.dump({**vars(options), "margin": recognizer._live_drift.margin, **found, "seconds": seconds}, sys.stdout)
+    print()
+    return int(bool(found["different"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
