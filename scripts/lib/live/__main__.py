@@ -1,0 +1,124 @@
+"""The command line; see scripts/qwen3-asr-mlx-live."""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from live.bridge import Bridge, Failed
+from live.record import Record, printable, summary
+from live.screen import Lines, Screen, Silent, Terminal
+from live.session import Plan, Recording, Session
+from qwen3_asr_mlx_runtime.errors import BridgeError
+
+PROGRAM = "qwen3-asr-mlx-live"
+ROOT = Path(__file__).resolve().parents[3]
+_START = "import sys; sys.path.insert(0, {source!r}); from qwen3_asr_mlx_runtime.__main__ import main; main()"
+EXAMPLES = f"""examples:
+  {PROGRAM} examples/audio/sample.wav
+  {PROGRAM} --model Qwen/Qwen3-ASR-0.6B --language en --interval-ms 300 talk.wav
+  {PROGRAM} --streams 4 --no-wait --json talk.wav > figures.json
+"""
+
+
+def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = None) -> int:
+    """Exit code 0; 1 where something went wrong, said in one line on stderr; 2 for a bad command line; 130 when
+    interrupted. `bridge`: the command line of another bridge than that of this checkout."""
+    options = _parser().parse_args(arguments)
+    try:
+        recordings = [Recording.read(path) for path in options.files]
+        records, seconds = _run(options, recordings, [*(bridge or _command()), *_bridge_options(options)])
+        if options.json:
+            print(json.dumps(_report(options, records, seconds), indent=1))
+        return 0
+    except (Failed, BridgeError) as error:
+        print(f"{PROGRAM}: {printable(str(error))}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # nobody watches any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(
+    options: argparse.Namespace, recordings: Sequence[Recording], command: Sequence[str]
+) -> tuple[list[Record], float]:
+    plan = Plan(
+        streams=options.streams,
+        chunk_ms=options.chunk_ms,
+        interval_ms=options.interval_ms,
+        waits=not options.no_wait,
+        language=options.language,
+        context=options.context,
+        final_policy=options.final_policy,
+    )
+    with Bridge(command) as bridge:
+        session = Session(bridge, plan, _screen(options))
+        session.start()
+        started = time.monotonic()
+        records = [record for recording in recordings for record in session.play(recording)]
+        seconds = time.monotonic() - started
+        bridge.end()
+    return records, seconds
+
+
+def _screen(options: argparse.Namespace) -> Screen:
+    if options.json:
+        return Silent()
+    return Terminal(sys.stdout) if sys.stdout.isatty() else Lines(sys.stdout)
+
+
+def _report(options: argparse.Namespace, records: Sequence[Record], seconds: float) -> dict[str, object]:
+    asked = {name: getattr(options, name) for name in ("model", "streams", "chunk_ms", "interval_ms", "no_wait")}
+    return {**asked, **summary(records, seconds)}
+
+
+def _command() -> list[str]:
+    return [sys.executable, "-I", "-X", "utf8", "-c", _START.format(source=str(ROOT / "src"))]
+
+
+def _bridge_options(options: argparse.Namespace) -> list[str]:
+    return ["--model", options.model, *shlex.split(options.bridge)]
+
+
+def _whole(lowest: int, highest: int) -> type:
+    def number(text: str) -> int:
+        value = int(text)
+        if not lowest <= value <= highest:
+            raise argparse.ArgumentTypeError(f"expected {lowest} to {highest}, got {value}")
+        return value
+
+    number.__name__ = "whole number"
+    return number  # type: ignore[return-value]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Show the text of sound files while they are spoken: stable text as usual, what may change dim.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("files", metavar="FILE", type=Path, nargs="+", help="each is one utterance, one file after the other")
+    add("--model", default="demo", help="repository, folder, or demo (default: %(default)s)")
+    add("--interval-ms", type=_whole(100, 60_000), default=500, help="audio between partials (default: %(default)s)")
+    add("--chunk-ms", type=_whole(10, 30_000), default=100, help="audio in each chunk (default: %(default)s)")
+    add("--language", help="name or ISO code; the model decides where none is given")
+    add("--context", help="words or text that the model may take as background")
+    add("--final-policy", choices=("guarded", "strict", "fast"), help="what the final may use of the partials' work")
+    add("--streams", type=_whole(1, 64), default=1, help="each file on so many streams at once (default: %(default)s)")
+    add("--no-wait", action="store_true", help="feed as fast as partials come, not at the pace of speech")
+    add("--json", action="store_true", help="show nothing; print one object of figures at the end")
+    add("--bridge", default="", metavar="OPTIONS", help="more options of the bridge, as one string")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

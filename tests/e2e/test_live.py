@@ -1,0 +1,98 @@
+"""scripts/qwen3-asr-mlx-live with the real bridge and the embedded checkpoint."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from e2e.client import Client, command
+
+from qwen3_asr_mlx_runtime.audio import read_file
+
+CLIPS = ("english-five", "sample")
+
+
+@pytest.fixture(scope="module")
+def talk(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Some seconds of the recordings that are there, one after the other."""
+    clips = [read_file(str(repository / "examples" / "audio" / f"{name}.wav")).samples for name in CLIPS]
+    path = tmp_path_factory.mktemp("live") / "talk.wav"
+    soundfile.write(path, np.concatenate(clips), 16_000, subtype="PCM_16")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def transcript(talk: str) -> dict:
+    with Client(command(None, "--model", "demo", "--local-files-only")) as bridge:
+        reply = bridge.ask("transcribe", audio=talk)
+        assert bridge.wait() == 0
+    return reply
+
+
+def start(repository: Path, *arguments: str, out: int) -> subprocess.Popen:
+    paths = f"{repository / 'scripts' / 'lib'}{os.pathsep}{repository / 'src'}"
+    return subprocess.Popen(
+        [sys.executable, "-m", "live", "--bridge=--local-files-only", *arguments],
+        env={**os.environ, "PYTHONPATH": paths, "COLUMNS": "80", "LINES": "24"},
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=subprocess.PIPE,
+    )
+
+
+def said(repository: Path, *arguments: str) -> str:
+    with start(repository, *arguments, out=subprocess.PIPE) as live:
+        told, errors = live.communicate()
+    assert (live.returncode, errors) == (0, b"")
+    return told.decode()
+
+
+def test_the_final_is_the_transcript_and_every_interval_has_its_partial(
+    repository: Path, talk: str, transcript: dict
+) -> None:
+    told = json.loads(said(repository, "--no-wait", "--json", "--streams", "2", "--interval-ms", "400", talk))
+    seconds = soundfile.info(talk).duration
+    for one in told["utterances"]:
+        assert (one["text"], one["language"]) == (transcript["text"], transcript["language"])
+        assert one["partials"] >= int(seconds / 0.4) - 1
+        assert one["generated_tokens"] == transcript["generated_tokens"]
+        assert 0 < one["verified_tokens"] <= one["generated_tokens"]
+        assert one["wrong_stable_words"] <= one["stable_words"]
+    assert told["audio_seconds"] == pytest.approx(2 * seconds, abs=0.01)
+    assert min(told[name] for name in told if name.endswith("_seconds")) > 0
+
+
+def test_at_the_pace_of_speech_each_revision_is_a_line(repository: Path, talk: str, transcript: dict) -> None:
+    *partials, final = said(repository, talk).splitlines()
+    assert final.endswith(f": {transcript['text']}")
+    heard = [float(line.split()[1]) for line in partials]
+    assert heard == sorted(set(heard))
+    assert heard
+    assert all(line.startswith("talk.wav ") and "|" in line for line in partials)
+
+
+def test_in_a_terminal_they_are_rewritten_in_place(repository: Path, talk: str, transcript: dict) -> None:
+    ours, theirs = pty.openpty()
+    with start(repository, "--no-wait", talk, out=theirs) as live:
+        os.close(theirs)
+        shown = b""
+        while data := _read(ours):
+            shown += data
+        assert live.wait() == 0
+    os.close(ours)
+    drawings = shown.decode().split("\x1b[J")
+    assert len(drawings) > 3
+    last = drawings[-1].replace("\r\n", "").replace("\x1b[2m", "").replace("\x1b[22m", "")
+    assert last.startswith(f"talk.wav: {transcript['text']} (")
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65_536)
+    except OSError:  # on Linux the end of a terminal is an error
+        return b""
