@@ -8,6 +8,8 @@ I5  events come only if they are wanted, and are counted without a gap
 I6  every sample that was accepted is in a result, or reported as dropped
 I7  `stopped` is the last line
 I8  the process ends with a code that has a meaning, and leaves no process behind
+I9  partial text comes where it was asked for, until the end of its utterance, and its revisions count up
+I10 stable text only grows within an utterance, and what it covers does
 """
 
 import base64
@@ -22,6 +24,7 @@ from itertools import pairwise
 from typing import Union
 
 import msgspec
+from partial_books import PartialBooks
 
 from qwen3_asr_mlx_runtime.protocol import replies, streams, transcripts
 from qwen3_asr_mlx_runtime.protocol.requests import Rejected, decode_line
@@ -62,7 +65,12 @@ REPLY_TYPES = {
     "stop_stream": {"stream_stopped"},
     "stop": {"stopped"},
 }
-EVENT_WANTS = {"realtime_batch_final": "events", "partial_result": "events", "stream_error": "events", "progress": "progress"}
+EVENT_WANTS = {
+    "realtime_batch_final": "events",
+    "partial_result": "events",
+    "stream_error": "events",
+    "progress": "progress",
+}
 EXIT_CODES = {0, 1, 2, 4, 5, 130, 143}
 ABSENT = object()
 _LINE = Union[LINES]  # noqa: UP007 a tuple cannot be joined by bars
@@ -128,6 +136,7 @@ class ProtocolMonitor:
         self._stop: Sent | None = None  # the one without `id` that `stopped` will answer, after all behind it
         self._is_stopping = False
         self.speech = SpeechBooks()
+        self.partials = PartialBooks()
 
     def sent(self, line: bytes) -> None:
         if not line.strip(b" \t\r\n"):
@@ -146,6 +155,7 @@ class ProtocolMonitor:
             self._is_stopping = True
             self._stop = sent if sent.id is ABSENT else None
         sent.after = self._hello
+        self.partials.sent(sent)
         if sent.type == "audio_chunk":
             self.speech.chunk_sent(sent)
         if sent.type == "start_stream":
@@ -221,6 +231,8 @@ class ProtocolMonitor:
         assert event["n"] == self._events, f"I5: event {event['n']} where {self._events} is due"
         assert "id" not in event, "I5: an event with an id"
         self.speech.said(None, event)
+        if event["type"] == "partial_result":
+            self.partials.event(event)
 
     def _match(self, reply: dict) -> None:
         if reply["type"] == "fatal" or (self._ended and (self._signalled or reply["reason"] not in _ASKED_FOR)):
@@ -242,6 +254,7 @@ class ProtocolMonitor:
         if sent.type in ("transcribe", "batch_transcribe"):
             _check_asked_for(sent, reply)
         self.speech.said(sent, reply)
+        self.partials.reply(sent, reply)
 
     def _hello_answered(self, hello: Sent, want: set[str], reply: dict) -> None:
         """One that was to drop events may be refused: then the chunks behind it get no reply after all."""

@@ -11,7 +11,7 @@ from fake_engine import heard
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from qwen3_asr_mlx_runtime.errors import Cancelled, EngineStalled, NonFiniteOutput
+from qwen3_asr_mlx_runtime.errors import Cancelled, DecodeFailed, EngineStalled, NonFiniteOutput
 from qwen3_asr_mlx_runtime.jobs import Job
 from qwen3_asr_mlx_runtime.occupancy import MAX_JOBS
 from qwen3_asr_mlx_runtime.reading import READ_AHEAD
@@ -20,6 +20,15 @@ from qwen3_asr_mlx_runtime.transcript import Transcript
 
 STREAMS = st.sampled_from(["a", "b", "default"])
 RATES = st.sampled_from([None, None, 16_000, 8_000, 44_100, 100])
+NAMES = st.sampled_from([None, None, "u", "v", "a-1"])
+PARTIALS = st.fixed_dictionaries(
+    {},
+    optional={
+        "partials": st.just(True),
+        "partial_interval_ms": st.sampled_from([100, 200]),
+        "final_policy": st.sampled_from(["guarded", "strict", "fast"]),
+    },
+)
 DELAYS = st.sampled_from([0, 50, 60_000])
 BUDGETS = st.sampled_from([None, None, None, 0, 7])
 LANGUAGES = st.sampled_from([None, None, "en", "ar"])
@@ -54,6 +63,7 @@ class AnyConversation(RuleBasedStateMachine):
         self.ids = count(1)
         self.seq = dict.fromkeys(["a", "b", "default"], 0)
         self.loads_answered = 0
+        self.splitting: set[str] = set()
 
     @initialize(want=st.sampled_from([None, [], ["events"], ["progress"], ["events", "progress"]]))
     def hello(self, want: list[str] | None) -> None:
@@ -81,11 +91,13 @@ class AnyConversation(RuleBasedStateMachine):
         sample_rate=RATES,
         language=LANGUAGES,
         how=HOW,
+        partials=PARTIALS,
         with_id=st.booleans(),
     )
     def start_stream(
-        self, stream: str, size: int, delay: int, auto: bool, split: bool, how: dict, **members: object
+        self, stream: str, size: int, delay: int, auto: bool, split: bool, how: dict, partials: dict, **members: object
     ) -> None:
+        self.splitting |= {stream} if split else set()
         self.ask(
             "start_stream",
             stream_id=stream,
@@ -94,12 +106,13 @@ class AnyConversation(RuleBasedStateMachine):
             auto_flush=auto,
             on_limit="split" if split else "refuse",
             **how,
+            **partials,
             **members,
         )
 
     @rule(stream=STREAMS, auto=st.booleans(), size=st.integers(1, 3), delay=DELAYS, rate=RATES, with_id=st.booleans())
     def change_stream(self, stream: str, auto: bool, size: int, delay: int, rate: int | None, with_id: bool) -> None:
-        members = {"batch_size": size, "max_batch_delay_ms": delay, "sample_rate": rate}
+        members = {"batch_size": size, "max_batch_delay_ms": delay, "sample_rate": rate, "partials": size > 1}
         self.ask("start_stream", with_id, stream_id=stream, restart=True, auto_flush=auto, **members)
 
     @rule(stream=STREAMS, step=st.sampled_from([None, 1, 1, 1, 0, -1, 2]), with_id=st.booleans())
@@ -116,9 +129,12 @@ class AnyConversation(RuleBasedStateMachine):
             self.ask("audio_chunk", with_id, stream_id=stream, pcm16=pcm(next(self.lengths)))
         self.ask("vad_boundary", with_id, stream_id=stream, utterance_id=name)
 
-    @rule(stream=STREAMS, seconds=st.sampled_from([0.1, 0.2, 31.0]), with_id=st.booleans())
-    def long_chunk(self, stream: str, seconds: float, with_id: bool) -> None:
-        self.ask("audio_chunk", with_id, stream_id=stream, pcm16=pcm(int(seconds * 16_000) + next(self.lengths)))
+    @rule(stream=STREAMS, seconds=st.sampled_from([0.1, 0.1, 0.2, 31.0]), name=NAMES, with_id=st.booleans())
+    def long_chunk(self, stream: str, seconds: float, name: str | None, with_id: bool) -> None:
+        """One that is listened to. What a chunk splits off unheard must have a name that only a split can have."""
+        name = None if stream in self.splitting else name
+        length = int(seconds * 16_000) + next(self.lengths)
+        self.ask("audio_chunk", with_id, stream_id=stream, pcm16=pcm(length), utterance_id=name)
 
     @rule(stream=STREAMS, text=st.sampled_from(["!!", "AAA=", "", 7]), with_id=st.booleans())
     def bad_chunk(self, stream: str, text: object, with_id: bool) -> None:
@@ -220,6 +236,17 @@ class AnyConversation(RuleBasedStateMachine):
         else:
             self.talk.decode(spoken(self.talk.jobs[job_id]), job_id=job_id)
 
+    @precondition(lambda self: self.talk.listens)
+    @rule(text=st.sampled_from([None, "a b", "a b c", "x b c", "a b c d", "", DecodeFailed("planted")]), data=st.data())
+    def answer_listen(self, text: object, data: st.DataObject) -> None:
+        """Also one whose utterance has ended: as cancelled, or with a text that came too late."""
+        listen_id = data.draw(st.sampled_from(sorted(self.talk.listens)))
+        is_over = self.talk.listens[listen_id].speech in self.talk.speeches.ended
+        if is_over and data.draw(st.booleans()):
+            text = Cancelled("its utterance has ended")
+        lines = self.talk.hear(text, listen_id=listen_id)
+        assert not is_over or not [line for line in lines if "queue_seconds" in line]
+
     @rule(seconds=st.sampled_from([0.01, 0.06, 0.2, 31.0]))
     def wait(self, seconds: float) -> None:
         self.talk.wait(seconds)
@@ -253,11 +280,15 @@ class AnyConversation(RuleBasedStateMachine):
         assert len(self.talk.reads) <= READ_AHEAD + 4  # four more hang
         modes = Counter(job.decoder_mode for job in self.talk.jobs.values())
         assert all(number <= MAX_JOBS[mode] for mode, number in modes.items())
+        parts = self.talk.session._talk
+        assert (parts.work.busy_since is None) == (not self.talk.jobs and not self.talk.listens)
+        assert len(parts.outbox._partials) <= len(parts.speech.intake)
 
     @invariant()
     def every_text_stands_with_its_audio(self) -> None:
         for reply in self.talk.monitor.replies:
             for item in reply.get("items", ()):
+                assert ("final_policy" in item) == ("verified_tokens" in item)
                 if "error" in item:
                     assert item["error"]["code"] in MAY_FAIL_WITH | {"audio_not_found", "audio_read_timeout"}
                 elif "samples" in item:
@@ -288,6 +319,7 @@ class AnyConversation(RuleBasedStateMachine):
         parts = talk.session._talk
         assert parts.batches.budget.samples == parts.speech.intake.buffered_samples
         assert parts.outbox.unanswered == 0
+        assert talk.speeches.given == {}  # each had its job, or was forgotten
         assert json.dumps(talk.monitor.replies)
 
 

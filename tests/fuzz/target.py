@@ -14,10 +14,12 @@ from qwen3_asr_mlx_runtime.protocol.requests import Rejected
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.wire.reader import Line, LineReader, LongLine
 
-LIMIT = 2048
+LIMIT = 8192
 MAX_STEPS = 200
 SETTINGS = Settings(max_streams=3, max_pending_requests=5, max_pending_audio_seconds=1.0, max_utterance_seconds=0.1)
 PCM = "AAAAAAAAAAAAAAAAAAAAAAAA"
+TENTH = "A" * 4267 + "="  # of a second
+OFTEN = {"partial_interval_ms": 100}
 REQUESTS: tuple[dict, ...] = (
     {"type": "hello", "want": ["events", "progress"]},
     {"type": "hello", "want": []},
@@ -49,6 +51,17 @@ REQUESTS: tuple[dict, ...] = (
     {"type": "stop"},
     {"type": "stop", "mode": "abort"},
     {"type": "stop", "deadline_ms": 100},
+    {"type": "start_stream", "stream_id": "a", "restart": True, "partials": True, **OFTEN},
+    {"type": "start_stream", "stream_id": "c", "partials": True, "auto_flush": True, **OFTEN},
+    {"type": "start_stream", "stream_id": "b", "partials": True, "on_limit": "split", **OFTEN},
+    {"type": "audio_chunk", "stream_id": "c", "utterance_id": "u", "pcm16": TENTH},
+    {"type": "audio_chunk", "stream_id": "c", "utterance_id": "v", "pcm16": TENTH},
+    {"type": "audio_chunk", "stream_id": "a", "pcm16": TENTH},
+    {"type": "audio_chunk", "stream_id": "b", "pcm16": TENTH},
+    {"type": "end_utterance", "stream_id": "c"},
+    {"type": "end_utterance", "stream_id": "b"},
+    {"type": "cancel", "stream_id": "c", "utterance_id": "u"},
+    {"type": "stop_stream", "stream_id": "c"},
 )
 SPOILT: tuple[object, ...] = (None, True, -1, 1.5, "", "x", "\ud800", "7", [], {}, 2**53, 10**9, "\u2028", PCM + "!")
 
@@ -115,7 +128,7 @@ class Play:
         if kind == 8:
             return self._bytes.take(self._bytes.byte())
         if kind == 9:
-            return b"x" * (self._bytes.byte() * 16) + b"\n"
+            return b"x" * (self._bytes.byte() * 64) + b"\n"
         self._happen(kind)
         return b""
 
@@ -148,6 +161,9 @@ class Play:
         elif kind == 13 and talk.reads:
             path = list(talk.reads.values())[choice % len(talk.reads)]
             talk.read(path) if choice % 3 else talk.fail_read(path)
+        elif kind == 15 and talk.listens:
+            listen_id = sorted(talk.listens)[choice % len(talk.listens)]
+            talk.hear(("a b", "a b c", "a x c", DecodeFailed("planted"))[choice % 4], listen_id=listen_id)
         elif kind >= 14 and talk.jobs:
             job_id = sorted(talk.jobs)[choice % len(talk.jobs)]
             talk.decode(None if choice % 3 else DecodeFailed("planted"), job_id=job_id)
@@ -164,6 +180,7 @@ class Play:
         assert not talk.session.pending, "something is never answered"
         talk.finish()
         talk.monitor.finish()
+        assert not talk.speeches.given, "an utterance that was listened to has no job and is not forgotten"
 
     def _go_on(self) -> None:
         talk = self._talk

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
-from fuzz.target import Play, play
+from fuzz.target import REQUESTS, Play, play
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from qwen3_asr_mlx_runtime.intake import Intake
+from qwen3_asr_mlx_runtime.partials import Partials
 
 REGRESSIONS = sorted((Path(__file__).parent / "regressions").glob("*.bin"))
 
@@ -30,3 +31,18 @@ def test_a_defect_that_is_planted_is_found(monkeypatch: pytest.MonkeyPatch) -> N
     chunk_to_a_new_stream = bytes([0, 11, 0, 1, 1, 1])
     with pytest.raises(AssertionError):
         Play(chunk_to_a_new_stream).run()
+
+
+def test_speech_that_the_engine_is_never_told_the_end_of_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(type_: str, **members: object) -> bytes:
+        message = {"type": type_, **members}
+        fitting = (place for place, each in enumerate(REQUESTS) if message.items() <= each.items())
+        return bytes([0, next(fitting), 0, 1, 1, 1])
+
+    wanted = said("hello") + said("start_stream", stream_id="c") + bytes([12, 1])
+    spoken = wanted + said("audio_chunk", stream_id="c", utterance_id="u")
+    Play(spoken).run()
+    monkeypatch.setattr(Partials, "drop", Partials.end)
+    Play(wanted).run()
+    with pytest.raises(AssertionError, match="not forgotten"):
+        Play(spoken).run()

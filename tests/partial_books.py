@@ -1,0 +1,108 @@
+"""What was told of utterances that were being spoken: the promises I9 and I10 of the protocol monitor."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+TOLD = {"utterance_id", "revision", "stable_text", "language", "audio_seconds"}
+TIMING = {"seconds", "queue_seconds", "tokens", "verified_tokens"}
+ENDS = {"end_utterance", "vad_boundary", "cancel", "stop_stream"}
+CLOSES = {"stop_stream", "start_stream"}
+
+Key = tuple[str, str]
+
+
+@dataclass
+class Spoken:
+    """One utterance while it is spoken, as the latest of its events has it, or of the replies to its chunks. `place`:
+    the chunk's. `number`: among utterances of its name."""
+
+    place: int = 0
+    number: int = 0
+    revision: int = 0
+    stable_text: str = ""
+    audio_seconds: float = 0.0
+
+    def grow(self, place: int, line: dict) -> None:
+        assert line["stable_text"].startswith(self.stable_text), "I10: the stable text has changed"
+        assert line["audio_seconds"] >= self.audio_seconds, "I10: less audio than before"
+        assert line["revision"] > 1 or not line["stable_text"], "I10: stable after one hypothesis"
+        self.place, self.revision = place, line["revision"]
+        self.stable_text, self.audio_seconds = line["stable_text"], line["audio_seconds"]
+
+
+@dataclass
+class PartialBooks:
+    """Places are those of lines in. An utterance is known by its stream and its name, which may come again."""
+
+    begun: dict[str, int] = field(default_factory=dict)  # the last start of each stream with partials
+    splitting: set[str] = field(default_factory=set)
+    named: dict[Key, int] = field(default_factory=dict)  # the last chunk of each name
+    endings: dict[str, list[Any]] = field(default_factory=dict)  # lines that may have ended what a stream spoke
+    closed: dict[Key, int] = field(default_factory=dict)  # the boundary, or cancel, that has ended it
+    told: dict[Key, Spoken] = field(default_factory=dict)  # by events
+    replied: dict[Key, Spoken] = field(default_factory=dict)
+
+    def sent(self, sent: Any) -> None:
+        name = sent.message.get("utterance_id")
+        if sent.type == "start_stream":
+            if sent.stream_id in self.begun:
+                self.endings.setdefault(sent.stream_id, []).append(sent)
+            if sent.message.get("partials"):
+                self.begun[sent.stream_id] = sent.place
+            if sent.message.get("on_limit") == "split":
+                self.splitting.add(sent.stream_id)
+        if sent.type == "audio_chunk" and isinstance(name, str):
+            self.named[sent.stream_id, name] = sent.place
+        if sent.type in ENDS or (sent.type == "audio_chunk" and sent.stream_id in self.splitting):
+            self.endings.setdefault(sent.stream_id, []).append(sent)
+
+    def event(self, event: dict) -> None:
+        stream_id, key = event["stream_id"], (event["stream_id"], event["utterance_id"])
+        assert stream_id in self.begun, "I9: partial text that was not asked for"
+        assert set(event) >= TOLD | TIMING, "I9: an event lacks what an event tells"
+        again = max(self.named.get(key, 0), self.begun[stream_id])
+        assert self.closed.get(key, -1) < again, f"I9: {key} is still spoken of after its end"
+        one = self.told.get(key, Spoken())
+        if event["revision"] <= one.revision:
+            one = Spoken(number=one.number + 1)
+            assert one.number <= self._may_come_again(key), "I9: the revision does not count up"
+        self.told[key] = one
+        one.grow(0, event)
+
+    def reply(self, sent: Any, reply: dict) -> None:
+        match reply["type"]:
+            case "partial_result":
+                self._reply_to_chunk(sent, reply)
+            case "utterance_queued" if not {"audio", "pcm16"} & set(sent.message):
+                self.closed[reply["stream_id"], reply["utterance_id"]] = sent.place
+            case "cancel_result" if "dropped_samples" in reply:
+                self.closed[sent.stream_id, sent.message["utterance_id"]] = sent.place
+
+    def _reply_to_chunk(self, sent: Any, reply: dict) -> None:
+        stream_id = reply["stream_id"]
+        assert not set(reply) & TIMING, "I9: a reply tells what only events tell"
+        if split := reply.get("split"):
+            self.closed[stream_id, split["utterance_id"]] = sent.place
+        if "revision" not in reply:
+            assert not set(reply) & TOLD, "I9: a reply tells of partial text and not of all"
+            assert not reply.get("text"), "I9: a text without a revision"
+            return
+        assert stream_id in self.begun, "I9: partial text that was not asked for"
+        assert reply["revision"] or not reply.get("text"), "I9: a text without a revision"
+        key = stream_id, reply.get("utterance_id", "")
+        one = self.replied.get(key, Spoken())
+        if sent.place < one.place:
+            return  # one that waited for its turn
+        if self._may_have_ended(stream_id, one.place, sent.place):
+            one = Spoken()
+        assert reply["revision"] >= one.revision, "I9: the revision goes back"
+        self.replied[key] = one
+        one.grow(sent.place, reply)
+
+    def _may_have_ended(self, stream_id: str, after: int, until: int) -> bool:
+        return any(after < sent.place <= until for sent in self.endings.get(stream_id, ()))
+
+    def _may_come_again(self, key: Key) -> int:
+        """How often the name may come again: one that a chunk gave after each end, another with each stream."""
+        endings = self.endings.get(key[0], [])
+        return len(endings) if key in self.named else sum(sent.type in CLOSES for sent in endings)
