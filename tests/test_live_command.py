@@ -179,6 +179,7 @@ class ScriptedBridge:
         self._lines: list[dict] = []
         self._audio: dict[str, list[bytes]] = {}
         self._heard: dict[str, float] = {}
+        self._known: dict[str, float] = {}  # the same of partials that were read
         self.said: list[dict] = []
         self.now = 0.0
         self.lead = 0.0
@@ -200,7 +201,7 @@ class ScriptedBridge:
 
     def _tick(self, name: str) -> None:
         seconds = len(b"".join(self._audio[name])) / 32_000
-        self.lead = max(self.lead, seconds - self._heard.get(name, 0.0))
+        self.lead = max(self.lead, seconds - self._known.get(name, 0.0))
         if seconds - self._heard.get(name, 0.0) >= self._interval - 1e-9:
             self._heard[name] = seconds
             told = {"stream_id": name, "audio_seconds": seconds, "text": "one", "stable_text": "", "seconds": 0.01}
@@ -208,7 +209,9 @@ class ScriptedBridge:
 
     def hear(self, until: float | None = None) -> dict | None:
         if self._lines:
-            return self._lines.pop(0)
+            line = self._lines.pop(0)
+            self._known[str(line.get("stream_id"))] = line.get("audio_seconds", 0.0)
+            return line
         assert until is not None, "waits for a line that never comes"
         self.now = until
         return None

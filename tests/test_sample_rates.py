@@ -118,3 +118,19 @@ def test_a_stream_may_be_begun_anew_at_another_rate() -> None:
     again = speech(640, 2)
     talk.send("audio_chunk", pcm16=encoded(again))
     assert np.array_equal(samples_of(talk), resampled(again, 32_000))
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+def test_the_engine_listens_as_often_at_every_rate_and_hears_what_is_certain(rate: int) -> None:
+    talk = loaded()
+    talk.send("start_stream", sample_rate=rate, partials=True, partial_interval_ms=200)
+    said, chunk, given = speech(rate, 1), rate // 50 * 2, []
+    for start in range(0, len(said), chunk):
+        talk.send("audio_chunk", pcm16=encoded(said[start : start + chunk]))
+        for listen in [*talk.listens.values()]:
+            given.append(listen.samples)
+            talk.hear(listen_id=listen.id)
+    assert len(given) == 5
+    whole, together = samples_of(talk), np.concatenate(given)
+    assert len(whole) - len(together) <= (0 if rate == 16_000 else 1_856)
+    assert np.array_equal(together, whole[: len(together)])

@@ -23,13 +23,14 @@ NOTHING = Hypothesis(text="", language=None, audio_seconds=0.0, tokens=0, verifi
 @dataclass(slots=True, eq=False)
 class _Speaking:
     """An utterance that is being spoken. `speech`: its number, once the engine was given some of it; `given`: how many
-    samples. `due_at`: when so much more had come that the engine is to listen again; `asked_at`: the same of the Listen
-    that it has, whose id is `listen_id`."""
+    samples, when `come` had come: audio at another rate is held back a little. `due_at`: when so much more had come
+    that the engine is to listen again; `asked_at`: the same of the Listen that it has, whose id is `listen_id`."""
 
     stream: Stream
     options: Options
     speech: int | None = None
     given: int = 0
+    come: int = 0
     due_at: float | None = None
     asked_at: float = 0.0
     listen_id: int | None = None
@@ -39,7 +40,7 @@ class _Speaking:
 
     @property
     def has_grown(self) -> bool:
-        milliseconds = (self.stream.samples - self.given) / SAMPLE_RATE * 1000
+        milliseconds = (self.stream.samples - self.come) / SAMPLE_RATE * 1000
         return milliseconds >= self.stream.command.partial_interval_ms
 
     def tell_in(self, line: PartialResult) -> PartialResult:
@@ -141,6 +142,7 @@ class Partials:
         del self._due[one.stream.id]
         one.asked_at, one.due_at = one.due_at, None
         one.given += len(samples)
+        one.come = one.stream.samples
         one.speech = next(self._speeches) if one.speech is None else one.speech
         one.listen_id = next(self._job_ids)
         self._listens[one.listen_id] = one
