@@ -13,13 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_engine import DIE, HANG, HOLD, LOOP, FakeEngine, transcript
+from conversation import pcm
+from fake_engine import DIE, HANG, HOLD, LOOP, FakeEngine, heard, transcript
 from protocol_monitor import ProtocolMonitor
 
 from qwen3_asr_mlx_runtime import daemon as daemon_module
 from qwen3_asr_mlx_runtime import line_source
 from qwen3_asr_mlx_runtime.daemon import Daemon
 from qwen3_asr_mlx_runtime.errors import DecodeFailed, ModelNotFound
+from qwen3_asr_mlx_runtime.intake import Intake
 from qwen3_asr_mlx_runtime.lifecycle import Crash, Exit, ParentWatch
 from qwen3_asr_mlx_runtime.line_source import Received
 from qwen3_asr_mlx_runtime.protocol.requests import decode_line
@@ -434,6 +436,91 @@ def test_row_88_a_stuck_engine_is_told_to_all_and_ends_the_daemon(bridge, speech
     clock.now += 2.0
     talk._thread.join(WAIT)
     assert talk.exit is Exit.ENGINE_LOST
+
+
+def test_row_88_an_engine_that_is_stuck_while_it_listens_is_told_to_all(bridge) -> None:
+    clock = Clock()
+    talk = bridge(clock=clock, hear_script=[HANG])
+    speak(talk)
+    for _ in range(2):  # the load, and what hangs
+        talk.engine.started.acquire(timeout=WAIT)
+    talk.send("start", id="s")
+    talk.monitor.signalled()
+    assert talk.read()["type"] == "ready"
+    for _ in range(31):
+        clock.now += 1.0
+        talk.send("ping", id="p")
+        assert talk.read()["state"] == "busy"
+    clock.now += 1.0  # half a second of audio, and thirty
+    assert talk.read()["reason"] == "engine_stalled"
+    clock.now += 2.0
+    talk._thread.join(WAIT)
+    assert talk.exit is Exit.ENGINE_LOST
+
+
+def test_an_engine_that_dies_while_it_listens_is_told_to_all(bridge) -> None:
+    talk = bridge(hear_script=[DIE])
+    speak(talk)
+    talk.monitor.signalled()
+    assert talk.read()["reason"] == "engine_unavailable"
+    assert talk.ended() is Exit.ENGINE_LOST
+
+
+def test_a_text_that_is_still_being_spoken_is_told_and_then_its_final(bridge) -> None:
+    talk = bridge(script=[lambda job: heard(job, "Done.")])
+    speak(talk)
+    assert talk.read()["text"] == "one"
+    talk.send("audio_chunk", stream_id="s", pcm16=pcm(8_000))
+    assert talk.read()["text"] == "one two"
+    talk.send("end_utterance", stream_id="s", id="e")
+    assert talk.read()["samples"] == 16_000
+    talk.send("flush", id="f")
+    (item,) = talk.read()["items"]
+    assert (item["text"], item["verified_tokens"], item["final_policy"]) == ("Done.", 2, "guarded")
+    assert [len(listen.samples) for listen in talk.engine.listened] == [8_000, 8_000]
+    assert talk.engine.submitted[0].speech == talk.engine.listened[0].speech
+    talk.send("audio_chunk", stream_id="s", pcm16=pcm(8_000))
+    assert talk.read()["revision"] == 1
+    talk.send("stop_stream", stream_id="s", id="x")
+    assert talk.read()["dropped_samples"] == 8_000
+    talk.close_stdin()
+    assert talk.read()["type"] == "stopped"
+    assert talk.ended() is Exit.DONE
+    assert talk.engine.forgotten == [talk.engine.listened[-1].speech]
+
+
+def test_while_nobody_reads_no_more_than_one_partial_text_of_a_stream_waits(bridge, monkeypatch) -> None:
+    talk = bridge()
+    speak(talk)
+    assert talk.read()["revision"] == 1
+    taken = threading.Semaphore(0)
+    chunk = Intake.chunk
+
+    def watched(*arguments: object, **members: object) -> object:
+        taken.release()
+        return chunk(*arguments, **members)
+
+    monkeypatch.setattr(Intake, "chunk", watched)
+    many = 60
+    for _ in range(many):  # their replies fill any pipe
+        talk.send("capabilities", id="c")
+    for _ in range(MANY):
+        talk.send("audio_chunk", stream_id="s", pcm16=pcm(8_000))
+        taken.acquire(timeout=WAIT)
+    for _ in range(MANY):  # what the engine says meanwhile is heard too
+        talk.send("ping", id="p")
+    assert {talk.read()["type"] for _ in range(many)} == {"capabilities"}
+    told = [line for line in (talk.read() for _ in range(MANY + 2)) if line["type"] == "partial_result"]
+    assert [event["audio_seconds"] for event in told] == [1.0, 0.5 + MANY * 0.5]
+    assert len(talk.engine.listened) == 3
+
+
+def speak(talk: Bridge) -> None:
+    """Half a second, with partial text wanted."""
+    talk.send("hello", want=["events"])
+    talk.send("start_stream", id="begin", stream_id="s", partials=True, batch_size=16, max_batch_delay_ms=60_000)
+    assert [talk.read()["type"] for _ in range(2)] == ["capabilities", "stream_ready"]
+    talk.send("audio_chunk", stream_id="s", pcm16=pcm(8_000))
 
 
 def test_row_83_an_engine_that_dies_is_told_to_all(bridge, speech: str) -> None:

@@ -215,6 +215,25 @@ class TestLineWriter:
             taken += os.read(read_end, 65_536)
         assert news.get(timeout=WAIT) is WriterNews.WRITTEN
 
+    def test_one_that_was_asked_tells_when_all_is_written(self, pipe: tuple[int, int]) -> None:
+        read_end, write_end = pipe
+        news: queue.SimpleQueue = queue.SimpleQueue()
+        writer = LineWriter(write_end, news.put)
+        writer.start()
+        assert writer.is_empty_or_tells()
+        writer.put(b"x" * 200_000 + b"\n")
+        writer.put(b"x\n")
+        assert not writer.is_empty_or_tells()
+        taken = b""
+        while len(taken) < 200_003:
+            taken += os.read(read_end, 65_536)
+        assert news.get(timeout=WAIT) is WriterNews.ROOM
+        assert writer.is_empty_or_tells()
+        writer.put(b"nobody has asked again\n")
+        assert os.read(read_end, 100)
+        writer.finish()
+        assert news.get(timeout=WAIT) is WriterNews.WRITTEN
+
     def test_finishing_an_empty_queue_ends_the_thread(self) -> None:
         assert self.write_all(Output()) == [WriterNews.WRITTEN]
 
