@@ -66,6 +66,7 @@ class Conversation:
         self.session = Session(settings or Settings(), lambda: self.now)
         self.monitor = ProtocolMonitor()
         self.reads_lines = True
+        self.has_written = True  # all lines; partial text waits for that
         self.loads = 0
         self.reads: dict[int, str] = {}
         self.jobs: dict[int, Job] = {}
@@ -96,7 +97,7 @@ class Conversation:
         while self.reads_lines and (outgoing := self.session.take_line()) is not None:
             if outgoing.line is not None:
                 lines += self.monitor.received(encode_line(outgoing.line))
-        while self.reads_lines and (outgoing := self.session.take_partial()) is not None:
+        while self.reads_lines and self.has_written and (outgoing := self.session.take_partial()) is not None:
             lines += self.monitor.received(encode_line(outgoing.line))
         for effect in self.session.effects():
             self._note(effect)

@@ -263,6 +263,11 @@ class AnyConversation(RuleBasedStateMachine):
         self.talk.reads_lines = not self.talk.reads_lines
         self.talk.perform()
 
+    @rule()
+    def stop_or_go_on_writing(self) -> None:
+        self.talk.has_written = not self.talk.has_written
+        self.talk.perform()
+
     @precondition(lambda self: not self.talk.session.ending)
     @rule(how=st.sampled_from(["stop", "abort", "end_of_input", "engine lost"]), deadline=st.sampled_from([None, 100]))
     def end(self, how: str, deadline: int | None) -> None:
@@ -299,7 +304,7 @@ class AnyConversation(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever came before: when the work is done, everything is answered, and nothing is kept."""
         talk = self.talk
-        talk.reads_lines = True
+        talk.reads_lines = talk.has_written = True
         talk.perform()
         if not talk.session.ending:
             talk.end_of_input()

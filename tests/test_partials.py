@@ -202,24 +202,33 @@ class TestEvents:
         open_stream(live, "t")
         live.chunk(HALF, "s")
         live.chunk(HALF, "t")
-        live.reads_lines = False
+        live.has_written = False
         live.hear()
         live.hear()
         for _ in range(3):
             live.chunk(HALF, "s")
         assert live.listens == {}
-        live.reads_lines = True
+        live.has_written = True
         events = live.perform()
         assert [event["stream_id"] for event in events] == ["s", "t"]
         assert [len(listen.samples) for listen in listens(live)] == [3 * HALF]
 
     def test_one_that_waits_when_its_utterance_ends_is_not_told(self, live: Conversation) -> None:
         live.chunk(HALF, "s")
+        live.has_written = False
+        assert live.hear() == []
+        assert [line["type"] for line in live.send("end_utterance", id=1, stream_id="s")] == ["utterance_queued"]
+        live.has_written = True
+        assert live.perform() == []
+
+    def test_lines_go_before_it(self, live: Conversation) -> None:
+        live.chunk(HALF, "s")
         live.reads_lines = False
+        live.send("ping", id=1)
         live.hear()
-        live.send("end_utterance", id=1, stream_id="s")
+        assert live.session.take_partial() is None
         live.reads_lines = True
-        assert [line["type"] for line in live.perform()] == ["utterance_queued"]
+        assert [line["type"] for line in live.perform()] == ["pong", "partial_result"]
 
     def test_none_is_told_to_a_client_that_wants_events_no_more(self, live: Conversation) -> None:
         live.chunk(HALF, "s")

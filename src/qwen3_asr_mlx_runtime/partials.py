@@ -78,11 +78,10 @@ class Partials:
         self._spoken: dict[str, _Speaking] = {}  # by stream
         self._due: dict[str, _Speaking] = {}  # in the order in which they became so
         self._listens: dict[int, _Speaking] = {}
-        self._is_closed = False
 
     def took(self, stream: Stream) -> None:
         """More audio has come."""
-        if self._is_closed or not stream.command.partials:
+        if not stream.command.partials:
             return
         one = self._spoken.setdefault(stream.id, self._of(stream))
         if one.due_at is None and one.has_grown:
@@ -126,8 +125,7 @@ class Partials:
         self._work.forget(self.end(stream))
 
     def close(self) -> None:
-        """The conversation ends: no more is listened to."""
-        self._is_closed = True
+        """The conversation ends, and no more audio will come: nothing is listened to any more."""
         for one in [*self._spoken.values()]:
             self.drop(one.stream)
 
