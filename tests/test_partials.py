@@ -537,6 +537,17 @@ class TestSpeechOfWhichNoJobComes:
         (batch,) = live.send("flush", id=3)
         assert [item["error"]["code"] for item in batch["items"]] == ["cancelled"]
 
+    def test_what_is_decoded_may_still_win_though_what_is_spoken_of_its_name_is_dropped(
+        self, live: Conversation
+    ) -> None:
+        live.chunk(HALF, "s", utterance_id="u")
+        live.send("end_utterance", id=1, stream_id="s")
+        live.send("flush", id=2)
+        live.chunk(HALF, "s", utterance_id="u")
+        (reply,) = live.send("cancel", id=3, stream_id="s", utterance_id="u")
+        assert (reply["state"], reply["dropped_samples"]) == ("cancelling", HALF)
+        assert live.decode()[0]["failed"] == 0
+
     def test_without_partials_what_is_spoken_has_no_name_to_be_cancelled_by(self, live: Conversation) -> None:
         open_stream(live, "t", partials=False)
         live.chunk(HALF, "t")
@@ -601,6 +612,15 @@ class TestHowItIsDoing:
         assert (status["queues"]["listening"], status["queues"]["decoding"]) == (1, 0)
         live.hear()
         assert live.send("ping", id=3)[0]["state"] == "ready"
+        assert live.session.busy_since is None
+
+    def test_it_is_busy_until_the_last_of_its_work_is_done(self, live: Conversation) -> None:
+        live.chunk(HALF, "s")
+        live.send("end_utterance", id=1, stream_id="s", pcm16=pcm(100))
+        live.send("flush", id=2)
+        live.decode()
+        assert live.session.busy_since is not None
+        live.hear()
         assert live.session.busy_since is None
 
     def test_the_watchdog_counts_the_audio_of_what_is_listened_to_up_to_a_limit(self, live: Conversation) -> None:
