@@ -6,7 +6,7 @@ import subprocess
 import threading
 from typing import NoReturn
 
-from fake_engine import HOLD, FakeEngine, transcript
+from fake_engine import HOLD, FakeEngine, heard, transcript
 
 from qwen3_asr_mlx_runtime.__main__ import main as bridge_main
 from qwen3_asr_mlx_runtime.errors import DecodeFailed, NonFiniteOutput
@@ -46,8 +46,7 @@ def _leave_a_child(_: Job) -> object:
 
 
 def _length(job: Job) -> Transcript:
-    count = len(job.utterance.samples)
-    return transcript(f"{count} samples", audio_samples=count, warnings=job.utterance.warnings)
+    return heard(job, f"{len(job.utterance.samples)} samples")
 
 
 def _every_third_fails(job: Job) -> object:

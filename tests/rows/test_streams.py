@@ -238,3 +238,66 @@ def test_row_60_a_thousand_streams_where_the_limit_allows_them() -> None:
         assert {reply["samples_buffered"] for reply in replies} == {320}
         assert bridge.ask("start_stream", stream_id="one more")["code"] == "limit_exceeded"
         assert bridge.wait() == 0
+
+
+@pytest.fixture
+def spoken(bridge: Client) -> str:
+    """A stream whose text is told while somebody speaks."""
+    name = next(names)
+    ready = bridge.ask("start_stream", stream_id=name, batch_size=16, partials=True, partial_interval_ms=100)
+    assert ready["partials"] is True
+    return name
+
+
+def speak(bridge: Client, speech: str, stream_id: str, samples: int = SECOND, **members: object) -> dict:
+    """A chunk, and the reply to an empty one behind it, when the engine has listened."""
+    bridge.ask("audio_chunk", stream_id=stream_id, pcm16=pcm(samples), **members)
+    bridge.ask("transcribe", audio=speech)
+    return bridge.ask("audio_chunk", stream_id=stream_id, pcm16="")
+
+
+def test_rows_37_38_40_42_bad_chunks_of_what_is_listened_to(
+    bridge: Client, speech: str, stream: str, spoken: str
+) -> None:
+    bridge.ask("audio_chunk", stream_id=stream, pcm16=pcm(10))
+    assert speak(bridge, speech, spoken, seq=0)["text"] == "one two"
+    bad = [{"pcm16": "!!"}, {"pcm16": "YWJj"}, {"pcm16": pcm(9), "sample_rate": 8_000}]
+    codes = [bridge.ask("audio_chunk", stream_id=spoken, **each)["code"] for each in bad]
+    assert codes == ["bad_base64", "odd_pcm_length", "unsupported_sample_rate"]
+    duplicate = bridge.ask("audio_chunk", stream_id=spoken, pcm16=pcm(SECOND), seq=0)
+    assert (duplicate["duplicate"], duplicate["text"]) == (True, "one two")
+    told = speak(bridge, speech, spoken, seq=7)
+    assert (told["text"], told["audio_seconds"], told["revision"]) == ("one two three four", 2.0, 2)
+    assert bridge.ask("audio_chunk", stream_id=spoken, pcm16=pcm(9), seq=3)["code"] == "seq_out_of_order"
+    for name in (stream, spoken):
+        bridge.ask("end_utterance", stream_id=name)
+    items = finals(bridge)
+    assert [(item["text"], item["audio_gap"]) for item in items] == [("10 samples", False), ("32000 samples", True)]
+
+
+def test_row_43_a_boundary_without_audio_where_it_is_listened_to(bridge: Client, speech: str, spoken: str) -> None:
+    assert bridge.ask("end_utterance", stream_id=spoken)["code"] == "no_audio"
+    assert bridge.ask("audio_chunk", stream_id=spoken, pcm16="", utterance_id="u")["revision"] == 0
+    assert bridge.ask("end_utterance", stream_id=spoken)["code"] == "no_audio"
+    assert speak(bridge, speech, spoken, utterance_id="v")["utterance_id"] == "v"
+    assert bridge.ask("end_utterance", stream_id=spoken)["utterance_id"] == "v"
+    (item,) = finals(bridge)
+    assert (item["verified_tokens"], item["final_policy"]) == (2, "guarded")
+
+
+def test_row_44_silence_alone_is_listened_to_as_anything(bridge: Client, speech: str, spoken: str) -> None:
+    told = speak(bridge, speech, spoken, 1600)
+    assert (told["revision"], told["text"], told["language"], told["audio_seconds"]) == (1, "", None, 0.1)
+    bridge.ask("end_utterance", stream_id=spoken)
+    (item,) = finals(bridge)
+    assert item["rms_dbfs"] is None
+
+
+def test_rows_46_48_what_is_listened_to_and_dropped_is_told(bridge: Client, speech: str, spoken: str) -> None:
+    speak(bridge, speech, spoken)
+    again = bridge.ask("start_stream", stream_id=spoken, partials=True)
+    assert again["dropped_samples"] == SECOND
+    assert bridge.ask("audio_chunk", stream_id=spoken, pcm16=pcm(10))["revision"] == 0
+    speak(bridge, speech, spoken)
+    assert bridge.ask("stop_stream", stream_id=spoken)["dropped_samples"] == SECOND + 10
+    assert bridge.ask("status")["queues"]["listening"] == 0
