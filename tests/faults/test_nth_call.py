@@ -221,7 +221,7 @@ class FailingEngine(FakeEngine):
 
     def __init__(self, post: Callable, fault: Fault) -> None:
         super().__init__(post)
-        for name in ("load", "submit", "cancel"):
+        for name in ("load", "submit", "cancel", "listen", "forget"):
             setattr(self, name, fault.around(getattr(self, name)))
 
 
@@ -233,6 +233,43 @@ def test_an_engine_whose_call_fails_ends_the_conversation(scenario: list[bytes])
         ended = converse(scenario, lambda post, fault=fault: FailingEngine(post, fault))
         if fault.happened:
             assert isinstance(ended.error, RuntimeError)
+
+
+@pytest.fixture(scope="module")
+def spoken() -> list[bytes]:
+    """One utterance that is listened to and ends, and one of which no boundary comes."""
+    tenth = base64.b64encode(np.zeros(1600, "<i2").tobytes()).decode()
+    chunks = [line("audio_chunk", id=f"c{n}", stream_id="p", pcm16=tenth) for n in range(4)]
+    how = {"partials": True, "partial_interval_ms": 100, "auto_flush": True, "batch_size": 1}
+    return [
+        line("hello", id="h", want=["events"]),
+        line("start_stream", id="p", stream_id="p", **how),
+        *chunks[:2],
+        line("end_utterance", id="e", stream_id="p", utterance_id="u"),
+        *chunks[2:],
+        line("stop_stream", id="x", stream_id="p"),
+        line("stop", id="stop"),
+    ]
+
+
+def test_an_engine_whose_call_fails_while_somebody_speaks_ends_the_conversation(spoken: list[bytes]) -> None:
+    for n in range(1, 9):
+        fault = Fault(n, raising(RuntimeError("planted")))
+        ended = converse(spoken, lambda post, fault=fault: FailingEngine(post, fault))
+        if fault.happened:
+            assert isinstance(ended.error, RuntimeError)
+        else:
+            ended.monitor.finish()
+            assert outcomes(ended) == {"u": "Seven three one."}
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+def test_an_interrupted_call_loses_nothing_of_what_is_spoken(spoken: list[bytes], kind: str) -> None:
+    for n in range(1, 13):
+        with planted(kind, Fault(n, TRANSPARENT["EINTR"])):
+            ended = converse(spoken)
+        ended.monitor.finish()
+        assert outcomes(ended) == {"u": "Seven three one."}
 
 
 def test_no_thread_is_left_behind(scenario: list[bytes]) -> None:
