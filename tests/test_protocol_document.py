@@ -25,6 +25,7 @@ from qwen3_asr_mlx_runtime.protocol.json_text import MAX_DEPTH, MAX_MEMBERS
 from qwen3_asr_mlx_runtime.protocol.schema import schema
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.spoken import Reason
+from qwen3_asr_mlx_runtime.stability import STABLE_SECONDS
 from qwen3_asr_mlx_runtime.watchdog import STALL_SECONDS
 from qwen3_asr_mlx_runtime.work import READ_SECONDS
 
@@ -156,6 +157,10 @@ def test_every_limit_is_told_with_its_default() -> None:
     assert told == msgspec.to_builtins(limits(Settings()))
     assert READ_SECONDS == STALL_SECONDS == 30
     assert (MAX_DEPTH, MAX_MEMBERS, REMEMBERED, FORCED_EXIT_SECONDS) == (32, 64, 1024, 1.5)
+
+
+def test_how_long_a_text_must_stand_to_be_stable_is_told() -> None:
+    assert f"over {STABLE_SECONDS:g} second of audio" in " ".join(section("## Partial text").split())
 
 
 def test_every_feature_is_told() -> None:
