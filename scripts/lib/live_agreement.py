@@ -14,11 +14,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields, replace
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qwen3_asr_mlx_runtime.audio import read_file
 from qwen3_asr_mlx_runtime.engine import Recognizer
@@ -38,16 +40,17 @@ LONGEST_CHUNK, SHORTEST_CHUNK = 3.0, 0.01  # seconds
 def spoken(number: int, long: int, seed: int) -> Iterator[Utterance]:
     """So many utterances of 1 to 30 s, and so many of 31 to 120 s, at 0 to −30 dB."""
     rng = np.random.default_rng(seed)
-    recorded = [read_file(str(file)).samples for file in sorted(EXAMPLES.glob("*.wav"))]
     for index in range(number + long):
         seconds = np.exp(rng.uniform(0, np.log(30))) if index < number else rng.uniform(31, 120)
-        samples = _joined(recorded, int(seconds * SAMPLE_RATE), rng)
+        samples = joined_examples(int(seconds * SAMPLE_RATE), rng)
         _shape(samples, KINDS[index % len(KINDS)], rng)
         samples *= 10 ** (rng.uniform(-30, 0) / 20)
         yield Utterance(samples.clip(-1, 1).astype(np.float32))
 
 
-def _joined(recorded: Sequence[Samples], length: int, rng: np.random.Generator) -> Samples:
+def joined_examples(length: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Recordings one after the other, with gaps between: (length,)."""
+    recorded = _recorded()
     parts: list[Samples] = []
     while sum(map(len, parts)) < length:
         gap = np.zeros(int(rng.choice([0.05, 0.3, 2.0], p=[0.5, 0.4, 0.1]) * SAMPLE_RATE), np.float32)
@@ -55,7 +58,12 @@ def _joined(recorded: Sequence[Samples], length: int, rng: np.random.Generator) 
     return np.concatenate(parts)[:length].astype(np.float64)
 
 
-def _shape(samples: Samples, kind: str, rng: np.random.Generator) -> None:
+@cache
+def _recorded() -> list[Samples]:
+    return [read_file(str(file)).samples for file in sorted(EXAMPLES.glob("*.wav"))]
+
+
+def _shape(samples: NDArray[np.float64], kind: str, rng: np.random.Generator) -> None:
     place = int(rng.uniform(0.3, 0.9) * len(samples))
     if kind == "quiet start":
         samples[:place] *= 0.003

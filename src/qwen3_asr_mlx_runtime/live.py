@@ -105,7 +105,8 @@ class LiveUtterance:
         self._admit(recognition.watch)
         yield from self._cut(recognition.watch)
         if frame_count(len(self._samples)):
-            yield from self._end_piece(self._samples, recognition.watch)
+            asked = recognition.job.utterance.logprobs
+            yield from self._end_piece(self._samples, recognition.watch, logprobs=asked)
         recognition.pieces = dict(enumerate(ended.piece for ended in self._ended))
         recognition.verified = sum(ended.verified for ended in self._ended)
         recognition.reuse = self.reuse
@@ -121,20 +122,23 @@ class LiveUtterance:
             self._reuse.add(self._piece.audio.reuse)
             self._piece = self._new_piece()
 
-    def _end_piece(self, samples: Samples, watch: Stopwatch) -> Steps:
+    def _end_piece(self, samples: Samples, watch: Stopwatch, *, logprobs: bool = True) -> Steps:
+        """`logprobs`: whether they are, or may be, asked for."""
         made = yield from self._piece.prepare(samples, watch)
         tokens, verified = None, 0
         if self._said.final_policy != "strict":
             margin = self._drift.margin if self._said.final_policy == "guarded" else 0.0
-            steps = self._piece.write(made, self._tokenizer.eos_ids, margin=margin, logprobs=True)
+            steps = self._piece.write(made, self._tokenizer.eos_ids, margin=margin, logprobs=logprobs)
             written = yield from timed(steps, watch, _decoding())
             tokens, verified = (None, 0) if written.doubtful else (written.tokens, written.verified)
         if tokens is None:
-            tokens = yield from self._alone(made, samples, watch)
+            tokens = yield from self._alone(made, samples, watch, logprobs=logprobs)
         raw_text = self._tokenizer.decode(token.id for token in tokens)
         self._ended.append(Ended(Piece(raw_text, tokens, made.frames, made.audio_tokens), verified))
 
-    def _alone(self, made: DecoderInput, samples: Samples, watch: Stopwatch) -> Generator[None, None, list[Token]]:
+    def _alone(
+        self, made: DecoderInput, samples: Samples, watch: Stopwatch, *, logprobs: bool
+    ) -> Generator[None, None, list[Token]]:
         """Step by step, as the whole utterance would be. Where the bits depend on the company, also with audio
         embeddings that were made as those of the whole."""
         if self._preparation.packs:
@@ -143,7 +147,7 @@ class LiveUtterance:
                 raise prepared
             made = prepared
             yield
-        return (yield from decode(self._model, self._tokenizer.eos_ids, made, watch, logprobs=True))
+        return (yield from decode(self._model, self._tokenizer.eos_ids, made, watch, logprobs=logprobs))
 
     def _segment(self, samples: Samples, watch: Stopwatch) -> Segment:
         said = self._said

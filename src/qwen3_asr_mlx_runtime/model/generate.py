@@ -139,7 +139,7 @@ def _prefill(model: Qwen3ASR, prompt: mx.array, cache: Sequence[KVCache], blocks
 
 def _second(logits: mx.array, tokens: mx.array) -> mx.array:
     """The largest logit but that of `tokens`: float32 (B,)."""
-    others = mx.where(mx.arange(logits.shape[-1]) == tokens[:, None], -mx.inf, logits)
+    others = mx.put_along_axis(logits, tokens[:, None], mx.array(-mx.inf, logits.dtype), axis=-1)
     return mx.max(others, axis=-1).astype(mx.float32)
 
 
