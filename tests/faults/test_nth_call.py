@@ -16,7 +16,7 @@ from fake_engine import FakeEngine
 from faults.calls import READ_BYTES, Ended, Fault, converse, line, planted, raising
 
 from qwen3_asr_mlx_runtime import engine as engine_module
-from qwen3_asr_mlx_runtime import sequential
+from qwen3_asr_mlx_runtime import recognition
 from qwen3_asr_mlx_runtime.engine_thread import EngineThread
 from qwen3_asr_mlx_runtime.lifecycle import Exit
 from qwen3_asr_mlx_runtime.model.generate import Token
@@ -178,7 +178,8 @@ class FakeRecognizer:
         model = SimpleNamespace(config=config, quantization=None)
         tokenizer = SimpleNamespace(eos_ids=frozenset(), decode=lambda _: "language English<asr_text>Seven three one.")
         governor = SimpleNamespace(tidy=lambda: None, idle=lambda: None, rows=lambda _: 16)
-        return Schedule(model, tokenizer, FakePreparation(self._fault), governor, SimpleNamespace(margin=0.0))
+        drift, live_drift = SimpleNamespace(margin=0.0), SimpleNamespace(is_known=True)
+        return Schedule(model, tokenizer, FakePreparation(self._fault), governor, drift, live_drift)
 
 
 def two_steps(fault: Fault) -> Callable[..., Iterator[Token]]:
@@ -202,7 +203,7 @@ def test_a_decoder_step_that_fails_fails_one_utterance(
         fault = Fault(n, raising(error))
         load = fault.around(lambda *_, **__: FakeRecognizer(fault))
         monkeypatch.setattr(engine_module.Recognizer, "load", load)
-        monkeypatch.setattr(sequential, "generate", two_steps(fault))
+        monkeypatch.setattr(recognition, "generate", two_steps(fault))
         return converse(scenario, lambda post: EngineThread(Settings(), post)), fault
 
     ended, counted = one_run(0)
