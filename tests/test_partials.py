@@ -1,5 +1,8 @@
 """Partial text of what is still being spoken: when the engine listens, what is told of it, and when no more."""
 
+from collections.abc import Callable
+from itertools import permutations
+
 import pytest
 from conversation import Conversation, pcm
 from fake_engine import transcript
@@ -639,3 +642,44 @@ class TestHowItIsDoing:
         assert live.session.busy_since is not None
         live.hear(Cancelled("forgotten"))
         assert live.session.busy_since is None
+
+
+def hear_what_is_asked(talk: Conversation) -> None:
+    if talk.listens:
+        talk.hear()
+
+
+def give_in(talk: Conversation) -> None:
+    """The engine does as it was told: it ends what has ended, and decodes what is to be decoded."""
+    while ended := [one.id for one in listens(talk) if one.speech in talk.speeches.ended]:
+        talk.hear(Cancelled("its utterance has ended"), listen_id=ended[0])
+    while talk.jobs:
+        talk.decode(Cancelled("at the next step") if min(talk.jobs) in talk.cancelled else None)
+
+
+ACTIONS: dict[str, Callable[[Conversation], object]] = {
+    "speak": lambda talk: talk.chunk(HALF, "s"),
+    "hear": hear_what_is_asked,
+    "end": lambda talk: talk.send("end_utterance", id="e", stream_id="s", timeout_ms=100),
+    "flush": lambda talk: talk.send("flush", id="f"),
+    "cancel": lambda talk: talk.send("cancel", id="c", stream_id="s", utterance_id="s-1"),
+    "time": lambda talk: talk.wait(0.1),
+    "give in": give_in,
+    "close": lambda talk: talk.send("stop_stream", id="x", stream_id="s", mode="discard"),
+}
+
+
+@pytest.mark.parametrize("first", ["speak", "hear", "end", "cancel", "close"])
+def test_in_every_order_each_utterance_that_was_heard_has_one_end(first: str) -> None:
+    rest = [name for name in ACTIONS if name not in (first, "close")]
+    for order in permutations(rest, 4):
+        live = begun("events", max_batch_delay_ms=50)
+        live.chunk(HALF, "s")
+        for name in (first, *order, "close" if first != "close" else "time"):
+            ACTIONS[name](live)
+        live.end_of_input()
+        give_in(live)
+        assert live.session.pending == 0, order
+        live.finish()
+        live.monitor.finish()
+        assert live.speeches.given == {}, order
