@@ -7,7 +7,7 @@ import pytest
 from qwen3_asr_mlx_runtime import engine
 from qwen3_asr_mlx_runtime.engine_thread import EngineThread
 from qwen3_asr_mlx_runtime.errors import Cancelled, ModelNotFound, NonFiniteOutput
-from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job, Loaded, LoadFailed, Progress
+from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job, Listen, Loaded, LoadFailed, Progress
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.utterance import Utterance
 
@@ -26,6 +26,7 @@ class ScriptedRecognizer:
         self.load_failures: list[Exception] = []
         self.loads = 0
         self.jobs: list[Job] = []
+        self.heard: list[Listen] = []
 
     def load(self, *_: object, **__: object) -> "ScriptedRecognizer":
         self.loads += 1
@@ -47,6 +48,13 @@ class ScriptedRecognizer:
 
     def submit(self, job: Job) -> None:
         self.jobs.append(job)
+
+    def listen(self, listen: Listen) -> None:
+        self.heard.append(listen)
+
+    def forget(self, speech: int) -> Failed | None:
+        [listen] = [one for one in self.heard if one.speech == speech] or [None]
+        return Failed(listen.id, Cancelled("forgotten")) if listen else None
 
     def cancel(self, job_id: int) -> Failed | None:
         if job_id not in self.open_ids:
@@ -119,6 +127,30 @@ def test_a_failed_load_is_reported_and_the_next_tries_again(thread, recognizer, 
 def test_a_job_before_any_load_fails(thread, outcomes):
     thread.submit(job(1))
     assert next_of(outcomes).error.code == "engine_unavailable"
+
+
+def listen(id: int, speech: int = 7) -> Listen:
+    return Listen(id, speech, np.zeros(1600, dtype=np.float32))
+
+
+def test_a_hearing_before_any_load_fails(thread, outcomes):
+    thread.listen(listen(1))
+    failure = next_of(outcomes)
+    assert (failure.job_id, failure.error.code) == (1, "engine_unavailable")
+    thread.forget(7)
+    thread.load()
+    assert isinstance(next_of(outcomes), Loaded)  # forgetting posts nothing
+
+
+def test_hearings_go_to_the_schedule_and_what_is_forgotten_ends_them(thread, recognizer, outcomes):
+    thread.load()
+    next_of(outcomes)
+    thread.listen(listen(1))
+    thread.forget(8)
+    thread.forget(7)
+    failure = next_of(outcomes)
+    assert (failure.job_id, failure.error.code) == (1, "cancelled")
+    assert [one.id for one in recognizer.heard] == [1]
 
 
 def test_jobs_finish_in_their_order(thread, outcomes):

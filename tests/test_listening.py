@@ -94,7 +94,7 @@ def test_a_cancel_ends_a_hearing_and_the_next_has_its_samples(schedule):
     schedule.step()
     assert schedule.cancel(1).error.code == "cancelled"
     assert schedule.cancel(1) is None
-    schedule.listen(Listen(2, 9, NOISE))
+    schedule.listen(Listen(2, 9, NOISE, len(NOISE)))
     [heard] = run(schedule)
     assert heard.hypothesis.audio_seconds == 4.0
 
@@ -105,13 +105,23 @@ def test_a_hearing_that_fails_fails_alone(schedule, monkeypatch):
         schedule.listen(Listen(1, 9, NOISE))
         [failed] = run(schedule)
     assert (failed.job_id, failed.error.code) == (1, "non_finite_output")
-    schedule.listen(Listen(2, 9, NOISE))
+    schedule.listen(Listen(2, 9, NOISE, len(NOISE)))
     schedule.submit(Job(3, FILE))
     assert {type(outcome) for outcome in run(schedule)} == {Heard, Finished}
 
 
 def _not_finite(*_):
     raise NonFiniteOutput("planted")
+
+
+def test_what_is_not_the_rest_of_what_was_heard_is_no_text(schedule):
+    """As after the model was loaded again: the engine knows nothing of what came before."""
+    schedule.listen(Listen(1, 9, NOISE, start=SAMPLE_RATE))
+    [failed] = run(schedule)
+    assert (failed.job_id, failed.error.code) == (1, "decode_failed")
+    schedule.submit(Job(2, FILE, live=True, speech=9))
+    [finished] = run(schedule)
+    assert finished.transcript.verified_tokens is None
 
 
 def test_the_drift_is_measured_while_nothing_else_is_to_be_done():

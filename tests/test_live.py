@@ -45,7 +45,7 @@ def listen(schedule: Schedule, samples: np.ndarray, seconds: float = 1.0, **said
     heard = []
     for number, start in enumerate(range(0, len(samples), int(seconds * SAMPLE_RATE))):
         more = samples[start : start + int(seconds * SAMPLE_RATE)]
-        schedule.listen(Listen(100 + number, SPEECH, more, **said))
+        schedule.listen(Listen(100 + number, SPEECH, more, start, **said))
         heard += run(schedule)
     return heard
 
@@ -206,7 +206,7 @@ def test_memory_that_is_too_small_refuses_the_hearing_and_the_next_begins_anew(r
         patched.setattr(recognizer._governor, "limit_bytes", 1)
         [failed] = listen(schedule, utterance.samples[:SAMPLE_RATE])
     assert isinstance(failed.error, OutOfMemory)
-    schedule.listen(Listen(2, SPEECH, utterance.samples[SAMPLE_RATE:]))
+    schedule.listen(Listen(2, SPEECH, utterance.samples[SAMPLE_RATE:], SAMPLE_RATE))
     [heard] = run(schedule)
     assert heard.hypothesis.text == recognizer.transcribe(utterance).text
 

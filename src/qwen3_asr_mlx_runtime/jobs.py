@@ -44,13 +44,14 @@ class Listen:
 
     `id` is unique among jobs; the outcome carries it back. `speech` is the number of the utterance, unique in the
     process; of each no more than one Listen waits for its outcome. `samples`: float32 (N,), what follows those of the
-    Listen before, whatever became of that. `language`, `context` and `max_new_tokens` as in Utterance, and
+    Listen before, whatever became of that: the first of them is the utterance's `start`th. `language`, `context` and `max_new_tokens` as in Utterance, and
     `final_policy` as in Job: always the same.
     """
 
     id: int
     speech: int
     samples: Samples
+    start: int = 0
     language: str | None = None
     context: str = ""
     max_new_tokens: int = 0

@@ -4,7 +4,7 @@ from collections import OrderedDict, deque
 from collections.abc import Generator
 from typing import NamedTuple
 
-from qwen3_asr_mlx_runtime.errors import Cancelled
+from qwen3_asr_mlx_runtime.errors import Cancelled, DecodeFailed
 from qwen3_asr_mlx_runtime.jobs import Failed, Heard, Job, Listen
 from qwen3_asr_mlx_runtime.live import LiveUtterance
 from qwen3_asr_mlx_runtime.live_audio import ALL, Keeps
@@ -52,13 +52,17 @@ class Listening:
     def open_ids(self) -> list[int]:
         return [hearing.id for hearing in self._hearings]
 
-    def add(self, listen: Listen) -> None:
+    def add(self, listen: Listen) -> Failed | None:
+        """Failed where the model was loaded again since the utterance began: its final will be whole all the same."""
         utterance = self._utterances.get(listen.speech)
+        if (0 if utterance is None else utterance.heard) != listen.start:
+            return Failed(listen.id, DecodeFailed("what was heard of the utterance before is lost"))
         if utterance is None:
             utterance = LiveUtterance(self._model, self._tokenizer, self._preparation, self._drift, listen, self._keeps)
             self._utterances[listen.speech] = utterance
         utterance.append(listen.samples)
         self._hearings.append(_Hearing(listen.id, listen.speech, utterance.hear()))
+        return None
 
     def cancel(self, job_id: int) -> Failed | None:
         """End a hearing; None where there is no such."""

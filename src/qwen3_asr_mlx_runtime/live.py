@@ -65,6 +65,11 @@ class LiveUtterance:
         return self._piece.nbytes
 
     @property
+    def heard(self) -> int:
+        """Samples."""
+        return self._start + len(self._samples)
+
+    @property
     def reuse(self) -> Reuse:
         total = Reuse()
         total.add(self._reuse)
@@ -168,7 +173,7 @@ class LiveUtterance:
         return Hypothesis(
             text=join_pieces([text for _, text in parsed]),
             language=join_languages([language for language, _ in parsed]),
-            audio_seconds=round((self._start + len(self._samples)) / SAMPLE_RATE, 4),
+            audio_seconds=round(self.heard / SAMPLE_RATE, 4),
             tokens=len(written.tokens),
             verified=written.verified,
             seconds=watch.busy,

@@ -148,6 +148,7 @@ class Partials:
             id=one.listen_id,
             speech=one.speech,
             samples=samples,
+            start=one.given - len(samples),
             language=one.options.language,
             context=one.options.context,
             max_new_tokens=one.options.max_new_tokens,

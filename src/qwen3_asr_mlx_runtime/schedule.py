@@ -68,7 +68,9 @@ class Schedule:
 
     def listen(self, listen: Listen) -> None:
         """Hear an utterance that is being spoken, when no job of a stream is open."""
-        self._listening.add(listen)
+        failed = self._listening.add(listen)
+        if failed is not None:
+            self._ended.append(failed)
 
     def forget(self, speech: int) -> Failed | None:
         """Let go of an utterance of which no job will come: its hearing, if one was asked for, ends."""
