@@ -43,9 +43,9 @@ class Listen:
     """More of an utterance that is still being spoken, whose text so far is wanted.
 
     `id` is unique among jobs; the outcome carries it back. `speech` is the number of the utterance, unique in the
-    process; of each no more than one Listen waits for its outcome. `samples`: float32 (N,), what follows those of the
-    Listen before, whatever became of that: the first of them is the utterance's `start`th. `language`, `context` and `max_new_tokens` as in Utterance, and
-    `final_policy` as in Job: always the same.
+    process; of each no more than one Listen waits for its outcome. `samples`: float32 (N,), from the utterance's
+    `start`th on: what follows those of the Listen before, whatever became of that. `language`, `context` and
+    `max_new_tokens` as in Utterance, and `final_policy` as in Job: always the same.
     """
 
     id: int
