@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import soxr
 
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples
 
@@ -23,8 +24,6 @@ class Resampler:
     """
 
     def __init__(self, rate: int) -> None:
-        import soxr  # half a megabyte that a session at 16 kHz has no use for
-
         self._rate = rate
         self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
         self._frames = 0

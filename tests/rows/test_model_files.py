@@ -291,14 +291,12 @@ def test_row_78_two_processes_download_one_model_once(hub: FakeHub, tmp_path: Pa
 # Weights that yield numbers in the warm-up and none later: the second utterance meets what overflow would leave.
 POISON = """
 import mlx.core as mx
-from qwen3_asr_mlx_runtime.model import qwen3_asr
-_logits, _calls = qwen3_asr.Qwen3ASR.logits, []
-def _poisoned(self, embeddings, *arguments, **options):
-    logits = _logits(self, embeddings, *arguments, **options)
-    _calls.append(embeddings.shape[1])
-    prefills = sum(length > 1 for length in _calls)
-    return logits * mx.array(float("nan")) if prefills in (3, 5, 6, 7) else logits
-qwen3_asr.Qwen3ASR.logits = _poisoned
+from qwen3_asr_mlx_runtime.model import generate
+_prefill, _calls = generate._prefill, []
+def _poisoned(*arguments):
+    _calls.append(1)
+    return _prefill(*arguments) * (mx.array(float("nan")) if len(_calls) in (3, 5, 6, 7) else 1)
+generate._prefill = _poisoned
 """
 
 LOADS = """
