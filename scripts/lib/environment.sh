@@ -9,7 +9,7 @@ fatal() { # code, message; neither holds a quotation mark or a backslash
 
 # ensure_environment GROUPS COMMAND...
 # Sets `environment`. Where it is missing, makes it and starts COMMAND again in this process's place. GROUPS are the
-# dependency groups wanted besides the runtime's own dependencies.
+# dependency groups and extras wanted besides the runtime's own dependencies.
 ensure_environment() {
     groups=$1
     shift

@@ -3,10 +3,10 @@
     make_environment.py ROOT ENVIRONMENT BACKEND GROUPS COMMAND...
 
 ENVIRONMENT holds what ROOT's pyproject.toml depends on, pinned by its constraints.txt, with the extra BACKEND (may be
-empty) and the dependency groups GROUPS (names with spaces between). It is built under a name of its own and renamed
-when it is whole, so an environment that exists is complete; its console scripts keep the first name, so start modules
-with -m. One process builds at a time; the lock goes with the process that holds it. Everything is said on stderr,
-except the `fatal` line that stands for the bridge when there will be none.
+empty) and the dependency groups and extras GROUPS (names with spaces between). It is built under a name of its own and
+renamed when it is whole, so an environment that exists is complete; its console scripts keep the first name, so start
+modules with -m. One process builds at a time; the lock goes with the process that holds it. Everything is said on
+stderr, except the `fatal` line that stands for the bridge when there will be none.
 """
 
 import fcntl
@@ -40,8 +40,9 @@ def requirements(root: Path, backend: str, groups: list[str]) -> list[str]:
     names = list(tables["project"]["dependencies"])
     if backend:
         names += tables["project"]["optional-dependencies"][backend]
+    named = tables["project"]["optional-dependencies"] | tables["dependency-groups"]
     for group in groups:
-        names += tables["dependency-groups"][group]
+        names += named[group]
     return names
 
 
