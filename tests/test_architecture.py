@@ -118,8 +118,28 @@ NUMERIC = (
     "engine_thread",
     "quantize_command",
 )
+TOOLS = (
+    "tools.command",
+    "tools.manifest",
+    "tools.predictions",
+    "tools.matching",
+    "tools.normalization",
+    "tools.alignment",
+    "tools.bootstrap",
+    "tools.scoring",
+    "tools.comparison",
+    "tools.score_table",
+    "tools.score",
+    "tools.progress_bar",
+    "tools.performance",
+    "tools.performance_report",
+    "tools.performance_table",
+    "tools.perftest",
+    "tools",
+)
 MEETING = ("lifecycle", "daemon", "__main__")
-ORDER = (*COMMON, *CONVERSATION, *NUMERIC, *MEETING)
+ORDER = (*COMMON, *CONVERSATION, *NUMERIC, *TOOLS, *MEETING)
+EXTRA = {"jiwer", "rich", "whisper_normalizer"}
 REFERENCES = {"torch", "qwen_asr"}
 
 
@@ -221,6 +241,19 @@ def test_the_numeric_half_never_sees_a_message(found: dict[str, ast.Module]) -> 
     seen = {(name, own) for name in NUMERIC if name in found for own in own_imports(name, found[name])}
     doors = {"audio"}  # long audio is cut where the pieces are decoded
     assert [f"{name} imports {own}" for name, own in sorted(seen) if own in set(CONVERSATION) - doors] == []
+
+
+def test_nothing_but_the_tools_needs_their_extra_or_imports_them(found: dict[str, ast.Module]) -> None:
+    others = {name: tree for name, tree in found.items() if name not in TOOLS}
+    assert imports_of(others, EXTRA) == []
+    assert [f"{name} imports {own}" for name in others for own in own_imports(name, others[name]) if own in TOOLS] == []
+    tools = {name: found[name] for name in TOOLS}
+    assert {line.split(" imports ")[1].split(".")[0] for line in imports_of(tools, EXTRA)} == EXTRA
+
+
+def test_the_tests_have_what_the_tools_need(repository: Path) -> None:
+    tables = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
+    assert set(tables["project"]["optional-dependencies"]["tools"]) <= set(tables["dependency-groups"]["dev"])
 
 
 def test_the_reference_implementations_are_never_imported(found: dict[str, ast.Module]) -> None:

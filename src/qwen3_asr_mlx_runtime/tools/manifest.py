@@ -1,0 +1,64 @@
+"""A manifest: JSON lines that say which sound file holds which words."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from qwen3_asr_mlx_runtime.errors import InvalidParams
+from qwen3_asr_mlx_runtime.languages import AUTO, language_choice
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`audio` as it is written, `path` seen from the manifest's folder; `language` a canonical name or None."""
+
+    audio: str
+    path: Path
+    text: str
+    language: str | None
+    line: int
+
+
+class _Line(msgspec.Struct):
+    audio: str
+    text: str
+    language: str | None = None
+
+
+def read_manifest(path: Path) -> list[Entry]:
+    """The lines of a manifest in their order. Raises InvalidParams, which names the line at fault."""
+    entries = [_entry(path, number, line) for number, line in lines_of(path)]
+    if not entries:
+        raise InvalidParams(f"{path}: expected at least one line with `audio` and `text`")
+    first: dict[str, int] = {}
+    for entry in entries:
+        if first.setdefault(entry.audio, entry.line) != entry.line:
+            raise bad_line(path, entry.line, f"the audio of line {first[entry.audio]} again")
+    return entries
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not blank, with their numbers. Raises OSError where there is no file to read."""
+    for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if line.strip():
+            yield number, line
+
+
+def bad_line(path: Path, number: int, message: str) -> InvalidParams:
+    return InvalidParams(f"{path}: line {number}: {message}")
+
+
+def _entry(path: Path, number: int, line: bytes) -> Entry:
+    try:
+        found = msgspec.json.decode(line, type=_Line)
+        language = language_choice(found.language or AUTO)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise bad_line(path, number, str(error)) from None
+    except InvalidParams as error:
+        raise bad_line(path, number, error.message) from None
+    if not found.audio:
+        raise bad_line(path, number, "`audio` is empty")
+    resolved = path.parent / found.audio
+    return Entry(found.audio, resolved, found.text, None if language == AUTO else language, number)

@@ -1,0 +1,65 @@
+"""What two texts are brought to before they are compared, and whether words or characters are counted."""
+
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+
+from qwen3_asr_mlx_runtime.transcript import WRITTEN_WITHOUT_SPACES
+
+BASIC = "basic (NFKC, case folded, without punctuation and symbols)"
+SPACELESS = f"{BASIC[:-1]} and spaces)"
+BY_CHARACTER = frozenset({"Chinese", "Cantonese", "Japanese", "Korean", "Thai"})
+
+
+@dataclass(frozen=True, slots=True)
+class Normaliser:
+    """`name` says what it does, or which library. `words`: whether the error rate of words is told too."""
+
+    name: str
+    words: bool
+    apply: Callable[[str], str]
+
+
+def normaliser_of(language: str | None, reference: str) -> Normaliser:
+    """The normaliser of a language; where none is named, the script of the reference decides between words and
+    characters."""
+    if language == "English":
+        return _english()
+    by_character = language in BY_CHARACTER or (language is None and WRITTEN_WITHOUT_SPACES.search(reference))
+    return _SPACELESS if by_character else _BASIC
+
+
+def basic(text: str) -> str:
+    """Marks stay, as they are letters' parts in many scripts; what joins or steers and is not seen goes."""
+    shown = (_shown(character) for character in unicodedata.normalize("NFKC", text).casefold())
+    return _single_spaced("".join(shown))
+
+
+def spaceless(text: str) -> str:
+    return basic(text).replace(" ", "")
+
+
+def _shown(character: str) -> str:
+    category = unicodedata.category(character)
+    if category == "Cf":
+        return ""
+    return " " if category[0] in "PSZ" or category == "Cc" else character
+
+
+def _single_spaced(text: str) -> str:
+    return " ".join(text.split())
+
+
+_BASIC = Normaliser(BASIC, words=True, apply=basic)
+_SPACELESS = Normaliser(SPACELESS, words=False, apply=spaceless)
+
+
+@cache
+def _english() -> Normaliser:
+    from whisper_normalizer.english import EnglishTextNormalizer
+
+    standardise = EnglishTextNormalizer()
+    name = f"Whisper's English (whisper-normalizer {version('whisper-normalizer')})"
+    return Normaliser(name, words=True, apply=lambda text: _single_spaced(standardise(text)))

@@ -1,0 +1,100 @@
+"""What a recogniser wrote, in any of the forms in which it is at hand."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from qwen3_asr_mlx_runtime.errors import InvalidParams
+from qwen3_asr_mlx_runtime.tools.manifest import bad_line, lines_of
+
+_REPLIES = {"transcript", "batch_transcript", "realtime_batch_final", "stopped"}
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """`text` is None where the recogniser failed; `line` is 1 throughout where the file is one object."""
+
+    audio: str
+    text: str | None
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """`path` is the file's. `unnamed` counts those that name no audio, as utterances of a stream do not."""
+
+    path: Path
+    items: list[Prediction]
+    unnamed: int
+
+
+class _Error(msgspec.Struct):
+    code: str
+
+
+class _Item(msgspec.Struct):
+    audio: str | None = None
+    text: str | None = None
+    error: _Error | None = None
+
+
+class _Line(_Item):
+    type: str | None = None
+    items: list[_Item] | None = None
+
+
+def read_predictions(path: Path) -> Predictions:
+    """The object that perftest writes, replies of the bridge (other lines are passed over), or JSON lines with `audio`
+    and `text`. Raises InvalidParams, which names the line at fault."""
+    found = list(_items(path))
+    named = [Prediction(item.audio, item.text, number) for number, item in found if item.audio]
+    _check_twice(path, named)
+    if not named:
+        raise InvalidParams(f"{path}: expected at least one prediction with `audio` and `text`")
+    return Predictions(path, named, len(found) - len(named))
+
+
+def _items(path: Path) -> Iterator[tuple[int, _Item]]:
+    for number, line in _objects(path):
+        if line.type is not None and line.type not in _REPLIES:
+            continue
+        if line.items is not None:
+            yield from ((number, _told(path, number, item)) for item in line.items)
+        elif line.type is not None or line.audio is not None:
+            yield number, _told(path, number, line)
+        else:
+            raise bad_line(path, number, "expected `audio` and `text`, or `items`")
+
+
+def _told(path: Path, number: int, item: _Item) -> _Item:
+    if item.text is None and item.error is None:
+        raise bad_line(path, number, "a prediction without `text`")
+    return item
+
+
+def _objects(path: Path) -> Iterator[tuple[int, _Line]]:
+    lines = list(lines_of(path))
+    whole = b"\n".join(line for _, line in lines)
+    for number, line in [(1, whole)] if _is_json(whole) else lines:
+        try:
+            yield number, msgspec.json.decode(line, type=_Line)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise bad_line(path, number, str(error)) from None
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def _check_twice(path: Path, items: list[Prediction]) -> None:
+    first: dict[str, Prediction] = {}
+    for item in items:
+        before = first.setdefault(item.audio, item)
+        if before is not item:
+            raise bad_line(path, item.line, f"the audio of line {before.line} again: one prediction for each is needed")

@@ -1,0 +1,28 @@
+"""How far a command has come, on stderr, where that is a terminal."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int | None, int | None], None]]:
+    """To be told a stage, and how much of how much is done where that is known; leaves nothing on the screen."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("start", total=None)
+        stages = [""]
+
+        def tell(stage: str, done: int | None, total: int | None) -> None:
+            if stage != stages[-1]:
+                progress.reset(task, total=total, description=stage)
+                stages.append(stage)
+            progress.update(task, completed=done or 0, total=total)
+
+        yield tell
