@@ -13,7 +13,7 @@ import msgspec
 
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime import process_memory
-from qwen3_asr_mlx_runtime.errors import AudioNotFound
+from qwen3_asr_mlx_runtime.errors import AudioNotFound, ModelError
 from qwen3_asr_mlx_runtime.jobs import DecoderMode
 from qwen3_asr_mlx_runtime.settings import DEFAULT_MODEL, MAX_NEW_TOKENS, QUANTIZE
 from qwen3_asr_mlx_runtime.telemetry import Stopwatch
@@ -83,7 +83,10 @@ def _parser() -> Parser:
 
 def _perftest(options: argparse.Namespace, words: Sequence[str]) -> int:
     files = [*_given(words), *(_listed(options.manifest) if options.manifest else ())]
-    performance = _measure(options, files)
+    try:
+        performance = _measure(options, files)
+    except ModelError as error:
+        return complain(PROGRAM, f"model {options.model!r}: {error.message}")
     if options.json:
         sys.stdout.write(msgspec.json.encode(performance).decode() + "\n")
     else:
