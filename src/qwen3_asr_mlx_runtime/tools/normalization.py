@@ -1,6 +1,7 @@
 """What two texts are brought to before they are compared, and whether words or characters are counted."""
 
 import unicodedata
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -58,8 +59,8 @@ _SPACELESS = Normaliser(SPACELESS, words=False, apply=spaceless)
 
 @cache
 def _english() -> Normaliser:
-    from whisper_normalizer.english import EnglishTextNormalizer
-
+    with warnings.catch_warnings(action="ignore"):  # escapes in its docstrings, of which the first compilation warns
+        from whisper_normalizer.english import EnglishTextNormalizer
     standardise = EnglishTextNormalizer()
     name = f"Whisper's English (whisper-normalizer {version('whisper-normalizer')})"
     return Normaliser(name, words=True, apply=lambda text: _single_spaced(standardise(text)))
