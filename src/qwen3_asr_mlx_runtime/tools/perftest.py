@@ -64,7 +64,7 @@ def _parser() -> Parser:
     parser = Parser(PROGRAM, "Load a model once, transcribe files, and tell time, tokens and memory.", EXAMPLES)
     add = parser.add_argument
     count = values.whole_number(1, 1_000_000)
-    add("words", metavar="[MODEL] FILE", nargs="*", help="the model, and sound files")
+    add("words", metavar="[MODEL] FILE", nargs="*", help="the model (see below), and sound files")
     add("--model", type=values.name, help=f"repository, folder, or `demo` (QWEN3_ASR_MLX_MODEL, or {DEFAULT_MODEL})")
     add("--manifest", type=Path, metavar="FILE", help="JSON lines with `audio`, from its folder, and `text`")
     add("--decoder-mode", choices=get_args(DecoderMode), default="sequential", help="default %(default)s")

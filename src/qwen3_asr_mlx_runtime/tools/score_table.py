@@ -90,7 +90,8 @@ def _show_worst(console: Console, worst: Worst) -> None:
     for said, heard, marks in diff_rows(worst.alignment, console.width - 10):
         _line(console, f"  expected {said}")
         _line(console, f"  got      {heard}")
-        _line(console, f"           {marks}", "red")
+        if marks:
+            _line(console, f"           {marks}", "red")
 
 
 def _show_changed(console: Console, changed: Changed) -> None:
