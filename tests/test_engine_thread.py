@@ -62,6 +62,9 @@ class ScriptedRecognizer:
         self.jobs = [job for job in self.jobs if job.id != job_id]
         return Failed(job_id, Cancelled("cancelled"))
 
+    def cancel_all(self) -> list[Failed]:
+        return [self.cancel(id) for id in self.open_ids]
+
     def step(self) -> list[Finished]:
         self.threads.add(threading.current_thread().name)
         if self.jobs[0].utterance.context == "endless":

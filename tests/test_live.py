@@ -5,7 +5,7 @@ from dataclasses import asdict, fields
 import mlx.core as mx
 import numpy as np
 import pytest
-from live_agreement import compare, spoken
+from live_agreement import compare, joined_examples, spoken
 
 from qwen3_asr_mlx_runtime import live_piece
 from qwen3_asr_mlx_runtime.engine import Recognizer
@@ -102,11 +102,12 @@ def test_a_token_that_was_forced_would_be_seen(recognizer, monkeypatch):
         return accept(model, prompt, cache, draft, *rest, **options) if not draft else _given(draft)
 
     monkeypatch.setattr(live_piece, "write", forced)
-    assert compare(recognizer, [*spoken(3, 0, seed=11)], "fast", ALL, seed=1)["different"] != []
+    assert compare(recognizer, [*spoken(4, 0, seed=11)], "fast", ALL, seed=1)["different"] != []
 
 
 def _given(draft):
-    written = Written([Token(one) for one in draft[:-1]] + [Token(draft[-1], None, "stop")], len(draft))
+    tokens = [*map(Token, draft[:-1]), Token(draft[-1], None, "stop")]
+    written = Written(tokens, [*draft], len(draft))
     yield
     return written
 
@@ -188,6 +189,57 @@ def test_pieces_that_can_grow_no_more_end_while_the_rest_is_spoken(recognizer):
     whole = recognizer.transcribe(long)
     assert (transcript.token_ids, transcript.text) == (whole.token_ids, whole.text)
     assert len(transcript.audio_output_lengths) > 1
+
+
+@pytest.mark.parametrize("policy", ["strict", "guarded"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_a_final_that_cuts_a_hearing_short_has_nothing_stale(recognizer, policy, steps):
+    """A loud end lifts the floor, and the hearing that encodes all windows again is ended after so many steps."""
+    samples = (joined_examples(19 * SAMPLE_RATE, np.random.default_rng(0))).astype(np.float32)
+    samples[: 17 * SAMPLE_RATE] *= 0.003
+    schedule = recognizer.schedule()
+    listen(schedule, samples[: 16 * SAMPLE_RATE + 8000], 30.0, final_policy=policy)
+    before = 16 * SAMPLE_RATE + 8000
+    schedule.listen(Listen(2, SPEECH, samples[before : 18 * SAMPLE_RATE], before, final_policy=policy))
+    for _ in range(steps):
+        schedule.step()
+    transcript = final(schedule, Utterance(samples), final_policy=policy).transcript
+    assert transcript.token_ids == recognizer.transcribe(Utterance(samples)).token_ids
+
+
+def test_memory_that_is_kept_for_others_makes_room(recognizer, utterance, monkeypatch):
+    """Also where what is missing is kept for the very utterance that ends."""
+    schedule = recognizer.schedule()
+    listen(schedule, utterance.samples)
+    schedule.listen(Listen(1, SPEECH + 1, utterance.samples))
+    run(schedule)
+    admit, refused = type(recognizer._governor).admit, []
+
+    def tight(self, *asked, **options):
+        if any(one.nbytes for one in schedule._listening._utterances.values()):
+            self.relieve()
+        if not refused:
+            refused.append(True)
+            raise OutOfMemory("planted")
+        admit(self, *asked, **options)
+
+    monkeypatch.setattr(type(recognizer._governor), "admit", tight)
+    assert final(schedule, utterance).transcript.token_ids == recognizer.transcribe(utterance).token_ids
+    assert schedule._listening._utterances[SPEECH + 1].nbytes == 0
+
+
+def test_the_first_final_measures_the_drift_step_by_step():
+    recognizer = Recognizer.load("demo", dtype="float32")
+    schedule = recognizer.schedule()
+    schedule.listen(Listen(1, SPEECH, np.zeros(SAMPLE_RATE, np.float32)))
+    schedule.step()
+    schedule.submit(Job(2, Utterance(np.zeros(SAMPLE_RATE, np.float32)), live=True, speech=SPEECH))
+    steps = 0
+    while schedule.is_busy:
+        was_known = recognizer._live_drift.is_known
+        schedule.step()
+        steps += not was_known
+    assert steps > 10
 
 
 @pytest.mark.parametrize("samples", [0, 100, 200, 201], ids=str)

@@ -92,12 +92,37 @@ class TestWhenTheEngineListens:
         live.load()
         assert [len(listen.samples) for listen in listens(live)] == [3 * HALF]
 
-    def test_each_stream_has_one_of_its_own(self, live: Conversation) -> None:
+    def test_streams_take_turns_and_each_is_heard_as_far_as_it_is_then(self, live: Conversation) -> None:
         open_stream(live, "t")
         live.chunk(HALF, "s")
-        live.chunk(2 * HALF, "t")
-        assert [len(listen.samples) for listen in listens(live)] == [HALF, 2 * HALF]
-        assert len({listen.speech for listen in listens(live)}) == 2
+        live.chunk(HALF, "t")
+        live.chunk(HALF, "s")
+        live.chunk(HALF, "t")
+        speeches = []
+        for samples in (HALF, 2 * HALF, HALF):
+            (listen,) = listens(live)
+            assert len(listen.samples) == samples
+            speeches.append(listen.speech)
+            live.hear()
+        assert listens(live) == []
+        assert speeches[0] == speeches[2] != speeches[1]
+
+    def test_it_does_not_while_a_final_is_decoded_and_hears_all_after_it(self, live: Conversation) -> None:
+        open_stream(live, "t")
+        live.chunk(HALF - 1, "t")
+        live.send("end_utterance", id=1, stream_id="t")
+        live.send("flush", id=2)
+        live.chunk(HALF, "s")
+        live.chunk(HALF, "s")
+        assert listens(live) == []
+        live.decode()
+        assert [len(listen.samples) for listen in listens(live)] == [2 * HALF]
+
+    def test_it_does_beside_files(self, live: Conversation) -> None:
+        live.send("transcribe", id=1, audio="a.wav")
+        live.read("a.wav")
+        live.chunk(HALF, "s")
+        assert len(listens(live)) == len(live.jobs) == 1
 
     def test_it_listens_with_the_options_of_the_stream_or_of_the_process(self) -> None:
         how = {"language": "en", "max_new_tokens": 7, "final_policy": "strict"}
@@ -574,12 +599,12 @@ class TestTrouble:
         live.chunk(HALF, "s", seq=0)
         live.chunk(HALF, "t", seq=0)
         live.chunk(HALF, "s", seq=0)
-        assert [len(listen.samples) for listen in listens(live)] == [HALF, HALF]
         live.chunk(HALF, "s", seq=5)
         assert live.send("audio_chunk", stream_id="s", pcm16="!!")[0]["type"] == "stream_error"
         assert live.chunk(HALF, "s", seq=1)[0]["code"] == "seq_out_of_order"
-        told = [live.hear()[0]["stream_id"], live.hear()[0]["stream_id"], live.hear()[0]["audio_seconds"]]
-        assert told == ["s", "t", 1.0]
+        heard = [live.hear()[0] for _ in range(3)]
+        told = [(one["stream_id"], one["audio_seconds"]) for one in heard]
+        assert told == [("s", 0.5), ("t", 0.5), ("s", 1.0)]
         live.send("end_utterance", id=1, stream_id="s")
         live.send("end_utterance", id=2, stream_id="t")
         live.send("flush", id=3)

@@ -64,6 +64,17 @@ def test_a_draft_with_a_mistake_is_followed_again_behind_it(draft, most):
     assert passes <= most
 
 
+def test_a_draft_that_is_wrong_throughout_is_not_run_whole_again_and_again(monkeypatch):
+    rows = []
+    head = Qwen3ASR.head
+    monkeypatch.setattr(Qwen3ASR, "head", lambda self, hidden: rows.append(len(hidden)) or head(self, hidden))
+    draft = [(id + 1) % VOCABULARY if place % 2 else id for place, id in enumerate(WHOLE)]
+    written, passes = verify(draft)
+    assert written.ids == WHOLE
+    assert max(rows[1:]) <= 9
+    assert passes <= BUDGET
+
+
 def test_the_end_is_verified_too():
     eos = WHOLE[12]
     expected = WHOLE[: WHOLE.index(eos) + 1]

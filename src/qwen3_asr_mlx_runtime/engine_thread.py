@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from qwen3_asr_mlx_runtime.errors import (
     BridgeError,
+    Cancelled,
     EngineUnavailable,
     ModelError,
     ModelNotFound,
@@ -170,7 +171,7 @@ class EngineThread:
 
     def _submit(self, job: Job | Listen) -> None:
         try:
-            schedule = self._sound_schedule()
+            schedule = self._schedule if isinstance(job, Listen) else self._sound_schedule()
         except Exception as error:  # noqa: BLE001 whatever loading provokes: this job has no model
             self._post(Failed(job.id, EngineUnavailable(f"the model could not be loaded: {type(error).__name__}")))
             return
@@ -182,6 +183,8 @@ class EngineThread:
             schedule.submit(job)
 
     def _count(self, outcome: Finished | Heard | Failed) -> None:
+        if isinstance(outcome, Failed) and isinstance(outcome.error, Cancelled):
+            return
         non_finite = isinstance(outcome, Failed) and isinstance(outcome.error, NonFiniteOutput)
         self._non_finite_in_a_row = self._non_finite_in_a_row + 1 if non_finite else 0
 
@@ -202,5 +205,5 @@ class EngineThread:
             self._post(outcome)
 
     def _cancel_all(self) -> None:
-        for job_id in self._schedule.open_ids if self._schedule is not None else []:
-            self._cancel(job_id)
+        for outcome in self._schedule.cancel_all() if self._schedule is not None else []:
+            self._post(outcome)

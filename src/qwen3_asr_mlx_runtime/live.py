@@ -5,12 +5,14 @@ its closed windows, and what was written last are kept; a hearing runs the open 
 """
 
 from collections.abc import Generator, Iterable
+from dataclasses import replace
 from itertools import chain, repeat
 from typing import NamedTuple
 
 import numpy as np
 
 from qwen3_asr_mlx_runtime.audio import split_at_quiet
+from qwen3_asr_mlx_runtime.errors import OutOfMemory
 from qwen3_asr_mlx_runtime.features import frame_count
 from qwen3_asr_mlx_runtime.jobs import Job, Listen
 from qwen3_asr_mlx_runtime.live_audio import ALL, Keeps
@@ -26,6 +28,8 @@ from qwen3_asr_mlx_runtime.telemetry import Reuse, Stopwatch
 from qwen3_asr_mlx_runtime.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.transcript import Hypothesis, join_languages, join_pieces, parse_transcript
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples, Utterance
+
+_NOTHING: Samples = np.empty(0, np.float32)
 
 
 class Ended(NamedTuple):
@@ -51,12 +55,12 @@ class LiveUtterance:
         self._tokenizer = tokenizer
         self._preparation = preparation
         self._drift = drift
-        self._said = said
+        self._said = replace(said, samples=_NOTHING)
         self._keeps = keeps
         self._reuse = Reuse()  # of the pieces that have ended
         self._ended: list[Ended] = []
         self._start = 0  # of the piece that is open, in samples
-        self._samples: Samples = np.empty(0, np.float32)  # of it
+        self._samples = _NOTHING  # of it
         self._piece = self._new_piece()
 
     @property
@@ -132,6 +136,9 @@ class LiveUtterance:
         made = yield from self._piece.prepare(samples, watch)
         tokens, verified = None, 0
         if self._said.final_policy != "strict":
+            while self._said.final_policy == "guarded" and not self._drift.is_known:
+                self._drift.step()
+                yield
             margin = self._drift.margin if self._said.final_policy == "guarded" else 0.0
             steps = self._piece.write(made, self._tokenizer.eos_ids, margin=margin, logprobs=logprobs)
             written = yield from timed(steps, watch, _decoding())
@@ -161,7 +168,12 @@ class LiveUtterance:
     def _admit(self, watch: Stopwatch) -> None:
         """Raise OutOfMemory where a piece as long as can be does not fit."""
         longest = int(self._preparation.max_piece_seconds * SAMPLE_RATE)
-        self._preparation.admit([self._segment(self._samples[-longest:], watch)])
+        segment = self._segment(self._samples[-longest:], watch)
+        try:
+            self._preparation.admit([segment])
+        except OutOfMemory:
+            self.drop()  # what is kept may be what there is no room for
+            self._preparation.admit([segment])
 
     def _new_piece(self) -> LivePiece:
         return LivePiece(self._model, self._preparation, self._said, self._keeps)

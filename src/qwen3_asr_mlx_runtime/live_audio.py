@@ -34,13 +34,11 @@ ALL = Keeps()
 
 
 class Embedded(NamedTuple):
-    """Embeddings of each closed window, and of what is open, (T, D) each. The first `same` windows are those of the
-    time before."""
+    """Embeddings of each closed window, and of what is open, (T, D) each. A window that was kept is the same array."""
 
     windows: list[mx.array]
     open: list[mx.array]
     frames: int
-    same: int
 
 
 class _Rows(NamedTuple):
@@ -85,7 +83,7 @@ class LiveAudio:
             frames = self._frames(samples)
         loudest = float(frames.max())
         size, seconds = self._tower.window_frames, final_frame_count(len(samples)) // self._tower.config.chunk_frames
-        closed, same, windows = closed_windows(len(samples), size), 0, []
+        closed, windows = closed_windows(len(samples), size), []
         self._seconds = {index: kept for index, kept in self._seconds.items() if index < seconds}
         self._windows = {index: kept for index, kept in self._windows.items() if index < closed and self._keeps.windows}
         for index in range(closed):
@@ -93,7 +91,6 @@ class LiveAudio:
             kept = self._windows.get(index)
             if kept is not None and kept.serves(floor_under(loudest)):
                 self.reuse.windows += 1
-                same += same == index
             else:
                 with watch.stage("audio_tower"):
                     kept = self._window(frames, loudest, index, seconds)
@@ -102,7 +99,7 @@ class LiveAudio:
         with watch.stage("audio_tower"):
             rest = range(closed, -(-len(frames) // size))
             opened = [self._window(frames, loudest, index, seconds).rows for index in rest]
-        return Embedded(windows, opened, len(frames), same)
+        return Embedded(windows, opened, len(frames))
 
     def _frames(self, samples: Samples) -> Features:
         if not self._keeps.frames:

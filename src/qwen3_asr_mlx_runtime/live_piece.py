@@ -1,10 +1,12 @@
 """A piece of an utterance that is still being spoken: its audio, its place in the decoder, what was written of it."""
 
 from collections.abc import Generator, Sequence
+from itertools import takewhile
 
 import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.blocks import block_ends
+from qwen3_asr_mlx_runtime.features import frame_count
 from qwen3_asr_mlx_runtime.jobs import Listen
 from qwen3_asr_mlx_runtime.live_audio import Keeps, LiveAudio
 from qwen3_asr_mlx_runtime.model.audio_tower import audio_token_count
@@ -29,6 +31,7 @@ class LivePiece:
         self._said = said
         self._keeps = keeps
         self._cache: list[KVCache] | None = None
+        self._cached: list[mx.array] = []
 
     @property
     def nbytes(self) -> int:
@@ -36,26 +39,40 @@ class LivePiece:
 
     def drop(self) -> None:
         """Let go of all that can be made again from the samples."""
-        self._cache = None
+        self._cache, self._cached = None, []
         self.audio.drop()
 
     def prepare(self, samples: Samples, watch: Stopwatch) -> Generator[None, None, DecoderInput]:
-        """All its samples so far → a prompt, and the cache that has its unchanged beginning."""
+        """All its samples so far → a prompt, and the cache that has its unchanged beginning. Raises InvalidParams for a
+        context that does not fit."""
+        model, prompt = self._model, self._preparation.prompt(self._said.context, self._said.language)
+        length = len(prompt.input_ids(audio_token_count(frame_count(len(samples)))))
+        budget = self._preparation.budget(self._said.max_new_tokens, len(samples) / SAMPLE_RATE, length)
         embedded = yield from self.audio.embed(samples, watch)
-        model, audio = self._model, mx.concatenate([*embedded.windows, *embedded.open])
         with watch.stage("prompt_assembly"):
-            prompt = self._preparation.prompt(self._said.context, self._said.language)
+            audio = mx.concatenate([*embedded.windows, *embedded.open])
             embeddings = splice(model.embed(prompt.prefix_ids), audio, model.embed(prompt.suffix_ids))
-            length, seconds = embeddings.shape[1], len(samples) / SAMPLE_RATE
-            budget = self._preparation.budget(self._said.max_new_tokens, seconds, length)
-        head, tokens = len(prompt.prefix_ids), audio_token_count(model.audio_tower.window_frames)
-        cache = self._cache if self._cache is not None and self._keeps.positions else model.make_cache(length)
-        _rewind(cache, block_ends(head, embedded.same, tokens))
-        self._cache = cache
+        head = len(prompt.prefix_ids)
+        cache = self._cache_of(embedded.windows, head)
         self.audio.reuse.positions += cache[0].offset
         self.audio.reuse.of_positions += length
-        blocks = block_ends(head, len(embedded.windows), tokens)
+        blocks = block_ends(head, len(embedded.windows), self._window_tokens)
         return DecoderInput(embeddings, budget, embedded.frames, audio.shape[0], blocks, cache)
+
+    def _cache_of(self, windows: list[mx.array], head: int) -> list[KVCache]:
+        """The cache, rewound to the end of what it has of these very windows. `_cached` are those that it was filled
+        from last, or would have been, had nothing come between."""
+        pairs = zip(windows, self._cached, strict=False)
+        same = len([*takewhile(lambda pair: pair[0] is pair[1], pairs)])
+        if self._cache is None or not self._keeps.positions:
+            self._cache = self._model.make_cache(1)
+        _rewind(self._cache, block_ends(head, same, self._window_tokens))
+        self._cached = windows
+        return self._cache
+
+    @property
+    def _window_tokens(self) -> int:
+        return audio_token_count(self._model.audio_tower.window_frames)
 
     def write(
         self, made: DecoderInput, eos_ids: frozenset[int], *, margin: float = 0.0, logprobs: bool = False

@@ -40,6 +40,11 @@ class Occupancy:
         return len(self._listens)
 
     @property
+    def may_listen(self) -> bool:
+        """Whether a Listen would begin at once: what waits in the engine hears nothing of what is said meanwhile."""
+        return not self._listens and all(entry.is_file for entry in self._entries.values())
+
+    @property
     def seconds(self) -> float:
         """The most audio that one step may have to do with: of the longest sequential job or Listen, or of all batched
         jobs."""

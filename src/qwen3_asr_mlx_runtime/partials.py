@@ -54,9 +54,9 @@ class _Speaking:
 class Partials:
     """Of each stream with `partials`, the utterance that is being spoken.
 
-    Of each the engine has one Listen at most, and the next one has all that came since: with much to do it listens less
-    often, and nothing queues. `as_events`: whether hypotheses are told unasked. What the engine says of an utterance
-    that has ended is dropped.
+    The engine has one Listen at most, none where it would wait, and each has all that came since: with much to do it
+    listens less often, and nothing queues. `as_events`: whether hypotheses are told unasked. What the engine says of an
+    utterance that has ended is dropped.
     """
 
     def __init__(
@@ -93,11 +93,14 @@ class Partials:
         return self._of(stream).tell_in(reply) if stream.command.partials else reply
 
     def advance(self) -> None:
-        """Have the engine listen to what is due, but for a stream of which something is still to be said."""
+        """Have the engine listen to what has been due for longest, but for a stream of which something is still to be
+        said; and to nothing while it would have to wait."""
         if not self._work.model_loaded:
             return
         for one in [*self._due.values()]:
-            if one.listen_id is None and not self._outbox.has_partial(one.stream.id):
+            if not self._work.may_listen:
+                return
+            if not self._outbox.has_partial(one.stream.id):
                 self._listen(one)
 
     def ended(self, outcome: Heard | Failed) -> None:

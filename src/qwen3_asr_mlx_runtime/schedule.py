@@ -84,6 +84,11 @@ class Schedule:
         self._remove(recognition)
         return Failed(job_id, Cancelled("cancelled before its transcript was written"))
 
+    def cancel_all(self) -> list[Failed]:
+        """End everything."""
+        ended, self._ended = self._ended, []
+        return [*ended, *filter(None, map(self.cancel, self.open_ids))]
+
     def step(self) -> list[Finished | Heard | Failed]:
         """One decoder step. Returns the outcomes of the jobs and hearings that ended."""
         ended, self._ended = self._ended, []

@@ -50,8 +50,10 @@ class Sequential:
     def _ended(self, recognition: Recognition, live: Steps) -> Steps:
         try:
             yield from live
+            return
         except Exception:  # noqa: BLE001 whatever it provokes: from the beginning it has another chance
-            yield from self._all_segments(recognition)
+            del live  # with all that it kept, which may be what there was no room for
+        yield from self._all_segments(recognition)
 
     def _all_segments(self, recognition: Recognition) -> Steps:
         for index in range(len(recognition.segments)):

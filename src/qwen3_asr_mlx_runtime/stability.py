@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from itertools import takewhile
 
 from qwen3_asr_mlx_runtime.transcript import WRITTEN_WITHOUT_SPACES
 
@@ -36,7 +37,8 @@ class Stability:
         agreed = _agreement(self._units, units)
         self._since = self._since[:agreed] + [audio_seconds] * (len(units) - agreed)
         self._units = units
-        stable = units[: sum(_is_old(audio_seconds - since) for since in self._since[:-1])]
+        old = takewhile(lambda since: _is_old(audio_seconds - since), self._since[:-1])
+        stable = units[: len([*old])]
         if _agreement(self._stable, stable) == len(self._stable):
             self._stable = stable
 

@@ -49,6 +49,11 @@ class Work:
         return self._engine.seconds
 
     @property
+    def may_listen(self) -> bool:
+        """Whether the engine has no Listen, and no job that goes before one."""
+        return self._engine.may_listen
+
+    @property
     def busy_since(self) -> float | None:
         """Since when the engine has had work without a pause."""
         return self._engine.busy_since

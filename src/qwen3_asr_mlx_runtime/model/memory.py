@@ -6,7 +6,7 @@ shares the memory others may be made to pay for one that does not.
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,6 +79,7 @@ class Governor:
         self._weight_bytes = weight_bytes
         self._itemsize = dtype.size
         self._trimmed_bytes = 0  # resident after the last time
+        self.relieve: Callable[[], None] = mx.clear_cache  # what is kept and can be made again is let go of
         mx.set_memory_limit(self.limit_bytes)
         mx.set_cache_limit(self.cache_limit_bytes)
         if mx.metal.is_available():
@@ -97,9 +98,15 @@ class Governor:
         `samples`: all that goes through the tower at once. `positions`: keys and values reserved for each of `rows`.
         """
         wanted = self.estimate(samples, positions, rows)
-        held = max(mx.get_active_memory(), self._weight_bytes)
+        if self._held + wanted > self.limit_bytes:
+            self.relieve()
+        held = self._held
         _require("the audio needs more memory than is left", held + wanted, self.limit_bytes)
         _require_available(wanted)
+
+    @property
+    def _held(self) -> int:
+        return max(mx.get_active_memory(), self._weight_bytes)
 
     def estimate(self, samples: int, positions: int, rows: int = 1) -> int:
         """Bytes that a job takes beside the weights at its worst moment: an upper bound, not a tight one."""

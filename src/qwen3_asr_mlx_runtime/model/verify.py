@@ -15,7 +15,7 @@ from qwen3_asr_mlx_runtime.model.generate import Choice, Token, check_finite, fi
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 
 _LONGEST_GUESS = 512  # tokens in one forward pass; with a window of audio before them still one block of the prefill
-_REACH = 8  # how far ahead in the draft a token is looked for that is not where it was expected
+_REACH = 8  # how far ahead in the draft a token is looked for that was not expected, and how much is expected behind it
 
 
 @dataclass(slots=True)
@@ -23,12 +23,9 @@ class Written:
     """`verified` of the tokens were in the draft. `doubtful`: the margin of the last was too small; it ended there."""
 
     tokens: list[Token] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
     verified: int = 0
     doubtful: bool = False
-
-    @property
-    def ids(self) -> list[int]:
-        return [token.id for token in self.tokens]
 
     @property
     def has_ended(self) -> bool:
@@ -36,21 +33,29 @@ class Written:
 
 
 class Draft:
-    """What was written before, and how far it has been followed."""
+    """What was written before, and how far it has been followed.
+
+    All of it is expected at first. Behind a mistake only little is, and twice as much each time that it comes: a draft
+    that is wrong throughout costs no more than a few rows for each token.
+    """
 
     def __init__(self, ids: Sequence[int]) -> None:
         self._ids = ids
         self._next = 0
         self._lost = 0  # tokens since it was last followed
+        self._width = _LONGEST_GUESS
 
     def guess(self) -> Sequence[int]:
         """The tokens that are expected to come next."""
-        return () if self._lost else self._ids[self._next : self._next + _LONGEST_GUESS]
+        return () if self._lost else self._ids[self._next : self._next + self._width]
 
     def follow(self, accepted: int, token: int) -> None:
         """So many of the guess were right, and then `token` came: go on behind it, if it is near."""
+        guessed = len(self.guess())
         self._next += accepted
         near = self._ids[self._next : self._next + _REACH + self._lost]
+        if guessed:
+            self._width = min(2 * self._width, _LONGEST_GUESS) if accepted == guessed else _REACH
         if token in near:
             self._next += near.index(token) + 1
             self._lost = 0
@@ -104,13 +109,17 @@ def _accept(
     written: Written, choice: Choice, guess: Sequence[int], eos_ids: frozenset[int], most: int, margin: float
 ) -> int:
     """Write what was chosen as long as it was guessed, and one token more. Returns how many were guessed."""
-    for accepted, read in enumerate(choice.read()):
+    accepted = 0
+    for read in choice.read():
         check_finite(read.logit, len(written.tokens))
-        reason = finish_reason([*written.ids, read.token], eos_ids, len(written.tokens) + 1 >= most)
+        written.ids.append(read.token)
+        reason = finish_reason(written.ids, eos_ids, len(written.ids) >= most)
         written.tokens.append(Token(read.token, read.logprob, reason))
         written.doubtful = read.margin is not None and read.margin < margin
-        is_guessed = accepted < len(guess) and guess[accepted] == read.token
-        written.verified += is_guessed
-        if written.has_ended or not is_guessed:
-            return accepted
-    return len(guess)
+        if accepted == len(guess) or guess[accepted] != read.token:
+            break
+        accepted += 1
+        written.verified += 1
+        if written.has_ended:
+            break
+    return accepted
