@@ -135,6 +135,10 @@ TOOLS = (
     "tools.performance_report",
     "tools.performance_table",
     "tools.perftest",
+    "tools.finding",
+    "tools.machine_check",
+    "tools.self_check",
+    "tools.doctor",
     "tools",
 )
 MEETING = ("lifecycle", "daemon", "__main__")

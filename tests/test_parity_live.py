@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from reference.activations import TOKENS, Activations, load
 from reference.clips import FRAME_COUNTS, clip
 from reference.corpus import WAYS
@@ -211,6 +212,23 @@ def test_the_demonstration_checkpoint_transcribes_as_the_reference_does(
             assert (found.language or "", found.text) == (expected["language"], expected["text"]), name
             assert [*found.token_ids] == expected["tokens"], name
             assert max_abs(np.array(found.logprobs), np.array(expected["logprobs"])) <= LOGPROBS_LIMIT, name
+
+
+def test_what_the_doctor_expects_is_what_the_reference_writes(
+    oracles: Oracles, demo_checkpoint: Path, tmp_path: Path
+) -> None:
+    pcm, _ = soundfile.read(demo_checkpoint / "self-check.flac", dtype="int16")
+    expected = json.loads((demo_checkpoint / "self-check.json").read_text(encoding="utf-8"))
+    samples = (pcm / 32768).astype(np.float32)
+    np.savez(
+        tmp_path / "clips.npz", **{str(one): samples[case["start"] : case["stop"]] for one, case in enumerate(expected)}
+    )
+    oracles.run_transcripts(demo_checkpoint, tmp_path / "clips.npz", tmp_path / "out.json")
+    written = json.loads((tmp_path / "out.json").read_text())
+    for number, case in enumerate(expected):
+        found = written[str(number)][WAYS.index((case["forced_language"], ""))]
+        assert found["tokens"] == case["tokens"]
+        assert max_abs(np.array(found["logprobs"]), np.array(case["logprobs"])) <= 1e-5
 
 
 def assert_within_limits(apart: Differences) -> None:
