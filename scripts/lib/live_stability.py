@@ -91,7 +91,7 @@ class Listener:
         speech, hypotheses = next(self._ids), []
         for start in range(0, len(utterance.samples) - self._interval + 1, self._interval):
             samples = utterance.samples[start : start + self._interval]
-            self._schedule.listen(Listen(next(self._ids), speech, samples))
+            self._schedule.listen(Listen(next(self._ids), speech, samples, start))
             hypotheses.append(self._outcome().hypothesis)
         self._schedule.submit(Job(next(self._ids), utterance, live=True, speech=speech))
         return HeardOut(hypotheses, self._outcome().transcript.text)
