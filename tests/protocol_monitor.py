@@ -326,21 +326,23 @@ class SpeechBooks:
     silent: Counter[str] = field(default_factory=Counter)  # chunks without a reply, of each stream
     splitting: set[str] = field(default_factory=set)  # streams whose utterances are split where they grow too long
     closed: Counter[str] = field(default_factory=Counter)  # how often each stream was: it counts its utterances anew
-    rates: dict[str, set[int]] = field(default_factory=dict)  # that each stream may have; otherwise 16 kHz
+    rates: dict[str, dict[int, int]] = field(default_factory=dict)  # that each stream may have, from which line in on
 
     def start_sent(self, sent: Sent) -> None:
         if sent.message.get("on_limit") == "split":
             self.splitting.add(sent.stream_id)
-        self._may_have(sent.stream_id, sent.message.get("sample_rate"))
+        self._may_have(sent, sent.message.get("sample_rate"))
 
-    def _may_have(self, stream_id: str, rate: object = None) -> None:
+    def _may_have(self, sent: Sent, rate: object = None) -> None:
         rate = 16_000 if rate is None else rate
         if isinstance(rate, int) and 8_000 <= rate <= 192_000:
-            self.rates.setdefault(stream_id, set()).add(rate)
+            self.rates.setdefault(sent.stream_id, {}).setdefault(rate, sent.place)
 
     def _take_in(self, sent: Sent) -> None:
         """A chunk was taken. At another rate than 16 kHz it may be one sample fewer than it would be alone."""
-        rates = self.rates.get(sent.stream_id) or {16_000}
+        rates = {rate for rate, place in self.rates.get(sent.stream_id, {}).items() if place < sent.place} or {16_000}
+        if sent.is_silent:
+            rates.add(16_000)  # the reply to a `start_stream` that was refused may not have come yet
         lengths = [math.ceil(sent.frames * (16_000 / rate)) for rate in rates]
         self.samples_in += max(lengths)
         self.perhaps_passed_over += max(lengths) - min(lengths) + (rates != {16_000})
@@ -397,10 +399,10 @@ class SpeechBooks:
                 self._accept(sent, sent.stream_id, reply["utterance_id"])
             case "error" if sent.type == "start_stream":
                 self.closed[sent.stream_id] += 1
-                self._may_have(sent.stream_id)
+                self._may_have(sent)
             case "stream_stopped":
                 self.closed[sent.stream_id] += 1
-                self._may_have(sent.stream_id)
+                self._may_have(sent)
                 for name in reply["cancelled_utterances"]:
                     self.discarded.setdefault(reply["stream_id"], []).append((sent.place, name))
 

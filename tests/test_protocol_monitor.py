@@ -85,6 +85,7 @@ FAILED = msgspec.to_builtins(ERROR)
 
 SLOW = ask("start_stream", stream_id="s", sample_rate=8_000)  # 100 samples of it are 200
 READY_SLOW = line("stream_ready", stream_id="s")
+READY_LATE = line("stream_ready", stream_id="s", sample_rate=8_000, dropped_samples=100)
 SPLITTING = (WANT, ask("start_stream", stream_id="s", id=1, on_limit="split"), CHUNK, CHUNK, FLUSH)
 BEGUN = (CAPABILITIES, line("stream_ready", stream_id="s", id=1))
 
@@ -280,6 +281,7 @@ SOUND = {
     ),
     "speech and its outcome": (CHUNK, END, FLUSH, (TAKEN, queued("s-1"), batch(final("s-1")))),
     "speech at another rate": (SLOW, CHUNK, STOP, (READY_SLOW, TAKEN, line("stopped", dropped_samples=200))),
+    "speech before another rate": (CHUNK, SLOW, STOP, (TAKEN, READY_LATE, line("stopped"))),
     "speech that was dropped": (CHUNK, STOP, (TAKEN, line("stopped", dropped_samples=100))),
     "an event": (WANT, CHUNK, END, (CAPABILITIES, queued("s-1"), batch(final("s-1"), event=True, n=1))),
     "a chunk that was refused": (
