@@ -43,7 +43,6 @@ class Listening:
         self._keeps = keeps
         self._utterances: OrderedDict[int, LiveUtterance] = OrderedDict()  # the one heard last at the end
         self._hearings: deque[_Hearing] = deque()
-        governor.relieve = self.drop
 
     def drop(self) -> None:
         """Let go of all that can be made again."""
@@ -65,6 +64,7 @@ class Listening:
             return Failed(listen.id, DecodeFailed("what was heard of the utterance before is lost"))
         if utterance is None:
             self._drift.try_again()
+            self._governor.relieve = self.drop
             utterance = LiveUtterance(self._model, self._tokenizer, self._preparation, self._drift, listen, self._keeps)
             self._utterances[listen.speech] = utterance
         utterance.append(listen.samples)

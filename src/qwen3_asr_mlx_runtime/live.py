@@ -134,19 +134,24 @@ class LiveUtterance:
     def _end_piece(self, samples: Samples, watch: Stopwatch, *, logprobs: bool = True) -> Steps:
         """`logprobs`: whether they are, or may be, asked for."""
         made = yield from self._piece.prepare(samples, watch)
-        tokens, verified = None, 0
+        written = Written(doubtful=True)
         if self._said.final_policy != "strict":
-            while self._said.final_policy == "guarded" and not self._drift.is_known:
-                self._drift.step()
-                yield
-            margin = self._drift.margin if self._said.final_policy == "guarded" else 0.0
+            margin = yield from self._margin()
             steps = self._piece.write(made, self._tokenizer.eos_ids, margin=margin, logprobs=logprobs)
             written = yield from timed(steps, watch, _decoding())
-            tokens, verified = (None, 0) if written.doubtful else (written.tokens, written.verified)
-        if tokens is None:
-            tokens = yield from self._alone(made, samples, watch, logprobs=logprobs)
-        raw_text = self._tokenizer.decode(token.id for token in tokens)
-        self._ended.append(Ended(Piece(raw_text, tokens, made.frames, made.audio_tokens), verified))
+        if written.doubtful:
+            written = Written((yield from self._alone(made, samples, watch, logprobs=logprobs)))
+        raw_text = self._tokenizer.decode(token.id for token in written.tokens)
+        self._ended.append(Ended(Piece(raw_text, written.tokens, made.frames, made.audio_tokens), written.verified))
+
+    def _margin(self) -> Generator[None, None, float]:
+        """Under which a verified token is not trusted. Measured now, step by step, if it was not yet."""
+        if self._said.final_policy == "fast":
+            return 0.0
+        while not self._drift.is_known:
+            self._drift.step()
+            yield
+        return self._drift.margin
 
     def _alone(
         self, made: DecoderInput, samples: Samples, watch: Stopwatch, *, logprobs: bool

@@ -79,7 +79,7 @@ class Governor:
         self._weight_bytes = weight_bytes
         self._itemsize = dtype.size
         self._trimmed_bytes = 0  # resident after the last time
-        self.relieve: Callable[[], None] = mx.clear_cache  # what is kept and can be made again is let go of
+        self.relieve: Callable[[], None] = lambda: None  # lets go of what is kept and can be made again
         mx.set_memory_limit(self.limit_bytes)
         mx.set_cache_limit(self.cache_limit_bytes)
         if mx.metal.is_available():
