@@ -1,0 +1,928 @@
+// Made by scripts/generate-types from docs/protocol.schema.json: do not edit.
+
+// qwen3-asr-mlx-jsonl-v1. Each line is one message. `Request`: what a client sends. `Reply`: what answers it. `Event`:
+// what comes unasked, if it was wanted. Members that are not listed are allowed. The process also takes null for a
+// member that is not given, and digits in a string for a number.
+
+export type Request =
+  | Capabilities
+  | Hello
+  | Ping
+  | Status
+  | Cancel
+  | Start
+  | Transcribe
+  | BatchTranscribe
+  | StartStream
+  | AudioChunk
+  | EndUtterance
+  | VadBoundary
+  | Flush
+  | StopStream
+  | Stop;
+
+export type Reply = (
+  | CapabilitiesReply
+  | Pong
+  | StatusReply
+  | CancelResult
+  | Ready
+  | TranscriptReply
+  | BatchTranscript
+  | StreamReady
+  | PartialResult
+  | UtteranceQueued
+  | RealtimeBatchFinal
+  | StreamStopped
+  | Stopped
+  | ErrorReply
+  | Fatal
+) & { event?: never };
+
+export type Event = (
+  | RealtimeBatchFinal
+  | PartialResult
+  | Progress
+  | StreamError
+) & { event: true; n: number; id?: never };
+
+/** What the process writes; `line.event` tells events from replies. Others than these may come: ignore them. */
+export type Line = Reply | Event;
+
+/** Chosen by the client, unlike that of any request in flight, and echoed by the reply. */
+export type Id = string | number;
+
+/** Codes are only added; one that is not known here is treated by `retryable`. */
+export type ErrorCode =
+  | "audio_changed"
+  | "audio_corrupt"
+  | "audio_empty"
+  | "audio_not_found"
+  | "audio_not_regular_file"
+  | "audio_read_timeout"
+  | "audio_too_long"
+  | "audio_unreadable"
+  | "audio_unsupported"
+  | "bad_base64"
+  | "busy"
+  | "cancelled"
+  | "decode_failed"
+  | "disk_full"
+  | "download_failed"
+  | "duplicate_id"
+  | "engine_stalled"
+  | "engine_unavailable"
+  | "environment_missing"
+  | "gpu_error"
+  | "internal_error"
+  | "invalid_json"
+  | "invalid_params"
+  | "invalid_request"
+  | "invalid_utf8"
+  | "limit_exceeded"
+  | "line_too_long"
+  | "model_changed"
+  | "model_corrupt"
+  | "model_incomplete"
+  | "model_not_found"
+  | "model_unsupported"
+  | "no_audio"
+  | "non_finite_output"
+  | "odd_pcm_length"
+  | "out_of_memory"
+  | "path_not_allowed"
+  | "seq_out_of_order"
+  | "shutting_down"
+  | "stream_exists"
+  | "timeout"
+  | "unknown_stream"
+  | "unknown_type"
+  | "unsupported_sample_rate"
+  | (string & {}); // others are strings, too
+
+/**
+ * More audio of a stream: `pcm16` is base64 of little-endian samples. Answered by `partial_result`; with events wanted
+ * and without `id` by nothing, and its failure by a `stream_error` event. `utterance_id`: of the utterance that it
+ * belongs to, all chunks of one the same.
+ */
+export interface AudioChunk {
+  type: "audio_chunk";
+  pcm16: string;
+  /** 1 to 128 characters; default: `"default"`. */
+  stream_id?: string;
+  /** 1 to 128 characters. */
+  utterance_id?: string | null;
+  /** At least 0. */
+  seq?: number | null;
+  sample_rate?: number | null;
+  id?: Id;
+}
+
+/**
+ * `formats`: the containers of files that can be read, by libsndfile's names; null where no conversation is held.
+ * `stream_rates`: of the PCM of streams.
+ */
+export interface AudioInput {
+  formats: string[] | null;
+  stream_rates: Rates;
+}
+
+/**
+ * One file of a batch; its fields mean what they mean in a `transcript`. With an `error`, `text` is null and all that
+ * the model would have told is absent. `generated_token_ids` stand beside `token_logprobs`.
+ */
+export interface BatchItem {
+  audio: string;
+  text: string | null;
+  language?: string | null;
+  raw_text?: string;
+  finish_reason?: string;
+  generated_tokens?: number;
+  generated_token_ids?: number[];
+  audio_embeddings_shape?: number[];
+  token_logprobs?: number[];
+  confidence?: Confidence | null;
+  rms_dbfs?: number | null;
+  decode_seconds?: number | null;
+  redecoded?: number;
+  warnings?: string[];
+  error?: ItemError;
+}
+
+/** Transcribe several files. Answered by `batch_transcript`; an item that fails fails alone. */
+export interface BatchTranscribe {
+  type: "batch_transcribe";
+  /** 0 to 4096. */
+  max_new_tokens?: number | null;
+  language?: string | null;
+  /** At most 16384 characters. */
+  context?: string | null;
+  decoder_mode?: string | null;
+  drift_guard?: boolean | null;
+  logprobs?: boolean | null;
+  /** 1 to 256 items. */
+  audio: string[];
+  /** 1 to 86400000. */
+  timeout_ms?: number | null;
+  id?: Id;
+}
+
+/**
+ * As many items as were asked for, in their order; `failed` of them have an `error` in place of a text. `redecoded` is
+ * the sum over the items.
+ */
+export interface BatchTranscript {
+  type: "batch_transcript";
+  id?: string | number | null;
+  warnings?: string[];
+  count: number;
+  failed: number;
+  items: BatchItem[];
+  total_seconds: number | null;
+  load_seconds: number;
+  use_cache: boolean;
+  decoder_mode: string;
+  redecoded: number;
+  profile: Profile;
+}
+
+/** End a request by its id (`target`), or an utterance by its names. Answered by `cancel_result`. */
+export interface Cancel {
+  type: "cancel";
+  target?: string | number | null;
+  /** 1 to 128 characters. */
+  stream_id?: string | null;
+  /** 1 to 128 characters. */
+  utterance_id?: string | null;
+  id?: Id;
+}
+
+/**
+ * `cancelled`: it will be answered so. `cancelling`: it is being decoded, and may still win. `already_done`: it was
+ * answered before. `unknown`: nothing of that name is or was there, as far as is remembered. `dropped_samples`: of an
+ * utterance that was still being spoken; otherwise absent.
+ */
+export interface CancelResult {
+  type: "cancel_result";
+  id?: string | number | null;
+  warnings?: string[];
+  state: "already_done" | "cancelled" | "cancelling" | "unknown";
+  dropped_samples?: number;
+}
+
+/** What does this build do? Answered by `capabilities`, also while the model is not loaded. */
+export interface Capabilities {
+  type: "capabilities";
+  id?: Id;
+}
+
+/**
+ * What this build does. `features` holds what the first runtime of this protocol did not do. `session` is drawn anew by
+ * each process, null where no conversation is held; `want` is what will be heard of besides replies.
+ */
+export interface CapabilitiesReply {
+  type: "capabilities";
+  id?: string | number | null;
+  warnings?: string[];
+  runtime: string;
+  version: string;
+  server: Server;
+  session: string | null;
+  protocol: string;
+  protocols: string[];
+  model: string;
+  sample_rate: number;
+  audio_format: string;
+  audio: AudioInput;
+  vad_boundary_source: string;
+  use_cache: boolean;
+  decoder_modes: string[];
+  messages: string[];
+  features: string[];
+  want: string[];
+  error_codes: string[];
+  languages: { [name: string]: string };
+  limits: Limits;
+  models: Models;
+}
+
+/** Who is asking; it changes nothing. */
+export interface Client {
+  name?: string | null;
+  version?: string | null;
+}
+
+/**
+ * Probabilities of an utterance's tokens, those of its language and its end among them: their geometric mean, and the
+ * smallest.
+ */
+export interface Confidence {
+  mean: number;
+  minimum: number;
+}
+
+/** Since the process started. `errors` counts error replies, failed items and stream errors by their code. */
+export interface Counters {
+  requests: number;
+  transcripts: number;
+  audio_seconds: number;
+  chunks: number;
+  events: number;
+  errors: { [name: string]: number };
+}
+
+/**
+ * An utterance ends: the file `audio`, or inline `pcm16`, or else what the stream has in its buffer. Answered by
+ * `utterance_queued`, or, where it fills the batch of a stream without `auto_flush`, by `realtime_batch_final`. Then
+ * `decoder_mode`, `drift_guard` and `max_new_tokens` hold for all in that batch that had none of their own.
+ */
+export interface EndUtterance {
+  type: "end_utterance";
+  /** 0 to 4096. */
+  max_new_tokens?: number | null;
+  language?: string | null;
+  /** At most 16384 characters. */
+  context?: string | null;
+  decoder_mode?: string | null;
+  drift_guard?: boolean | null;
+  logprobs?: boolean | null;
+  /** 1 to 128 characters; default: `"default"`. */
+  stream_id?: string;
+  /** 1 to 128 characters. */
+  utterance_id?: string | null;
+  /** At least 1 characters. */
+  audio?: string | null;
+  pcm16?: string | null;
+  sample_rate?: number | null;
+  /** 1 to 86400000. */
+  timeout_ms?: number | null;
+  id?: Id;
+}
+
+/** The request failed. `code` never changes its meaning; `retryable`: the same request may succeed later. */
+export interface ErrorReply {
+  type: "error";
+  id?: string | number | null;
+  warnings?: string[];
+  code: ErrorCode;
+  message: string;
+  retryable: boolean;
+  data: { [name: string]: unknown };
+}
+
+/** The process cannot go on, and ends: a line that answers no request. */
+export interface Fatal {
+  type: "fatal";
+  id?: string | number | null;
+  warnings?: string[];
+  code: ErrorCode;
+  message: string;
+  retryable: boolean;
+}
+
+/**
+ * The one outcome of an utterance. `job` is unique in the process. `source`: a file, inline PCM, or the stream's
+ * buffer; `samples` at 16 kHz, null if the file was never read. With an `error`, `text` and all that the model would
+ * have told are null. `audio_gap`: a chunk of it was refused or never came. `queue_seconds`: from the boundary to the
+ * outcome, decoding included. `generated_token_ids`, `token_logprobs` and `confidence` are absent unless `logprobs` was
+ * asked for. `final_policy` and `verified_tokens`, those of its tokens that were written while it was spoken and only
+ * verified at its end, are absent unless it was listened to then.
+ */
+export interface FinalResult {
+  type: "final_result";
+  job: number;
+  stream_id: string;
+  utterance_id: string;
+  source: "audio" | "buffer" | "pcm16";
+  samples: number | null;
+  text: string | null;
+  language: string | null;
+  raw_text: string | null;
+  finish_reason: string | null;
+  generated_tokens: number | null;
+  generated_token_ids?: number[];
+  audio_embeddings_shape: number[] | null;
+  token_logprobs?: number[];
+  confidence?: Confidence | null;
+  rms_dbfs: number | null;
+  decode_seconds: number | null;
+  redecoded: number | null;
+  final_policy?: string;
+  verified_tokens?: number;
+  queue_seconds: number;
+  audio_gap: boolean;
+  warnings: string[];
+  error?: ItemError;
+}
+
+/**
+ * Transcribe all utterances that wait, or those of one stream. Answered by `realtime_batch_final` when all that waited
+ * when it was read are done. How to decode holds for those that had nothing of their own.
+ */
+export interface Flush {
+  type: "flush";
+  /** 0 to 4096. */
+  max_new_tokens?: number | null;
+  language?: string | null;
+  /** At most 16384 characters. */
+  context?: string | null;
+  decoder_mode?: string | null;
+  drift_guard?: boolean | null;
+  logprobs?: boolean | null;
+  /** 1 to 128 characters. */
+  stream_id?: string | null;
+  /** 1 to 86400000. */
+  timeout_ms?: number | null;
+  id?: Id;
+}
+
+/** A `seq` was expected and a later one came. */
+export interface Gap {
+  expected: number;
+  got: number;
+}
+
+/**
+ * As `capabilities`, and says what else the client wants to hear: `events`, `progress`. `want` replaces what was wanted
+ * before; without it nothing changes. `parent_pid`: a process to live and die with. `protocols`: what the client
+ * speaks, newest first; the reply names what the process speaks.
+ */
+export interface Hello {
+  type: "hello";
+  /** At most 16 items. */
+  want?: string[] | null;
+  client?: Client | null;
+  /** 1 to 2147483647. */
+  parent_pid?: number | null;
+  /** At most 16 items. */
+  protocols?: string[] | null;
+  id?: Id;
+}
+
+export interface ItemError {
+  code: ErrorCode;
+  message: string;
+}
+
+/** Over `max_pending_requests` a request with an `id` is told `busy`; over the others it is refused. */
+export interface Limits {
+  max_line_bytes: number;
+  max_read_ahead_bytes: number;
+  max_output_queue_bytes: number;
+  max_pending_requests: number;
+  max_pending_audio_seconds: number;
+  max_pending_utterances: number;
+  max_streams: number;
+  max_utterance_seconds: number;
+  max_chunk_seconds: number;
+  max_new_tokens: number;
+  max_context_characters: number;
+  max_audio_seconds: number;
+  max_batch_size: number;
+  max_batch_rows: number;
+  max_batch_items: number;
+  min_partial_interval_ms: number;
+  max_partial_interval_ms: number;
+}
+
+/**
+ * Resident memory of the process, now and at its peak; what macOS charges it with, null elsewhere; and MLX's peak,
+ * active and cached buffers.
+ */
+export interface Memory {
+  rss_bytes: number | null;
+  rss_mb: number | null;
+  footprint_bytes: number | null;
+  footprint_mb: number | null;
+  rss_peak_bytes: number | null;
+  rss_peak_mb: number | null;
+  mlx_peak_bytes: number | null;
+  mlx_peak_mb: number | null;
+  mlx_active_bytes: number | null;
+  mlx_active_mb: number | null;
+  mlx_cache_bytes: number | null;
+  mlx_cache_mb: number | null;
+}
+
+export interface Models {
+  efficiency: string;
+  accuracy_candidate: string;
+}
+
+/**
+ * A chunk was taken, or not, if `duplicate`; as an event (`event` true, numbered `n`): what is being spoken.
+ * `samples_buffered` and `chunks` of the utterance that is being spoken. `text`: its latest hypothesis, of its first
+ * `audio_seconds`; empty, and all that belongs to it absent, unless the stream has `partials`. `revision` counts the
+ * hypotheses of the utterance from 1, 0 before the first. `stable_text` only grows within an utterance. Only events
+ * have `seconds` (of work), `queue_seconds` (from the chunk that made it due), `tokens` and, of these,
+ * `verified_tokens` (written before, and only verified).
+ */
+export interface PartialResult {
+  type: "partial_result";
+  id?: string | number | null;
+  warnings?: string[];
+  event?: true;
+  n?: number;
+  stream_id: string;
+  utterance_id?: string;
+  revision?: number;
+  stable_text?: string;
+  text: string;
+  language?: string | null;
+  audio_seconds?: number;
+  samples_buffered: number;
+  chunks: number;
+  is_final: boolean;
+  seconds?: number;
+  queue_seconds?: number;
+  tokens?: number;
+  verified_tokens?: number;
+  duplicate?: boolean;
+  gap?: Gap;
+  split?: Split;
+}
+
+/** Are you there? Answered by `pong`, whatever the model does. */
+export interface Ping {
+  type: "ping";
+  id?: Id;
+}
+
+/**
+ * `busy_ms`: how long the engine has had work without a pause. `last_progress_ms_ago`: since it was last seen to move,
+ * a decoder step or an outcome. Both are null while it has nothing to do.
+ */
+export interface Pong {
+  type: "pong";
+  id?: string | number | null;
+  warnings?: string[];
+  uptime_s: number;
+  state: "busy" | "downloading" | "draining" | "failed" | "loading" | "ready" | "unloaded";
+  busy_ms: number | null;
+  last_progress_ms_ago: number | null;
+}
+
+/**
+ * Where the time of one utterance, or of one batch, went. Lengths and shapes hold one entry per decoded piece.
+ * `quantization` is null where weights are in full precision.
+ */
+export interface Profile {
+  stage: string;
+  batch_size: number;
+  audio_samples: number[] | null;
+  audio_seconds: number | null;
+  feature_extract_seconds: number | null;
+  prompt_assembly_seconds: number | null;
+  audio_tower_seconds: number | null;
+  batch_assembly_seconds: number | null;
+  prefill_seconds: number | null;
+  continuation_seconds: number | null;
+  decode_seconds: number | null;
+  total_seconds: number | null;
+  audio_feature_lengths: number[] | null;
+  audio_output_lengths: number[] | null;
+  input_features_shape: number[] | null;
+  audio_embeddings_shape: number[] | null;
+  generated_tokens: number[] | null;
+  generated_tokens_total: number | null;
+  generated_tokens_per_second: number | null;
+  realtime_factor: number | null;
+  memory: Memory | null;
+  quantization: Quantization | null;
+  prepare: Profile | null;
+}
+
+/**
+ * How far a load has come. `request_id`: the request that caused it, absent if it had no id; `done` of `total` bytes
+ * where that can be told.
+ */
+export interface Progress {
+  type: "progress";
+  event: true;
+  n: number;
+  request_id?: string | number;
+  stage: string;
+  done: number | null;
+  total: number | null;
+}
+
+/**
+ * `bits` and `group_size` are the decoder's, `layers` tells which part has which, and `full_precision` how many layers
+ * stayed as they were.
+ */
+export interface Quantization {
+  bits: number;
+  group_size: number;
+  layers: QuantizedLayers[];
+  full_precision: number;
+}
+
+/** How many layers of one part of the model have their weights in so many bits. */
+export interface QuantizedLayers {
+  part: "audio_tower" | "decoder" | "embedding";
+  bits: number;
+  group_size: number;
+  count: number;
+}
+
+/**
+ * How much is where: requests without a reply, utterances that wait for their batch or are in one that is not told yet,
+ * files not yet read, being read or given up while being read, audio that is ready, jobs of the engine, utterances
+ * being spoken that it listens to, seconds of stream audio in memory.
+ */
+export interface Queues {
+  requests: number;
+  utterances_waiting: number;
+  utterances_in_batches: number;
+  files_unread: number;
+  files_reading: number;
+  files_stuck: number;
+  ready: number;
+  decoding: number;
+  listening: number;
+  pending_audio_seconds: number;
+}
+
+/** Hz, all whole numbers between them. */
+export interface Rates {
+  minimum: number;
+  maximum: number;
+}
+
+/** The model is loaded. `load_seconds` and `load_profile` tell of that one load, however often `start` is sent. */
+export interface Ready {
+  type: "ready";
+  id?: string | number | null;
+  warnings?: string[];
+  runtime: string;
+  protocol: string;
+  model: string;
+  model_dir: string;
+  use_cache: boolean;
+  load_seconds: number;
+  load_profile: { [name: string]: unknown };
+}
+
+/**
+ * Utterances in the order of their boundaries; `failed` of them have an `error` in place of a text. As an event
+ * (`event` true, numbered `n`) it tells of streams with `auto_flush`, and of what still waited when the conversation
+ * ended. `utterance_id` is that of the boundary that it answers, and `dropped_samples` stands only in the line that
+ * ends a conversation without events. `decoder_mode` is what was asked for; `redecoded` is the sum over the items.
+ */
+export interface RealtimeBatchFinal {
+  type: "realtime_batch_final";
+  id?: string | number | null;
+  warnings?: string[];
+  event?: true;
+  n?: number;
+  reason: "batch_size" | "delay" | "end_of_input" | "flush";
+  utterance_id?: string;
+  count: number;
+  failed: number;
+  items: FinalResult[];
+  total_seconds: number | null;
+  load_seconds: number;
+  use_cache: boolean;
+  decoder_mode: string;
+  redecoded: number;
+  asr_backend: string;
+  vad_backend: string;
+  profile: Profile;
+  dropped_samples?: number;
+}
+
+/** The process that answers. `pid` is null where no conversation is held. */
+export interface Server {
+  name: string;
+  version: string;
+  pid: number | null;
+}
+
+/** An utterance that was ended because it would have grown too long. */
+export interface Split {
+  utterance_id: string;
+  samples: number;
+}
+
+/** Load the model. Answered by `ready`. */
+export interface Start {
+  type: "start";
+  id?: Id;
+}
+
+/**
+ * Open a stream of 16-bit PCM. Answered by `stream_ready` once the model is loaded. `batch_size`: the boundary that
+ * makes so many utterances wait fills the batch. `max_batch_delay_ms`: how long the oldest of them waits at most before
+ * decoding starts. `auto_flush`: batches come as events, which must be wanted. `restart`: a stream of this name is
+ * begun anew. `on_limit`: what becomes of an utterance that grows too long. `partials`: tell the text while somebody
+ * speaks, anew at most every `partial_interval_ms` of audio; `final_policy`: how much of what was computed then the
+ * final may use. How to decode is the default for the utterances of the stream.
+ */
+export interface StartStream {
+  type: "start_stream";
+  /** 0 to 4096. */
+  max_new_tokens?: number | null;
+  language?: string | null;
+  /** At most 16384 characters. */
+  context?: string | null;
+  decoder_mode?: string | null;
+  drift_guard?: boolean | null;
+  logprobs?: boolean | null;
+  /** 1 to 128 characters; default: `"default"`. */
+  stream_id?: string;
+  /** Default: `16000`. */
+  sample_rate?: number;
+  /** 1 to 16; default: `4`. */
+  batch_size?: number;
+  /** 0 to 60000; default: `120`. */
+  max_batch_delay_ms?: number;
+  /** Default: `false`. */
+  auto_flush?: boolean;
+  /** Default: `false`. */
+  restart?: boolean;
+  /** Default: `"refuse"`. */
+  on_limit?: "refuse" | "split";
+  /** Default: `false`. */
+  partials?: boolean;
+  /** 100 to 60000; default: `500`. */
+  partial_interval_ms?: number;
+  /** Default: `"guarded"`. */
+  final_policy?: "fast" | "guarded" | "strict";
+  id?: Id;
+}
+
+/** How are you? Answered by `status`: counters, queues, memory, limits. */
+export interface Status {
+  type: "status";
+  id?: Id;
+}
+
+/** Numbers alone: no text, no path, no name. `memory` is as of now; `timer_lag_ms`: how late the last timer was. */
+export interface StatusReply {
+  type: "status";
+  id?: string | number | null;
+  warnings?: string[];
+  state: "busy" | "downloading" | "draining" | "failed" | "loading" | "ready" | "unloaded";
+  uptime_s: number;
+  busy_ms: number | null;
+  last_progress_ms_ago: number | null;
+  timer_lag_ms: number;
+  partial_line_bytes: number;
+  streams: number;
+  queues: Queues;
+  counters: Counters;
+  rss_bytes: number | null;
+  memory: Memory;
+  limits: Limits;
+  versions: Versions;
+}
+
+/**
+ * Finish what was accepted (`drain`), or only say what is not (`abort`); answer `stopped`, and exit. `deadline_ms`:
+ * what is not finished so long after this request is not waited for.
+ */
+export interface Stop {
+  type: "stop";
+  /** Default: `"drain"`. */
+  mode?: "abort" | "drain";
+  /** 0 to 86400000. */
+  deadline_ms?: number | null;
+  id?: Id;
+}
+
+/**
+ * Close a stream. Its waiting utterances are finished (`drain`) or cancelled (`discard`); audio behind its last
+ * boundary is dropped and counted. Answered by `stream_stopped`.
+ */
+export interface StopStream {
+  type: "stop_stream";
+  /** 1 to 128 characters; default: `"default"`. */
+  stream_id?: string;
+  /** Default: `"drain"`. */
+  mode?: "discard" | "drain";
+  id?: Id;
+}
+
+/**
+ * The last line. `reason`: `stop`, `abort`, `deadline`, `end_of_input`, `signal`, or the code of what ended the engine.
+ * `completed`: transcripts made since the process started. `items`: the outcomes of utterances that still waited for a
+ * `flush`. `dropped_samples`: audio behind the last boundary of each stream.
+ */
+export interface Stopped {
+  type: "stopped";
+  id?: string | number | null;
+  warnings?: string[];
+  reason: string;
+  completed: number;
+  unfinished: Unfinished[];
+  dropped_samples: number;
+  items: FinalResult[];
+}
+
+/**
+ * A chunk without `id` failed: it was not taken. `stream_id` and `seq` are null where they are not known.
+ * `dropped_samples`: how many it held, as far as that can be told.
+ */
+export interface StreamError {
+  type: "stream_error";
+  event: true;
+  n: number;
+  stream_id: string | null;
+  seq: number | null;
+  dropped_samples: number;
+  code: ErrorCode;
+  message: string;
+  retryable: boolean;
+  data: { [name: string]: unknown };
+}
+
+/**
+ * The stream takes audio, and the model is loaded. `dropped_samples`: what a restart threw away. `partials` and what
+ * concerns them is absent where they were not asked for.
+ */
+export interface StreamReady {
+  type: "stream_ready";
+  id?: string | number | null;
+  warnings?: string[];
+  protocol: string;
+  stream_id: string;
+  sample_rate: number;
+  batch_size: number;
+  max_batch_delay_ms: number;
+  auto_flush: boolean;
+  decoder_mode: string;
+  on_limit: string;
+  dropped_samples: number;
+  partials?: boolean;
+  partial_interval_ms?: number;
+  final_policy?: string;
+  asr_backend: string;
+  vad_backend: string;
+  note: string;
+}
+
+/**
+ * `dropped_samples`: audio behind the last boundary. `queued`: utterances of the stream that the next `flush` will
+ * tell. `cancelled_utterances`: those that `discard` ended and that no other line names.
+ */
+export interface StreamStopped {
+  type: "stream_stopped";
+  id?: string | number | null;
+  warnings?: string[];
+  stream_id: string;
+  dropped_samples: number;
+  queued: number;
+  cancelled_utterances: string[];
+}
+
+/**
+ * Transcribe the file at `audio`. Answered by `transcript`. Loads the model if need be. `timeout_ms`, here and
+ * elsewhere: what is not transcribed so long after the request fails with `timeout`.
+ */
+export interface Transcribe {
+  type: "transcribe";
+  /** 0 to 4096. */
+  max_new_tokens?: number | null;
+  language?: string | null;
+  /** At most 16384 characters. */
+  context?: string | null;
+  decoder_mode?: string | null;
+  drift_guard?: boolean | null;
+  logprobs?: boolean | null;
+  /** At least 1 characters. */
+  audio: string;
+  /** 1 to 86400000. */
+  timeout_ms?: number | null;
+  id?: Id;
+}
+
+/**
+ * One transcribed file. `text` is clean, `raw_text` what the model wrote, `language` null where it heard none.
+ * `finish_reason`: `stop`, `length` or `repetition`. `rms_dbfs`: how loud it is on the whole, null for digital silence.
+ * `decode_seconds` of the decoder; `total_seconds` of reading, features, tower and decoder; `load_seconds` of the load
+ * that this request caused, 0.0 if it caused none. `redecoded` counts the pieces of audio that a batch decoded and that
+ * were decoded again, alone. `token_logprobs` (natural logarithms, one for each of `generated_token_ids`) and
+ * `confidence` stand there where `logprobs` was asked for; `confidence` is null where no token was written.
+ */
+export interface TranscriptReply {
+  type: "transcript";
+  id?: string | number | null;
+  warnings?: string[];
+  audio: string;
+  text: string;
+  language: string | null;
+  raw_text: string;
+  finish_reason: string;
+  generated_tokens: number;
+  generated_token_ids: number[];
+  audio_embeddings_shape: number[];
+  audio_output_lengths: number[];
+  token_logprobs?: number[];
+  confidence?: Confidence | null;
+  rms_dbfs: number | null;
+  decode_seconds: number | null;
+  total_seconds: number | null;
+  load_seconds: number;
+  use_cache: boolean;
+  decoder_mode: string;
+  redecoded: number;
+  profile: Profile;
+}
+
+/**
+ * What the end kept from its result: an utterance by its names, or a request by its `id`. Its outcome, or its reply,
+ * was the error of this `code`.
+ */
+export interface Unfinished {
+  stream_id?: string;
+  utterance_id?: string;
+  id?: string | number;
+  code: ErrorCode;
+}
+
+/** `queued`: the utterances that wait for a batch, in all streams. */
+export interface UtteranceQueued {
+  type: "utterance_queued";
+  id?: string | number | null;
+  warnings?: string[];
+  stream_id: string;
+  utterance_id: string;
+  samples: number;
+  queued: number;
+  batch_size: number;
+}
+
+/**
+ * An utterance ends: the file `audio`, or inline `pcm16`, or else what the stream has in its buffer. Answered by
+ * `utterance_queued`, or, where it fills the batch of a stream without `auto_flush`, by `realtime_batch_final`. Then
+ * `decoder_mode`, `drift_guard` and `max_new_tokens` hold for all in that batch that had none of their own.
+ */
+export interface VadBoundary {
+  type: "vad_boundary";
+  /** 0 to 4096. */
+  max_new_tokens?: number | null;
+  language?: string | null;
+  /** At most 16384 characters. */
+  context?: string | null;
+  decoder_mode?: string | null;
+  drift_guard?: boolean | null;
+  logprobs?: boolean | null;
+  /** 1 to 128 characters; default: `"default"`. */
+  stream_id?: string;
+  /** 1 to 128 characters. */
+  utterance_id?: string | null;
+  /** At least 1 characters. */
+  audio?: string | null;
+  pcm16?: string | null;
+  sample_rate?: number | null;
+  /** 1 to 86400000. */
+  timeout_ms?: number | null;
+  id?: Id;
+}
+
+/** null: not installed. */
+export interface Versions {
+  runtime: string;
+  python: string;
+  mlx: string | null;
+}

@@ -1,0 +1,59 @@
+"""The command line; see scripts/generate-types."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from generate_types.shapes import protocol
+from generate_types.typescript import typescript
+
+ROOT = Path(__file__).resolve().parents[3]
+SCHEMA = "docs/protocol.schema.json"
+LANGUAGES = {"examples/node/protocol.d.ts": typescript}
+
+
+def texts() -> dict[str, str]:
+    """What each generated file holds, by its path from the root of the repository."""
+    made = protocol(json.loads((ROOT / SCHEMA).read_text(encoding="utf-8")))
+    return {path: language(made, SCHEMA) for path, language in LANGUAGES.items()}
+
+
+def stale(root: Path = ROOT) -> list[str]:
+    """The files that are not what the schema says."""
+    return [path for path, text in texts().items() if not _holds(root / path, text)]
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
+
+
+def write(root: Path = ROOT) -> None:
+    for path, text in texts().items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text, encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="generate-types",
+        description=f"Writes {' and '.join(LANGUAGES)} from {SCHEMA}.",
+        epilog="example: scripts/generate-types --check",
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing, and fail if a file is stale")
+    chosen = parser.parse_args(arguments)
+    try:
+        if not chosen.check:
+            write()
+        elif files := stale():
+            print(f"stale, scripts/generate-types writes them anew: {', '.join(files)}", file=sys.stderr)
+            return 1
+    except (OSError, ValueError) as error:
+        print(f"generate-types: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
