@@ -21,13 +21,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PIP_INSTALL = ("-m", "pip", "install", "--no-input", "--no-compile", "--progress-bar", "off")
+
 
 def main(root: Path, environment: Path, backend: str, groups: list[str], command: list[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         environment.parent.mkdir(parents=True, exist_ok=True)
-        with lock(environment.parent / "lock"):
+        with lock(environment.parent):
             if not is_whole(environment):
                 make(root, environment, requirements(root, backend, groups))
     except (OSError, subprocess.CalledProcessError) as error:
@@ -47,14 +49,18 @@ def requirements(root: Path, backend: str, groups: list[str]) -> list[str]:
 
 
 @contextmanager
-def lock(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
+def lock(folder: Path) -> Iterator[None]:
+    """Of a folder itself: nothing is written there, and nothing left."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             say("another process is making a Python environment: waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)
 
 
 def is_whole(environment: Path) -> bool:
@@ -70,8 +76,7 @@ def make(root: Path, environment: Path, packages: list[str]) -> None:
     say(f"making the Python environment {environment}: this happens once, and downloads a few hundred megabytes")
     try:
         run(base_python(), "-m", "venv", part)
-        install = ["-m", "pip", "install", "--no-input", "--no-compile", "--progress-bar", "off"]
-        run(part / "bin" / "python", *install, "--constraint", root / "constraints.txt", *packages)
+        run(part / "bin" / "python", *PIP_INSTALL, "--constraint", root / "constraints.txt", *packages)
         part.rename(environment)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,79 @@
+"""The command line of scripts/qwen3-asr-mlx-install."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from subprocess import CalledProcessError
+from typing import NoReturn
+
+from installing.folder import Source, install
+from installing.wheelhouse import Failed, download
+
+PROGRAM = "qwen3-asr-mlx-install"
+ABOUT = """Builds a folder that an app can ship: the Python packages that constraints.txt pins, the runtime, and
+a launcher that starts it with `python -I` and installs nothing. The launcher's path is printed."""
+EXAMPLES = f"""examples:
+  {PROGRAM} --prefix build/qwen3-asr --python build/python
+  {PROGRAM} --download-to build/wheels
+  {PROGRAM} --prefix build/qwen3-asr --python build/python --wheelhouse build/wheels
+
+--python names an interpreter, which must stand at its place whenever the folder is used; or the folder of a relocatable
+one (as python-build-standalone unpacks), which is copied: then the folder needs no other Python and may be moved to any
+machine of the same system. A wheelhouse is filled on the system, and with the Python version, that it is for.
+docs/embedding.md says the rest.
+"""
+
+
+def main(root: str, backend: str, interpreter: str, argv: Sequence[str]) -> int:
+    """`interpreter`: the folder to copy, empty for none. Exit code 0; 1 with one line on stderr; 2 for bad usage."""
+    options = _options(argv)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    source = Source(Path(root), backend, Path(interpreter) if interpreter else None)
+    try:
+        if options.download_to:
+            download(source.requirements(), source.constraints, options.download_to.resolve())
+        if options.prefix:
+            launcher = install(source, options.prefix.resolve(), options.wheelhouse and options.wheelhouse.resolve())
+            sys.stdout.write(f"{launcher}\n")
+    except Failed as error:
+        return _complain(str(error))
+    except CalledProcessError as error:
+        return _complain(f"{Path(error.cmd[0]).name} ended with {error.returncode}: its own words are above")
+    except OSError as error:
+        return _complain(f"{error.strerror}: {error.filename}" if error.filename else str(error))
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{PROGRAM}: {message} (see --help)\n")
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(
+        prog=PROGRAM,
+        description=ABOUT,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--prefix", type=Path, metavar="DIR", help="the folder to build; one built before is replaced")
+    parser.add_argument("--wheelhouse", type=Path, metavar="DIR", help="take packages from here, and use no network")
+    parser.add_argument("--download-to", type=Path, metavar="DIR", help="fill a wheelhouse with what is needed")
+    parser.add_argument("--python", metavar="PATH", help="an interpreter, or the folder of a relocatable one")
+    options = parser.parse_args(argv)
+    if not options.prefix and not options.download_to:
+        parser.error("expected --prefix or --download-to")
+    if options.wheelhouse and options.download_to:
+        parser.error("a wheelhouse is either filled or used: --download-to and --wheelhouse are two calls")
+    return options
+
+
+def _complain(message: str) -> int:
+    sys.stderr.write(f"{PROGRAM}: {' '.join(message.split())}\n")
+    return 1

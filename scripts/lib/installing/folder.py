@@ -1,0 +1,218 @@
+"""The folder that an app ships: built under a name of its own, verified, and only then put in its place.
+
+PREFIX/bin/qwen3-asr-mlx-bridge    the launcher
+PREFIX/python                      an interpreter, or a venv, with the packages
+PREFIX/runtime                     the runtime, run as `python3 -I -B -X utf8 PREFIX/runtime`
+PREFIX/installed.json              what this is: versions, and the stamp by which an up-to-date folder is known
+PREFIX/native-files.txt            every file with machine code in it, to be signed
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from make_environment import base_python, lock, requirements, say
+
+from installing.interpreter import copy_interpreter, make_venv, strip
+from installing.wheelhouse import Failed, check_wheelhouse, install_packages
+
+PACKAGE = "qwen3_asr_mlx_runtime"
+LAUNCHER = Path("bin", "qwen3-asr-mlx-bridge")
+RECORD = "installed.json"
+NATIVE = "native-files.txt"
+_HERE = Path(__file__).resolve().parent
+_VERIFY_SECONDS = 120
+_MACHINE_CODE = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf")  # ELF, Mach-O, fat Mach-O
+_PACKAGES = """import importlib.metadata, json
+print(json.dumps(dict(sorted((one.name, one.version) for one in importlib.metadata.distributions()))))"""
+
+_LOAD = f"""import sys
+sys.path.insert(0, sys.argv[1])
+import {PACKAGE}.daemon, {PACKAGE}.engine"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkout, the backend of MLX (empty where there is but one), and the interpreter's folder to copy, or None."""
+
+    root: Path
+    backend: str
+    interpreter: Path | None
+
+    @property
+    def constraints(self) -> Path:
+        return self.root / "constraints.txt"
+
+    @property
+    def package(self) -> Path:
+        return self.root / "src" / PACKAGE
+
+    def requirements(self) -> list[str]:
+        return requirements(self.root, self.backend, [])
+
+    def stamp(self) -> str:
+        """The hash of all that decides what is in the folder."""
+        place = self.interpreter or base_python()
+        machine = [sys.version, platform.system(), platform.machine(), str(place)]
+        wanted = [*self.requirements(), self.constraints.read_text(encoding="utf-8")]
+        digest = hashlib.sha256("\n".join([*machine, *wanted]).encode())
+        for file in (*sources(self.package), *sorted(_HERE.iterdir())):
+            if file.is_file():
+                digest.update(str(file.relative_to(self.root)).encode() + file.read_bytes())
+        return digest.hexdigest()[:32]
+
+
+def sources(package: Path) -> Iterator[Path]:
+    return (file for file in sorted(package.rglob("*")) if "__pycache__" not in file.parts and file.is_file())
+
+
+def install(source: Source, prefix: Path, wheelhouse: Path | None) -> Path:
+    """Build the folder, unless it is there and up to date, and return its launcher. Raises Failed, OSError or
+    CalledProcessError; then what was there before is there still."""
+    if wheelhouse is not None:
+        check_wheelhouse(wheelhouse)
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    with lock(prefix.parent):
+        _recover(prefix)
+        _check_ours(prefix)
+        if _is_up_to_date(source, prefix):
+            say(f"{prefix} is up to date")
+        else:
+            _build(source, prefix, wheelhouse)
+    return prefix / LAUNCHER
+
+
+def _recover(prefix: Path) -> None:
+    """What a killed installation left: a part goes; the old folder comes back if no new one has taken its place."""
+    part, old = _beside(prefix)
+    shutil.rmtree(part, ignore_errors=True)
+    if old.exists() and not prefix.exists():
+        old.rename(prefix)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(prefix: Path) -> tuple[Path, Path]:
+    return prefix.with_name(f"{prefix.name}.part"), prefix.with_name(f"{prefix.name}.old")
+
+
+def _check_ours(prefix: Path) -> None:
+    if prefix.exists() and (not prefix.is_dir() or (any(prefix.iterdir()) and not (prefix / RECORD).exists())):
+        raise Failed(f"{prefix} is there already and was not made by this command: name another folder, or remove it")
+
+
+def _is_up_to_date(source: Source, prefix: Path) -> bool:
+    try:
+        record = json.loads((prefix / RECORD).read_text(encoding="utf-8"))
+        if record["stamp"] != source.stamp():
+            return False
+        verify(prefix)
+    except (OSError, ValueError, KeyError, TypeError, Failed):
+        return False
+    return True
+
+
+def _build(source: Source, prefix: Path, wheelhouse: Path | None) -> None:
+    part, old = _beside(prefix)
+    say(f"building {prefix}")
+    try:
+        _fill(source, part, wheelhouse)
+        if prefix.exists():
+            prefix.rename(old)
+        try:
+            part.rename(prefix)
+        finally:
+            _recover(prefix)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    if source.interpreter is None:
+        say(f"{prefix} uses {base_python()}, which must stay there: it is no folder to ship")
+
+
+def _fill(source: Source, part: Path, wheelhouse: Path | None) -> None:
+    python = part / "python"
+    if source.interpreter is None:
+        make_venv(python)
+    else:
+        copy_interpreter(source.interpreter, python)
+    executable = python / "bin" / "python3"
+    install_packages(executable, source.requirements(), source.constraints, wheelhouse)
+    strip(python)
+    shutil.copytree(source.package, part / "runtime" / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy2(_HERE / "run_bridge.py", part / "runtime" / "__main__.py")
+    (part / "bin").mkdir()
+    shutil.copy2(_HERE / "launcher.sh", part / LAUNCHER)
+    (part / LAUNCHER).chmod(0o755)
+    for text in ("LICENSE", "NOTICE"):
+        shutil.copy2(source.root / text, part)
+    _compile(executable, part)
+    _describe(source, executable, part)
+    verify(part)
+
+
+def _compile(executable: Path, part: Path) -> None:
+    """All of it, and so that neither another date nor another place makes Python compile again: a signed folder must
+    not change, and `-B` writes nothing."""
+    folders = [part / "runtime", *(part / "python").glob("lib/python3.*")]
+    every = ("-m", "compileall", "-f", "-q", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash")
+    strip_prefix = ("-s", part)  # no path of the building machine in tracebacks
+    asked = [executable, "-I", *every, *strip_prefix, *folders]
+    # Unchecked, because some packages ship templates that are no Python.
+    subprocess.run(asked, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
+
+
+def _describe(source: Source, executable: Path, part: Path) -> None:
+    answer = subprocess.run(
+        [executable, "-I", "-B", "-c", _PACKAGES], stdin=subprocess.DEVNULL, capture_output=True, check=True
+    )
+    record = {
+        "stamp": source.stamp(),
+        "python": platform.python_version(),
+        "python_is_inside": source.interpreter is not None,
+        "platform": platform.platform(),
+        "packages": json.loads(answer.stdout),
+    }
+    (part / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    native = sorted(str(file.relative_to(part)) for file in part.rglob("*") if _has_machine_code(file))
+    (part / NATIVE).write_text("".join(f"{name}\n" for name in native), encoding="utf-8")
+
+
+def _has_machine_code(file: Path) -> bool:
+    if file.is_symlink() or not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        return stream.read(4) in _MACHINE_CODE
+
+
+def verify(prefix: Path) -> None:
+    """Raises Failed unless the launcher, with an app's few variables, says what it can do and its packages load."""
+    environ = {"PATH": os.defpath, "PYTHONPATH": "/nowhere", "PYTHONHOME": "/nowhere"}
+    said = _run([prefix / LAUNCHER, "--print-capabilities"], environ)
+    try:
+        said_type = json.loads(said.stdout)["type"]
+    except (ValueError, KeyError, TypeError):
+        said_type = None
+    if said.returncode or said_type != "capabilities":
+        raise Failed(f"what was built does not start: {_last_line(said.stderr) or 'it says no capabilities'}")
+    loaded = _run([prefix / "python/bin/python3", "-I", "-B", "-c", _LOAD, prefix / "runtime"], environ)
+    if loaded.returncode:
+        raise Failed(f"a package of what was built does not load: {_last_line(loaded.stderr)}")
+
+
+def _run(command: list[Path | str], environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    try:
+        return subprocess.run(command, env=environ, timeout=_VERIFY_SECONDS, check=False, **options)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"what was built does not answer within {_VERIFY_SECONDS} s") from None
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1]

@@ -1,0 +1,323 @@
+"""scripts/qwen3-asr-mlx-install builds a folder that runs by itself, whole or not at all.
+
+Everything is real, the interpreter, venv, pip and the wheelhouse too, except what is installed: a wheel of one line,
+and a bridge that says what it sees.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from installing.folder import verify
+from installing.wheelhouse import Failed
+from test_launcher import Checkout, Outcome, make_checkout, write_wheel
+
+BRIDGE = """
+import json, os, sys
+import spoken
+
+def main():
+    if "--print-capabilities" in sys.argv:
+        print('{"type":"capabilities"}')
+        return 0
+    report = {"arguments": sys.argv[1:], "pid": os.getpid(), "spoken": spoken.VERSION, "isolated": sys.flags.isolated,
+              "path": sys.path, "folder": os.getcwd(), "utf8": sys.flags.utf8_mode, "stdin": sys.stdin.read()}
+    print(json.dumps(report))
+    return 7
+"""
+
+
+def make(repository: Path, folder: Path) -> Checkout:
+    """A checkout whose bridge can be installed, and a wheelhouse with the one package that it needs."""
+    checkout = make_checkout(repository, folder)
+    shutil.copy2(repository / "scripts" / "qwen3-asr-mlx-install", checkout.root / "scripts")
+    package = checkout.root / "src" / "qwen3_asr_mlx_runtime"
+    (package / "__main__.py").write_text(BRIDGE)
+    for module in ("daemon.py", "engine.py"):
+        (package / module).write_text("import spoken\n")
+    for text in ("LICENSE", "NOTICE"):
+        (checkout.root / text).touch()
+    write_wheel(checkout.wheels)
+    environ = {name: value for name, value in checkout.environ.items() if not name.startswith("PIP_")}
+    return replace(checkout, environ=environ)
+
+
+def install(checkout: Checkout, *arguments: object) -> Outcome:
+    command = checkout.root / "scripts" / "qwen3-asr-mlx-install"
+    return checkout.run(*(str(one) for one in arguments), launcher=command)
+
+
+def refused(outcome: Outcome) -> str:
+    """The one line that says why; nothing on stdout, no traceback."""
+    assert outcome.code == 1, outcome
+    assert outcome.stdout == ""
+    assert "Traceback" not in outcome.stderr
+    (line,) = [line for line in outcome.stderr.splitlines() if line.startswith("qwen3-asr-mlx-install: ")]
+    assert outcome.stderr.splitlines()[-1] == line
+    return line
+
+
+@pytest.fixture
+def fresh(repository: Path, tmp_path: Path) -> Checkout:
+    return make(repository, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def first(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, Path, Outcome]:
+    """A checkout, the folder that it built, and what the command said."""
+    checkout = make(repository, tmp_path_factory.mktemp("install"))
+    prefix = checkout.home / "an app" / "asr"
+    return checkout, prefix, install(checkout, "--prefix", prefix, "--wheelhouse", checkout.wheels)
+
+
+def start(launcher: Path | str, *arguments: str, environ: dict[str, str] | None = None, cwd: str | Path = "/") -> dict:
+    process = subprocess.run(
+        [launcher, *arguments], input="a line", env=environ or {}, cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 7, process.stderr
+    report: dict = json.loads(process.stdout)
+    return report
+
+
+def content(folder: Path) -> dict[str, tuple[int, int]]:
+    return {str(file): (file.stat().st_mtime_ns, file.stat().st_size) for file in folder.rglob("*") if file.is_file()}
+
+
+# What is built
+
+
+def test_it_prints_the_launcher_which_runs_the_bridge_alone(first: tuple[Checkout, Path, Outcome]) -> None:
+    checkout, prefix, outcome = first
+    assert outcome.code == 0, outcome.stderr
+    assert outcome.stdout == f"{prefix}/bin/qwen3-asr-mlx-bridge\n"
+    report = start(outcome.stdout.strip(), "--model", "a b", "")
+    assert (report["spoken"], report["arguments"], report["stdin"]) == ("1.0", ["--model", "a b", ""], "a line")
+    assert (report["isolated"], report["utf8"], report["folder"]) == (1, 1, "/")
+    assert [place for place in report["path"] if place.startswith(str(checkout.root))] == []
+
+
+def test_the_variables_of_an_app_put_nothing_in_front_of_it(
+    first: tuple[Checkout, Path, Outcome], tmp_path: Path
+) -> None:
+    for name in ("json.py", "spoken.py", "sitecustomize.py"):
+        (tmp_path / name).write_text("raise SystemExit('shadowed')")
+    poisoned = {"PYTHONPATH": str(tmp_path), "PYTHONHOME": "/none", "PATH": "/none", "PYTHONSTARTUP": "/none"}
+    report = start(first[1] / "bin" / "qwen3-asr-mlx-bridge", environ=poisoned, cwd=tmp_path)
+    assert report["spoken"] == "1.0"
+
+
+def test_the_interpreter_may_be_started_without_the_launcher(first: tuple[Checkout, Path, Outcome]) -> None:
+    prefix = first[1]
+    assert start(prefix / "python/bin/python3", "-I", "-B", str(prefix / "runtime"), "x")["arguments"] == ["x"]
+
+
+def test_links_to_the_launcher_work(first: tuple[Checkout, Path, Outcome], tmp_path: Path) -> None:
+    launcher = first[1] / "bin" / "qwen3-asr-mlx-bridge"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "bridge").symlink_to(os.path.relpath(launcher, tmp_path / "bin"))
+    (tmp_path / "link").symlink_to("bin/bridge")
+    for link in (str(tmp_path / "link"), "./link", "bin/bridge"):
+        assert start(link, cwd=tmp_path)["spoken"] == "1.0"
+
+
+def test_starting_it_changes_no_file_of_a_folder_that_may_be_signed(first: tuple[Checkout, Path, Outcome]) -> None:
+    prefix = first[1]
+    before = content(prefix)
+    start(prefix / "bin" / "qwen3-asr-mlx-bridge")
+    assert content(prefix) == before
+    assert list((prefix / "runtime").rglob("*.pyc")), "nothing was compiled at build time"
+
+
+def test_it_says_what_it_is_and_which_files_are_to_be_signed(first: tuple[Checkout, Path, Outcome]) -> None:
+    prefix = first[1]
+    record = json.loads((prefix / "installed.json").read_text())
+    assert record["packages"] == {"spoken": "1.0"}
+    assert record["python_is_inside"] is False
+    assert (prefix / "native-files.txt").read_text() == "", "a venv holds links and no machine code"
+    assert "no folder to ship" in first[2].stderr
+
+
+def test_a_second_call_changes_nothing(first: tuple[Checkout, Path, Outcome]) -> None:
+    checkout, prefix, _ = first
+    before = content(prefix)
+    outcome = install(checkout, "--prefix", prefix, "--wheelhouse", checkout.wheels)
+    assert (outcome.code, outcome.stdout) == (0, first[2].stdout)
+    assert "is up to date" in outcome.stderr
+    assert content(prefix) == before
+
+
+def test_no_part_is_left_beside_it(first: tuple[Checkout, Path, Outcome]) -> None:
+    assert [path.name for path in first[1].parent.iterdir()] == ["asr"]
+
+
+@pytest.mark.once
+def test_a_changed_source_is_built_anew(fresh: Checkout, first: tuple[Checkout, Path, Outcome]) -> None:
+    prefix = fresh.home / "asr"
+    shutil.copytree(first[1], prefix, symlinks=True)
+    (fresh.root / "src/qwen3_asr_mlx_runtime/__main__.py").write_text(BRIDGE.replace('"pid"', '"changed"'))
+    assert install(fresh, "--prefix", prefix, "--wheelhouse", fresh.wheels).code == 0
+    assert "changed" in start(prefix / "bin/qwen3-asr-mlx-bridge")
+    assert [path.name for path in prefix.parent.iterdir() if path.name.startswith("asr")] == ["asr"]
+
+
+# A Python of its own
+
+
+@pytest.fixture
+def relocatable(tmp_path: Path) -> Path:
+    """The running Python's files in a folder of their own; its executable looks for libpython beside itself."""
+    base, name = Path(sys.base_prefix), f"python{sys.version_info.major}.{sys.version_info.minor}"
+    if sys.platform != "linux" or base == Path("/usr"):
+        pytest.skip("only a Python of Linux that has a folder of its own can be made relocatable here")
+    folder = tmp_path / "relocatable"
+    shutil.copytree(base / "lib" / name, folder / "lib" / name, ignore=shutil.ignore_patterns("test", "site-packages"))
+    for library in base.glob("lib/libpython3*"):
+        shutil.copy2(library, folder / "lib", follow_symlinks=False)
+    place, beside = f"{base}/lib".encode() + b"\0", b"$ORIGIN/../lib"
+    executable = folder / "bin" / name
+    executable.parent.mkdir()
+    executable.write_bytes((base / "bin" / name).read_bytes().replace(place, beside.ljust(len(place), b"\0")))
+    executable.chmod(0o755)
+    (folder / "bin" / "python3").symlink_to(name)
+    return folder
+
+
+@pytest.mark.once
+def test_with_a_relocatable_python_the_folder_needs_nothing_else_wherever_it_is_moved(
+    fresh: Checkout, relocatable: Path, tmp_path: Path
+) -> None:
+    prefix = fresh.home / "asr"
+    outcome = install(fresh, "--prefix", prefix, "--python", relocatable, "--wheelhouse", fresh.wheels)
+    assert outcome.code == 0, outcome.stderr
+    moved = tmp_path / "Applications" / "An App.app"
+    moved.parent.mkdir()
+    prefix.rename(moved)
+    for gone in (relocatable, fresh.root, fresh.wheels):
+        shutil.rmtree(gone)
+    report = start(moved / "bin" / "qwen3-asr-mlx-bridge")
+    assert report["spoken"] == "1.0"
+    assert [place for place in report["path"] if not place.startswith(str(moved))] == []
+    native = (moved / "native-files.txt").read_text().splitlines()
+    assert f"python/bin/python{sys.version_info.major}.{sys.version_info.minor}" in native
+    assert not [name for name in native if not (moved / name).is_file()]
+
+
+def test_a_python_that_goes_on_using_its_origin_is_refused(fresh: Checkout) -> None:
+    base = Path(sys.base_prefix)
+    if not any(base.glob("lib/libpython3.*")) or base == Path("/usr"):
+        pytest.skip("this Python has no library of its own to go on using")
+    environ = {name: value for name, value in fresh.environ.items() if name != "QWEN3_ASR_MLX_PYTHON"}
+    outcome = install(replace(fresh, environ=environ), "--prefix", fresh.home / "asr", "--python", base)
+    assert "is not relocatable" in refused(outcome)
+    assert list(fresh.home.iterdir()) == []
+
+
+# Refusals
+
+
+@pytest.mark.once
+def test_a_package_that_the_wheelhouse_lacks_is_named_and_the_folder_stays_as_it_was(fresh: Checkout) -> None:
+    prefix = fresh.home / "asr"
+    prefix.mkdir()
+    (prefix / "installed.json").write_text("{}")
+    (fresh.wheels / "spoken-1.0-py3-none-any.whl").rename(fresh.wheels / "heard-1.0-py3-none-any.whl")
+    reason = refused(install(fresh, "--prefix", prefix, "--wheelhouse", fresh.wheels))
+    assert "spoken" in reason
+    assert content(fresh.home).keys() == {str(prefix / "installed.json")}
+
+
+def test_a_wheel_that_is_not_what_its_digest_says_is_refused(fresh: Checkout) -> None:
+    wheel = fresh.wheels / "spoken-1.0-py3-none-any.whl"
+    (fresh.wheels / "SHA256SUMS").write_text(f"{hashlib.sha256(b'another').hexdigest()}  {wheel.name}\n")
+    reason = refused(install(fresh, "--prefix", fresh.home / "asr", "--wheelhouse", fresh.wheels))
+    assert wheel.name in reason
+    assert not (fresh.home / "asr").exists()
+
+
+def test_a_wheel_that_is_missing_from_a_wheelhouse_that_names_it_is_refused(fresh: Checkout) -> None:
+    (fresh.wheels / "SHA256SUMS").write_text(f"{'0' * 64}  gone-1.0-py3-none-any.whl\n")
+    assert "gone-1.0" in refused(install(fresh, "--prefix", fresh.home / "asr", "--wheelhouse", fresh.wheels))
+
+
+@pytest.mark.parametrize("wheels", ["missing", "empty"])
+def test_a_wheelhouse_without_wheels_is_refused(fresh: Checkout, tmp_path: Path, wheels: str) -> None:
+    (tmp_path / "empty").mkdir()
+    reason = refused(install(fresh, "--prefix", fresh.home / "asr", "--wheelhouse", tmp_path / wheels))
+    assert "--download-to" in reason
+
+
+def test_a_folder_of_somebody_else_is_not_touched(fresh: Checkout) -> None:
+    prefix = fresh.home / "Documents"
+    prefix.mkdir()
+    (prefix / "novel.txt").write_text("chapter one")
+    assert "was not made by this command" in refused(install(fresh, "--prefix", prefix, "--wheelhouse", fresh.wheels))
+    assert (prefix / "novel.txt").read_text() == "chapter one"
+
+
+@pytest.mark.once
+def test_a_runtime_that_does_not_start_is_never_put_in_place(fresh: Checkout) -> None:
+    (fresh.root / "src/qwen3_asr_mlx_runtime/__main__.py").write_text("import nothing_of_that_name\n")
+    reason = refused(install(fresh, "--prefix", fresh.home / "asr", "--wheelhouse", fresh.wheels))
+    assert "nothing_of_that_name" in reason
+    assert list(fresh.home.iterdir()) == []
+
+
+def test_a_package_that_does_not_load_is_found_at_build_time(first: tuple[Checkout, Path, Outcome]) -> None:
+    engine = first[1] / "runtime/qwen3_asr_mlx_runtime/engine.py"
+    text, compiled = engine.read_text(), list(engine.parent.glob("__pycache__/engine.*"))
+    kept = [(file, file.read_bytes()) for file in compiled]
+    for file in compiled:
+        file.unlink()
+    engine.write_text("raise ImportError('libmlx.so is broken')\n")
+    try:
+        with pytest.raises(Failed, match=r"libmlx\.so is broken"):
+            verify(first[1])
+    finally:
+        engine.write_text(text)
+        for file, data in kept:
+            file.write_bytes(data)
+
+
+@pytest.mark.parametrize("python", ["/nowhere/python3", "folder"])
+def test_a_python_that_does_not_suit_is_refused(fresh: Checkout, tmp_path: Path, python: str) -> None:
+    (tmp_path / "folder").mkdir()
+    outcome = install(fresh, "--prefix", fresh.home / "asr", "--python", tmp_path / python)
+    assert "--python" in refused(outcome)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--wheelhouse", "w", "--download-to", "d"), ("--prefix",), ("--force",)])
+def test_bad_usage_is_one_line_and_exit_2(fresh: Checkout, arguments: tuple[str, ...]) -> None:
+    outcome = install(fresh, *arguments)
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert len(outcome.stderr.splitlines()) == 1
+
+
+def test_help_has_an_example(fresh: Checkout) -> None:
+    assert "qwen3-asr-mlx-install --prefix" in install(fresh, "--help").stdout
+
+
+# What a killed installation leaves
+
+
+def test_the_old_folder_comes_back_if_no_new_one_took_its_place(first: tuple[Checkout, Path, Outcome]) -> None:
+    checkout, prefix, _ = first
+    prefix.rename(prefix.with_name("asr.old"))
+    prefix.with_name("asr.part").mkdir()
+    outcome = install(checkout, "--prefix", prefix, "--wheelhouse", checkout.wheels)
+    assert "is up to date" in outcome.stderr
+    assert [path.name for path in prefix.parent.iterdir()] == ["asr"]
+
+
+def test_a_python_that_was_removed_is_told_on_the_wire(first: tuple[Checkout, Path, Outcome], tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    launcher = tmp_path / "bin" / "qwen3-asr-mlx-bridge"
+    shutil.copy2(first[1] / "bin" / "qwen3-asr-mlx-bridge", launcher)
+    process = subprocess.run([launcher], capture_output=True, text=True, check=False)
+    assert process.returncode == 2
+    assert json.loads(process.stdout)["code"] == "environment_missing"
