@@ -1,0 +1,238 @@
+"""The client for `asyncio`: as the plain one, and a task that is cancelled cancels its request. docs/clients.md."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TypeVar, Unpack, cast
+
+from qwen3_asr_mlx_runtime.client.bridge import STOP_DEADLINE_MS, Drain, Queued
+from qwen3_asr_mlx_runtime.client.chunks import Chunks
+from qwen3_asr_mlx_runtime.client.connection import Connection
+from qwen3_asr_mlx_runtime.client.events import Event
+from qwen3_asr_mlx_runtime.client.exits import Exit
+from qwen3_asr_mlx_runtime.client.messages import encoded_pcm
+from qwen3_asr_mlx_runtime.client.options import BoundaryOptions, StreamOptions, TimedOptions
+from qwen3_asr_mlx_runtime.client.session import Session, Setup, State, checked, timed_out
+from qwen3_asr_mlx_runtime.protocol import commands, replies, streams, transcripts
+from qwen3_asr_mlx_runtime.protocol.commands import DEFAULT_STREAM, Id
+
+R = TypeVar("R", bound=replies.Line)
+
+
+class AsyncBridge:
+    """One bridge, started by the first request or by `open`, and stopped by `stop` or the end of an `async with` block.
+
+    Every method raises a ClientError; `timeout` in seconds is that of this call alone.
+    """
+
+    def __init__(self, setup: Setup | Sequence[str]) -> None:
+        self._session = Session(setup if isinstance(setup, Setup) else Setup(command=setup))
+
+    async def __aenter__(self) -> "AsyncBridge":
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if kind is None:
+            await self.stop()
+        else:
+            await asyncio.to_thread(self._session.kill)
+
+    @property
+    def state(self) -> State:
+        return self._session.state
+
+    @property
+    def pid(self) -> int | None:
+        connection = self._session.connection
+        return None if connection is None else connection.child.pid
+
+    @property
+    def exit(self) -> Exit | None:
+        """How the last process ended."""
+        return self._session.exit
+
+    @property
+    def stderr(self) -> tuple[str, ...]:
+        connection = self._session.connection
+        return () if connection is None else connection.stderr
+
+    @property
+    def restarts(self) -> int:
+        return self._session.restarts
+
+    async def open(self) -> replies.CapabilitiesReply:
+        return await asyncio.to_thread(self._session.open)
+
+    async def capabilities(self, *, timeout: float | None = None) -> replies.CapabilitiesReply:
+        return await self.ask(commands.Capabilities(), replies.CapabilitiesReply, timeout=timeout)
+
+    async def start(self, *, timeout: float | None = None) -> replies.Ready:
+        return await self.ask(commands.Start(), replies.Ready, timeout=timeout)
+
+    async def ping(self, *, timeout: float | None = None) -> replies.Pong:
+        return await self.ask(commands.Ping(), replies.Pong, timeout=timeout)
+
+    async def status(self, *, timeout: float | None = None) -> replies.StatusReply:
+        return await self.ask(commands.Status(), replies.StatusReply, timeout=timeout)
+
+    async def transcribe(
+        self, audio: str | Path, *, timeout: float | None = None, **options: Unpack[TimedOptions]
+    ) -> transcripts.TranscriptReply:
+        command = commands.Transcribe(audio=str(audio), **options)
+        return await self.ask(command, transcripts.TranscriptReply, timeout=timeout)
+
+    async def batch_transcribe(
+        self, audio: Sequence[str | Path], *, timeout: float | None = None, **options: Unpack[TimedOptions]
+    ) -> transcripts.BatchTranscript:
+        command = commands.BatchTranscribe(audio=[str(path) for path in audio], **options)
+        return await self.ask(command, transcripts.BatchTranscript, timeout=timeout)
+
+    async def start_stream(
+        self, stream_id: str = DEFAULT_STREAM, *, timeout: float | None = None, **options: Unpack[StreamOptions]
+    ) -> "AsyncStream":
+        command = commands.StartStream(stream_id=stream_id, **options)
+        connection = await self._connected()
+        ready = await self.ask(command, streams.StreamReady, connection=connection, timeout=timeout)
+        self._session.streams.add(ready.stream_id)
+        return AsyncStream(self, Chunks(connection, ready, self._session.setup.limits.chunk_seconds), ready)
+
+    async def flush(
+        self, stream_id: str | None = None, *, timeout: float | None = None, **options: Unpack[TimedOptions]
+    ) -> transcripts.RealtimeBatchFinal:
+        command = commands.Flush(stream_id=stream_id, **options)
+        return await self.ask(command, transcripts.RealtimeBatchFinal, timeout=timeout)
+
+    async def cancel(self, target: Id, *, timeout: float | None = None) -> replies.CancelResult:
+        return await self.ask(commands.Cancel(target=target), replies.CancelResult, timeout=timeout)
+
+    async def cancel_utterance(
+        self, stream_id: str, utterance_id: str, *, timeout: float | None = None
+    ) -> replies.CancelResult:
+        command = commands.Cancel(stream_id=stream_id, utterance_id=utterance_id)
+        return await self.ask(command, replies.CancelResult, timeout=timeout)
+
+    async def request(
+        self, message: commands.Command | Mapping[str, Any], *, timeout: float | None = None
+    ) -> replies.Line:
+        """Any request, and whatever answers it."""
+        return await self.ask(message, replies.Line, timeout=timeout)
+
+    async def stop(self, mode: Drain = "drain", deadline_ms: int = STOP_DEADLINE_MS) -> transcripts.Stopped | None:
+        """Finish what was asked, or not, and end the process; None where it no longer said what became of it."""
+        return await asyncio.to_thread(self._session.stop, mode, deadline_ms)
+
+    async def kill(self) -> None:
+        await asyncio.to_thread(self._session.kill)
+
+    @property
+    async def events(self) -> AsyncIterator[Event]:
+        """What comes unasked, until the bridge is stopped."""
+        loop, queue = asyncio.get_running_loop(), self._session.events
+        while not queue.is_ended:
+            if (event := queue.take()) is not None:
+                yield event
+                continue
+            changed = asyncio.Event()
+            queue.call_when_changed(lambda changed=changed: _call(loop, changed.set))  # type: ignore[misc]
+            await changed.wait()
+
+    async def ask(
+        self,
+        message: commands.Command | Mapping[str, Any],
+        *types: type[R],
+        connection: Connection | None = None,
+        timeout: float | None = None,
+    ) -> R:
+        """The reply, which is of one of `types`. `connection`: the process it must be, no later one."""
+        connection = connection or await self._connected()
+        id, reply = connection.ask(message)
+        try:
+            async with asyncio.timeout(timeout):
+                line = await asyncio.wrap_future(reply)
+        except TimeoutError:
+            self._session.send_cancel(id)
+            raise timed_out(timeout) from None
+        except asyncio.CancelledError:
+            self._session.send_cancel(id)
+            raise
+        return cast(R, checked(connection, line, types))
+
+    async def _connected(self) -> Connection:
+        connection = self._session.connection
+        if self._session.state == "running" and connection is not None:
+            return connection
+        return await asyncio.to_thread(self._session.connected)
+
+
+class AsyncStream:
+    """A stream of one process; when that is gone, so is the stream."""
+
+    def __init__(self, bridge: AsyncBridge, chunks: Chunks, ready: streams.StreamReady) -> None:
+        self.ready = ready
+        self._bridge = bridge
+        self._chunks = chunks
+
+    @property
+    def stream_id(self) -> str:
+        return self.ready.stream_id
+
+    async def append(self, pcm16: bytes | bytearray | memoryview, utterance_id: str | None = None) -> None:
+        """Little-endian samples at the stream's rate; returns when there is room for more. Raises ValueError for half
+        a sample."""
+        for piece in self._chunks.cut(pcm16):
+            room = self._chunks.connection.room()
+            if not room.done():
+                await asyncio.wrap_future(room)
+            else:
+                room.result()
+            self._chunks.say(piece, utterance_id)
+
+    async def end_utterance(
+        self, pcm16: bytes | None = None, *, timeout: float | None = None, **options: Unpack[BoundaryOptions]
+    ) -> Queued:
+        return await self._boundary(commands.EndUtterance, pcm16, options, timeout)
+
+    async def vad_boundary(
+        self, pcm16: bytes | None = None, *, timeout: float | None = None, **options: Unpack[BoundaryOptions]
+    ) -> Queued:
+        return await self._boundary(commands.VadBoundary, pcm16, options, timeout)
+
+    async def flush(
+        self, *, timeout: float | None = None, **options: Unpack[TimedOptions]
+    ) -> transcripts.RealtimeBatchFinal:
+        command = commands.Flush(stream_id=self.stream_id, **options)
+        return await self._ask(command, transcripts.RealtimeBatchFinal, timeout)
+
+    async def stop(
+        self, mode: Literal["drain", "discard"] = "drain", *, timeout: float | None = None
+    ) -> streams.StreamStopped:
+        command = commands.StopStream(stream_id=self.stream_id, mode=mode)
+        stopped = await self._ask(command, streams.StreamStopped, timeout)
+        self._bridge._session.streams.discard(self.stream_id)
+        return stopped
+
+    async def _boundary(
+        self,
+        kind: type[commands.Boundary],
+        pcm16: bytes | None,
+        options: BoundaryOptions,
+        timeout: float | None,
+    ) -> Queued:
+        pcm = None if pcm16 is None else encoded_pcm(pcm16)
+        command = kind(stream_id=self.stream_id, pcm16=pcm, **options)
+        connection = self._chunks.connection
+        types = (streams.UtteranceQueued, transcripts.RealtimeBatchFinal)
+        return cast(Queued, await self._bridge.ask(command, *types, connection=connection, timeout=timeout))
+
+    async def _ask(self, command: commands.Command, type: type[R], timeout: float | None) -> R:
+        return await self._bridge.ask(command, type, connection=self._chunks.connection, timeout=timeout)
+
+
+def _call(loop: asyncio.AbstractEventLoop, call: Any) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+        loop.call_soon_threadsafe(call)

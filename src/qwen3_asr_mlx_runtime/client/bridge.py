@@ -1,0 +1,218 @@
+"""The plain client: every call waits for its reply. docs/clients.md describes it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TypeVar, Unpack, cast
+
+from qwen3_asr_mlx_runtime.client.chunks import Chunks
+from qwen3_asr_mlx_runtime.client.connection import Connection
+from qwen3_asr_mlx_runtime.client.errors import BridgeHung
+from qwen3_asr_mlx_runtime.client.events import Event
+from qwen3_asr_mlx_runtime.client.exits import Exit
+from qwen3_asr_mlx_runtime.client.messages import encoded_pcm
+from qwen3_asr_mlx_runtime.client.options import BoundaryOptions, DecodingOptions, StreamOptions, TimedOptions
+from qwen3_asr_mlx_runtime.client.session import Session, Setup, State, checked, result_in_time
+from qwen3_asr_mlx_runtime.protocol import commands, replies, streams, transcripts
+from qwen3_asr_mlx_runtime.protocol.commands import DEFAULT_STREAM, Id
+
+R = TypeVar("R", bound=replies.Line)
+Drain = Literal["drain", "abort"]
+Queued = streams.UtteranceQueued | transcripts.RealtimeBatchFinal
+STOP_DEADLINE_MS = 10_000
+
+
+class Bridge:
+    """One bridge, started by the first request or by `open`, and stopped by `stop` or the end of a `with` block.
+
+    Safe to use from any thread. Every method raises a ClientError; `timeout` in seconds is that of this call alone.
+    """
+
+    def __init__(self, setup: Setup | Sequence[str]) -> None:
+        self._session = Session(setup if isinstance(setup, Setup) else Setup(command=setup))
+
+    def __enter__(self) -> "Bridge":
+        self.open()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if kind is None:
+            self.stop()
+        else:
+            self.kill()
+
+    @property
+    def state(self) -> State:
+        return self._session.state
+
+    @property
+    def pid(self) -> int | None:
+        connection = self._session.connection
+        return None if connection is None else connection.child.pid
+
+    @property
+    def exit(self) -> Exit | None:
+        """How the last process ended."""
+        return self._session.exit
+
+    @property
+    def stderr(self) -> tuple[str, ...]:
+        connection = self._session.connection
+        return () if connection is None else connection.stderr
+
+    @property
+    def restarts(self) -> int:
+        return self._session.restarts
+
+    def open(self) -> replies.CapabilitiesReply:
+        return self._session.open()
+
+    def capabilities(self, *, timeout: float | None = None) -> replies.CapabilitiesReply:
+        return self.ask(commands.Capabilities(), replies.CapabilitiesReply, timeout=timeout)
+
+    def start(self, *, timeout: float | None = None) -> replies.Ready:
+        return self.ask(commands.Start(), replies.Ready, timeout=timeout)
+
+    def ping(self, *, timeout: float | None = None) -> replies.Pong:
+        return self.ask(commands.Ping(), replies.Pong, timeout=timeout)
+
+    def status(self, *, timeout: float | None = None) -> replies.StatusReply:
+        return self.ask(commands.Status(), replies.StatusReply, timeout=timeout)
+
+    def transcribe(
+        self, audio: str | Path, *, timeout: float | None = None, **options: Unpack[TimedOptions]
+    ) -> transcripts.TranscriptReply:
+        command = commands.Transcribe(audio=str(audio), **options)
+        return self.ask(command, transcripts.TranscriptReply, timeout=timeout)
+
+    def batch_transcribe(
+        self, audio: Sequence[str | Path], *, timeout: float | None = None, **options: Unpack[TimedOptions]
+    ) -> transcripts.BatchTranscript:
+        command = commands.BatchTranscribe(audio=[str(path) for path in audio], **options)
+        return self.ask(command, transcripts.BatchTranscript, timeout=timeout)
+
+    def start_stream(
+        self, stream_id: str = DEFAULT_STREAM, *, timeout: float | None = None, **options: Unpack[StreamOptions]
+    ) -> "Stream":
+        command = commands.StartStream(stream_id=stream_id, **options)
+        connection = self._session.connected()
+        ready = self.ask(command, streams.StreamReady, connection=connection, timeout=timeout)
+        self._session.streams.add(ready.stream_id)
+        return Stream(self, Chunks(connection, ready, self._session.setup.limits.chunk_seconds), ready)
+
+    def flush(
+        self, stream_id: str | None = None, *, timeout: float | None = None, **options: Unpack[TimedOptions]
+    ) -> transcripts.RealtimeBatchFinal:
+        command = commands.Flush(stream_id=stream_id, **options)
+        return self.ask(command, transcripts.RealtimeBatchFinal, timeout=timeout)
+
+    def cancel(self, target: Id, *, timeout: float | None = None) -> replies.CancelResult:
+        """`target`: the `id` of a request made with `request` and an id of the app's own."""
+        return self.ask(commands.Cancel(target=target), replies.CancelResult, timeout=timeout)
+
+    def cancel_utterance(
+        self, stream_id: str, utterance_id: str, *, timeout: float | None = None
+    ) -> replies.CancelResult:
+        command = commands.Cancel(stream_id=stream_id, utterance_id=utterance_id)
+        return self.ask(command, replies.CancelResult, timeout=timeout)
+
+    def request(self, message: commands.Command | Mapping[str, Any], *, timeout: float | None = None) -> replies.Line:
+        """Any request, and whatever answers it."""
+        return self.ask(message, replies.Line, timeout=timeout)
+
+    def stop(self, mode: Drain = "drain", deadline_ms: int = STOP_DEADLINE_MS) -> transcripts.Stopped | None:
+        """Finish what was asked, or not, and end the process; None where it no longer said what became of it."""
+        return self._session.stop(mode, deadline_ms)
+
+    def kill(self) -> None:
+        self._session.kill()
+
+    @property
+    def events(self) -> Iterator[Event]:
+        """What comes unasked, until the bridge is stopped."""
+        while not self._session.events.is_ended:
+            event = self._session.events.wait(None)
+            if event is not None:
+                yield event
+
+    def next_event(self, timeout: float | None = None) -> Event | None:
+        """None if none came within `timeout` seconds, or none will come."""
+        return self._session.events.wait(timeout)
+
+    def ask(
+        self,
+        message: commands.Command | Mapping[str, Any],
+        *types: type[R],
+        connection: Connection | None = None,
+        timeout: float | None = None,
+    ) -> R:
+        """The reply, which is of one of `types`. `connection`: the process it must be, no later one."""
+        connection = connection or self._session.connected()
+        id, reply = connection.ask(message)
+        return cast(R, checked(connection, result_in_time(self._session, id, reply, timeout), types))
+
+
+class Stream:
+    """A stream of one process; when that is gone, so is the stream."""
+
+    def __init__(self, bridge: Bridge, chunks: Chunks, ready: streams.StreamReady) -> None:
+        self.ready = ready
+        self._bridge = bridge
+        self._chunks = chunks
+
+    @property
+    def stream_id(self) -> str:
+        return self.ready.stream_id
+
+    def append(
+        self, pcm16: bytes | bytearray | memoryview, utterance_id: str | None = None, *, timeout: float | None = None
+    ) -> None:
+        """Little-endian samples at the stream's rate; returns when there is room for more. Raises ValueError for half
+        a sample, and BridgeHung where there is none within `timeout` seconds, which loses the rest of these samples."""
+        for piece in self._chunks.cut(pcm16):
+            try:
+                self._chunks.connection.room().result(timeout)
+            except FutureTimeoutError:
+                raise BridgeHung("The speech bridge does not take any more audio.", retryable=True) from None
+            self._chunks.say(piece, utterance_id)
+
+    def end_utterance(
+        self, pcm16: bytes | None = None, *, timeout: float | None = None, **options: Unpack[BoundaryOptions]
+    ) -> Queued:
+        return self._boundary(commands.EndUtterance, pcm16, options, timeout)
+
+    def vad_boundary(
+        self, pcm16: bytes | None = None, *, timeout: float | None = None, **options: Unpack[BoundaryOptions]
+    ) -> Queued:
+        return self._boundary(commands.VadBoundary, pcm16, options, timeout)
+
+    def flush(self, *, timeout: float | None = None, **options: Unpack[TimedOptions]) -> transcripts.RealtimeBatchFinal:
+        return self._ask(commands.Flush(stream_id=self.stream_id, **options), transcripts.RealtimeBatchFinal, timeout)
+
+    def stop(
+        self, mode: Literal["drain", "discard"] = "drain", *, timeout: float | None = None
+    ) -> streams.StreamStopped:
+        command = commands.StopStream(stream_id=self.stream_id, mode=mode)
+        stopped = self._ask(command, streams.StreamStopped, timeout)
+        self._bridge._session.streams.discard(self.stream_id)
+        return stopped
+
+    def _boundary(
+        self,
+        kind: type[commands.Boundary],
+        pcm16: bytes | None,
+        options: BoundaryOptions,
+        timeout: float | None,
+    ) -> Queued:
+        pcm = None if pcm16 is None else encoded_pcm(pcm16)
+        command = kind(stream_id=self.stream_id, pcm16=pcm, **options)
+        connection = self._chunks.connection
+        types = (streams.UtteranceQueued, transcripts.RealtimeBatchFinal)
+        return cast(Queued, self._bridge.ask(command, *types, connection=connection, timeout=timeout))
+
+    def _ask(self, command: commands.Command, type: type[R], timeout: float | None) -> R:
+        return self._bridge.ask(command, type, connection=self._chunks.connection, timeout=timeout)
+
+
+__all__ = ["Bridge", "DecodingOptions", "Stream"]

@@ -1,0 +1,35 @@
+"""The audio of one stream as lines: cut to the size of a microphone's, and numbered."""
+
+import threading
+from collections.abc import Iterator
+
+from qwen3_asr_mlx_runtime.client.connection import Connection
+from qwen3_asr_mlx_runtime.client.messages import encode, encoded_pcm
+from qwen3_asr_mlx_runtime.protocol.commands import AudioChunk
+from qwen3_asr_mlx_runtime.protocol.streams import StreamReady
+
+
+class Chunks:
+    """Of one stream of one process. Chunks have no reply."""
+
+    def __init__(self, connection: Connection, ready: StreamReady, chunk_seconds: float) -> None:
+        self.connection = connection
+        self.stream_id = ready.stream_id
+        self._size = 2 * max(1, int(ready.sample_rate * chunk_seconds))
+        self._seq = 0
+        self._lock = threading.Lock()
+
+    def cut(self, pcm16: bytes | bytearray | memoryview) -> Iterator[memoryview]:
+        """Raises ValueError for half a sample, before anything is cut."""
+        view = memoryview(pcm16).cast("B")
+        if len(view) % 2:
+            raise ValueError("expected whole 16-bit samples, got an odd number of bytes")
+        return (view[start : start + self._size] for start in range(0, len(view), self._size))
+
+    def say(self, piece: memoryview, utterance_id: str | None) -> None:
+        with self._lock:
+            chunk = AudioChunk(
+                pcm16=encoded_pcm(piece), stream_id=self.stream_id, utterance_id=utterance_id, seq=self._seq
+            )
+            self.connection.say(encode(chunk))
+            self._seq += 1

@@ -1,0 +1,125 @@
+"""What comes unasked, kept until the app reads it."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Union
+
+import msgspec
+
+from qwen3_asr_mlx_runtime.client.errors import ClientError
+from qwen3_asr_mlx_runtime.client.messages import Unknown
+from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, Progress, StreamError
+from qwen3_asr_mlx_runtime.protocol.transcripts import RealtimeBatchFinal
+
+MAX_EVENTS = 1024
+
+
+class BridgeLost(msgspec.Struct, frozen=True):
+    """The process is gone, and with it `streams`. `will_restart`: the next request starts it again."""
+
+    error: ClientError
+    streams: tuple[str, ...]
+    will_restart: bool
+
+
+class EventsLost(msgspec.Struct):
+    """The app did not read in time: `count` events were dropped here."""
+
+    count: int
+
+
+Event = Union[RealtimeBatchFinal, PartialResult, StreamError, Progress, Unknown, BridgeLost, EventsLost]  # noqa: UP007
+
+
+class EventQueue:
+    """Bounded, for one reader or several, on any thread. Whoever puts never waits.
+
+    A partial text takes the place of an unread one of the same utterance, and progress that of unread progress; if it
+    is full then, the oldest event is dropped and counted.
+    """
+
+    def __init__(self, limit: int = MAX_EVENTS) -> None:
+        self._limit = limit
+        self._events: list[Event] = []
+        self._lost = 0
+        self._is_ended = False
+        self._changed = threading.Condition()
+        self._wakers: list[Callable[[], None]] = []
+
+    def put(self, event: Event) -> None:
+        with self._changed:
+            place = self._replaced(event)
+            if place is not None:
+                del self._events[place]
+            self._events.append(event)
+            if len(self._events) > self._limit:
+                del self._events[0]
+                self._lost += 1
+            self._wake()
+
+    def end(self) -> None:
+        """No more will come, unless it is `begin`-ned anew."""
+        with self._changed:
+            self._is_ended = True
+            self._wake()
+
+    def begin(self) -> None:
+        with self._changed:
+            self._is_ended = False
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether no more will come and all was read."""
+        with self._changed:
+            return self._is_ended and not self._events and not self._lost
+
+    def take(self) -> Event | None:
+        """The oldest event, if there is one."""
+        with self._changed:
+            return self._take()
+
+    def wait(self, timeout: float | None) -> Event | None:
+        """The oldest event, when there is one; None after so many seconds, or where no more will come."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            while (event := self._take()) is None and not self._is_ended:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return None
+                self._changed.wait(left)
+            return event
+
+    def call_when_changed(self, waker: Callable[[], None]) -> None:
+        """Once: at the next event or the end, at once if there is one already. `waker` runs on whatever thread."""
+        with self._changed:
+            self._wakers.append(waker)
+            if self._events or self._lost or self._is_ended:
+                self._wake()
+
+    def _take(self) -> Event | None:
+        if self._lost:
+            count, self._lost = self._lost, 0
+            return EventsLost(count)
+        return self._events.pop(0) if self._events else None
+
+    def _wake(self) -> None:
+        self._changed.notify_all()
+        wakers, self._wakers = self._wakers, []
+        for waker in wakers:
+            waker()
+
+    def _replaced(self, event: Event) -> int | None:
+        """The place of the unread event that this one makes old."""
+        if not isinstance(event, PartialResult | Progress):
+            return None
+        for place in range(len(self._events) - 1, -1, -1):
+            if _same_subject(self._events[place], event):
+                return place
+        return None
+
+
+def _same_subject(old: Event, new: PartialResult | Progress) -> bool:
+    if isinstance(new, Progress):
+        return isinstance(old, Progress)
+    return isinstance(old, PartialResult) and old.stream_id == new.stream_id and old.utterance_id == new.utterance_id

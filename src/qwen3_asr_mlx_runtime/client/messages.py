@@ -1,0 +1,103 @@
+"""Lines in and out: what the bridge says as types, and requests as lines."""
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, Union
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from qwen3_asr_mlx_runtime.protocol.commands import Command, Id
+from qwen3_asr_mlx_runtime.protocol.replies import Line
+from qwen3_asr_mlx_runtime.protocol.schema import EVENTS, REPLIES
+
+MAX_LINE_BYTES = 64 * 1024 * 1024
+
+
+class Unknown(Line, kw_only=True):
+    """A message of a type, or with members, that this client does not know; `message` holds all of it."""
+
+    id: Id | UnsetType | None = UNSET
+    event: bool | UnsetType = UNSET
+    message: dict[str, Any]
+
+    @property
+    def type(self) -> str:
+        return str(self.message["type"])
+
+
+class _Envelope(msgspec.Struct):
+    type: str
+    id: Id | UnsetType | None = UNSET
+    event: bool | UnsetType = UNSET
+
+
+_TYPES: tuple[type[Line], ...] = tuple(dict.fromkeys((*REPLIES, *EVENTS)))
+_KNOWN = frozenset(str(one.__struct_config__.tag) for one in _TYPES)
+_LINE: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Union[_TYPES])  # noqa: UP007 a tuple cannot be joined by bars
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
+
+
+def decode(line: bytes) -> Line:
+    """The message on a line; members that are not known are passed over. Raises ValueError, which says what is wrong
+    and quotes nothing."""
+    try:
+        envelope = _ENVELOPE.decode(line)
+    except msgspec.ValidationError:
+        raise ValueError("a line is no message") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise ValueError("a line is no JSON") from None
+    if envelope.type in _KNOWN:
+        try:
+            return _LINE.decode(line)
+        except msgspec.ValidationError:
+            pass  # of a later version: somebody may know it
+    return Unknown(id=envelope.id, event=envelope.event, message=_OBJECT.decode(line))
+
+
+def encode(message: Command | Mapping[str, Any], id: Id | None = None) -> bytes:
+    """A line with its newline. Members that are None are left out."""
+    members = msgspec.to_builtins(message) if isinstance(message, Command) else dict(message)
+    members = {name: value for name, value in members.items() if value is not None}
+    if id is not None:
+        members["id"] = id
+    return json.dumps(members, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def encoded_pcm(pcm16: bytes | bytearray | memoryview) -> str:
+    """Little-endian 16-bit samples as the wire has them. Raises ValueError for half a sample."""
+    if len(pcm16) % 2:
+        raise ValueError("expected whole 16-bit samples, got an odd number of bytes")
+    return base64.b64encode(pcm16).decode("ascii")
+
+
+class LineBuffer:
+    """Cuts blocks of bytes into lines, at the newline byte and nowhere else."""
+
+    def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
+        self._limit = limit
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that are whole now, without their newlines. Raises ValueError for one over the limit."""
+        *lines, rest = data.split(b"\n")
+        if lines and self._pieces:
+            lines[0] = b"".join((*self._pieces, lines[0]))
+            self._pieces, self._size = [], 0
+        if rest:
+            self._pieces.append(rest)
+            self._size += len(rest)
+        if max([self._size, *map(len, lines)]) > self._limit:
+            raise ValueError(f"a line is longer than {self._limit} bytes")
+        return lines
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether a line has begun that has not ended."""
+        return self._size > 0
+
+
+Direction = Literal["sent", "received"]

@@ -1,0 +1,34 @@
+"""The members of requests that may be given by name; docs/protocol.md says what they mean."""
+
+from typing import Literal, TypedDict
+
+
+class DecodingOptions(TypedDict, total=False):
+    max_new_tokens: int | None
+    language: str | None
+    context: str | None
+    decoder_mode: str | None
+    drift_guard: bool | None
+    logprobs: bool | None
+
+
+class TimedOptions(DecodingOptions, total=False):
+    timeout_ms: int | None
+
+
+class StreamOptions(DecodingOptions, total=False):
+    sample_rate: int
+    batch_size: int
+    max_batch_delay_ms: int
+    auto_flush: bool
+    restart: bool
+    on_limit: Literal["refuse", "split"]
+    partials: bool
+    partial_interval_ms: int
+    final_policy: Literal["guarded", "strict", "fast"]
+
+
+class BoundaryOptions(TimedOptions, total=False):
+    utterance_id: str | None
+    audio: str | None
+    sample_rate: int | None
