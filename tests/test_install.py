@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from installing.folder import verify
 from installing.wheelhouse import Failed
+from relocatable_python import make_relocatable
 from test_launcher import Checkout, Outcome, make_checkout, write_wheel
 
 BRIDGE = """
@@ -171,21 +172,7 @@ def test_a_changed_source_is_built_anew(fresh: Checkout, first: tuple[Checkout, 
 
 @pytest.fixture
 def relocatable(tmp_path: Path) -> Path:
-    """The running Python's files in a folder of their own; its executable looks for libpython beside itself."""
-    base, name = Path(sys.base_prefix), f"python{sys.version_info.major}.{sys.version_info.minor}"
-    if sys.platform != "linux" or base == Path("/usr"):
-        pytest.skip("only a Python of Linux that has a folder of its own can be made relocatable here")
-    folder = tmp_path / "relocatable"
-    shutil.copytree(base / "lib" / name, folder / "lib" / name, ignore=shutil.ignore_patterns("test", "site-packages"))
-    for library in base.glob("lib/libpython3*"):
-        shutil.copy2(library, folder / "lib", follow_symlinks=False)
-    place, beside = f"{base}/lib".encode() + b"\0", b"$ORIGIN/../lib"
-    executable = folder / "bin" / name
-    executable.parent.mkdir()
-    executable.write_bytes((base / "bin" / name).read_bytes().replace(place, beside.ljust(len(place), b"\0")))
-    executable.chmod(0o755)
-    (folder / "bin" / "python3").symlink_to(name)
-    return folder
+    return make_relocatable(tmp_path / "relocatable") or pytest.skip("this Python cannot be made relocatable")
 
 
 @pytest.mark.once
