@@ -45,6 +45,8 @@ CONVERSATION = (
     "client.child",
     "client.events",
     "client.life",
+    "client.outgoing",
+    "client.pipes",
     "client.requests",
     "client.connection",
     "client.options",
@@ -145,6 +147,7 @@ TOOLS = (
     "tools.score_table",
     "tools.score",
     "tools.progress_bar",
+    "tools.stages",
     "tools.performance",
     "tools.performance_report",
     "tools.performance_table",
@@ -153,11 +156,27 @@ TOOLS = (
     "tools.machine_check",
     "tools.self_check",
     "tools.doctor",
+    "tools.machine",
+    "tools.configuration",
+    "tools.measurement",
+    "tools.evaluation",
+    "tools.evaluation_table",
+    "tools.plotting",
+    "tools.charts",
+    "tools.evaluation_report",
+    "tools.recipes",
+    "tools.evaluate",
     "tools",
 )
 MEETING = ("lifecycle", "daemon", "__main__")
 ORDER = (*COMMON, *CONVERSATION, *NUMERIC, *TOOLS, *MEETING)
 EXTRA = {"jiwer", "rich", "whisper_normalizer"}
+EVALUATION = {  # the extras report and recipes
+    "tools.charts": {"matplotlib"},
+    "tools.plotting": {"matplotlib"},
+    "tools.evaluation_report": {"jinja2"},
+    "tools.recipes": {"datasets"},
+}
 REFERENCES = {"torch", "qwen_asr"}
 
 
@@ -269,9 +288,19 @@ def test_nothing_but_the_tools_needs_their_extra_or_imports_them(found: dict[str
     assert {line.split(" imports ")[1].split(".")[0] for line in imports_of(tools, EXTRA)} == EXTRA
 
 
+def test_nothing_but_the_report_and_the_recipes_needs_their_extras(found: dict[str, ast.Module]) -> None:
+    libraries = set.union(*EVALUATION.values())
+    used = {
+        name: {line.split(" imports ")[1].split(".")[0] for line in imports_of({name: tree}, libraries)}
+        for name, tree in found.items()
+    }
+    assert {name: needed for name, needed in used.items() if needed} == EVALUATION
+
+
 def test_the_tests_have_what_the_tools_need(repository: Path) -> None:
     tables = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
-    assert set(tables["project"]["optional-dependencies"]["tools"]) <= set(tables["dependency-groups"]["dev"])
+    for extra in ("tools", "report", "recipes"):
+        assert set(tables["project"]["optional-dependencies"][extra]) <= set(tables["dependency-groups"]["dev"])
 
 
 def test_the_reference_implementations_are_never_imported(found: dict[str, ast.Module]) -> None:

@@ -11,15 +11,8 @@ from qwen3_asr_mlx_runtime.telemetry import Memory, Profile
 from qwen3_asr_mlx_runtime.tools.command import printable
 from qwen3_asr_mlx_runtime.tools.performance import Item
 from qwen3_asr_mlx_runtime.tools.performance_report import Performance
+from qwen3_asr_mlx_runtime.tools.stages import stage_seconds
 
-STAGES = {
-    "feature_extract_seconds": "features",
-    "audio_tower_seconds": "audio tower",
-    "prompt_assembly_seconds": "prompt",
-    "batch_assembly_seconds": "batch assembly",
-    "prefill_seconds": "prefill",
-    "continuation_seconds": "decoder steps",
-}
 _MEMORY = {
     "resident": "rss_mb",
     "resident, peak": "rss_peak_mb",
@@ -103,10 +96,8 @@ def _times(performance: Performance) -> Iterator[tuple[str, str]]:
 
 def _stages(profile: Profile) -> Iterator[tuple[str, str]]:
     whole = profile.total_seconds
-    for field, name in STAGES.items():
-        seconds = getattr(profile, field)
-        if seconds is not None:
-            yield name, f"{seconds:.3f}" + (f"  {seconds / whole:4.0%}" if whole else "")
+    for name, seconds in stage_seconds(profile).items():
+        yield name, f"{seconds:.3f}" + (f"  {seconds / whole:4.0%}" if whole else "")
 
 
 def _memory(memory: Memory | None) -> Iterator[tuple[str, str]]:

@@ -22,6 +22,7 @@ from qwen3_asr_mlx_runtime.tools.manifest import bad_line, read_manifest
 from qwen3_asr_mlx_runtime.tools.progress_bar import progress_bar
 
 if TYPE_CHECKING:
+    from qwen3_asr_mlx_runtime.tools.performance import Tell
     from qwen3_asr_mlx_runtime.tools.performance_report import Performance
 
 PROGRAM = "qwen3-asr-mlx-perftest"
@@ -39,7 +40,7 @@ _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0; 1 where a file or the model is at fault, said in one line on stderr; 2 for a bad command line."""
-    parser = _parser()
+    parser = command_line()
     options = parser.parse_args(argv)
     options.model, words = choose_model(options.model, options.words, os.environ)
     if not words and options.manifest is None:
@@ -60,7 +61,7 @@ def _is_model(word: str) -> bool:
     return word == "demo" or path.is_dir() or (_REPOSITORY.fullmatch(word) is not None and not path.exists())
 
 
-def _parser() -> Parser:
+def command_line() -> Parser:
     parser = Parser(PROGRAM, "Load a model once, transcribe files, and tell time, tokens and memory.", EXAMPLES)
     add = parser.add_argument
     count = values.whole_number(1, 1_000_000)
@@ -82,9 +83,10 @@ def _parser() -> Parser:
 
 
 def _perftest(options: argparse.Namespace, words: Sequence[str]) -> int:
-    files = [*_given(words), *(_listed(options.manifest) if options.manifest else ())]
+    files = [*_given(words), *(listed(options.manifest) if options.manifest else ())]
     try:
-        performance = _measure(options, files)
+        with progress_bar() as tell:
+            performance = measure(options, files, tell)
     except ModelError as error:
         return complain(PROGRAM, f"model {options.model!r}: {error.message}")
     if options.json:
@@ -103,7 +105,8 @@ def _given(words: Sequence[str]) -> list[tuple[str, Path]]:
     return [(word, Path(word)) for word in words]
 
 
-def _listed(manifest: Path) -> list[tuple[str, Path]]:
+def listed(manifest: Path) -> list[tuple[str, Path]]:
+    """Its files. Raises InvalidParams, which names the line at fault."""
     entries = read_manifest(manifest)
     for entry in entries:
         if not entry.path.exists():
@@ -111,8 +114,8 @@ def _listed(manifest: Path) -> list[tuple[str, Path]]:
     return [(entry.audio, entry.path) for entry in entries]
 
 
-def _measure(options: argparse.Namespace, files: Sequence[tuple[str, Path]]) -> "Performance":
-    """MLX is imported here, when the command line and the files are known to be right."""
+def measure(options: argparse.Namespace, files: Sequence[tuple[str, Path]], tell: "Tell") -> "Performance":
+    """MLX is imported here, when the command line and the files are known to be right. Raises ModelError."""
     process_memory.keep_little()  # as the bridge does
     from qwen3_asr_mlx_runtime.engine import Recognizer
     from qwen3_asr_mlx_runtime.tools.performance import Plan, transcribe, warm_up
@@ -127,18 +130,17 @@ def _measure(options: argparse.Namespace, files: Sequence[tuple[str, Path]]) -> 
         options.context,
         options.max_new_tokens,
     )
-    with progress_bar() as tell:
-        watch = Stopwatch()
-        recognizer = Recognizer.load(
-            options.model,
-            cache_dir=values.expanded(os.environ.get("QWEN3_ASR_MLX_CACHE_DIR")),
-            state_dir=values.state_dir(None, os.environ),
-            quantize=options.quantize,
-            local_files_only=options.local_files_only,
-            on_progress=lambda progress: tell(progress.stage, progress.done, progress.total),
-        )
-        before = (watch.total, warm_up(recognizer, plan))
-        passes = transcribe(recognizer, plan, tell)
+    watch = Stopwatch()
+    recognizer = Recognizer.load(
+        options.model,
+        cache_dir=values.expanded(os.environ.get("QWEN3_ASR_MLX_CACHE_DIR")),
+        state_dir=values.state_dir(None, os.environ),
+        quantize=options.quantize,
+        local_files_only=options.local_files_only,
+        on_progress=lambda progress: tell(progress.stage, progress.done, progress.total),
+    )
+    before = (watch.total, warm_up(recognizer, plan))
+    passes = transcribe(recognizer, plan, tell)
     return report(options.model, options.quantize, recognizer, plan, before, passes)
 
 

@@ -1,0 +1,49 @@
+"""What is evaluated: a model in one decoder mode with its weights in one form."""
+
+from collections.abc import Iterable
+from itertools import product
+from pathlib import PurePath
+from typing import Any
+
+import msgspec
+
+from qwen3_asr_mlx_runtime.jobs import DecoderMode
+
+FULL_PRECISION = "none"
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """`key` stands for it in plots: A, B, C. `quantize` is None where the weights stay as the checkpoint has them."""
+
+    key: str
+    model: str
+    decoder_mode: DecoderMode
+    quantize: str | None
+
+    @property
+    def label(self) -> str:
+        """Short: of a model's path its last part alone."""
+        name = PurePath(self.model).name or self.model
+        return ", ".join([name, self.decoder_mode, *([self.quantize] if self.quantize else [])])
+
+    def arguments(self) -> list[str]:
+        """Those of qwen3-asr-mlx-perftest that choose it."""
+        chosen = [f"--model={self.model}", f"--decoder-mode={self.decoder_mode}"]
+        return [*chosen, *([f"--quantize={self.quantize}"] if self.quantize else [])]
+
+
+def configurations(
+    models: Iterable[str], decoder_modes: Iterable[DecoderMode], quantizations: Iterable[str]
+) -> list[Configuration]:
+    """Each model with each quantisation in each mode, each once, in the order given."""
+    chosen: dict[tuple[Any, ...], None] = dict.fromkeys(product(models, quantizations, decoder_modes))
+    return [
+        Configuration(_key(number), model, mode, None if quantize == FULL_PRECISION else quantize)
+        for number, (model, quantize, mode) in enumerate(chosen)
+    ]
+
+
+def _key(number: int) -> str:
+    """A to Z, then AA, AB and so on."""
+    rest, letter = divmod(number, 26)
+    return (_key(rest - 1) if rest else "") + chr(ord("A") + letter)
