@@ -53,7 +53,8 @@ def test_freed_memory_between_used_memory_goes_back_to_the_system() -> None:
 
 
 def test_huge_pages_are_used_where_the_system_has_them_and_what_is_in_memory_stays() -> None:
-    used = np.frombuffer(mmap.mmap(-1, 64 * MIB), np.int64)  # numpy's own memory may have them already
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # numpy asks for huge pages itself
+    used = np.frombuffer(mmap.mmap(-1, 64 * MIB, private), np.int64)
     used[:] = np.arange(8 * MIB)
     before = huge_bytes()
     process_memory.use_huge_pages(used.ctypes.data, used.nbytes)
