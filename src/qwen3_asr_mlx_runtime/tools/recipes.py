@@ -54,10 +54,13 @@ class _Line(msgspec.Struct):
 
 
 def slice_of(words: str, source: str | None, limit: int) -> Slice:
-    """`librispeech`, `fleurs:de_de` or `eka:hi:test`. Raises InvalidParams."""
+    """`words`: `librispeech`, `fleurs:de_de` or `eka:hi:test`; `source`: a folder in place of the Hub. Raises
+    InvalidParams."""
     name, *rest = words.split(":")
     if name not in RECIPES or len(rest) > 2:
         raise InvalidParams(f"expected a recipe, NAME[:CONFIG[:SPLIT]] with {', '.join(RECIPES)}, got {words!r}")
+    if source is not None and not Path(source).is_dir():
+        raise InvalidParams(f"no such folder: {source!r}")
     recipe = RECIPES[name]
     config, split = (*rest, *["", ""][len(rest) :])
     config = config or recipe.config
@@ -90,10 +93,12 @@ def fetch(wanted: Slice, folder: Path, tell: Callable[[str, int | None, int | No
 def _rows(wanted: Slice) -> Iterator[Mapping[str, Any]]:
     try:
         import datasets
+        import huggingface_hub
     except ImportError:
         raise InvalidParams("recipes need the extra `recipes`: pip install 'qwen3-asr-mlx-runtime[recipes]'") from None
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
+    huggingface_hub.logging.set_verbosity_error()  # of every attempt to reach the Hub
     try:
         rows = datasets.load_dataset(wanted.source, wanted.config, split=wanted.split, streaming=True)
         yield from rows.cast_column("audio", datasets.Audio(decode=False)).take(wanted.limit)
