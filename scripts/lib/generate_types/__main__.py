@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from generate_types.shapes import protocol
+from generate_types.swift import swift
 from generate_types.typescript import typescript
 
 ROOT = Path(__file__).resolve().parents[3]
 SCHEMA = "docs/protocol.schema.json"
-LANGUAGES = {"examples/node/protocol.d.ts": typescript}
+LANGUAGES = {
+    "examples/node/protocol.d.ts": typescript,
+    "examples/swift/Sources/Qwen3ASRBridge/Protocol.generated.swift": swift,
+}
 
 
 def texts() -> dict[str, str]:

@@ -1,0 +1,155 @@
+import Foundation
+
+extension Bridge {
+    /// Any message, and its reply. `timeout` is that of this call; `timeoutMs` of a message is the bridge's own.
+    public func request<Message: BridgeRequest>(
+        _ message: Message, timeout: Duration? = nil
+    ) async throws -> Message.Reply {
+        try await ask(connected().number, message, timeout: timeout)
+    }
+
+    /// A message that has no type here, without an `id`.
+    public func request(_ message: [String: JSONValue], timeout: Duration? = nil) async throws -> Wire.Reply {
+        try await request(UntypedRequest(members: message), timeout: timeout)
+    }
+
+    public func capabilities(timeout: Duration? = nil) async throws -> Wire.CapabilitiesReply {
+        try await request(Wire.Capabilities(), timeout: timeout)
+    }
+
+    /// Loads the model.
+    @discardableResult
+    public func start(timeout: Duration? = nil) async throws -> Wire.Ready {
+        try await request(Wire.Start(), timeout: timeout)
+    }
+
+    /// `audio`: the path of a file. `request(Wire.Transcribe(…))` has more to say.
+    public func transcribe(
+        _ audio: String, language: String? = nil, context: String? = nil, timeout: Duration? = nil
+    ) async throws -> Wire.TranscriptReply {
+        try await request(Wire.Transcribe(audio: audio, language: language, context: context), timeout: timeout)
+    }
+
+    /// Items that failed hold their error.
+    public func batchTranscribe(
+        _ audio: [String], language: String? = nil, context: String? = nil, timeout: Duration? = nil
+    ) async throws -> Wire.BatchTranscript {
+        let message = Wire.BatchTranscribe(audio: audio, language: language, context: context)
+        return try await request(message, timeout: timeout)
+    }
+
+    public func startStream(
+        _ message: Wire.StartStream = Wire.StartStream(), timeout: Duration? = nil
+    ) async throws -> Stream {
+        let number = try await connected().number
+        let ready = try await ask(number, message, timeout: timeout)
+        if connection?.number == number { connection?.streams[ready.streamID] = 0 }
+        return Stream(ready: ready, bridge: self, number: number)
+    }
+
+    public func flush(_ message: Wire.Flush = Wire.Flush(), timeout: Duration? = nil) async throws
+        -> Wire.RealtimeBatchFinal
+    {
+        try await request(message, timeout: timeout)
+    }
+
+    public func cancel(_ target: Wire.ID, timeout: Duration? = nil) async throws -> Wire.CancelResult {
+        try await request(Wire.Cancel(target: target), timeout: timeout)
+    }
+
+    public func cancelUtterance(
+        _ streamID: String, _ utteranceID: String, timeout: Duration? = nil
+    ) async throws -> Wire.CancelResult {
+        try await request(Wire.Cancel(streamID: streamID, utteranceID: utteranceID), timeout: timeout)
+    }
+
+    public func ping(timeout: Duration? = nil) async throws -> Wire.Pong {
+        try await request(Wire.Ping(), timeout: timeout)
+    }
+
+    public func status(timeout: Duration? = nil) async throws -> Wire.StatusReply {
+        try await request(Wire.Status(), timeout: timeout)
+    }
+
+    // One request of one process
+
+    /// `number`: of the process that it must be, and no later one.
+    func ask<Message: BridgeRequest>(
+        _ number: Int, _ message: Message, timeout: Duration? = nil
+    ) async throws -> Message.Reply {
+        try Task.checkCancellation()
+        try check(number)
+        let id = connection?.newID() ?? ""
+        var message = message
+        message.id = .string(id)
+        switch try await reply(to: id, try message.line(), number, timeout) {
+        case .error(let error): throw BridgeError.failed(error)
+        case let reply:
+            if let typed = Message.reply(from: reply) { return typed }
+            let error = BridgeError.garbled(line: connection?.lineCount ?? 0, "a reply is not what was asked for")
+            blame(error, number)
+            throw error
+        }
+    }
+
+    /// Throws why that process can be asked nothing any more.
+    func check(_ number: Int) throws {
+        guard connection?.number == number, state == .running || state == .opening else {
+            throw losses[number] ?? .closed
+        }
+    }
+
+    private func reply(to id: String, _ line: Data, _ number: Int, _ timeout: Duration?) async throws -> Wire.Reply {
+        let timer = timeout.map { timeout in
+            Task { [weak self] in
+                try await Task.sleep(for: timeout)
+                await self?.abandon(id, number, BridgeError.timedOut)
+            }
+        }
+        defer { timer?.cancel() }
+        return try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { send(line, id, $0) }
+        } onCancel: {
+            Task { await self.abandon(id, number, CancellationError()) }
+        }
+    }
+
+    private func send(_ line: Data, _ id: String, _ continuation: CheckedContinuation<Wire.Reply, any Error>) {
+        // If the task is cancelled later, `abandon` finds the continuation.
+        guard !Task.isCancelled else { return continuation.resume(throwing: CancellationError()) }
+        guard let child = connection?.child else { return continuation.resume(throwing: BridgeError.closed) }
+        connection?.wait(for: id, continuation)
+        child.write(line)
+        keepWatch()
+    }
+
+    /// Nobody waits any more: the process is told, and what it still answers is thrown away.
+    private func abandon(_ id: String, _ number: Int, _ error: any Error) {
+        guard connection?.number == number, let pending = connection?.pending.removeValue(forKey: id) else { return }
+        pending.resume(throwing: error)
+        tell(Wire.Cancel(target: .string(id)))
+    }
+}
+
+/// Whatever its `type` is.
+private struct UntypedRequest: BridgeRequest {
+    var members: [String: JSONValue]
+    var id: Wire.ID?
+
+    init(members: [String: JSONValue]) { self.members = members }
+
+    static func reply(from reply: Wire.Reply) -> Wire.Reply? { reply }
+
+    func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: Name.self)
+        for (name, value) in members where name != "id" { try container.encode(value, forKey: Name(stringValue: name)) }
+        try container.encodeIfPresent(id, forKey: Name(stringValue: "id"))
+    }
+
+    private struct Name: CodingKey {
+        let stringValue: String
+        var intValue: Int? { nil }
+        init(stringValue: String) { self.stringValue = stringValue }
+        init?(intValue: Int) { nil }
+    }
+}

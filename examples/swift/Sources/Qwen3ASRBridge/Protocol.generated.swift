@@ -1,0 +1,1977 @@
+// Made by scripts/generate-types from docs/protocol.schema.json: do not edit.
+
+/// qwen3-asr-mlx-jsonl-v1. Each line is one message. `Request`: what a client sends. `Reply`: what answers it. `Event`:
+/// what comes unasked, if it was wanted. Members that are not listed are allowed. The process also takes null for a
+/// member that is not given, and digits in a string for a number.
+public enum Wire {}
+
+extension Wire {
+    /// Codes are only added; one that is not known here is treated by `retryable`.
+    public struct ErrorCode: RawRepresentable, Codable, Hashable, Sendable {
+        public let rawValue: String
+        public init(rawValue: String) { self.rawValue = rawValue }
+
+        public static let audioChanged = Self(rawValue: "audio_changed")
+        public static let audioCorrupt = Self(rawValue: "audio_corrupt")
+        public static let audioEmpty = Self(rawValue: "audio_empty")
+        public static let audioNotFound = Self(rawValue: "audio_not_found")
+        public static let audioNotRegularFile = Self(rawValue: "audio_not_regular_file")
+        public static let audioReadTimeout = Self(rawValue: "audio_read_timeout")
+        public static let audioTooLong = Self(rawValue: "audio_too_long")
+        public static let audioUnreadable = Self(rawValue: "audio_unreadable")
+        public static let audioUnsupported = Self(rawValue: "audio_unsupported")
+        public static let badBase64 = Self(rawValue: "bad_base64")
+        public static let busy = Self(rawValue: "busy")
+        public static let cancelled = Self(rawValue: "cancelled")
+        public static let decodeFailed = Self(rawValue: "decode_failed")
+        public static let diskFull = Self(rawValue: "disk_full")
+        public static let downloadFailed = Self(rawValue: "download_failed")
+        public static let duplicateID = Self(rawValue: "duplicate_id")
+        public static let engineStalled = Self(rawValue: "engine_stalled")
+        public static let engineUnavailable = Self(rawValue: "engine_unavailable")
+        public static let environmentMissing = Self(rawValue: "environment_missing")
+        public static let gpuError = Self(rawValue: "gpu_error")
+        public static let internalError = Self(rawValue: "internal_error")
+        public static let invalidJson = Self(rawValue: "invalid_json")
+        public static let invalidParams = Self(rawValue: "invalid_params")
+        public static let invalidRequest = Self(rawValue: "invalid_request")
+        public static let invalidUtf8 = Self(rawValue: "invalid_utf8")
+        public static let limitExceeded = Self(rawValue: "limit_exceeded")
+        public static let lineTooLong = Self(rawValue: "line_too_long")
+        public static let modelChanged = Self(rawValue: "model_changed")
+        public static let modelCorrupt = Self(rawValue: "model_corrupt")
+        public static let modelIncomplete = Self(rawValue: "model_incomplete")
+        public static let modelNotFound = Self(rawValue: "model_not_found")
+        public static let modelUnsupported = Self(rawValue: "model_unsupported")
+        public static let noAudio = Self(rawValue: "no_audio")
+        public static let nonFiniteOutput = Self(rawValue: "non_finite_output")
+        public static let oddPcmLength = Self(rawValue: "odd_pcm_length")
+        public static let outOfMemory = Self(rawValue: "out_of_memory")
+        public static let pathNotAllowed = Self(rawValue: "path_not_allowed")
+        public static let seqOutOfOrder = Self(rawValue: "seq_out_of_order")
+        public static let shuttingDown = Self(rawValue: "shutting_down")
+        public static let streamExists = Self(rawValue: "stream_exists")
+        public static let timeout = Self(rawValue: "timeout")
+        public static let unknownStream = Self(rawValue: "unknown_stream")
+        public static let unknownType = Self(rawValue: "unknown_type")
+        public static let unsupportedSampleRate = Self(rawValue: "unsupported_sample_rate")
+    }
+}
+
+extension Wire {
+    public enum Request: Codable, Equatable, Sendable {
+        case capabilities(Capabilities)
+        case hello(Hello)
+        case ping(Ping)
+        case status(Status)
+        case cancel(Cancel)
+        case start(Start)
+        case transcribe(Transcribe)
+        case batchTranscribe(BatchTranscribe)
+        case startStream(StartStream)
+        case audioChunk(AudioChunk)
+        case endUtterance(EndUtterance)
+        case vadBoundary(VadBoundary)
+        case flush(Flush)
+        case stopStream(StopStream)
+        case stop(Stop)
+        /// Of another type, or with other members, than are known here.
+        case unknown(JSONValue)
+
+        public init(from decoder: any Decoder) throws {
+            let known: Self? =
+                switch try Tag(from: decoder).type {
+                case "capabilities": (try? Capabilities(from: decoder)).map(Self.capabilities)
+                case "hello": (try? Hello(from: decoder)).map(Self.hello)
+                case "ping": (try? Ping(from: decoder)).map(Self.ping)
+                case "status": (try? Status(from: decoder)).map(Self.status)
+                case "cancel": (try? Cancel(from: decoder)).map(Self.cancel)
+                case "start": (try? Start(from: decoder)).map(Self.start)
+                case "transcribe": (try? Transcribe(from: decoder)).map(Self.transcribe)
+                case "batch_transcribe": (try? BatchTranscribe(from: decoder)).map(Self.batchTranscribe)
+                case "start_stream": (try? StartStream(from: decoder)).map(Self.startStream)
+                case "audio_chunk": (try? AudioChunk(from: decoder)).map(Self.audioChunk)
+                case "end_utterance": (try? EndUtterance(from: decoder)).map(Self.endUtterance)
+                case "vad_boundary": (try? VadBoundary(from: decoder)).map(Self.vadBoundary)
+                case "flush": (try? Flush(from: decoder)).map(Self.flush)
+                case "stop_stream": (try? StopStream(from: decoder)).map(Self.stopStream)
+                case "stop": (try? Stop(from: decoder)).map(Self.stop)
+                default: nil
+                }
+            self = try known ?? .unknown(JSONValue(from: decoder))
+        }
+
+        public var message: any Codable & Sendable {
+            switch self {
+            case .capabilities(let message): message
+            case .hello(let message): message
+            case .ping(let message): message
+            case .status(let message): message
+            case .cancel(let message): message
+            case .start(let message): message
+            case .transcribe(let message): message
+            case .batchTranscribe(let message): message
+            case .startStream(let message): message
+            case .audioChunk(let message): message
+            case .endUtterance(let message): message
+            case .vadBoundary(let message): message
+            case .flush(let message): message
+            case .stopStream(let message): message
+            case .stop(let message): message
+            case .unknown(let message): message
+            }
+        }
+
+        public func encode(to encoder: any Encoder) throws { try message.encode(to: encoder) }
+    }
+}
+
+extension Wire {
+    public enum Reply: Codable, Equatable, Sendable {
+        case capabilities(CapabilitiesReply)
+        case pong(Pong)
+        case status(StatusReply)
+        case cancelResult(CancelResult)
+        case ready(Ready)
+        case transcript(TranscriptReply)
+        case batchTranscript(BatchTranscript)
+        case streamReady(StreamReady)
+        case partialResult(PartialResult)
+        case utteranceQueued(UtteranceQueued)
+        case realtimeBatchFinal(RealtimeBatchFinal)
+        case streamStopped(StreamStopped)
+        case stopped(Stopped)
+        case error(ErrorReply)
+        case fatal(Fatal)
+        /// Of another type, or with other members, than are known here.
+        case unknown(JSONValue)
+
+        public init(from decoder: any Decoder) throws {
+            let known: Self? =
+                switch try Tag(from: decoder).type {
+                case "capabilities": (try? CapabilitiesReply(from: decoder)).map(Self.capabilities)
+                case "pong": (try? Pong(from: decoder)).map(Self.pong)
+                case "status": (try? StatusReply(from: decoder)).map(Self.status)
+                case "cancel_result": (try? CancelResult(from: decoder)).map(Self.cancelResult)
+                case "ready": (try? Ready(from: decoder)).map(Self.ready)
+                case "transcript": (try? TranscriptReply(from: decoder)).map(Self.transcript)
+                case "batch_transcript": (try? BatchTranscript(from: decoder)).map(Self.batchTranscript)
+                case "stream_ready": (try? StreamReady(from: decoder)).map(Self.streamReady)
+                case "partial_result": (try? PartialResult(from: decoder)).map(Self.partialResult)
+                case "utterance_queued": (try? UtteranceQueued(from: decoder)).map(Self.utteranceQueued)
+                case "realtime_batch_final": (try? RealtimeBatchFinal(from: decoder)).map(Self.realtimeBatchFinal)
+                case "stream_stopped": (try? StreamStopped(from: decoder)).map(Self.streamStopped)
+                case "stopped": (try? Stopped(from: decoder)).map(Self.stopped)
+                case "error": (try? ErrorReply(from: decoder)).map(Self.error)
+                case "fatal": (try? Fatal(from: decoder)).map(Self.fatal)
+                default: nil
+                }
+            self = try known ?? .unknown(JSONValue(from: decoder))
+        }
+
+        public var message: any Codable & Sendable {
+            switch self {
+            case .capabilities(let message): message
+            case .pong(let message): message
+            case .status(let message): message
+            case .cancelResult(let message): message
+            case .ready(let message): message
+            case .transcript(let message): message
+            case .batchTranscript(let message): message
+            case .streamReady(let message): message
+            case .partialResult(let message): message
+            case .utteranceQueued(let message): message
+            case .realtimeBatchFinal(let message): message
+            case .streamStopped(let message): message
+            case .stopped(let message): message
+            case .error(let message): message
+            case .fatal(let message): message
+            case .unknown(let message): message
+            }
+        }
+
+        public func encode(to encoder: any Encoder) throws { try message.encode(to: encoder) }
+    }
+}
+
+extension Wire {
+    public enum Event: Codable, Equatable, Sendable {
+        case realtimeBatchFinal(RealtimeBatchFinal)
+        case partialResult(PartialResult)
+        case progress(Progress)
+        case streamError(StreamError)
+        /// Of another type, or with other members, than are known here.
+        case unknown(JSONValue)
+
+        public init(from decoder: any Decoder) throws {
+            let known: Self? =
+                switch try Tag(from: decoder).type {
+                case "realtime_batch_final": (try? RealtimeBatchFinal(from: decoder)).map(Self.realtimeBatchFinal)
+                case "partial_result": (try? PartialResult(from: decoder)).map(Self.partialResult)
+                case "progress": (try? Progress(from: decoder)).map(Self.progress)
+                case "stream_error": (try? StreamError(from: decoder)).map(Self.streamError)
+                default: nil
+                }
+            self = try known ?? .unknown(JSONValue(from: decoder))
+        }
+
+        public var message: any Codable & Sendable {
+            switch self {
+            case .realtimeBatchFinal(let message): message
+            case .partialResult(let message): message
+            case .progress(let message): message
+            case .streamError(let message): message
+            case .unknown(let message): message
+            }
+        }
+
+        public func encode(to encoder: any Encoder) throws { try message.encode(to: encoder) }
+    }
+}
+
+extension Wire {
+    /// More audio of a stream: `pcm16` is base64 of little-endian samples. Answered by `partial_result`; with events
+    /// wanted and without `id` by nothing, and its failure by a `stream_error` event. `utterance_id`: of the utterance
+    /// that it belongs to, all chunks of one the same.
+    public struct AudioChunk: Codable, Equatable, Sendable {
+        public private(set) var type = "audio_chunk"
+        public var pcm16: String
+        /// 1 to 128 characters; default: `"default"`.
+        public var streamID: String?
+        /// 1 to 128 characters.
+        public var utteranceID: String?
+        /// At least 0.
+        public var seq: Int?
+        public var sampleRate: Int?
+        public var id: ID?
+
+        public init(
+            pcm16: String,
+            streamID: String? = nil,
+            utteranceID: String? = nil,
+            seq: Int? = nil,
+            sampleRate: Int? = nil,
+            id: ID? = nil
+        ) {
+            self.pcm16 = pcm16
+            self.streamID = streamID
+            self.utteranceID = utteranceID
+            self.seq = seq
+            self.sampleRate = sampleRate
+            self.id = id
+        }
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case pcm16
+            case streamID = "stream_id"
+            case utteranceID = "utterance_id"
+            case seq
+            case sampleRate = "sample_rate"
+            case id
+        }
+    }
+}
+
+extension Wire {
+    /// `formats`: the containers of files that can be read, by libsndfile's names; null where no conversation is held.
+    /// `stream_rates`: of the PCM of streams.
+    public struct AudioInput: Codable, Equatable, Sendable {
+        public var formats: [String]?
+        public var streamRates: Rates
+
+        enum CodingKeys: String, CodingKey {
+            case formats
+            case streamRates = "stream_rates"
+        }
+    }
+}
+
+extension Wire {
+    /// One file of a batch; its fields mean what they mean in a `transcript`. With an `error`, `text` is null and all
+    /// that the model would have told is absent. `generated_token_ids` stand beside `token_logprobs`.
+    public struct BatchItem: Codable, Equatable, Sendable {
+        public var audio: String
+        public var text: String?
+        public var language: String?
+        public var rawText: String?
+        public var finishReason: String?
+        public var generatedTokens: Int?
+        public var generatedTokenIDs: [Int]?
+        public var audioEmbeddingsShape: [Int]?
+        public var tokenLogprobs: [Double]?
+        public var confidence: Confidence?
+        public var rmsDbfs: Double?
+        public var decodeSeconds: Double?
+        public var redecoded: Int?
+        public var warnings: [String]?
+        public var error: ItemError?
+
+        enum CodingKeys: String, CodingKey {
+            case audio
+            case text
+            case language
+            case rawText = "raw_text"
+            case finishReason = "finish_reason"
+            case generatedTokens = "generated_tokens"
+            case generatedTokenIDs = "generated_token_ids"
+            case audioEmbeddingsShape = "audio_embeddings_shape"
+            case tokenLogprobs = "token_logprobs"
+            case confidence
+            case rmsDbfs = "rms_dbfs"
+            case decodeSeconds = "decode_seconds"
+            case redecoded
+            case warnings
+            case error
+        }
+    }
+}
+
+extension Wire {
+    /// Transcribe several files. Answered by `batch_transcript`; an item that fails fails alone.
+    public struct BatchTranscribe: Codable, Equatable, Sendable {
+        public private(set) var type = "batch_transcribe"
+        /// 0 to 4096.
+        public var maxNewTokens: Int?
+        public var language: String?
+        /// At most 16384 characters.
+        public var context: String?
+        public var decoderMode: String?
+        public var driftGuard: Bool?
+        public var logprobs: Bool?
+        /// 1 to 256 items.
+        public var audio: [String]
+        /// 1 to 86400000.
+        public var timeoutMs: Int?
+        public var id: ID?
+
+        public init(
+            audio: [String],
+            maxNewTokens: Int? = nil,
+            language: String? = nil,
+            context: String? = nil,
+            decoderMode: String? = nil,
+            driftGuard: Bool? = nil,
+            logprobs: Bool? = nil,
+            timeoutMs: Int? = nil,
+            id: ID? = nil
+        ) {
+            self.audio = audio
+            self.maxNewTokens = maxNewTokens
+            self.language = language
+            self.context = context
+            self.decoderMode = decoderMode
+            self.driftGuard = driftGuard
+            self.logprobs = logprobs
+            self.timeoutMs = timeoutMs
+            self.id = id
+        }
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case maxNewTokens = "max_new_tokens"
+            case language
+            case context
+            case decoderMode = "decoder_mode"
+            case driftGuard = "drift_guard"
+            case logprobs
+            case audio
+            case timeoutMs = "timeout_ms"
+            case id
+        }
+    }
+}
+
+extension Wire {
+    /// As many items as were asked for, in their order; `failed` of them have an `error` in place of a text.
+    /// `redecoded` is the sum over the items.
+    public struct BatchTranscript: Codable, Equatable, Sendable {
+        public private(set) var type = "batch_transcript"
+        public var id: ID?
+        public var warnings: [String]?
+        public var count: Int
+        public var failed: Int
+        public var items: [BatchItem]
+        public var totalSeconds: Double?
+        public var loadSeconds: Double
+        public var useCache: Bool
+        public var decoderMode: String
+        public var redecoded: Int
+        public var profile: Profile
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case id
+            case warnings
+            case count
+            case failed
+            case items
+            case totalSeconds = "total_seconds"
+            case loadSeconds = "load_seconds"
+            case useCache = "use_cache"
+            case decoderMode = "decoder_mode"
+            case redecoded
+            case profile
+        }
+    }
+}
+
+extension Wire {
+    /// End a request by its id (`target`), or an utterance by its names. Answered by `cancel_result`.
+    public struct Cancel: Codable, Equatable, Sendable {
+        public private(set) var type = "cancel"
+        public var target: ID?
+        /// 1 to 128 characters.
+        public var streamID: String?
+        /// 1 to 128 characters.
+        public var utteranceID: String?
+        public var id: ID?
+
+        public init(
+            target: ID? = nil,
+            streamID: String? = nil,
+            utteranceID: String? = nil,
+            id: ID? = nil
+        ) {
+            self.target = target
+            self.streamID = streamID
+            self.utteranceID = utteranceID
+            self.id = id
+        }
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case target
+            case streamID = "stream_id"
+            case utteranceID = "utterance_id"
+            case id
+        }
+    }
+}
+
+extension Wire {
+    /// `cancelled`: it will be answered so. `cancelling`: it is being decoded, and may still win. `already_done`: it
+    /// was answered before. `unknown`: nothing of that name is or was there, as far as is remembered.
+    /// `dropped_samples`: of an utterance that was still being spoken; otherwise absent.
+    public struct CancelResult: Codable, Equatable, Sendable {
+        public private(set) var type = "cancel_result"
+        public var id: ID?
+        public var warnings: [String]?
+        public var state: State
+        public var droppedSamples: Int?
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case id
+            case warnings
+            case state
+            case droppedSamples = "dropped_samples"
+        }
+
+        public struct State: RawRepresentable, Codable, Hashable, Sendable {
+            public let rawValue: String
+            public init(rawValue: String) { self.rawValue = rawValue }
+
+            public static let alreadyDone = Self(rawValue: "already_done")
+            public static let cancelled = Self(rawValue: "cancelled")
+            public static let cancelling = Self(rawValue: "cancelling")
+            public static let unknown = Self(rawValue: "unknown")
+        }
+    }
+}
+
+extension Wire {
+    /// What does this build do? Answered by `capabilities`, also while the model is not loaded.
+    public struct Capabilities: Codable, Equatable, Sendable {
+        public private(set) var type = "capabilities"
+        public var id: ID?
+
+        public init(id: ID? = nil) {
+            self.id = id
+        }
+    }
+}
+
+extension Wire {
+    /// What this build does. `features` holds what the first runtime of this protocol did not do. `session` is drawn
+    /// anew by each process, null where no conversation is held; `want` is what will be heard of besides replies.
+    public struct CapabilitiesReply: Codable, Equatable, Sendable {
+        public private(set) var type = "capabilities"
+        public var id: ID?
+        public var warnings: [String]?
+        public var runtime: String
+        public var version: String
+        public var server: Server
+        public var session: String?
+        public var `protocol`: String
+        public var protocols: [String]
+        public var model: String
+        public var sampleRate: Int
+        public var audioFormat: String
+        public var audio: AudioInput
+        public var vadBoundarySource: String
+        public var useCache: Bool
+        public var decoderModes: [String]
+        public var messages: [String]
+        public var features: [String]
+        public var want: [String]
+        public var errorCodes: [String]
+        public var languages: [String: String]
+        public var limits: Limits
+        public var models: Models
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case id
+            case warnings
+            case runtime
+            case version
+            case server
+            case session
+            case `protocol`
+            case protocols
+            case model
+            case sampleRate = "sample_rate"
+            case audioFormat = "audio_format"
+            case audio
+            case vadBoundarySource = "vad_boundary_source"
+            case useCache = "use_cache"
+            case decoderModes = "decoder_modes"
+            case messages
+            case features
+            case want
+            case errorCodes = "error_codes"
+            case languages
+            case limits
+            case models
+        }
+    }
+}
+
+extension Wire {
+    /// Who is asking; it changes nothing.
+    public struct Client: Codable, Equatable, Sendable {
+        public var name: String?
+        public var version: String?
+
+        public init(name: String? = nil, version: String? = nil) {
+            self.name = name
+            self.version = version
+        }
+    }
+}
+
+extension Wire {
+    /// Probabilities of an utterance's tokens, those of its language and its end among them: their geometric mean, and
+    /// the smallest.
+    public struct Confidence: Codable, Equatable, Sendable {
+        public var mean: Double
+        public var minimum: Double
+    }
+}
+
+extension Wire {
+    /// Since the process started. `errors` counts error replies, failed items and stream errors by their code.
+    public struct Counters: Codable, Equatable, Sendable {
+        public var requests: Int
+        public var transcripts: Int
+        public var audioSeconds: Double
+        public var chunks: Int
+        public var events: Int
+        public var errors: [String: Int]
+
+        enum CodingKeys: String, CodingKey {
+            case requests
+            case transcripts
+            case audioSeconds = "audio_seconds"
+            case chunks
+            case events
+            case errors
+        }
+    }
+}
+
+extension Wire {
+    /// An utterance ends: the file `audio`, or inline `pcm16`, or else what the stream has in its buffer. Answered by
+    /// `utterance_queued`, or, where it fills the batch of a stream without `auto_flush`, by `realtime_batch_final`.
+    /// Then `decoder_mode`, `drift_guard` and `max_new_tokens` hold for all in that batch that had none of their own.
+    public struct EndUtterance: Codable, Equatable, Sendable {
+        public private(set) var type = "end_utterance"
+        /// 0 to 4096.
+        public var maxNewTokens: Int?
+        public var language: String?
+        /// At most 16384 characters.
+        public var context: String?
+        public var decoderMode: String?
+        public var driftGuard: Bool?
+        public var logprobs: Bool?
+        /// 1 to 128 characters; default: `"default"`.
+        public var streamID: String?
+        /// 1 to 128 characters.
+        public var utteranceID: String?
+        /// At least 1 characters.
+        public var audio: String?
+        public var pcm16: String?
+        public var sampleRate: Int?
+        /// 1 to 86400000.
+        public var timeoutMs: Int?
+        public var id: ID?
+
+        public init(
+            maxNewTokens: Int? = nil,
+            language: String? = nil,
+            context: String? = nil,
+            decoderMode: String? = nil,
+            driftGuard: Bool? = nil,
+            logprobs: Bool? = nil,
+            streamID: String? = nil,
+            utteranceID: String? = nil,
+            audio: String? = nil,
+            pcm16: String? = nil,
+            sampleRate: Int? = nil,
+            timeoutMs: Int? = nil,
+            id: ID? = nil
+        ) {
+            self.maxNewTokens = maxNewTokens
+            self.language = language
+            self.context = context
+            self.decoderMode = decoderMode
+            self.driftGuard = driftGuard
+            self.logprobs = logprobs
+            self.streamID = streamID
+            self.utteranceID = utteranceID
+            self.audio = audio
+            self.pcm16 = pcm16
+            self.sampleRate = sampleRate
+            self.timeoutMs = timeoutMs
+            self.id = id
+        }
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case maxNewTokens = "max_new_tokens"
+            case language
+            case context
+            case decoderMode = "decoder_mode"
+            case driftGuard = "drift_guard"
+            case logprobs
+            case streamID = "stream_id"
+            case utteranceID = "utterance_id"
+            case audio
+            case pcm16
+            case sampleRate = "sample_rate"
+            case timeoutMs = "timeout_ms"
+            case id
+        }
+    }
+}
+
+extension Wire {
+    /// The request failed. `code` never changes its meaning; `retryable`: the same request may succeed later.
+    public struct ErrorReply: Codable, Equatable, Sendable {
+        public private(set) var type = "error"
+        public var id: ID?
+        public var warnings: [String]?
+        public var code: ErrorCode
+        public var message: String
+        public var retryable: Bool
+        public var data: [String: JSONValue]
+    }
+}
+
+extension Wire {
+    /// The process cannot go on, and ends: a line that answers no request.
+    public struct Fatal: Codable, Equatable, Sendable {
+        public private(set) var type = "fatal"
+        public var id: ID?
+        public var warnings: [String]?
+        public var code: ErrorCode
+        public var message: String
+        public var retryable: Bool
+    }
+}
+
+extension Wire {
+    /// The one outcome of an utterance. `job` is unique in the process. `source`: a file, inline PCM, or the stream's
+    /// buffer; `samples` at 16 kHz, null if the file was never read. With an `error`, `text` and all that the model
+    /// would have told are null. `audio_gap`: a chunk of it was refused or never came. `queue_seconds`: from the
+    /// boundary to the outcome, decoding included. `generated_token_ids`, `token_logprobs` and `confidence` are absent
+    /// unless `logprobs` was asked for. `final_policy` and `verified_tokens`, those of its tokens that were written
+    /// while it was spoken and only verified at its end, are absent unless it was listened to then.
+    public struct FinalResult: Codable, Equatable, Sendable {
+        public private(set) var type = "final_result"
+        public var job: Int
+        public var streamID: String
+        public var utteranceID: String
+        public var source: Source
+        public var samples: Int?
+        public var text: String?
+        public var language: String?
+        public var rawText: String?
+        public var finishReason: String?
+        public var generatedTokens: Int?
+        public var generatedTokenIDs: [Int]?
+        public var audioEmbeddingsShape: [Int]?
+        public var tokenLogprobs: [Double]?
+        public var confidence: Confidence?
+        public var rmsDbfs: Double?
+        public var decodeSeconds: Double?
+        public var redecoded: Int?
+        public var finalPolicy: String?
+        public var verifiedTokens: Int?
+        public var queueSeconds: Double
+        public var audioGap: Bool
+        public var warnings: [String]
+        public var error: ItemError?
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case job
+            case streamID = "stream_id"
+            case utteranceID = "utterance_id"
+            case source
+            case samples
+            case text
+            case language
+            case rawText = "raw_text"
+            case finishReason = "finish_reason"
+            case generatedTokens = "generated_tokens"
+            case generatedTokenIDs = "generated_token_ids"
+            case audioEmbeddingsShape = "audio_embeddings_shape"
+            case tokenLogprobs = "token_logprobs"
+            case confidence
+            case rmsDbfs = "rms_dbfs"
+            case decodeSeconds = "decode_seconds"
+            case redecoded
+            case finalPolicy = "final_policy"
+            case verifiedTokens = "verified_tokens"
+            case queueSeconds = "queue_seconds"
+            case audioGap = "audio_gap"
+            case warnings
+            case error
+        }
+
+        public struct Source: RawRepresentable, Codable, Hashable, Sendable {
+            public let rawValue: String
+            public init(rawValue: String) { self.rawValue = rawValue }
+
+            public static let audio = Self(rawValue: "audio")
+            public static let buffer = Self(rawValue: "buffer")
+            public static let pcm16 = Self(rawValue: "pcm16")
+        }
+    }
+}
+
+extension Wire {
+    /// Transcribe all utterances that wait, or those of one stream. Answered by `realtime_batch_final` when all that
+    /// waited when it was read are done. How to decode holds for those that had nothing of their own.
+    public struct Flush: Codable, Equatable, Sendable {
+        public private(set) var type = "flush"
+        /// 0 to 4096.
+        public var maxNewTokens: Int?
+        public var language: String?
+        /// At most 16384 characters.
+        public var context: String?
+        public var decoderMode: String?
+        public var driftGuard: Bool?
+        public var logprobs: Bool?
+        /// 1 to 128 characters.
+        public var streamID: String?
+        /// 1 to 86400000.
+        public var timeoutMs: Int?
+        public var id: ID?
+
+        public init(
+            maxNewTokens: Int? = nil,
+            language: String? = nil,
+            context: String? = nil,
+            decoderMode: String? = nil,
+            driftGuard: Bool? = nil,
+            logprobs: Bool? = nil,
+            streamID: String? = nil,
+            timeoutMs: Int? = nil,
+            id: ID? = nil
+        ) {
+            self.maxNewTokens = maxNewTokens
+            self.language = language
+            self.context = context
+            self.decoderMode = decoderMode
+            self.driftGuard = driftGuard
+            self.logprobs = logprobs
+            self.streamID = streamID
+            self.timeoutMs = timeoutMs
+            self.id = id
+        }
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case maxNewTokens = "max_new_tokens"
+            case language
+            case context
+            case decoderMode = "decoder_mode"
+            case driftGuard = "drift_guard"
+            case logprobs
+            case streamID = "stream_id"
+            case timeoutMs = "timeout_ms"
+            case id
+        }
+    }
+}
+
+extension Wire {
+    /// A `seq` was expected and a later one came.
+    public struct Gap: Codable, Equatable, Sendable {
+        public var expected: Int
+        public var got: Int
+    }
+}
+
+extension Wire {
+    /// As `capabilities`, and says what else the client wants to hear: `events`, `progress`. `want` replaces what was
+    /// wanted before; without it nothing changes. `parent_pid`: a process to live and die with. `protocols`: what the
+    /// client speaks, newest first; the reply names what the process speaks.
+    public struct Hello: Codable, Equatable, Sendable {
+        public private(set) var type = "hello"
+        /// At most 16 items.
+        public var want: [String]?
+        public var client: Client?
+        /// 1 to 2147483647.
+        public var parentPID: Int?
+        /// At most 16 items.
+        public var protocols: [String]?
+        public var id: ID?
+
+        public init(
+            want: [String]? = nil,
+            client: Client? = nil,
+            parentPID: Int? = nil,
+            protocols: [String]? = nil,
+            id: ID? = nil
+        ) {
+            self.want = want
+            self.client = client
+            self.parentPID = parentPID
+            self.protocols = protocols
+            self.id = id
+        }
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case want
+            case client
+            case parentPID = "parent_pid"
+            case protocols
+            case id
+        }
+    }
+}
+
+extension Wire {
+    public struct ItemError: Codable, Equatable, Sendable {
+        public var code: ErrorCode
+        public var message: String
+    }
+}
+
+extension Wire {
+    /// Over `max_pending_requests` a request with an `id` is told `busy`; over the others it is refused.
+    public struct Limits: Codable, Equatable, Sendable {
+        public var maxLineBytes: Int
+        public var maxReadAheadBytes: Int
+        public var maxOutputQueueBytes: Int
+        public var maxPendingRequests: Int
+        public var maxPendingAudioSeconds: Double
+        public var maxPendingUtterances: Int
+        public var maxStreams: Int
+        public var maxUtteranceSeconds: Double
+        public var maxChunkSeconds: Double
+        public var maxNewTokens: Int
+        public var maxContextCharacters: Int
+        public var maxAudioSeconds: Double
+        public var maxBatchSize: Int
+        public var maxBatchRows: Int
+        public var maxBatchItems: Int
+        public var minPartialIntervalMs: Int
+        public var maxPartialIntervalMs: Int
+
+        enum CodingKeys: String, CodingKey {
+            case maxLineBytes = "max_line_bytes"
+            case maxReadAheadBytes = "max_read_ahead_bytes"
+            case maxOutputQueueBytes = "max_output_queue_bytes"
+            case maxPendingRequests = "max_pending_requests"
+            case maxPendingAudioSeconds = "max_pending_audio_seconds"
+            case maxPendingUtterances = "max_pending_utterances"
+            case maxStreams = "max_streams"
+            case maxUtteranceSeconds = "max_utterance_seconds"
+            case maxChunkSeconds = "max_chunk_seconds"
+            case maxNewTokens = "max_new_tokens"
+            case maxContextCharacters = "max_context_characters"
+            case maxAudioSeconds = "max_audio_seconds"
+            case maxBatchSize = "max_batch_size"
+            case maxBatchRows = "max_batch_rows"
+            case maxBatchItems = "max_batch_items"
+            case minPartialIntervalMs = "min_partial_interval_ms"
+            case maxPartialIntervalMs = "max_partial_interval_ms"
+        }
+    }
+}
+
+extension Wire {
+    /// Resident memory of the process, now and at its peak; what macOS charges it with, null elsewhere; and MLX's peak,
+    /// active and cached buffers.
+    public struct Memory: Codable, Equatable, Sendable {
+        public var rssBytes: Int?
+        public var rssMb: Double?
+        public var footprintBytes: Int?
+        public var footprintMb: Double?
+        public var rssPeakBytes: Int?
+        public var rssPeakMb: Double?
+        public var mlxPeakBytes: Int?
+        public var mlxPeakMb: Double?
+        public var mlxActiveBytes: Int?
+        public var mlxActiveMb: Double?
+        public var mlxCacheBytes: Int?
+        public var mlxCacheMb: Double?
+
+        enum CodingKeys: String, CodingKey {
+            case rssBytes = "rss_bytes"
+            case rssMb = "rss_mb"
+            case footprintBytes = "footprint_bytes"
+            case footprintMb = "footprint_mb"
+            case rssPeakBytes = "rss_peak_bytes"
+            case rssPeakMb = "rss_peak_mb"
+            case mlxPeakBytes = "mlx_peak_bytes"
+            case mlxPeakMb = "mlx_peak_mb"
+            case mlxActiveBytes = "mlx_active_bytes"
+            case mlxActiveMb = "mlx_active_mb"
+            case mlxCacheBytes = "mlx_cache_bytes"
+            case mlxCacheMb = "mlx_cache_mb"
+        }
+    }
+}
+
+extension Wire {
+    public struct Models: Codable, Equatable, Sendable {
+        public var efficiency: String
+        public var accuracyCandidate: String
+
+        enum CodingKeys: String, CodingKey {
+            case efficiency
+            case accuracyCandidate = "accuracy_candidate"
+        }
+    }
+}
+
+extension Wire {
+    /// A chunk was taken, or not, if `duplicate`; as an event (`event` true, numbered `n`): what is being spoken.
+    /// `samples_buffered` and `chunks` of the utterance that is being spoken. `text`: its latest hypothesis, of its
+    /// first `audio_seconds`; empty, and all that belongs to it absent, unless the stream has `partials`. `revision`
+    /// counts the hypotheses of the utterance from 1, 0 before the first. `stable_text` only grows within an utterance.
+    /// Only events have `seconds` (of work), `queue_seconds` (from the chunk that made it due), `tokens` and, of these,
+    /// `verified_tokens` (written before, and only verified).
+    public struct PartialResult: Codable, Equatable, Sendable {
+        public private(set) var type = "partial_result"
+        public var id: ID?
+        public var warnings: [String]?
+        public var event: Bool?
+        public var n: Int?
+        public var streamID: String
+        public var utteranceID: String?
+        public var revision: Int?
+        public var stableText: String?
+        public var text: String
+        public var language: String?
+        public var audioSeconds: Double?
+        public var samplesBuffered: Int
+        public var chunks: Int
+        public var isFinal: Bool
+        public var seconds: Double?
+        public var queueSeconds: Double?
+        public var tokens: Int?
+        public var verifiedTokens: Int?
+        public var duplicate: Bool?
+        public var gap: Gap?
+        public var split: Split?
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case id
+            case warnings
+            case event
+            case n
+            case streamID = "stream_id"
+            case utteranceID = "utterance_id"
+            case revision
+            case stableText = "stable_text"
+            case text
+            case language
+            case audioSeconds = "audio_seconds"
+            case samplesBuffered = "samples_buffered"
+            case chunks
+            case isFinal = "is_final"
+            case seconds
+            case queueSeconds = "queue_seconds"
+            case tokens
+            case verifiedTokens = "verified_tokens"
+            case duplicate
+            case gap
+            case split
+        }
+    }
+}
+
+extension Wire {
+    /// Are you there? Answered by `pong`, whatever the model does.
+    public struct Ping: Codable, Equatable, Sendable {
+        public private(set) var type = "ping"
+        public var id: ID?
+
+        public init(id: ID? = nil) {
+            self.id = id
+        }
+    }
+}
+
+extension Wire {
+    /// `busy_ms`: how long the engine has had work without a pause. `last_progress_ms_ago`: since it was last seen to
+    /// move, a decoder step or an outcome. Both are null while it has nothing to do.
+    public struct Pong: Codable, Equatable, Sendable {
+        public private(set) var type = "pong"
+        public var id: ID?
+        public var warnings: [String]?
+        public var uptimeS: Double
+        public var state: State
+        public var busyMs: Int?
+        public var lastProgressMsAgo: Int?
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case id
+            case warnings
+            case uptimeS = "uptime_s"
+            case state
+            case busyMs = "busy_ms"
+            case lastProgressMsAgo = "last_progress_ms_ago"
+        }
+
+        public struct State: RawRepresentable, Codable, Hashable, Sendable {
+            public let rawValue: String
+            public init(rawValue: String) { self.rawValue = rawValue }
+
+            public static let busy = Self(rawValue: "busy")
+            public static let downloading = Self(rawValue: "downloading")
+            public static let draining = Self(rawValue: "draining")
+            public static let failed = Self(rawValue: "failed")
+            public static let loading = Self(rawValue: "loading")
+            public static let ready = Self(rawValue: "ready")
+            public static let unloaded = Self(rawValue: "unloaded")
+        }
+    }
+}
+
+extension Wire {
+    /// Where the time of one utterance, or of one batch, went. Lengths and shapes hold one entry per decoded piece.
+    /// `quantization` is null where weights are in full precision.
+    public struct Profile: Codable, Equatable, Sendable {
+        public var stage: String
+        public var batchSize: Int
+        public var audioSamples: [Int]?
+        public var audioSeconds: Double?
+        public var featureExtractSeconds: Double?
+        public var promptAssemblySeconds: Double?
+        public var audioTowerSeconds: Double?
+        public var batchAssemblySeconds: Double?
+        public var prefillSeconds: Double?
+        public var continuationSeconds: Double?
+        public var decodeSeconds: Double?
+        public var totalSeconds: Double?
+        public var audioFeatureLengths: [Int]?
+        public var audioOutputLengths: [Int]?
+        public var inputFeaturesShape: [Int]?
+        public var audioEmbeddingsShape: [Int]?
+        public var generatedTokens: [Int]?
+        public var generatedTokensTotal: Int?
+        public var generatedTokensPerSecond: Double?
+        public var realtimeFactor: Double?
+        public var memory: Memory?
+        public var quantization: Quantization?
+        public var prepare: Nested<Profile>?
+
+        enum CodingKeys: String, CodingKey {
+            case stage
+            case batchSize = "batch_size"
+            case audioSamples = "audio_samples"
+            case audioSeconds = "audio_seconds"
+            case featureExtractSeconds = "feature_extract_seconds"
+            case promptAssemblySeconds = "prompt_assembly_seconds"
+            case audioTowerSeconds = "audio_tower_seconds"
+            case batchAssemblySeconds = "batch_assembly_seconds"
+            case prefillSeconds = "prefill_seconds"
+            case continuationSeconds = "continuation_seconds"
+            case decodeSeconds = "decode_seconds"
+            case totalSeconds = "total_seconds"
+            case audioFeatureLengths = "audio_feature_lengths"
+            case audioOutputLengths = "audio_output_lengths"
+            case inputFeaturesShape = "input_features_shape"
+            case audioEmbeddingsShape = "audio_embeddings_shape"
+            case generatedTokens = "generated_tokens"
+            case generatedTokensTotal = "generated_tokens_total"
+            case generatedTokensPerSecond = "generated_tokens_per_second"
+            case realtimeFactor = "realtime_factor"
+            case memory
+            case quantization
+            case prepare
+        }
+    }
+}
+
+extension Wire {
+    /// How far a load has come. `request_id`: the request that caused it, absent if it had no id; `done` of `total`
+    /// bytes where that can be told.
+    public struct Progress: Codable, Equatable, Sendable {
+        public private(set) var type = "progress"
+        public var event: Bool
+        public var n: Int
+        public var requestID: ID?
+        public var stage: String
+        public var done: Int?
+        public var total: Int?
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case event
+            case n
+            case requestID = "request_id"
+            case stage
+            case done
+            case total
+        }
+    }
+}
+
+extension Wire {
+    /// `bits` and `group_size` are the decoder's, `layers` tells which part has which, and `full_precision` how many
+    /// layers stayed as they were.
+    public struct Quantization: Codable, Equatable, Sendable {
+        public var bits: Int
+        public var groupSize: Int
+        public var layers: [QuantizedLayers]
+        public var fullPrecision: Int
+
+        enum CodingKeys: String, CodingKey {
+            case bits
+            case groupSize = "group_size"
+            case layers
+            case fullPrecision = "full_precision"
+        }
+    }
+}
+
+extension Wire {
+    /// How many layers of one part of the model have their weights in so many bits.
+    public struct QuantizedLayers: Codable, Equatable, Sendable {
+        public var part: Part
+        public var bits: Int
+        public var groupSize: Int
+        public var count: Int
+
+        enum CodingKeys: String, CodingKey {
+            case part
+            case bits
+            case groupSize = "group_size"
+            case count
+        }
+
+        public struct Part: RawRepresentable, Codable, Hashable, Sendable {
+            public let rawValue: String
+            public init(rawValue: String) { self.rawValue = rawValue }
+
+            public static let audioTower = Self(rawValue: "audio_tower")
+            public static let decoder = Self(rawValue: "decoder")
+            public static let embedding = Self(rawValue: "embedding")
+        }
+    }
+}
+
+extension Wire {
+    /// How much is where: requests without a reply, utterances that wait for their batch or are in one that is not told
+    /// yet, files not yet read, being read or given up while being read, audio that is ready, jobs of the engine,
+    /// utterances being spoken that it listens to, seconds of stream audio in memory.
+    public struct Queues: Codable, Equatable, Sendable {
+        public var requests: Int
+        public var utterancesWaiting: Int
+        public var utterancesInBatches: Int
+        public var filesUnread: Int
+        public var filesReading: Int
+        public var filesStuck: Int
+        public var ready: Int
+        public var decoding: Int
+        public var listening: Int
+        public var pendingAudioSeconds: Double
+
+        enum CodingKeys: String, CodingKey {
+            case requests
+            case utterancesWaiting = "utterances_waiting"
+            case utterancesInBatches = "utterances_in_batches"
+            case filesUnread = "files_unread"
+            case filesReading = "files_reading"
+            case filesStuck = "files_stuck"
+            case ready
+            case decoding
+            case listening
+            case pendingAudioSeconds = "pending_audio_seconds"
+        }
+    }
+}
+
+extension Wire {
+    /// Hz, all whole numbers between them.
+    public struct Rates: Codable, Equatable, Sendable {
+        public var minimum: Int
+        public var maximum: Int
+    }
+}
+
+extension Wire {
+    /// The model is loaded. `load_seconds` and `load_profile` tell of that one load, however often `start` is sent.
+    public struct Ready: Codable, Equatable, Sendable {
+        public private(set) var type = "ready"
+        public var id: ID?
+        public var warnings: [String]?
+        public var runtime: String
+        public var `protocol`: String
+        public var model: String
+        public var modelDir: String
+        public var useCache: Bool
+        public var loadSeconds: Double
+        public var loadProfile: [String: JSONValue]
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case id
+            case warnings
+            case runtime
+            case `protocol`
+            case model
+            case modelDir = "model_dir"
+            case useCache = "use_cache"
+            case loadSeconds = "load_seconds"
+            case loadProfile = "load_profile"
+        }
+    }
+}
+
+extension Wire {
+    /// Utterances in the order of their boundaries; `failed` of them have an `error` in place of a text. As an event
+    /// (`event` true, numbered `n`) it tells of streams with `auto_flush`, and of what still waited when the
+    /// conversation ended. `utterance_id` is that of the boundary that it answers, and `dropped_samples` stands only in
+    /// the line that ends a conversation without events. `decoder_mode` is what was asked for; `redecoded` is the sum
+    /// over the items.
+    public struct RealtimeBatchFinal: Codable, Equatable, Sendable {
+        public private(set) var type = "realtime_batch_final"
+        public var id: ID?
+        public var warnings: [String]?
+        public var event: Bool?
+        public var n: Int?
+        public var reason: Reason
+        public var utteranceID: String?
+        public var count: Int
+        public var failed: Int
+        public var items: [FinalResult]
+        public var totalSeconds: Double?
+        public var loadSeconds: Double
+        public var useCache: Bool
+        public var decoderMode: String
+        public var redecoded: Int
+        public var asrBackend: String
+        public var vadBackend: String
+        public var profile: Profile
+        public var droppedSamples: Int?
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case id
+            case warnings
+            case event
+            case n
+            case reason
+            case utteranceID = "utterance_id"
+            case count
+            case failed
+            case items
+            case totalSeconds = "total_seconds"
+            case loadSeconds = "load_seconds"
+            case useCache = "use_cache"
+            case decoderMode = "decoder_mode"
+            case redecoded
+            case asrBackend = "asr_backend"
+            case vadBackend = "vad_backend"
+            case profile
+            case droppedSamples = "dropped_samples"
+        }
+
+        public struct Reason: RawRepresentable, Codable, Hashable, Sendable {
+            public let rawValue: String
+            public init(rawValue: String) { self.rawValue = rawValue }
+
+            public static let batchSize = Self(rawValue: "batch_size")
+            public static let delay = Self(rawValue: "delay")
+            public static let endOfInput = Self(rawValue: "end_of_input")
+            public static let flush = Self(rawValue: "flush")
+        }
+    }
+}
+
+extension Wire {
+    /// The process that answers. `pid` is null where no conversation is held.
+    public struct Server: Codable, Equatable, Sendable {
+        public var name: String
+        public var version: String
+        public var pid: Int?
+    }
+}
+
+extension Wire {
+    /// An utterance that was ended because it would have grown too long.
+    public struct Split: Codable, Equatable, Sendable {
+        public var utteranceID: String
+        public var samples: Int
+
+        enum CodingKeys: String, CodingKey {
+            case utteranceID = "utterance_id"
+            case samples
+        }
+    }
+}
+
+extension Wire {
+    /// Load the model. Answered by `ready`.
+    public struct Start: Codable, Equatable, Sendable {
+        public private(set) var type = "start"
+        public var id: ID?
+
+        public init(id: ID? = nil) {
+            self.id = id
+        }
+    }
+}
+
+extension Wire {
+    /// Open a stream of 16-bit PCM. Answered by `stream_ready` once the model is loaded. `batch_size`: the boundary
+    /// that makes so many utterances wait fills the batch. `max_batch_delay_ms`: how long the oldest of them waits at
+    /// most before decoding starts. `auto_flush`: batches come as events, which must be wanted. `restart`: a stream of
+    /// this name is begun anew. `on_limit`: what becomes of an utterance that grows too long. `partials`: tell the text
+    /// while somebody speaks, anew at most every `partial_interval_ms` of audio; `final_policy`: how much of what was
+    /// computed then the final may use. How to decode is the default for the utterances of the stream.
+    public struct StartStream: Codable, Equatable, Sendable {
+        public private(set) var type = "start_stream"
+        /// 0 to 4096.
+        public var maxNewTokens: Int?
+        public var language: String?
+        /// At most 16384 characters.
+        public var context: String?
+        public var decoderMode: String?
+        public var driftGuard: Bool?
+        public var logprobs: Bool?
+        /// 1 to 128 characters; default: `"default"`.
+        public var streamID: String?
+        /// Default: `16000`.
+        public var sampleRate: Int?
+        /// 1 to 16; default: `4`.
+        public var batchSize: Int?
+        /// 0 to 60000; default: `120`.
+        public var maxBatchDelayMs: Int?
+        /// Default: `false`.
+        public var autoFlush: Bool?
+        /// Default: `false`.
+        public var restart: Bool?
+        /// Default: `"refuse"`.
+        public var onLimit: OnLimit?
+        /// Default: `false`.
+        public var partials: Bool?
+        /// 100 to 60000; default: `500`.
+        public var partialIntervalMs: Int?
+        /// Default: `"guarded"`.
+        public var finalPolicy: FinalPolicy?
+        public var id: ID?
+
+        public init(
+            maxNewTokens: Int? = nil,
+            language: String? = nil,
+            context: String? = nil,
+            decoderMode: String? = nil,
+            driftGuard: Bool? = nil,
+            logprobs: Bool? = nil,
+            streamID: String? = nil,
+            sampleRate: Int? = nil,
+            batchSize: Int? = nil,
+            maxBatchDelayMs: Int? = nil,
+            autoFlush: Bool? = nil,
+            restart: Bool? = nil,
+            onLimit: OnLimit? = nil,
+            partials: Bool? = nil,
+            partialIntervalMs: Int? = nil,
+            finalPolicy: FinalPolicy? = nil,
+            id: ID? = nil
+        ) {
+            self.maxNewTokens = maxNewTokens
+            self.language = language
+            self.context = context
+            self.decoderMode = decoderMode
+            self.driftGuard = driftGuard
+            self.logprobs = logprobs
+            self.streamID = streamID
+            self.sampleRate = sampleRate
+            self.batchSize = batchSize
+            self.maxBatchDelayMs = maxBatchDelayMs
+            self.autoFlush = autoFlush
+            self.restart = restart
+            self.onLimit = onLimit
+            self.partials = partials
+            self.partialIntervalMs = partialIntervalMs
+            self.finalPolicy = finalPolicy
+            self.id = id
+        }
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case maxNewTokens = "max_new_tokens"
+            case language
+            case context
+            case decoderMode = "decoder_mode"
+            case driftGuard = "drift_guard"
+            case logprobs
+            case streamID = "stream_id"
+            case sampleRate = "sample_rate"
+            case batchSize = "batch_size"
+            case maxBatchDelayMs = "max_batch_delay_ms"
+            case autoFlush = "auto_flush"
+            case restart
+            case onLimit = "on_limit"
+            case partials
+            case partialIntervalMs = "partial_interval_ms"
+            case finalPolicy = "final_policy"
+            case id
+        }
+
+        public struct OnLimit: RawRepresentable, Codable, Hashable, Sendable {
+            public let rawValue: String
+            public init(rawValue: String) { self.rawValue = rawValue }
+
+            public static let refuse = Self(rawValue: "refuse")
+            public static let split = Self(rawValue: "split")
+        }
+
+        public struct FinalPolicy: RawRepresentable, Codable, Hashable, Sendable {
+            public let rawValue: String
+            public init(rawValue: String) { self.rawValue = rawValue }
+
+            public static let fast = Self(rawValue: "fast")
+            public static let guarded = Self(rawValue: "guarded")
+            public static let strict = Self(rawValue: "strict")
+        }
+    }
+}
+
+extension Wire {
+    /// How are you? Answered by `status`: counters, queues, memory, limits.
+    public struct Status: Codable, Equatable, Sendable {
+        public private(set) var type = "status"
+        public var id: ID?
+
+        public init(id: ID? = nil) {
+            self.id = id
+        }
+    }
+}
+
+extension Wire {
+    /// Numbers alone: no text, no path, no name. `memory` is as of now; `timer_lag_ms`: how late the last timer was.
+    public struct StatusReply: Codable, Equatable, Sendable {
+        public private(set) var type = "status"
+        public var id: ID?
+        public var warnings: [String]?
+        public var state: State
+        public var uptimeS: Double
+        public var busyMs: Int?
+        public var lastProgressMsAgo: Int?
+        public var timerLagMs: Double
+        public var partialLineBytes: Int
+        public var streams: Int
+        public var queues: Queues
+        public var counters: Counters
+        public var rssBytes: Int?
+        public var memory: Memory
+        public var limits: Limits
+        public var versions: Versions
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case id
+            case warnings
+            case state
+            case uptimeS = "uptime_s"
+            case busyMs = "busy_ms"
+            case lastProgressMsAgo = "last_progress_ms_ago"
+            case timerLagMs = "timer_lag_ms"
+            case partialLineBytes = "partial_line_bytes"
+            case streams
+            case queues
+            case counters
+            case rssBytes = "rss_bytes"
+            case memory
+            case limits
+            case versions
+        }
+
+        public struct State: RawRepresentable, Codable, Hashable, Sendable {
+            public let rawValue: String
+            public init(rawValue: String) { self.rawValue = rawValue }
+
+            public static let busy = Self(rawValue: "busy")
+            public static let downloading = Self(rawValue: "downloading")
+            public static let draining = Self(rawValue: "draining")
+            public static let failed = Self(rawValue: "failed")
+            public static let loading = Self(rawValue: "loading")
+            public static let ready = Self(rawValue: "ready")
+            public static let unloaded = Self(rawValue: "unloaded")
+        }
+    }
+}
+
+extension Wire {
+    /// Finish what was accepted (`drain`), or only say what is not (`abort`); answer `stopped`, and exit.
+    /// `deadline_ms`: what is not finished so long after this request is not waited for.
+    public struct Stop: Codable, Equatable, Sendable {
+        public private(set) var type = "stop"
+        /// Default: `"drain"`.
+        public var mode: Mode?
+        /// 0 to 86400000.
+        public var deadlineMs: Int?
+        public var id: ID?
+
+        public init(mode: Mode? = nil, deadlineMs: Int? = nil, id: ID? = nil) {
+            self.mode = mode
+            self.deadlineMs = deadlineMs
+            self.id = id
+        }
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case mode
+            case deadlineMs = "deadline_ms"
+            case id
+        }
+
+        public struct Mode: RawRepresentable, Codable, Hashable, Sendable {
+            public let rawValue: String
+            public init(rawValue: String) { self.rawValue = rawValue }
+
+            public static let abort = Self(rawValue: "abort")
+            public static let drain = Self(rawValue: "drain")
+        }
+    }
+}
+
+extension Wire {
+    /// Close a stream. Its waiting utterances are finished (`drain`) or cancelled (`discard`); audio behind its last
+    /// boundary is dropped and counted. Answered by `stream_stopped`.
+    public struct StopStream: Codable, Equatable, Sendable {
+        public private(set) var type = "stop_stream"
+        /// 1 to 128 characters; default: `"default"`.
+        public var streamID: String?
+        /// Default: `"drain"`.
+        public var mode: Mode?
+        public var id: ID?
+
+        public init(streamID: String? = nil, mode: Mode? = nil, id: ID? = nil) {
+            self.streamID = streamID
+            self.mode = mode
+            self.id = id
+        }
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case streamID = "stream_id"
+            case mode
+            case id
+        }
+
+        public struct Mode: RawRepresentable, Codable, Hashable, Sendable {
+            public let rawValue: String
+            public init(rawValue: String) { self.rawValue = rawValue }
+
+            public static let discard = Self(rawValue: "discard")
+            public static let drain = Self(rawValue: "drain")
+        }
+    }
+}
+
+extension Wire {
+    /// The last line. `reason`: `stop`, `abort`, `deadline`, `end_of_input`, `signal`, or the code of what ended the
+    /// engine. `completed`: transcripts made since the process started. `items`: the outcomes of utterances that still
+    /// waited for a `flush`. `dropped_samples`: audio behind the last boundary of each stream.
+    public struct Stopped: Codable, Equatable, Sendable {
+        public private(set) var type = "stopped"
+        public var id: ID?
+        public var warnings: [String]?
+        public var reason: String
+        public var completed: Int
+        public var unfinished: [Unfinished]
+        public var droppedSamples: Int
+        public var items: [FinalResult]
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case id
+            case warnings
+            case reason
+            case completed
+            case unfinished
+            case droppedSamples = "dropped_samples"
+            case items
+        }
+    }
+}
+
+extension Wire {
+    /// A chunk without `id` failed: it was not taken. `stream_id` and `seq` are null where they are not known.
+    /// `dropped_samples`: how many it held, as far as that can be told.
+    public struct StreamError: Codable, Equatable, Sendable {
+        public private(set) var type = "stream_error"
+        public var event: Bool
+        public var n: Int
+        public var streamID: String?
+        public var seq: Int?
+        public var droppedSamples: Int
+        public var code: ErrorCode
+        public var message: String
+        public var retryable: Bool
+        public var data: [String: JSONValue]
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case event
+            case n
+            case streamID = "stream_id"
+            case seq
+            case droppedSamples = "dropped_samples"
+            case code
+            case message
+            case retryable
+            case data
+        }
+    }
+}
+
+extension Wire {
+    /// The stream takes audio, and the model is loaded. `dropped_samples`: what a restart threw away. `partials` and
+    /// what concerns them is absent where they were not asked for.
+    public struct StreamReady: Codable, Equatable, Sendable {
+        public private(set) var type = "stream_ready"
+        public var id: ID?
+        public var warnings: [String]?
+        public var `protocol`: String
+        public var streamID: String
+        public var sampleRate: Int
+        public var batchSize: Int
+        public var maxBatchDelayMs: Int
+        public var autoFlush: Bool
+        public var decoderMode: String
+        public var onLimit: String
+        public var droppedSamples: Int
+        public var partials: Bool?
+        public var partialIntervalMs: Int?
+        public var finalPolicy: String?
+        public var asrBackend: String
+        public var vadBackend: String
+        public var note: String
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case id
+            case warnings
+            case `protocol`
+            case streamID = "stream_id"
+            case sampleRate = "sample_rate"
+            case batchSize = "batch_size"
+            case maxBatchDelayMs = "max_batch_delay_ms"
+            case autoFlush = "auto_flush"
+            case decoderMode = "decoder_mode"
+            case onLimit = "on_limit"
+            case droppedSamples = "dropped_samples"
+            case partials
+            case partialIntervalMs = "partial_interval_ms"
+            case finalPolicy = "final_policy"
+            case asrBackend = "asr_backend"
+            case vadBackend = "vad_backend"
+            case note
+        }
+    }
+}
+
+extension Wire {
+    /// `dropped_samples`: audio behind the last boundary. `queued`: utterances of the stream that the next `flush` will
+    /// tell. `cancelled_utterances`: those that `discard` ended and that no other line names.
+    public struct StreamStopped: Codable, Equatable, Sendable {
+        public private(set) var type = "stream_stopped"
+        public var id: ID?
+        public var warnings: [String]?
+        public var streamID: String
+        public var droppedSamples: Int
+        public var queued: Int
+        public var cancelledUtterances: [String]
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case id
+            case warnings
+            case streamID = "stream_id"
+            case droppedSamples = "dropped_samples"
+            case queued
+            case cancelledUtterances = "cancelled_utterances"
+        }
+    }
+}
+
+extension Wire {
+    /// Transcribe the file at `audio`. Answered by `transcript`. Loads the model if need be. `timeout_ms`, here and
+    /// elsewhere: what is not transcribed so long after the request fails with `timeout`.
+    public struct Transcribe: Codable, Equatable, Sendable {
+        public private(set) var type = "transcribe"
+        /// 0 to 4096.
+        public var maxNewTokens: Int?
+        public var language: String?
+        /// At most 16384 characters.
+        public var context: String?
+        public var decoderMode: String?
+        public var driftGuard: Bool?
+        public var logprobs: Bool?
+        /// At least 1 characters.
+        public var audio: String
+        /// 1 to 86400000.
+        public var timeoutMs: Int?
+        public var id: ID?
+
+        public init(
+            audio: String,
+            maxNewTokens: Int? = nil,
+            language: String? = nil,
+            context: String? = nil,
+            decoderMode: String? = nil,
+            driftGuard: Bool? = nil,
+            logprobs: Bool? = nil,
+            timeoutMs: Int? = nil,
+            id: ID? = nil
+        ) {
+            self.audio = audio
+            self.maxNewTokens = maxNewTokens
+            self.language = language
+            self.context = context
+            self.decoderMode = decoderMode
+            self.driftGuard = driftGuard
+            self.logprobs = logprobs
+            self.timeoutMs = timeoutMs
+            self.id = id
+        }
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case maxNewTokens = "max_new_tokens"
+            case language
+            case context
+            case decoderMode = "decoder_mode"
+            case driftGuard = "drift_guard"
+            case logprobs
+            case audio
+            case timeoutMs = "timeout_ms"
+            case id
+        }
+    }
+}
+
+extension Wire {
+    /// One transcribed file. `text` is clean, `raw_text` what the model wrote, `language` null where it heard none.
+    /// `finish_reason`: `stop`, `length` or `repetition`. `rms_dbfs`: how loud it is on the whole, null for digital
+    /// silence. `decode_seconds` of the decoder; `total_seconds` of reading, features, tower and decoder;
+    /// `load_seconds` of the load that this request caused, 0.0 if it caused none. `redecoded` counts the pieces of
+    /// audio that a batch decoded and that were decoded again, alone. `token_logprobs` (natural logarithms, one for
+    /// each of `generated_token_ids`) and `confidence` stand there where `logprobs` was asked for; `confidence` is null
+    /// where no token was written.
+    public struct TranscriptReply: Codable, Equatable, Sendable {
+        public private(set) var type = "transcript"
+        public var id: ID?
+        public var warnings: [String]?
+        public var audio: String
+        public var text: String
+        public var language: String?
+        public var rawText: String
+        public var finishReason: String
+        public var generatedTokens: Int
+        public var generatedTokenIDs: [Int]
+        public var audioEmbeddingsShape: [Int]
+        public var audioOutputLengths: [Int]
+        public var tokenLogprobs: [Double]?
+        public var confidence: Confidence?
+        public var rmsDbfs: Double?
+        public var decodeSeconds: Double?
+        public var totalSeconds: Double?
+        public var loadSeconds: Double
+        public var useCache: Bool
+        public var decoderMode: String
+        public var redecoded: Int
+        public var profile: Profile
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case id
+            case warnings
+            case audio
+            case text
+            case language
+            case rawText = "raw_text"
+            case finishReason = "finish_reason"
+            case generatedTokens = "generated_tokens"
+            case generatedTokenIDs = "generated_token_ids"
+            case audioEmbeddingsShape = "audio_embeddings_shape"
+            case audioOutputLengths = "audio_output_lengths"
+            case tokenLogprobs = "token_logprobs"
+            case confidence
+            case rmsDbfs = "rms_dbfs"
+            case decodeSeconds = "decode_seconds"
+            case totalSeconds = "total_seconds"
+            case loadSeconds = "load_seconds"
+            case useCache = "use_cache"
+            case decoderMode = "decoder_mode"
+            case redecoded
+            case profile
+        }
+    }
+}
+
+extension Wire {
+    /// What the end kept from its result: an utterance by its names, or a request by its `id`. Its outcome, or its
+    /// reply, was the error of this `code`.
+    public struct Unfinished: Codable, Equatable, Sendable {
+        public var streamID: String?
+        public var utteranceID: String?
+        public var id: ID?
+        public var code: ErrorCode
+
+        enum CodingKeys: String, CodingKey {
+            case streamID = "stream_id"
+            case utteranceID = "utterance_id"
+            case id
+            case code
+        }
+    }
+}
+
+extension Wire {
+    /// `queued`: the utterances that wait for a batch, in all streams.
+    public struct UtteranceQueued: Codable, Equatable, Sendable {
+        public private(set) var type = "utterance_queued"
+        public var id: ID?
+        public var warnings: [String]?
+        public var streamID: String
+        public var utteranceID: String
+        public var samples: Int
+        public var queued: Int
+        public var batchSize: Int
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case id
+            case warnings
+            case streamID = "stream_id"
+            case utteranceID = "utterance_id"
+            case samples
+            case queued
+            case batchSize = "batch_size"
+        }
+    }
+}
+
+extension Wire {
+    /// An utterance ends: the file `audio`, or inline `pcm16`, or else what the stream has in its buffer. Answered by
+    /// `utterance_queued`, or, where it fills the batch of a stream without `auto_flush`, by `realtime_batch_final`.
+    /// Then `decoder_mode`, `drift_guard` and `max_new_tokens` hold for all in that batch that had none of their own.
+    public struct VadBoundary: Codable, Equatable, Sendable {
+        public private(set) var type = "vad_boundary"
+        /// 0 to 4096.
+        public var maxNewTokens: Int?
+        public var language: String?
+        /// At most 16384 characters.
+        public var context: String?
+        public var decoderMode: String?
+        public var driftGuard: Bool?
+        public var logprobs: Bool?
+        /// 1 to 128 characters; default: `"default"`.
+        public var streamID: String?
+        /// 1 to 128 characters.
+        public var utteranceID: String?
+        /// At least 1 characters.
+        public var audio: String?
+        public var pcm16: String?
+        public var sampleRate: Int?
+        /// 1 to 86400000.
+        public var timeoutMs: Int?
+        public var id: ID?
+
+        public init(
+            maxNewTokens: Int? = nil,
+            language: String? = nil,
+            context: String? = nil,
+            decoderMode: String? = nil,
+            driftGuard: Bool? = nil,
+            logprobs: Bool? = nil,
+            streamID: String? = nil,
+            utteranceID: String? = nil,
+            audio: String? = nil,
+            pcm16: String? = nil,
+            sampleRate: Int? = nil,
+            timeoutMs: Int? = nil,
+            id: ID? = nil
+        ) {
+            self.maxNewTokens = maxNewTokens
+            self.language = language
+            self.context = context
+            self.decoderMode = decoderMode
+            self.driftGuard = driftGuard
+            self.logprobs = logprobs
+            self.streamID = streamID
+            self.utteranceID = utteranceID
+            self.audio = audio
+            self.pcm16 = pcm16
+            self.sampleRate = sampleRate
+            self.timeoutMs = timeoutMs
+            self.id = id
+        }
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case maxNewTokens = "max_new_tokens"
+            case language
+            case context
+            case decoderMode = "decoder_mode"
+            case driftGuard = "drift_guard"
+            case logprobs
+            case streamID = "stream_id"
+            case utteranceID = "utterance_id"
+            case audio
+            case pcm16
+            case sampleRate = "sample_rate"
+            case timeoutMs = "timeout_ms"
+            case id
+        }
+    }
+}
+
+extension Wire {
+    /// null: not installed.
+    public struct Versions: Codable, Equatable, Sendable {
+        public var runtime: String
+        public var python: String
+        public var mlx: String?
+    }
+}
