@@ -1,118 +1,190 @@
-// A client of the bridge without packages: starts the process, writes requests, reads lines, and never leaves it behind.
-// Needs Node 20 or later. docs/protocol.md says what the lines mean.
+// A client of the bridge without packages: starts the process, asks, listens, starts it again within a limit, and never
+// leaves it behind. docs/clients.md says what every client of it does, docs/protocol.md what the messages hold.
 
-import { spawn } from "node:child_process";
-import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Connection } from "./connection.mjs";
+import { BridgeError, closed } from "./errors.mjs";
+import { EventQueue } from "./event_queue.mjs";
+import { RestartRule } from "./restarts.mjs";
+import { Stream } from "./stream.mjs";
 
-const STDERR_BYTES = 8192; // of the end of stderr, kept for the report of a failure
+export { BridgeError } from "./errors.mjs";
+
+const DEFAULTS = { arguments: [], want: ["events", "progress"], openTimeout: 60_000, hangTimeout: 20_000 };
+const STOP_MS = 10_000;
 
 export class Bridge {
-  #child;
-  #partial = []; // pieces of a line that has not ended
-  #lines = []; // whole lines that nobody has read
-  #readers = []; // whoever waits for a line
-  #stderr = "";
-  #ended = false; // the output has
-  #inputLost = new AbortController(); // the process no longer reads: what it said stays to be read
+  #settings;
+  #state = "new";
+  #connection = null; // the last one
+  #opening = null;
+  #stopping = null;
+  #failure = null; // of the state `failed`
+  #events = new EventQueue();
+  #rule = new RestartRule();
+  #starts = 0;
 
-  constructor(argv) {
-    this.#child = spawn(argv[0], argv.slice(1), { stdio: ["pipe", "pipe", "pipe"] });
-    this.exit = new Promise((resolve, reject) => {
-      this.#child.on("error", reject); // it could not be started
-      this.#child.on("close", (code, signal) => resolve({ code, signal }));
-    });
-    this.exit.then(
-      () => this.#inputLost.abort(),
-      () => {
-        this.#inputLost.abort();
-        this.#end();
-      },
-    );
-    // Both outputs are read all the time: a process whose pipes are full stands still.
-    this.#child.stdout.on("data", (bytes) => this.#take(bytes));
-    this.#child.stdout.on("end", () => this.#end());
-    this.#child.stderr.setEncoding("utf8");
-    this.#child.stderr.on("data", (text) => {
-      this.#stderr = (this.#stderr + text).slice(-STDERR_BYTES);
-    });
-    // Without a listener, EPIPE would end this process.
-    this.#child.stdin.on("error", () => this.#inputLost.abort());
+  constructor(settings) {
+    this.#settings = { ...DEFAULTS, ...settings };
+  }
+
+  get state() {
+    return this.#state;
+  }
+
+  get lastCapabilities() {
+    return this.#connection?.capabilities ?? null;
+  }
+
+  get pid() {
+    return this.#connection?.process?.pid ?? null;
+  }
+
+  get exit() {
+    return this.#connection?.process?.exit ?? null;
   }
 
   get stderr() {
-    return this.#stderr;
+    return this.#connection?.process?.stderr ?? "";
   }
 
-  /** Send a message, or bytes that are to be a line. Resolves when more may be written. */
-  async send(message) {
-    const line = Buffer.isBuffer(message) ? message : Buffer.from(JSON.stringify(message));
-    await this.write(Buffer.concat([line, Buffer.from("\n")]));
+  get restarts() {
+    return Math.max(0, this.#starts - 1);
   }
 
-  async write(bytes) {
-    const { signal } = this.#inputLost;
-    if (signal.aborted || this.#child.stdin.writableEnded) return;
-    if (this.#child.stdin.write(bytes)) return;
-    await once(this.#child.stdin, "drain", { signal }).catch(() => {});
+  get events() {
+    return this.#events;
   }
 
-  /** The next message, or null after the last one. Fails if none comes in time. */
-  async read(milliseconds = 60_000) {
-    const line = await this.#nextLine(milliseconds);
-    return line === null ? null : JSON.parse(line);
+  async open() {
+    if (this.#state === "stopping") throw closed();
+    if (this.#state === "failed") this.#rule.forget();
+    if (this.#state === "stopped") this.#events = new EventQueue();
+    await this.#open();
+    return this.lastCapabilities;
   }
 
-  /** Say that no more requests will come. */
-  end() {
-    this.#child.stdin.end();
+  capabilities(options) {
+    return this.request({ type: "capabilities" }, options);
   }
 
-  signal(name) {
-    this.#child.kill(name);
+  start(options) {
+    return this.request({ type: "start" }, options);
   }
 
-  kill() {
-    this.#child.kill("SIGKILL");
+  transcribe(audio, members, options) {
+    return this.request({ ...members, type: "transcribe", audio }, options);
   }
 
-  #take(bytes) {
-    // A block may end anywhere, also within a line: only the newline byte separates.
-    let start = 0;
-    for (let end = bytes.indexOf(10); end >= 0; end = bytes.indexOf(10, start)) {
-      this.#partial.push(bytes.subarray(start, end));
-      this.#give(Buffer.concat(this.#partial).toString("utf8"));
-      this.#partial = [];
-      start = end + 1;
-    }
-    if (start < bytes.length) this.#partial.push(bytes.subarray(start));
+  batchTranscribe(audios, members, options) {
+    return this.request({ ...members, type: "batch_transcribe", audio: audios }, options);
   }
 
-  #give(line) {
-    const reader = this.#readers.shift();
-    if (reader) reader.resolve(line);
-    else this.#lines.push(line);
-  }
-
-  #end() {
-    this.#ended = true;
-    for (const reader of this.#readers.splice(0)) reader.resolve(null);
-  }
-
-  #nextLine(milliseconds) {
-    if (this.#lines.length > 0) return Promise.resolve(this.#lines.shift());
-    if (this.#ended) return Promise.resolve(null);
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#readers.splice(this.#readers.indexOf(reader), 1);
-        reject(new Error(`no line came within ${milliseconds} ms`));
-      }, milliseconds);
-      const reader = {
-        resolve: (line) => {
-          clearTimeout(timer);
-          resolve(line);
-        },
-      };
-      this.#readers.push(reader);
+  startStream(members, options) {
+    return this.#onceOpen(options?.signal, async (connection) => {
+      return new Stream(connection, await connection.request({ ...members, type: "start_stream" }, options));
     });
+  }
+
+  flush(streamId, members, options) {
+    return this.request({ ...members, type: "flush", stream_id: streamId }, options);
+  }
+
+  cancel(target) {
+    return this.request({ type: "cancel", target });
+  }
+
+  cancelUtterance(streamId, utteranceId) {
+    return this.request({ type: "cancel", stream_id: streamId, utterance_id: utteranceId });
+  }
+
+  ping(options) {
+    return this.request({ type: "ping" }, options);
+  }
+
+  status(options) {
+    return this.request({ type: "status" }, options);
+  }
+
+  request(message, options) {
+    return this.#onceOpen(options?.signal, (connection) => connection.request(message, options));
+  }
+
+  stop(mode = "drain", deadlineMs = STOP_MS) {
+    const isRunning = this.#state === "running";
+    this.#stopping ??= this.#close((connection) => (isRunning ? connection.stop(mode, deadlineMs) : connection.kill()));
+    return this.#stopping;
+  }
+
+  async kill() {
+    this.#connection?.kill();
+    this.#stopping ??= this.#close((connection) => connection.kill());
+    await this.#stopping;
+  }
+
+  /** At once where it is open, so that what is asked goes out in the order of the calls. */
+  async #onceOpen(signal, ask) {
+    return ask(this.#state === "running" ? this.#connection : await this.#opened(signal));
+  }
+
+  /** The connection to a bridge that has said hello. Where `signal` aborts the bridge goes on opening. */
+  async #opened(signal = new AbortController().signal) {
+    signal.throwIfAborted();
+    if (this.#state === "failed") throw this.#failure;
+    if (this.#state === "stopping" || this.#state === "stopped") throw closed();
+    const over = new AbortController();
+    const aborted = new Promise((_, reject) => {
+      signal.addEventListener("abort", () => reject(signal.reason), { signal: over.signal });
+    });
+    return Promise.race([this.#open(), aborted]).finally(() => over.abort());
+  }
+
+  async #open() {
+    if (this.#state === "running") return this.#connection;
+    this.#opening ??= this.#connect().finally(() => (this.#opening = null));
+    return this.#opening;
+  }
+
+  async #connect() {
+    this.#state = "opening";
+    if (this.#rule.pause > 0) await sleep(this.#rule.pause);
+    if (this.#stopping !== null) throw closed();
+    const connection = new Connection(this.#settings, (event) => this.#events.add(event));
+    this.#connection = connection;
+    this.#starts += 1;
+    connection.ended.then((error) => this.#lost(error, connection.streams));
+    try {
+      await connection.open();
+    } catch (error) {
+      if (connection.process === null) this.#fail(error);
+      else await connection.ended;
+      throw error;
+    }
+    this.#state = "running";
+    return connection;
+  }
+
+  #lost(error, streams) {
+    if (this.#stopping !== null) return;
+    const failure = this.#rule.lost(error);
+    this.#state = "lost";
+    if (failure !== null) this.#fail(failure);
+    this.#events.add({ type: "bridge_lost", error, streams: [...streams], willRestart: failure === null });
+  }
+
+  #fail(error) {
+    if (this.#stopping !== null) return;
+    this.#state = "failed";
+    this.#failure = error;
+  }
+
+  async #close(end) {
+    this.#state = "stopping";
+    const stopped = this.#connection === null ? null : await end(this.#connection);
+    await this.#opening?.catch(() => {});
+    this.#state = "stopped";
+    this.#stopping = null;
+    this.#events.end();
+    return stopped ?? null;
   }
 }

@@ -6,7 +6,7 @@
 import { readFileSync } from "node:fs";
 import { basename } from "node:path";
 import { isDeepStrictEqual, parseArgs } from "node:util";
-import { Bridge } from "../../examples/node/bridge.mjs";
+import { BridgeProcess } from "../../examples/node/bridge_process.mjs";
 
 const LINE_MS = 120_000;
 
@@ -45,16 +45,69 @@ function mismatch(expected, actual, path = "$") {
 
 const first = (problems) => problems.find((problem) => problem !== null) ?? null;
 
-async function nextLine(bridge) {
-  const line = await bridge.read(LINE_MS);
-  if (line === null) throw new Error("the output has ended");
-  return line;
+/** The process as the scenarios see it: lines to write, and one to read at a time. */
+class Player {
+  #process;
+  #lines = []; // that nobody has read
+  #reader = null;
+
+  static async start([bridge, ...argv]) {
+    const player = new Player();
+    player.#process = await BridgeProcess.start({ bridge, arguments: argv }, { onLine: (bytes) => player.#give(bytes) });
+    player.#process.ended.then(() => player.#give(null));
+    return player;
+  }
+
+  get stderr() {
+    return this.#process.stderr;
+  }
+
+  async send(bytes) {
+    this.#process.write(bytes);
+    await this.#process.room();
+  }
+
+  /** The next line, or null after the last one. */
+  async read() {
+    if (this.#lines.length > 0) return this.#lines.shift();
+    let timer;
+    const line = new Promise((resolve, reject) => {
+      this.#reader = resolve;
+      timer = setTimeout(() => reject(new Error(`no line came within ${LINE_MS} ms`)), LINE_MS);
+    });
+    return line.finally(() => clearTimeout(timer));
+  }
+
+  async nextLine() {
+    const line = await this.read();
+    if (line === null) throw new Error("the output has ended");
+    return line;
+  }
+
+  end() {
+    this.#process.endInput();
+  }
+
+  signal(name) {
+    this.#process.signal(name);
+  }
+
+  get ended() {
+    return this.#process.ended;
+  }
+
+  #give(bytes) {
+    const line = bytes === null ? null : JSON.parse(bytes.toString("utf8"));
+    if (this.#reader === null) this.#lines.push(line);
+    else this.#reader(line);
+    this.#reader = null;
+  }
 }
 
 async function expectInAnyOrder(bridge, expected) {
   const open = [...expected];
   while (open.length > 0) {
-    const line = await nextLine(bridge);
+    const line = await bridge.nextLine();
     const place = open.findIndex((each) => mismatch(each, line) === null);
     if (place < 0) throw new Error(`nothing expected fits a line of type ${line.type}: ${mismatch(open[0], line)}`);
     open.splice(place, 1);
@@ -62,22 +115,26 @@ async function expectInAnyOrder(bridge, expected) {
 }
 
 async function expectExit(bridge, expected) {
-  const line = await bridge.read(LINE_MS);
+  const line = await bridge.read();
   if (line !== null) throw new Error(`another line came, of type ${line.type}`);
-  const { code } = await bridge.exit;
+  const { code } = await bridge.ended;
   if (code !== expected) throw new Error(`expected exit code ${expected}, got ${code}`);
 }
 
+const line = (bytes) => Buffer.concat([bytes, Buffer.from("\n")]);
+
 const STEPS = {
   send: async (bridge, message, step) => {
-    for (let n = 1; n <= (step.repeat ?? 1); n += 1) await bridge.send(numbered(message, n));
+    for (let n = 1; n <= (step.repeat ?? 1); n += 1) {
+      await bridge.send(line(Buffer.from(JSON.stringify(numbered(message, n)))));
+    }
   },
-  send_text: (bridge, text, step) => bridge.send(Buffer.from(text.repeat(step.times ?? 1))),
-  send_hex: (bridge, hex) => bridge.send(Buffer.from(hex, "hex")),
-  send_unended: (bridge, text) => bridge.write(Buffer.from(text)),
+  send_text: (bridge, text, step) => bridge.send(line(Buffer.from(text.repeat(step.times ?? 1)))),
+  send_hex: (bridge, hex) => bridge.send(line(Buffer.from(hex, "hex"))),
+  send_unended: (bridge, text) => bridge.send(Buffer.from(text)),
   expect: async (bridge, expected, step) => {
     for (let count = step.repeat ?? 1; count > 0; count -= 1) {
-      const problem = mismatch(expected, await nextLine(bridge));
+      const problem = mismatch(expected, await bridge.nextLine());
       if (problem !== null) throw new Error(problem);
     }
   },
@@ -88,7 +145,7 @@ const STEPS = {
 };
 
 async function play(scenario, argv, speech) {
-  const bridge = new Bridge([...argv, ...(scenario.options ?? [])]);
+  const bridge = await Player.start([...argv, ...(scenario.options ?? [])]);
   try {
     for (const [place, step] of scenario.steps.entries()) {
       const kind = Object.keys(step)[0];
@@ -99,8 +156,8 @@ async function play(scenario, argv, speech) {
       }
     }
   } finally {
-    bridge.kill();
-    await bridge.exit.catch(() => {});
+    bridge.signal("SIGKILL");
+    await bridge.ended;
   }
 }
 

@@ -1,0 +1,248 @@
+// The conversation with one process: requests by their ids, until it ends or has to be ended.
+
+import { BridgeProcess, GRACE_MS } from "./bridge_process.mjs";
+import { closed, exited, fatal, hung, nonsense, notOpened, pipeClosed, refused, timedOut, unsupported } from "./errors.mjs";
+import { Liveness } from "./liveness.mjs";
+
+export const PROTOCOL = "qwen3-asr-mlx-jsonl-v1";
+const REPLIES = {
+  capabilities: ["capabilities"],
+  hello: ["capabilities"],
+  ping: ["pong"],
+  status: ["status"],
+  cancel: ["cancel_result"],
+  start: ["ready"],
+  transcribe: ["transcript"],
+  batch_transcribe: ["batch_transcript"],
+  start_stream: ["stream_ready"],
+  end_utterance: ["utterance_queued", "realtime_batch_final"],
+  vad_boundary: ["utterance_queued", "realtime_batch_final"],
+  flush: ["realtime_batch_final"],
+  stop_stream: ["stream_stopped"],
+  stop: ["stopped"],
+};
+const REPLY_TYPES = new Set(["error", ...Object.values(REPLIES).flat()]);
+const encode = (message) => Buffer.from(`${JSON.stringify(message)}\n`);
+const decoder = new TextDecoder("utf-8", { fatal: true });
+
+export class Connection {
+  #settings;
+  #process = null;
+  #liveness = null;
+  #pending = new Map(); // {type, resolve, reject} by id
+  #ids = 0;
+  #lines = 0;
+  #tail = Promise.resolve(); // of what is written, in order
+  #blame = null; // why it is being ended
+  #fatal = null;
+  #closing = false; // the app asked for the end
+  #onEvent;
+
+  /** The names of open streams. */
+  streams = new Set();
+  capabilities = null;
+  /** Resolves to the error that says why nothing can be asked any more. */
+  ended;
+  #resolveEnded;
+
+  constructor(settings, onEvent) {
+    this.#settings = settings;
+    this.#onEvent = onEvent;
+    this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
+  }
+
+  get process() {
+    return this.#process;
+  }
+
+  /** Starts the process and says hello; a BridgeError where that fails. */
+  async open() {
+    this.#process = await BridgeProcess.start(this.#settings, {
+      onLine: (bytes) => this.#hear(bytes),
+      onTooLong: () => this.#end(nonsense("a line is too long", this.#lines + 1)),
+      onPipeClosed: () => this.#pipeClosed(),
+    });
+    this.#process.ended.then((exit) => this.#finish(exit));
+    if (this.#closing) this.#process.signal("SIGKILL");
+    const capabilities = await this.#hello();
+    if (!capabilities.protocols?.includes(PROTOCOL)) throw await this.#endNow(unsupported(PROTOCOL));
+    this.#watch();
+    this.capabilities = capabilities;
+  }
+
+  /** The reply. `signal` and `timeout` (milliseconds) cancel the request. */
+  async request(message, { signal, timeout } = {}) {
+    if (this.#closing) throw closed();
+    signal?.throwIfAborted();
+    const { id, reply } = this.#ask(message);
+    const onAbort = () => this.#giveUp(id, signal.reason);
+    signal?.addEventListener("abort", onAbort, { once: true });
+    const timer = timeout && setTimeout(() => this.#giveUp(id, timedOut(message.type, timeout)), timeout);
+    return reply.finally(() => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+    });
+  }
+
+  /** Messages without a reply; resolves when there is room for more. */
+  say(messages) {
+    return this.#inTurn(async () => {
+      for (const message of messages) {
+        await this.#room();
+        this.#process.write(encode(message));
+      }
+      await this.#room();
+    });
+  }
+
+  /** `stopped`, or null where it was no longer said. The process is gone when this resolves. */
+  async stop(mode, deadlineMs) {
+    this.#closing = true;
+    const stopped = this.#ask({ type: "stop", mode, deadline_ms: deadlineMs }).reply.catch(() => null);
+    this.#inTurn(() => this.#process.endInput());
+    await this.#process.terminate(deadlineMs + GRACE_MS);
+    return stopped;
+  }
+
+  async kill() {
+    this.#closing = true;
+    this.#process?.signal("SIGKILL");
+    await this.#process?.ended;
+  }
+
+  async #hello() {
+    const { client, want, openTimeout } = this.#settings;
+    const timer = setTimeout(() => this.#end(notOpened(openTimeout)), openTimeout);
+    try {
+      return await this.#ask({ type: "hello", want, client, parent_pid: process.pid, protocols: [PROTOCOL] }).reply;
+    } catch (error) {
+      throw error.code === "request_failed" ? await this.#endNow(unsupported(PROTOCOL)) : error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #watch() {
+    const child = this.#process;
+    const look = () => ({
+      waits: this.#pending.size > 0,
+      unwritten: child.unwritten,
+      bytesRead: child.bytesRead,
+      bytesTaken: child.bytesTaken,
+    });
+    this.#liveness = new Liveness(this.#settings.hangTimeout, look, {
+      ping: () => this.#askInPassing({ type: "ping" }),
+      hung: () => this.#end(hung(this.#settings.hangTimeout)),
+    });
+  }
+
+  #ask(message) {
+    const id = `c${++this.#ids}`;
+    const reply = new Promise((resolve, reject) => this.#pending.set(id, { type: message.type, resolve, reject }));
+    this.#inTurn(() => this.#process.write(encode({ ...message, id })));
+    if (this.#process.exit !== null) this.ended.then((error) => this.#finished(error));
+    return { id, reply };
+  }
+
+  /** Nobody waits for the reply. */
+  #askInPassing(message) {
+    this.#ask(message).reply.catch(() => {});
+  }
+
+  /** Throws where nothing will be read any more. */
+  async #room() {
+    await this.#process.room();
+    if (this.#closing) throw closed();
+    if (!this.#process.takesInput) throw await this.ended;
+  }
+
+  /** In the order of the calls, also where one of them has to wait for room. */
+  #inTurn(write) {
+    const turn = this.#tail.then(write);
+    this.#tail = turn.catch(() => {});
+    return turn;
+  }
+
+  #hear(bytes) {
+    if (this.#blame !== null) return; // nothing is believed behind nonsense
+    this.#lines += 1;
+    const line = this.#parse(bytes);
+    if (line === null) return;
+    if (line.type === "fatal") {
+      this.#fatal = line;
+      this.#pipeClosed();
+    } else this.#answer(line);
+  }
+
+  #parse(bytes) {
+    try {
+      const text = decoder.decode(bytes);
+      const line = text.trim() === "" ? null : JSON.parse(text);
+      if (line === null || typeof line.type === "string") return line;
+    } catch {
+      // as any other nonsense
+    }
+    this.#end(nonsense("a line is no message", this.#lines));
+    return null;
+  }
+
+  #answer(line) {
+    const request = this.#pending.get(line.id);
+    if (request === undefined) return this.#unasked(line);
+    this.#pending.delete(line.id);
+    if (line.type === "error") return request.reject(refused(line));
+    const expected = REPLIES[request.type];
+    if (expected === undefined || expected.includes(line.type)) return request.resolve(line);
+    this.#pending.set(line.id, request);
+    this.#end(nonsense("a reply is of another type than its request", this.#lines));
+  }
+
+  /** Events, and what this client does not know; not a reply that nobody asked for. */
+  #unasked(line) {
+    if (line.event === true || !REPLY_TYPES.has(line.type)) this.#onEvent(line);
+  }
+
+  /** Nobody waits for it any more; its reply will still come. */
+  #giveUp(id, error) {
+    const request = this.#pending.get(id);
+    if (request === undefined) return;
+    request.reject(error);
+    this.#askInPassing({ type: "cancel", target: id });
+  }
+
+  async #pipeClosed() {
+    if (this.#closing || (await this.#process.endsWithin(GRACE_MS))) return;
+    this.#end(this.#fatal === null ? pipeClosed() : null);
+  }
+
+  #end(error) {
+    if (this.#closing) return;
+    this.#blame ??= error;
+    this.#process.signal("SIGKILL");
+  }
+
+  async #endNow(error) {
+    this.#end(error);
+    return this.ended;
+  }
+
+  #finish(exit) {
+    this.#liveness?.stop();
+    const error = this.#why(exit).endedBy(exit, this.#process.stderr);
+    this.#finished(error);
+    this.#resolveEnded(error);
+  }
+
+  #finished(error) {
+    for (const { reject } of this.#pending.values()) reject(error);
+    this.#pending.clear();
+  }
+
+  #why(exit) {
+    if (this.#blame !== null) return this.#blame;
+    if (this.#closing) return closed();
+    if (this.#fatal !== null) return fatal(this.#fatal, exit);
+    const isCut = this.#process.endsWithinLine && exit.signal === null;
+    return isCut ? nonsense("it ended within a line", this.#lines + 1) : exited(exit);
+  }
+}

@@ -1,0 +1,105 @@
+// A process that speaks the protocol as far as its tests need it, and misbehaves as its first argument says.
+
+import { appendFileSync, closeSync, existsSync, writeSync } from "node:fs";
+import { createInterface } from "node:readline";
+
+const [behaviour, ...rest] = process.argv.slice(2);
+const say = (line) => writeSync(1, `${JSON.stringify(line)}\n`);
+const hello = { type: "capabilities", protocols: ["qwen3-asr-mlx-jsonl-v1"], version: "0" };
+const heard = { chunks: 0 };
+
+function sayInPieces(line) {
+  for (const byte of Buffer.from(`${JSON.stringify(line)}\n`)) writeSync(1, Buffer.of(byte));
+}
+
+const BEHAVIOURS = {
+  speaks: {},
+  silent: { hello: () => {} },
+  stranger: { hello: ({ id }) => say({ ...hello, id, protocols: ["another"] }) },
+  hangs: { transcribe: () => {}, ping: () => {} },
+  busy: { transcribe: ({ id }) => setTimeout(() => say({ type: "transcript", id, text: "late" }), Number(rest[0])) },
+  dies: { transcribe: () => process.kill(process.pid, "SIGKILL") },
+  exits: { transcribe: () => process.exit(Number(rest[0])) },
+  dies_once: {
+    transcribe: ({ id }) => {
+      appendFileSync(rest[0], "x"); // the first process makes the file, the second finds it
+      if (heard.isFirst) process.exit(1);
+      say({ type: "transcript", id, text: "again" });
+    },
+  },
+  says_fatal: {
+    transcribe: () => {
+      say({ type: "fatal", code: "internal_error", message: "It broke.", retryable: false });
+      process.exit(1);
+    },
+  },
+  babbles: { transcribe: () => writeSync(1, "Loading weights: 100%\n") },
+  cuts: { transcribe: () => process.exit(writeSync(1, '{"type":"trans') && 0) },
+  confuses: { transcribe: ({ id }) => say({ type: "pong", id }) },
+  pieces: { transcribe: ({ id }) => sayInPieces({ type: "transcript", id, text: "sí, 你好 🎙" }) },
+  rambles: { transcribe: ({ id }) => say({ type: "transcript", id, text: "x".repeat(5_000_000) }) },
+  swaps: {
+    transcribe: (message) => {
+      heard.first ??= message;
+      if (message === heard.first) return;
+      for (const { id, audio } of [message, heard.first]) say({ type: "transcript", id, text: audio });
+    },
+  },
+  never: {
+    transcribe: (message) => (heard.target = message),
+    cancel: ({ id, target }) => {
+      say({ type: "cancel_result", id, state: "cancelled" });
+      say({ type: "error", id: target, code: "cancelled", message: "cancelled", retryable: false });
+    },
+    status: ({ id }) => say({ type: "status", id, cancelled: heard.target?.id ?? null }),
+  },
+  deaf: {
+    transcribe: () => {
+      input.pause();
+      process.stdin.pause();
+      if (rest[0]) setTimeout(() => input.resume(), Number(rest[0]));
+    },
+  },
+  leaves: { transcribe: () => closeSync(1) },
+  stubborn: { stop: () => {} },
+  noisy: { transcribe: ({ id }) => (writeSync(2, "noise\n".repeat(200_000)), say({ type: "transcript", id, text: "" })) },
+  tells: {
+    transcribe: ({ id }) => {
+      for (let n = 1; n <= 3; n += 1) say({ type: "weather", event: true, n });
+      say({ type: "transcript", id, text: "" });
+    },
+  },
+};
+
+const usual = {
+  hello: ({ id }) => say({ ...hello, id }),
+  ping: ({ id }) => say({ type: "pong", id }),
+  transcribe: ({ id, audio }) => say({ type: "transcript", id, text: audio }),
+  start_stream: ({ id, stream_id = "default", sample_rate = 16_000 }) =>
+    say({ type: "stream_ready", id, stream_id, sample_rate }),
+  audio_chunk: ({ seq, pcm16, utterance_id }) => {
+    heard.chunks += 1;
+    heard.bytes = (heard.bytes ?? 0) + Buffer.from(pcm16, "base64").length;
+    heard.last = { seq, utterance_id };
+  },
+  end_utterance: ({ id, ...members }) => say({ type: "utterance_queued", id, ...heard, members }),
+  stop_stream: ({ id }) => say({ type: "stream_stopped", id }),
+  stop: ({ id }) => {
+    say({ type: "stopped", id });
+    process.exit(0);
+  },
+};
+
+if (behaviour === "fails") {
+  writeSync(2, "no such model\n");
+  process.exit(Number(rest[0]));
+}
+if (behaviour === "dies_once") heard.isFirst = !existsSync(rest[0]);
+if (behaviour === "stubborn") process.on("SIGTERM", () => {});
+const answers = { ...usual, ...BEHAVIOURS[behaviour] };
+const input = createInterface({ input: process.stdin });
+input.on("line", (line) => {
+  const message = JSON.parse(line);
+  answers[message.type](message);
+});
+if (["stubborn", "leaves", "deaf"].includes(behaviour)) setInterval(() => {}, 1000);

@@ -1,0 +1,57 @@
+// Compiled by `tsc --noEmit`, never run: what an app in TypeScript may write, and what it may not.
+
+import { Bridge, BridgeError, type BridgeEvent, type ClientErrorCode } from "../bridge.mjs";
+
+const bridge = new Bridge({ bridge: "/bridge", arguments: ["--model", "demo"], onStderr: (line) => void line.length });
+
+export async function file(signal: AbortSignal): Promise<string | undefined> {
+  const { text, language } = await bridge.transcribe("a.wav", { language: "en", max_new_tokens: 0 }, { signal, timeout: 5 });
+  const batch = await bridge.batchTranscribe(["a.wav"], { decoder_mode: "batched" });
+  const failed: string | undefined = batch.items[0]?.error?.code;
+  return `${text} ${language} ${failed}`;
+}
+
+export async function stream(pcm: Int16Array): Promise<number> {
+  const mic = await bridge.startStream({ stream_id: "mic", partials: true, sample_rate: 48_000, final_policy: "strict" });
+  await mic.append(pcm, "u");
+  const queued = await mic.endUtterance();
+  if (queued.type === "utterance_queued") return queued.samples;
+  const { dropped_samples } = await mic.stop("discard");
+  return dropped_samples + mic.ready.sample_rate;
+}
+
+export function show(event: BridgeEvent): string {
+  switch (event.type) {
+    case "partial_result":
+      return event.text;
+    case "realtime_batch_final":
+      return event.items.map(({ text }) => text).join(" ");
+    case "bridge_lost":
+      return `${event.error.message} ${event.willRestart}`;
+    case "events_lost":
+      return String(event.count);
+    case "stream_error":
+      return event.code;
+    case "progress":
+      return event.stage;
+  }
+}
+
+export async function everything(): Promise<ClientErrorCode | null> {
+  try {
+    for await (const event of bridge.events) show(event);
+    const stopped = await bridge.stop("drain", 1000);
+    return stopped === null ? null : (stopped.reason, null);
+  } catch (error) {
+    return error instanceof BridgeError ? error.code : null;
+  }
+}
+
+// @ts-expect-error a member that is not there
+bridge.transcribe("a.wav", { langauge: "en" });
+// @ts-expect-error no such policy
+bridge.startStream({ final_policy: "loose" });
+// @ts-expect-error the client gives the id
+bridge.transcribe("a.wav", { id: 1 });
+// @ts-expect-error a bridge needs a program
+new Bridge({});

@@ -1,0 +1,31 @@
+"""What tests of the examples need from npm, as tests/web/package-lock.json pins it."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PINS = Path(__file__).resolve().parent
+INSTALL_SECONDS = 300
+OFFLINE = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENOTCACHED")
+
+
+def program(*names: str) -> str:
+    """The path of the first of them that is installed; skips where none is."""
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip(f"{names[0]} is not installed")
+    return path
+
+
+def install_packages(folder: Path) -> Path:
+    """`node_modules`, in this folder; skips where npm has neither a network nor a cache."""
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(PINS / name, folder)
+    argv = [program("npm"), "ci", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund"]
+    ran = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
+    if any(sign in ran.stderr for sign in OFFLINE):
+        pytest.skip("npm cannot reach its registry")
+    assert ran.returncode == 0, ran.stderr
+    return folder / "node_modules"
