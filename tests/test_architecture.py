@@ -166,6 +166,13 @@ TOOLS = (
     "tools.evaluation_report",
     "tools.recipes",
     "tools.evaluate",
+    "tools.distribution",
+    "tools.monitor_record",
+    "tools.monitor_watch",
+    "tools.monitor_figures",
+    "tools.monitor_relay",
+    "tools.monitor_screen",
+    "tools.monitor",
     "tools",
 )
 MEETING = ("lifecycle", "daemon", "__main__")

@@ -7,6 +7,7 @@ import subprocess
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from qwen3_asr_mlx_runtime.client.errors import BridgeNotExecutable, BridgeNotFound, BridgeStartFailed, LaunchError
 from qwen3_asr_mlx_runtime.client.exits import Exit
@@ -41,6 +42,14 @@ class Child:
     def pid(self) -> int:
         return self.process.pid
 
+    @property
+    def pipes(self) -> tuple[IO[bytes], IO[bytes], IO[bytes]]:
+        """Its stdin, stdout and stderr."""
+        process = self.process
+        if process.stdin is None or process.stdout is None or process.stderr is None:
+            raise TypeError("a pipe is missing")
+        return process.stdin, process.stdout, process.stderr
+
     def exit(self) -> Exit | None:
         """How it ended; None while it runs."""
         status = self.process.poll()
@@ -53,11 +62,6 @@ class Child:
                 os.killpg(self.pid, number)
             except (ProcessLookupError, PermissionError):  # macOS says so of one that has ended
                 self.process.send_signal(number)
-
-    def close_pipes(self) -> None:
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if pipe is not None:
-                pipe.close()
 
 
 class StderrRing:

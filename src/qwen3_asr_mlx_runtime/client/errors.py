@@ -32,7 +32,9 @@ class ClientError(Exception):
 
     def again(self) -> Self:
         """The same error, to be raised in another place."""
-        return copy.copy(self).with_traceback(None)
+        error = copy.copy(self).with_traceback(None)
+        error.__cause__ = self.__cause__
+        return error
 
 
 class LaunchError(ClientError):

@@ -54,6 +54,7 @@ class Life:
         self._stuck_since = now  # nothing was taken although something was to be written
         self._waits = False
         self._pinged = False
+        self._is_ending = False
         self._greets_until: float | None = now + limits.open_seconds
         self._term_at: float | None = None
         self._kill_at: float | None = None
@@ -64,26 +65,30 @@ class Life:
         self._greets_until = None
         self._quiet_since = self._stuck_since = now
 
-    def asked(self, now: float, waiting: int) -> None:
-        if waiting and not self._waits:
+    def asked(self, now: float) -> None:
+        if not self._waits:
             self._quiet_since, self._waits = now, True
 
     def heard(self, now: float) -> None:
         self._quiet_since, self._pinged = now, False
 
-    def began_writing(self, now: float) -> None:
+    def took(self, now: float) -> None:
+        """It took something of what was written, or had nothing to take until now."""
         self._stuck_since = now
 
     def blame(self, error: ClientError) -> None:
         """What comes first is the cause."""
         self.blamed = self.blamed or error
+        self._is_ending = True
 
     def end_within(self, seconds: float, now: float) -> None:
+        self._is_ending = True
         self._greets_until = None
         self._term_at = now + seconds
         self._kill_at = self._term_at + self._limits.grace_seconds
 
     def kill_now(self) -> None:
+        self._is_ending = True
         self._kill_at = 0.0
 
     def said_fatal(self, fatal: Fatal, now: float) -> None:
@@ -106,7 +111,6 @@ class Life:
             return Due(signal=SIGTERM)
         if not self._is_ending and (problem := self._problem(now, waits=waits, writes=writes)):
             self.blame(problem)
-            self.kill_now()
             return Due(signal=SIGKILL)
         if waits and not self._pinged and self._greets_until is None:
             self._pinged = now - self._quiet_since >= self._limits.hang_seconds / 2
@@ -122,10 +126,6 @@ class Life:
         if has_half_line and exit.code == 0:
             return ProtocolError.at(0, "it ended within a line")
         return BridgeExited(f"The speech bridge ended unexpectedly ({exit}).", retryable=not exit.is_final)
-
-    @property
-    def _is_ending(self) -> bool:
-        return self._kill_at is not None or self._term_at is not None or self.blamed is not None
 
     def _after_sleep(self, now: float) -> None:
         slept = now - self._looked

@@ -8,8 +8,8 @@ from qwen3_asr_mlx_runtime.protocol.replies import Line
 
 
 class Requests:
-    """Ids that are made here are never used twice in one process. Not locked: whoever holds it does that, but for `answer`, which one
-    thread alone may call."""
+    """Ids that are made here are never used twice in one process. Whoever holds it locks it, but for `answer`, which
+    one thread alone calls."""
 
     def __init__(self) -> None:
         self._count = 0

@@ -190,12 +190,13 @@ class Session:
     def _limited(self, loss: ClientError) -> ClientError:
         limits, now = self.setup.limits, time.monotonic()
         self._losses.append(now)
-        while now - self._losses[0] > limits.restart_seconds:
+        while self._losses and now - self._losses[0] > limits.restart_seconds:
             self._losses.popleft()
         if not loss.retryable or len(self._losses) <= limits.restarts:
             return loss
         error = RestartLimit(f"The speech bridge was lost {len(self._losses)} times and is not started again.")
         error.__cause__, error.exit, error.stderr = loss, loss.exit, loss.stderr
+        loss.retryable = False
         return error
 
 

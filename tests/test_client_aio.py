@@ -1,0 +1,125 @@
+"""The client for asyncio: what differs from the plain one."""
+
+import asyncio
+import signal
+
+import pytest
+from client_children import child, setup
+from test_client import ECHO, WAIT
+
+from qwen3_asr_mlx_runtime.client import (
+    AsyncBridge,
+    BridgeExited,
+    BridgeLost,
+    BridgeNotFound,
+    Exit,
+    ProtocolError,
+    RequestTimeout,
+    Unknown,
+)
+
+HEARD = 'say({**hear(), "type": "heard", "id": None, "first": m["id"]})'
+
+
+def test_many_requests_at_once_and_a_clean_end() -> None:
+    async def talk() -> None:
+        async with AsyncBridge(setup(child(ECHO))) as bridge:
+            pongs = await asyncio.gather(*(bridge.ping() for _ in range(50)))
+            assert {pong.state for pong in pongs} == {"ready"}
+            assert bridge.state == "running"
+        assert (bridge.state, bridge.exit) == ("stopped", Exit(code=0))
+
+    asyncio.run(talk())
+
+
+def test_a_cancelled_task_cancels_its_request_and_nothing_else() -> None:
+    async def talk() -> None:
+        bridge = AsyncBridge(setup(child(f"greet(); m = hear(); say(m, type='taken', id=None); {HEARD}\n" + ECHO)))
+        task = asyncio.create_task(bridge.transcribe("/a.wav"))
+        events = bridge.events
+        await anext(events)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        heard = await anext(events)
+        assert isinstance(heard, Unknown)
+        assert heard.message["target"] == heard.message["first"]
+        await bridge.kill()
+        assert [event async for event in events] == []
+
+    asyncio.run(talk())
+
+
+def test_what_takes_too_long_is_cancelled() -> None:
+    async def talk() -> None:
+        bridge = AsyncBridge(setup(child(f"greet(); m = hear(); {HEARD}; hear()")))
+        await bridge.open()
+        with pytest.raises(RequestTimeout):
+            await bridge.transcribe("/a.wav", timeout=0.01)
+        heard = await anext(bridge.events)
+        assert isinstance(heard, Unknown)
+        assert heard.message["target"] == heard.message["first"]
+        await bridge.kill()
+
+    asyncio.run(talk())
+
+
+def test_a_loss_fails_what_waits_is_told_and_may_be_followed_by_another_process() -> None:
+    async def talk() -> None:
+        bridge = AsyncBridge(setup(child("greet(); hear(); hear(); os.kill(os.getpid(), 11)")))
+        failed = await asyncio.gather(bridge.ping(), bridge.start(), return_exceptions=True)
+        assert [type(error) for error in failed] == [BridgeExited, BridgeExited]
+        lost = await anext(bridge.events)
+        assert isinstance(lost, BridgeLost)
+        assert lost.error.exit == Exit(signal=signal.SIGSEGV)
+        assert (await bridge.open()).protocol
+        assert bridge.restarts == 1
+        await bridge.kill()
+
+    asyncio.run(talk())
+
+
+def test_errors_are_those_of_the_plain_client() -> None:
+    async def talk() -> None:
+        with pytest.raises(BridgeNotFound):
+            await AsyncBridge(["/nowhere"]).ping()
+        bridge = AsyncBridge(setup(child('greet(); say(STOPPED, id=hear()["id"]); hear()')))
+        with pytest.raises(ProtocolError):
+            await bridge.ping()
+        await bridge.kill()
+
+    asyncio.run(talk())
+
+
+def test_audio_that_has_no_room_lets_other_tasks_run() -> None:
+    ready = """
+greet()
+m = hear()
+say({"type": "stream_ready", "id": m["id"], "stream_id": "s", "sample_rate": 16000, "batch_size": 4,
+     "auto_flush": False, "max_batch_delay_ms": 1, "decoder_mode": "sequential", "on_limit": "refuse",
+     "dropped_samples": 0})
+signal.sigwait([signal.SIGUSR1])
+count = 0
+while hear()["type"] == "audio_chunk": count += 1
+say({"type": "told", "count": count})
+hear()
+"""
+    start = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
+
+    async def talk() -> None:
+        bridge = AsyncBridge(setup(child(start + ready), unwritten_bytes=64 * 1024))
+        stream = await bridge.start_stream("s")
+        task = asyncio.create_task(stream.append(bytes(3200 * 400)))
+        _, pending = await asyncio.wait([task], timeout=0.2)
+        assert pending == {task}
+        connection = await bridge._connected()
+        connection.child.process.send_signal(signal.SIGUSR1)
+        await asyncio.wait_for(task, WAIT)
+        waiting = asyncio.create_task(bridge.request({"type": "end"}))
+        told = await anext(bridge.events)
+        assert isinstance(told, Unknown)
+        assert told.message["count"] == 400
+        await bridge.kill()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    asyncio.run(talk())
