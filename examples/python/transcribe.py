@@ -1,0 +1,34 @@
+"""Transcribe a sound file: PYTHONPATH=src python examples/python/transcribe.py examples/audio/sample.wav
+
+--bridge is the command line of the bridge, --model the model: demo, Qwen/Qwen3-ASR-0.6B, or a folder.
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from qwen3_asr_mlx_runtime.client import Bridge, ClientError
+
+LAUNCHER = Path(__file__).resolve().parents[2] / "scripts" / "qwen3-asr-mlx-bridge"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("audio", nargs="+", type=Path)
+    parser.add_argument("--bridge", default=shlex.quote(str(LAUNCHER)))
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--language", help="name or ISO code; the model decides where none is given")
+    options = parser.parse_args()
+    try:
+        with Bridge([*shlex.split(options.bridge), "--model", options.model]) as bridge:
+            for path in options.audio:
+                print(bridge.transcribe(path.resolve(), language=options.language).text)
+    except ClientError as error:
+        print(f"{error.code}: {error.message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
