@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -14,6 +15,11 @@ from typing import Any, BinaryIO
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+_START = """import fcntl, os, sys
+read, write = (fcntl.fcntl(int(place), fcntl.F_DUPFD, 10) for place in sys.argv[1:3])
+os.dup2(read, 3), os.dup2(write, 4)  # where it reads and writes
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Page:
@@ -88,11 +94,10 @@ def browser(profile: Path) -> Iterator[Page]:
     command = [program, *options, "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"]
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
-    # It reads from descriptor 3 and writes to 4.
-    shell = ["sh", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "sh", *command]
+    start = [sys.executable, "-I", "-c", _START, str(theirs_in), str(theirs_out)]
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     process = subprocess.Popen(
-        shell,
+        [*start, *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -1,0 +1,202 @@
+"""scripts/qwen3-asr-mlx-evaluate: real audio, the demonstration checkpoint, a report, and what it says to mistakes."""
+
+import json
+import shutil
+import subprocess
+import sys
+from multiprocessing import active_children
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from browser import browser
+from report_checks import complaints, figures
+from test_recipes import make_source
+from test_score import lines
+from test_score import main as score_main
+
+from qwen3_asr_mlx_runtime.errors import EngineUnavailable
+from qwen3_asr_mlx_runtime.telemetry import MIB
+from qwen3_asr_mlx_runtime.tools.evaluate import main
+from qwen3_asr_mlx_runtime.tools.machine import this_machine
+from qwen3_asr_mlx_runtime.tools.measurement import Measured, measure
+
+PROGRAM = "qwen3-asr-mlx-evaluate"
+
+
+@pytest.fixture(scope="module")
+def audio(repository: Path) -> Path:
+    return repository / "examples" / "audio"
+
+
+@pytest.fixture
+def short(audio: Path, tmp_path: Path) -> Path:
+    """A manifest of three of the examples."""
+    names = {"english-one.wav", "english-five.wav", "arabic-one.wav"}
+    said = map(json.loads, (audio / "expected.jsonl").read_text().splitlines())
+    chosen = [{**line, "audio": str(audio / line["audio"])} for line in said if line["audio"] in names]
+    return lines(tmp_path / "short.jsonl", *chosen)
+
+
+def launched(repository: Path, folder: Path, groups: str, *arguments: object) -> subprocess.CompletedProcess:
+    """The launcher of this checkout, in the environment of the tests, which has to be asked for `groups`."""
+    checkout = folder / "checkout"
+    (checkout / "scripts" / "lib").mkdir(parents=True)
+    shutil.copy2(repository / "scripts" / PROGRAM, checkout / "scripts")
+    (checkout / "src").symlink_to(repository / "src")
+    environment = f'ensure_environment() {{ environment="{sys.prefix}"; test "$1" = "{groups}"; }}\n'
+    (checkout / "scripts" / "lib" / "environment.sh").write_text(environment)
+    command = [checkout / "scripts" / PROGRAM, *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, text=True, capture_output=True, check=False)
+
+
+class TestProcess:
+    def test_one_command_gives_a_table_and_a_report_and_a_configuration_that_fails_costs_no_other(
+        self, repository: Path, short: Path, tmp_path: Path
+    ) -> None:
+        told = launched(
+            *(repository, tmp_path, "tools report"),
+            *("--model", "demo", tmp_path / "none", "--decoder-mode", "sequential", "batched"),
+            *("--manifest", short, "--save-predictions", tmp_path / "predictions", "--worst", 3),
+        )
+        assert told.returncode == 1
+        first, second = told.stderr.splitlines()
+        assert first.startswith(f"{PROGRAM}: none, sequential: model '{tmp_path / 'none'}': ")
+        assert second.startswith(f"{PROGRAM}: none, batched: model ")
+        for shown in ("demo", "sequential", "batched", "0.00 to 0.00", "failed", "report: evaluation.html"):
+            assert shown in told.stdout
+        report = tmp_path / "evaluation.html"
+        written = report.read_text()
+        assert "Worst utterances" not in written  # there are no errors
+        assert f"{PROGRAM} --model demo {tmp_path / 'none'} --decoder-mode" in written
+        predictions = tmp_path / "predictions" / "B-demo-batched.json"
+        assert json.loads(predictions.read_text())["decoder_mode"] == "batched"
+        assert score_main(["--expected", str(short), "--predictions", str(predictions)]) == 0
+        with browser(tmp_path / "profile") as page:
+            assert complaints(page, report) == []
+            marks = {name: len(figure["marks"]) for name, figure in figures(page).items()}
+            assert page.requests == [report.as_uri()] * 4
+        assert list(marks) == ["speed", "memory", "latency", "stages", "language", "duration"]
+        assert [marks[name] for name in ("speed", "memory", "latency", "language", "duration")] == [2, 2, 2, 4, 4]
+
+    def test_a_recipe_gives_the_data_and_brings_its_packages(
+        self, repository: Path, audio: Path, tmp_path: Path
+    ) -> None:
+        source = make_source(tmp_path / "set", "librispeech", audio)
+        told = launched(
+            *(repository, tmp_path, "tools report recipes", "--recipe=librispeech", "--recipe-source", source),
+            *("--limit", 2, "--model", "demo", "--save-audio", tmp_path / "slice", "--report", tmp_path / "r.html"),
+            "--json",
+        )
+        assert (told.returncode, told.stderr) == (0, "")
+        found = json.loads(told.stdout)
+        assert (found["data"], found["utterances"]) == ("librispeech", 2)
+        # The set's texts begin with its configuration: one word too many each.
+        assert found["results"][0]["score"]["overall"]["wer"]["deletions"] == 2
+        assert found["results"][0]["score"]["worst"] == []
+        assert len((tmp_path / "slice" / "manifest.jsonl").read_text().splitlines()) == 2
+        assert found["machine"] == msgspec.to_builtins(this_machine())
+        figures = found["results"][0]["figures"]
+        assert figures["memory_bytes"] == figures["memory"]["rss_peak_bytes"]
+        assert sum(figures["stages"].values()) == pytest.approx(sum(figures["work_seconds"]), rel=0.05)
+
+    def test_help_shows_examples(self, repository: Path, tmp_path: Path) -> None:
+        told = launched(repository, tmp_path, "tools report", "--help")
+        assert (told.returncode, told.stderr) == (0, "")
+        assert f"{PROGRAM} --model demo --manifest examples/audio/expected.jsonl" in told.stdout
+
+
+class TestMeasurement:
+    @pytest.fixture
+    def manifest(self, audio: Path, tmp_path: Path) -> Path:
+        return lines(tmp_path / "m.jsonl", {"audio": str(audio / "english-one.wav"), "text": "Eight."})
+
+    def test_the_peak_is_of_its_own_process_and_progress_is_told(self, manifest: Path) -> None:
+        large = np.ones(400 * MIB, np.uint8)
+        told: list[tuple] = []
+        found = measure(["--model=demo", f"--manifest={manifest}"], lambda *progress: told.append(progress))
+        measured = msgspec.json.decode(found, type=Measured)
+        assert measured.profile.memory.rss_peak_bytes < large.nbytes
+        assert [item.text for item in measured.items] == ["Eight."]
+        assert told[-1] == ("transcribe", 1, 1)
+
+    def test_a_process_that_ends_is_a_reason(self, manifest: Path) -> None:
+        def kill(*_: object) -> None:
+            for process in active_children():
+                process.kill()
+
+        with pytest.raises(EngineUnavailable, match="its process ended: signal 9"):
+            measure(["--model=demo", f"--manifest={manifest}"], kill)
+
+
+class TestMistakes:
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+
+    def ran(self, capsys: pytest.CaptureFixture, *arguments: object) -> str:
+        """The one line on stderr. No report was written."""
+        assert main([str(argument) for argument in arguments]) == 1
+        told = capsys.readouterr()
+        assert told.out == ""
+        [line] = told.err.splitlines()
+        assert line.startswith(f"{PROGRAM}: ")
+        assert not Path("evaluation.html").exists()
+        return line
+
+    def test_a_bad_line_of_a_manifest_is_named(self, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+        bad = lines(tmp_path / "m.jsonl", {"audio": "a.wav", "text": ""}, {"text": "x"})
+        assert f"{bad}: line 2: " in self.ran(capsys, "--model", "demo", "--manifest", bad)
+        missing = lines(tmp_path / "m.jsonl", "", {"audio": "a.wav", "text": ""})
+        assert f"{missing}: line 2: no such file" in self.ran(capsys, "--model", "demo", "--manifest", missing)
+        assert "/nowhere.jsonl" in self.ran(capsys, "--manifest", "/nowhere.jsonl")
+
+    def test_an_unknown_model_alone_is_one_line(self, capsys: pytest.CaptureFixture, audio: Path) -> None:
+        said = self.ran(capsys, "--model", "no-model", "--manifest", audio / "expected.jsonl")
+        assert "no-model, sequential: model 'no-model': " in said
+
+    def test_audio_without_a_sample(self, capsys: pytest.CaptureFixture, audio: Path, tmp_path: Path) -> None:
+        (tmp_path / "empty.wav").touch()
+        alone = lines(tmp_path / "alone.jsonl", {"audio": "empty.wav", "text": "one"})
+        assert "expected a sound file, got 0 bytes" in self.ran(capsys, "--model", "demo", "--manifest", alone)
+        good = {"audio": str(audio / "english-one.wav"), "text": "<b>Nine.", "language": "en"}
+        both = lines(tmp_path / "both.jsonl", good, {"audio": "empty.wav", "text": "one"})
+        assert main(["--model", "demo", "--manifest", str(both), "--worst", "1"]) == 1
+        told = capsys.readouterr()
+        [line] = told.err.splitlines()
+        assert "demo, sequential: 1 of 2 files failed; the first: " in line
+        written = Path("evaluation.html").read_text()
+        assert "1 of 2 files failed" in written
+        assert "Worst utterances" in written
+        assert "<b>Nine" not in written
+
+    def test_places_that_cannot_be_written_to_are_told_before_anything_is_measured(
+        self, capsys: pytest.CaptureFixture, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("qwen3_asr_mlx_runtime.tools.evaluate.measure", None)
+        manifest = ("--manifest", audio / "expected.jsonl")
+        assert "cannot be written: nowhere/r.html" in self.ran(capsys, *manifest, "--report", "nowhere/r.html")
+        assert "cannot be written" in self.ran(capsys, *manifest, "--report", tmp_path)
+        (tmp_path / "manifest.jsonl").touch()
+        kept = self.ran(capsys, "--recipe", "eka", "--save-audio", tmp_path)
+        assert kept.endswith(f"{tmp_path / 'manifest.jsonl'} is there already: give it to --manifest")
+        assert "expected a recipe" in self.ran(capsys, "--recipe", "none")
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            [],
+            ["--manifest", "m", "--recipe", "eka"],
+            ["--manifest", "m", "--quantize", "2bit"],
+            ["--manifest", "m", "--decoder-mode"],
+            ["--manifest", "m", "demo"],
+            ["--manifest", "m", "--worst", "-1"],
+        ],
+    )
+    def test_a_command_line_that_is_wrong(self, capsys: pytest.CaptureFixture, arguments: list[str]) -> None:
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+        assert left.value.code == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.endswith(f"(see {PROGRAM} --help)")
