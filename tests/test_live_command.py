@@ -1,6 +1,5 @@
 """scripts/qwen3-asr-mlx-live: its figures, what it shows, how it feeds, and what it says to mistakes."""
 
-import base64
 import io
 import json
 import os
@@ -8,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,12 +16,14 @@ from conformance.player import engine_command
 from hypothesis import given
 from hypothesis import strategies as st
 from live.__main__ import main
-from live.bridge import Failed
 from live.record import Partial, Record, prefix_distance, summary
 from live.screen import Lines, Silent, Terminal
-from live.session import Plan, Recording, Session
+from live.session import Failed, Plan, Recording, Session
 
 from qwen3_asr_mlx_runtime.audio import pcm16
+from qwen3_asr_mlx_runtime.client.messages import decode, encode
+from qwen3_asr_mlx_runtime.protocol.streams import PartialResult
+from qwen3_asr_mlx_runtime.protocol.transcripts import RealtimeBatchFinal
 
 
 def record(*partials: tuple[float, float, str, str], final: str | None = None) -> Record:
@@ -172,52 +174,60 @@ class TestScreen:
 
 
 class ScriptedBridge:
-    """Answers at once: a partial for each so many ms of audio, a final at the boundary. `said` is all it was told."""
+    """Answers at once: a partial for each so many ms of audio, a final at the boundary."""
 
     def __init__(self, interval_ms: int) -> None:
-        self._interval = interval_ms / 1000
-        self._lines: list[dict] = []
-        self._audio: dict[str, list[bytes]] = {}
-        self._heard: dict[str, float] = {}
-        self._known: dict[str, float] = {}  # the same of partials that were read
-        self.said: list[dict] = []
+        self.interval = interval_ms / 1000
+        self.streams: dict[str, ScriptedStream] = {}
+        self.events: list[PartialResult | RealtimeBatchFinal] = []
+        self.known: dict[str, float] = {}  # the audio of partials that were read
         self.now = 0.0
         self.lead = 0.0
 
     def clock(self) -> float:
         return self.now
 
-    def say(self, type: str, **message: object) -> None:
-        self.said.append({"type": type, **message})
-        name = str(message.get("stream_id"))
-        if type == "start_stream":
-            self._lines.append({"type": "stream_ready", "stream_id": name, "partials": True})
-        elif type == "audio_chunk":
-            self._audio.setdefault(name, []).append(base64.b64decode(str(message["pcm16"])))
-            self._tick(name)
-        elif type == "end_utterance":
-            item = {"stream_id": name, "text": "one", "decode_seconds": 0.1}
-            self._lines.append({"type": "realtime_batch_final", "items": [item]})
+    def start_stream(self, name: str, **options: object) -> "ScriptedStream":
+        self.streams[name] = ScriptedStream(self, name, options)
+        return self.streams[name]
 
-    def _tick(self, name: str) -> None:
-        seconds = len(b"".join(self._audio[name])) / 32_000
-        self.lead = max(self.lead, seconds - self._known.get(name, 0.0))
-        if seconds - self._heard.get(name, 0.0) >= self._interval - 1e-9:
-            self._heard[name] = seconds
-            told = {"stream_id": name, "audio_seconds": seconds, "text": "one", "stable_text": "", "seconds": 0.01}
-            self._lines.append({"type": "partial_result", "event": True, **told})
-
-    def hear(self, until: float | None = None) -> dict | None:
-        if self._lines:
-            line = self._lines.pop(0)
-            self._known[str(line.get("stream_id"))] = line.get("audio_seconds", 0.0)
-            return line
-        assert until is not None, "waits for a line that never comes"
-        self.now = until
+    def next_event(self, timeout: float | None) -> PartialResult | RealtimeBatchFinal | None:
+        if self.events:
+            event = self.events.pop(0)
+            if isinstance(event, PartialResult):
+                self.known[event.stream_id] = event.audio_seconds
+            return event
+        assert timeout is not None, "waits for an event that never comes"
+        self.now += timeout
         return None
 
-    def audio(self, name: str) -> bytes:
-        return b"".join(self._audio[name])
+
+class ScriptedStream:
+    def __init__(self, bridge: ScriptedBridge, name: str, options: dict[str, object]) -> None:
+        self.stream_id = name
+        self.options = options
+        self.ready = SimpleNamespace(partials=True)
+        self.audio = b""
+        self._bridge = bridge
+        self._heard = 0.0
+
+    def append(self, pcm: bytes) -> None:
+        self.audio += pcm
+        seconds, bridge = len(self.audio) / 32_000, self._bridge
+        bridge.lead = max(bridge.lead, seconds - bridge.known.get(self.stream_id, 0.0))
+        if seconds - self._heard >= bridge.interval - 1e-9:
+            self._heard = seconds
+            told = {"audio_seconds": seconds, "text": "one", "stable_text": "", "seconds": 0.01}
+            bridge.events.append(PartialResult(stream_id=self.stream_id, samples_buffered=0, chunks=0, **told))
+
+    def end_utterance(self) -> None:
+        names = {"stream_id": self.stream_id, "utterance_id": "u", "source": "buffer", "samples": 0, "job": 1}
+        item = {**names, "text": "one", "decode_seconds": 0.1, "queue_seconds": 0.0, "audio_gap": False}
+        batch = {"type": "realtime_batch_final", "reason": "batch_size", "count": 1, "failed": 0, "items": [item]}
+        figures = {"total_seconds": 0.1, "load_seconds": 0.0, "decoder_mode": "sequential", "redecoded": 0}
+        message = decode(encode({**batch, **figures, "profile": {"stage": "batch"}}))
+        assert isinstance(message, RealtimeBatchFinal)
+        self._bridge.events.append(message)
 
 
 def talk(seconds: float) -> Recording:
@@ -236,7 +246,7 @@ class TestFeeding:
     def test_every_stream_gets_the_whole_file_and_gives_its_partials_and_its_final(self, waits: bool) -> None:
         recording = talk(2.05)
         bridge, records = self.play(Plan(streams=3, waits=waits), recording)
-        assert [bridge.audio(f"live-{number}") for number in (1, 2, 3)] == [recording.pcm] * 3
+        assert [bridge.streams[f"live-{number}"].audio for number in (1, 2, 3)] == [recording.pcm] * 3
         assert [(one.stream, len(one.partials), one.text) for one in records] == [(n, 4, "one") for n in (1, 2, 3)]
 
     def test_at_the_pace_of_speech_a_chunk_goes_when_it_would_have_been_spoken(self) -> None:
@@ -261,8 +271,8 @@ class TestFeeding:
     def test_what_is_asked_for_is_what_the_plan_says(self) -> None:
         plan = Plan(interval_ms=300, language="en", context="kettle", final_policy="strict")
         bridge, _ = self.play(plan, talk(0.2))
-        asked = bridge.said[1]
-        assert (asked["type"], asked["partials"], asked["auto_flush"]) == ("start_stream", True, True)
+        asked = bridge.streams["live-1"].options
+        assert (asked["partials"], asked["auto_flush"]) == (True, True)
         assert (asked["partial_interval_ms"], asked["language"], asked["context"]) == (300, "en", "kettle")
         assert asked["final_policy"] == "strict"
 

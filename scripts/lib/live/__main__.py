@@ -9,10 +9,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from live.bridge import Bridge, Failed
 from live.record import Record, printable, summary
 from live.screen import Lines, Screen, Silent, Terminal
-from live.session import Plan, Recording, Session
+from live.session import Failed, Plan, Recording, Session
+from qwen3_asr_mlx_runtime.client import Bridge, ClientError, Limits, RequestFailed, Setup
 from qwen3_asr_mlx_runtime.errors import BridgeError
 
 PROGRAM = "qwen3-asr-mlx-live"
@@ -35,8 +35,8 @@ def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = 
         if options.json:
             print(json.dumps(_report(options, records, seconds), indent=1))
         return 0
-    except (Failed, BridgeError) as error:
-        print(f"{PROGRAM}: {printable(str(error))}", file=sys.stderr)
+    except (Failed, BridgeError, ClientError) as error:
+        print(f"{PROGRAM}: {printable(_told(error))}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # nobody watches any more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -57,14 +57,22 @@ def _run(
         context=options.context,
         final_policy=options.final_policy,
     )
-    with Bridge(command) as bridge:
+    with Bridge(Setup(command=command, limits=Limits(chunk_seconds=plan.chunk_ms / 1000))) as bridge:
         session = Session(bridge, plan, _screen(options))
         session.start()
         started = time.monotonic()
         records = [record for recording in recordings for record in session.play(recording)]
         seconds = time.monotonic() - started
-        bridge.end()
     return records, seconds
+
+
+def _told(error: Exception) -> str:
+    """One line: what the bridge answered, or how it ended and its last word."""
+    if isinstance(error, RequestFailed):
+        return f"{error.wire_code}: {error.message}"
+    if isinstance(error, ClientError):
+        return ": ".join([getattr(error, "fatal_code", error.code), error.message, *error.stderr[-1:]])
+    return str(error)
 
 
 def _screen(options: argparse.Namespace) -> Screen:

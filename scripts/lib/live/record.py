@@ -5,10 +5,10 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-
-from live.bridge import Line
+from typing import Any
 
 Figures = dict[str, object]
+Line = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,26 @@
 """Files fed to the streams of one bridge, at the pace of speech or as fast as partials come."""
 
-import base64
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
-from live.bridge import Bridge, Failed, Line
 from live.record import Partial, Record
 from live.screen import Screen
 from qwen3_asr_mlx_runtime.audio import read_file
+from qwen3_asr_mlx_runtime.client import Bridge, BridgeLost, Event, Stream
+from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, StreamError
+from qwen3_asr_mlx_runtime.protocol.transcripts import FinalResult, RealtimeBatchFinal
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE
 
 _PATIENCE_SECONDS = 60.0
+
+
+class Failed(Exception):
+    """What keeps a run from its end, for people, in one line."""
 
 
 @dataclass(frozen=True)
@@ -61,43 +67,39 @@ class Session:
         self._screen = screen
         self._clock = clock
         self._open: dict[str, Record] = {}
-        self._names = [f"live-{number}" for number in range(1, plan.streams + 1)]
+        self._streams: list[Stream] = []
 
     def start(self) -> None:
-        """Open the streams, which loads the model. Raises Failed, here as everywhere."""
+        """Open the streams, which loads the model. Raises Failed or a ClientError, here as everywhere."""
+        for number in range(1, self._plan.streams + 1):
+            stream = self._start_stream(f"live-{number}")
+            if not stream.ready.partials:
+                raise Failed("this bridge tells no text before the final")
+            self._streams.append(stream)
+
+    def _start_stream(self, name: str) -> Stream:
         plan = self._plan
-        self._bridge.say("hello", id="hello", want=["events"])
-        for name in self._names:
-            self._bridge.say(
-                "start_stream",
-                id=name,
-                stream_id=name,
-                partials=True,
-                partial_interval_ms=plan.interval_ms,
-                auto_flush=True,
-                batch_size=1,
-                language=plan.language,
-                context=plan.context,
-                final_policy=plan.final_policy,
-            )
-        missing = set(self._names)
-        while missing:
-            line = self._bridge.hear()
-            if line is not None and line["type"] == "stream_ready":
-                if not line.get("partials"):
-                    raise Failed("this bridge tells no text before the final")
-                missing.discard(line["stream_id"])
+        return self._bridge.start_stream(
+            name,
+            partials=True,
+            partial_interval_ms=plan.interval_ms,
+            auto_flush=True,
+            batch_size=1,
+            language=plan.language,
+            context=plan.context,
+            **({} if plan.final_policy is None else {"final_policy": plan.final_policy}),
+        )
 
     def play(self, recording: Recording) -> list[Record]:
         """One utterance on every stream at once, to its final."""
-        places = [0] if len(self._names) == 1 else range(1, len(self._names) + 1)
+        places = [0] if len(self._streams) == 1 else range(1, len(self._streams) + 1)
         records = [Record(recording.name, place, recording.seconds) for place in places]
-        self._open = dict(zip(self._names, records, strict=True))
+        self._open = {stream.stream_id: record for stream, record in zip(self._streams, records, strict=True)}
         self._screen.begin(records)
         self._feed(recording, records)
-        for name, record in self._open.items():
-            self._bridge.say("end_utterance", id=f"{name} end", stream_id=name)
-            record.ended = self._clock()
+        for stream in self._streams:
+            stream.end_utterance()
+            self._open[stream.stream_id].ended = self._clock()
         while any(record.final is None for record in records):
             self._hear(None)
         self._screen.end()
@@ -113,10 +115,9 @@ class Session:
                 self._listen_until(started + sent / SAMPLE_RATE)
             else:
                 self._catch_up(records)
-            encoded = base64.b64encode(chunk).decode()
-            for name, record in self._open.items():
-                self._bridge.say("audio_chunk", stream_id=name, pcm16=encoded)
-                record.sent.append((sent / SAMPLE_RATE, self._clock()))
+            for stream in self._streams:
+                stream.append(chunk)
+                self._open[stream.stream_id].sent.append((sent / SAMPLE_RATE, self._clock()))
 
     def _listen_until(self, when: float) -> None:
         while self._clock() < when:
@@ -131,32 +132,40 @@ class Session:
                 raise Failed(f"no partial came for {_PATIENCE_SECONDS:g} s")
 
     def _hear(self, until: float | None) -> bool:
-        """Take one line in; False if none came."""
-        line = self._bridge.hear(until)
-        if line is None:
-            return False
-        if line["type"] == "partial_result":
-            self._take_partial(line)
-        for item in line["items"] if line["type"] == "realtime_batch_final" else ():
-            self._take_final(item)
-        return True
+        """Take one event; False if none came."""
+        event = self._bridge.next_event(None if until is None else max(0.0, until - self._clock()))
+        if event is not None:
+            self._take(event)
+        return event is not None
 
-    def _take_partial(self, line: Line) -> None:
-        record = self._open[line["stream_id"]]
+    def _take(self, event: Event) -> None:
+        match event:
+            case PartialResult():
+                self._take_partial(event)
+            case RealtimeBatchFinal():
+                for item in event.items:
+                    self._take_final(item)
+            case BridgeLost():
+                raise event.error
+            case StreamError():
+                raise Failed(f"{event.code}: {event.message}")
+
+    def _take_partial(self, told: PartialResult) -> None:
+        record = self._open[told.stream_id]
         record.partials.append(
             Partial(
                 at=self._clock(),
-                audio_seconds=line["audio_seconds"],
-                text=line["text"],
-                stable_text=line["stable_text"],
-                seconds=line.get("seconds") or 0.0,
+                audio_seconds=told.audio_seconds or 0.0,
+                text=told.text,
+                stable_text=told.stable_text or "",
+                seconds=told.seconds or 0.0,
             )
         )
         self._screen.changed(record)
 
-    def _take_final(self, item: Line) -> None:
-        if "error" in item:
-            raise Failed(f"{item['error']['code']}: {item['error']['message']}")
-        record = self._open[item["stream_id"]]
-        record.final, record.final_at = item, self._clock()
+    def _take_final(self, item: FinalResult) -> None:
+        if item.error:
+            raise Failed(f"{item.error.code}: {item.error.message}")
+        record = self._open[item.stream_id]
+        record.final, record.final_at = msgspec.to_builtins(item), self._clock()
         self._screen.changed(record)
