@@ -71,14 +71,14 @@ def charts(evaluation: Evaluation) -> list[Chart]:
 
 
 _CAPTIONS = {
-    "speed": "Lower is better, right is faster. Bars: 95 % intervals.",
-    "memory": "Lower is better, left is smaller. Bars: 95 % intervals.",
+    "speed": "Lower is better, right is faster. Bars: 95\u00a0% intervals.",
+    "memory": "Lower is better, left is smaller. Bars: 95\u00a0% intervals.",
     "latency": "A point is an utterance: the engine's seconds of work on it, in a batch its share. Long line: median. "
-    "Short line: 95 % of the utterances are below.",
+    "Short line: 95\u00a0% of the utterances are below.",
     "stages": "Milliseconds of work for each second of audio, by stage. 1000 would be as slow as speech.",
     "language": "Word errors, or character errors (CER) where words are not separated. In brackets: utterances. "
-    "Bars: 95 % intervals.",
-    "duration": "By seconds of audio. In brackets: utterances. Bars: 95 % intervals.",
+    "Bars: 95\u00a0% intervals.",
+    "duration": "By seconds of audio. In brackets: utterances. Bars: 95\u00a0% intervals.",
 }
 
 
