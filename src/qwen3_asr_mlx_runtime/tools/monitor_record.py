@@ -1,0 +1,147 @@
+"""What a monitor notes of a session: numbers, and words of fixed lists. A record is these, as JSON, one a line.
+
+Nothing here has a place for a path, an id, a name or audio; `text` is filled only where somebody asked for it.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, Union
+
+import msgspec
+
+from qwen3_asr_mlx_runtime.errors import InvalidParams
+from qwen3_asr_mlx_runtime.protocol.replies import Queues
+from qwen3_asr_mlx_runtime.telemetry import Memory
+
+
+class Note(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True, tag_field="what"):
+    """Base. `at`: seconds since the monitor started."""
+
+    at: float
+
+
+class Began(Note, kw_only=True, frozen=True, tag="began"):
+    """`time`: seconds since 1970."""
+
+    time: float
+
+
+class Traffic(Note, kw_only=True, frozen=True, tag="traffic"):
+    """Since the note before: lines and bytes to the bridge (`in`) and from it, chunks, and seconds of PCM in them and
+    in boundaries. `unseen_bytes` passed through without being looked at, because the monitor was too slow."""
+
+    lines_in: int = 0
+    bytes_in: int = 0
+    lines_out: int = 0
+    bytes_out: int = 0
+    chunks: int = 0
+    audio_seconds: float = 0.0
+    unseen_bytes: int = 0
+
+
+class Waiting(Note, kw_only=True, frozen=True, tag="waiting"):
+    """Now: requests without their reply, utterances that were queued and not told, streams that are open."""
+
+    requests: int
+    utterances: int
+    streams: int
+
+
+class Answered(Note, kw_only=True, frozen=True, tag="answered"):
+    """A request of this type had its reply so many seconds after it passed; `code` of an error."""
+
+    type: str
+    seconds: float
+    code: str | None = None
+
+
+class Failed(Note, kw_only=True, frozen=True, tag="failed"):
+    """An error that answers no request: a chunk was refused, an item or an utterance failed, or the process ended."""
+
+    code: str
+
+
+class Partial(Note, kw_only=True, frozen=True, tag="partial"):
+    """A text of what is being spoken. `stream`: streams are numbered as they come."""
+
+    stream: int
+    seconds: float
+    queue_seconds: float
+    tokens: int
+    verified_tokens: int
+    text: str | None = None
+
+
+class Outcome(Note, kw_only=True, frozen=True, tag="outcome"):
+    """A transcript, of a file or of an utterance; its fields mean what they mean in a reply."""
+
+    source: Literal["file", "utterance"]
+    decode_seconds: float | None = None
+    queue_seconds: float | None = None
+    generated_tokens: int = 0
+    verified_tokens: int = 0
+    redecoded: int = 0
+    finish_reason: str | None = None
+    text: str | None = None
+
+
+class Work(Note, kw_only=True, frozen=True, tag="work"):
+    """A profile: seconds of audio, of work on it, and the first for each of the second."""
+
+    audio_seconds: float
+    total_seconds: float
+    realtime_factor: float | None = None
+
+
+class MemoryRead(Note, kw_only=True, frozen=True, tag="memory"):
+    memory: Memory
+
+
+class Told(Note, kw_only=True, frozen=True, tag="told"):
+    """Of a `status` or a `pong`; the former has queues."""
+
+    state: str
+    queues: Queues | None = None
+
+
+class LoadedModel(Note, kw_only=True, frozen=True, tag="loaded"):
+    load_seconds: float
+
+
+class Ended(Note, kw_only=True, frozen=True, tag="ended"):
+    """`code`: negative is the signal that ended it."""
+
+    code: int
+
+
+_NOTES = (
+    Began, Traffic, Waiting, Answered, Failed, Partial, Outcome, Work, MemoryRead, Told, LoadedModel, Ended
+)  # fmt: skip
+_DECODER: msgspec.json.Decoder[Note] = msgspec.json.Decoder(Union[_NOTES])  # noqa: UP007 a tuple cannot be joined by bars
+_ENCODER = msgspec.json.Encoder()
+
+
+class Recorder:
+    """Appends notes to a file that only its user can read. Raises OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+
+    def write(self, note: Note) -> None:
+        self._file.write(_ENCODER.encode(note) + b"\n")
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def read_record(path: Path) -> Iterator[Note]:
+    """The notes of a record. A last line that was cut off, as by a crash, is left out. Raises InvalidParams with the
+    number of a line that is no note, or OSError."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield _DECODER.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                if line.endswith(b"\n"):
+                    raise InvalidParams(f"{path}, line {number}: not a note of a monitor") from None

@@ -1,0 +1,136 @@
+"""Stands in a child's place: every byte goes through unchanged and at once, and so do signals and the exit code."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import Literal
+
+_BLOCK_BYTES = 64 * 1024
+_LOOKED_AT_LATER_BYTES = 32 * 1024 * 1024
+_HANDED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+Side = Literal["app", "bridge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Bytes that `side` wrote, at a time of the monotonic clock. `torn`: some before them were not looked at."""
+
+    side: Side
+    at: float
+    data: bytes
+    torn: bool = False
+
+
+class Tap:
+    """Copies of what passes, for one reader. `put` never waits: what comes while too much lies here is only counted."""
+
+    def __init__(self, limit: int = _LOOKED_AT_LATER_BYTES) -> None:
+        self._limit = limit
+        self._blocks: deque[Block] = deque()
+        self._held = 0
+        self._unseen = 0
+        self._torn: set[Side] = set()
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, side: Side, data: bytes) -> None:
+        with self._changed:
+            if self._held + len(data) > self._limit:
+                self._unseen += len(data)
+                self._torn.add(side)
+                return
+            self._blocks.append(Block(side, time.monotonic(), data, side in self._torn))
+            self._torn.discard(side)
+            self._held += len(data)
+            self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def take(self, timeout: float) -> Block | None:
+        """The next block; None after so many seconds without one. Raises EOFError when it is closed and empty."""
+        with self._changed:
+            if not self._blocks and not self._closed:
+                self._changed.wait(timeout)
+            if not self._blocks:
+                if self._closed:
+                    raise EOFError
+                return None
+            block = self._blocks.popleft()
+            self._held -= len(block.data)
+            return block
+
+    def take_unseen(self) -> int:
+        with self._changed:
+            unseen, self._unseen = self._unseen, 0
+            return unseen
+
+
+class Relay:
+    """The child that `command` starts. It is in a process group of its own, so that a terminal's Ctrl-C reaches it
+    once, from here. Main thread only. Raises OSError where it cannot be started."""
+
+    def __init__(self, command: Sequence[str], tap: Tap) -> None:
+        self._tap = tap
+        pipe = subprocess.PIPE
+        self._child = subprocess.Popen(command, stdin=pipe, stdout=pipe, bufsize=0, process_group=0)  # noqa: S603 the app's
+        self._ended = False
+        for number in _HANDED_ON:
+            signal.signal(number, self._hand_on)
+
+    def run(self) -> int:
+        """Returns when the child has ended and all it wrote is written: its exit code, or minus its signal."""
+        assert self._child.stdin is not None  # noqa: S101 they are pipes
+        assert self._child.stdout is not None  # noqa: S101
+        to_child, from_child = os.dup(self._child.stdin.fileno()), os.dup(self._child.stdout.fileno())
+        self._child.stdin.close()
+        self._child.stdout.close()
+        threading.Thread(target=_pump, args=("app", 0, to_child, self._tap.put), name="to bridge", daemon=True).start()
+        back = threading.Thread(target=_pump, args=("bridge", from_child, 1, self._tap.put), name="from bridge")
+        back.daemon = True
+        back.start()
+        code = self._child.wait()
+        self._ended = True
+        back.join()
+        return code
+
+    def _hand_on(self, number: int, _frame: FrameType | None) -> None:
+        if self._ended:  # nobody reads what the child left behind
+            os._exit(128 + number)
+        self._child.send_signal(number)
+
+
+def _pump(side: Side, source: int, sink: int, tap: Callable[[Side, bytes], None]) -> None:
+    """Until the end of the source, or until nobody reads the sink; then both are let go, which tells either side."""
+    with suppress(OSError):
+        while data := os.read(source, _BLOCK_BYTES):
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(sink, rest) :]
+            tap(side, data)
+    null = os.open(os.devnull, os.O_RDWR)  # in their places: their numbers are not for others
+    for descriptor in (sink, source):
+        os.dup2(null, descriptor)
+    os.close(null)
+
+
+def leave_as(code: int) -> None:
+    """End this process as the child ended: with its exit code, or by its signal."""
+    if code < 0:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the child has left a core, if one is wanted
+        with suppress(OSError, ValueError):  # SIGKILL has no handler to take away
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
