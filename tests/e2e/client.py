@@ -1,16 +1,22 @@
-"""A parent of the bridge: starts the real process, talks to it over its pipes, and watches every line it says."""
+"""Parents of the bridge that watch every line it says: the package's client, and one that speaks raw lines over the
+same child process, reads only when it is told to, and may do everything wrong."""
 
 import json
 import os
 import select
 import signal
-import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from protocol_monitor import ProtocolMonitor
+
+from qwen3_asr_mlx_runtime.client import Bridge, Limits, Setup
+from qwen3_asr_mlx_runtime.client.child import Child
+from qwen3_asr_mlx_runtime.client.messages import Direction
 
 TESTS = Path(__file__).resolve().parent.parent
 WAIT = 120
@@ -36,15 +42,7 @@ class Client:
         if closed:
             closing = " ".join(f"{fd}>&-" for fd in closed)
             argv = ["/bin/sh", "-c", f'exec "$0" "$@" {closing}', *argv]
-        self.process = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env=env,
-            bufsize=0,
-            process_group=0,
-        )
+        self.process = Child(argv, env=env, stderr=self._stderr).process
 
     def __enter__(self) -> "Client":
         return self
@@ -103,3 +101,32 @@ class Client:
         ready, _, _ = select.select([self.process.stdout], [], [], WAIT)
         assert ready, f"nothing was said for {WAIT} s; stderr: {self.stderr()}"
         return os.read(self.process.stdout.fileno(), size)
+
+
+class Watched:
+    """What the package's client writes and reads, as the monitor sees it."""
+
+    def __init__(self) -> None:
+        self.monitor = ProtocolMonitor()
+        self._lock = threading.Lock()
+
+    def trace(self, direction: Direction, data: bytes) -> None:
+        with self._lock:
+            if direction == "sent":
+                self.monitor.sent(data.removesuffix(b"\n"))
+            else:
+                self.monitor.received(data)
+
+
+@contextmanager
+def watched(argv: Sequence[str], **limits: float) -> Iterator[Bridge]:
+    """The package's client, opened; in the end the monitor must be content with all that was said."""
+    watch = Watched()
+    bridge = Bridge(Setup(command=argv, limits=Limits(**limits), trace=watch.trace))
+    try:
+        with bridge:
+            yield bridge
+    finally:
+        if bridge.exit is not None and bridge.exit.code == 0:
+            watch.monitor.finish()
+            watch.monitor.exited(0, bridge.pid)

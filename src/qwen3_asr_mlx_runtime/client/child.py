@@ -21,15 +21,20 @@ class Child:
     buffered here. `process` is the `subprocess.Popen`."""
 
     def __init__(
-        self, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | Path | None = None
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | Path | None = None,
+        stderr: int | IO[bytes] = subprocess.PIPE,
     ) -> None:
-        """Raises a LaunchError."""
+        """`stderr`: where it goes instead of into a pipe. Raises a LaunchError."""
         try:
             self.process = subprocess.Popen(  # noqa: S603 the app names the program
                 list(command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stderr=stderr,
                 env=None if env is None else dict(env),
                 cwd=cwd,
                 bufsize=0,
