@@ -69,8 +69,8 @@ def _command_line() -> Parser:
 
 def _add_choices(parser: Parser) -> None:
     add = parser.add_argument
-    model = os.environ.get("QWEN3_ASR_MLX_MODEL") or DEFAULT_MODEL
-    add("--model", type=values.name, nargs="+", action="extend", help=f"repository, folder, `demo` (default {model})")
+    models = f"repositories, folders, `demo` (QWEN3_ASR_MLX_MODEL, or {DEFAULT_MODEL})"
+    add("--model", type=values.name, nargs="+", action="extend", help=models)
     modes, weights = get_args(DecoderMode), (FULL_PRECISION, *QUANTIZE)
     add("--decoder-mode", choices=modes, nargs="+", action="extend", help="default sequential")
     add("--quantize", choices=weights, nargs="+", action="extend", help=f"default {FULL_PRECISION}")

@@ -1,5 +1,6 @@
 """A small slice of a public set → sound files and their manifest, streamed through the datasets library."""
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -93,12 +94,11 @@ def fetch(wanted: Slice, folder: Path, tell: Callable[[str, int | None, int | No
 def _rows(wanted: Slice) -> Iterator[Mapping[str, Any]]:
     try:
         import datasets
-        import huggingface_hub
     except ImportError:
         raise InvalidParams("recipes need the extra `recipes`: pip install 'qwen3-asr-mlx-runtime[recipes]'") from None
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
-    huggingface_hub.logging.set_verbosity_error()  # of every attempt to reach the Hub
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns of every attempt to reach the Hub
     try:
         rows = datasets.load_dataset(wanted.source, wanted.config, split=wanted.split, streaming=True)
         yield from rows.cast_column("audio", datasets.Audio(decode=False)).take(wanted.limit)
