@@ -23,7 +23,7 @@ _START = f"""
 import json, os, signal, subprocess, sys
 CAPABILITIES, PONG, STOPPED = {CAPABILITIES!r}, {PONG!r}, {STOPPED!r}
 def say(message, **more):
-    os.write(1, json.dumps({{**message, **more}}).encode() + b"\\n")
+    os.write(1, json.dumps({{**message, **more}}, separators=(",", ":")).encode() + b"\\n")
 def hear():
     line = sys.stdin.buffer.readline()
     return json.loads(line) if line else sys.exit(0)
