@@ -1,0 +1,46 @@
+// A page that records the microphone, and the server behind it: on this machine alone, without packages.
+//   node examples/web/server.mjs [--port 8090] [--bridge PATH] [--model MODEL]
+
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { Bridge } from "../node/bridge.mjs";
+import { serve } from "./app.mjs";
+
+const { values } = parseArgs({
+  options: {
+    port: { type: "string", default: "8090" },
+    bridge: { type: "string", default: fileURLToPath(new URL("../../scripts/qwen3-asr-mlx-bridge", import.meta.url)) },
+    model: { type: "string", default: "demo" },
+    help: { type: "boolean", default: false },
+  },
+});
+if (values.help) {
+  console.log("node examples/web/server.mjs [--port 8090] [--bridge PATH] [--model Qwen/Qwen3-ASR-0.6B]");
+  process.exit(0);
+}
+
+const bridge = new Bridge({
+  bridge: values.bridge,
+  arguments: ["--model", values.model],
+  client: { name: "web example" },
+  want: ["events"],
+  openTimeout: 600_000, // the launcher may have to make its environment first
+  onStderr: (line) => console.error(line),
+});
+
+async function end(server) {
+  server.close();
+  server.closeAllConnections();
+  await bridge.stop("abort", 0);
+  process.exit(0);
+}
+
+try {
+  const server = await serve(bridge, Number(values.port));
+  for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => end(server));
+  console.log(`http://127.0.0.1:${server.address().port}/`);
+  bridge.start().catch((error) => console.error(error.message)); // ahead of the first page, which will be told too
+} catch (error) {
+  console.error(`The server could not be started: ${error.message}`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,119 @@
+// One microphone: its audio goes through the VAD to a stream of the bridge, what is understood goes to its page.
+
+import { randomBytes } from "node:crypto";
+import { setImmediate as turn } from "node:timers/promises";
+import { Refused } from "./guard.mjs";
+import { Vad } from "./vad.mjs";
+
+const UNREAD_BYTES = 1024 * 1024; // of events, by a page that no longer reads
+
+export class Session {
+  /** Whoever knows it is this session's page. */
+  token = randomBytes(24).toString("base64url");
+  id;
+  #sampleRate;
+  #vad;
+  #page = null; // the response that the events go to
+  #stream = null; // a promise
+  #seq = -1; // of the last audio
+  #busy = false;
+  #wasSpeech = false;
+  #half = Buffer.alloc(0); // a byte of a sample that was cut between two blocks
+
+  constructor(id, sampleRate) {
+    this.id = id;
+    this.#sampleRate = sampleRate;
+    this.#vad = new Vad(sampleRate);
+  }
+
+  get hasPage() {
+    return this.#page !== null;
+  }
+
+  /** The page listens: open the stream. */
+  async open(page, bridge) {
+    this.#page = page;
+    this.tell("state", { state: "loading" });
+    this.#stream = this.#start(bridge);
+    try {
+      await this.#stream;
+      this.tell("state", { state: "listening", model: bridge.lastCapabilities?.model });
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** Blocks of 16-bit samples, the `seq`-th lot of them. The last one again is a request that a browser has repeated. */
+  async audio(seq, blocks) {
+    if (this.#busy || (seq !== this.#seq && seq !== this.#seq + 1)) throw new Refused(409, "Audio came out of order.");
+    const isRepeated = seq === this.#seq;
+    this.#busy = true;
+    try {
+      for await (const block of blocks) if (!isRepeated) await this.#take(block);
+      this.#seq = seq;
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  /** No more audio comes: finish what was said. */
+  async finish() {
+    if (this.#busy) throw new Refused(409, "Audio is still on its way.");
+    const stream = await this.#opened();
+    if (this.#vad.isSpeech) await stream.vadBoundary();
+    await stream.stop("drain");
+    this.#stream = null;
+    await turn(); // the finals came before that answer, and are told by whoever reads the events
+    this.tell("done", {});
+    this.#page?.end();
+  }
+
+  /** The page is gone. */
+  async close() {
+    this.#page = null;
+    const stream = await this.#stream?.catch(() => null);
+    await stream?.stop("discard").catch(() => {}); // it was stopped, or its bridge is gone
+  }
+
+  tell(event, data) {
+    if (this.#page === null) return;
+    this.#page.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+    if (this.#page.writableLength > UNREAD_BYTES) this.#page.destroy();
+  }
+
+  fail({ message }) {
+    this.tell("failed", { message });
+    this.#page?.end();
+  }
+
+  async #start(bridge) {
+    if (bridge.state === "failed") await bridge.open(); // somebody has pressed the button again
+    const sample_rate = this.#sampleRate;
+    const how = { partials: true, auto_flush: true, batch_size: 1, on_limit: "split" };
+    return bridge.startStream({ stream_id: this.id, sample_rate, ...how });
+  }
+
+  async #take(block) {
+    const stream = await this.#opened();
+    const bytes = Buffer.concat([this.#half, block]);
+    const whole = bytes.length - (bytes.length % 2);
+    this.#half = bytes.subarray(whole);
+    const samples = new Int16Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + whole));
+    for (const { speech, end } of this.#vad.feed(samples)) {
+      if (end) await stream.vadBoundary();
+      else await stream.append(speech);
+    }
+    this.#tellSpeech();
+  }
+
+  #tellSpeech() {
+    if (this.#vad.isSpeech === this.#wasSpeech) return;
+    this.#wasSpeech = this.#vad.isSpeech;
+    this.tell("speech", { isSpeech: this.#wasSpeech });
+  }
+
+  async #opened() {
+    if (this.#stream === null) throw new Refused(409, "Nobody listens to the events of this session.");
+    return this.#stream;
+  }
+}

@@ -1,0 +1,189 @@
+// The server, asked by requests that no good page would send, with a stand-in for the bridge.
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { request } from "node:http";
+import { after, before, test as untimed } from "node:test";
+import { BridgeError } from "../../node/bridge.mjs";
+import { EventQueue } from "../../node/event_queue.mjs";
+import { serve } from "../app.mjs";
+
+/** A stream that remembers what was done with it. */
+class FakeStream {
+  calls = [];
+  #bridge;
+
+  constructor(bridge, members) {
+    this.#bridge = bridge;
+    this.members = members;
+  }
+
+  async append(samples) {
+    this.calls.push(samples.length);
+  }
+
+  async vadBoundary() {
+    this.calls.push("boundary");
+    const items = [{ stream_id: this.members.stream_id, text: "<b>one</b>", language: "English" }];
+    this.#bridge.events.add({ type: "realtime_batch_final", items });
+  }
+
+  async stop(mode) {
+    this.calls.push(mode);
+    this.#bridge.changed();
+  }
+}
+
+const bridge = {
+  events: new EventQueue(),
+  streams: [],
+  changed: () => {},
+  async startStream(members) {
+    if (this.problem !== undefined) throw this.problem;
+    this.streams.push(new FakeStream(this, members));
+    return this.streams.at(-1);
+  },
+};
+const test = (name, body) => untimed(name, { timeout: 60_000 }, body);
+let server;
+let host;
+
+before(async () => {
+  server = await serve(bridge, 0);
+  host = `127.0.0.1:${server.address().port}`;
+});
+
+after(() => {
+  server.close();
+  server.closeAllConnections();
+  bridge.events.end();
+});
+
+/** Any headers: `fetch` would not let a test lie about its host. */
+async function ask(method, path, { headers = {}, body = "", own = true } = {}) {
+  const origin = own ? { origin: `http://${host}` } : {};
+  const asked = request({ host: "127.0.0.1", port: server.address().port, method, path, headers: { ...origin, ...headers } });
+  asked.on("error", () => {}); // the server may close before it has read everything
+  asked.end(body);
+  const [response] = await once(asked, "response");
+  const blocks = [];
+  for await (const block of response) blocks.push(block);
+  return { status: response.statusCode, headers: response.headers, text: Buffer.concat(blocks).toString("utf8") };
+}
+
+async function begin() {
+  const { status, text } = await ask("POST", "/api/sessions", { body: '{"sample_rate":16000}' });
+  assert.equal(status, 201);
+  return JSON.parse(text).token;
+}
+
+/** The events of a session, as lines. */
+async function listen(token) {
+  const asked = request({ host: "127.0.0.1", port: server.address().port, path: `/api/events?token=${token}` }).end();
+  const [response] = await once(asked, "response");
+  response.setEncoding("utf8");
+  let text = "";
+  response.on("data", (piece) => (text += piece));
+  response.on("error", () => {}); // the test ends it
+  const ended = once(response, "end");
+  ended.catch(() => {}); // the test has closed it
+  await once(response, "data");
+  return { ended, close: () => asked.destroy(), text: () => text };
+}
+
+const loud = Buffer.from(new Int16Array(16_000).map((_, n) => 8000 * Math.sin(n)).buffer);
+const audio = (token, seq, body) => ask("POST", `/api/audio?seq=${seq}`, { headers: { authorization: `Bearer ${token}` }, body });
+
+test("the page comes with headers that let it load nothing from elsewhere", async () => {
+  const { status, headers, text } = await ask("GET", "/", { own: false });
+  assert.equal(status, 200);
+  assert.match(headers["content-security-policy"], /^default-src 'none'/);
+  assert.match(text, /<title>Live transcript<\/title>/);
+  assert.equal((await ask("GET", "/../server.mjs")).status, 404);
+});
+
+test("a request under another name of this machine is refused", async () => {
+  for (const name of ["evil.example", `evil.example:${server.address().port}`, "127.0.0.1:1"]) {
+    assert.equal((await ask("GET", "/", { headers: { host: name }, own: false })).status, 421);
+  }
+});
+
+test("a request from a foreign page is refused", async () => {
+  const body = '{"sample_rate":16000}';
+  const foreign = [{ origin: "http://evil.example" }, { origin: "null" }, { "sec-fetch-site": "cross-site" }];
+  for (const headers of foreign) assert.equal((await ask("POST", "/api/sessions", { headers, body })).status, 403);
+  assert.equal((await ask("POST", "/api/sessions", { own: false, body })).status, 403);
+  assert.equal((await ask("GET", "/", { headers: { "sec-fetch-site": "cross-site" }, own: false })).status, 403);
+});
+
+test("nothing is done without the token of a session", async () => {
+  for (const token of ["", "wrong", "../etc"]) {
+    assert.equal((await audio(token, 0, loud)).status, 401);
+    assert.equal((await ask("GET", `/api/events?token=${token}`)).status, 401);
+  }
+});
+
+test("a rate that the bridge cannot take is refused", async () => {
+  for (const body of ["", "null", "[1", '{"sample_rate":7999}', '{"sample_rate":44100.5}', `{"x":"${"x".repeat(2000)}"}`]) {
+    assert.ok([400, 413].includes((await ask("POST", "/api/sessions", { body })).status));
+  }
+});
+
+test("audio becomes utterances, its texts events, and a repeated request is taken once", async () => {
+  const token = await begin();
+  const page = await listen(token);
+  const stream = bridge.streams.at(-1);
+  assert.equal(stream.members.sample_rate, 16_000);
+  assert.equal((await audio(token, 0, loud)).status, 200);
+  assert.equal((await audio(token, 0, loud)).status, 200);
+  assert.equal((await audio(token, 2, loud)).status, 409);
+  assert.equal((await audio(token, 1, Buffer.alloc(32_000))).status, 200);
+  const appended = stream.calls.filter((call) => typeof call === "number").reduce((sum, each) => sum + each);
+  assert.equal(appended, 16_000 + 0.6 * 16_000);
+  assert.equal((await ask("POST", "/api/finish", { headers: { authorization: `Bearer ${token}` } })).status, 200);
+  await page.ended;
+  assert.deepEqual(stream.calls.slice(-2), ["boundary", "drain"]);
+  const names = [...page.text().matchAll(/^event: (.*)$/gm)].map(([, name]) => name);
+  assert.deepEqual(names, ["state", "state", "speech", "final", "speech", "done"]);
+  assert.match(page.text(), /event: final\ndata: {"text":"<b>one<\/b>","language":"English","problem":null}\n\n/);
+});
+
+test("a body that is too long is refused, whether it says so or not", async () => {
+  const token = await begin();
+  const page = await listen(token);
+  const long = Buffer.alloc(1024 * 1024 + 2);
+  assert.equal((await audio(token, 0, long)).status, 413);
+  const headers = { authorization: `Bearer ${token}`, "transfer-encoding": "chunked" };
+  assert.equal((await ask("POST", "/api/audio?seq=0", { headers, body: long })).status, 413);
+  page.close();
+});
+
+test("a session ends with the connection of its page, and only so many may be open", async () => {
+  const pages = [];
+  while (pages.length < 4) {
+    const token = await begin().catch(() => null);
+    if (token === null) continue; // a session of the test before is about to end
+    pages.push({ token, ...(await listen(token)) });
+  }
+  const refused = await ask("POST", "/api/sessions", { body: '{"sample_rate":16000}' });
+  assert.equal(refused.status, 429);
+  const stream = bridge.streams.at(-1);
+  const closed = new Promise((resolve) => (bridge.changed = resolve));
+  pages.at(-1).close();
+  await closed;
+  assert.deepEqual(stream.calls, ["discard"]);
+  assert.equal((await audio(pages.at(-1).token, 0, loud)).status, 401);
+  for (const { close } of pages) close();
+});
+
+test("the page is told in a sentence why the bridge cannot be used", async () => {
+  const token = await begin();
+  const lost = await listen(token);
+  bridge.events.add({ type: "bridge_lost", error: new BridgeError("bridge_exited", "It ended."), streams: [] });
+  await lost.ended;
+  assert.match(lost.text(), /event: failed\ndata: {"message":"It ended."}/);
+  bridge.problem = new BridgeError("bridge_not_found", "It was not found.");
+  const page = await listen(await begin());
+  await page.ended;
+  assert.match(page.text(), /event: failed\ndata: {"message":"It was not found."}/);
+});

@@ -1,0 +1,50 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { HANG_OVER_MS, Vad, level } from "../vad.mjs";
+
+const RATE = 16_000;
+const silence = (ms) => new Int16Array((RATE * ms) / 1000);
+const tone = (ms, peak) => silence(ms).map((_, n) => peak * Math.sin((2 * Math.PI * 440 * n) / RATE));
+const joined = (parts) => Int16Array.from(parts.flatMap((part) => [...part]));
+
+/** What the VAD makes of audio in blocks of this size: "speech <ms>" and "end". */
+function heard(parts, size = 1600, vad = new Vad(RATE)) {
+  const audio = joined(parts);
+  const seen = [];
+  for (let at = 0; at < audio.length; at += size) {
+    for (const { speech, end } of vad.feed(audio.subarray(at, at + size))) {
+      const last = seen.at(-1);
+      if (end) seen.push("end");
+      else if (typeof last === "number") seen[seen.length - 1] = last + (1000 * speech.length) / RATE;
+      else seen.push((1000 * speech.length) / RATE);
+    }
+  }
+  return seen;
+}
+
+test("a level is told in decibels below full scale", () => {
+  assert.equal(level(silence(20)), -100);
+  assert.ok(Math.abs(level(new Int16Array(320).fill(16_384)) + 6.02) < 0.01);
+});
+
+test("an utterance has what came before it, and ends after the hang-over", () => {
+  const seen = heard([silence(1000), tone(500, 8000), silence(2000)]);
+  assert.deepEqual(seen, [300 + 500 + HANG_OVER_MS - 40, "end"]);
+});
+
+test("what is heard does not depend on how the audio was cut", () => {
+  const audio = [silence(700), tone(500, 8000), silence(900), tone(300, 4000), silence(900)];
+  for (const size of [1, 77, 320, 5000, 60_000]) assert.deepEqual(heard(audio, size), heard(audio));
+});
+
+test("a pause that is shorter than the hang-over ends nothing", () => {
+  const seen = heard([silence(500), tone(500, 8000), silence(HANG_OVER_MS - 100), tone(500, 8000), silence(1000)]);
+  assert.equal(seen.filter((each) => each === "end").length, 1);
+});
+
+test("a click is no speech, and neither is a steady noise after a while", () => {
+  assert.deepEqual(heard([silence(500), tone(40, 20_000), silence(1000)]), []);
+  const vad = new Vad(RATE);
+  heard([silence(1000), tone(60_000, 400)], 1600, vad);
+  assert.equal(vad.isSpeech, false);
+});

@@ -1,0 +1,53 @@
+// Opens the page of examples/web in Chromium with a microphone that plays a recording, presses the button, and prints what
+// was shown as JSON. Run by tests/test_web_example.py.
+//   node page.mjs --packages node_modules --chromium PATH --url URL [--speech WAV] [--finals N] [--screenshot PNG] [--dark]
+
+import { createRequire } from "node:module";
+import { parseArgs } from "node:util";
+
+const WAIT_MS = 60_000;
+const names = ["packages", "chromium", "url", "speech", "finals", "screenshot"];
+const options = { ...Object.fromEntries(names.map((name) => [name, { type: "string" }])), dark: { type: "boolean" } };
+const { values } = parseArgs({ options });
+const { chromium } = createRequire(`${values.packages}/`)("playwright-core");
+
+const microphone = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
+if (values.speech) microphone.push(`--use-file-for-fake-audio-capture=${values.speech}%noloop`);
+const args = ["--no-sandbox", "--disable-gpu", ...(values.speech ? microphone : ["--deny-permission-prompts"])];
+const browser = await chromium.launch({ executablePath: values.chromium, args });
+const seen = { partials: [], states: [], problems: [] };
+
+try {
+  const size = { width: 760, height: 560 };
+  const page = await browser.newPage({ viewport: size, colorScheme: values.dark ? "dark" : "light" });
+  page.on("console", (message) => message.type() === "error" && seen.problems.push(message.text()));
+  page.on("pageerror", (error) => seen.problems.push(error.message));
+  await page.exposeFunction("remember", (kind, value) => seen[kind].push(value));
+  await page.goto(values.url);
+  await page.evaluate(() => {
+    const text = (id) => document.getElementById(id).textContent;
+    const watch = (id, tell) => {
+      new MutationObserver(tell).observe(document.getElementById(id), { childList: true, subtree: true, characterData: true });
+    };
+    watch("partial", () => window.remember("partials", { stable: text("stable"), unstable: text("unstable") }));
+    watch("status", () => window.remember("states", text("status")));
+  });
+  await page.getByRole("button", { name: "Start" }).click();
+  if (values.speech) {
+    const finals = page.getByRole("log").locator("p");
+    await finals.nth(Number(values.finals) - 2).waitFor({ timeout: WAIT_MS });
+    await page.locator("#unstable:not(:empty)").waitFor({ timeout: WAIT_MS });
+    if (values.screenshot) await page.screenshot({ path: values.screenshot });
+    await finals.nth(Number(values.finals) - 1).waitFor({ timeout: WAIT_MS });
+    await page.getByRole("button", { name: "Stop" }).click();
+    await page.getByText("Press Start and speak.").waitFor({ timeout: WAIT_MS });
+    seen.finals = await finals.allTextContents();
+  } else {
+    await page.getByRole("alert").waitFor({ timeout: WAIT_MS });
+    if (values.screenshot) await page.screenshot({ path: values.screenshot });
+  }
+  seen.alarm = await page.locator("#alarm").textContent();
+} finally {
+  await browser.close();
+}
+console.log(JSON.stringify(seen));
