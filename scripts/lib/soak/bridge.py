@@ -2,13 +2,15 @@
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from qwen3_asr_mlx_runtime.client.child import Child
+from qwen3_asr_mlx_runtime.client.messages import LineBuffer, encode
 
 Reply = dict[str, Any]
 _PROGRAM = "import sys; sys.path[:0] = {paths!r}\nfrom qwen3_asr_mlx_runtime.__main__ import main; main()"
@@ -20,13 +22,7 @@ class Bridge:
     def __init__(self, root: Path, arguments: Sequence[str], hear: Callable[[Reply | None], None]) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 it lives as long as the process
         program = _PROGRAM.format(paths=[str(root / "src")])
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-c", program, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            bufsize=0,
-        )
+        self._process = Child([sys.executable, "-I", "-c", program, *arguments], stderr=self._errors).process
         self._thread = threading.Thread(target=self._read, args=(hear,), daemon=True)
         self._thread.start()
 
@@ -41,7 +37,7 @@ class Bridge:
             file.close()
 
     def say(self, **message: object) -> None:
-        view = memoryview(json.dumps(message).encode() + b"\n")
+        view = memoryview(encode(message))
         while view:
             view = view[self._process.stdin.write(view) or 0 :]
 
@@ -60,10 +56,9 @@ class Bridge:
         return self._errors.read().decode(errors="replace")
 
     def _read(self, hear: Callable[[Reply | None], None]) -> None:
-        rest = bytearray()
+        lines = LineBuffer()
         while data := os.read(self._process.stdout.fileno(), 1 << 20):
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
+            for line in lines.feed(data):
                 hear(json.loads(line))
         hear(None)
 
