@@ -135,7 +135,7 @@ def _use_huge_pages(model: Qwen3ASR) -> None:
     if mx.default_device() == mx.cpu:
         for _, weight in named_parameters(model):
             if weight.ndim == 2:
-                stored = np.asarray(memoryview(weight.view(mx.uint8)))
+                stored = np.asarray(weight.view(mx.uint8))
                 process_memory.use_huge_pages(stored.ctypes.data, stored.nbytes)
 
 
