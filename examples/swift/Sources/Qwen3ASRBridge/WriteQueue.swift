@@ -16,6 +16,9 @@ final class WriteQueue: @unchecked Sendable {  // `changed` guards all that vari
     /// Since when nothing has been taken, though something waits; nil where nothing does.
     var stuckSince: SuspendingClock.Instant? { changed.withLock { unwritten > 0 ? took : nil } }
 
+    /// That wait.
+    var bytes: Int { changed.withLock { unwritten } }
+
     func put(_ line: Data) {
         changed.withLock {
             guard !isClosing, !isOver else { return }

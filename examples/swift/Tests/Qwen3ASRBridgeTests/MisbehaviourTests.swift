@@ -1,0 +1,302 @@
+import Foundation
+import Testing
+
+@testable import Qwen3ASRBridge
+
+extension WithChildren {
+    /// What an app is told when the child does not do what a bridge does.
+    struct MisbehaviourTests {
+        @Test(arguments: ["/nowhere/at/all", "no-such-command-of-anybody"])
+        func aBridgeThatIsNotThere(name: String) async throws {
+            let bridge = Bridge(name)
+            let first = await failure { try await bridge.ping() }
+            #expect(first?.code == .bridgeNotFound)
+            #expect(first?.message.contains(name) == true)
+            #expect(await bridge.state == .failed)
+            #expect(await failure { try await bridge.ping() } == first)
+            #expect(await failure { try await bridge.open() }?.code == .bridgeNotFound)
+        }
+
+        @Test func aBridgeThatCannotBeExecuted() async throws {
+            try await withFolder { folder in
+                let script = "#!/bin/sh\nexit 0\n"
+                let programs = [
+                    folder.path,
+                    try write(script, to: "mode", in: folder, mode: 0o644),
+                    try write("no program", to: "text", in: folder),
+                    try write("#!/no/such/interpreter\n", to: "interpreter", in: folder),
+                ]
+                for program in programs {
+                    #expect(await failure { try await Bridge(program).open() }?.code == .bridgeNotExecutable)
+                }
+            }
+        }
+
+        @Test func aCrashAtTheStart() async throws {
+            try await withFake("echo 'out of luck' >&2; exit 3") { bridge in
+                let error = await failure { try await bridge.open() }
+                #expect(error?.code == .bridgeExited)
+                #expect(error?.exit?.code == 3)
+                #expect(error?.exit?.name == "unknown")
+                #expect(error?.stderr == ["out of luck"])
+                #expect(error?.retryable == true)
+                #expect(await bridge.state == .lost)
+            }
+        }
+
+        @Test(arguments: [0, 2, 5, 126, 127, 130, 143])
+        func anExitAfterWhichItIsNotStartedAgain(code: Int) async throws {
+            try await withFake("greet; hear; exit \(code)") { bridge in
+                let error = await failure { try await bridge.ping() }
+                #expect(error?.code == .bridgeExited)
+                #expect(error?.retryable == false)
+                #expect(error?.exit?.code == code)
+                #expect(await bridge.state == .failed)
+                #expect(await failure { try await bridge.ping() } == error)
+                #expect(await bridge.restarts == 0)
+            }
+        }
+
+        @Test func aSignal() async throws {
+            try await withFake("greet; hear; kill -9 $$") { bridge in
+                let error = await failure { try await bridge.ping() }
+                #expect(error?.code == .bridgeExited)
+                #expect(error?.exit?.name == "SIGKILL")
+                #expect(error?.exit?.code == nil)
+            }
+        }
+
+        @Test func aFatalLine() async throws {
+            let fatal = #"{"type":"fatal","code":"environment_missing","message":"numpy is missing","retryable":false}"#
+            try await withFake("hear; say '\(fatal)'; exit 2") { bridge in
+                let error = await failure { try await bridge.open() }
+                #expect(error?.code == .bridgeFatal)
+                #expect(error?.fatalCode == .environmentMissing)
+                #expect(error?.message == "numpy is missing")
+                #expect(error?.exit?.name == "environment")
+                #expect(await bridge.state == .failed)
+            }
+        }
+
+        @Test func aCrashInTheMiddleFailsWhatIsAskedAndTheNextRequestStartsItAgain() async throws {
+            let script = """
+                greet; hear
+                if [ -e $folder/crashed ]; then say '\(pong)'; hear; exit 0; fi
+                hear; touch $folder/crashed; exit 1
+                """
+            try await withFake(script) { bridge in
+                async let first = failure { try await bridge.ping() }
+                async let second = failure { try await bridge.status() }
+                let errors = await [first, second]
+                #expect(errors.map { $0?.code } == [.bridgeExited, .bridgeExited])
+                #expect(errors[0]?.exit?.name == "internal_error")
+                #expect(await bridge.state == .lost)
+                try await expectAnswer(of: bridge)
+                #expect(await bridge.restarts == 1)
+                for await case .bridgeLost(let error, let streams, let willRestart) in bridge.events {
+                    #expect(error == errors[0])
+                    #expect(streams == [])
+                    #expect(willRestart)
+                    break
+                }
+            }
+        }
+
+        @Test func aStreamIsGoneWithItsProcess() async throws {
+            try await withFake("greet; hear; say '\(streamReady)'; hear; exit 1") { bridge in
+                let stream = try await bridge.startStream(Wire.StartStream(streamID: "mic"))
+                let loss = await failure { try await stream.flush() }
+                #expect(loss?.code == .bridgeExited)
+                #expect(await failure { try await stream.append([1, 2, 3]) } == loss)
+                #expect(await failure { try await stream.endUtterance() } == loss)
+                for await case .bridgeLost(_, let streams, _) in bridge.events {
+                    #expect(streams == ["mic"])
+                    break
+                }
+            }
+        }
+
+        @Test func aBridgeThatHangs() async throws {
+            try await withFake("greet; while hear; do :; done", configure: { $0.hangTimeout = .milliseconds(400) }) { bridge in
+                let error = await failure { try await bridge.start() }
+                #expect(error?.code == .bridgeHung)
+                #expect(error?.exit?.name == "SIGKILL")
+                #expect(error?.stderr.contains { $0.contains(#""ping""#) } == true)
+                #expect(await bridge.state == .lost)
+            }
+        }
+
+        @Test func aBridgeThatIsSlowButAnswersPingsIsWaitedFor() async throws {
+            let script = """
+                greet; hear; first=$id
+                for n in 1 2 3; do hear; say '\(pong)'; done
+                id=$first; say '\(pong)'; hear
+                """
+            try await withFake(script, configure: { $0.hangTimeout = .milliseconds(1000) }) { bridge in
+                try await expectAnswer(of: bridge)
+            }
+        }
+
+        @Test func aBridgeThatHangsAtTheStart() async throws {
+            try await withFake("sleep 1000", configure: { $0.openTimeout = .milliseconds(300) }) { bridge in
+                #expect(await failure { try await bridge.open() }?.code == .bridgeHung)
+            }
+        }
+
+        @Test func aBridgeThatTakesNothing() async throws {
+            let script = "greet; hear; say '\(streamReady)'; exec sleep 1000"
+            try await withFake(script, configure: { $0.hangTimeout = .milliseconds(500) }) { bridge in
+                let stream = try await bridge.startStream()
+                let error = await failure {
+                    while true { try await stream.append([Int16](repeating: 1, count: 16000)) }
+                }
+                #expect(error?.code == .bridgeHung)
+            }
+        }
+
+        @Test func aFloodOnStderrStopsNothing() async throws {
+            let listener = Listener()
+            let script = "greet; yes 'a line of noise' | head -n 300000 >&2; echo last >&2; hear; say '\(pong)'; hear"
+            try await withFake(script, configure: { listener.listen(to: &$0) }) { bridge in
+                try await expectAnswer(of: bridge)
+                #expect(await listener.next(with: "last") == "last")
+                let kept = await bridge.stderr
+                #expect(kept.reduce(0) { $0 + $1.utf8.count + 1 } <= 64 << 10)
+                #expect(kept.contains("last"))
+            }
+        }
+
+        @Test(arguments: ["no json", "[1]", #"{"id":"c2"}"#, #"{"type":7}"#, #""text""#])
+        func aLineThatIsNoMessage(line: String) async throws {
+            try await withFake("greet; hear; say '\(line)'; sleep 1000") { bridge in
+                let error = await failure { try await bridge.ping() }
+                #expect(error?.code == .protocolError)
+                #expect(error?.position == 2)
+                #expect(error?.message.contains(line) == false)
+                #expect(error?.exit?.name == "SIGKILL")
+            }
+        }
+
+        @Test func bytesThatAreNoText() async throws {
+            try await withFake(#"greet; hear; printf '\377\376\000\n'; sleep 1000"#) { bridge in
+                #expect(await failure { try await bridge.ping() }?.code == .protocolError)
+            }
+        }
+
+        @Test func aReplyOfAnotherType() async throws {
+            try await withFake("greet; hear; say '\(pong)'; sleep 1000") { bridge in
+                #expect(await failure { try await bridge.start() }?.code == .protocolError)
+            }
+        }
+
+        @Test func aLineThatDoesNotEnd() async throws {
+            try await withFake(#"greet; hear; printf '{"type":"po'; exit 1"#) { bridge in
+                #expect(await failure { try await bridge.ping() }?.code == .protocolError)
+            }
+        }
+
+        @Test func aLineThatIsTooLong() async throws {
+            let script = "greet; hear; head -c 300000 /dev/zero | tr '\\0' x; say; sleep 1000"
+            try await withFake(script, configure: { $0.lineBytes = 100_000 }) { bridge in
+                #expect(await failure { try await bridge.ping() }?.code == .protocolError)
+            }
+        }
+
+        @Test(arguments: ["exec >&-", "exec <&-; kill -STOP $$"])
+        func aPipeThatIsClosed(how: String) async throws {
+            let script = "greet; hear; say '\(streamReady)'; hear; \(how); sleep 1000"
+            try await withFake(script) { bridge in
+                let stream = try await bridge.startStream()
+                let error = await failure {
+                    while true { try await stream.append([Int16](repeating: 1, count: 160_000)) }
+                }
+                #expect(error?.code == .bridgePipeClosed)
+                #expect(error?.exit?.name == "SIGKILL")
+            }
+        }
+
+        @Test func writingToAProcessThatHasGoneIsNoSignal() async throws {
+            try await withFake("greet; hear; say '\(streamReady)'; exit 1") { bridge in
+                let stream = try await bridge.startStream()
+                let error = await failure {
+                    while true { try await stream.append([Int16](repeating: 1, count: 160_000)) }
+                }
+                #expect(error?.code == .bridgeExited)
+                #expect(error?.exit?.code == 1)
+            }
+        }
+
+        @Test func whatIsLostTooOftenIsGivenUpUntilTheAppOpensItAgain() async throws {
+            try await withFake("echo start >>$folder/starts; exit 1", configure: { $0.restarts = 2 }) { bridge in
+                for _ in 1...3 { #expect(await failure { try await bridge.ping() }?.code == .bridgeExited) }
+                #expect(await bridge.state == .failed)
+                let error = await failure { try await bridge.ping() }
+                #expect(error?.code == .restartLimit)
+                #expect(error?.cause?.code == .bridgeExited)
+                #expect(error?.exit?.code == 1)
+                #expect(await bridge.restarts == 2)
+                #expect(await failure { try await bridge.open() }?.code == .bridgeExited)
+                #expect(await bridge.state == .lost)
+            }
+        }
+
+        @Test func anEngineThatWasLostIsGivenAPause() async throws {
+            try await withFake("greet; hear; exit 4", configure: { $0.enginePause = .milliseconds(200) }) { bridge in
+                for _ in 1...2 {
+                    #expect(await failure { try await bridge.ping() }?.exit?.name == "engine_lost")
+                }
+                #expect(await bridge.restarts == 1)
+            }
+        }
+
+        @Test func anotherProtocol() async throws {
+            let script = "hear; say '\(greeting.replacingOccurrences(of: "jsonl-v1", with: "jsonl-v9"))'; sleep 1000"
+            try await withFake(script) { bridge in
+                #expect(await failure { try await bridge.open() }?.code == .protocolUnsupported)
+                #expect(await bridge.state == .failed)
+            }
+        }
+
+        @Test func aGreetingThatIsRefused() async throws {
+            let refusal = #"{"type":"error","id":"c1","code":"internal_error","message":"","retryable":false,"data":{}}"#
+            try await withFake("hear; say '\(refusal)'; sleep 1000") { bridge in
+                #expect(await failure { try await bridge.open() }?.code == .protocolError)
+            }
+        }
+
+        @Test(arguments: [("while :; do sleep 1; done", "SIGTERM"), ("trap '' TERM; while :; do sleep 1; done", "SIGKILL")])
+        func whatDoesNotStopIsSignalled(behaviour: String, signal: String) async throws {
+            try await withFake("greet; \(behaviour)") { bridge in
+                try await bridge.open()
+                #expect(await bridge.stop(deadlineMs: 100) == nil)
+                #expect(await bridge.exit?.name == signal)
+                #expect(await bridge.state == .stopped)
+            }
+        }
+
+        @Test func whatItStartedEndsWithIt() async throws {
+            let listener = Listener()
+            let script = "greet; sleep 1000 & echo child $! >&2; hear; exit 1"
+            try await withFake(script, configure: { listener.listen(to: &$0) }) { bridge in
+                #expect(await failure { try await bridge.ping() }?.exit?.code == 1)
+                let line = await listener.next(with: "child ")
+                let pid = try #require(line.flatMap { Int32($0.dropFirst("child ".count)) })
+                while kill(pid, 0) == 0, !isZombie(pid) { try await Task.sleep(for: .milliseconds(5)) }
+            }
+        }
+
+        #if os(Linux)
+            @Test func aPipeThatAnotherProcessHoldsKeepsNobodyWaiting() async throws {
+                try await withFake("greet; setsid sleep 20 & hear; exit 1") { bridge in
+                    #expect(await failure { try await bridge.ping() }?.exit?.code == 1)
+                }
+            }
+        #endif
+    }
+}
+
+/// Its parent, which is not this process, has not waited for it.
+private func isZombie(_ pid: Int32) -> Bool {
+    let status = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)
+    return status?.contains(") Z ") ?? false
+}
