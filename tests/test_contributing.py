@@ -1,0 +1,38 @@
+"""CONTRIBUTING.md shows code and names files that are there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def document(repository: Path) -> str:
+    return (repository / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def test_the_code_that_it_shows_is_in_the_package(document: str, repository: Path) -> None:
+    shown = [
+        line.strip() for block in re.findall(r"```python\n(.*?)```", document, re.DOTALL) for line in block.splitlines()
+    ]
+    folder = repository / "src" / "qwen3_asr_mlx_runtime"
+    files = [*folder.glob("*.py"), *(folder / "protocol").glob("*.py")]
+    source = {line.strip() for file in files for line in file.read_text(encoding="utf-8").splitlines()}
+    assert len(shown) > 5
+    assert [line for line in shown if line and line not in source] == []
+
+
+def test_the_files_that_it_names_exist(document: str, repository: Path) -> None:
+    links = set(re.findall(r"\]\(([^):#]+)\)", document))
+    named = set(re.findall(r"`((?:scripts|tests|docs|examples|\.ci)/[\w./-]+)", document))
+    named |= set(re.findall(r"^((?:scripts|\.ci)/[\w-]+)", document, re.MULTILINE))
+    assert [name for name in sorted(links | named) if not (repository / name).exists()] == []
+
+
+def test_the_folders_of_the_layout_exist(document: str, repository: Path) -> None:
+    layout = document.partition("## Layout")[2].partition("##")[0]
+    folders = re.findall(r"`(src/…/)?(\w+)/`", layout)
+    package = repository / "src" / "qwen3_asr_mlx_runtime"
+    missing = [name for _, name in folders if not (package / name).is_dir() and not (repository / name).is_dir()]
+    assert len(folders) > 5
+    assert missing == []
