@@ -19,9 +19,47 @@ STOPPED = {
     "dropped_samples": 0,
     "items": [],
 }
+FINAL = {
+    "type": "realtime_batch_final",
+    "event": True,
+    "n": 2,
+    "reason": "batch_size",
+    "count": 1,
+    "failed": 0,
+    "items": [
+        {
+            "type": "final_result",
+            "job": 1,
+            "stream_id": "mic",
+            "utterance_id": "mic-1",
+            "source": "buffer",
+            "samples": 1,
+            "text": "Seven three one.",
+            "queue_seconds": 0.1,
+            "audio_gap": False,
+        }
+    ],
+    "total_seconds": None,
+    "load_seconds": 0.0,
+    "decoder_mode": "sequential",
+    "redecoded": 0,
+    "profile": {"stage": "batch"},
+}
+READY = {
+    "type": "stream_ready",
+    "stream_id": "mic",
+    "sample_rate": 16000,
+    "batch_size": 1,
+    "max_batch_delay_ms": 1,
+    "auto_flush": True,
+    "decoder_mode": "sequential",
+    "on_limit": "refuse",
+    "dropped_samples": 0,
+}
 _START = f"""
 import json, os, signal, subprocess, sys
 CAPABILITIES, PONG, STOPPED = {CAPABILITIES!r}, {PONG!r}, {STOPPED!r}
+FINAL, READY = {FINAL!r}, {READY!r}
 def say(message, **more):
     os.write(1, json.dumps({{**message, **more}}, separators=(",", ":")).encode() + b"\\n")
 def hear():

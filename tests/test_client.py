@@ -184,12 +184,8 @@ class TestLosing:
         assert len({id(error) for error in errors}) == 4
 
     def test_the_app_is_told_with_the_streams_that_are_gone(self) -> None:
-        ready = (
-            'm = hear(); say({"type": "stream_ready", "id": m["id"], "stream_id": m["stream_id"], "sample_rate": 16000,'
-            '"batch_size": 4, "max_batch_delay_ms": 1, "auto_flush": False, "decoder_mode": "sequential",'
-            '"on_limit": "refuse", "dropped_samples": 0}); hear(); os._exit(1)'
-        )
-        bridge = Bridge(setup(child("greet();" + ready)))
+        ready = 'greet(); m = hear(); say(READY, id=m["id"], stream_id=m["stream_id"]); hear(); os._exit(1)'
+        bridge = Bridge(setup(child(ready)))
         stream = bridge.start_stream("mic")
         with pytest.raises(BridgeExited):
             stream.end_utterance(bytes(2))
@@ -391,8 +387,7 @@ class TestAsking:
         program = """
 greet()
 m = hear()
-say({"type": "stream_ready", "id": m["id"], "stream_id": "s", "sample_rate": 8000, "batch_size": 4, "auto_flush": False,
-     "max_batch_delay_ms": 1, "decoder_mode": "sequential", "on_limit": "refuse", "dropped_samples": 0})
+say(READY, id=m["id"], sample_rate=8000)
 signal.sigwait([signal.SIGUSR1])
 chunks = []
 while (m := hear())["type"] == "audio_chunk":

@@ -94,10 +94,7 @@ def test_errors_are_those_of_the_plain_client() -> None:
 def test_audio_that_has_no_room_lets_other_tasks_run() -> None:
     ready = """
 greet()
-m = hear()
-say({"type": "stream_ready", "id": m["id"], "stream_id": "s", "sample_rate": 16000, "batch_size": 4,
-     "auto_flush": False, "max_batch_delay_ms": 1, "decoder_mode": "sequential", "on_limit": "refuse",
-     "dropped_samples": 0})
+say(READY, id=hear()["id"])
 signal.sigwait([signal.SIGUSR1])
 count = 0
 while hear()["type"] == "audio_chunk": count += 1

@@ -34,8 +34,29 @@ def test_a_file_is_streamed_and_its_text_shown_while_it_is_spoken(repository: Pa
     ran = run(repository, name, sample, "--bridge", DEMO, "--speed", "8")
     *partials, final = ran.stdout.splitlines()
     assert (ran.returncode, final, ran.stderr) == (0, "Seven three one.", "")
-    assert partials
     assert all(line.startswith("… ") for line in partials)
+
+
+@pytest.mark.parametrize("name", ["live.py", "live_async.py"])
+def test_partial_texts_are_shown_as_they_come(repository: Path, sample: str, name: str) -> None:
+    program = """
+greet()
+say(READY, id=hear()["id"])
+texts = ["Seven", "Seven three"]
+while (m := hear())["type"] == "audio_chunk":
+    if texts:
+        counts = {"samples_buffered": 1, "chunks": 1, "audio_seconds": 0.1}
+        say({"type": "partial_result", "event": True, "n": 1, "stream_id": "mic", "text": texts.pop(0), **counts})
+say({"type": "utterance_queued", "stream_id": "mic", "utterance_id": "u", "samples": 1, "queued": 1, "batch_size": 1},
+    id=m["id"])
+say(FINAL)
+say(STOPPED, id=hear()["id"])
+"""
+    bridge = shlex.join(child(program))
+    ran = run(repository, name, sample, "--bridge", bridge, "--speed", "8")
+    *partials, final = ran.stdout.splitlines()
+    assert (ran.returncode, final, ran.stderr) == (0, "Seven three one.", "")
+    assert partials[-1] == "… Seven three"
 
 
 @pytest.mark.parametrize("name", ["transcribe.py", "live.py", "live_async.py"])

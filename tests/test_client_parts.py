@@ -1,13 +1,16 @@
 """The parts of the client that need no process: time, events, lines."""
 
+import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from client_children import CAPABILITIES
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qwen3_asr_mlx_runtime import client
 from qwen3_asr_mlx_runtime.client import BridgeHung, BridgePipeClosed, EventsLost, Exit, Limits, Unknown
 from qwen3_asr_mlx_runtime.client.events import Event, EventQueue
 from qwen3_asr_mlx_runtime.client.life import Due, Life
@@ -198,3 +201,26 @@ class TestLines:
 )
 def test_exits_have_names(status: int, name: str) -> None:
     assert Exit.of(status).name == name
+
+
+def test_the_document_names_every_error_by_its_code_and_class(repository: Path) -> None:
+    document = (repository / "docs" / "clients.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| `(\w+)` \| `([A-Z]\w+)` \|", document, re.MULTILINE)
+    errors = [one for one in vars(client).values() if isinstance(one, type) and issubclass(one, client.ClientError)]
+    ends = [one for one in errors if "code" in vars(one) and one is not client.ClientError]
+    assert sorted(told) == sorted((one.code, one.__name__) for one in ends)
+
+
+def test_the_document_tells_the_defaults(repository: Path) -> None:
+    document = (repository / "docs" / "clients.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \| [^|]*\|$", document.partition("## Defaults")[2], re.MULTILINE))
+    limits = Limits()
+    assert told["`openTimeout`"] == f"{limits.open_seconds:g} s"
+    assert told["`hangTimeout`"] == f"{limits.hang_seconds:g} s"
+    assert told["grace after a deadline, and after SIGTERM"] == f"{limits.grace_seconds:g} s"
+    assert told["unwritten bytes"] == f"{limits.unwritten_bytes >> 20} MiB"
+    assert told["chunk"] == f"{1000 * limits.chunk_seconds:g} ms"
+    assert told["line"] == f"{limits.line_bytes >> 20} MiB"
+    assert told["events"] == str(limits.events)
+    assert told["stderr"] == f"{limits.stderr_bytes >> 10} KiB"
+    assert told["restarts"] == f"{limits.restarts} in {limits.restart_seconds:g} s"

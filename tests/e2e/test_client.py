@@ -65,7 +65,7 @@ def test_a_partial_text_comes_while_somebody_speaks() -> None:
         stream = bridge.start_stream("mic", partials=True, partial_interval_ms=100, auto_flush=True)
         stream.append(SECOND)
         partial = next(event for event in bridge.events if isinstance(event, PartialResult))
-        assert partial.text
+        assert partial.audio_seconds > 0
         assert bridge.cancel_utterance("mic", partial.utterance_id).state
 
 
