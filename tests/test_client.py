@@ -487,6 +487,29 @@ while True: signal.pause()
         assert [thread.name for thread in threading.enumerate() if thread.name == "qwen3-asr-bridge"] == []
 
 
+APP = """
+import signal, sys
+sys.path[:0] = [sys.argv[1] + "/src", sys.argv[1] + "/tests"]
+from client_children import child, setup
+from qwen3_asr_mlx_runtime.client import Bridge, BridgePipeClosed
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+bridge = Bridge(setup(child("greet(); os.close(0); say({'type': 'closed'}); signal.pause()")))
+bridge.open()
+bridge.next_event()
+try:
+    bridge.ping()
+except BridgePipeClosed as error:
+    print(error.code)
+bridge.kill()
+"""
+
+
+def test_a_broken_pipe_ends_no_app_that_lets_sigpipe_end_it(repository: Path) -> None:
+    argv = [sys.executable, "-I", "-c", APP, str(repository)]
+    ran = subprocess.run(argv, capture_output=True, text=True, timeout=WAIT, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "bridge_pipe_closed\n", "")
+
+
 def test_it_loads_no_numerics(repository: Path) -> None:
     start = f"import sys; sys.path.insert(0, {str(repository / 'src')!r}); import qwen3_asr_mlx_runtime.client; "
     show = "print(*{name.split('.')[0] for name in sys.modules})"

@@ -69,7 +69,8 @@ def spoken(samples: Samples) -> Flags:
     steps = samples[: len(samples) // STEP * STEP].reshape(-1, STEP)
     decibels = 20 * np.log10(np.sqrt(np.mean(steps**2, axis=1)) + 1e-9)
     loud = np.percentile(decibels[: len(decibels) - int(SILENCE_SECONDS * 100)], 95)
-    return decibels > loud + SPOKEN_DB
+    flags: Flags = decibels > loud + SPOKEN_DB
+    return flags
 
 
 def replayed(probabilities: Sequence[float]) -> Callable[[bytes], float]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
-from signal import SIGKILL
+from signal import SIG_BLOCK, SIGKILL, SIGPIPE, pthread_sigmask
 from typing import Any
 
 from qwen3_asr_mlx_runtime.client.child import STDERR_LINES, Child, StderrRing
@@ -130,6 +130,7 @@ class Connection:
     # On the thread
 
     def _run(self) -> None:
+        pthread_sigmask(SIG_BLOCK, [SIGPIPE])  # whatever the app does with it: a broken pipe is an error of the write
         try:
             while self.child.exit() is None:
                 seconds = self._tick if self._pipes.has_outputs else _END_SECONDS
