@@ -1,8 +1,8 @@
 import Foundation
 
 extension Bridge {
-    /// Finishes what was asked, or with `.abort` does not, and ends the process. Returns when it has ended; nil where it
-    /// no longer said what became of its work. Cancelling the task changes nothing.
+    /// Finishes what was asked, or with `.abort` does not, and ends the process. Returns when it has ended; nil where
+    /// it no longer said what became of its work. Cancelling the task changes nothing.
     @discardableResult
     public func stop(mode: Wire.Stop.Mode = .drain, deadlineMs: Int = 10_000) async -> Wire.Stopped? {
         guard let child = connection?.child else {

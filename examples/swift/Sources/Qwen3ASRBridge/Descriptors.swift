@@ -90,7 +90,10 @@ struct Writer {
 
 /// Whether `descriptor` is ready, or broken, which the next call tells. False: only the end of the process was seen.
 private func wait(for descriptor: Int32, _ events: Int32, or end: Int32) -> Bool {
-    var polled = [pollfd(fd: descriptor, events: Int16(events), revents: 0), pollfd(fd: end, events: 0, revents: 0)]
+    var polled = [
+        pollfd(fd: descriptor, events: Int16(events), revents: 0),
+        pollfd(fd: end, events: Int16(POLLIN), revents: 0),
+    ]
     while poll(&polled, 2, -1) < 0 {
         guard errno == EINTR else { return false }
     }

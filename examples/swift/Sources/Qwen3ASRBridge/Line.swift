@@ -32,7 +32,7 @@ extension Encodable {
 
 let newline: UInt8 = 0x0A
 
-/// Cuts blocks of bytes into lines, at the newline byte and nowhere else: a block may end within a line, or a character.
+/// Cuts blocks of bytes into lines, at the newline byte and nowhere else: a block may end within a character, too.
 struct LineSplitter {
     /// Whether a line was longer than this many bytes. It is not kept.
     private(set) var isOverflown = false

@@ -44,7 +44,8 @@ struct Spawned {
 
 extension BridgeError {
     static func notStarted(_ failure: Int32) -> BridgeError {
-        BridgeError(.bridgeStartFailed, "The speech bridge could not be started: \(String(cString: strerror(failure))).")
+        let reason = String(cString: strerror(failure))
+        return BridgeError(.bridgeStartFailed, "The speech bridge could not be started: \(reason).")
     }
 }
 

@@ -114,7 +114,10 @@ extension WithChildren {
         }
 
         @Test func appendWaitsForRoom() async throws {
-            let script = "greet; hear; say '\(streamReady)'; mkfifo $folder/go; echo ready >&2; read go <$folder/go; cat >/dev/null"
+            let script = """
+                greet; hear; say '\(streamReady)'
+                mkfifo $folder/go; echo ready >&2; read go <$folder/go; cat >/dev/null
+                """
             let listener = Listener()
             let limit = 64 << 10
             let configure: (inout BridgeConfiguration) -> Void = {
@@ -173,7 +176,8 @@ extension WithChildren {
 
         @Test func aBridgeThatNobodyHoldsIsKilled() async throws {
             try await withFolder { folder in
-                let program = try write("#!/bin/sh\nread -r line\necho '\(greeting)'\nsleep 1000\n", to: "fake", in: folder)
+                let script = "#!/bin/sh\nread -r line\necho '\(greeting)'\nsleep 1000\n"
+                let program = try write(script, to: "fake", in: folder)
                 var bridge: Bridge? = Bridge(program)
                 try await bridge?.open()
                 let pid = try #require(await bridge?.pid)

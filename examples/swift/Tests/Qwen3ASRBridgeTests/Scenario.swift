@@ -52,7 +52,7 @@ struct Player {
 
     private mutating func play(_ step: [String: JSONValue]) async throws {
         if let message = step["send"] { return try send(filled(message), times: step["repeat"]) }
-        if case .string(let text) = step["send_text"] { return send(String(repeating: text, count: count(step["times"]))) }
+        if case .string(let text) = step["send_text"] { return send(text, times: count(step["times"])) }
         if case .string(let text) = step["send_unended"] { return child.write(Data(text.utf8)) }
         if case .string(let digits) = step["send_hex"] { return child.write(bytes(digits) + [newline]) }
         if let expected = step["expect"] { return try await expect(filled(expected), times: step["repeat"]) }
@@ -63,7 +63,9 @@ struct Player {
         throw Mismatch("no such step")
     }
 
-    private func send(_ line: String) { child.write(Data(line.utf8) + [newline]) }
+    private func send(_ text: String, times: Int) {
+        child.write(Data(String(repeating: text, count: times).utf8) + [newline])
+    }
 
     private func send(_ message: JSONValue, times: JSONValue?) throws {
         guard case .object(let members) = message else { throw Mismatch("no message") }
@@ -136,7 +138,8 @@ private func count(_ value: JSONValue?) -> Int { if case .integer(let count) = v
 
 private func bytes(_ hex: String) -> Data {
     let digits = Array(hex)
-    return Data(stride(from: 0, to: digits.count - 1, by: 2).compactMap { UInt8(String(digits[$0...$0 + 1]), radix: 16) })
+    let pairs = stride(from: 0, to: digits.count - 1, by: 2).map { String(digits[$0...$0 + 1]) }
+    return Data(pairs.compactMap { UInt8($0, radix: 16) })
 }
 
 /// What does not fit, as a path and a reason. Members that are not expected are allowed.
@@ -150,8 +153,8 @@ func mismatch(_ expected: JSONValue, _ actual: JSONValue?, _ path: String = "$")
         return places.lazy.compactMap { mismatch($1.0, $1.1, "\(path)[\($0)]") }.first
     case (.object(let expected), .object(let actual)):
         return expected.lazy.compactMap { mismatch($1, actual[$0], "\(path).\($0)") }.first
-    case (.integer(let expected), .number(let actual)): return Double(expected) == actual ? nil : "\(path): another number"
-    case (.number(let expected), .integer(let actual)): return expected == Double(actual) ? nil : "\(path): another number"
+    case (.integer(let expected), .number): return mismatch(.number(Double(expected)), actual, path)
+    case (.number, .integer(let actual)): return mismatch(expected, .number(Double(actual)), path)
     default: return expected == actual ? nil : "\(path): expected \(expected), got another"
     }
 }

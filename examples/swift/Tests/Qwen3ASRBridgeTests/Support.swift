@@ -41,8 +41,8 @@ func write(_ text: String, to name: String, in folder: URL, mode: Int = 0o755) t
     return file.path
 }
 
-/// A child in shell. `greet` answers `hello`; `id` has that of the last line that `hear` read. In `$folder` it may leave
-/// marks. Every line that it hears is told on stderr.
+/// A child in shell. `greet` answers `hello`; `id` has that of the last line that `hear` read. In `$folder` it may
+/// leave marks. Every line that it hears is told on stderr.
 func withFake(
     _ script: String, configure: (inout BridgeConfiguration) -> Void = { _ in },
     _ body: (Bridge) async throws -> Void
@@ -116,13 +116,6 @@ struct Listener: Sendable {
     /// The next line that holds all of these.
     func next(with parts: String...) async -> String? {
         await lines.first { line in parts.allSatisfy { line.contains($0) } }
-    }
-}
-
-extension BridgeConfiguration {
-    mutating func hurry() {
-        openTimeout = .milliseconds(400)
-        hangTimeout = .milliseconds(400)
     }
 }
 
