@@ -76,6 +76,6 @@ def child(program: str, *arguments: str) -> list[str]:
 
 
 def setup(command: Sequence[str], **limits: float) -> Setup:
-    """Short times, so that what is late is late soon."""
-    times = {"grace_seconds": 0.2, "hang_seconds": 30.0, "engine_pause_seconds": 0.0, **limits}
+    """No pause after an engine that was lost; other times as they are given."""
+    times = {"grace_seconds": 5.0, "hang_seconds": 30.0, "engine_pause_seconds": 0.0, **limits}
     return Setup(command=command, limits=Limits(**times))  # type: ignore[arg-type]

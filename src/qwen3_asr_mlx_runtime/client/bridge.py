@@ -8,12 +8,11 @@ from typing import Any, Literal, TypeVar, Unpack, cast
 
 from qwen3_asr_mlx_runtime.client.chunks import Chunks
 from qwen3_asr_mlx_runtime.client.connection import Connection
-from qwen3_asr_mlx_runtime.client.errors import BridgeHung
 from qwen3_asr_mlx_runtime.client.events import Event
 from qwen3_asr_mlx_runtime.client.exits import Exit
 from qwen3_asr_mlx_runtime.client.messages import encoded_pcm
-from qwen3_asr_mlx_runtime.client.options import BoundaryOptions, DecodingOptions, StreamOptions, TimedOptions
-from qwen3_asr_mlx_runtime.client.session import Session, Setup, State, checked, result_in_time
+from qwen3_asr_mlx_runtime.client.options import BoundaryOptions, StreamOptions, TimedOptions
+from qwen3_asr_mlx_runtime.client.session import Session, Setup, State, checked, result_in_time, timed_out
 from qwen3_asr_mlx_runtime.protocol import commands, replies, streams, transcripts
 from qwen3_asr_mlx_runtime.protocol.commands import DEFAULT_STREAM, Id
 
@@ -168,13 +167,13 @@ class Stream:
     def append(
         self, pcm16: bytes | bytearray | memoryview, utterance_id: str | None = None, *, timeout: float | None = None
     ) -> None:
-        """Little-endian samples at the stream's rate; returns when there is room for more. Raises ValueError for half
-        a sample, and BridgeHung where there is none within `timeout` seconds, which loses the rest of these samples."""
+        """Little-endian samples at the stream's rate; returns when all of them are taken. Raises ValueError for half a
+        sample, and RequestTimeout where there is no room within `timeout` seconds: what was not taken then is lost."""
         for piece in self._chunks.cut(pcm16):
             try:
                 self._chunks.connection.room().result(timeout)
             except FutureTimeoutError:
-                raise BridgeHung("The speech bridge does not take any more audio.", retryable=True) from None
+                raise timed_out(timeout) from None
             self._chunks.say(piece, utterance_id)
 
     def end_utterance(
@@ -213,6 +212,3 @@ class Stream:
 
     def _ask(self, command: commands.Command, type: type[R], timeout: float | None) -> R:
         return self._bridge.ask(command, type, connection=self._chunks.connection, timeout=timeout)
-
-
-__all__ = ["Bridge", "DecodingOptions", "Stream"]
