@@ -3,14 +3,13 @@
 import json
 import os
 import select
-import shlex
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
-from e2e.client import WAIT, command
-from web.npm import install_packages, program
+from e2e.client import WAIT
+from web.programs import bridge_program, install_packages, program
 
 NODE = Path(__file__).resolve().parent.parent / "examples" / "node"
 TSC = ("--noEmit", "--strict", "--target", "es2022", "--lib", "es2022,dom", "--module", "nodenext")
@@ -18,11 +17,7 @@ TSC = ("--noEmit", "--strict", "--target", "es2022", "--lib", "es2022,dom", "--m
 
 @pytest.fixture(scope="module")
 def bridge(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A program that is the bridge, in the environment of these tests."""
-    path = tmp_path_factory.mktemp("bridge") / "bridge"
-    path.write_text(f'#!/bin/sh\nexec {shlex.join(command(None, "--local-files-only"))} "$@"\n')
-    path.chmod(0o755)
-    return str(path)
+    return bridge_program(tmp_path_factory.mktemp("bridge"))
 
 
 def run_node(*argv: str, status: int = 0) -> subprocess.CompletedProcess[str]:

@@ -39,7 +39,11 @@ try {
   const server = await serve(bridge, Number(values.port));
   for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => end(server));
   console.log(`http://127.0.0.1:${server.address().port}/`);
-  bridge.start().catch((error) => console.error(error.message)); // ahead of the first page, which will be told too
+  // Ahead of the first page, which would be told of a failure too.
+  bridge.start().then(
+    () => console.log("The model is loaded."),
+    (error) => console.error(`The model could not be loaded: ${error.message}`),
+  );
 } catch (error) {
   console.error(`The server could not be started: ${error.message}`);
   process.exitCode = 1;

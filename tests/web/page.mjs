@@ -1,25 +1,30 @@
 // Opens the page of examples/web in Chromium with a microphone that plays a recording, presses the button, and prints what
 // was shown as JSON. Run by tests/test_web_example.py.
-//   node page.mjs --packages node_modules --chromium PATH --url URL [--speech WAV] [--finals N] [--screenshot PNG] [--dark]
+//   node page.mjs --packages node_modules --chromium PATH --url URL [--speech WAV --finals N] [--refuse] [--screenshot PNG]
+// Without --finals it waits for the page to complain.
 
 import { createRequire } from "node:module";
 import { parseArgs } from "node:util";
 
 const WAIT_MS = 60_000;
 const names = ["packages", "chromium", "url", "speech", "finals", "screenshot"];
-const options = { ...Object.fromEntries(names.map((name) => [name, { type: "string" }])), dark: { type: "boolean" } };
+const options = { ...Object.fromEntries(names.map((name) => [name, { type: "string" }])), refuse: { type: "boolean" } };
 const { values } = parseArgs({ options });
 const { chromium } = createRequire(`${values.packages}/`)("playwright-core");
 
-const microphone = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
-if (values.speech) microphone.push(`--use-file-for-fake-audio-capture=${values.speech}%noloop`);
-const args = ["--no-sandbox", "--disable-gpu", ...(values.speech ? microphone : ["--deny-permission-prompts"])];
+const args = ["--no-sandbox", "--disable-gpu", "--use-fake-device-for-media-stream"];
+args.push(values.refuse ? "--deny-permission-prompts" : "--use-fake-ui-for-media-stream");
+if (values.speech) args.push(`--use-file-for-fake-audio-capture=${values.speech}%noloop`);
 const browser = await chromium.launch({ executablePath: values.chromium, args });
 const seen = { partials: [], states: [], problems: [] };
 
+function fail(message) {
+  console.error(`the page complains: ${message}`);
+  browser.close().finally(() => process.exit(1));
+}
+
 try {
-  const size = { width: 760, height: 560 };
-  const page = await browser.newPage({ viewport: size, colorScheme: values.dark ? "dark" : "light" });
+  const page = await browser.newPage({ viewport: { width: 760, height: 560 } });
   page.on("console", (message) => message.type() === "error" && seen.problems.push(message.text()));
   page.on("pageerror", (error) => seen.problems.push(error.message));
   await page.exposeFunction("remember", (kind, value) => seen[kind].push(value));
@@ -33,8 +38,12 @@ try {
     watch("status", () => window.remember("states", text("status")));
   });
   await page.getByRole("button", { name: "Start" }).click();
-  if (values.speech) {
+  if (values.finals) {
     const finals = page.getByRole("log").locator("p");
+    page.locator("#alarm:not([hidden])").waitFor({ timeout: WAIT_MS }).then(
+      async () => fail(await page.locator("#alarm").textContent()),
+      () => {}, // it was never shown
+    );
     await finals.nth(Number(values.finals) - 2).waitFor({ timeout: WAIT_MS });
     await page.locator("#unstable:not(:empty)").waitFor({ timeout: WAIT_MS });
     if (values.screenshot) await page.screenshot({ path: values.screenshot });

@@ -1,10 +1,12 @@
-"""What tests of the examples need from npm, as tests/web/package-lock.json pins it."""
+"""Programs that tests of the examples start; what they need from npm is pinned by tests/web/package-lock.json."""
 
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from e2e.client import command
 
 PINS = Path(__file__).resolve().parent
 INSTALL_SECONDS = 300
@@ -17,6 +19,14 @@ def program(*names: str) -> str:
     if path is None:
         pytest.skip(f"{names[0]} is not installed")
     return path
+
+
+def bridge_program(folder: Path) -> str:
+    """The bridge in the environment of these tests, as one program."""
+    path = folder / "bridge"
+    path.write_text(f'#!/bin/sh\nexec {shlex.join(command(None, "--local-files-only"))} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
 
 
 def install_packages(folder: Path) -> Path:
