@@ -8,6 +8,8 @@ import hashlib
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,7 +19,7 @@ import pytest
 from installing.folder import verify
 from installing.wheelhouse import Failed
 from relocatable_python import make_relocatable
-from test_launcher import Checkout, Outcome, make_checkout, write_wheel
+from test_launcher import Checkout, Outcome, make_checkout, write_endless_source, write_wheel
 
 BRIDGE = """
 import json, os, sys
@@ -290,6 +292,25 @@ def test_help_has_an_example(fresh: Checkout) -> None:
 
 
 # What a killed installation leaves
+
+
+@pytest.mark.once
+def test_a_signal_in_the_middle_ends_it_at_once_and_leaves_what_was_there(fresh: Checkout) -> None:
+    prefix = fresh.home / "asr"
+    prefix.mkdir()
+    (prefix / "installed.json").write_text("{}")
+    (fresh.wheels / "spoken-1.0-py3-none-any.whl").unlink()
+    write_endless_source(fresh.wheels)
+    environ = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(fresh.wheels)}
+    command = fresh.root / "scripts" / "qwen3-asr-mlx-install"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(300)
+        environ["BUILD_PORT"] = str(server.getsockname()[1])
+        process = fresh.start("--prefix", str(prefix), launcher=command, environ=environ)
+        with process, server.accept()[0]:  # its pip builds a package, and would for ever
+            process.send_signal(signal.SIGTERM)
+            assert process.wait() == 128 + signal.SIGTERM
+    assert content(fresh.home).keys() == {str(prefix / "installed.json")}
 
 
 def test_the_old_folder_comes_back_if_no_new_one_took_its_place(first: tuple[Checkout, Path, Outcome]) -> None:

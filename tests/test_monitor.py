@@ -4,9 +4,11 @@ import base64
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
+import termios
 import wave
 from collections.abc import Iterable
 from contextlib import suppress
@@ -327,10 +329,14 @@ def test_it_can_stand_in_every_scenario(path: Path, tmp_path: Path) -> None:
 # What it tells
 
 
+COLUMNS = 70
+
+
 @pytest.fixture
 def terminal() -> Iterable[tuple[str, int]]:
     """Its name, and where what is drawn can be read."""
     master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (50, COLUMNS))
     yield os.ttyname(slave), master
     os.close(master)
     with suppress(OSError):
@@ -413,6 +419,7 @@ def test_no_word_and_no_audio_reach_screen_record_or_figures_unless_asked(
     else:
         assert words_told(*everywhere, audio=audio) == []
     assert b"reply to transcribe" in bytes(drawn)
+    assert max(map(len, re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "\n", drawn.decode()).split("\n"))) <= COLUMNS
     assert record.stat().st_mode & 0o077 == 0, "others may read the record"
 
 

@@ -36,7 +36,8 @@ def main(root: str, backend: str, interpreter: str, argv: Sequence[str]) -> int:
         if options.download_to:
             download(source.requirements(), source.constraints, options.download_to.resolve())
         if options.prefix:
-            launcher = install(source, options.prefix.resolve(), options.wheelhouse and options.wheelhouse.resolve())
+            wheelhouse = options.wheelhouse or options.download_to
+            launcher = install(source, options.prefix.resolve(), wheelhouse and wheelhouse.resolve())
             sys.stdout.write(f"{launcher}\n")
     except Failed as error:
         return _complain(str(error))

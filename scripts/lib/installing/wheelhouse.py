@@ -61,10 +61,14 @@ def pip(python: Path, command: Sequence[str], constraints: Path, requirements: S
     with subprocess.Popen(
         arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
     ) as process:
-        for line in process.stdout or ():
-            sys.stderr.write(line)
-            if line.startswith("ERROR: "):
-                errors.append(f"pip says: {line.removeprefix('ERROR: ')}")
+        try:
+            for line in process.stdout or ():
+                sys.stderr.write(line)
+                if line.startswith("ERROR: "):
+                    errors.append(f"pip says: {line.removeprefix('ERROR: ')}")
+        except BaseException:  # a signal, which ends this by SystemExit: do not wait for pip
+            process.kill()
+            raise
     if process.returncode:
         raise Failed((errors or ["pip failed: its own words are above"])[0])
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleDimensions, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -155,6 +155,7 @@ class Screen:
     """Draws twice a second on a thread of its own. A terminal that takes nothing holds up only that thread."""
 
     def __init__(self, file: TextIO, look: Callable[[], RenderableType]) -> None:
+        self._file = file
         self._console = Console(file=file, force_terminal=True)
         self._look = look
         self._ends = threading.Event()
@@ -170,7 +171,12 @@ class Screen:
         try:
             with Live(console=self._console, auto_refresh=False, get_renderable=self._look, transient=False) as live:
                 while not self._ends.wait(_DRAWN_EVERY):
-                    live.refresh()
-                live.refresh()
+                    self._draw(live)
+                self._draw(live)
         except OSError:  # the terminal was closed
             return
+
+    def _draw(self, live: Live) -> None:
+        """At the size of this terminal now: rich would ask those of stdin, stdout and stderr."""
+        self._console.size = ConsoleDimensions(*os.get_terminal_size(self._file.fileno()))
+        live.refresh()
