@@ -118,6 +118,15 @@ class TestStarting:
             assert it.open().session == str(os.getpid())
             it.kill()
 
+    def test_one_that_is_killed_while_it_opens_is_gone(self) -> None:
+        bridge = Bridge(setup(child("hear(); signal.pause()")))
+        with ThreadPoolExecutor(1) as threads:
+            opened = threads.submit(bridge.open)
+            eventually(lambda: bridge.pid is not None)
+            bridge.kill()
+            assert isinstance(opened.exception(), BridgeClosed)
+        assert (bridge.state, bridge.exit) == ("stopped", Exit(signal=signal.SIGKILL))
+
     def test_requests_of_several_threads_start_one_process(self) -> None:
         bridge = Bridge(setup(child(ECHO)))
         with ThreadPoolExecutor(8) as threads:

@@ -120,3 +120,22 @@ hear()
         await asyncio.gather(waiting, return_exceptions=True)
 
     asyncio.run(talk())
+
+
+def test_a_task_that_is_cancelled_while_it_opens_one_leaves_none_behind() -> None:
+    async def talk() -> None:
+        bridge = AsyncBridge(setup(child("hear(); signal.pause()")))
+
+        async def use() -> None:
+            async with bridge:
+                raise AssertionError
+
+        task = asyncio.create_task(use())
+        while bridge.pid is None:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (bridge.state, bridge.exit) == ("stopped", Exit(signal=signal.SIGKILL))
+
+    asyncio.run(talk())

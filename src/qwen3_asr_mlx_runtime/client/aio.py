@@ -31,7 +31,11 @@ class AsyncBridge:
         self._session = Session(setup if isinstance(setup, Setup) else Setup(command=setup))
 
     async def __aenter__(self) -> "AsyncBridge":
-        await self.open()
+        try:
+            await self.open()
+        except asyncio.CancelledError:  # nobody has it: it would be left behind
+            await self.kill()
+            raise
         return self
 
     async def __aexit__(
@@ -40,7 +44,7 @@ class AsyncBridge:
         if kind is None:
             await self.stop()
         else:
-            await asyncio.to_thread(self._session.kill)
+            await self.kill()
 
     @property
     def state(self) -> State:

@@ -140,8 +140,14 @@ class Session:
             raise
         ears = Ears(self._hear, self._take_end, self.setup.on_stderr, self.setup.trace)
         self.connection = connection = Connection(child, ears, self.setup.limits)
-        _, reply = connection.ask(self._hello())
-        capabilities = self._greeted(connection, reply)
+        try:
+            if self.state != "opening":
+                raise BridgeClosed("The speech bridge was killed.")
+            _, reply = connection.ask(self._hello())
+            capabilities = self._greeted(connection, reply)
+        except BaseException:  # whoever is interrupted leaves no process behind
+            connection.kill()
+            raise
         connection.greeted()
         self.capabilities, self.state = capabilities, "running"
         if connection.ended is not None:  # in between
