@@ -1,11 +1,13 @@
 """scripts/qwen3-asr-mlx-evaluate: real audio, the demonstration checkpoint, a report, and what it says to mistakes."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from multiprocessing import active_children
 from pathlib import Path
+from threading import Thread
 
 import msgspec
 import numpy as np
@@ -109,25 +111,25 @@ class TestProcess:
 
 class TestMeasurement:
     @pytest.fixture
-    def manifest(self, audio: Path, tmp_path: Path) -> Path:
-        return lines(tmp_path / "m.jsonl", {"audio": str(audio / "english-one.wav"), "text": "Eight."})
+    def files(self, audio: Path) -> list[tuple[str, Path]]:
+        return [("one", audio / "english-one.wav")]
 
-    def test_the_peak_is_of_its_own_process_and_progress_is_told(self, manifest: Path) -> None:
+    def test_the_peak_is_of_its_own_process_and_progress_is_told(self, files: list[tuple[str, Path]]) -> None:
         large = np.ones(400 * MIB, np.uint8)
         told: list[tuple] = []
-        found = measure(["--model=demo", f"--manifest={manifest}"], lambda *progress: told.append(progress))
+        found = measure(["--model=demo"], files, lambda *progress: told.append(progress))
         measured = msgspec.json.decode(found, type=Measured)
         assert measured.profile.memory.rss_peak_bytes < large.nbytes
-        assert [item.text for item in measured.items] == ["Eight."]
+        assert [(item.audio, item.text) for item in measured.items] == [("one", "Eight.")]
         assert told[-1] == ("transcribe", 1, 1)
 
-    def test_a_process_that_ends_is_a_reason(self, manifest: Path) -> None:
+    def test_a_process_that_ends_is_a_reason(self, files: list[tuple[str, Path]]) -> None:
         def kill(*_: object) -> None:
             for process in active_children():
                 process.kill()
 
         with pytest.raises(EngineUnavailable, match="its process ended: signal 9"):
-            measure(["--model=demo", f"--manifest={manifest}"], kill)
+            measure(["--model=demo"], files, kill)
 
 
 class TestMistakes:
@@ -151,6 +153,17 @@ class TestMistakes:
         missing = lines(tmp_path / "m.jsonl", "", {"audio": "a.wav", "text": ""})
         assert f"{missing}: line 2: no such file" in self.ran(capsys, "--model", "demo", "--manifest", missing)
         assert "/nowhere.jsonl" in self.ran(capsys, "--manifest", "/nowhere.jsonl")
+
+    def test_a_manifest_may_come_through_a_pipe(
+        self, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        line = {"audio": str(audio / "english-one.wav"), "text": "Eight."}
+        os.mkfifo(tmp_path / "pipe")
+        writer = Thread(target=(tmp_path / "pipe").write_text, args=(json.dumps(line),))
+        writer.start()
+        assert main(["--model", "demo", "--manifest", str(tmp_path / "pipe"), "--json"]) == 0
+        writer.join()
+        assert json.loads(capsys.readouterr().out)["results"][0]["score"]["overall"]["wer"]["rate"] == 0
 
     def test_an_unknown_model_alone_is_one_line(self, capsys: pytest.CaptureFixture, audio: Path) -> None:
         said = self.ran(capsys, "--model", "no-model", "--manifest", audio / "expected.jsonl")
@@ -183,6 +196,15 @@ class TestMistakes:
         assert kept.endswith(f"{tmp_path / 'manifest.jsonl'} is there already: give it to --manifest")
         assert "expected a recipe" in self.ran(capsys, "--recipe", "none")
 
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+    def test_a_folder_without_the_right_to_write_is_told_before_anything_is_measured(
+        self, capsys: pytest.CaptureFixture, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("qwen3_asr_mlx_runtime.tools.evaluate.measure", None)
+        (tmp_path / "closed").mkdir(0o500)
+        report = tmp_path / "closed" / "r.html"
+        assert "cannot be written" in self.ran(capsys, "--manifest", audio / "expected.jsonl", "--report", report)
+
     @pytest.mark.parametrize(
         "arguments",
         [
@@ -192,6 +214,9 @@ class TestMistakes:
             ["--manifest", "m", "--decoder-mode"],
             ["--manifest", "m", "demo"],
             ["--manifest", "m", "--worst", "-1"],
+            ["--manifest", "m", "--limit", "10"],
+            ["--manifest", "m", "--recipe-source", "folder"],
+            ["--manifest", "m", "--save-audio", "folder"],
         ],
     )
     def test_a_command_line_that_is_wrong(self, capsys: pytest.CaptureFixture, arguments: list[str]) -> None:

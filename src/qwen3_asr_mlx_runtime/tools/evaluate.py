@@ -28,12 +28,13 @@ from qwen3_asr_mlx_runtime.tools.configuration import FULL_PRECISION, Configurat
 from qwen3_asr_mlx_runtime.tools.evaluation import Evaluation, Failure, Result, Scoring, evaluation
 from qwen3_asr_mlx_runtime.tools.evaluation_table import show_evaluation
 from qwen3_asr_mlx_runtime.tools.machine import this_machine
-from qwen3_asr_mlx_runtime.tools.manifest import Entry, read_manifest
+from qwen3_asr_mlx_runtime.tools.manifest import Entry
 from qwen3_asr_mlx_runtime.tools.measurement import Measured, Tell, measure
 from qwen3_asr_mlx_runtime.tools.progress_bar import progress_bar
 from qwen3_asr_mlx_runtime.tools.recipes import MANIFEST, RECIPES, fetch, slice_of
 
 PROGRAM = "qwen3-asr-mlx-evaluate"
+LIMIT = 50
 EXAMPLES = f"""examples:
   {PROGRAM} --model demo --manifest examples/audio/expected.jsonl
   {PROGRAM} --model Qwen/Qwen3-ASR-0.6B Qwen/Qwen3-ASR-1.7B --quantize none 8bit --manifest mine.jsonl
@@ -50,9 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     parser = _command_line()
     options = parser.parse_args(words)
+    _check(parser, options)
+    return run(PROGRAM, partial(_evaluate, options, shlex.join([PROGRAM, *words])))
+
+
+def _check(parser: Parser, options: argparse.Namespace) -> None:
     if (options.manifest is None) == (options.recipe is None):
         parser.error("expected --manifest FILE or --recipe NAME, one of the two")
-    return run(PROGRAM, partial(_evaluate, options, shlex.join([PROGRAM, *words])))
+    for name in ("limit", "recipe_source", "save_audio"):
+        if options.recipe is None and getattr(options, name) is not None:
+            parser.error(f"--{name.replace('_', '-')} goes with --recipe alone")
 
 
 def _command_line() -> Parser:
@@ -77,7 +85,7 @@ def _add_choices(parser: Parser) -> None:
     add("--manifest", type=Path, metavar="FILE", help="JSON lines with `audio` from its folder, `text`, `language`")
     add("--recipe", metavar="NAME", help=f"a slice of a public set in its place: {', '.join(RECIPES)}")
     add("--recipe-source", metavar="FOLDER", help="where the set is, if not on the Hub")
-    add("--limit", type=values.whole_number(1, 1_000_000), default=50, metavar="N", help="its length (default 50)")
+    add("--limit", type=values.whole_number(1, 1_000_000), metavar="N", help=f"its length (default {LIMIT})")
     add("--save-audio", type=Path, metavar="FOLDER", help="keep the slice there, for --manifest FOLDER/manifest.jsonl")
 
 
@@ -95,8 +103,8 @@ def _add_perftest(parser: Parser) -> None:
 def _evaluate(options: argparse.Namespace, command: str) -> int:
     _check_places(options)
     with progress_bar() as tell, _manifest(options, tell) as manifest:
-        entries = [replace(entry, language=entry.language or options.language) for entry in read_manifest(manifest)]
-        perftest.listed(manifest)
+        listed = perftest.listed(manifest)
+        entries = [replace(entry, language=entry.language or options.language) for entry in listed]
         outcomes = list(_outcomes(options, manifest, entries, tell))
     made = datetime.now(UTC).isoformat(timespec="seconds")
     data = (options.recipe or str(options.manifest), len(entries))
@@ -111,8 +119,9 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
 
 def _check_places(options: argparse.Namespace) -> None:
     """Before hours of work, not after."""
-    if options.report.is_dir() or not options.report.parent.is_dir():
-        raise InvalidParams(f"the report cannot be written: {options.report}")
+    report, folder = options.report, options.report.parent
+    if report.is_dir() or not os.access(report if report.exists() else folder, os.W_OK) or not folder.is_dir():
+        raise InvalidParams(f"the report cannot be written: {report}")
     if options.save_audio and (options.save_audio / MANIFEST).exists():
         raise InvalidParams(f"{options.save_audio / MANIFEST} is there already: give it to --manifest")
     if options.save_predictions:
@@ -124,7 +133,7 @@ def _manifest(options: argparse.Namespace, tell: Tell) -> Iterator[Path]:
     if options.manifest is not None:
         yield options.manifest
         return
-    wanted = slice_of(options.recipe, options.recipe_source, options.limit)
+    wanted = slice_of(options.recipe, options.recipe_source, options.limit or LIMIT)
     with TemporaryDirectory(prefix="qwen3-asr-mlx-") as folder:
         yield fetch(wanted, options.save_audio or Path(folder), tell)
 
@@ -137,10 +146,11 @@ def _outcomes(
     chosen = configurations(
         options.model or [model], options.decoder_mode or ["sequential"], options.quantize or [FULL_PRECISION]
     )
+    files = [(entry.audio, entry.path) for entry in entries]
     for one in chosen:
-        arguments = [*one.arguments(), *_common_arguments(options, manifest)]
+        arguments = [*one.arguments(), *_common_arguments(options)]
         try:
-            written = measure(arguments, partial(_tell, tell, f"{one.key} of {chosen[-1].key}: {one.label}"))
+            written = measure(arguments, files, partial(_tell, tell, f"{one.key} of {chosen[-1].key}: {one.label}"))
         except EngineUnavailable as error:
             yield Failure(one, error.message)
             continue
@@ -153,8 +163,8 @@ def _tell(tell: Tell, label: str, stage: str, done: int | None, total: int | Non
     tell(f"{label}, {stage}", done, total)
 
 
-def _common_arguments(options: argparse.Namespace, manifest: Path) -> Iterator[str]:
-    yield from (f"--manifest={manifest}", f"--repeat={options.repeat}", f"--max-new-tokens={options.max_new_tokens}")
+def _common_arguments(options: argparse.Namespace) -> Iterator[str]:
+    yield from (f"--repeat={options.repeat}", f"--max-new-tokens={options.max_new_tokens}")
     yield f"--context={options.context}"
     if options.batch_size:
         yield f"--batch-size={options.batch_size}"

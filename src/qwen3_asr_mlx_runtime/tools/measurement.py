@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -40,12 +41,13 @@ class Measured(msgspec.Struct, frozen=True):
     items: list[MeasuredItem]
 
 
-def measure(arguments: Sequence[str], tell: Tell) -> bytes:
-    """What `qwen3-asr-mlx-perftest --json` writes for these arguments, --manifest among them. MLX is imported in the
-    other process alone. Raises EngineUnavailable with the reason where there is nothing to write."""
+def measure(arguments: Sequence[str], files: Sequence[tuple[str, Path]], tell: Tell) -> bytes:
+    """What `qwen3-asr-mlx-perftest --json` writes for these arguments and files, each as it was given and where it is.
+    MLX is imported in the other process alone. Raises EngineUnavailable with the reason where there is nothing to
+    write."""
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(theirs, list(arguments)), daemon=True)
+    process = context.Process(target=_work, args=(theirs, list(arguments), list(files)), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -74,12 +76,11 @@ def _ending(code: int | None) -> str:
     return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 
 
-def _work(connection: "Connection", arguments: list[str]) -> None:
+def _work(connection: "Connection", arguments: list[str], files: list[tuple[str, Path]]) -> None:
     """Sends progress as it comes, then the result, or the reason why there is none."""
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the other process's stdout is for its own result
     options = perftest.command_line().parse_args(arguments)
     try:
-        files = perftest.listed(options.manifest)
         result = perftest.measure(options, files, lambda *progress: connection.send(progress))
         connection.send(msgspec.json.encode(result))
     except ModelError as error:

@@ -18,7 +18,7 @@ from qwen3_asr_mlx_runtime.jobs import DecoderMode
 from qwen3_asr_mlx_runtime.settings import DEFAULT_MODEL, MAX_NEW_TOKENS, QUANTIZE
 from qwen3_asr_mlx_runtime.telemetry import Stopwatch
 from qwen3_asr_mlx_runtime.tools.command import Parser, complain, run, table_console
-from qwen3_asr_mlx_runtime.tools.manifest import bad_line, read_manifest
+from qwen3_asr_mlx_runtime.tools.manifest import Entry, bad_line, read_manifest
 from qwen3_asr_mlx_runtime.tools.progress_bar import progress_bar
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def command_line() -> Parser:
 
 
 def _perftest(options: argparse.Namespace, words: Sequence[str]) -> int:
-    files = [*_given(words), *(listed(options.manifest) if options.manifest else ())]
+    entries = listed(options.manifest) if options.manifest else ()
+    files = [*_given(words), *((entry.audio, entry.path) for entry in entries)]
     try:
         with progress_bar() as tell:
             performance = measure(options, files, tell)
@@ -105,13 +106,13 @@ def _given(words: Sequence[str]) -> list[tuple[str, Path]]:
     return [(word, Path(word)) for word in words]
 
 
-def listed(manifest: Path) -> list[tuple[str, Path]]:
-    """Its files. Raises InvalidParams, which names the line at fault."""
+def listed(manifest: Path) -> list[Entry]:
+    """Its lines, whose files are there. Raises InvalidParams, which names the line at fault."""
     entries = read_manifest(manifest)
     for entry in entries:
         if not entry.path.exists():
             raise bad_line(manifest, entry.line, f"no such file: {str(entry.path)!r}")
-    return [(entry.audio, entry.path) for entry in entries]
+    return entries
 
 
 def measure(options: argparse.Namespace, files: Sequence[tuple[str, Path]], tell: "Tell") -> "Performance":
