@@ -22,14 +22,16 @@ extension Bridge {
         }
         switch message {
         case .event(let event): unread.put(Event(event))
-        case .reply(.fatal(let fatal), _): connection?.fatal = fatal
+        case .reply(.fatal(let fatal), _):
+            connection?.fatal = fatal
+            killSoon(number)
         case .reply(let reply, let id): answer(reply, id)
         }
     }
 
     private func answer(_ reply: Wire.Reply, _ id: Wire.ID?) {
         if case .stopped(let stopped) = reply { self.stopped = stopped }
-        if case .string(let name) = id, let pending = connection?.pending.removeValue(forKey: name) {
+        if let id, let pending = connection?.pending.removeValue(forKey: id) {
             pending.resume(returning: reply)
         } else if case .unknown(let message) = reply, id == nil {
             unread.put(.unknown(message))
@@ -43,7 +45,7 @@ extension Bridge {
         connection?.child.signalGroup(SIGKILL)
     }
 
-    /// It closed a pipe: either it ends by itself, or it is ended.
+    /// It closed a pipe, or said that it ends: either it does, or it is ended.
     private func killSoon(_ number: Int) {
         guard connection?.isAskedToEnd == false else { return }
         let grace = configuration.grace
@@ -99,7 +101,7 @@ extension Bridge {
     func tell(_ message: some BridgeRequest) {
         guard let id = connection?.newID() else { return }
         var message = message
-        message.id = .string(id)
+        message.id = id
         guard let line = try? message.line() else { return }
         connection?.child.write(line)
     }

@@ -8,7 +8,7 @@ extension Bridge {
         try await ask(connected().number, message, timeout: timeout)
     }
 
-    /// A message that has no type here, without an `id`.
+    /// A message that has no type here.
     public func request(_ message: [String: JSONValue], timeout: Duration? = nil) async throws -> Wire.Reply {
         try await request(UntypedRequest(members: message), timeout: timeout)
     }
@@ -79,9 +79,10 @@ extension Bridge {
     ) async throws -> Message.Reply {
         try Task.checkCancellation()
         try check(number)
-        let id = connection?.newID() ?? ""
         var message = message
-        message.id = .string(id)
+        guard let id = message.id ?? connection?.newID() else { throw BridgeError.closed }
+        guard connection?.pending[id] == nil else { throw BridgeError.duplicateID }
+        message.id = id
         switch try await reply(to: id, try message.line(), number, timeout) {
         case .error(let error): throw BridgeError.failed(error)
         case let reply:
@@ -99,7 +100,7 @@ extension Bridge {
         }
     }
 
-    private func reply(to id: String, _ line: Data, _ number: Int, _ timeout: Duration?) async throws -> Wire.Reply {
+    private func reply(to id: Wire.ID, _ line: Data, _ number: Int, _ timeout: Duration?) async throws -> Wire.Reply {
         let timer = timeout.map { timeout in
             Task { [weak self] in
                 try await Task.sleep(for: timeout)
@@ -114,7 +115,7 @@ extension Bridge {
         }
     }
 
-    private func send(_ line: Data, _ id: String, _ continuation: CheckedContinuation<Wire.Reply, any Error>) {
+    private func send(_ line: Data, _ id: Wire.ID, _ continuation: CheckedContinuation<Wire.Reply, any Error>) {
         // If the task is cancelled later, `abandon` finds the continuation.
         guard !Task.isCancelled else { return continuation.resume(throwing: CancellationError()) }
         guard let child = connection?.child else { return continuation.resume(throwing: BridgeError.closed) }
@@ -124,10 +125,10 @@ extension Bridge {
     }
 
     /// Nobody waits any more: the process is told, and what it still answers is thrown away.
-    private func abandon(_ id: String, _ number: Int, _ error: any Error) {
+    private func abandon(_ id: Wire.ID, _ number: Int, _ error: any Error) {
         guard connection?.number == number, let pending = connection?.pending.removeValue(forKey: id) else { return }
         pending.resume(throwing: error)
-        tell(Wire.Cancel(target: .string(id)))
+        tell(Wire.Cancel(target: id))
     }
 }
 
@@ -136,7 +137,11 @@ private struct UntypedRequest: BridgeRequest {
     var members: [String: JSONValue]
     var id: Wire.ID?
 
-    init(members: [String: JSONValue]) { self.members = members }
+    init(members: [String: JSONValue]) {
+        self.members = members
+        if case .string(let id) = members["id"] { self.id = .string(id) }
+        if case .integer(let id) = members["id"] { self.id = .integer(id) }
+    }
 
     static func reply(from reply: Wire.Reply) -> Wire.Reply? { reply }
 

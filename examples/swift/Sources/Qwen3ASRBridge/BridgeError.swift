@@ -59,6 +59,12 @@ extension BridgeError {
 
     static func hung(_ message: String) -> BridgeError { BridgeError(.bridgeHung, message, retryable: true) }
 
+    static var duplicateID: BridgeError {
+        var error = BridgeError(.requestFailed, "A request with this id is in flight.")
+        error.wireCode = .duplicateID
+        return error
+    }
+
     static func failed(_ reply: Wire.ErrorReply) -> BridgeError {
         var error = BridgeError(.requestFailed, reply.message, retryable: reply.retryable)
         error.wireCode = reply.code

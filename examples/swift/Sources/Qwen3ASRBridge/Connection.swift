@@ -6,7 +6,7 @@ struct Connection: Sendable {
     let child: Child
     var life: Life
     /// By the ids of the requests.
-    var pending: [String: CheckedContinuation<Wire.Reply, any Error>] = [:]
+    var pending: [Wire.ID: CheckedContinuation<Wire.Reply, any Error>] = [:]
     /// The next `seq` of each.
     var streams: [String: Int] = [:]
     var lineCount = 0
@@ -24,22 +24,21 @@ struct Connection: Sendable {
     }
 
     /// Never used twice.
-    mutating func newID() -> String {
+    mutating func newID() -> Wire.ID {
         requests += 1
-        return "c\(requests)"
+        return .string("c\(requests)")
     }
 
-    mutating func wait(for id: String, _ continuation: CheckedContinuation<Wire.Reply, any Error>) {
+    mutating func wait(for id: Wire.ID, _ continuation: CheckedContinuation<Wire.Reply, any Error>) {
         if pending.isEmpty { life.asked(.now) }
         pending[id] = continuation
     }
 
     /// Why it is gone; nil where that was asked for.
     func loss(_ exit: Exit, hasHalfLine: Bool) -> BridgeError? {
-        if let blamed { return blamed }
-        if isAskedToEnd { return nil }
-        if let fatal { return .fatal(fatal, exit: exit) }
-        if hasHalfLine, exit.signal == nil { return .garbled(line: lineCount + 1, "it ended within a line") }
+        if let fatal, !isAskedToEnd { return .fatal(fatal, exit: exit) }
+        if blamed != nil || isAskedToEnd { return blamed }
+        if hasHalfLine, exit.code == 0 { return .garbled(line: lineCount + 1, "it ended within a line") }
         return isKilledForItsPipe ? .pipeClosed : .exited(exit)
     }
 }

@@ -1,7 +1,7 @@
 /// A message that has one reply, of one type.
 public protocol BridgeRequest: Encodable, Sendable {
     associatedtype Reply: Sendable
-    /// Chosen by the bridge actor: whatever was there is replaced.
+    /// nil: the actor chooses one.
     var id: Wire.ID? { get set }
     /// nil where it is a reply to something else.
     static func reply(from reply: Wire.Reply) -> Reply?

@@ -52,8 +52,9 @@ extension WithChildren {
                 guard case .pong(let pong) = try await bridge.request(["type": .string("ping"), "id": .integer(1)])
                 else { return miss("no pong") }
                 #expect(pong.state == .unloaded)
-                let status = try await bridge.status()
-                #expect(status.counters.requests >= 2)
+                let own = try await bridge.request(Wire.Status(id: 7))
+                #expect(own.id == 7)
+                #expect(own.counters.requests >= 2)
                 let capabilities = try await bridge.capabilities()
                 #expect(capabilities.want == ["events", "progress"])
                 #expect(capabilities.features.contains("partials"))

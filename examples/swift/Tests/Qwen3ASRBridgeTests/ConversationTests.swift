@@ -100,6 +100,19 @@ extension WithChildren {
             }
         }
 
+        @Test func anIDOfTheAppIsKeptAndMayNotBeInFlightTwice() async throws {
+            let listener = Listener()
+            try await withFake("greet; while hear; do :; done", configure: { listener.listen(to: &$0) }) { bridge in
+                let task = Task { try await bridge.request(Wire.Start(id: "own")) }
+                #expect(await listener.next(with: #""start""#, #""id":"own""#) != nil)
+                let twice = await failure { try await bridge.request(Wire.Ping(id: "own")) }
+                #expect(twice?.wireCode == .duplicateID)
+                task.cancel()
+                #expect(await wasCancelled(task))
+                #expect(await listener.next(with: #""cancel""#, #""target":"own""#) != nil)
+            }
+        }
+
         @Test func aRequestWithoutAReplyInTimeIsCancelled() async throws {
             let listener = Listener()
             let script = "greet; while hear; do :; done"

@@ -78,6 +78,15 @@ extension WithChildren {
             }
         }
 
+        @Test func aFatalLineOfAProcessThatStays() async throws {
+            let fatal = #"{"type":"fatal","code":"internal_error","message":"a bug","retryable":false}"#
+            try await withFake("greet; hear; say '\(fatal)'; sleep 1000") { bridge in
+                let error = await failure { try await bridge.ping() }
+                #expect(error?.code == .bridgeFatal)
+                #expect(error?.exit?.name == "SIGKILL")
+            }
+        }
+
         @Test func aCrashInTheMiddleFailsWhatIsAskedAndTheNextRequestStartsItAgain() async throws {
             let script = """
                 greet; hear

@@ -29,9 +29,10 @@ extension WithChildren {
             }
         }
 
-        @Test func aLineThatDoesNotEnd() async throws {
-            try await withFake(#"greet; hear; printf '{"type":"po'; exit 1"#) { bridge in
-                #expect(await failure { try await bridge.ping() }?.code == .protocolError)
+        @Test(arguments: [(0, BridgeError.Code.protocolError), (1, .bridgeExited)])
+        func aLineThatDoesNotEnd(exit: Int, code: BridgeError.Code) async throws {
+            try await withFake(#"greet; hear; printf '{"type":"po'; exit \#(exit)"#) { bridge in
+                #expect(await failure { try await bridge.ping() }?.code == code)
             }
         }
 
