@@ -8,6 +8,22 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Files that are marked `once` as a whole: slow, and about arithmetic, another language or another program, which no
+# version of Python changes.
+ONCE = {
+    "test_agreement",
+    "test_benchmark",
+    "test_demo",
+    "test_doctor",
+    "test_live",
+    "test_node_client",
+    "test_parity",
+    "test_quantization_loss",
+    "test_report",
+    "test_soak",
+    "test_web_example",
+}
+
 # How long an example takes on a busy machine says nothing about the code.
 settings.register_profile("timeless", deadline=None, print_blob=True)
 settings.load_profile("timeless")
@@ -30,3 +46,10 @@ def data_folder() -> Path:
 @pytest.fixture(scope="session")
 def demo_checkpoint() -> Path:
     return ROOT / "src" / "qwen3_asr_mlx_runtime" / "demo"
+
+
+@pytest.hookimpl(tryfirst=True)  # before what `-m` leaves out is left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in ONCE and item.path.parent == ROOT / "tests":
+            item.add_marker(pytest.mark.once)

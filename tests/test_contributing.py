@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import ONCE
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +37,7 @@ def test_the_folders_of_the_layout_exist(document: str, repository: Path) -> Non
     missing = [name for _, name in folders if not (package / name).is_dir() and not (repository / name).is_dir()]
     assert len(folders) > 5
     assert missing == []
+
+
+def test_the_files_that_are_tested_on_one_python_exist(repository: Path) -> None:
+    assert {name for name in ONCE if not (repository / "tests" / f"{name}.py").exists()} == set()
