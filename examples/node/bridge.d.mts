@@ -122,7 +122,7 @@ export class Bridge {
   cancelUtterance(streamId: string, utteranceId: string): Promise<wire.CancelResult>;
   ping(options?: RequestOptions): Promise<wire.Pong>;
   status(options?: RequestOptions): Promise<wire.StatusReply>;
-  /** Any message; the client gives it an id. */
+  /** Any message. Without an `id` it gets one; one that is in flight is a TypeError. */
   request(message: { type: string; [member: string]: unknown }, options?: RequestOptions): Promise<wire.Line>;
 
   /** The process is gone when this resolves: to what it said last, or null. */

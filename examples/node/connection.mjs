@@ -70,7 +70,7 @@ export class Connection {
     this.capabilities = capabilities;
   }
 
-  /** The reply. `signal` and `timeout` (milliseconds) cancel the request. */
+  /** The reply. It has the message's id, if that has one. `signal` and `timeout` (milliseconds) cancel the request. */
   async request(message, { signal, timeout } = {}) {
     if (this.#closing) throw closed();
     signal?.throwIfAborted();
@@ -137,7 +137,8 @@ export class Connection {
   }
 
   #ask(message) {
-    const id = `c${++this.#ids}`;
+    const id = message.id ?? `c${++this.#ids}`;
+    if (this.#pending.has(id)) throw new TypeError(`a request of the id ${id} is in flight`);
     const reply = new Promise((resolve, reject) => this.#pending.set(id, { type: message.type, resolve, reject }));
     this.#inTurn(() => this.#process.write(encode({ ...message, id })));
     if (this.#process.exit !== null) this.ended.then((error) => this.#finished(error));
@@ -242,7 +243,7 @@ export class Connection {
     if (this.#blame !== null) return this.#blame;
     if (this.#closing) return closed();
     if (this.#fatal !== null) return fatal(this.#fatal, exit);
-    const isCut = this.#process.endsWithinLine && exit.signal === null;
+    const isCut = this.#process.endsWithinLine && exit.code === 0;
     return isCut ? nonsense("it ended within a line", this.#lines + 1) : exited(exit);
   }
 }

@@ -5,11 +5,12 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test } from "node:test";
+import { test as untimed } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Bridge } from "../bridge.mjs";
 
 const FAKE = fileURLToPath(new URL("fake_bridge.mjs", import.meta.url));
+const test = (name, body) => untimed(name, { timeout: 120_000 }, body);
 const folder = () => mkdtempSync(join(tmpdir(), "bridge-"));
 
 /** A bridge that is ended with its test. */
@@ -131,7 +132,7 @@ test("a bridge that answers no ping is hung, and ended", async (t) => {
 });
 
 test("a bridge that is busy answers pings, and is not hung", async (t) => {
-  const bridge = fake(t, "busy 1000", { hangTimeout: 400 });
+  const bridge = fake(t, "busy 4000", { hangTimeout: 3000 });
   assert.equal((await bridge.transcribe("a")).text, "late");
 });
 
@@ -152,6 +153,13 @@ test("replies are given by their ids", async (t) => {
   const bridge = fake(t, "swaps");
   const [first, second] = await Promise.all([bridge.transcribe("one"), bridge.transcribe("two")]);
   assert.deepEqual([first.text, second.text], ["one", "two"]);
+});
+
+test("a message may bring its own id, which must differ from those in flight", async (t) => {
+  const bridge = fake(t, "never");
+  assert.equal((await bridge.request({ type: "ping", id: 7 })).id, 7);
+  bridge.request({ type: "transcribe", id: "7", audio: "a" }).catch(() => {});
+  assert.ok((await failure(bridge.request({ type: "ping", id: "7" }))) instanceof TypeError);
 });
 
 test("a reply that comes byte by byte is whole", async (t) => {
@@ -217,22 +225,18 @@ test("audio goes out in chunks of 100 ms, numbered, and before what is asked beh
   assert.throws(() => stream.append(Buffer.alloc(3)), TypeError);
 });
 
-test("append waits while a megabyte waits, and nothing is lost", async (t) => {
-  const bridge = fake(t, "deaf 300");
+test("append waits until less than a megabyte waits, and nothing is lost", async (t) => {
+  const bridge = fake(t, "deaf");
   const stream = await bridge.startStream();
   bridge.transcribe("a").catch(() => {});
-  const pcm = Buffer.alloc(3200);
-  let calls = 0;
-  let waited = false;
-  while (!waited) {
-    const room = stream.append(pcm);
-    calls += 1;
-    waited = await Promise.race([room.then(() => false), new Promise((go) => setTimeout(go, 100, true))]);
-    await room;
-  }
-  assert.ok(calls * 4300 > 1024 * 1024, `it waited after ${calls} chunks`);
-  assert.ok(calls * 4300 < 2 * 1024 * 1024, `it waited only after ${calls} chunks`);
-  assert.equal((await stream.endUtterance()).chunks, calls);
+  let isDone = false;
+  const appended = stream.append(Buffer.alloc(3_200_000)).then(() => (isDone = true));
+  await new Promise((go) => setTimeout(go, 300)); // however long: it cannot end
+  assert.equal(isDone, false);
+  process.kill(bridge.pid, "SIGUSR2");
+  await appended;
+  const queued = await stream.endUtterance();
+  assert.deepEqual([queued.chunks, queued.bytes], [1000, 3_200_000]);
 });
 
 test("stop ends a bridge that heeds neither stop nor SIGTERM", async (t) => {

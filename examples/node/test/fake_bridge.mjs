@@ -56,8 +56,7 @@ const BEHAVIOURS = {
   deaf: {
     transcribe: () => {
       input.pause();
-      process.stdin.pause();
-      if (rest[0]) setTimeout(() => input.resume(), Number(rest[0]));
+      process.once("SIGUSR2", () => input.resume());
     },
   },
   leaves: { transcribe: () => closeSync(1) },
