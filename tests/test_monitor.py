@@ -225,7 +225,9 @@ def test_a_reader_that_is_too_slow_loses_lines_and_not_the_count_of_their_bytes(
 
 
 def monitor(bridge: Path, *arguments: object) -> list[str]:
-    start = f"import sys; sys.path.insert(0, {str(TESTS.parent / 'src')!r})\n"
+    """Without the terminal that the tests may have been started from, on which it would draw."""
+    start = f"import os, sys; sys.path.insert(0, {str(TESTS.parent / 'src')!r})\n"
+    start += "if os.getpgrp() != os.getpid(): os.setsid()\n"
     start += "from qwen3_asr_mlx_runtime.tools.monitor import main; sys.exit(main())"
     return [sys.executable, "-I", "-c", start, "--bridge", str(bridge), *map(str, arguments)]
 
