@@ -61,7 +61,7 @@ def app(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def installed(app: Path, wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(wheelhouse: Path, app: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The launcher, in a folder that was moved since, of a submodule and a Python that are gone."""
     python = make_relocatable(app / "python")
     install = [app / SUBMODULE / "scripts" / "qwen3-asr-mlx-install", "--prefix", app / "build" / "asr"]
