@@ -1,5 +1,6 @@
 """The page of an evaluation: what it shows, that a browser can show it, and what it keeps to itself."""
 
+import io
 import re
 from collections.abc import Iterator
 from datetime import date
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 from browser import Page, browser
 from report_checks import complaints, figures
+from rich.console import Console
 
 from qwen3_asr_mlx_runtime.protocol.transcripts import ItemError
 from qwen3_asr_mlx_runtime.results import batch_profile
@@ -19,7 +21,7 @@ from qwen3_asr_mlx_runtime.tools.charts import charts
 from qwen3_asr_mlx_runtime.tools.configuration import Configuration, configurations
 from qwen3_asr_mlx_runtime.tools.evaluation import Evaluation, Failure, Result, Scoring, error_rate, evaluation
 from qwen3_asr_mlx_runtime.tools.evaluation_report import page
-from qwen3_asr_mlx_runtime.tools.evaluation_table import cells
+from qwen3_asr_mlx_runtime.tools.evaluation_table import cells, show_evaluation
 from qwen3_asr_mlx_runtime.tools.machine import Machine
 from qwen3_asr_mlx_runtime.tools.manifest import Entry
 from qwen3_asr_mlx_runtime.tools.measurement import Measured, MeasuredItem
@@ -119,6 +121,15 @@ class TestPlots:
         labels = re.findall(r">([^<>]+ \(\d+\))</text>", language.svg)
         assert labels == ["Chinese CER (6)", "English (6)", "German (6)", "Thai CER (6)"]
 
+    def test_durations_ascend_although_the_first_configuration_lacks_the_shortest(self) -> None:
+        made = evaluated(["one"])
+        first = made.results[0]
+        later = {name: scores for name, scores in first.durations.items() if name != "0 to 2 s"}
+        results = [msgspec.structs.replace(first, durations=later), made.results[1]]
+        drawn = {chart.name: chart.svg for chart in charts(msgspec.structs.replace(made, results=results))}
+        labels = re.findall(r">(\d+) (?:to|s and)[^<]*</text>", drawn["duration"])
+        assert labels == ["0", "2", "5", "10", "20", "30"]
+
     def test_what_was_not_measured_has_none(self) -> None:
         made = evaluated(["one"])
         figures = msgspec.structs.replace(
@@ -204,6 +215,20 @@ class TestPage:
         assert "<b>A</b> one, sequential" in written
 
 
+class TestTable:
+    @pytest.mark.parametrize("width", [40, 80, 120, 200])
+    def test_no_number_is_cut_however_narrow_the_terminal_is(self, width: int) -> None:
+        made = evaluated(["a model with a rather long name"])
+        made = msgspec.structs.replace(made, failures=[Failure(Configuration("C", "m", "batched", None), "x")])
+        file = io.StringIO()
+        show_evaluation(Console(file=file, width=width), made)
+        told = file.getvalue()
+        assert "…" not in told
+        for result in made.results:
+            assert [cell for cell in cells(result) if cell not in told] == []
+        assert "failed" in told
+
+
 class TestFigures:
     def test_each_configuration_differs_from_the_first(self) -> None:
         first, second = evaluated(["one"]).results
@@ -235,6 +260,11 @@ class TestFigures:
         assert result.score.failed == [said[0].audio]
         assert result.score.overall.utterances == 3
         assert result.file_error == "1 of 4 files failed; the first: nothing in it"
+
+
+def test_models_that_end_the_same_have_their_whole_names() -> None:
+    chosen = configurations(["a/x", "b/x", "a/y", "a/x"], ["batched"], ["none"])
+    assert [one.label for one in chosen] == ["a/x, batched", "b/x, batched", "y, batched"]
 
 
 def test_every_combination_is_a_configuration_once() -> None:

@@ -9,7 +9,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qwen3_asr_mlx_runtime.tools.evaluation import Evaluation, Result, error_rate
+from qwen3_asr_mlx_runtime.telemetry import MIB
+from qwen3_asr_mlx_runtime.tools.evaluation import BANDS, Evaluation, Result, error_rate
 from qwen3_asr_mlx_runtime.tools.plotting import (
     INK,
     MARKERS,
@@ -26,7 +27,6 @@ from qwen3_asr_mlx_runtime.tools.plotting import (
 from qwen3_asr_mlx_runtime.tools.scoring import Rate, Scores
 from qwen3_asr_mlx_runtime.tools.stages import STAGES
 
-_MIB = 1024 * 1024
 _MOST_POINTS = 300  # of one configuration's latencies
 _LOWEST = 48  # pixels from the bottom, above the labels of the axis
 
@@ -55,17 +55,18 @@ class _Mark(NamedTuple):
 def charts(evaluation: Evaluation) -> list[Chart]:
     """Those for which something was measured. `evaluation` has at least one result."""
     results = evaluation.results
+    languages = sorted({name for result in results for name in result.score.languages})
     rate = "WER" if any(result.score.overall.wer for result in results) else "CER"
     speed = [(result, result.figures.realtime_factor) for result in results]
-    memory = [(result, result.figures.memory_bytes and result.figures.memory_bytes / _MIB) for result in results]
+    memory = [(result, result.figures.memory_bytes and result.figures.memory_bytes / MIB) for result in results]
     with rc_context(STYLE):
         drawn = (
             _against("speed", f"{rate} against speed", f"{rate} %", "× real time: right is faster", speed),
             _against("memory", f"{rate} against memory", f"{rate} %", "peak memory, MiB: left is less", memory),
             _latency(results),
             _stages(results),
-            _groups("language", "Errors by language", results, lambda result: result.score.languages),
-            _groups("duration", "Errors by duration", results, lambda result: result.durations),
+            _groups("language", "Errors by language", languages, results, lambda result: result.score.languages),
+            _groups("duration", "Errors by duration", BANDS, results, lambda result: result.durations),
         )
     return [chart for chart in drawn if chart is not None]
 
@@ -155,9 +156,12 @@ def _stacked(axes: Axes, row: int, result: Result) -> float:
 
 
 def _groups(
-    name: str, title: str, results: Sequence[Result], groups_of: Callable[[Result], dict[str, Scores]]
+    name: str,
+    title: str,
+    names: Sequence[str],
+    results: Sequence[Result],
+    groups_of: Callable[[Result], dict[str, Scores]],
 ) -> Chart | None:
-    names = list(dict.fromkeys(group for result in results for group in groups_of(result)))
     found = {group: [groups_of(result).get(group) for result in results] for group in names}
     rows = {group: row for group, row in found.items() if any(one and error_rate(one).length for one in row)}
     if not rows:

@@ -1,5 +1,6 @@
 """What is evaluated: a model in one decoder mode with its weights in one form."""
 
+from collections import Counter
 from collections.abc import Iterable
 from itertools import product
 from pathlib import PurePath
@@ -13,18 +14,20 @@ FULL_PRECISION = "none"
 
 
 class Configuration(msgspec.Struct, frozen=True):
-    """`key` stands for it in plots: A, B, C. `quantize` is None where the weights stay as the checkpoint has them."""
+    """`key` stands for it in plots: A, B, C. `quantize` is None where the weights stay as the checkpoint has them.
+    `name`: what people read of `model`; its last part where there is none."""
 
     key: str
     model: str
     decoder_mode: DecoderMode
     quantize: str | None
+    name: str | None = None
 
     @property
     def label(self) -> str:
-        """Short: of a model's path its last part alone."""
-        name = PurePath(self.model).name or self.model
-        return ", ".join([name, self.decoder_mode, *([self.quantize] if self.quantize else [])])
+        return ", ".join(
+            [self.name or _last_part(self.model), self.decoder_mode, *([self.quantize] if self.quantize else [])]
+        )
 
     def arguments(self) -> list[str]:
         """Those of qwen3-asr-mlx-perftest that choose it."""
@@ -35,12 +38,25 @@ class Configuration(msgspec.Struct, frozen=True):
 def configurations(
     models: Iterable[str], decoder_modes: Iterable[DecoderMode], quantizations: Iterable[str]
 ) -> list[Configuration]:
-    """Each model with each quantisation in each mode, each once, in the order given."""
+    """Each model with each quantisation in each mode, each once, in the order given. Models whose last parts are the
+    same have their whole names."""
+    models = list(dict.fromkeys(models))
+    parts = Counter(map(_last_part, models))
     chosen: dict[tuple[Any, ...], None] = dict.fromkeys(product(models, quantizations, decoder_modes))
     return [
-        Configuration(_key(number), model, mode, None if quantize == FULL_PRECISION else quantize)
+        Configuration(
+            _key(number),
+            model,
+            mode,
+            None if quantize == FULL_PRECISION else quantize,
+            model if parts[_last_part(model)] > 1 else None,
+        )
         for number, (model, quantize, mode) in enumerate(chosen)
     ]
+
+
+def _last_part(model: str) -> str:
+    return PurePath(model).name or model
 
 
 def _key(number: int) -> str:

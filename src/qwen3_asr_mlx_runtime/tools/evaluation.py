@@ -101,7 +101,7 @@ class Scoring:
 
     def _by_duration(self, scored: Sequence[Scored], measured: Measured) -> dict[str, Scores]:
         seconds = {item.audio: item.profile.audio_seconds or 0.0 for item in measured.items if item.profile}
-        groups: dict[str, list[Scored]] = {name: [] for name in map(_band, DURATIONS)}
+        groups: dict[str, list[Scored]] = {name: [] for name in BANDS}
         for one in scored:
             groups[_band(seconds[one.audio])].append(one)
         return {name: scoring.scores(group, self._bootstrap) for name, group in groups.items() if group}
@@ -165,6 +165,10 @@ def _band(seconds: float) -> str:
     low = max(edge for edge in DURATIONS if edge <= seconds)
     above = [edge for edge in DURATIONS if edge > low]
     return f"{low} to {above[0]} s" if above else f"{low} s and more"
+
+
+BANDS = tuple(map(_band, DURATIONS))
+"""Of durations, in ascending order."""
 
 
 def _file_error(measured: Measured) -> str | None:

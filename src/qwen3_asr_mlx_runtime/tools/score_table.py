@@ -58,7 +58,7 @@ def _add_scores(table: Table, name: str, scores: Scores) -> None:
 
 def _rate_cells(rate: Rate) -> list[str]:
     counted = (rate.substitutions, rate.deletions, rate.insertions, rate.length)
-    return [percent(rate.rate), _between(rate.interval), *map(str, counted)]
+    return [percent(rate.rate), between(rate.interval), *map(str, counted)]
 
 
 def _add_differences(table: Table, name: str, differences: Differences) -> None:
@@ -70,14 +70,15 @@ def _add_differences(table: Table, name: str, differences: Differences) -> None:
 
 def _difference_cells(one: Difference) -> list[str]:
     signed = "–" if one.difference is None else f"{100 * one.difference:+.2f}"
-    return [percent(one.first), percent(one.second), signed, _between(one.interval, "+")]
+    return [percent(one.first), percent(one.second), signed, between(one.interval, "+")]
 
 
 def percent(rate: float | None) -> str:
     return "–" if rate is None else f"{100 * rate:.2f} %"
 
 
-def _between(interval: Interval | None, sign: str = "") -> str:
+def between(interval: Interval | None, sign: str = "") -> str:
+    """In per cent; `sign`: `+` where it is to be shown."""
     return "–" if interval is None else f"{100 * interval[0]:{sign}.2f} to {100 * interval[1]:{sign}.2f}"
 
 
