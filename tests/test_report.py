@@ -205,6 +205,7 @@ class TestPage:
             assert told in written
         for told in ("qwen3-asr-mlx-runtime 9.9", "mlx 1.2.3", "50 bootstrap drawings", "decoded on the CPU"):
             assert told in written
+        assert "over the languages that separate words" in written
         assert "Chinese: basic (NFKC, case folded, without punctuation and symbols and spaces)" in written
 
     def test_what_failed_is_named_beside_what_did_not(self) -> None:

@@ -56,11 +56,11 @@ def _least_width(console: Console, table: Table) -> int:
 def _show_list(console: Console, evaluation: Evaluation) -> None:
     console.print(_text(_title(evaluation), "bold"))
     for result in evaluation.results:
-        console.print(_text(f"\n{result.configuration.key} {result.configuration.label}", "bold"))
+        console.print(_text(f"{result.configuration.key} {result.configuration.label}", "bold"))
         for column, cell in zip(COLUMNS, cells(result), strict=True):
             console.print(f"  {column:{max(map(len, COLUMNS))}}  {cell}", soft_wrap=True)
     for failure in evaluation.failures:
-        console.print(_text(f"\n{failure.configuration.key} {failure.configuration.label}: failed", "bold"))
+        console.print(_text(f"{failure.configuration.key} {failure.configuration.label}: failed", "bold"))
 
 
 def _title(evaluation: Evaluation) -> str:
