@@ -46,12 +46,13 @@ const BEHAVIOURS = {
     },
   },
   never: {
-    transcribe: (message) => (heard.target = message),
+    transcribe: () => {},
     cancel: ({ id, target }) => {
+      heard.cancelled = target;
       say({ type: "cancel_result", id, state: "cancelled" });
       say({ type: "error", id: target, code: "cancelled", message: "cancelled", retryable: false });
     },
-    status: ({ id }) => say({ type: "status", id, cancelled: heard.target?.id ?? null }),
+    status: ({ id }) => say({ type: "status", id, cancelled: heard.cancelled ?? null }),
   },
   deaf: {
     transcribe: () => {
