@@ -34,6 +34,7 @@ def test_the_bridge_plays_the_scenario(path: Path, speech: str) -> None:
     check_lines(lines)
 
 
+@pytest.mark.once
 def test_a_client_in_node_plays_the_same_scenarios(speech: str, tmp_path: Path) -> None:
     ran = run_node(scenario_files(), speech, tmp_path)
     results = [line for line in ran.stdout.splitlines() if line.startswith(("ok", "not ok"))]
@@ -42,6 +43,7 @@ def test_a_client_in_node_plays_the_same_scenarios(speech: str, tmp_path: Path) 
     assert not [line for line in results if "SKIP" in line]
 
 
+@pytest.mark.once
 def test_the_client_in_node_sees_what_does_not_fit(speech: str, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.json"
     steps = [{"send": {"type": "ping"}}, {"expect": {"type": "pong", "state": "ready"}}]

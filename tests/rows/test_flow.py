@@ -19,6 +19,7 @@ def read_all(bridge: Client, count: int) -> list[dict]:
     return [bridge.read() for _ in range(count)]
 
 
+@pytest.mark.once
 def test_row_59_a_hundred_thousand_pings(speech: str) -> None:
     count = 100_000
     with Client(command("speak")) as bridge:

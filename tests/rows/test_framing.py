@@ -69,6 +69,7 @@ def test_row_07_nesting_of_100_000(bridge: Client, opener: bytes) -> None:
         assert bridge.read().get("code") == code
 
 
+@pytest.mark.once
 def test_row_08_an_object_of_a_million_members(bridge: Client) -> None:
     for count, code in ((63, None), (64, "invalid_json"), (400_000, "invalid_json"), (1_000_000, "line_too_long")):
         members = ",".join(f'"k{number}":0' for number in range(count))

@@ -101,6 +101,7 @@ def test_row_50_stderr_whose_reader_has_gone(speech: str, fifo: tuple[Path, int]
         assert bridge.wait() == 0
 
 
+@pytest.mark.once
 def test_row_51_a_hundred_thousand_lines_are_written_before_anything_is_read(speech: str) -> None:
     count = 10_000
     with Client(command("speak")) as bridge:
