@@ -1,27 +1,22 @@
 // The conversation with one process: requests by their ids, until it ends or has to be ended.
 
 import { BridgeProcess, GRACE_MS } from "./bridge_process.mjs";
-import { closed, exited, fatal, hung, nonsense, notOpened, pipeClosed, refused, timedOut, unsupported } from "./errors.mjs";
+import {
+  closed,
+  exited,
+  fatal,
+  hung,
+  lineTooLong,
+  nonsense,
+  notOpened,
+  pipeClosed,
+  refused,
+  timedOut,
+  unsupported,
+} from "./errors.mjs";
 import { Liveness } from "./liveness.mjs";
+import { PROTOCOL, REPLIES, REPLY_TYPES } from "./replies.mjs";
 
-export const PROTOCOL = "qwen3-asr-mlx-jsonl-v1";
-const REPLIES = {
-  capabilities: ["capabilities"],
-  hello: ["capabilities"],
-  ping: ["pong"],
-  status: ["status"],
-  cancel: ["cancel_result"],
-  start: ["ready"],
-  transcribe: ["transcript"],
-  batch_transcribe: ["batch_transcript"],
-  start_stream: ["stream_ready"],
-  end_utterance: ["utterance_queued", "realtime_batch_final"],
-  vad_boundary: ["utterance_queued", "realtime_batch_final"],
-  flush: ["realtime_batch_final"],
-  stop_stream: ["stream_stopped"],
-  stop: ["stopped"],
-};
-const REPLY_TYPES = new Set(["error", ...Object.values(REPLIES).flat()]);
 const encode = (message) => Buffer.from(`${JSON.stringify(message)}\n`);
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
@@ -139,8 +134,11 @@ export class Connection {
   #ask(message) {
     const id = message.id ?? `c${++this.#ids}`;
     if (this.#pending.has(id)) throw new TypeError(`a request of the id ${id} is in flight`);
+    const line = encode({ ...message, id });
+    const limit = this.capabilities?.limits?.max_line_bytes ?? Infinity;
+    if (line.length > limit + 1) throw lineTooLong(message.type, limit); // its answer could not name the request
     const reply = new Promise((resolve, reject) => this.#pending.set(id, { type: message.type, resolve, reject }));
-    this.#inTurn(() => this.#process.write(encode({ ...message, id })));
+    this.#inTurn(() => this.#process.write(line));
     if (this.#process.exit !== null) this.ended.then((error) => this.#finished(error));
     return { id, reply };
   }

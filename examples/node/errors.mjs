@@ -106,3 +106,9 @@ export function timedOut(type, milliseconds) {
 export function refused({ code: wireCode, message, retryable, data = {} }) {
   return new BridgeError("request_failed", String(message), retryable === true, { wireCode, data });
 }
+
+/** What the bridge would answer. */
+export function lineTooLong(type, limit) {
+  const message = `the request ${type} is longer than ${limit} bytes`;
+  return refused({ code: "line_too_long", message, retryable: false, data: { limit } });
+}

@@ -162,6 +162,14 @@ test("a message may bring its own id, which must differ from those in flight", a
   assert.ok((await failure(bridge.request({ type: "ping", id: "7" }))) instanceof TypeError);
 });
 
+test("a request that the bridge could not read is refused here", async (t) => {
+  const bridge = fake(t, "speaks");
+  await bridge.open();
+  const error = await failure(bridge.transcribe("a".repeat(100_000)));
+  assert.deepEqual([error.code, error.wireCode, error.data], ["request_failed", "line_too_long", { limit: 100_000 }]);
+  assert.equal((await bridge.transcribe("a")).text, "a");
+});
+
 test("a reply that comes byte by byte is whole", async (t) => {
   assert.equal((await fake(t, "pieces").transcribe("a")).text, "sí, 你好 🎙");
 });

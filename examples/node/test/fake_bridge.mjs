@@ -5,7 +5,7 @@ import { createInterface } from "node:readline";
 
 const [behaviour, ...rest] = process.argv.slice(2);
 const say = (line) => writeSync(1, `${JSON.stringify(line)}\n`);
-const hello = { type: "capabilities", protocols: ["qwen3-asr-mlx-jsonl-v1"], version: "0" };
+const hello = { type: "capabilities", protocols: ["qwen3-asr-mlx-jsonl-v1"], version: "0", limits: { max_line_bytes: 100_000 } };
 const heard = { chunks: 0 };
 
 function sayInPieces(line) {
