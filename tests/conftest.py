@@ -9,12 +9,15 @@ from hypothesis import settings
 ROOT = Path(__file__).resolve().parent.parent
 
 # Files that are marked `once` as a whole: slow, and about arithmetic, another language or another program, which no
-# version of Python changes.
+# version of Python changes. The launcher stands here because .ci/run has it make the environment of each Python.
 ONCE = {
+    "e2e/test_decoder_modes",
+    "e2e/test_overload",
     "test_agreement",
     "test_benchmark",
     "test_demo",
     "test_doctor",
+    "test_launcher",
     "test_live",
     "test_node_client",
     "test_parity",
@@ -50,6 +53,7 @@ def demo_checkpoint() -> Path:
 
 @pytest.hookimpl(tryfirst=True)  # before what `-m` leaves out is left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    once = {ROOT / "tests" / f"{name}.py" for name in ONCE}
     for item in items:
-        if item.path.stem in ONCE and item.path.parent == ROOT / "tests":
+        if item.path in once:
             item.add_marker(pytest.mark.once)
