@@ -2,16 +2,18 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test as untimed } from "node:test";
+import { after, test as untimed } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Bridge } from "../bridge.mjs";
 
 const FAKE = fileURLToPath(new URL("fake_bridge.mjs", import.meta.url));
 const test = (name, body) => untimed(name, { timeout: 120_000 }, body);
-const folder = () => mkdtempSync(join(tmpdir(), "bridge-"));
+const scratch = mkdtempSync(join(tmpdir(), "bridge-"));
+after(() => rmSync(scratch, { recursive: true }));
+const folder = () => mkdtempSync(join(scratch, "test-"));
 
 /** A bridge that is ended with its test. */
 function fake(t, behaviour, settings = {}) {
