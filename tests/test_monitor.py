@@ -1,6 +1,7 @@
 """scripts/qwen3-asr-mlx-monitor: what passes through it, what it makes of that, and what it never tells."""
 
 import base64
+import io
 import json
 import os
 import pty
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 from conformance.player import Player, engine_command, scenario_files
 from e2e.client import TESTS, Client
+from rich.console import Console
 from schema_check import check_lines
 from test_score import launched
 
@@ -29,9 +31,10 @@ from qwen3_asr_mlx_runtime.protocol.replies import encode_line
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.telemetry import Memory
 from qwen3_asr_mlx_runtime.tools import monitor_record as notes
-from qwen3_asr_mlx_runtime.tools.monitor import main, split
+from qwen3_asr_mlx_runtime.tools.monitor import _with_parent, main, split
 from qwen3_asr_mlx_runtime.tools.monitor_figures import Figures
-from qwen3_asr_mlx_runtime.tools.monitor_relay import Tap
+from qwen3_asr_mlx_runtime.tools.monitor_relay import Tap, _pump
+from qwen3_asr_mlx_runtime.tools.monitor_screen import Texts, picture
 from qwen3_asr_mlx_runtime.tools.monitor_watch import MAX_REMEMBERED, Watch
 
 SECRETS = ("seven", "three", "one.", "zanzibar", "quixote", "confidential", "mallory")
@@ -221,6 +224,18 @@ def test_a_reader_that_is_too_slow_loses_lines_and_not_the_count_of_their_bytes(
         tap.take(0)
 
 
+# On the screen
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_no_number_is_cut_however_narrow_the_terminal_is(width: int) -> None:
+    answers = [notes.Answered(at=1.0, type="transcribe", seconds=0.01234 * times) for times in (1, 2, 3)]
+    file = io.StringIO()
+    Console(file=file, width=width).print(picture(figures(*answers).summary(), Texts()))
+    assert "…" not in file.getvalue()
+    assert "0.037" in file.getvalue()
+
+
 # The process
 
 
@@ -266,6 +281,37 @@ def test_a_byte_that_is_no_line_passes_at_once(echo: Path) -> None:
         assert process.wait() == 7
 
 
+def test_what_passes_is_noted_before_its_answer_can_come() -> None:
+    into, source = os.pipe()
+    sink, out = os.pipe()
+    seen: list[bytes] = []
+
+    def tap(_side: str, data: bytes) -> None:
+        os.set_blocking(sink, False)
+        with pytest.raises(BlockingIOError):
+            os.read(sink, 1)  # nobody can have answered it
+        seen.append(data)
+
+    os.write(source, b"ping")
+    os.close(source)
+    _pump("app", into, out, tap)
+    assert (seen, os.read(sink, 9)) == ([b"ping"], b"ping")
+    for descriptor in (into, sink, out):
+        os.close(descriptor)
+
+
+def test_after_a_signal_a_parent_that_reads_nothing_is_not_waited_for(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: os._exit(143))\n"
+        "os.write(1, b'x')\nwhile True: os.write(1, b'x' * 65536)"
+    )
+    command = monitor(python(tmp_path / "bridge", code))
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdout.read(1) == b"x"
+        process.terminate()
+        assert process.wait() == 143
+
+
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_reaches_the_bridge_once_and_its_exit_code_comes_back(tmp_path: Path, number: str) -> None:
     code = (
@@ -308,6 +354,11 @@ def test_the_bridge_is_told_which_process_is_its_app(tmp_path: Path) -> None:
     assert named.stdout == "--parent-pid=3 x"
     left_out = subprocess.run(monitor(bridge, "x"), capture_output=True, text=True, check=False)
     assert left_out.stdout == f"x --parent-pid {os.getpid()}"
+
+
+def test_a_parent_outside_of_the_container_cannot_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getppid", lambda: 0)
+    assert _with_parent(["x"]) == ["x"]
 
 
 @pytest.mark.once
@@ -499,6 +550,7 @@ def test_a_terminal_that_takes_nothing_holds_nothing_up(echo: Path, terminal: tu
         (["--replay", "x", "--record", "y"], "--replay starts no bridge"),
         (["--replay", "x", "--model", "demo"], "--replay starts no bridge"),
         (["--record"], "expected one argument"),
+        (["--record", "x", "--json", "x", "--bridge", "y"], "name the same file"),
         ([], "expected --bridge"),
     ],
 )
@@ -528,6 +580,30 @@ def test_what_cannot_be_written_is_told_before_the_bridge_starts(echo: Path, tmp
     )
     assert (ran.returncode, ran.stdout) == (1, b"")
     assert len(ran.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("screen", ["no/folder", "a-file"])
+def test_a_screen_that_is_none_is_told_before_the_bridge_starts(tmp_path: Path, screen: str) -> None:
+    (tmp_path / "a-file").touch()
+    bridge = python(tmp_path / "bridge", f"open({str(tmp_path / 'started')!r}, 'w')")
+    ran = subprocess.run(monitor(bridge, "--screen", tmp_path / screen), capture_output=True, check=False)
+    assert (ran.returncode, len(ran.stderr.splitlines())) == (1, 1)
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"a line of another file", b'{"what":"loaded","at":1,"load_seconds":1}\n'])
+def test_a_file_that_does_not_begin_as_a_record_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    (tmp_path / "other").write_bytes(content)
+    assert main(["--replay", str(tmp_path / "other")]) == 1
+    assert "not a record of a monitor" in capsys.readouterr().err
+
+
+def test_a_record_over_a_file_that_others_could_read_is_for_its_user_alone(echo: Path, tmp_path: Path) -> None:
+    (tmp_path / "record").touch(0o644)
+    subprocess.run(monitor(echo, "--record", tmp_path / "record"), input=b"", capture_output=True, check=False)
+    assert (tmp_path / "record").stat().st_mode & 0o077 == 0
 
 
 def test_a_bridge_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class Distribution:
         self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
 
     def percentile(self, share: float) -> float | None:
-        """About the smallest value that so many per cent do not exceed; None of nothing."""
+        """About the smallest value that at least `share` per cent of all do not exceed; None of nothing."""
         left = max(1, math.ceil(share / 100 * self.count))
         for bucket in sorted(self._buckets):
             left -= self._buckets[bucket]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 
@@ -47,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(own)
     if options.replay and (options.record or options.screen or bridges):
         parser.error("--replay starts no bridge: only --json and --show-text go with it")
+    if options.json and options.json == options.record:
+        parser.error("--json and --record name the same file")
     if not options.replay and not options.bridge:
         parser.error("expected --bridge, which the launcher names, or --replay")
     if options.replay:
@@ -100,14 +102,17 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _monitor(options: argparse.Namespace, bridges: Sequence[str]) -> int:
+    from qwen3_asr_mlx_runtime.tools.monitor_screen import find_terminal
+
     recorder = Recorder(options.record) if options.record else None
     if options.json:
         options.json.touch()  # before anything is started: that it cannot be written is told at once
     threading.excepthook = lambda args: _say_failure(args.exc_type)
     tap = Tap()
+    terminal = find_terminal(options.screen)
     relay = Relay([options.bridge, *_with_parent(bridges)], tap)
     session = Session(tap, Watch(options.show_text), recorder)
-    screen = session.open_screen(options.screen)
+    screen = None if terminal is None else session.draw(terminal)
     code = relay.run()
     session.end(code)
     if screen is not None:
@@ -117,7 +122,7 @@ def _monitor(options: argparse.Namespace, bridges: Sequence[str]) -> int:
     try:
         _write(options.json, session.summary())
     except OSError as error:
-        complain(PROGRAM, f"{error.strerror}: {error.filename}")
+        complain(PROGRAM, f"{error.strerror}: {options.json}")
     leave_as(code)
     return code
 
@@ -130,7 +135,8 @@ def _say_failure(failure: type[BaseException]) -> None:
 def _with_parent(bridges: Sequence[str]) -> list[str]:
     """The bridge lives and dies with the app, which is not its parent now."""
     named = any(word == "--parent-pid" or word.startswith("--parent-pid=") for word in bridges)
-    return [*bridges, *(() if named else ("--parent-pid", str(os.getppid())))]
+    parent = os.getppid()  # 0 outside of the container that this is in: nobody can be watched there
+    return [*bridges, *(() if named or not parent else ("--parent-pid", str(parent)))]
 
 
 class Session:
@@ -154,15 +160,14 @@ class Session:
         with self._lock:
             return self._figures.summary(self._now())
 
-    def open_screen(self, chosen: Path | None) -> "Screen | None":
-        from qwen3_asr_mlx_runtime.tools.monitor_screen import Screen, find_terminal, picture
+    def draw(self, terminal: TextIO) -> "Screen":
+        from qwen3_asr_mlx_runtime.tools.monitor_screen import Screen, picture
 
         def look() -> "RenderableType":
             with self._lock:
                 return picture(self._figures.summary(self._now()), self._texts)
 
-        file = find_terminal(chosen)
-        return None if file is None else Screen(file, look)
+        return Screen(terminal, look)
 
     def end(self, code: int) -> None:
         """Look at what is left, for some seconds at most."""

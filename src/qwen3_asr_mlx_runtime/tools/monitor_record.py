@@ -4,6 +4,7 @@ Nothing here has a place for a path, an id, a name or audio; `text` is filled on
 """
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Union
@@ -123,10 +124,13 @@ _ENCODER = msgspec.json.Encoder()
 
 
 class Recorder:
-    """Appends notes to a file that only its user can read. Raises OSError."""
+    """Writes notes to a file that only its user can read. Raises OSError."""
 
     def __init__(self, path: Path) -> None:
-        self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        self._file = os.fdopen(descriptor, "wb")
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.fchmod(descriptor, 0o600)  # others may have been allowed to read a file that was there
 
     def write(self, note: Note) -> None:
         self._file.write(_ENCODER.encode(note) + b"\n")
@@ -136,12 +140,24 @@ class Recorder:
 
 
 def read_record(path: Path) -> Iterator[Note]:
-    """The notes of a record. A last line that was cut off, as by a crash, is left out. Raises InvalidParams with the
-    number of a line that is no note, or OSError."""
+    """The notes of a record. A last line that was cut off, as by a crash, is left out. Raises InvalidParams for a file
+    that does not begin as a record does, and with the number of a line that is no note; or OSError."""
+    number = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            try:
-                yield _DECODER.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                if line.endswith(b"\n"):
-                    raise InvalidParams(f"{path}, line {number}: not a note of a monitor") from None
+            note = _note(line)
+            if number == 1 and not isinstance(note, Began):
+                raise InvalidParams(f"{path}: not a record of a monitor")
+            if note is not None:
+                yield note
+            elif line.endswith(b"\n"):
+                raise InvalidParams(f"{path}, line {number}: not a note of a monitor")
+    if number == 0:
+        raise InvalidParams(f"{path}: not a record of a monitor")
+
+
+def _note(line: bytes) -> Note | None:
+    try:
+        return _DECODER.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

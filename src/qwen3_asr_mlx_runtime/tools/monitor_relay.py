@@ -14,7 +14,9 @@ from typing import Literal
 
 _BLOCK_BYTES = 64 * 1024
 _LOOKED_AT_LATER_BYTES = 32 * 1024 * 1024
-_HANDED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+_ENDS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+_PATIENCE_SECONDS = 2.0
+_HANDED_ON = (*_ENDS, signal.SIGUSR1, signal.SIGUSR2)
 
 Side = Literal["app", "bridge"]
 
@@ -84,12 +86,13 @@ class Relay:
         self._tap = tap
         pipe = subprocess.PIPE
         self._child = subprocess.Popen(command, stdin=pipe, stdout=pipe, bufsize=0, process_group=0)  # noqa: S603 the app's
-        self._ended = False
+        self._ended = self._told_to_end = False
         for number in _HANDED_ON:
             signal.signal(number, self._hand_on)
 
     def run(self) -> int:
-        """Returns when the child has ended and all it wrote is written: its exit code, or minus its signal."""
+        """Returns when the child has ended and all it wrote is written: its exit code, or minus its signal. After a
+        signal, what nobody reads for two seconds is left."""
         assert self._child.stdin is not None  # noqa: S101 they are pipes
         assert self._child.stdout is not None  # noqa: S101
         to_child, from_child = os.dup(self._child.stdin.fileno()), os.dup(self._child.stdout.fileno())
@@ -101,12 +104,13 @@ class Relay:
         back.start()
         code = self._child.wait()
         self._ended = True
-        back.join()
+        back.join(_PATIENCE_SECONDS if self._told_to_end else None)
         return code
 
     def _hand_on(self, number: int, _frame: FrameType | None) -> None:
         if self._ended:  # nobody reads what the child left behind
             os._exit(128 + number)
+        self._told_to_end |= number in _ENDS
         self._child.send_signal(number)
 
 
@@ -114,10 +118,10 @@ def _pump(side: Side, source: int, sink: int, tap: Callable[[Side, bytes], None]
     """Until the end of the source, or until nobody reads the sink; then both are let go, which tells either side."""
     with suppress(OSError):
         while data := os.read(source, _BLOCK_BYTES):
+            tap(side, data)  # first: what answers it may come before the write returns
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(sink, rest) :]
-            tap(side, data)
     null = os.open(os.devnull, os.O_RDWR)  # in their places: their numbers are not for others
     for descriptor in (sink, source):
         os.dup2(null, descriptor)

@@ -12,12 +12,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from qwen3_asr_mlx_runtime.errors import InvalidParams
+from qwen3_asr_mlx_runtime.telemetry import MIB
 from qwen3_asr_mlx_runtime.tools.command import printable
 from qwen3_asr_mlx_runtime.tools.distribution import Spread
 from qwen3_asr_mlx_runtime.tools.monitor_figures import Summary
 from qwen3_asr_mlx_runtime.tools.monitor_record import Note, Outcome, Partial
 
-MIB = 1024 * 1024
 _DRAWN_EVERY = 0.5
 _PATIENCE_SECONDS = 1.0
 _TEXTS, _STREAMS = 5, 8
@@ -58,9 +59,10 @@ def _head(summary: Summary) -> Text:
 
 
 def _times(summary: Summary) -> Table:
-    table = Table("seconds", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("seconds", overflow="fold")
     for name in ("count", "p50", "p90", "p99", "max"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     rows = {f"reply to {name}": spread for name, spread in summary.answers.items()} | {
         "final: queue": summary.final_queue_seconds,
         "final: decode": summary.decode_seconds,
@@ -135,9 +137,14 @@ def _duration(seconds: float) -> str:
 
 def find_terminal(chosen: Path | None) -> TextIO | None:
     """Where to draw: the chosen terminal; else stderr or the controlling terminal, unless stdout is a terminal too, on
-    which lines of the bridge would run through the drawing. Raises OSError for a chosen one that cannot be opened."""
+    which lines of the bridge would run through the drawing. Raises OSError for a chosen one that cannot be opened, and
+    InvalidParams for one that is no terminal."""
     if chosen is not None:
-        return os.fdopen(os.open(chosen, os.O_WRONLY | os.O_NOCTTY), "w", encoding="utf-8")
+        file = os.fdopen(os.open(chosen, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK), "w", encoding="utf-8")
+        if not file.isatty():
+            raise InvalidParams(f"expected a terminal, as `tty` names it: {chosen}")
+        os.set_blocking(file.fileno(), True)
+        return file
     if os.isatty(1):
         return None
     for path in ("/dev/stderr", "/dev/tty"):
