@@ -154,6 +154,14 @@ def test_a_word_that_is_on_no_list_becomes_another() -> None:
     assert [(note.type, note.code) for note in wire.all(notes.Answered)] == [("other", "other")]
 
 
+def test_a_stream_is_open_when_the_bridge_says_so() -> None:
+    wire = Wire()
+    wire.sent("start_stream", stream_id="mallory", batch_size=99)
+    wire.received(error("invalid_params"))
+    wire.sent("ping")
+    assert wire.all(notes.Waiting)[-1].streams == 0
+
+
 @pytest.mark.parametrize(("rate", "seconds"), [(None, 2.0), (8000, 4.0)])
 def test_audio_is_counted_at_its_streams_rate(rate: int | None, seconds: float) -> None:
     wire = Wire()

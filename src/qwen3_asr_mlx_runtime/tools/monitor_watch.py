@@ -35,7 +35,6 @@ _FINISH_REASONS = frozenset(("stop", "length", "repetition"))
 _STATES = frozenset(("unloaded", "downloading", "loading", "ready", "busy", "draining", "failed"))
 _ENDS_UTTERANCES = frozenset(("flush", "end_utterance", "vad_boundary"))
 
-
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 Item = transcripts.TranscriptReply | transcripts.BatchItem | transcripts.FinalResult
@@ -68,7 +67,8 @@ class Watch:
         self._in_order: deque[_Asked] = deque(maxlen=MAX_REMEMBERED)
         self._wants_events = False
         self._utterances: dict[tuple[str, str], None] = {}
-        self._streams: dict[str, int] = {}  # open ones: their sample rates
+        self._streams: dict[str, None] = {}  # open ones
+        self._rates: dict[str, int] = {}  # of streams, also of those that are only asked for
         self._numbers: dict[str, int] = {}
         self._passed = _Passed()
 
@@ -97,10 +97,10 @@ class Watch:
 
     def _take_audio(self, command: Command) -> None:
         if isinstance(command, StartStream):
-            _remember(self._streams, command.stream_id, command.sample_rate)
+            _remember(self._rates, command.stream_id, command.sample_rate)
         if isinstance(command, AudioChunk | Boundary) and command.pcm16 is not None:
             samples = (len(command.pcm16) * 3 // 4 - command.pcm16[-2:].count("=")) // 2
-            rate = command.sample_rate or self._streams.get(command.stream_id) or SAMPLE_RATE
+            rate = command.sample_rate or self._rates.get(command.stream_id) or SAMPLE_RATE
             self._passed.audio_seconds += samples / rate
         self._passed.chunks += isinstance(command, AudioChunk)
 
@@ -178,7 +178,7 @@ class Watch:
             case streams.UtteranceQueued():
                 _remember(self._utterances, (message.stream_id, message.utterance_id), None)
             case streams.StreamReady():
-                _remember(self._streams, message.stream_id, message.sample_rate)
+                _remember(self._streams, message.stream_id, None)
             case streams.StreamStopped():
                 self._streams.pop(message.stream_id, None)
                 for name in message.cancelled_utterances:
