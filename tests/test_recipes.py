@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+from huggingface_hub.errors import HTTPError
 
 from qwen3_asr_mlx_runtime.errors import DownloadFailed, InvalidParams
 from qwen3_asr_mlx_runtime.tools.manifest import read_manifest
@@ -131,6 +132,22 @@ def test_what_the_set_lacks_is_told(source: Path, words: str, said: str, tmp_pat
         fetch(slice_of(words, str(source), 2), tmp_path / "slice", nothing)
 
 
+def test_a_set_that_needs_a_program_is_told(tmp_path: Path) -> None:
+    (tmp_path / "fleurs").mkdir()
+    (tmp_path / "fleurs" / "fleurs.py").write_text("raise SystemExit\n")
+    with pytest.raises(InvalidParams, match="recipe fleurs: Dataset scripts are no longer supported"):
+        fetch(slice_of("fleurs", str(tmp_path / "fleurs"), 1), tmp_path / "slice", nothing)
+
+
+def test_a_file_of_the_set_that_is_damaged_is_told_once(
+    source: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    (source / "clean" / "test" / "0000.parquet").write_bytes(b"damaged")
+    with pytest.raises(InvalidParams, match="recipe librispeech: "):
+        fetch(slice_of("librispeech", str(source), 1), tmp_path / "slice", nothing)
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("words", ["", "voxpopuli", "fleurs:a:b:c"])
 def test_an_unknown_recipe_is_told_with_those_that_are_known(words: str) -> None:
     with pytest.raises(InvalidParams, match="librispeech, fleurs, eka"):
@@ -142,9 +159,12 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
         slice_of("eka", str(tmp_path / "none"), 1)
 
 
-def test_a_hub_that_cannot_be_reached_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [ConnectionError, HTTPError])
+def test_a_hub_that_cannot_be_reached_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: type[Exception]
+) -> None:
     def unreachable(*_: object, **__: object) -> None:
-        raise ConnectionError("Couldn't reach it\nand more")
+        raise kind("Couldn't reach it\nand more")
 
     monkeypatch.setattr("datasets.load_dataset", unreachable)
     with pytest.raises(DownloadFailed, match=r"recipe fleurs: Couldn't reach it$"):

@@ -94,17 +94,18 @@ def fetch(wanted: Slice, folder: Path, tell: Callable[[str, int | None, int | No
 def _rows(wanted: Slice) -> Iterator[Mapping[str, Any]]:
     try:
         import datasets
+        from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
     except ImportError:
         raise InvalidParams("recipes need the extra `recipes`: pip install 'qwen3-asr-mlx-runtime[recipes]'") from None
     datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()
+    datasets.logging.set_verbosity(logging.CRITICAL)  # what is wrong is told once, below
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns of every attempt to reach the Hub
     try:
         rows = datasets.load_dataset(wanted.source, wanted.config, split=wanted.split, streaming=True)
         yield from rows.cast_column("audio", datasets.Audio(decode=False)).take(wanted.limit)
-    except OSError as error:
+    except (OSError, HTTPError) as error:
         raise DownloadFailed(f"recipe {wanted.name}: {_first_line(error)}") from None
-    except (ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
+    except (ValueError, KeyError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise InvalidParams(f"recipe {wanted.name}: {_first_line(error)}") from None
 
 
