@@ -1,7 +1,7 @@
 // The server: the page's files, and its sessions.
 //   POST /api/sessions {"sample_rate":48000}  → {"token"}; the rest wants it
 //   GET  /api/events?token=                   → server-sent events; the session ends with this connection
-//   POST /api/audio?seq=N                     16-bit little-endian PCM, mono
+//   POST /api/audio?seq=N                     N from 0; 16-bit little-endian PCM, mono
 //   POST /api/finish                          no more audio comes
 
 import { once } from "node:events";
@@ -37,8 +37,7 @@ class App {
   async answer(request, response) {
     try {
       check(request, this.port);
-      const url = new URL(request.url, "http://127.0.0.1");
-      await this.#route(request, response, url);
+      await this.#route(request, response, address(request));
     } catch (error) {
       refuse(request, response, error);
     }
@@ -64,7 +63,7 @@ class App {
     if (!url.pathname.startsWith("/api/")) throw new Refused(404, "There is no such page.");
     if (session === undefined) throw new Refused(401, "There is no such session.");
     if (key === "GET /api/events") return this.#open(session, response);
-    if (key === "POST /api/audio") await session.audio(Number(url.searchParams.get("seq")), body(request, BODY_BYTES));
+    if (key === "POST /api/audio") await session.audio(Number.parseInt(url.searchParams.get("seq"), 10), body(request, BODY_BYTES));
     else if (key === "POST /api/finish") await session.finish();
     else throw new Refused(404, "There is no such request.");
     send(response, 200, {});
@@ -83,7 +82,7 @@ class App {
   #open(session, response) {
     if (session.hasPage) throw new Refused(409, "This session has a page already.");
     response.writeHead(200, { ...HEADERS, "content-type": "text/event-stream" });
-    const heartbeat = setInterval(() => response.write(":\n\n"), 1000 * HEARTBEAT_SECONDS);
+    const heartbeat = setInterval(() => session.beat(), 1000 * HEARTBEAT_SECONDS);
     response.once("close", () => {
       clearInterval(heartbeat);
       this.#sessions.delete(session.token);
@@ -96,6 +95,14 @@ class App {
 /** What the page is told of an utterance that has ended. */
 function outcome({ text, language, error }) {
   return { text: text ?? "", language: language ?? null, problem: error?.message ?? null };
+}
+
+function address({ url }) {
+  try {
+    return new URL(url, "http://127.0.0.1");
+  } catch {
+    throw new Refused(400, "This is no address.");
+  }
 }
 
 function bearer({ headers }) {
@@ -127,6 +134,7 @@ async function sendFile(response, name, type) {
 }
 
 function refuse(request, response, error) {
+  if (error === request.errored) return; // it broke off
   const status = error instanceof Refused ? error.status : error.name === "BridgeError" ? 502 : 500;
   if (status === 500) console.error(error);
   if (response.headersSent) return response.destroy();

@@ -45,8 +45,8 @@ export class Session {
 
   /** Blocks of 16-bit samples, the `seq`-th lot of them. The last one again is a request that a browser has repeated. */
   async audio(seq, blocks) {
-    if (this.#busy || (seq !== this.#seq && seq !== this.#seq + 1)) throw new Refused(409, "Audio came out of order.");
-    const isRepeated = seq === this.#seq;
+    const isRepeated = seq >= 0 && seq === this.#seq;
+    if (this.#busy || (!isRepeated && seq !== this.#seq + 1)) throw new Refused(409, "Audio came out of order.");
     this.#busy = true;
     try {
       for await (const block of blocks) if (!isRepeated) await this.#take(block);
@@ -76,9 +76,12 @@ export class Session {
   }
 
   tell(event, data) {
-    if (this.#page === null) return;
-    this.#page.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
-    if (this.#page.writableLength > UNREAD_BYTES) this.#page.destroy();
+    this.#write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+  }
+
+  /** A comment, by which the connection is seen to live. */
+  beat() {
+    this.#write(":\n\n");
   }
 
   fail({ message }) {
@@ -104,6 +107,12 @@ export class Session {
       else await stream.append(speech);
     }
     this.#tellSpeech();
+  }
+
+  #write(text) {
+    if (this.#page === null || this.#page.writableEnded) return; // it was told the end, maybe twice at once
+    this.#page.write(text);
+    if (this.#page.writableLength > UNREAD_BYTES) this.#page.destroy();
   }
 
   #tellSpeech() {

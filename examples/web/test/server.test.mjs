@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { request } from "node:http";
+import { connect } from "node:net";
 import { after, before, test as untimed } from "node:test";
 import { BridgeError } from "../../node/bridge.mjs";
 import { EventQueue } from "../../node/event_queue.mjs";
@@ -39,12 +40,15 @@ const bridge = {
   streams: [],
   changed: () => {},
   async startStream(members) {
-    if (this.problem !== undefined) throw this.problem;
+    if (this.lost !== undefined) this.events.add({ type: "bridge_lost", error: this.lost, streams: [] });
+    if (this.lost ?? this.problem) throw this.lost ?? this.problem;
     this.streams.push(new FakeStream(this, members));
     return this.streams.at(-1);
   },
 };
 const test = (name, body) => untimed(name, { timeout: 60_000 }, body);
+const crashes = []; // which would end the server; node:test only notes them
+process.on("uncaughtExceptionMonitor", (error) => crashes.push(error.message));
 let server;
 let host;
 
@@ -176,14 +180,52 @@ test("a session ends with the connection of its page, and only so many may be op
   for (const { close } of pages) close();
 });
 
-test("the page is told in a sentence why the bridge cannot be used", async () => {
+test("the page is told in a sentence why the bridge cannot be used", async (t) => {
   const token = await begin();
   const lost = await listen(token);
   bridge.events.add({ type: "bridge_lost", error: new BridgeError("bridge_exited", "It ended."), streams: [] });
   await lost.ended;
   assert.match(lost.text(), /event: failed\ndata: {"message":"It ended."}/);
   bridge.problem = new BridgeError("bridge_not_found", "It was not found.");
+  t.after(() => delete bridge.problem);
   const page = await listen(await begin());
   await page.ended;
   assert.match(page.text(), /event: failed\ndata: {"message":"It was not found."}/);
+});
+
+test("a bridge that ends as the stream is opened is told once, and the server lives on", async (t) => {
+  bridge.lost = new BridgeError("bridge_exited", "It ended at once.");
+  t.after(() => delete bridge.lost);
+  const page = await listen(await begin());
+  await page.ended;
+  assert.equal(page.text().match(/event: failed/g).length, 1);
+  assert.equal((await ask("GET", "/")).status, 200);
+  assert.deepEqual(crashes, []);
+});
+
+test("what a session hears goes to its own page alone", async () => {
+  const pages = [await listen(await begin()), await listen(await begin())];
+  const [first, second] = bridge.streams.slice(-2).map(({ members }) => members.stream_id);
+  bridge.events.add({ type: "partial_result", stream_id: second, text: "two", stable_text: "" });
+  bridge.events.add({ type: "bridge_lost", error: new BridgeError("bridge_exited", "It ended."), streams: [first, second] });
+  for (const page of pages) await page.ended;
+  assert.deepEqual(pages.map((page) => page.text().includes('"two"')), [false, true]);
+});
+
+test("audio without its place is refused", async () => {
+  const token = await begin();
+  const page = await listen(token);
+  for (const seq of ["", "x", "-1"]) assert.equal((await audio(token, seq, loud)).status, 409);
+  assert.deepEqual(bridge.streams.at(-1).calls, []);
+  page.close();
+});
+
+test("a request that is no request, or breaks off, is no failure of the server", async (t) => {
+  const said = t.mock.method(console, "error", () => {});
+  for (const path of ["//", "http://["]) assert.equal((await ask("GET", path)).status, 400);
+  const broken = connect(server.address().port, "127.0.0.1");
+  broken.end(`POST /api/sessions HTTP/1.1\r\nHost: ${host}\r\nOrigin: http://${host}\r\nContent-Length: 50\r\n\r\n{`);
+  await once(broken.resume(), "close");
+  assert.equal((await ask("GET", "/")).status, 200);
+  assert.equal(said.mock.callCount(), 0);
 });
