@@ -1,6 +1,5 @@
 """A real browser, without a window: Debian's chromium, spoken to over the pipe of its DevTools protocol."""
 
-import base64
 import json
 import os
 import shutil
@@ -67,10 +66,6 @@ class Page:
         """The browser, and what it started."""
         self._session = None
         self.send("Browser.close")
-
-    def picture(self) -> bytes:
-        """The whole page as PNG."""
-        return base64.b64decode(self.send("Page.captureScreenshot", captureBeyondViewport=True)["data"])
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._unread:
