@@ -1,20 +1,23 @@
 """The client for `asyncio`: as the plain one, and a task that is cancelled cancels its request. docs/clients.md."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar, Unpack, cast
 
+from qwen3_asr_mlx_runtime.client.answers import checked, timed_out
 from qwen3_asr_mlx_runtime.client.bridge import STOP_DEADLINE_MS, Drain, Queued
 from qwen3_asr_mlx_runtime.client.chunks import Chunks
 from qwen3_asr_mlx_runtime.client.connection import Connection
+from qwen3_asr_mlx_runtime.client.errors import ClientError
 from qwen3_asr_mlx_runtime.client.events import Event
 from qwen3_asr_mlx_runtime.client.exits import Exit
 from qwen3_asr_mlx_runtime.client.messages import encoded_pcm
 from qwen3_asr_mlx_runtime.client.options import BoundaryOptions, StreamOptions, TimedOptions
-from qwen3_asr_mlx_runtime.client.session import Session, Setup, State, checked, timed_out
+from qwen3_asr_mlx_runtime.client.session import Session, Setup, State
+from qwen3_asr_mlx_runtime.client.waiting import change, on_thread
 from qwen3_asr_mlx_runtime.protocol import commands, replies, streams, transcripts
 from qwen3_asr_mlx_runtime.protocol.commands import DEFAULT_STREAM, Id
 
@@ -23,17 +26,18 @@ R = TypeVar("R", bound=replies.Line)
 
 class AsyncBridge:
     """One bridge, started by the first request or by `open`, and stopped by `stop` or the end of an `async with` block.
-
-    Every method raises a ClientError; `timeout` in seconds is that of this call alone.
-    """
+    Every method raises a ClientError; `timeout` in seconds is that of the reply, from when the process was opened."""
 
     def __init__(self, setup: Setup | Sequence[str]) -> None:
         self._session = Session(setup if isinstance(setup, Setup) else Setup(command=setup))
+        self._connecting: Future[Connection] | None = None
 
     async def __aenter__(self) -> "AsyncBridge":
+        opening = on_thread(self._session.open)
         try:
-            await self.open()
+            await asyncio.wrap_future(opening)
         except asyncio.CancelledError:  # nobody has it: it would be left behind
+            opening.add_done_callback(lambda _: self._session.kill_soon())  # also where its thread had not begun
             await self.kill()
             raise
         return self
@@ -70,7 +74,7 @@ class AsyncBridge:
         return self._session.restarts
 
     async def open(self) -> replies.CapabilitiesReply:
-        return await asyncio.to_thread(self._session.open)
+        return await asyncio.wrap_future(on_thread(self._session.open))
 
     async def capabilities(self, *, timeout: float | None = None) -> replies.CapabilitiesReply:
         return await self.ask(commands.Capabilities(), replies.CapabilitiesReply, timeout=timeout)
@@ -102,7 +106,6 @@ class AsyncBridge:
         command = commands.StartStream(stream_id=stream_id, **options)
         connection = await self._connected()
         ready = await self.ask(command, streams.StreamReady, connection=connection, timeout=timeout)
-        self._session.streams.add(ready.stream_id)
         return AsyncStream(self, Chunks(connection, ready, self._session.setup.limits.chunk_seconds), ready)
 
     async def flush(
@@ -128,22 +131,28 @@ class AsyncBridge:
 
     async def stop(self, mode: Drain = "drain", deadline_ms: int = STOP_DEADLINE_MS) -> transcripts.Stopped | None:
         """Finish what was asked, or not, and end the process; None where it no longer said what became of it."""
-        return await asyncio.to_thread(self._session.stop, mode, deadline_ms)
+        return await asyncio.wrap_future(on_thread(lambda: self._session.stop(mode, deadline_ms)))
 
     async def kill(self) -> None:
-        await asyncio.to_thread(self._session.kill)
+        self._session.kill_soon()
+        await asyncio.wrap_future(on_thread(self._session.kill))
 
     @property
     async def events(self) -> AsyncIterator[Event]:
-        """What comes unasked, until the bridge is stopped."""
-        loop, queue = asyncio.get_running_loop(), self._session.events
-        while not queue.is_ended:
-            if (event := queue.take()) is not None:
-                yield event
-                continue
-            changed = asyncio.Event()
-            queue.call_when_changed(lambda changed=changed: _call(loop, changed.set))  # type: ignore[misc]
-            await changed.wait()
+        """What comes unasked, until the bridge is stopped. `next_event` takes one, within a time."""
+        while (event := await self.next_event()) is not None:
+            yield event
+
+    async def next_event(self, timeout: float | None = None) -> Event | None:
+        """None if none came within `timeout` seconds, or none will come."""
+        queue = self._session.events
+        try:
+            async with asyncio.timeout(timeout):
+                while (event := queue.take()) is None and not queue.is_ended:
+                    await change(queue)
+                return event
+        except TimeoutError:
+            return None
 
     async def ask(
         self,
@@ -159,10 +168,10 @@ class AsyncBridge:
             async with asyncio.timeout(timeout):
                 line = await asyncio.wrap_future(reply)
         except TimeoutError:
-            self._session.send_cancel(id)
+            connection.cancel(id)
             raise timed_out(timeout) from None
         except asyncio.CancelledError:
-            self._session.send_cancel(id)
+            connection.cancel(id)
             raise
         return cast(R, checked(connection, line, types))
 
@@ -170,7 +179,12 @@ class AsyncBridge:
         connection = self._session.connection
         if self._session.state == "running" and connection is not None:
             return connection
-        return await asyncio.to_thread(self._session.connected)
+        if self._connecting is None or self._connecting.done():
+            self._connecting = on_thread(self._session.connected)
+        try:
+            return await asyncio.wrap_future(self._connecting)
+        except ClientError as error:  # of several tasks
+            raise error.again()  # noqa: B904 its cause is its own
 
 
 class AsyncStream:
@@ -216,9 +230,7 @@ class AsyncStream:
         self, mode: Literal["drain", "discard"] = "drain", *, timeout: float | None = None
     ) -> streams.StreamStopped:
         command = commands.StopStream(stream_id=self.stream_id, mode=mode)
-        stopped = await self._ask(command, streams.StreamStopped, timeout)
-        self._bridge._session.streams.discard(self.stream_id)
-        return stopped
+        return await self._ask(command, streams.StreamStopped, timeout)
 
     async def _boundary(
         self,
@@ -235,8 +247,3 @@ class AsyncStream:
 
     async def _ask(self, command: commands.Command, type: type[R], timeout: float | None) -> R:
         return await self._bridge.ask(command, type, connection=self._chunks.connection, timeout=timeout)
-
-
-def _call(loop: asyncio.AbstractEventLoop, call: Any) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-        loop.call_soon_threadsafe(call)

@@ -6,13 +6,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar, Unpack, cast
 
+from qwen3_asr_mlx_runtime.client.answers import checked, result_in_time, timed_out
 from qwen3_asr_mlx_runtime.client.chunks import Chunks
 from qwen3_asr_mlx_runtime.client.connection import Connection
 from qwen3_asr_mlx_runtime.client.events import Event
 from qwen3_asr_mlx_runtime.client.exits import Exit
 from qwen3_asr_mlx_runtime.client.messages import encoded_pcm
 from qwen3_asr_mlx_runtime.client.options import BoundaryOptions, StreamOptions, TimedOptions
-from qwen3_asr_mlx_runtime.client.session import Session, Setup, State, checked, result_in_time, timed_out
+from qwen3_asr_mlx_runtime.client.session import Session, Setup, State
 from qwen3_asr_mlx_runtime.protocol import commands, replies, streams, transcripts
 from qwen3_asr_mlx_runtime.protocol.commands import DEFAULT_STREAM, Id
 
@@ -25,7 +26,8 @@ STOP_DEADLINE_MS = 10_000
 class Bridge:
     """One bridge, started by the first request or by `open`, and stopped by `stop` or the end of a `with` block.
 
-    Safe to use from any thread. Every method raises a ClientError; `timeout` in seconds is that of this call alone.
+    Safe to use from any thread. Every method raises a ClientError; `timeout` in seconds is that of the reply, from
+    when the process was opened. After a fork it is of use to the process that started it alone.
     """
 
     def __init__(self, setup: Setup | Sequence[str]) -> None:
@@ -97,7 +99,6 @@ class Bridge:
         command = commands.StartStream(stream_id=stream_id, **options)
         connection = self._session.connected()
         ready = self.ask(command, streams.StreamReady, connection=connection, timeout=timeout)
-        self._session.streams.add(ready.stream_id)
         return Stream(self, Chunks(connection, ready, self._session.setup.limits.chunk_seconds), ready)
 
     def flush(
@@ -149,7 +150,7 @@ class Bridge:
         """The reply, which is of one of `types`. `connection`: the process it must be, no later one."""
         connection = connection or self._session.connected()
         id, reply = connection.ask(message)
-        return cast(R, checked(connection, result_in_time(self._session, id, reply, timeout), types))
+        return cast(R, checked(connection, result_in_time(connection, id, reply, timeout), types))
 
 
 class Stream:
@@ -193,9 +194,7 @@ class Stream:
         self, mode: Literal["drain", "discard"] = "drain", *, timeout: float | None = None
     ) -> streams.StreamStopped:
         command = commands.StopStream(stream_id=self.stream_id, mode=mode)
-        stopped = self._ask(command, streams.StreamStopped, timeout)
-        self._bridge._session.streams.discard(self.stream_id)
-        return stopped
+        return self._ask(command, streams.StreamStopped, timeout)
 
     def _boundary(
         self,

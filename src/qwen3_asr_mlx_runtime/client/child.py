@@ -68,6 +68,13 @@ class Child:
             except (ProcessLookupError, PermissionError):  # macOS says so of one that has ended
                 self.process.send_signal(number)
 
+    def abandon(self) -> None:
+        """End it, where nobody can talk to it."""
+        self.signal_group(signal.SIGKILL)
+        self.process.wait()
+        for pipe in self.pipes:
+            pipe.close()
+
 
 class StderrRing:
     """The last of what was said on stderr."""

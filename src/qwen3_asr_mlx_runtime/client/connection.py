@@ -1,24 +1,26 @@
 """One process and the conversation with it, from its start to its end. One thread reads, writes and keeps the time."""
 
 import contextlib
+import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from signal import SIG_BLOCK, SIGKILL, SIGPIPE, pthread_sigmask
 from typing import Any
 
 from qwen3_asr_mlx_runtime.client.child import STDERR_LINES, Child, StderrRing
-from qwen3_asr_mlx_runtime.client.errors import BridgeClosed, ClientError, ProtocolError
+from qwen3_asr_mlx_runtime.client.errors import BridgeClosed, ClientError, ProtocolError, RequestFailed
 from qwen3_asr_mlx_runtime.client.exits import Exit
 from qwen3_asr_mlx_runtime.client.life import Life, Limits
 from qwen3_asr_mlx_runtime.client.messages import Direction, LineBuffer, decode, encode
 from qwen3_asr_mlx_runtime.client.outgoing import Outgoing
 from qwen3_asr_mlx_runtime.client.pipes import Pipes, Sinks
 from qwen3_asr_mlx_runtime.client.requests import Requests
-from qwen3_asr_mlx_runtime.protocol.commands import Command, Id, Ping
-from qwen3_asr_mlx_runtime.protocol.replies import Fatal, Line
+from qwen3_asr_mlx_runtime.protocol.commands import Cancel, Command, Id, Ping
+from qwen3_asr_mlx_runtime.protocol.replies import ErrorReply, Fatal, Line
+from qwen3_asr_mlx_runtime.protocol.streams import StreamReady, StreamStopped
 
 _TICK_SECONDS = 0.5  # how late the end of a process is seen whose pipes somebody else holds
 _END_SECONDS = 0.02  # between looks at a process that has closed its outputs
@@ -27,10 +29,11 @@ _END_SECONDS = 0.02  # between looks at a process that has closed its outputs
 @dataclass(frozen=True)
 class Ears:
     """Who is told, on the thread of the connection. `event`: what answers no request; `stderr`: a line; `end`: how
-    the process ended, and why, None where that was asked for; `trace`: every line out, and block in."""
+    the process ended, why, None where that was asked for, and the streams that went with it; `trace`: every block in,
+    and, on the thread that says it, every line out."""
 
     event: Callable[[Line], None]
-    end: Callable[[Exit, ClientError | None], None]
+    end: Callable[[Exit, ClientError | None, tuple[str, ...]], None]
     stderr: Callable[[str], None] | None = None
     trace: Callable[[Direction, bytes], None] | None = None
 
@@ -42,7 +45,10 @@ class Connection:
         self.child = child
         self.exit: Exit | None = None
         self.ended: ClientError | None = None  # why nothing can be asked any more
+        self._app = os.getpid()
         self._ears = ears
+        self._streams: set[str] = set()
+        self._max_line_bytes: int | None = None  # that the process reads
         self._life = Life(limits, time.monotonic())
         self._requests = Requests()
         self._outgoing = Outgoing(limits.unwritten_bytes)
@@ -59,29 +65,35 @@ class Connection:
 
     def ask(self, message: Command | Mapping[str, Any]) -> tuple[Id, Future[Line]]:
         """The id that the request has, or else gets, and its reply to come. Raises why nothing can be asked any more,
-        and ValueError for an id that is in flight."""
+        RequestFailed for a line that the process would not read, and ValueError or TypeError for an id that is none or
+        in flight and for members that are no JSON."""
         own = message.get("id") if isinstance(message, Mapping) else None
-        with self._lock:
-            self._check()
-            id, reply = self._requests.add(own)
+        with self._open():
+            id = self._requests.name(own)
+            line = self._fitting(encode(message, id))
+            reply = self._requests.add(id)
             self._life.asked(time.monotonic())
-            self._write(encode(message, id))
+            self._write(line)
         return id, reply
+
+    def cancel(self, target: Id) -> None:
+        """Without waiting for the answer, or minding whether anybody is there to cancel."""
+        with contextlib.suppress(ClientError):
+            self.ask(Cancel(target=target))
 
     def say(self, line: bytes) -> None:
         """A line that has no reply."""
-        with self._lock:
-            self._check()
-            self._write(line)
+        with self._open():
+            self._write(self._fitting(line))
 
     def room(self) -> "Future[None]":
         """Done when less than the limit waits to be written."""
-        with self._lock:
-            self._check()
+        with self._open():
             return self._outgoing.room()
 
-    def greeted(self) -> None:
+    def greeted(self, max_line_bytes: int) -> None:
         """The process speaks: from now on it must show signs of life."""
+        self._max_line_bytes = max_line_bytes
         self._life.greeted(time.monotonic())
 
     def finish(self, seconds: float) -> None:
@@ -108,11 +120,25 @@ class Connection:
     def stderr(self) -> tuple[str, ...]:
         return tuple(self._stderr.lines())
 
-    def _check(self) -> None:
-        if self.ended is not None:
-            raise self.ended.again()
-        if self._is_closing:
-            raise BridgeClosed("The speech bridge is being stopped.")
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[None]:
+        """Locked. Raises why nothing can be said any more."""
+        if os.getpid() != self._app:  # a fork: the thread, and whatever the lock waits for, are not in this process
+            raise BridgeClosed("The speech bridge was started by another process than this one.")
+        with self._lock:
+            if self.ended is not None:
+                raise self.ended.again()
+            if self._is_closing:
+                raise BridgeClosed("The speech bridge is being stopped.")
+            yield
+
+    def _fitting(self, line: bytes) -> bytes:
+        """The answer to a line that is too long would not name its request."""
+        limit = self._max_line_bytes
+        if limit is None or len(line) <= limit + 1:
+            return line
+        message = f"the request is longer than {limit} bytes"
+        raise RequestFailed(ErrorReply(code="line_too_long", message=message, retryable=False, data={"limit": limit}))
 
     def _write(self, line: bytes) -> None:
         if self._ears.trace is not None:
@@ -180,6 +206,10 @@ class Connection:
     def _give_out(self, message: Line) -> None:
         if self._life.blamed is not None:
             return  # behind nonsense nothing is believed
+        if isinstance(message, StreamReady):
+            self._streams.add(message.stream_id)
+        elif isinstance(message, StreamStopped):
+            self._streams.discard(message.stream_id)
         if isinstance(message, Fatal):
             self._life.said_fatal(message, time.monotonic())
         elif not self._requests.answer(message):
@@ -196,7 +226,7 @@ class Connection:
             replies = self._requests.clear()
             self._pipes.close()
         try:
-            self._ears.end(self.exit, loss)
+            self._ears.end(self.exit, loss, tuple(sorted(self._streams)))
         finally:
             self._outgoing.fail(error)
             for reply in replies:

@@ -1,5 +1,6 @@
 """What comes unasked, kept until the app reads it."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -96,6 +97,11 @@ class EventQueue:
             self._wakers.append(waker)
             if self._events or self._lost or self._is_ended:
                 self._wake()
+
+    def forget(self, waker: Callable[[], None]) -> None:
+        """Nobody waits by it any more."""
+        with self._changed, contextlib.suppress(ValueError):  # it was called
+            self._wakers.remove(waker)
 
     def _take(self) -> Event | None:
         if self._lost:

@@ -85,7 +85,8 @@ class Life:
         self._is_ending = True
         self._greets_until = None
         self._term_at = now + seconds
-        self._kill_at = self._term_at + self._limits.grace_seconds
+        kill_at = self._term_at + self._limits.grace_seconds
+        self._kill_at = kill_at if self._kill_at is None else min(kill_at, self._kill_at)
 
     def kill_now(self) -> None:
         self._is_ending = True

@@ -44,11 +44,15 @@ def decode(line: bytes) -> Line:
     """The message on a line; members that are not known are passed over. Raises ValueError, which says what is wrong
     and quotes nothing."""
     try:
-        envelope = _ENVELOPE.decode(line)
+        return _decoded(line)
     except msgspec.ValidationError:
         raise ValueError("a line is no message") from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ValueError("a line is no JSON") from None
+
+
+def _decoded(line: bytes) -> Line:
+    envelope = _ENVELOPE.decode(line)
     if envelope.type in _KNOWN:
         try:
             return _LINE.decode(line)

@@ -3,8 +3,12 @@
 import contextlib
 from concurrent.futures import Future, InvalidStateError
 
+from msgspec import UNSET
+
+from qwen3_asr_mlx_runtime.errors import RequestError
 from qwen3_asr_mlx_runtime.protocol.commands import Id
 from qwen3_asr_mlx_runtime.protocol.replies import Line
+from qwen3_asr_mlx_runtime.protocol.requests import decode_id
 
 
 class Requests:
@@ -18,15 +22,22 @@ class Requests:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, own: Id | None = None) -> "tuple[Id, Future[Line]]":
-        """`own`: an id that the app chose. Raises ValueError if it is in flight."""
-        self._count += own is None
-        id: Id = f"c{self._count}" if own is None else own
-        if id in self._waiting:
+    def name(self, own: object = None) -> Id:
+        """The id of the next request. `own`: one that the app chose. Raises ValueError if it is none, or in flight."""
+        while own is None:
+            self._count += 1
+            own = None if (made := f"c{self._count}") in self._waiting else made
+        try:
+            id = decode_id(own)
+        except RequestError as error:
+            raise ValueError(str(error)) from None
+        if id is UNSET or id in self._waiting:
             raise ValueError("a request with this id is in flight")
-        reply = Future[Line]()
-        self._waiting[id] = reply
-        return id, reply
+        return id
+
+    def add(self, id: Id) -> "Future[Line]":
+        reply = self._waiting[id] = Future[Line]()
+        return reply
 
     def answer(self, message: Line) -> bool:
         """Give the reply to whoever waits; False if it answers no request of ours."""

@@ -7,30 +7,28 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime.client.child import Child
 from qwen3_asr_mlx_runtime.client.connection import Connection, Ears
 from qwen3_asr_mlx_runtime.client.errors import (
     BridgeClosed,
+    BridgeStartFailed,
     ClientError,
     LaunchError,
     ProtocolError,
     ProtocolUnsupported,
-    RequestFailed,
-    RequestTimeout,
     RestartLimit,
 )
 from qwen3_asr_mlx_runtime.client.events import BridgeLost, Event, EventQueue
 from qwen3_asr_mlx_runtime.client.exits import Exit
 from qwen3_asr_mlx_runtime.client.life import Limits
 from qwen3_asr_mlx_runtime.client.messages import Direction, Unknown
-from qwen3_asr_mlx_runtime.protocol.commands import WANTS, Cancel, Client, Command, Hello, Id, Stop
-from qwen3_asr_mlx_runtime.protocol.replies import PROTOCOL, CapabilitiesReply, ErrorReply, Line
+from qwen3_asr_mlx_runtime.protocol.commands import WANTS, Client, Hello, Stop
+from qwen3_asr_mlx_runtime.protocol.replies import PROTOCOL, CapabilitiesReply, Line
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, Progress, StreamError
 from qwen3_asr_mlx_runtime.protocol.transcripts import RealtimeBatchFinal, Stopped
 
@@ -41,8 +39,8 @@ _ENGINE_LOST = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """How the bridge is started, and who listens. `on_stderr` and `trace` (which sees speech) run on the thread that
-    reads, and must not wait."""
+    """How the bridge is started, and who listens. `env` is all of its environment, None this process's. `on_stderr` and
+    `trace` (which sees speech) run on the threads that read and that ask; they must not wait, and must not raise."""
 
     command: Sequence[str]
     env: Mapping[str, str] | None = None
@@ -53,6 +51,10 @@ class Setup:
     limits: Limits = field(default_factory=Limits)
     on_stderr: Callable[[str], None] | None = None
     trace: Callable[[Direction, bytes], None] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.command, str) or not self.command:
+            raise ValueError("expected a command line as a list: the program, and each of its arguments")
 
 
 class Session:
@@ -65,10 +67,10 @@ class Session:
         self.capabilities: CapabilitiesReply | None = None
         self.exit: Exit | None = None
         self.restarts = 0
-        self.streams: set[str] = set()
         self.connection: Connection | None = None
         self._error: ClientError | None = None
-        self._opening = threading.Lock()
+        self._opening = threading.Lock()  # is held while it is opened
+        self._changing = threading.Lock()  # is held while `state` is looked at and changed
         self._losses: deque[float] = deque()
 
     def open(self) -> CapabilitiesReply:
@@ -97,65 +99,86 @@ class Session:
             return self.connection
 
     def stop(self, mode: Literal["drain", "abort"], deadline_ms: int) -> Stopped | None:
-        with self._opening:
-            connection, was = self.connection, self.state
-            self.state = "stopping" if was == "running" else "stopped"
-        if connection is None or was != "running":
-            self.events.end()
-            return None
+        with self._opening, self._changing:
+            was, self.state = self.state, "stopping"
+        connection = self.connection
         reply: Future[Line] = Future()
-        with contextlib.suppress(ClientError):
-            _, reply = connection.ask(Stop(mode=mode, deadline_ms=deadline_ms))
-        connection.finish(deadline_ms / 1000 + self.setup.limits.grace_seconds)
-        connection.join()
+        if connection is not None and was == "running":
+            with contextlib.suppress(ClientError):
+                _, reply = connection.ask(Stop(mode=mode, deadline_ms=deadline_ms))
+            connection.finish(deadline_ms / 1000 + self.setup.limits.grace_seconds)
+        self._join()
         message = reply.result() if reply.done() and reply.exception() is None else None
         return message if isinstance(message, Stopped) else None
 
     def kill(self) -> None:
-        connection = self.connection
-        if self.state != "stopped":
-            self.state = "stopping"
-        if connection is not None:
-            connection.kill()
-            connection.join()
-        self.state = "stopped"
-        self.events.end()
+        self.kill_soon()
+        self._join()
 
-    def send_cancel(self, target: Id) -> None:
-        """Without waiting for the answer, or minding whether anybody is there to cancel."""
-        connection = self.connection
-        with contextlib.suppress(ClientError):
-            if connection is not None:
-                connection.ask(Cancel(target=target))
+    def kill_soon(self) -> None:
+        """As `kill`, and does not wait."""
+        with self._changing:
+            self.state = "stopped" if self.state == "stopped" else "stopping"
+        if self.connection is not None:
+            self.connection.kill()
+
+    def _join(self) -> None:
+        if self.connection is not None:
+            self.connection.join()
+        with self._changing:
+            if self.state == "stopping":  # nobody has opened it meanwhile
+                self.state = "stopped"
+                self.events.end()
 
     def _open(self) -> CapabilitiesReply:
-        self._pause()
-        self.restarts += self.state == "lost"
-        self.state, self._error = "opening", None
+        if self.connection is not None:
+            self.connection.join()  # one process after another
+        with self._changing:
+            was, self.state, self._error = self.state, "opening", None
+        self.restarts += was == "lost"
+        self._pause(was)
         self.events.begin()
+        connection = self.connection = self._started()
         try:
-            child = Child(self.setup.command, env=self.setup.env, cwd=self.setup.cwd)
-        except LaunchError as error:
-            self.state, self._error = "failed", error
-            raise
-        ears = Ears(self._hear, self._take_end, self.setup.on_stderr, self.setup.trace)
-        self.connection = connection = Connection(child, ears, self.setup.limits)
-        try:
-            if self.state != "opening":
-                raise BridgeClosed("The speech bridge was killed.")
-            _, reply = connection.ask(self._hello())
-            capabilities = self._greeted(connection, reply)
+            capabilities = self._greeted(connection)
+            self._run(connection, capabilities)
         except BaseException:  # whoever is interrupted leaves no process behind
             connection.kill()
+            connection.join()
             raise
-        connection.greeted()
-        self.capabilities, self.state = capabilities, "running"
-        if connection.ended is not None:  # in between
-            self.state = "lost" if connection.ended.retryable else "failed"
-            raise connection.ended.again()
         return capabilities
 
-    def _greeted(self, connection: Connection, reply: "Future[Line]") -> CapabilitiesReply:
+    def _started(self) -> Connection:
+        """Raises a LaunchError."""
+        try:
+            child = Child(self.setup.command, env=self.setup.env, cwd=self.setup.cwd)
+            try:
+                ears = Ears(self._hear, self._take_end, self.setup.on_stderr, self.setup.trace)
+                return Connection(child, ears, self.setup.limits)
+            except (OSError, RuntimeError) as error:  # no descriptor, or no thread, is left
+                child.abandon()
+                raise BridgeStartFailed(
+                    "The speech bridge could not be started: too little is left to talk to it."
+                ) from error
+        except LaunchError as error:
+            with self._changing:
+                if self.state == "opening":
+                    self.state, self._error = "failed", error
+            raise
+
+    def _run(self, connection: Connection, capabilities: CapabilitiesReply) -> None:
+        """Raises why it does not: it was killed, or has ended, meanwhile."""
+        connection.greeted(capabilities.limits.max_line_bytes)
+        with self._changing:
+            if self.state == "opening" and connection.ended is None:
+                self.capabilities, self.state = capabilities, "running"
+                return
+        raise (connection.ended or BridgeClosed("The speech bridge was killed.")).again()
+
+    def _greeted(self, connection: Connection) -> CapabilitiesReply:
+        if self.state != "opening":
+            raise BridgeClosed("The speech bridge was killed.")
+        _, reply = connection.ask(self._hello())
         message = reply.result()
         if isinstance(message, CapabilitiesReply) and PROTOCOL in message.protocols:
             return message
@@ -171,9 +194,9 @@ class Session:
         client = Client(name=self.setup.name, version=self.setup.version)
         return Hello(want=[*self.setup.want], client=client, parent_pid=os.getpid(), protocols=[PROTOCOL])
 
-    def _pause(self) -> None:
+    def _pause(self, was: State) -> None:
         """An engine that was lost is given time."""
-        if self.state == "lost" and self.exit is not None and self.exit.code == _ENGINE_LOST and self._losses:
+        if was == "lost" and self.exit is not None and self.exit.code == _ENGINE_LOST and self._losses:
             time.sleep(max(0.0, self._losses[-1] + self.setup.limits.engine_pause_seconds - time.monotonic()))
 
     def _hear(self, message: Line) -> None:
@@ -181,17 +204,17 @@ class Session:
             event: Event = message
             self.events.put(event)
 
-    def _take_end(self, exit: Exit, loss: ClientError | None) -> None:
+    def _take_end(self, exit: Exit, loss: ClientError | None, streams: tuple[str, ...]) -> None:
         """On the thread of the connection."""
         self.exit = exit
-        if self.state == "stopping" or loss is None:
-            self.state = "stopped"
-            self.events.end()
-            return
-        self._error = self._limited(loss)
-        self.state = "lost" if self._error.retryable else "failed"
-        streams, self.streams = tuple(sorted(self.streams)), set()
-        self.events.put(BridgeLost(self._error, streams, will_restart=self.state == "lost"))
+        with self._changing:
+            if self.state == "stopping" or loss is None:
+                self.state = "stopped"
+                self.events.end()
+                return
+            self._error = self._limited(loss)
+            self.state = "lost" if self._error.retryable else "failed"
+            self.events.put(BridgeLost(self._error, streams, will_restart=self.state == "lost"))
 
     def _limited(self, loss: ClientError) -> ClientError:
         limits, now = self.setup.limits, time.monotonic()
@@ -204,37 +227,3 @@ class Session:
         error.__cause__, error.exit, error.stderr = loss, loss.exit, loss.stderr
         loss.retryable = False
         return error
-
-
-def checked(connection: Connection, message: Line, types: tuple[type[Line], ...]) -> Line:
-    """A reply of one of these types, or of any if there are none. Raises RequestFailed for an error reply, and ends a
-    process that answers by something else."""
-    if isinstance(message, ErrorReply):
-        raise RequestFailed(message)
-    if not types or isinstance(message, types):
-        return message
-    error = ProtocolError.at(0, "a reply of another type than was asked for")
-    connection.kill(error)
-    raise error.again()
-
-
-def result_in_time(session: Session, id: Id, reply: "Future[Line]", timeout: float | None) -> Line:
-    """The reply; after `timeout` seconds its request is cancelled, and RequestTimeout raised."""
-    try:
-        return reply.result(timeout)
-    except FutureTimeoutError:
-        reply.cancel()
-        session.send_cancel(id)
-        raise timed_out(timeout) from None
-    except ClientError:
-        raise
-    except BaseException:  # KeyboardInterrupt
-        session.send_cancel(id)
-        raise
-
-
-def timed_out(timeout: float | None) -> RequestTimeout:
-    return RequestTimeout(f"The speech bridge did not answer within {timeout:g} seconds.", retryable=True)
-
-
-Message = Command | Mapping[str, Any]
