@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ("cat", "dirname", "id", "printf", "readlink", "sed", "sha256sum", "shasum", "sh", "uname")
 
 BRIDGE = """
@@ -209,6 +210,15 @@ def test_it_starts_from_any_folder_through_links(installed: Checkout, tmp_path: 
     for launcher, folder in ((tmp_path / "link", "/"), ("./link", tmp_path), ("bin/bridge", tmp_path)):
         outcome = installed.run(launcher=launcher, cwd=folder)
         assert outcome.line()["folder"] == str(folder)
+
+
+@pytest.mark.parametrize("name", [path.name for path in sorted((ROOT / "scripts").glob("qwen3-asr-mlx-*"))])
+def test_every_command_finds_the_checkout_through_a_link(name: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(ROOT / "scripts" / name)
+    environ = {**os.environ, "QWEN3_ASR_MLX_HOME": str(tmp_path / "home"), "QWEN3_ASR_MLX_NO_INSTALL": "1"}
+    environ["QWEN3_ASR_MLX_PYTHON"] = sys.executable
+    ran = subprocess.run([tmp_path / "link", "--help"], env=environ, capture_output=True, text=True, check=False)
+    assert ran.stdout.startswith(("usage:", '{"type":"fatal","code":"environment_missing"'))
 
 
 def test_variables_and_the_working_folder_put_nothing_in_front_of_our_modules(
