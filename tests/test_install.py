@@ -4,6 +4,7 @@ Everything is real, the interpreter, venv, pip and the wheelhouse too, except wh
 and a bridge that says what it sees.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -12,11 +13,11 @@ import signal
 import socket
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from installing.folder import verify
+from installing.place import part_of, replace
 from installing.wheelhouse import Failed
 from relocatable_python import make_relocatable
 from test_launcher import Checkout, Outcome, make_checkout, write_endless_source, write_wheel
@@ -48,7 +49,7 @@ def make(repository: Path, folder: Path) -> Checkout:
         (checkout.root / text).touch()
     write_wheel(checkout.wheels)
     environ = {name: value for name, value in checkout.environ.items() if not name.startswith("PIP_")}
-    return replace(checkout, environ=environ)
+    return dataclasses.replace(checkout, environ=environ)
 
 
 def install(checkout: Checkout, *arguments: object) -> Outcome:
@@ -202,7 +203,7 @@ def test_a_python_that_goes_on_using_its_origin_is_refused(fresh: Checkout) -> N
     if not any(base.glob("lib/libpython3.*")) or base == Path("/usr"):
         pytest.skip("this Python has no library of its own to go on using")
     environ = {name: value for name, value in fresh.environ.items() if name != "QWEN3_ASR_MLX_PYTHON"}
-    outcome = install(replace(fresh, environ=environ), "--prefix", fresh.home / "asr", "--python", base)
+    outcome = install(dataclasses.replace(fresh, environ=environ), "--prefix", fresh.home / "asr", "--python", base)
     assert "is not relocatable" in refused(outcome)
     assert list(fresh.home.iterdir()) == []
 
@@ -214,7 +215,7 @@ def test_a_python_that_goes_on_using_its_origin_is_refused(fresh: Checkout) -> N
 def test_a_package_that_the_wheelhouse_lacks_is_named_and_the_folder_stays_as_it_was(fresh: Checkout) -> None:
     prefix = fresh.home / "asr"
     prefix.mkdir()
-    (prefix / "installed.json").write_text("{}")
+    (prefix / "installed.json").write_text('{"stamp": "of another"}')
     (fresh.wheels / "spoken-1.0-py3-none-any.whl").rename(fresh.wheels / "heard-1.0-py3-none-any.whl")
     reason = refused(install(fresh, "--prefix", prefix, "--wheelhouse", fresh.wheels))
     assert "spoken" in reason
@@ -241,12 +242,47 @@ def test_a_wheelhouse_without_wheels_is_refused(fresh: Checkout, tmp_path: Path,
     assert "--download-to" in reason
 
 
-def test_a_folder_of_somebody_else_is_not_touched(fresh: Checkout) -> None:
+@pytest.mark.parametrize("record", ["novel.txt", "installed.json"])
+def test_a_folder_of_somebody_else_is_not_touched_and_none_beside_it(fresh: Checkout, record: str) -> None:
     prefix = fresh.home / "Documents"
-    prefix.mkdir()
-    (prefix / "novel.txt").write_text("chapter one")
+    for folder in (prefix, prefix.with_name("Documents.old"), prefix.with_name("Documents.part")):
+        folder.mkdir()
+        (folder / record).write_text('["chapter one"]')
+    before = content(fresh.home)
     assert "was not made by this command" in refused(install(fresh, "--prefix", prefix, "--wheelhouse", fresh.wheels))
-    assert (prefix / "novel.txt").read_text() == "chapter one"
+    assert content(fresh.home) == before
+
+
+def test_a_folder_and_what_it_is_made_of_may_not_lie_in_one_another(fresh: Checkout) -> None:
+    package = fresh.root / "src" / "qwen3_asr_mlx_runtime"
+    before = content(fresh.home.parent)
+    for prefix in ("/", fresh.root, package / "build", fresh.wheels, fresh.wheels / "build"):
+        reason = refused(install(fresh, "--prefix", prefix, "--wheelhouse", fresh.wheels))
+        assert "lie in one another" in reason, prefix
+    assert content(fresh.home.parent) == before
+
+
+def test_links_that_go_round_are_an_error_of_one_line(fresh: Checkout, tmp_path: Path) -> None:
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    refused(install(fresh, "--prefix", tmp_path / "round" / "asr", "--wheelhouse", fresh.wheels))
+
+
+@pytest.mark.parametrize("name", ["spoken-1.0-99-py3-none-any.whl", "index.html"])
+def test_a_wheelhouse_that_holds_more_than_its_sums_name_is_refused(fresh: Checkout, name: str) -> None:
+    (wheel,) = fresh.wheels.glob("*.whl")
+    (fresh.wheels / "SHA256SUMS").write_text(f"{hashlib.sha256(wheel.read_bytes()).hexdigest()}  {wheel.name}\n")
+    shutil.copy2(wheel, fresh.wheels / name)
+    assert name in refused(install(fresh, "--prefix", fresh.home / "asr", "--wheelhouse", fresh.wheels))
+
+
+@pytest.mark.once
+def test_settings_of_the_machine_say_where_packages_come_from_and_not_where_they_go(fresh: Checkout) -> None:
+    elsewhere = fresh.home / "elsewhere"
+    machine = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(fresh.wheels), "PIP_USER": "1", "PIP_TARGET": str(elsewhere)}
+    odd = dataclasses.replace(fresh, environ=fresh.environ | machine | {"PIP_REQUIRE_VIRTUALENV": "1"})
+    outcome = install(odd, "--prefix", fresh.home / "asr")
+    assert outcome.code == 0, outcome.stderr
+    assert not elsewhere.exists()
 
 
 @pytest.mark.once
@@ -298,7 +334,7 @@ def test_help_has_an_example(fresh: Checkout) -> None:
 def test_a_signal_in_the_middle_ends_it_at_once_and_leaves_what_was_there(fresh: Checkout) -> None:
     prefix = fresh.home / "asr"
     prefix.mkdir()
-    (prefix / "installed.json").write_text("{}")
+    (prefix / "installed.json").write_text('{"stamp": "of another"}')
     (fresh.wheels / "spoken-1.0-py3-none-any.whl").unlink()
     write_endless_source(fresh.wheels)
     environ = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(fresh.wheels)}
@@ -307,16 +343,42 @@ def test_a_signal_in_the_middle_ends_it_at_once_and_leaves_what_was_there(fresh:
         server.settimeout(300)
         environ["BUILD_PORT"] = str(server.getsockname()[1])
         process = fresh.start("--prefix", str(prefix), launcher=command, environ=environ)
-        with process, server.accept()[0]:  # its pip builds a package, and would for ever
+        with process, server.accept()[0] as build:  # its pip builds a package, and would for ever
             process.send_signal(signal.SIGTERM)
             assert process.wait() == 128 + signal.SIGTERM
+            build.settimeout(60)
+            assert build.recv(1) == b"", "the build goes on without it"
     assert content(fresh.home).keys() == {str(prefix / "installed.json")}
+
+
+def test_a_signal_while_one_folder_takes_the_place_of_another_is_heard_when_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = tmp_path / "asr"
+    for folder in (prefix, part_of(prefix)):
+        folder.mkdir()
+        (folder / "name").write_text(folder.name)
+    rename = Path.rename
+
+    def interrupted(path: Path, target: Path) -> Path:
+        renamed = rename(path, target)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return renamed
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        with pytest.raises(SystemExit):
+            replace(prefix)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (prefix / "name").read_text() == part_of(prefix).name
 
 
 def test_the_old_folder_comes_back_if_no_new_one_took_its_place(first: tuple[Checkout, Path, Outcome]) -> None:
     checkout, prefix, _ = first
-    prefix.rename(prefix.with_name("asr.old"))
-    prefix.with_name("asr.part").mkdir()
+    prefix.rename(prefix.with_name(".asr.qwen3-asr-mlx.old"))
+    part_of(prefix).mkdir()
     outcome = install(checkout, "--prefix", prefix, "--wheelhouse", checkout.wheels)
     assert "is up to date" in outcome.stderr
     assert [path.name for path in prefix.parent.iterdir()] == ["asr"]

@@ -1,6 +1,7 @@
 """The command line of scripts/qwen3-asr-mlx-install."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -34,10 +35,10 @@ def main(root: str, backend: str, interpreter: str, argv: Sequence[str]) -> int:
     source = Source(Path(root), backend, Path(interpreter) if interpreter else None)
     try:
         if options.download_to:
-            download(source.requirements(), source.constraints, options.download_to.resolve())
+            download(source.requirements(), source.constraints, _physical(options.download_to))
         if options.prefix:
             wheelhouse = options.wheelhouse or options.download_to
-            launcher = install(source, options.prefix.resolve(), wheelhouse and wheelhouse.resolve())
+            launcher = install(source, _physical(options.prefix), wheelhouse and _physical(wheelhouse))
             sys.stdout.write(f"{launcher}\n")
     except Failed as error:
         return _complain(str(error))
@@ -48,6 +49,10 @@ def main(root: str, backend: str, interpreter: str, argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _physical(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve would raise where links go round
 
 
 class _Parser(argparse.ArgumentParser):

@@ -21,12 +21,13 @@ from typing import Any
 
 from make_environment import base_python, lock, requirements, say
 
+from installing.child import run
 from installing.interpreter import copy_interpreter, make_venv, strip
+from installing.place import RECORD, check_place, part_of, recover, replace
 from installing.wheelhouse import Failed, check_wheelhouse, install_packages
 
 PACKAGE = "qwen3_asr_mlx_runtime"
 LAUNCHER = Path("bin", "qwen3-asr-mlx-bridge")
-RECORD = "installed.json"
 NATIVE = "native-files.txt"
 _HERE = Path(__file__).resolve().parent
 _VERIFY_SECONDS = 120
@@ -77,35 +78,18 @@ def sources(package: Path) -> Iterator[Path]:
 def install(source: Source, prefix: Path, wheelhouse: Path | None) -> Path:
     """Build the folder, unless it is there and up to date, and return its launcher. Raises Failed, OSError or
     CalledProcessError; then what was there before is there still."""
+    check_place(prefix, [source.package, source.interpreter, wheelhouse])
     if wheelhouse is not None:
         check_wheelhouse(wheelhouse)
     prefix.parent.mkdir(parents=True, exist_ok=True)
     with lock(prefix.parent):
-        _recover(prefix)
-        _check_ours(prefix)
+        recover(prefix)
+        check_place(prefix, [])  # another installation may have been waited for
         if _is_up_to_date(source, prefix):
             say(f"{prefix} is up to date")
         else:
             _build(source, prefix, wheelhouse)
     return prefix / LAUNCHER
-
-
-def _recover(prefix: Path) -> None:
-    """What a killed installation left: a part goes; the old folder comes back if no new one has taken its place."""
-    part, old = _beside(prefix)
-    shutil.rmtree(part, ignore_errors=True)
-    if old.exists() and not prefix.exists():
-        old.rename(prefix)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _beside(prefix: Path) -> tuple[Path, Path]:
-    return prefix.with_name(f"{prefix.name}.part"), prefix.with_name(f"{prefix.name}.old")
-
-
-def _check_ours(prefix: Path) -> None:
-    if prefix.exists() and (not prefix.is_dir() or (any(prefix.iterdir()) and not (prefix / RECORD).exists())):
-        raise Failed(f"{prefix} is there already and was not made by this command: name another folder, or remove it")
 
 
 def _is_up_to_date(source: Source, prefix: Path) -> bool:
@@ -120,18 +104,12 @@ def _is_up_to_date(source: Source, prefix: Path) -> bool:
 
 
 def _build(source: Source, prefix: Path, wheelhouse: Path | None) -> None:
-    part, old = _beside(prefix)
     say(f"building {prefix}")
     try:
-        _fill(source, part, wheelhouse)
-        if prefix.exists():
-            prefix.rename(old)
-        try:
-            part.rename(prefix)
-        finally:
-            _recover(prefix)
+        _fill(source, part_of(prefix), wheelhouse)
+        replace(prefix)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(part_of(prefix), ignore_errors=True)
     if source.interpreter is None:
         say(f"{prefix} uses {base_python()}, which must stay there: it is no folder to ship")
 
@@ -163,9 +141,7 @@ def _compile(executable: Path, part: Path) -> None:
     folders = [part / "runtime", *(part / "python").glob("lib/python3.*")]
     every = ("-m", "compileall", "-f", "-q", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash")
     strip_prefix = ("-s", part)  # no path of the building machine in tracebacks
-    asked = [executable, "-I", *every, *strip_prefix, *folders]
-    # Unchecked, because some packages ship templates that are no Python.
-    subprocess.run(asked, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
+    run(executable, *every, *strip_prefix, *folders)  # unchecked: some packages ship templates that are no Python
 
 
 def _describe(source: Source, executable: Path, part: Path) -> None:

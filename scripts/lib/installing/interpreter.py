@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from make_environment import base_python, run
+from make_environment import base_python
 
+from installing.child import check_run
 from installing.wheelhouse import Failed
 
 _LEFT_OUT = ("__pycache__", "test", "idlelib", "tkinter", "turtledemo", "lib2to3", "site-packages", "config-*")
@@ -37,11 +38,11 @@ def copy_interpreter(folder: Path, python: Path) -> None:
     for licence in (*folder.glob("LICENSE*"), *folder.glob("licenses")):
         _copy(licence, python / licence.name)
     _check_that_it_stands_alone(folder, python)
-    run(python / "bin" / "python3", "-m", "ensurepip", "--default-pip")
+    check_run(python / "bin" / "python3", "-m", "ensurepip", "--default-pip")
 
 
 def make_venv(python: Path) -> None:
-    run(base_python(), "-m", "venv", python)
+    check_run(base_python(), "-m", "venv", python)
 
 
 def strip(python: Path) -> None:

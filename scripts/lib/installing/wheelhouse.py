@@ -1,15 +1,19 @@
 """A folder of wheels, filled with a network and used without one."""
 
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from make_environment import PIP_INSTALL, run, say
+from make_environment import PIP_INSTALL, say
+
+from installing.child import check_run, child
 
 SUMS = "SHA256SUMS"
+_ELSEWHERE = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
 
 
 class Failed(Exception):
@@ -21,7 +25,7 @@ def download(requirements: Sequence[str], constraints: Path, folder: Path) -> No
     say(f"filling the wheelhouse {folder}")
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="wheelhouse-") as scratch:
-        run(Path(sys.executable), "-m", "venv", scratch)
+        check_run(Path(sys.executable), "-m", "venv", scratch)
         fetch = ("download", "--only-binary", ":all:", "--no-input", "--progress-bar", "off", "--dest", str(folder))
         pip(Path(scratch, "bin", "python"), ("-m", "pip", *fetch), constraints, requirements)
     sums = [f"{_digest(wheel)}  {wheel.name}\n" for wheel in sorted(folder.glob("*.whl"))]
@@ -30,20 +34,29 @@ def download(requirements: Sequence[str], constraints: Path, folder: Path) -> No
 
 
 def check_wheelhouse(folder: Path) -> None:
-    """Raises Failed where there is none, or a wheel is not what SHA256SUMS says of it."""
+    """Raises Failed where there is none, where pip would find more in it than its SHA256SUMS names, or other bytes."""
     if not folder.is_dir():
         raise Failed(f"there is no wheelhouse {folder}: --download-to fills one")
-    if not any(folder.glob("*.whl")):
+    wheels = {file.name for file in folder.glob("*.whl")}
+    if not wheels:
         raise Failed(f"the wheelhouse {folder} holds no wheels: --download-to fills it")
-    if not (folder / SUMS).exists():
-        return
-    for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
-        digest, _, name = line.partition("  ")
-        wheel = folder / name
-        if not wheel.exists():
+    pages = {file.name for file in folder.glob("*.htm*")}  # pip follows their links, to a network too
+    if pages:
+        raise Failed(f"the wheelhouse {folder} holds {min(pages)}, which is no wheel: remove it")
+    if (folder / SUMS).exists():
+        _check_sums(folder, wheels)
+
+
+def _check_sums(folder: Path, wheels: set[str]) -> None:
+    lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    for name, digest in sums.items():
+        if name not in wheels:
             raise Failed(f"the wheelhouse {folder} lacks {name}, which its {SUMS} names")
-        if _digest(wheel) != digest:
-            raise Failed(f"{wheel} is not what {SUMS} says: fill the wheelhouse again")
+        if _digest(folder / name) != digest:
+            raise Failed(f"{folder / name} is not what {SUMS} says: fill the wheelhouse again")
+    if wheels - sums.keys():
+        raise Failed(f"the wheelhouse {folder} holds {min(wheels - sums.keys())}, which its {SUMS} does not name")
 
 
 def install_packages(python: Path, requirements: Sequence[str], constraints: Path, wheelhouse: Path | None) -> None:
@@ -56,21 +69,23 @@ def install_packages(python: Path, requirements: Sequence[str], constraints: Pat
 
 def pip(python: Path, command: Sequence[str], constraints: Path, requirements: Sequence[str]) -> None:
     """What pip says goes to stderr. Raises Failed with the first error that it names."""
-    arguments = [str(python), "-I", *command, "--constraint", str(constraints), *requirements]
+    arguments = [python, "-I", *command, "--constraint", constraints, *requirements]
     errors = []
-    with subprocess.Popen(
-        arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+    with child(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", env=_environ()
     ) as process:
-        try:
-            for line in process.stdout or ():
-                sys.stderr.write(line)
-                if line.startswith("ERROR: "):
-                    errors.append(f"pip says: {line.removeprefix('ERROR: ')}")
-        except BaseException:  # a signal, which ends this by SystemExit: do not wait for pip
-            process.kill()
-            raise
+        for line in process.stdout or ():
+            sys.stderr.write(line)
+            if line.startswith("ERROR: "):
+                errors.append(f"pip says: {line.removeprefix('ERROR: ')}")
     if process.returncode:
         raise Failed((errors or ["pip failed: its own words are above"])[0])
+
+
+def _environ() -> dict[str, str]:
+    """Where packages come from is the machine's to say, where they go is not."""
+    kept = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
+    return {**kept, "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}
 
 
 def _digest(file: Path) -> str:
