@@ -144,6 +144,23 @@ def test_every_code_is_told_and_whether_it_may_be_tried_again() -> None:
     assert {row[1] for row in rows} == {"yes", "no"}
 
 
+def test_the_codes_of_a_fatal_line_are_those_that_the_process_and_its_launchers_say() -> None:
+    root = Path(__file__).resolve().parent.parent
+    places = ("src/qwen3_asr_mlx_runtime/__main__.py", "scripts/lib/environment.sh", "scripts/lib/make_environment.py",
+              "scripts/lib/installing/launcher.sh")  # fmt: skip
+    said = {"internal_error"}  # by the daemon, as the conversation under this heading shows
+    for place in places:
+        found = re.findall(r'\bfatal ([a-z_]+) "|"code": ?"([a-z_]+)"', (root / place).read_text(encoding="utf-8"))
+        assert found, place
+        said |= {word for pair in found for word in pair if word}
+    rows = table("### Reply `fatal`", "code")
+    assert set(names(rows)) == said
+    assert {int(row[1]) for row in rows} == {Exit.INTERNAL_ERROR, Exit.ENVIRONMENT}
+    at_exit_2 = {name for name, row in zip(names(rows), rows, strict=True) if int(row[1]) == Exit.ENVIRONMENT}
+    embedding = (root / "docs" / "embedding.md").read_text(encoding="utf-8").partition("## Exit codes")[2]
+    assert [code for code in sorted(at_exit_2) if f"`{code}`" not in embedding] == []
+
+
 def _classes() -> list[type[BridgeError]]:
     classes = [BridgeError]
     for known in classes:
