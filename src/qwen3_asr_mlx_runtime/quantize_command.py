@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qwen3-asr-mlx-quantize",
         description="Write a checkpoint with quantised weights, in the layout of mlx-community.",
+        epilog="example: qwen3-asr-mlx-quantize Qwen/Qwen3-ASR-0.6B models/0.6b-8bit --scheme 8bit",
         allow_abbrev=False,
     )
     parser.add_argument("source", metavar="SOURCE", help="repository, folder, or `demo`")

@@ -107,6 +107,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="qwen3-asr-mlx-bridge",
         description="Speech to text with Qwen3-ASR on MLX: requests on stdin, replies on stdout, a JSON object a line.",
+        epilog="example: qwen3-asr-mlx-bridge --model demo < examples/demo.jsonl",
         allow_abbrev=False,
     )
     _add_model_options(parser, environ)
