@@ -67,6 +67,16 @@ def test_a_megabyte_on_stderr_holds_up_nothing(repository: Path, sample: str, na
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
+def test_a_text_with_quotation_marks_is_shown_and_not_the_line_that_holds_it(
+    repository: Path, sample: str, name: str
+) -> None:
+    transcript = '{"type": "transcript", "text": "Say \\"five\\" \\\\ six.", "language": "English"}'
+    answers = f'hear(); say({{"type": "ready"}}); hear(); say({transcript}); say({{"type": "stopped"}})\nhear()'
+    ran = run(repository, name, sample, bridge=child(answers))
+    assert (ran.returncode, ran.stdout) == (0, 'Say \\"five\\" \\\\ six.\n')
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
 @pytest.mark.parametrize("program", ["sys.exit(3)", 'hear(); say({"type": "ready"}); sys.exit(3)'])
 def test_a_bridge_that_ends_is_told(repository: Path, sample: str, name: str, program: str) -> None:
     ran = run(repository, name, sample, bridge=child(f'os.write(2, b"oops\\n"); {program}'))

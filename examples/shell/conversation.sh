@@ -54,7 +54,7 @@ ask '{"type":"start"}'
 for path in "$@"; do # without quotation marks and backslashes, which JSON would want written otherwise
     ask '{"type":"transcribe","audio":"'"$path"'"}'
     case $(member type) in
-        transcript) printf '%s\n' "$reply" | sed 's/.*"text":"\([^"\\]*\)".*/\1/' ;;
+        transcript) printf '%s\n' "$reply" | sed -E 's/.*"text":"(([^"\\]|\\.)*)".*/\1/' ;; # escapes stay as they are
         *) echo "$path: $(member code)" >&2 ;;
     esac
 done

@@ -39,7 +39,7 @@ ask '{"type":"start"}'
 for path in "$@"; do # without quotation marks and backslashes, which JSON would want written otherwise
     ask '{"type":"transcribe","audio":"'"$path"'"}'
     if [[ $(type_of) == transcript ]]; then
-        sed 's/.*"text":"\([^"\\]*\)".*/\1/' <<<"$reply"
+        sed -E 's/.*"text":"(([^"\\]|\\.)*)".*/\1/' <<<"$reply" # escapes stay as they are
     else
         echo "$path: $(sed -n 's/.*"code":"\([a-z_]*\)".*/\1/p' <<<"$reply")" >&2
     fi
