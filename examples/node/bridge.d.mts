@@ -53,6 +53,7 @@ export type ClientErrorCode =
 
 /** `message` is one sentence that can be shown to a user. */
 export class BridgeError extends Error {
+  private constructor();
   readonly code: ClientErrorCode;
   readonly retryable: boolean;
   /** Where a process ended. */

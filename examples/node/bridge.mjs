@@ -25,7 +25,8 @@ export class Bridge {
   #starts = 0;
 
   constructor(settings) {
-    this.#settings = { ...DEFAULTS, ...settings };
+    const given = Object.entries(settings).filter(([, value]) => value !== undefined);
+    this.#settings = { ...DEFAULTS, ...Object.fromEntries(given) };
   }
 
   get state() {
@@ -157,7 +158,10 @@ export class Bridge {
       await connection.open();
     } catch (error) {
       if (connection.process === null) this.#fail(error);
-      else await connection.ended;
+      else {
+        connection.kill(); // where it still lives: its hello could not be sent
+        await connection.ended;
+      }
       throw error;
     }
     this.#state = "running";

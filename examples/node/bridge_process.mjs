@@ -4,9 +4,10 @@ import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { exitOf, startError } from "./errors.mjs";
+import { exitOf, noFolder, startError } from "./errors.mjs";
 import { Lines } from "./lines.mjs";
 import { StderrTail } from "./stderr_tail.mjs";
+import { bounded } from "./times.mjs";
 
 export const GRACE_MS = 2_000;
 const UNWRITTEN_BYTES = 1024 * 1024;
@@ -48,6 +49,7 @@ export class BridgeProcess {
       await new Promise((resolve, reject) => child.once("spawn", resolve).once("error", reject));
       return new BridgeProcess(child, handlers, onStderr);
     } catch (error) {
+      if (cwd !== undefined && !existsSync(cwd)) throw noFolder(cwd, error);
       throw startError(bridge, error, isThere(bridge, env));
     }
   }
@@ -113,7 +115,7 @@ export class BridgeProcess {
   /** Resolves to whether it ended in this time. */
   async endsWithin(milliseconds) {
     const patience = new AbortController();
-    const late = sleep(milliseconds, false, { signal: patience.signal }).catch(() => false);
+    const late = sleep(bounded(milliseconds), false, { signal: patience.signal }).catch(() => false);
     const isOver = await Promise.race([this.ended.then(() => true), late]);
     patience.abort();
     return isOver;

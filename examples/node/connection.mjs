@@ -16,6 +16,7 @@ import {
 } from "./errors.mjs";
 import { Liveness } from "./liveness.mjs";
 import { PROTOCOL, REPLIES, REPLY_TYPES } from "./replies.mjs";
+import { bounded } from "./times.mjs";
 
 const encode = (message) => Buffer.from(`${JSON.stringify(message)}\n`);
 const decoder = new TextDecoder("utf-8", { fatal: true });
@@ -72,7 +73,7 @@ export class Connection {
     const { id, reply } = this.#ask(message);
     const onAbort = () => this.#giveUp(id, signal.reason);
     signal?.addEventListener("abort", onAbort, { once: true });
-    const timer = timeout && setTimeout(() => this.#giveUp(id, timedOut(message.type, timeout)), timeout);
+    const timer = timeout && setTimeout(() => this.#giveUp(id, timedOut(message.type, timeout)), bounded(timeout));
     return reply.finally(() => {
       clearTimeout(timer);
       signal?.removeEventListener("abort", onAbort);
@@ -107,7 +108,7 @@ export class Connection {
 
   async #hello() {
     const { client, want, openTimeout } = this.#settings;
-    const timer = setTimeout(() => this.#end(notOpened(openTimeout)), openTimeout);
+    const timer = setTimeout(() => this.#end(notOpened(openTimeout)), bounded(openTimeout));
     try {
       return await this.#ask({ type: "hello", want, client, parent_pid: process.pid, protocols: [PROTOCOL] }).reply;
     } catch (error) {
@@ -176,8 +177,9 @@ export class Connection {
   #parse(bytes) {
     try {
       const text = decoder.decode(bytes);
-      const line = text.trim() === "" ? null : JSON.parse(text);
-      if (line === null || typeof line.type === "string") return line;
+      if (text.trim() === "") return null;
+      const line = JSON.parse(text);
+      if (typeof line.type === "string") return line;
     } catch {
       // as any other nonsense
     }

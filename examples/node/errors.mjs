@@ -30,7 +30,8 @@ export class BridgeError extends Error {
   /** Add how the process ended and what it said to people. */
   endedBy(exit, stderr) {
     this.exit = exit;
-    this.stderr = stderr.trimEnd().split("\n").slice(-STDERR_LINES);
+    const said = stderr.trimEnd();
+    this.stderr = said === "" ? [] : said.split("\n").slice(-STDERR_LINES);
     return this;
   }
 }
@@ -50,6 +51,12 @@ export function startError(program, cause, exists) {
     return new BridgeError("bridge_not_executable", message, false, { cause });
   }
   const message = `The speech bridge could not be started (${cause.code ?? cause.message}).`;
+  return new BridgeError("bridge_start_failed", message, false, { cause });
+}
+
+/** Where the folder to start it in is not there. */
+export function noFolder(cwd, cause) {
+  const message = `The speech bridge could not be started in the folder ${cwd}.`;
   return new BridgeError("bridge_start_failed", message, false, { cause });
 }
 

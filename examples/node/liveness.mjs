@@ -1,5 +1,7 @@
 // Tells a process that is busy from one that hangs. Counts ticks and not time: where this process was suspended, none went by.
 
+import { bounded } from "./times.mjs";
+
 const TICKS = 20; // in `milliseconds`
 
 export class Liveness {
@@ -16,7 +18,7 @@ export class Liveness {
       this.#count(look());
       if (this.#ticks.unheard === TICKS / 2) ping();
       if (Math.max(this.#ticks.unheard, this.#ticks.untaken) > TICKS) hung();
-    }, milliseconds / TICKS);
+    }, bounded(milliseconds / TICKS));
     this.#timer.unref();
   }
 

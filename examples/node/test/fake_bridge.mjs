@@ -35,6 +35,7 @@ const BEHAVIOURS = {
   },
   babbles: { transcribe: () => writeSync(1, "Loading weights: 100%\n") },
   cuts: { transcribe: () => process.exit(writeSync(1, '{"type":"trans') && 0) },
+  nulls: { transcribe: () => writeSync(1, "null\n") },
   confuses: { transcribe: ({ id }) => say({ type: "pong", id }) },
   pieces: { transcribe: ({ id }) => sayInPieces({ type: "transcript", id, text: "sí, 你好 🎙" }) },
   rambles: { transcribe: ({ id }) => say({ type: "transcript", id, text: "x".repeat(5_000_000) }) },
@@ -72,7 +73,11 @@ const BEHAVIOURS = {
 };
 
 const usual = {
-  hello: ({ id }) => say({ ...hello, id }),
+  hello: ({ id, want }) => {
+    hello.wanted = want;
+    say({ ...hello, id });
+  },
+  capabilities: ({ id }) => say({ ...hello, id }),
   ping: ({ id }) => say({ type: "pong", id }),
   transcribe: ({ id, audio }) => say({ type: "transcript", id, text: audio }),
   start_stream: ({ id, stream_id = "default", sample_rate = 16_000 }) =>

@@ -53,5 +53,7 @@ bridge.transcribe("a.wav", { langauge: "en" });
 bridge.startStream({ final_policy: "loose" });
 // @ts-expect-error the client gives the id
 bridge.transcribe("a.wav", { id: 1 });
+// @ts-expect-error only the client makes its errors
+new BridgeError("bridge_exited");
 // @ts-expect-error a bridge needs a program
 new Bridge({});
