@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from signal import SIGKILL, SIGUSR1
 
@@ -206,6 +207,15 @@ def test_lines_that_no_decoder_takes_are_the_bridges_fault(name: str, tmp_path: 
     bridge.kill()
 
 
+def test_last_words_without_a_newline_are_a_line_too() -> None:
+    lines: list[str] = []
+    program = 'greet(); hear(); os.write(2, b"first\\nlast"); os._exit(1)'
+    bridge = Bridge(replace(setup(child(program)), on_stderr=lines.append))
+    with pytest.raises(BridgeExited) as caught:
+        bridge.ping()
+    assert (lines, caught.value.stderr) == (["first", "last"], ("first", "last"))
+
+
 def in_a_fork(call: Callable[[], object]) -> str:
     """The class of what `call` raised in a child of this process."""
     reads, writes = os.pipe()
@@ -224,6 +234,7 @@ def in_a_fork(call: Callable[[], object]) -> str:
     return told
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_after_a_fork_it_is_of_the_process_that_started_it_alone() -> None:
     with Bridge(setup(child(ECHO))) as bridge:
         assert in_a_fork(lambda: bridge.ping(timeout=5.0)) == "BridgeClosed"

@@ -163,6 +163,8 @@ class Connection:
                 self._pipes.wait(seconds, closes_input=self._is_closing)
                 self._look_at_the_clock()
             self._pipes.drain()
+            if self._stderr_lines.has_rest:  # its last words may have no newline
+                self._tell_stderr(b"\n")
         finally:
             self._end()
 
@@ -182,6 +184,9 @@ class Connection:
 
     def _keep(self, data: bytes) -> None:
         self._stderr.add(data)
+        self._tell_stderr(data)
+
+    def _tell_stderr(self, data: bytes) -> None:
         if self._ears.stderr is None:
             return
         try:
