@@ -56,7 +56,7 @@ def app(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     git(folder / "origin", "commit", "-qm", "Vendor the speech runtime")
     git(folder, "clone", "-q", "--recurse-submodules", (folder / "origin").as_uri(), "An App")
     pinned = git(folder / "An App", "submodule", "status").split()[0]
-    assert pinned == git(repository, "rev-parse", "HEAD")
+    assert pinned == git(folder / "origin" / SUBMODULE, "rev-parse", "HEAD")
     return folder / "An App"
 
 
