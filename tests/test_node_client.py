@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -11,7 +12,8 @@ import pytest
 from e2e.client import WAIT
 from web.programs import bridge_program, install_packages, program
 
-NODE = Path(__file__).resolve().parent.parent / "examples" / "node"
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+NODE = EXAMPLES / "node"
 TSC = ("--noEmit", "--strict", "--target", "es2022", "--lib", "es2022,dom", "--module", "nodenext")
 
 
@@ -79,6 +81,42 @@ def test_bad_use_is_told_in_a_sentence(repository: Path, bridge: str, arguments:
     ran = run_node("live.mjs", "--bridge", bridge, *arguments, f"{repository}/examples/audio/sample.wav", status=1)
     assert sentence in ran.stderr
     assert "    at " not in ran.stderr
+
+
+@pytest.mark.parametrize("name", ["transcribe.mjs", "live.mjs", "../web/server.mjs"])
+def test_a_program_tells_how_it_is_used(name: str) -> None:
+    assert run_node(name, "--help").stdout.startswith(f"node examples/{(NODE / name).resolve().relative_to(EXAMPLES)} ")
+    for wrong in (["--nope"], ["--model"]):
+        ran = run_node(name, *wrong, status=2)
+        assert ran.stdout == ""
+        assert len(ran.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "files"), [("transcribe.mjs", 0), ("live.mjs", 0), ("live.mjs", 2), ("../web/server.mjs", 1)]
+)
+def test_a_program_is_given_as_many_files_as_it_takes(name: str, files: int) -> None:
+    ran = run_node(name, *["speech.wav"] * files, status=2)
+    assert ran.stderr == f"{files} files are given; --help tells what is wanted.\n"
+
+
+def test_what_its_readme_shows_can_be_run(repository: Path, bridge: str) -> None:
+    start, live = re.findall(r"```js\n(.*?)```", (NODE / "README.md").read_text(), re.DOTALL)
+    audio = repository / "examples" / "audio"
+    start = start.replace("scripts/qwen3-asr-mlx-bridge", bridge).replace("examples/audio", str(audio))
+    between = f"""
+        console.log(text, language);
+        await bridge.open();
+        const {{ readFileSync }} = await import("node:fs");
+        const microphone = [readFileSync({json.dumps(str(audio / "sample.wav"))}).subarray(44)];
+        const show = ({{ type }}) => console.log(type);"""
+    end = "console.log('the end'); await bridge.stop();"
+    script = (
+        start.replace("./bridge.mjs", (NODE / "bridge.mjs").as_uri()) + between + live.replace("48_000", "16_000") + end
+    )
+    ran = run_node("--input-type=module", "--eval", script)
+    assert ran.stdout.startswith("Seven three one. English\n")
+    assert ran.stdout.endswith("realtime_batch_final\nthe end\n")
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux tells of the end of another's child")

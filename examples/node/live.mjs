@@ -1,18 +1,13 @@
 // Plays a WAV file (16-bit PCM, mono) to the bridge as a microphone would, and prints what it understands meanwhile.
-//   node examples/node/live.mjs [--bridge PATH] [--model MODEL] speech.wav
 
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { Bridge } from "./bridge.mjs";
+import { commandLine } from "./command_line.mjs";
 
+const USAGE = "node examples/node/live.mjs [--bridge PATH] [--model MODEL] examples/audio/english-ten.wav";
 const CHUNK_SECONDS = 0.1;
-const launcher = fileURLToPath(new URL("../../scripts/qwen3-asr-mlx-bridge", import.meta.url));
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { bridge: { type: "string", default: launcher }, model: { type: "string", default: "demo" } },
-});
+const { values, files } = commandLine(USAGE, { least: 1 });
 
 /** The rate and the PCM of a WAV file. */
 function readWav(path) {
@@ -27,7 +22,7 @@ function readWav(path) {
 async function listen(bridge) {
   for await (const event of bridge.events) {
     if (event.type === "partial_result") console.log(`… ${event.text}`);
-    if (event.type === "realtime_batch_final") for (const { text } of event.items) console.log(`= ${text}`);
+    if (event.type === "realtime_batch_final") for (const { text, error } of event.items) console.log(`= ${error?.message ?? text}`);
     if (event.type === "bridge_lost") console.error(event.error.message);
   }
 }
@@ -45,7 +40,7 @@ async function play(bridge, { rate, pcm }) {
 
 const bridge = new Bridge({ bridge: values.bridge, arguments: ["--model", values.model], openTimeout: 600_000 });
 try {
-  const wav = readWav(positionals[0]);
+  const wav = readWav(files[0]);
   const listening = listen(bridge);
   await bridge.start();
   await play(bridge, wav);

@@ -1,16 +1,11 @@
 // Transcribes files, all at once, and prints each text as it comes.
-//   node examples/node/transcribe.mjs [--bridge PATH] [--model MODEL] speech.wav other.flac
 
 import { resolve } from "node:path";
-import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { Bridge } from "./bridge.mjs";
+import { commandLine } from "./command_line.mjs";
 
-const launcher = fileURLToPath(new URL("../../scripts/qwen3-asr-mlx-bridge", import.meta.url));
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { bridge: { type: "string", default: launcher }, model: { type: "string", default: "demo" } },
-});
+const USAGE = "node examples/node/transcribe.mjs [--bridge PATH] [--model MODEL] examples/audio/sample.wav other.flac";
+const { values, files } = commandLine(USAGE, { least: 1, most: Infinity });
 const bridge = new Bridge({ bridge: values.bridge, arguments: ["--model", values.model], openTimeout: 600_000 });
 
 async function transcribe(file) {
@@ -23,5 +18,5 @@ async function transcribe(file) {
   }
 }
 
-await Promise.all(positionals.map(transcribe));
+await Promise.all(files.map(transcribe));
 await bridge.stop();

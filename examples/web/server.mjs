@@ -1,24 +1,11 @@
 // A page that records the microphone, and the server behind it: on this machine alone, without packages.
-//   node examples/web/server.mjs [--port 8090] [--bridge PATH] [--model MODEL]
 
-import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { Bridge } from "../node/bridge.mjs";
+import { commandLine } from "../node/command_line.mjs";
 import { serve } from "./app.mjs";
 
-const { values } = parseArgs({
-  options: {
-    port: { type: "string", default: "8090" },
-    bridge: { type: "string", default: fileURLToPath(new URL("../../scripts/qwen3-asr-mlx-bridge", import.meta.url)) },
-    model: { type: "string", default: "demo" },
-    help: { type: "boolean", default: false },
-  },
-});
-if (values.help) {
-  console.log("node examples/web/server.mjs [--port 8090] [--bridge PATH] [--model Qwen/Qwen3-ASR-0.6B]");
-  process.exit(0);
-}
-
+const USAGE = "node examples/web/server.mjs [--port 8090] [--bridge PATH] [--model Qwen/Qwen3-ASR-0.6B]";
+const { values } = commandLine(USAGE, { options: { port: { type: "string", default: "8090" } } });
 const bridge = new Bridge({
   bridge: values.bridge,
   arguments: ["--model", values.model],

@@ -1,0 +1,29 @@
+// What a program of the examples is asked to do.
+
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+const MISTAKE = 2; // exit status
+const launcher = fileURLToPath(new URL("../../scripts/qwen3-asr-mlx-bridge", import.meta.url));
+const OPTIONS = {
+  bridge: { type: "string", default: launcher },
+  model: { type: "string", default: "demo" },
+  help: { type: "boolean", default: false },
+};
+
+/**
+ * `{ values, files }`, of `least` to `most` files. Ends the program where `--help` is there, which prints `usage`, or with one
+ * line where something is wrong.
+ */
+export function commandLine(usage, { options = {}, least = 0, most = least } = {}) {
+  try {
+    const { values, positionals: files } = parseArgs({ allowPositionals: true, options: { ...OPTIONS, ...options } });
+    if (!values.help && (files.length < least || files.length > most)) throw new Error(`${files.length} files are given`);
+    if (!values.help) return { values, files };
+    console.log(usage);
+    process.exit(0);
+  } catch (error) {
+    console.error(`${error.message.split(". ")[0]}; --help tells what is wanted.`);
+    process.exit(MISTAKE);
+  }
+}
