@@ -1,5 +1,6 @@
 """Several threads and one client: who is killed while it opens, who is stopped twice, and what is left of it."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -165,9 +166,13 @@ while True:
         ({"type": "ping", "id": 1.5}, ValueError),
         ({"type": "ping", "id": True}, ValueError),
         ({"type": "ping", "id": ""}, ValueError),
+        ({"type": "ping", "id": "a\x00"}, ValueError),
+        ({"type": "ping", "id": 2**53 + 1}, ValueError),
+        ({"type": "ping", "x": 2**53 + 1}, ValueError),
+        ({"type": "ping", "x": functools.reduce(lambda inner, _: [inner], range(600), [])}, ValueError),
         ({"type": "ping", "id": "mine", "x": "é" * 2_000_000}, RequestFailed),
     ],
-    ids=["nan", "object", "list", "float", "bool", "empty", "long"],
+    ids=["nan", "object", "list", "float", "bool", "empty", "control", "large", "large-member", "deep", "long"],
 )
 def test_what_the_bridge_could_not_answer_is_refused_here(message: dict[str, object], error: type[Exception]) -> None:
     with Bridge(setup(child(ECHO))) as bridge:

@@ -14,7 +14,7 @@ from qwen3_asr_mlx_runtime.client.child import STDERR_LINES, Child, StderrRing
 from qwen3_asr_mlx_runtime.client.errors import BridgeClosed, ClientError, ProtocolError, RequestFailed
 from qwen3_asr_mlx_runtime.client.exits import Exit
 from qwen3_asr_mlx_runtime.client.life import Life, Limits
-from qwen3_asr_mlx_runtime.client.messages import Direction, LineBuffer, decode, encode
+from qwen3_asr_mlx_runtime.client.messages import Direction, LineBuffer, check_name, decode, encode
 from qwen3_asr_mlx_runtime.client.outgoing import Outgoing
 from qwen3_asr_mlx_runtime.client.pipes import Pipes, Sinks
 from qwen3_asr_mlx_runtime.client.requests import Requests
@@ -71,6 +71,7 @@ class Connection:
         with self._open():
             id = self._requests.name(own)
             line = self._fitting(encode(message, id))
+            check_name(line)
             reply = self._requests.add(id)
             self._life.asked(time.monotonic())
             self._write(line)

@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from qwen3_asr_mlx_runtime.protocol.commands import Command, Id
 from qwen3_asr_mlx_runtime.protocol.replies import Line
+from qwen3_asr_mlx_runtime.protocol.requests import Rejected, decode_line
 from qwen3_asr_mlx_runtime.protocol.schema import EVENTS, REPLIES
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
@@ -68,6 +69,13 @@ def encode(message: Command | Mapping[str, Any], id: Id | None = None) -> bytes:
     if id is not None:
         members["id"] = id
     return json.dumps(members, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def check_name(line: bytes) -> None:
+    """Raises ValueError for a request that the bridge could not read so far as to answer it by its id."""
+    request = decode_line(line.removesuffix(b"\n"))
+    if isinstance(request, Rejected) and request.id is None:
+        raise ValueError(f"this is no request: {request.error}")
 
 
 def encoded_pcm(pcm16: bytes | bytearray | memoryview) -> str:

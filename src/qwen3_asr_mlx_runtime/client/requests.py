@@ -3,12 +3,8 @@
 import contextlib
 from concurrent.futures import Future, InvalidStateError
 
-from msgspec import UNSET
-
-from qwen3_asr_mlx_runtime.errors import RequestError
 from qwen3_asr_mlx_runtime.protocol.commands import Id
 from qwen3_asr_mlx_runtime.protocol.replies import Line
-from qwen3_asr_mlx_runtime.protocol.requests import decode_id
 
 
 class Requests:
@@ -23,17 +19,15 @@ class Requests:
         return len(self._waiting)
 
     def name(self, own: object = None) -> Id:
-        """The id of the next request. `own`: one that the app chose. Raises ValueError if it is none, or in flight."""
+        """The id of the next request. `own`: one that the app chose. Raises ValueError if it is in flight."""
         while own is None:
             self._count += 1
             own = None if (made := f"c{self._count}") in self._waiting else made
-        try:
-            id = decode_id(own)
-        except RequestError as error:
-            raise ValueError(str(error)) from None
-        if id is UNSET or id in self._waiting:
+        if not isinstance(own, str | int):
+            raise ValueError("expected a string or a whole number as the id of a request")
+        if own in self._waiting:
             raise ValueError("a request with this id is in flight")
-        return id
+        return own
 
     def add(self, id: Id) -> "Future[Line]":
         reply = self._waiting[id] = Future[Line]()
