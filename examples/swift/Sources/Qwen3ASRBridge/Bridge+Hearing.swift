@@ -79,9 +79,10 @@ extension Bridge {
         keepWatch()
     }
 
-    /// When to look again; nil: no need to.
+    /// When to look again; nil: no need to. Once it was asked to end it may be silent until the deadline of that.
     private func look() -> Duration? {
-        guard let child = connection?.child, let number = connection?.number else { return nil }
+        guard let child = connection?.child, let number = connection?.number, connection?.isAskedToEnd == false
+        else { return nil }
         let isAsked = connection?.pending.isEmpty == false
         switch connection?.life.look(.now, isAsked: isAsked, stuckSince: child.unwritten.stuckSince) {
         case .fine(let pause?): return pause

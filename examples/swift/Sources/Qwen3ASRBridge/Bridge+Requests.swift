@@ -83,7 +83,7 @@ extension Bridge {
         guard let id = message.id ?? connection?.newID() else { throw BridgeError.closed }
         guard connection?.pending[id] == nil else { throw BridgeError.duplicateID }
         message.id = id
-        switch try await reply(to: id, try message.line(), number, timeout) {
+        switch try await reply(to: id, try line(of: message), number, timeout) {
         case .error(let error): throw BridgeError.failed(error)
         case let reply:
             if let typed = Message.reply(from: reply) { return typed }
@@ -91,6 +91,13 @@ extension Bridge {
             blame(error, number)
             throw error
         }
+    }
+
+    /// Refuses what the process could not answer by its id.
+    func line(of message: some Encodable) throws(BridgeError) -> Data {
+        guard let line = try? message.line() else { throw .notJSON }
+        if let limit = capabilities?.limits.maxLineBytes, line.count > limit + 1 { throw .lineTooLong(limit) }
+        return line
     }
 
     /// Throws why that process can be asked nothing any more.

@@ -65,6 +65,19 @@ extension BridgeError {
         return error
     }
 
+    static var notJSON: BridgeError {
+        var error = BridgeError(.requestFailed, "Expected finite numbers in the request, which JSON can hold.")
+        error.wireCode = .invalidParams
+        return error
+    }
+
+    static func lineTooLong(_ limit: Int) -> BridgeError {
+        var error = BridgeError(.requestFailed, "The request is longer than \(limit) bytes.")
+        error.wireCode = .lineTooLong
+        error.data = ["limit": .integer(limit)]
+        return error
+    }
+
     static func failed(_ reply: Wire.ErrorReply) -> BridgeError {
         var error = BridgeError(.requestFailed, reply.message, retryable: reply.retryable)
         error.wireCode = reply.code

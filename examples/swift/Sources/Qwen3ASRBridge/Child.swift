@@ -111,4 +111,5 @@ private func keepErrors(
         splitter.feed(block) { listener(String(decoding: $0, as: UTF8.self)) }
         if splitter.isOverflown { splitter = LineSplitter(limit: limit) }
     }
+    if splitter.hasRest { listener?(String(decoding: splitter.rest, as: UTF8.self)) }
 }

@@ -36,12 +36,12 @@ let newline: UInt8 = 0x0A
 struct LineSplitter {
     /// Whether a line was longer than this many bytes. It is not kept.
     private(set) var isOverflown = false
-    private var rest = Data()
+    /// Of a line that has begun and not ended.
+    private(set) var rest = Data()
     private let limit: Int
 
     init(limit: Int) { self.limit = limit }
 
-    /// A line has begun and not ended.
     var hasRest: Bool { !rest.isEmpty }
 
     /// Gives the lines that are whole now, without their newlines.

@@ -4,7 +4,7 @@ import Foundation
 final class ProcessGroup: @unchecked Sendable {  // `lock` guards `isReaped`
     private let leader: pid_t
     private let lock = NSLock()
-    private var isReaped = false
+    private(set) var isReaped = false
 
     init(leader: pid_t) { self.leader = leader }
 
@@ -16,9 +16,12 @@ final class ProcessGroup: @unchecked Sendable {  // `lock` guards `isReaped`
     }
 
     /// It is still there afterwards, as a zombie, so that its number stays its own. What it started ends with it.
+    /// Where the app waits for every child, or ignores SIGCHLD, the number is nobody's any more.
     func waitForEnd() {
         var info = siginfo_t()
-        while waitid(P_PID, id_t(leader), &info, WEXITED | WNOWAIT) != 0, errno == EINTR {}
+        while waitid(P_PID, id_t(leader), &info, WEXITED | WNOWAIT) != 0 {
+            guard errno == EINTR else { return lock.withLock { isReaped = true } }
+        }
         signal(SIGKILL)
     }
 

@@ -70,7 +70,7 @@ extension Bridge {
         guard let child = connection?.child else { throw BridgeError.closed }
         let seq = connection?.streams[stream.id]
         let chunk = Wire.AudioChunk(pcm16: pcm16, streamID: stream.id, utteranceID: utteranceID, seq: seq)
-        child.write(try chunk.line())
+        child.write(try line(of: chunk))
         if let seq { connection?.streams[stream.id] = seq + 1 }
         keepWatch()
         return child

@@ -113,6 +113,26 @@ extension WithChildren {
             }
         }
 
+        @Test func whatCouldNotBeAnsweredByItsIDIsRefused() async throws {
+            try await withFake(Self.answersPings) { bridge in
+                try await bridge.open()
+                let long = await failure { try await bridge.transcribe(String(repeating: "a", count: 9_000_000)) }
+                #expect(long?.wireCode == .lineTooLong)
+                #expect(long?.data == ["limit": .integer(8_388_608)])
+                let odd = await failure { try await bridge.request(["type": .string("ping"), "n": .number(.nan)]) }
+                #expect(odd?.wireCode == .invalidParams)
+                try await expectAnswer(of: bridge)
+            }
+        }
+
+        @Test func theLastWordsOnStderrAreToldNewlineOrNot() async throws {
+            let listener = Listener()
+            try await withFake("printf 'no newline' >&2; exit 1", configure: { listener.listen(to: &$0) }) { bridge in
+                #expect(await failure { try await bridge.open() }?.stderr == ["no newline"])
+                #expect(await listener.next(with: "no") == "no newline")
+            }
+        }
+
         @Test func aRequestWithoutAReplyInTimeIsCancelled() async throws {
             let listener = Listener()
             let script = "greet; while hear; do :; done"

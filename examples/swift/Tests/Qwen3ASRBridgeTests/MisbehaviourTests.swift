@@ -223,40 +223,5 @@ extension WithChildren {
                 #expect(await bridge.restarts == 1)
             }
         }
-
-        @Test(arguments: [("", "SIGTERM"), ("trap '' TERM;", "SIGKILL")])
-        func whatDoesNotStopIsSignalled(behaviour: String, signal: String) async throws {
-            try await withFake("greet; \(behaviour) while :; do sleep 1; done") { bridge in
-                try await bridge.open()
-                #expect(await bridge.stop(deadlineMs: 100) == nil)
-                #expect(await bridge.exit?.name == signal)
-                #expect(await bridge.state == .stopped)
-            }
-        }
-
-        @Test func whatItStartedEndsWithIt() async throws {
-            let listener = Listener()
-            let script = "greet; sleep 1000 & echo child $! >&2; hear; exit 1"
-            try await withFake(script, configure: { listener.listen(to: &$0) }) { bridge in
-                #expect(await failure { try await bridge.ping() }?.exit?.code == 1)
-                let line = await listener.next(with: "child ")
-                let pid = try #require(line.flatMap { Int32($0.dropFirst("child ".count)) })
-                while kill(pid, 0) == 0, !isZombie(pid) { try await Task.sleep(for: .milliseconds(5)) }
-            }
-        }
-
-        #if os(Linux)
-            @Test func aPipeThatAnotherProcessHoldsKeepsNobodyWaiting() async throws {
-                try await withFake("greet; setsid sleep 20 & hear; exit 1") { bridge in
-                    #expect(await failure { try await bridge.ping() }?.exit?.code == 1)
-                }
-            }
-        #endif
     }
-}
-
-/// Its parent, which is not this process, has not waited for it.
-private func isZombie(_ pid: Int32) -> Bool {
-    let status = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)
-    return status?.contains(") Z ") ?? false
 }

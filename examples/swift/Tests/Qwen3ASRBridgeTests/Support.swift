@@ -125,7 +125,7 @@ let greeting = """
     "pid":null},"session":null,"protocol":"qwen3-asr-mlx-jsonl-v1","protocols":["qwen3-asr-mlx-jsonl-v1"],\
     "model":"fake","sample_rate":16000,"audio_format":"","audio":{"formats":null,"stream_rates":{"minimum":8000,\
     "maximum":192000}},"vad_boundary_source":"external","use_cache":true,"decoder_modes":[],"messages":[],\
-    "features":[],"want":["events","progress"],"error_codes":[],"languages":{},"limits":{"max_line_bytes":1,\
+    "features":[],"want":["events","progress"],"error_codes":[],"languages":{},"limits":{"max_line_bytes":8388608,\
     "max_read_ahead_bytes":1,"max_output_queue_bytes":1,"max_pending_requests":1,"max_pending_audio_seconds":1,\
     "max_pending_utterances":1,"max_streams":1,"max_utterance_seconds":1.0,"max_chunk_seconds":1,"max_new_tokens":1,\
     "max_context_characters":1,"max_audio_seconds":1,"max_batch_size":1,"max_batch_rows":1,"max_batch_items":1,\
