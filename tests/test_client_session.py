@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from signal import SIGKILL, SIGUSR1
+from typing import Any
 
 import pytest
 from client_children import child, setup
@@ -27,8 +28,10 @@ from qwen3_asr_mlx_runtime.client import (
     Setup,
     Stream,
     Unknown,
+    session,
 )
 from qwen3_asr_mlx_runtime.client.answers import result_in_time
+from qwen3_asr_mlx_runtime.client.connection import Connection
 
 SLOW_STOP = """
 greet()
@@ -83,6 +86,19 @@ def test_one_that_is_lost_while_it_is_stopped_may_be_opened_again() -> None:
     assert bridge.state == "stopped"
     assert bridge.open().protocol
     bridge.kill()
+
+
+def test_one_that_has_ended_before_it_is_greeted_is_told_by_its_exit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(*arguments: Any) -> Connection:
+        connection = Connection(*arguments)
+        assert connection.join(WAIT)
+        return connection
+
+    monkeypatch.setattr(session, "Connection", ended)
+    bridge = Bridge(setup(child("os._exit(3)")))
+    with pytest.raises(BridgeExited) as caught:
+        bridge.open()
+    assert (caught.value.exit, bridge.state) == (Exit(code=3), "lost")
 
 
 def test_where_no_thread_is_left_no_process_is_either(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,11 +173,11 @@ class Session:
             if self.state == "opening" and connection.ended is None:
                 self.capabilities, self.state = capabilities, "running"
                 return
-        raise (connection.ended or BridgeClosed("The speech bridge was killed.")).again()
+        raise _why_not(connection)
 
     def _greeted(self, connection: Connection) -> CapabilitiesReply:
         if self.state != "opening":
-            raise BridgeClosed("The speech bridge was killed.")
+            raise _why_not(connection)
         _, reply = connection.ask(self._hello())
         message = reply.result()
         if isinstance(message, CapabilitiesReply) and PROTOCOL in message.protocols:
@@ -227,3 +227,8 @@ class Session:
         error.__cause__, error.exit, error.stderr = loss, loss.exit, loss.stderr
         loss.retryable = False
         return error
+
+
+def _why_not(connection: Connection) -> ClientError:
+    """Why it does not run: it has ended already, or was killed meanwhile."""
+    return (connection.ended or BridgeClosed("The speech bridge was killed.")).again()
