@@ -32,6 +32,12 @@ settings.register_profile("timeless", deadline=None, print_blob=True)
 settings.load_profile("timeless")
 
 
+@pytest.fixture
+def no_preload(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A BLAS that is loaded into every process starts its threads there, which Node and Chromium do not bear."""
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return ROOT

@@ -12,6 +12,7 @@ import pytest
 from e2e.client import WAIT
 from web.programs import bridge_program, install_packages, program
 
+pytestmark = pytest.mark.usefixtures("no_preload")
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 NODE = EXAMPLES / "node"
 TSC = ("--noEmit", "--strict", "--target", "es2022", "--lib", "es2022,dom", "--module", "nodenext")

@@ -15,6 +15,7 @@ from web.programs import bridge_program, install_packages, program
 TESTS = Path(__file__).resolve().parent
 WEB = TESTS.parent / "examples" / "web"
 AUDIO = TESTS.parent / "examples" / "audio"
+pytestmark = pytest.mark.usefixtures("no_preload")
 Opened = Callable[..., dict]
 
 
