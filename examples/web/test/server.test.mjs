@@ -54,6 +54,7 @@ let host;
 
 before(async () => {
   server = await serve(bridge, 0);
+  server.unref(); // node 18 calls `after` when nothing else is left
   host = `127.0.0.1:${server.address().port}`;
 });
 
