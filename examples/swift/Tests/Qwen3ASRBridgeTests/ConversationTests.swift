@@ -114,11 +114,12 @@ extension WithChildren {
         }
 
         @Test func whatCouldNotBeAnsweredByItsIDIsRefused() async throws {
-            try await withFake(Self.answersPings) { bridge in
+            let greeting = greeting.replacingOccurrences(of: "8388608", with: "1000")
+            try await withFake("hear; say '\(greeting)'; while hear; do say '\(pong)'; done") { bridge in
                 try await bridge.open()
-                let long = await failure { try await bridge.transcribe(String(repeating: "a", count: 9_000_000)) }
+                let long = await failure { try await bridge.transcribe(String(repeating: "a", count: 1001)) }
                 #expect(long?.wireCode == .lineTooLong)
-                #expect(long?.data == ["limit": .integer(8_388_608)])
+                #expect(long?.data == ["limit": .integer(1000)])
                 let odd = await failure { try await bridge.request(["type": .string("ping"), "n": .number(.nan)]) }
                 #expect(odd?.wireCode == .invalidParams)
                 try await expectAnswer(of: bridge)
@@ -129,6 +130,7 @@ extension WithChildren {
             let listener = Listener()
             try await withFake("printf 'no newline' >&2; exit 1", configure: { listener.listen(to: &$0) }) { bridge in
                 #expect(await failure { try await bridge.open() }?.stderr == ["no newline"])
+                listener.end()
                 #expect(await listener.next(with: "no") == "no newline")
             }
         }

@@ -113,6 +113,9 @@ struct Listener: Sendable {
         configuration.onStderr = { heard.yield($0) }
     }
 
+    /// No more will be said.
+    func end() { heard.finish() }
+
     /// The next line that holds all of these.
     func next(with parts: String...) async -> String? {
         await lines.first { line in parts.allSatisfy { line.contains($0) } }
