@@ -92,13 +92,36 @@ def test_what_is_said_is_shown_while_it_is_said_and_when_it_is_final(page: Opene
     said = [partial["stable"] + partial["unstable"] for partial in seen["partials"]]
     assert any(text.startswith("Zero one two three") for text in said)
     assert any(partial["stable"] for partial in seen["partials"])
-    assert (seen["alarm"], seen["problems"]) == ("", [])
+    assert (seen["alarm"], seen["problems"], seen["focus"]) == ("", [], "Start")
 
 
 def test_a_bridge_that_cannot_be_started_is_told_on_the_page(page: Opened) -> None:
     with server("--bridge", "/nowhere/bridge", loaded=False) as url:
         seen = page(url)
     assert seen["alarm"] == "The speech bridge was not found at /nowhere/bridge."
+
+
+def test_a_model_that_is_missing_is_told_on_the_page(page: Opened, bridge: str) -> None:
+    with server("--bridge", bridge, "--model", "nobody/nothing", loaded=False) as url:
+        seen = page(url)
+    assert "the model is not in the cache" in seen["alarm"]
+
+
+def test_a_bridge_that_dies_while_it_listens_is_told_on_the_page(page: Opened, talk: str, tmp_path: Path) -> None:
+    dying = tmp_path / "bridge"
+    fake = WEB.parent / "node" / "test" / "fake_bridge.mjs"
+    dying.write_text(f"#!/bin/sh\nexec {program('node')} {fake} dies_listening\n")
+    dying.chmod(0o755)
+    with server("--bridge", str(dying)) as url:
+        seen = page(url, "--speech", talk)
+    assert seen["alarm"] == "The speech bridge ended unexpectedly (SIGKILL)."
+    assert seen["states"][-1] == "Press Start and speak."
+
+
+def test_a_microphone_is_given_back_where_it_cannot_be_recorded(page: Opened, bridge: str) -> None:
+    with server("--bridge", bridge) as url:
+        seen = page(url, "--no-worklet")
+    assert seen["alarm"] == "The recorder of this page could not be loaded. Is the server still running?"
 
 
 def test_a_microphone_that_is_refused_is_told_on_the_page(page: Opened, bridge: str) -> None:

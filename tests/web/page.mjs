@@ -1,6 +1,6 @@
 // Opens the page of examples/web in Chromium with a microphone that plays a recording, presses the button, and prints what
 // was shown as JSON. Run by tests/test_web_example.py.
-//   node page.mjs --packages node_modules --chromium PATH --url URL [--speech WAV --finals N] [--refuse] [--screenshot PNG]
+//   node page.mjs --packages node_modules --chromium PATH --url URL [--speech WAV --finals N] [--refuse] [--no-worklet] [--screenshot PNG]
 // Without --finals it waits for the page to complain.
 
 import { createRequire } from "node:module";
@@ -8,7 +8,8 @@ import { parseArgs } from "node:util";
 
 const WAIT_MS = 60_000;
 const names = ["packages", "chromium", "url", "speech", "finals", "screenshot"];
-const options = { ...Object.fromEntries(names.map((name) => [name, { type: "string" }])), refuse: { type: "boolean" } };
+const strings = Object.fromEntries(names.map((name) => [name, { type: "string" }]));
+const options = { ...strings, refuse: { type: "boolean" }, "no-worklet": { type: "boolean" } };
 const { values } = parseArgs({ options });
 const { chromium } = createRequire(`${values.packages}/`)("playwright-core");
 
@@ -28,6 +29,19 @@ try {
   page.on("console", (message) => message.type() === "error" && seen.problems.push(message.text()));
   page.on("pageerror", (error) => seen.problems.push(error.message));
   await page.exposeFunction("remember", (kind, value) => seen[kind].push(value));
+  if (values["no-worklet"]) {
+    await page.addInitScript(() => (AudioWorklet.prototype.addModule = () => Promise.reject(new DOMException("", "AbortError"))));
+  }
+  await page.addInitScript(() => {
+    const devices = navigator.mediaDevices;
+    const open = devices.getUserMedia.bind(devices);
+    window.tracks = [];
+    devices.getUserMedia = async (wish) => {
+      const media = await open(wish);
+      window.tracks.push(...media.getTracks());
+      return media;
+    };
+  });
   await page.goto(values.url);
   await page.evaluate(() => {
     const text = (id) => document.getElementById(id).textContent;
@@ -51,10 +65,13 @@ try {
     await page.getByRole("button", { name: "Stop" }).click();
     await page.getByText("Press Start and speak.").waitFor({ timeout: WAIT_MS });
     seen.finals = await finals.allTextContents();
+    await page.getByRole("button", { name: "Clear" }).click();
+    seen.focus = await page.evaluate(() => document.activeElement.textContent);
   } else {
     await page.getByRole("alert").waitFor({ timeout: WAIT_MS });
     if (values.screenshot) await page.screenshot({ path: values.screenshot });
   }
+  await page.waitForFunction(() => window.tracks.every(({ readyState }) => readyState === "ended"), null, { timeout: WAIT_MS });
   seen.alarm = await page.locator("#alarm").textContent();
 } finally {
   await browser.close();

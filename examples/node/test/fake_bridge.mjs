@@ -19,6 +19,7 @@ const BEHAVIOURS = {
   hangs: { transcribe: () => {}, ping: () => {} },
   busy: { transcribe: ({ id }) => setTimeout(() => say({ type: "transcript", id, text: "late" }), Number(rest[0])) },
   dies: { transcribe: () => process.kill(process.pid, "SIGKILL") },
+  dies_listening: { audio_chunk: () => process.kill(process.pid, "SIGKILL") },
   exits: { transcribe: () => process.exit(Number(rest[0])) },
   dies_once: {
     transcribe: ({ id }) => {
@@ -79,6 +80,7 @@ const usual = {
   },
   capabilities: ({ id }) => say({ ...hello, id }),
   ping: ({ id }) => say({ type: "pong", id }),
+  start: ({ id }) => say({ type: "ready", id }),
   transcribe: ({ id, audio }) => say({ type: "transcript", id, text: audio }),
   start_stream: ({ id, stream_id = "default", sample_rate = 16_000 }) =>
     say({ type: "stream_ready", id, stream_id, sample_rate }),

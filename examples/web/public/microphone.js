@@ -23,8 +23,14 @@ export class Microphone {
       throw new Error(REFUSALS[error.name] ?? `The microphone cannot be used (${error.name}).`);
     });
     const context = new AudioContext();
-    await context.audioWorklet.addModule("recorder.js");
-    return new Microphone(context, media);
+    const microphone = new Microphone(context, media);
+    try {
+      await context.audioWorklet.addModule("recorder.js");
+    } catch {
+      await microphone.close();
+      throw new Error("The recorder of this page could not be loaded. Is the server still running?");
+    }
+    return microphone;
   }
 
   constructor(context, media) {

@@ -169,6 +169,7 @@ button.addEventListener("click", async () => {
 find("clear").addEventListener("click", () => {
   finals.replaceChildren();
   for (const id of ["copy", "clear"]) find(id).disabled = true;
+  button.focus(); // it would be lost with the button that was pressed
 });
 
 find("copy").addEventListener("click", async () => {

@@ -42,6 +42,26 @@ test("a pause that is shorter than the hang-over ends nothing", () => {
   assert.equal(seen.filter((each) => each === "end").length, 1);
 });
 
+test("speech at the very start is whole, and silence alone is nothing", () => {
+  assert.deepEqual(heard([tone(500, 8000), silence(1000)]), [500 + HANG_OVER_MS, "end"]);
+  assert.deepEqual(heard([silence(5000)]), []);
+});
+
+test("speech that pauses for breath alone goes on, however long, and is handed over as it comes", () => {
+  const vad = new Vad(RATE);
+  const sentence = [tone(1500, 8000), silence(HANG_OVER_MS - 100)];
+  for (let n = 0; n < 60; n += 1) assert.equal(heard(sentence, 1600, vad).includes("end"), false);
+  assert.equal(vad.isSpeech, true);
+});
+
+test("a second is a second at the rates that microphones have", () => {
+  for (const rate of [8000, 44_100, 48_000]) {
+    const loud = new Int16Array(rate).map((_, n) => 8000 * Math.sin(n));
+    const spoken = [...new Vad(rate).feed(loud)].reduce((sum, { speech }) => sum + speech.length, 0);
+    assert.equal(spoken, rate);
+  }
+});
+
 test("a click is no speech, and neither is a steady noise after a while", () => {
   assert.deepEqual(heard([silence(500), tone(40, 20_000), silence(1000)]), []);
   const vad = new Vad(RATE);
