@@ -52,9 +52,9 @@ def make(repository: Path, folder: Path) -> Checkout:
     return dataclasses.replace(checkout, environ=environ)
 
 
-def install(checkout: Checkout, *arguments: object) -> Outcome:
+def install(checkout: Checkout, *arguments: object, **options: Path) -> Outcome:
     command = checkout.root / "scripts" / "qwen3-asr-mlx-install"
-    return checkout.run(*(str(one) for one in arguments), launcher=command)
+    return checkout.run(*(str(one) for one in arguments), launcher=command, **options)
 
 
 def refused(outcome: Outcome) -> str:
@@ -206,6 +206,9 @@ def test_a_python_that_goes_on_using_its_origin_is_refused(fresh: Checkout) -> N
     outcome = install(dataclasses.replace(fresh, environ=environ), "--prefix", fresh.home / "asr", "--python", base)
     assert "is not relocatable" in refused(outcome)
     assert list(fresh.home.iterdir()) == []
+    (fresh.home / "sh").symlink_to(base)  # a folder, though a command on PATH has its name
+    outcome = install(fresh, "--prefix", "asr", "--python", "sh", cwd=fresh.home)
+    assert "is not relocatable" in refused(outcome)
 
 
 # Refusals
