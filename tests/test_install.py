@@ -365,7 +365,7 @@ def test_a_signal_while_one_folder_takes_the_place_of_another_is_heard_when_it_h
 
     def interrupted(path: Path, target: Path) -> Path:
         renamed = rename(path, target)
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # to this thread, as in a program that has no other
         return renamed
 
     monkeypatch.setattr(Path, "rename", interrupted)
