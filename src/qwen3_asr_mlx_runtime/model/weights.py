@@ -131,7 +131,7 @@ def _evaluate(model: Qwen3ASR) -> None:
 
 
 def _use_huge_pages(model: Qwen3ASR) -> None:
-    """On a CPU a step takes as long as reading every weight: small pages make that some 3 % longer."""
+    """On a CPU a step takes as long as reading every weight: small pages make that 2 % longer."""
     if mx.default_device() == mx.cpu:
         for _, weight in named_parameters(model):
             if weight.ndim == 2:
