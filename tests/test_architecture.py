@@ -53,6 +53,7 @@ CONVERSATION = (
     "client.chunks",
     "client.answers",
     "client.session",
+    "client.properties",
     "client.bridge",
     "client.waiting",
     "client.aio",

@@ -13,10 +13,10 @@ from qwen3_asr_mlx_runtime.client.chunks import Chunks
 from qwen3_asr_mlx_runtime.client.connection import Connection
 from qwen3_asr_mlx_runtime.client.errors import ClientError
 from qwen3_asr_mlx_runtime.client.events import Event
-from qwen3_asr_mlx_runtime.client.exits import Exit
 from qwen3_asr_mlx_runtime.client.messages import encoded_pcm
 from qwen3_asr_mlx_runtime.client.options import BoundaryOptions, StreamOptions, TimedOptions
-from qwen3_asr_mlx_runtime.client.session import Session, Setup, State
+from qwen3_asr_mlx_runtime.client.properties import BridgeProperties
+from qwen3_asr_mlx_runtime.client.session import Setup
 from qwen3_asr_mlx_runtime.client.waiting import change, on_thread
 from qwen3_asr_mlx_runtime.protocol import commands, replies, streams, transcripts
 from qwen3_asr_mlx_runtime.protocol.commands import DEFAULT_STREAM, Id
@@ -24,12 +24,12 @@ from qwen3_asr_mlx_runtime.protocol.commands import DEFAULT_STREAM, Id
 R = TypeVar("R", bound=replies.Line)
 
 
-class AsyncBridge:
+class AsyncBridge(BridgeProperties):
     """One bridge, started by the first request or by `open`, and stopped by `stop` or the end of an `async with` block.
     Every method raises a ClientError; `timeout` in seconds is that of the reply, from when the process was opened."""
 
     def __init__(self, setup: Setup | Sequence[str]) -> None:
-        self._session = Session(setup if isinstance(setup, Setup) else Setup(command=setup))
+        super().__init__(setup)
         self._connecting: Future[Connection] | None = None
 
     async def __aenter__(self) -> "AsyncBridge":
@@ -49,29 +49,6 @@ class AsyncBridge:
             await self.stop()
         else:
             await self.kill()
-
-    @property
-    def state(self) -> State:
-        return self._session.state
-
-    @property
-    def pid(self) -> int | None:
-        connection = self._session.connection
-        return None if connection is None else connection.child.pid
-
-    @property
-    def exit(self) -> Exit | None:
-        """How the last process ended."""
-        return self._session.exit
-
-    @property
-    def stderr(self) -> tuple[str, ...]:
-        connection = self._session.connection
-        return () if connection is None else connection.stderr
-
-    @property
-    def restarts(self) -> int:
-        return self._session.restarts
 
     async def open(self) -> replies.CapabilitiesReply:
         return await asyncio.wrap_future(on_thread(self._session.open))

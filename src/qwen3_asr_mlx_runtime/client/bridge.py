@@ -10,10 +10,9 @@ from qwen3_asr_mlx_runtime.client.answers import checked, result_in_time, timed_
 from qwen3_asr_mlx_runtime.client.chunks import Chunks
 from qwen3_asr_mlx_runtime.client.connection import Connection
 from qwen3_asr_mlx_runtime.client.events import Event
-from qwen3_asr_mlx_runtime.client.exits import Exit
 from qwen3_asr_mlx_runtime.client.messages import encoded_pcm
 from qwen3_asr_mlx_runtime.client.options import BoundaryOptions, StreamOptions, TimedOptions
-from qwen3_asr_mlx_runtime.client.session import Session, Setup, State
+from qwen3_asr_mlx_runtime.client.properties import BridgeProperties
 from qwen3_asr_mlx_runtime.protocol import commands, replies, streams, transcripts
 from qwen3_asr_mlx_runtime.protocol.commands import DEFAULT_STREAM, Id
 
@@ -23,15 +22,12 @@ Queued = streams.UtteranceQueued | transcripts.RealtimeBatchFinal
 STOP_DEADLINE_MS = 10_000
 
 
-class Bridge:
+class Bridge(BridgeProperties):
     """One bridge, started by the first request or by `open`, and stopped by `stop` or the end of a `with` block.
 
     Safe to use from any thread. Every method raises a ClientError; `timeout` in seconds is that of the reply, from
     when the process was opened. After a fork it is of use to the process that started it alone.
     """
-
-    def __init__(self, setup: Setup | Sequence[str]) -> None:
-        self._session = Session(setup if isinstance(setup, Setup) else Setup(command=setup))
 
     def __enter__(self) -> "Bridge":
         self.open()
@@ -42,29 +38,6 @@ class Bridge:
             self.stop()
         else:
             self.kill()
-
-    @property
-    def state(self) -> State:
-        return self._session.state
-
-    @property
-    def pid(self) -> int | None:
-        connection = self._session.connection
-        return None if connection is None else connection.child.pid
-
-    @property
-    def exit(self) -> Exit | None:
-        """How the last process ended."""
-        return self._session.exit
-
-    @property
-    def stderr(self) -> tuple[str, ...]:
-        connection = self._session.connection
-        return () if connection is None else connection.stderr
-
-    @property
-    def restarts(self) -> int:
-        return self._session.restarts
 
     def open(self) -> replies.CapabilitiesReply:
         return self._session.open()

@@ -1,0 +1,36 @@
+"""What both clients tell of the bridge without asking it."""
+
+from collections.abc import Sequence
+
+from qwen3_asr_mlx_runtime.client.exits import Exit
+from qwen3_asr_mlx_runtime.client.session import Session, Setup, State
+
+
+class BridgeProperties:
+    """Of the process that runs now, or of the last one."""
+
+    def __init__(self, setup: Setup | Sequence[str]) -> None:
+        self._session = Session(setup if isinstance(setup, Setup) else Setup(command=setup))
+
+    @property
+    def state(self) -> State:
+        return self._session.state
+
+    @property
+    def pid(self) -> int | None:
+        connection = self._session.connection
+        return None if connection is None else connection.child.pid
+
+    @property
+    def exit(self) -> Exit | None:
+        """How the last process ended."""
+        return self._session.exit
+
+    @property
+    def stderr(self) -> tuple[str, ...]:
+        connection = self._session.connection
+        return () if connection is None else connection.stderr
+
+    @property
+    def restarts(self) -> int:
+        return self._session.restarts
