@@ -109,6 +109,7 @@ NUMERIC = (
     "model.snapshot",
     "model.activations",
     "model.audio_tower",
+    "model.skinny",
     "model.splice",
     "model.decoder",
     "model.memory",

@@ -8,6 +8,7 @@ import mlx.nn as nn
 from qwen3_asr_mlx_runtime.model.audio_tower import AudioTower
 from qwen3_asr_mlx_runtime.model.config import ModelConfig
 from qwen3_asr_mlx_runtime.model.decoder import Cache, Decoder, KVCache
+from qwen3_asr_mlx_runtime.model.skinny import with_skinny_products
 from qwen3_asr_mlx_runtime.telemetry import Quantization
 
 
@@ -25,6 +26,13 @@ class Qwen3ASR(nn.Module):
     def dtype(self) -> mx.Dtype:
         """The one dtype of features, embeddings, caches and logits; quantised weights compute in it too."""
         return self.model.norm.weight.dtype
+
+    def prepare(self) -> None:
+        """Make loaded weights ready to run. On a GPU their names are no longer the checkpoint's then."""
+        self.model.prepare()
+        layers = self.leaf_modules()
+        del layers["audio_tower"]  # its products are of many rows
+        self.update_modules(with_skinny_products(layers))
 
     def embed(self, ids: Sequence[int]) -> mx.array:
         """Token ids → embeddings (len(ids), D)."""

@@ -71,7 +71,7 @@ def load_model(
     try:
         _evaluate(model)
         if join:
-            model.model.prepare()
+            model.prepare()
         _use_huge_pages(model)
     except RuntimeError as error:
         raise ModelCorrupt(f"the weights could not be read: {error}") from error
