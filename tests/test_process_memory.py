@@ -1,7 +1,6 @@
 """What the system says of this process's memory."""
 
 import ctypes
-import mmap
 import os
 import struct
 import subprocess
@@ -10,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 
 from qwen3_asr_mlx_runtime import process_memory
@@ -50,29 +48,6 @@ def test_freed_memory_between_used_memory_goes_back_to_the_system() -> None:
     process_memory.trim()
     assert process_memory.rss_bytes() < before - 20 * MIB
     assert len(used) == 2000
-
-
-def test_huge_pages_are_used_where_the_system_has_them_and_what_is_in_memory_stays() -> None:
-    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # numpy asks for huge pages itself
-    used = np.frombuffer(mmap.mmap(-1, 64 * MIB, private), np.int64)
-    used[:] = np.arange(8 * MIB)
-    before = huge_bytes()
-    process_memory.use_huge_pages(used.ctypes.data, used.nbytes)
-    assert np.array_equal(used, np.arange(8 * MIB))
-    process_memory.use_huge_pages(used.ctypes.data + 1, 100)  # not a whole page
-    if not can_collapse():
-        pytest.skip("a system without MADV_COLLAPSE")
-    assert huge_bytes() > before + 48 * MIB
-
-
-def can_collapse() -> bool:
-    release = os.uname()
-    return release.sysname == "Linux" and tuple(int(part) for part in release.release.split(".")[:2]) >= (6, 1)
-
-
-def huge_bytes() -> int:
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines() if sys.platform == "linux" else []
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("AnonHugePages:"))
 
 
 FREED = """

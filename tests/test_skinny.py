@@ -44,6 +44,14 @@ def test_every_number_of_rows_gives_the_product(linear, skinny, shape):
     assert relative(got, expected) < 1e-6
 
 
+@pytest.mark.parametrize(("cores", "parts"), [(1, 1), (2, 2), (3, 3), (5, 4), (8, 8), (64, 8)])
+def test_a_weight_has_as_many_equal_parts_as_cores_allow(linear, cores, parts):
+    product = SkinnyProduct.of(linear.weight, cores)
+    assert len(product._parts) == parts
+    x = mx.random.normal((1, 2, K), key=mx.random.key(8))
+    assert relative(product(x), linear(x)) < 1e-6
+
+
 def test_rows_up_to_the_bound_do_without_the_whole_product(skinny, monkeypatch):
     def whole(self: nn.Linear, x: mx.array) -> mx.array:
         raise AssertionError("the whole weight was multiplied")
@@ -72,7 +80,7 @@ def test_a_large_embedding_is_the_head_as_well():
 @pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16])
 def test_the_dtype_stays(linear, dtype):
     weight, x = linear.weight.astype(dtype), mx.random.normal((1, K), key=mx.random.key(6)).astype(dtype)
-    got = SkinnyProduct.of(weight)(x)
+    got = SkinnyProduct.of(weight, 2)(x)
     assert got.dtype == dtype
     assert relative(got.astype(mx.float32), (x @ weight.T).astype(mx.float32)) < 1e-2
 
@@ -100,8 +108,8 @@ def test_any_thread_may_multiply(linear, skinny):
     [
         nn.Linear(K, N),  # a bias
         nn.Linear(K, 512, bias=False),  # small
-        nn.Linear(K, N + 1, bias=False),  # no equal halves
-        nn.Linear(K, 2 * 769, bias=False),  # halves of a prime number of rows
+        nn.Linear(K, 1549, bias=False),  # a prime number of rows
+        nn.Linear(K, 2 * 769, bias=False),  # blocks of two rows
         nn.Linear(200_000, 6, bias=False),  # rows longer than a block
         nn.QuantizedLinear(K, N, bias=False),
         nn.Conv2d(32, 512, 9),

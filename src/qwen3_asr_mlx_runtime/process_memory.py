@@ -14,7 +14,6 @@ _RESIDENT, _FOOTPRINT = 6, 7  # ri_resident_size, ri_phys_footprint
 _USAGE_V0 = 0
 _MMAP_THRESHOLD, _ARENA_MAX = -3, -8  # of mallopt(3)
 _LARGE_BYTES = 256 * 1024
-_COLLAPSE = 25  # MADV_COLLAPSE of madvise(2), of Linux 6.1
 
 
 def rss_bytes() -> int | None:
@@ -58,18 +57,6 @@ def trim() -> None:
     release = _glibc("malloc_trim")
     if release is not None:
         release(0)
-
-
-def use_huge_pages(address: int, size: int) -> None:
-    """Move what is resident there to pages of 2 MiB, as far as it fills them: a processor that reads gigabytes in turn
-    looks up fewer addresses. Where the system cannot, nothing changes."""
-    import ctypes
-
-    advise = _glibc("madvise") if sys.platform == "linux" else None
-    if advise is not None:
-        page = resource.getpagesize()
-        start, stop = -(-address // page) * page, (address + size) // page * page
-        advise(ctypes.c_void_p(start), ctypes.c_size_t(max(0, stop - start)), _COLLAPSE)
 
 
 @cache

@@ -1,10 +1,11 @@
-"""Products of a few rows with a large weight, on a CPU: two halves of the weight on two cores at once.
+"""Products of a few rows with a large weight, on a CPU: parts of the weight on several cores at once.
 
-A step of generation is one row times every weight, as fast as the weights can be read. BLAS packs a weight before it
-multiplies it, which for so few rows takes twice as long as reading it, and more threads do not help. In small blocks it
-does without, on one core; a second stream of MLX puts a second core to work.
+A step of generation is one row times every weight, and could go as fast as memory is read. BLAS packs a weight before
+it multiplies it, which for so few rows takes twice as long as reading it. In small blocks it does without, on one
+thread; each part of a weight has a stream of MLX, and so a thread, of its own.
 """
 
+import os
 import sys
 from typing import Any
 
@@ -13,40 +14,47 @@ import mlx.nn as nn
 from mlx.utils import tree_map
 
 ROWS = 4  # of a product for which this pays
+_MOST_PARTS = 8  # with more, memory is what is waited for
 _BLOCK = 131_072  # elements of a block: few enough for OpenBLAS to multiply them by ROWS rows as they lie
-_LEAST = 2**20  # elements of a weight: with fewer, the second core is not worth being waited for
+_LEAST = 2**20  # elements of a weight: with fewer, the other cores are not worth being waited for
 _LEAST_BLOCK = 16  # rows of a block: with fewer, calls are what costs
-_second_core = mx.new_thread_local_stream(mx.cpu)
+_streams = [mx.new_thread_local_stream(mx.cpu) for _ in range(1, _MOST_PARTS)]  # beside the one that all else is on
 
 
 class SkinnyProduct:
     """x → x @ weight.T for at most ROWS rows of x; holds views of `weight` (N, K) and no copy."""
 
-    def __init__(self, weight: mx.array, block: int) -> None:
-        N, K = weight.shape
-        halves = [weight[: N // 2], weight[N // 2 :]]
-        self._halves = [half.reshape(-1, block, K).swapaxes(1, 2) for half in halves]  # (blocks, K, block)
-        mx.eval(self._halves)
+    def __init__(self, weight: mx.array, parts: int, block: int) -> None:
+        K = weight.shape[1]
+        self._parts = [part.reshape(-1, block, K).swapaxes(1, 2) for part in mx.split(weight, parts)]
+        mx.eval(self._parts)  # (blocks, K, block) each
 
     @classmethod
-    def of(cls, weight: mx.array) -> "SkinnyProduct | None":
-        """None where it would not pay, or the halves are not made of equal blocks."""
+    def of(cls, weight: mx.array, cores: int) -> "SkinnyProduct | None":
+        """None where it would not pay, or there are no equal parts of equal blocks."""
+        if weight.size < _LEAST:
+            return None
         N, K = weight.shape
-        most = min(_BLOCK // K, N // 2)
-        block = next((rows for rows in range(most, _LEAST_BLOCK - 1, -1) if N % (2 * rows) == 0), None)
-        return cls(weight, block) if block and weight.size >= _LEAST else None
+        for parts in range(min(cores, _MOST_PARTS), 0, -1):
+            for block in range(min(_BLOCK // K, N // parts), _LEAST_BLOCK - 1, -1):
+                if N % (parts * block) == 0:
+                    return cls(weight, parts, block)
+        return None
 
     def __call__(self, x: mx.array) -> mx.array:
         """x (..., K) → (..., N)."""
         rows = x.reshape(1, -1, x.shape[-1])
-        with mx.stream(_second_core):
-            second = self._half(rows, 1)
-        products = mx.concatenate([self._half(rows, 0), second], axis=-1)
-        return products.reshape(*x.shape[:-1], -1)
+        first, *others = self._parts
+        products = [_product(rows, first)]
+        for part, stream in zip(others, _streams, strict=False):
+            with mx.stream(stream):  # a view made outside would make it wait for the other stream
+                products.append(_product(rows, part))
+        return mx.concatenate(products, axis=-1).reshape(*x.shape[:-1], -1)
 
-    def _half(self, rows: mx.array, which: int) -> mx.array:
-        """rows (1, R, K) → (R, N / 2)."""
-        return (rows @ self._halves[which]).swapaxes(0, 1).reshape(rows.shape[1], -1)
+
+def _product(rows: mx.array, part: mx.array) -> mx.array:
+    """rows (1, R, K), part (blocks, K, block) → (R, blocks · block)."""
+    return (rows @ part).swapaxes(0, 1).reshape(rows.shape[1], -1)
 
 
 class SkinnyLinear(nn.Linear):
@@ -78,15 +86,16 @@ def with_skinny_products(layers: dict[str, Any]) -> dict[str, Any]:
     never measured), what is large, has no bias and is not quantised."""
     if sys.platform != "linux" or mx.default_device() != mx.cpu:
         return layers
-    return tree_map(_skinny, layers, is_leaf=nn.Module.is_module)
+    cores = len(os.sched_getaffinity(0))
+    return tree_map(lambda layer: _skinny(layer, cores), layers, is_leaf=nn.Module.is_module)
 
 
-def _skinny(layer: nn.Module) -> nn.Module:
+def _skinny(layer: nn.Module, cores: int) -> nn.Module:
     kinds = {nn.Linear: SkinnyLinear, nn.Embedding: SkinnyEmbedding}
     kind = kinds.get(type(layer))
     if kind is None or "bias" in layer:
         return layer
-    product = SkinnyProduct.of(layer.weight)
+    product = SkinnyProduct.of(layer.weight, cores)
     return kind(layer.weight, product) if product else layer
 
 

@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import mlx.core as mx
-import numpy as np
 from mlx.utils import tree_flatten
 
-from qwen3_asr_mlx_runtime import process_memory
 from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelUnsupported
 from qwen3_asr_mlx_runtime.model.checkpoint import TensorHeader, read_config, read_headers, weight_files
 from qwen3_asr_mlx_runtime.model.memory import weight_bytes
@@ -72,7 +70,6 @@ def load_model(
         _evaluate(model)
         if join:
             model.prepare()
-        _use_huge_pages(model)
     except RuntimeError as error:
         raise ModelCorrupt(f"the weights could not be read: {error}") from error
     return model
@@ -128,15 +125,6 @@ def _evaluate(model: Qwen3ASR) -> None:
         if not layer.children():
             mx.eval(layer.parameters())
     mx.eval(model.parameters(), model.audio_tower._positions)
-
-
-def _use_huge_pages(model: Qwen3ASR) -> None:
-    """On a CPU a step takes as long as reading every weight: small pages make that 2 % longer."""
-    if mx.default_device() == mx.cpu:
-        for _, weight in named_parameters(model):
-            if weight.ndim == 2:
-                stored = np.asarray(weight.view(mx.uint8))
-                process_memory.use_huge_pages(stored.ctypes.data, stored.nbytes)
 
 
 def _check_shapes(model: Qwen3ASR, headers: Mapping[str, TensorHeader], transposed: bool) -> None:
