@@ -7,7 +7,7 @@ import numpy as np
 from fake_engine import heard, hypothesis
 from protocol_monitor import ProtocolMonitor
 
-from qwen3_asr_mlx_runtime.effects import (
+from qwen3_asr_mlx_runtime.conversation.effects import (
     AudioFailed,
     AudioRead,
     Cancel,
@@ -19,11 +19,11 @@ from qwen3_asr_mlx_runtime.effects import (
     Submit,
     WatchParent,
 )
+from qwen3_asr_mlx_runtime.conversation.session import Session
 from qwen3_asr_mlx_runtime.errors import AudioNotFound, BridgeError, ModelNotFound
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Heard, Job, Listen, Loaded, LoadFailed
 from qwen3_asr_mlx_runtime.protocol.replies import encode_line
 from qwen3_asr_mlx_runtime.protocol.requests import decode_line
-from qwen3_asr_mlx_runtime.session import Session
 from qwen3_asr_mlx_runtime.settings import Settings
 
 LOADED = Loaded("demo", "/models/demo", 1.5, {"stage": "load"})

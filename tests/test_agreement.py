@@ -5,8 +5,8 @@ from dataclasses import replace
 import agreement
 import pytest
 
-from qwen3_asr_mlx_runtime import batching
 from qwen3_asr_mlx_runtime.engine import Recognizer
+from qwen3_asr_mlx_runtime.recognition import batching
 
 
 @pytest.fixture(scope="module")

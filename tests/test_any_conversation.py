@@ -11,10 +11,10 @@ from fake_engine import heard
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from qwen3_asr_mlx_runtime.conversation.occupancy import MAX_JOBS
+from qwen3_asr_mlx_runtime.conversation.reading import READ_AHEAD
 from qwen3_asr_mlx_runtime.errors import Cancelled, DecodeFailed, EngineStalled, NonFiniteOutput
 from qwen3_asr_mlx_runtime.jobs import Job
-from qwen3_asr_mlx_runtime.occupancy import MAX_JOBS
-from qwen3_asr_mlx_runtime.reading import READ_AHEAD
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.transcript import Transcript
 

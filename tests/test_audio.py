@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3_asr_mlx_runtime import errors
-from qwen3_asr_mlx_runtime.audio import MAX_PATH_CHARS, pcm16, read_file, split_at_quiet
-from qwen3_asr_mlx_runtime.sound_file import SoundFile, formats
+from qwen3_asr_mlx_runtime.audio.recording import MAX_PATH_CHARS, pcm16, read_file, split_at_quiet
+from qwen3_asr_mlx_runtime.audio.sound_file import SoundFile, formats
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples
 
 DATA = Path(os.environ.get("QWEN3_ASR_MLX_TEST_DATA", Path(__file__).parent.parent / "../shared/data"))

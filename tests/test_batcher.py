@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_asr_mlx_runtime.batcher import Batcher
+from qwen3_asr_mlx_runtime.conversation.batcher import Batcher
+from qwen3_asr_mlx_runtime.conversation.spoken import Spoken, in_runs
+from qwen3_asr_mlx_runtime.conversation.tasks import Options
 from qwen3_asr_mlx_runtime.protocol.commands import EndUtterance, StartStream
-from qwen3_asr_mlx_runtime.spoken import Spoken, in_runs
-from qwen3_asr_mlx_runtime.tasks import Options
 
 ENGLISH, ARABIC = Options(0, "English", ""), Options(0, "Arabic", "")
 

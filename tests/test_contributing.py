@@ -17,7 +17,7 @@ def test_the_code_that_it_shows_is_in_the_package(document: str, repository: Pat
         line.strip() for block in re.findall(r"```python\n(.*?)```", document, re.DOTALL) for line in block.splitlines()
     ]
     folder = repository / "src" / "qwen3_asr_mlx_runtime"
-    files = [*folder.glob("*.py"), *(folder / "protocol").glob("*.py")]
+    files = [*(folder / "conversation").glob("*.py"), *(folder / "protocol").glob("*.py")]
     source = {line.strip() for file in files for line in file.read_text(encoding="utf-8").splitlines()}
     assert len(shown) > 5
     assert [line for line in shown if line and line not in source] == []

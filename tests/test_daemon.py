@@ -18,12 +18,12 @@ from fake_engine import DIE, HANG, HOLD, LOOP, FakeEngine, heard, transcript
 from protocol_monitor import ProtocolMonitor
 
 from qwen3_asr_mlx_runtime import daemon as daemon_module
-from qwen3_asr_mlx_runtime import line_source
+from qwen3_asr_mlx_runtime.conversation import line_source
+from qwen3_asr_mlx_runtime.conversation.intake import Intake
+from qwen3_asr_mlx_runtime.conversation.line_source import Received
 from qwen3_asr_mlx_runtime.daemon import Daemon
 from qwen3_asr_mlx_runtime.errors import DecodeFailed, ModelNotFound
-from qwen3_asr_mlx_runtime.intake import Intake
 from qwen3_asr_mlx_runtime.lifecycle import Crash, Exit, ParentWatch
-from qwen3_asr_mlx_runtime.line_source import Received
 from qwen3_asr_mlx_runtime.protocol.requests import decode_line
 from qwen3_asr_mlx_runtime.settings import Settings
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from qwen3_asr_mlx_runtime.audio import read_file
+from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.protocol.commands import BatchTranscribe, Stop, Transcribe
 from qwen3_asr_mlx_runtime.protocol.requests import decode_command

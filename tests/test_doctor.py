@@ -12,10 +12,10 @@ from qwen3_asr_mlx_runtime.errors import DecodeFailed
 from qwen3_asr_mlx_runtime.model.batch import Places
 from qwen3_asr_mlx_runtime.model.drift import Drift
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
-from qwen3_asr_mlx_runtime.schedule import Schedule
-from qwen3_asr_mlx_runtime.tools import machine_check, self_check
-from qwen3_asr_mlx_runtime.tools.doctor import findings, main
-from qwen3_asr_mlx_runtime.tools.finding import Finding
+from qwen3_asr_mlx_runtime.recognition.schedule import Schedule
+from qwen3_asr_mlx_runtime.tools.doctor import machine_check, self_check
+from qwen3_asr_mlx_runtime.tools.doctor.finding import Finding
+from qwen3_asr_mlx_runtime.tools.doctor.main import findings, main
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_the_margins_of_another_model_are_measured(float32_only, tmp_path):
 
 
 def test_as_a_process(repository: Path):
-    program = "import sys\nfrom qwen3_asr_mlx_runtime.tools.doctor import main\nsys.exit(main())"
+    program = "import sys\nfrom qwen3_asr_mlx_runtime.tools.doctor.main import main\nsys.exit(main())"
     ran = subprocess.run(
         [sys.executable, "-c", program, "--model", "demo"],
         cwd=repository / "src",

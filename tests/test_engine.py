@@ -22,7 +22,7 @@ def recognizer() -> Recognizer:
 
 @pytest.fixture(scope="module")
 def speech(repository) -> np.ndarray:
-    from qwen3_asr_mlx_runtime.audio import read_file
+    from qwen3_asr_mlx_runtime.audio.recording import read_file
 
     return read_file(str(repository / "examples" / "audio" / "sample.wav")).samples
 
@@ -165,7 +165,7 @@ def test_the_load_profile_names_what_was_loaded(recognizer):
 
 
 def test_every_stage_runs_in_the_models_dtype(recognizer, speech):
-    from qwen3_asr_mlx_runtime.features import log_mel
+    from qwen3_asr_mlx_runtime.recognition.features import log_mel
 
     audio = recognizer.encode(log_mel(speech))
     [segment] = recognizer._preparation.cut(Utterance(speech), Stopwatch())

@@ -20,9 +20,9 @@ from test_score import main as score_main
 
 from qwen3_asr_mlx_runtime.errors import EngineUnavailable
 from qwen3_asr_mlx_runtime.telemetry import MIB
-from qwen3_asr_mlx_runtime.tools.evaluate import main
+from qwen3_asr_mlx_runtime.tools.evaluate.main import main
+from qwen3_asr_mlx_runtime.tools.evaluate.measurement import Measured, measure
 from qwen3_asr_mlx_runtime.tools.machine import this_machine
-from qwen3_asr_mlx_runtime.tools.measurement import Measured, measure
 
 PROGRAM = "qwen3-asr-mlx-evaluate"
 
@@ -187,7 +187,7 @@ class TestMistakes:
     def test_places_that_cannot_be_written_to_are_told_before_anything_is_measured(
         self, capsys: pytest.CaptureFixture, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("qwen3_asr_mlx_runtime.tools.evaluate.measure", None)
+        monkeypatch.setattr("qwen3_asr_mlx_runtime.tools.evaluate.main.measure", None)
         manifest = ("--manifest", audio / "expected.jsonl")
         assert "cannot be written: nowhere/r.html" in self.ran(capsys, *manifest, "--report", "nowhere/r.html")
         assert "cannot be written" in self.ran(capsys, *manifest, "--report", tmp_path)
@@ -200,7 +200,7 @@ class TestMistakes:
     def test_a_folder_without_the_right_to_write_is_told_before_anything_is_measured(
         self, capsys: pytest.CaptureFixture, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("qwen3_asr_mlx_runtime.tools.evaluate.measure", None)
+        monkeypatch.setattr("qwen3_asr_mlx_runtime.tools.evaluate.main.measure", None)
         (tmp_path / "closed").mkdir(0o500)
         report = tmp_path / "closed" / "r.html"
         assert "cannot be written" in self.ran(capsys, "--manifest", audio / "expected.jsonl", "--report", report)

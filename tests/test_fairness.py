@@ -10,13 +10,13 @@ from fake_engine import transcript
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_asr_mlx_runtime.effects import AudioRead, ReadAudio, Submit
+from qwen3_asr_mlx_runtime.conversation.effects import AudioRead, ReadAudio, Submit
+from qwen3_asr_mlx_runtime.conversation.occupancy import MAX_FILES
+from qwen3_asr_mlx_runtime.conversation.tasks import Options, Task
+from qwen3_asr_mlx_runtime.conversation.turns import LIVE_BEFORE_A_FILE
+from qwen3_asr_mlx_runtime.conversation.work import Work
 from qwen3_asr_mlx_runtime.jobs import MAX_ROWS, DecoderMode, Job
-from qwen3_asr_mlx_runtime.line import LIVE_IN_A_ROW, Line
-from qwen3_asr_mlx_runtime.occupancy import MAX_FILES
-from qwen3_asr_mlx_runtime.tasks import Options, Task
-from qwen3_asr_mlx_runtime.turns import LIVE_BEFORE_A_FILE
-from qwen3_asr_mlx_runtime.work import Work
+from qwen3_asr_mlx_runtime.recognition.line import LIVE_IN_A_ROW, Line
 
 MODES: tuple[DecoderMode, ...] = ("sequential", "batched")
 

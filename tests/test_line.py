@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3_asr_mlx_runtime.jobs import Job
-from qwen3_asr_mlx_runtime.line import LIVE_IN_A_ROW, Line
+from qwen3_asr_mlx_runtime.recognition.line import LIVE_IN_A_ROW, Line
 
 
 def line_of(kinds: str) -> Line[Job]:

@@ -6,7 +6,7 @@ import queue
 
 import pytest
 
-from qwen3_asr_mlx_runtime.line_source import EndOfInput, LineSource
+from qwen3_asr_mlx_runtime.conversation.line_source import EndOfInput, LineSource
 from qwen3_asr_mlx_runtime.wire.allowance import AUDIO_OVERHEAD_BYTES, LINE_OVERHEAD_BYTES, Allowance
 
 WAIT = 60

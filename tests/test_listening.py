@@ -6,9 +6,9 @@ import pytest
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.errors import NonFiniteOutput
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Heard, Job, Listen
-from qwen3_asr_mlx_runtime.line import LIVE_IN_A_ROW
-from qwen3_asr_mlx_runtime.live import LiveUtterance
-from qwen3_asr_mlx_runtime.schedule import Schedule
+from qwen3_asr_mlx_runtime.recognition.line import LIVE_IN_A_ROW
+from qwen3_asr_mlx_runtime.recognition.live import LiveUtterance
+from qwen3_asr_mlx_runtime.recognition.schedule import Schedule
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Utterance
 
 NOISE = (np.random.default_rng(0).standard_normal(2 * SAMPLE_RATE) * 0.02).astype(np.float32)

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from live_agreement import compare, joined_examples, spoken
 
-from qwen3_asr_mlx_runtime import live_piece
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.errors import OutOfMemory
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Heard, Job, Listen
-from qwen3_asr_mlx_runtime.live import LiveUtterance
-from qwen3_asr_mlx_runtime.live_audio import ALL, Keeps
 from qwen3_asr_mlx_runtime.model.decoder import KVCache
 from qwen3_asr_mlx_runtime.model.generate import Token
 from qwen3_asr_mlx_runtime.model.verify import Written
-from qwen3_asr_mlx_runtime.schedule import Schedule
+from qwen3_asr_mlx_runtime.recognition import live_piece
+from qwen3_asr_mlx_runtime.recognition.live import LiveUtterance
+from qwen3_asr_mlx_runtime.recognition.live_audio import ALL, Keeps
+from qwen3_asr_mlx_runtime.recognition.schedule import Schedule
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Utterance
 
 SPEECH = 7

@@ -20,7 +20,7 @@ from live.record import Partial, Record, prefix_distance, summary
 from live.screen import Lines, Silent, Terminal
 from live.session import Failed, Plan, Recording, Session
 
-from qwen3_asr_mlx_runtime.audio import pcm16
+from qwen3_asr_mlx_runtime.audio.recording import pcm16
 from qwen3_asr_mlx_runtime.client.messages import decode, encode
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult
 from qwen3_asr_mlx_runtime.protocol.transcripts import RealtimeBatchFinal

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 from live_stability import Count, HeardOut, main
 
-from qwen3_asr_mlx_runtime import stability
+from qwen3_asr_mlx_runtime.conversation import stability
 from qwen3_asr_mlx_runtime.transcript import Hypothesis
 
 

@@ -30,12 +30,12 @@ from qwen3_asr_mlx_runtime.protocol.capabilities import capabilities
 from qwen3_asr_mlx_runtime.protocol.replies import encode_line
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.telemetry import Memory
-from qwen3_asr_mlx_runtime.tools import monitor_record as notes
-from qwen3_asr_mlx_runtime.tools.monitor import _with_parent, main, split
-from qwen3_asr_mlx_runtime.tools.monitor_figures import Figures
-from qwen3_asr_mlx_runtime.tools.monitor_relay import Tap, _pump
-from qwen3_asr_mlx_runtime.tools.monitor_screen import Texts, picture
-from qwen3_asr_mlx_runtime.tools.monitor_watch import MAX_REMEMBERED, Watch
+from qwen3_asr_mlx_runtime.tools.monitor import record as notes
+from qwen3_asr_mlx_runtime.tools.monitor.figures import Figures
+from qwen3_asr_mlx_runtime.tools.monitor.main import _with_parent, main, split
+from qwen3_asr_mlx_runtime.tools.monitor.relay import Tap, _pump
+from qwen3_asr_mlx_runtime.tools.monitor.screen import Texts, picture
+from qwen3_asr_mlx_runtime.tools.monitor.watch import MAX_REMEMBERED, Watch
 
 SECRETS = ("seven", "three", "one.", "zanzibar", "quixote", "confidential", "mallory")
 
@@ -251,7 +251,7 @@ def monitor(bridge: Path, *arguments: object) -> list[str]:
     """Without the terminal that the tests may have been started from, on which it would draw."""
     start = f"import os, sys; sys.path.insert(0, {str(TESTS.parent / 'src')!r})\n"
     start += "if os.getpgrp() != os.getpid(): os.setsid()\n"
-    start += "from qwen3_asr_mlx_runtime.tools.monitor import main; sys.exit(main())"
+    start += "from qwen3_asr_mlx_runtime.tools.monitor.main import main; sys.exit(main())"
     return [sys.executable, "-I", "-c", start, "--bridge", str(bridge), *map(str, arguments)]
 
 

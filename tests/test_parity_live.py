@@ -34,7 +34,7 @@ from reference.oracles import LONG, QWEN_ASR_VARIABLE, SHORT, TESTS, TRANSFORMER
 from reference.random_checkpoint import write_random_checkpoint
 from reference.runtime import Runtime
 
-from qwen3_asr_mlx_runtime.audio import read_file
+from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.utterance import Utterance
 

@@ -7,9 +7,9 @@ import pytest
 from conversation import Conversation, pcm
 from fake_engine import transcript
 
+from qwen3_asr_mlx_runtime.conversation.occupancy import MAX_TICK_SECONDS
 from qwen3_asr_mlx_runtime.errors import Cancelled, DecodeFailed, EngineStalled, OutOfMemory
 from qwen3_asr_mlx_runtime.jobs import Listen
-from qwen3_asr_mlx_runtime.occupancy import MAX_TICK_SECONDS
 from qwen3_asr_mlx_runtime.settings import Settings
 
 HALF = 8_000  # samples

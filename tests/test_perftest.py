@@ -16,9 +16,9 @@ from test_score import main as score_main
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.errors import AudioEmpty
 from qwen3_asr_mlx_runtime.telemetry import Profile
-from qwen3_asr_mlx_runtime.tools.performance import Item, Pass, Plan, transcribe, warm_up
-from qwen3_asr_mlx_runtime.tools.performance_report import report
-from qwen3_asr_mlx_runtime.tools.perftest import choose_model, main
+from qwen3_asr_mlx_runtime.tools.perftest.main import choose_model, main
+from qwen3_asr_mlx_runtime.tools.perftest.performance import Item, Pass, Plan, transcribe, warm_up
+from qwen3_asr_mlx_runtime.tools.perftest.report import report
 
 DEFAULT = "Qwen/Qwen3-ASR-0.6B"
 

@@ -15,19 +15,19 @@ from e2e.client import Client
 from protocol_monitor import LINES
 from schema_check import check_lines, validator
 
+from qwen3_asr_mlx_runtime.conversation.outbox import REMEMBERED, CancelState
+from qwen3_asr_mlx_runtime.conversation.spoken import Reason
+from qwen3_asr_mlx_runtime.conversation.stability import STABLE_SECONDS
+from qwen3_asr_mlx_runtime.conversation.watchdog import STALL_SECONDS
+from qwen3_asr_mlx_runtime.conversation.work import READ_SECONDS
 from qwen3_asr_mlx_runtime.errors import BridgeError, error_codes
 from qwen3_asr_mlx_runtime.lifecycle import FORCED_EXIT_SECONDS, Exit
-from qwen3_asr_mlx_runtime.outbox import REMEMBERED, CancelState
 from qwen3_asr_mlx_runtime.protocol import replies, streams, transcripts
 from qwen3_asr_mlx_runtime.protocol.capabilities import FEATURES, limits
 from qwen3_asr_mlx_runtime.protocol.commands import COMMANDS, DECODER_MODES, WANTS
 from qwen3_asr_mlx_runtime.protocol.json_text import MAX_DEPTH, MAX_MEMBERS
 from qwen3_asr_mlx_runtime.protocol.schema import schema
 from qwen3_asr_mlx_runtime.settings import Settings
-from qwen3_asr_mlx_runtime.spoken import Reason
-from qwen3_asr_mlx_runtime.stability import STABLE_SECONDS
-from qwen3_asr_mlx_runtime.watchdog import STALL_SECONDS
-from qwen3_asr_mlx_runtime.work import READ_SECONDS
 
 DOCUMENT = (Path(__file__).resolve().parent.parent / "docs" / "protocol.md").read_text(encoding="utf-8")
 ENVELOPE = {"id", "warnings"}

@@ -10,8 +10,8 @@ import pytest
 from huggingface_hub.errors import HTTPError
 
 from qwen3_asr_mlx_runtime.errors import DownloadFailed, InvalidParams
+from qwen3_asr_mlx_runtime.tools.evaluate.recipes import RECIPES, fetch, slice_of
 from qwen3_asr_mlx_runtime.tools.manifest import read_manifest
-from qwen3_asr_mlx_runtime.tools.recipes import RECIPES, fetch, slice_of
 
 SOUNDS = ("english-one.wav", "sample.wav", "english-five.wav")
 SAID = ("EIGHT", "SEVEN THREE ONE", "TWO NINE FOUR ZERO SIX")

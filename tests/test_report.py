@@ -13,18 +13,18 @@ from browser import Page, browser
 from report_checks import complaints, figures
 from rich.console import Console
 
+from qwen3_asr_mlx_runtime.conversation.results import batch_profile
 from qwen3_asr_mlx_runtime.protocol.transcripts import ItemError
-from qwen3_asr_mlx_runtime.results import batch_profile
 from qwen3_asr_mlx_runtime.telemetry import MIB, Memory, Profile
-from qwen3_asr_mlx_runtime.tools.bootstrap import Bootstrap
-from qwen3_asr_mlx_runtime.tools.charts import charts
-from qwen3_asr_mlx_runtime.tools.configuration import Configuration, configurations
-from qwen3_asr_mlx_runtime.tools.evaluation import Evaluation, Failure, Result, Scoring, error_rate, evaluation
-from qwen3_asr_mlx_runtime.tools.evaluation_report import page
-from qwen3_asr_mlx_runtime.tools.evaluation_table import cells, show_evaluation
+from qwen3_asr_mlx_runtime.tools.evaluate.charts import charts
+from qwen3_asr_mlx_runtime.tools.evaluate.configuration import Configuration, configurations
+from qwen3_asr_mlx_runtime.tools.evaluate.evaluation import Evaluation, Failure, Result, Scoring, error_rate, evaluation
+from qwen3_asr_mlx_runtime.tools.evaluate.measurement import Measured, MeasuredItem
+from qwen3_asr_mlx_runtime.tools.evaluate.report import page
+from qwen3_asr_mlx_runtime.tools.evaluate.table import cells, show_evaluation
 from qwen3_asr_mlx_runtime.tools.machine import Machine
 from qwen3_asr_mlx_runtime.tools.manifest import Entry
-from qwen3_asr_mlx_runtime.tools.measurement import Measured, MeasuredItem
+from qwen3_asr_mlx_runtime.tools.score.bootstrap import Bootstrap
 
 MACHINE = Machine("Linux on riscv64", "A processor", 2, 8 * 2**30, {"qwen3-asr-mlx-runtime": "9.9", "mlx": "1.2.3"})
 SPOKEN = {"English": "we saw the light", "German": "wir sahen das licht", "Chinese": "我们看见光", "Thai": "เราเห็นแสง"}

@@ -10,7 +10,7 @@ import soxr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_asr_mlx_runtime.resampling import Resampler, resampled_length
+from qwen3_asr_mlx_runtime.audio.resampling import Resampler, resampled_length
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples
 
 RATES = st.sampled_from([8_000, 11_025, 22_050, 32_000, 44_100, 48_000, 96_000, 192_000]) | st.integers(8_000, 192_000)

@@ -4,9 +4,9 @@ import msgspec
 import pytest
 from fake_engine import transcript
 
+from qwen3_asr_mlx_runtime.conversation.results import batch_reply, transcript_reply
+from qwen3_asr_mlx_runtime.conversation.tasks import Options, Task
 from qwen3_asr_mlx_runtime.errors import AudioNotFound
-from qwen3_asr_mlx_runtime.results import batch_reply, transcript_reply
-from qwen3_asr_mlx_runtime.tasks import Options, Task
 from qwen3_asr_mlx_runtime.telemetry import Memory, Profile, Quantization, QuantizedLayers
 
 

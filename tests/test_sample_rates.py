@@ -8,8 +8,8 @@ from conversation import Conversation
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qwen3_asr_mlx_runtime.audio.pcm_buffer import resampled
 from qwen3_asr_mlx_runtime.jobs import Job
-from qwen3_asr_mlx_runtime.pcm_buffer import resampled
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.utterance import Samples
 

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_asr_mlx_runtime import batching
-from qwen3_asr_mlx_runtime.audio import read_file
+from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job
 from qwen3_asr_mlx_runtime.model import drift
 from qwen3_asr_mlx_runtime.model.batch import Batch
-from qwen3_asr_mlx_runtime.preparation import Preparation
-from qwen3_asr_mlx_runtime.tokenizer import Tokenizer
+from qwen3_asr_mlx_runtime.recognition import batching
+from qwen3_asr_mlx_runtime.recognition.preparation import Preparation
+from qwen3_asr_mlx_runtime.recognition.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.utterance import Utterance
 
 MODES = ("sequential", "batched")

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from qwen3_asr_mlx_runtime.errors import InvalidParams
-from qwen3_asr_mlx_runtime.tools.alignment import Counts, align, diff_rows
-from qwen3_asr_mlx_runtime.tools.bootstrap import Bootstrap
-from qwen3_asr_mlx_runtime.tools.comparison import compare
 from qwen3_asr_mlx_runtime.tools.manifest import Entry, read_manifest
-from qwen3_asr_mlx_runtime.tools.matching import Pair, match
-from qwen3_asr_mlx_runtime.tools.normalization import basic, normaliser_of
-from qwen3_asr_mlx_runtime.tools.predictions import Prediction, Predictions, read_predictions
-from qwen3_asr_mlx_runtime.tools.score import main
-from qwen3_asr_mlx_runtime.tools.scoring import score, scores
+from qwen3_asr_mlx_runtime.tools.score.alignment import Counts, align, diff_rows
+from qwen3_asr_mlx_runtime.tools.score.bootstrap import Bootstrap
+from qwen3_asr_mlx_runtime.tools.score.comparison import compare
+from qwen3_asr_mlx_runtime.tools.score.main import main
+from qwen3_asr_mlx_runtime.tools.score.matching import Pair, match
+from qwen3_asr_mlx_runtime.tools.score.normalization import basic, normaliser_of
+from qwen3_asr_mlx_runtime.tools.score.predictions import Prediction, Predictions, read_predictions
+from qwen3_asr_mlx_runtime.tools.score.scoring import score, scores
 
 FEW = Bootstrap(resamples=50)
 
@@ -193,7 +193,7 @@ class TestNormalisation:
     def test_a_library_that_is_compiled_for_the_first_time_warns_nobody(self, repository: Path, tmp_path: Path) -> None:
         program = (
             f"import sys; sys.path.insert(0, {str(repository / 'src')!r})\n"
-            "from qwen3_asr_mlx_runtime.tools.normalization import normaliser_of\n"
+            "from qwen3_asr_mlx_runtime.tools.score.normalization import normaliser_of\n"
             "sys.stdout.write(normaliser_of('English', '').apply('Seven, two.'))"
         )
         command = [sys.executable, "-I", "-W", "error", "-X", f"pycache_prefix={tmp_path}", "-c", program]

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from qwen3_asr_mlx_runtime.conversation.occupancy import MAX_FILES
+from qwen3_asr_mlx_runtime.conversation.reading import READ_AHEAD
 from qwen3_asr_mlx_runtime.errors import Cancelled, NonFiniteOutput
-from qwen3_asr_mlx_runtime.occupancy import MAX_FILES
-from qwen3_asr_mlx_runtime.reading import READ_AHEAD
 from qwen3_asr_mlx_runtime.settings import Settings
 
 

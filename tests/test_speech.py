@@ -5,8 +5,8 @@ import pytest
 from conversation import Conversation, pcm
 from fake_engine import transcript
 
+from qwen3_asr_mlx_runtime.conversation.occupancy import MAX_JOBS
 from qwen3_asr_mlx_runtime.errors import Cancelled, DecodeFailed, EngineStalled, NonFiniteOutput
-from qwen3_asr_mlx_runtime.occupancy import MAX_JOBS
 from qwen3_asr_mlx_runtime.settings import Settings
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_asr_mlx_runtime.stability import STABLE_SECONDS, Stability
+from qwen3_asr_mlx_runtime.conversation.stability import STABLE_SECONDS, Stability
 from qwen3_asr_mlx_runtime.transcript import WRITTEN_WITHOUT_SPACES
 
 

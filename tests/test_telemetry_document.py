@@ -8,7 +8,7 @@ import pytest
 from qwen3_asr_mlx_runtime.protocol.replies import Counters, Pong, Queues, StatusReply
 from qwen3_asr_mlx_runtime.telemetry import Memory, Profile
 from qwen3_asr_mlx_runtime.tools.distribution import Spread
-from qwen3_asr_mlx_runtime.tools.monitor_figures import Recent, Summary
+from qwen3_asr_mlx_runtime.tools.monitor.figures import Recent, Summary
 
 ELSEWHERE = {"type", "id", "warnings"}  # of the envelope
 

@@ -3,11 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qwen3_asr_mlx_runtime.conversation.spoken import After, Batch, Spoken
+from qwen3_asr_mlx_runtime.conversation.tasks import Options
+from qwen3_asr_mlx_runtime.conversation.telling import Telling
 from qwen3_asr_mlx_runtime.errors import DecodeFailed
 from qwen3_asr_mlx_runtime.protocol.commands import EndUtterance, StartStream
-from qwen3_asr_mlx_runtime.spoken import After, Batch, Spoken
-from qwen3_asr_mlx_runtime.tasks import Options
-from qwen3_asr_mlx_runtime.telling import Telling
 
 DONE = DecodeFailed("an outcome like any other")
 

@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_asr_mlx_runtime.tasks import Options, Task
-from qwen3_asr_mlx_runtime.turns import LIVE_BEFORE_A_FILE, Turns
+from qwen3_asr_mlx_runtime.conversation.tasks import Options, Task
+from qwen3_asr_mlx_runtime.conversation.turns import LIVE_BEFORE_A_FILE, Turns
 
 
 def task(number: int, lane: str | None) -> Task:

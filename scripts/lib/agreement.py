@@ -19,7 +19,7 @@ from benchmark.audio import speech_like
 from benchmark.vocabulary import write_tokenizer
 from reference.random_checkpoint import write_random_checkpoint
 
-from qwen3_asr_mlx_runtime.audio import read_file
+from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.model.drift import calibrate, largest_drift
 from qwen3_asr_mlx_runtime.transcript import Transcript

@@ -22,11 +22,11 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from qwen3_asr_mlx_runtime.audio import read_file
+from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.jobs import Failed, FinalPolicy, Finished, Heard, Job, Listen
-from qwen3_asr_mlx_runtime.live_audio import ALL, Keeps
-from qwen3_asr_mlx_runtime.schedule import Schedule
+from qwen3_asr_mlx_runtime.recognition.live_audio import ALL, Keeps
+from qwen3_asr_mlx_runtime.recognition.schedule import Schedule
 from qwen3_asr_mlx_runtime.telemetry import Reuse
 from qwen3_asr_mlx_runtime.transcript import Transcript
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples, Utterance

@@ -20,10 +20,10 @@ from pathlib import Path
 from live.record import prefix_distance
 from live_agreement import KINDS, spoken
 
-from qwen3_asr_mlx_runtime import stability
+from qwen3_asr_mlx_runtime.conversation import stability
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Heard, Job, Listen
-from qwen3_asr_mlx_runtime.schedule import Schedule
+from qwen3_asr_mlx_runtime.recognition.schedule import Schedule
 from qwen3_asr_mlx_runtime.transcript import Hypothesis
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Utterance
 

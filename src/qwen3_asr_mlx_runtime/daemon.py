@@ -12,8 +12,8 @@ import secrets
 import time
 from collections.abc import Callable
 
-from qwen3_asr_mlx_runtime.audio_reader import AudioReader
-from qwen3_asr_mlx_runtime.effects import (
+from qwen3_asr_mlx_runtime.conversation.audio_reader import AudioReader
+from qwen3_asr_mlx_runtime.conversation.effects import (
     AudioFailed,
     AudioRead,
     Cancel,
@@ -25,16 +25,16 @@ from qwen3_asr_mlx_runtime.effects import (
     Submit,
     WatchParent,
 )
+from qwen3_asr_mlx_runtime.conversation.line_source import EndOfInput, LineSource, Received
+from qwen3_asr_mlx_runtime.conversation.outbox import Outgoing
+from qwen3_asr_mlx_runtime.conversation.session import Session
+from qwen3_asr_mlx_runtime.conversation.vitals import Vitals
+from qwen3_asr_mlx_runtime.conversation.watchdog import Watchdog, log_stacks
 from qwen3_asr_mlx_runtime.errors import BridgeError, EngineUnavailable
 from qwen3_asr_mlx_runtime.jobs import Engine, Failed, Finished, Heard, Loaded, LoadFailed, Outcome, Post, Progress
 from qwen3_asr_mlx_runtime.lifecycle import FORCED_EXIT_SECONDS, Crash, Exit, ParentWatch
-from qwen3_asr_mlx_runtime.line_source import EndOfInput, LineSource, Received
-from qwen3_asr_mlx_runtime.outbox import Outgoing
 from qwen3_asr_mlx_runtime.protocol.replies import Fatal, encode_any_line, encode_line
-from qwen3_asr_mlx_runtime.session import Session
 from qwen3_asr_mlx_runtime.settings import Settings
-from qwen3_asr_mlx_runtime.vitals import Vitals
-from qwen3_asr_mlx_runtime.watchdog import Watchdog, log_stacks
 from qwen3_asr_mlx_runtime.wire.allowance import Allowance
 from qwen3_asr_mlx_runtime.wire.descriptors import diagnose
 from qwen3_asr_mlx_runtime.wire.writer import LineWriter, WriterNews

@@ -20,7 +20,7 @@ from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Heard, Job, Listen, Loa
 from qwen3_asr_mlx_runtime.settings import Settings
 
 if TYPE_CHECKING:
-    from qwen3_asr_mlx_runtime.schedule import Schedule
+    from qwen3_asr_mlx_runtime.recognition.schedule import Schedule
 
 _MAX_NON_FINITE = 3
 _IDLE_SECONDS = 10.0  # without a request: then memory that is kept for the next is given back

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from e2e.client import Client, command
 
-from qwen3_asr_mlx_runtime.audio import read_file
+from qwen3_asr_mlx_runtime.audio.recording import read_file
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from e2e.client import Client, command
 
-from qwen3_asr_mlx_runtime.audio import read_file
+from qwen3_asr_mlx_runtime.audio.recording import read_file
 
 CLIPS = ("english-five", "sample")
 

@@ -14,7 +14,7 @@ import pytest
 from fake_engine import FakeEngine
 from protocol_monitor import ProtocolMonitor
 
-from qwen3_asr_mlx_runtime import audio
+from qwen3_asr_mlx_runtime.audio import recording as audio
 from qwen3_asr_mlx_runtime.daemon import Daemon
 from qwen3_asr_mlx_runtime.lifecycle import Exit, ParentWatch
 from qwen3_asr_mlx_runtime.settings import Settings

@@ -16,12 +16,12 @@ from fake_engine import FakeEngine
 from faults.calls import READ_BYTES, Ended, Fault, converse, line, planted, raising
 
 from qwen3_asr_mlx_runtime import engine as engine_module
-from qwen3_asr_mlx_runtime import recognition
 from qwen3_asr_mlx_runtime.engine_thread import EngineThread
 from qwen3_asr_mlx_runtime.lifecycle import Exit
 from qwen3_asr_mlx_runtime.model.generate import Token
-from qwen3_asr_mlx_runtime.preparation import DecoderInput, Segment
-from qwen3_asr_mlx_runtime.schedule import Schedule
+from qwen3_asr_mlx_runtime.recognition import recognition
+from qwen3_asr_mlx_runtime.recognition.preparation import DecoderInput, Segment
+from qwen3_asr_mlx_runtime.recognition.schedule import Schedule
 from qwen3_asr_mlx_runtime.settings import Settings
 
 PCM = base64.b64encode(np.zeros(160, "<i2").tobytes()).decode()

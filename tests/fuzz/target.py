@@ -8,8 +8,8 @@ import json
 
 from conversation import Conversation
 
+from qwen3_asr_mlx_runtime.conversation.line_source import _decode
 from qwen3_asr_mlx_runtime.errors import DecodeFailed, ModelNotFound
-from qwen3_asr_mlx_runtime.line_source import _decode
 from qwen3_asr_mlx_runtime.protocol.requests import Rejected
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.wire.reader import Line, LineReader, LongLine

@@ -7,8 +7,8 @@ from fuzz.target import REQUESTS, Play, play
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qwen3_asr_mlx_runtime.intake import Intake
-from qwen3_asr_mlx_runtime.partials import Partials
+from qwen3_asr_mlx_runtime.conversation.intake import Intake
+from qwen3_asr_mlx_runtime.conversation.partials import Partials
 
 REGRESSIONS = sorted((Path(__file__).parent / "regressions").glob("*.bin"))
 

@@ -130,7 +130,8 @@ def test_a_session_that_ends_in_the_middle(rooms: Rooms, scenario: str, code: in
 
 
 EXCEPTIONS = f"""
-from qwen3_asr_mlx_runtime import audio_reader, preparation
+from qwen3_asr_mlx_runtime.conversation import audio_reader
+from qwen3_asr_mlx_runtime.recognition import preparation
 _prepare, _read, _calls = preparation.Preparation.prepare, audio_reader.read_file, []
 def _raise(self, segments):
     _calls.append(1)
@@ -217,7 +218,7 @@ def test_a_hub_that_refuses(rooms: Rooms, model: Path, part: str, status: int) -
 
 LIBRARY = f"""
 import logging, warnings
-from qwen3_asr_mlx_runtime import audio_reader
+from qwen3_asr_mlx_runtime.conversation import audio_reader
 _read = audio_reader.read_file
 def _complain(path, **options):
     logging.getLogger("some_library").error("cannot cope with %s", path)
@@ -237,7 +238,7 @@ def test_what_libraries_log_and_warn_of_is_not_quoted(rooms: Rooms) -> None:
 
 SABOTAGE = {
     "stderr": """
-from qwen3_asr_mlx_runtime import audio_reader
+from qwen3_asr_mlx_runtime.conversation import audio_reader
 from qwen3_asr_mlx_runtime.wire.descriptors import diagnose
 _read = audio_reader.read_file
 def _log(path, **options):
@@ -247,7 +248,7 @@ audio_reader.read_file = _log
 """,
     "disk": """
 import tempfile
-from qwen3_asr_mlx_runtime import audio_reader
+from qwen3_asr_mlx_runtime.conversation import audio_reader
 _read = audio_reader.read_file
 def _keep(path, **options):
     with tempfile.NamedTemporaryFile("w", delete=False) as file:

@@ -188,7 +188,7 @@ def files_with(pattern: re.Pattern[str]) -> set[str]:
 CLOCKS = re.compile(r"\btime\.(time|time_ns|localtime|gmtime)\(|\bdatetime\b")
 
 
-DATED = {"tools/evaluate.py", "tools/monitor.py"}  # a report and a record say for people when they were made
+DATED = {"tools/evaluate/main.py", "tools/monitor/main.py"}  # a report and a record say for people when they were made
 
 
 def test_row_96_the_wall_clock_is_not_asked() -> None:
@@ -210,7 +210,7 @@ def test_row_96_a_stopped_process_goes_on_where_it_was(speech: str) -> None:
 
 
 FORKS = re.compile(r"os\.fork|forkpty|multiprocessing|preexec_fn|os\.popen|os\.system")
-SPAWNING = {"tools/measurement.py"}  # which runs each configuration in a process that is spawned
+SPAWNING = {"tools/evaluate/measurement.py"}  # which runs each configuration in a process that is spawned
 
 
 def test_row_97_nothing_forks() -> None:

@@ -346,7 +346,7 @@ def test_row_80_a_model_that_repeats_itself_is_ended(folder: Path, speech: str) 
 
 
 OUT_OF_MEMORY = """
-from qwen3_asr_mlx_runtime import preparation
+from qwen3_asr_mlx_runtime.recognition import preparation
 _encode, _calls = preparation.Preparation.encode, []
 def _no_room(self, features):
     _calls.append(1)
@@ -373,7 +373,7 @@ def test_row_81_and_82_what_runs_out_or_gives_up_fails_that_utterance(folder: Pa
 
 HALF_CHARACTERS = """
 import itertools
-from qwen3_asr_mlx_runtime import sequential
+from qwen3_asr_mlx_runtime.recognition import sequential
 from qwen3_asr_mlx_runtime.model.generate import Token
 _ids = itertools.count()
 def _nonsense(model, embeddings, eos_ids, budget, **_):

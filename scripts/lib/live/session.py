@@ -10,7 +10,7 @@ import numpy as np
 
 from live.record import Partial, Record
 from live.screen import Screen
-from qwen3_asr_mlx_runtime.audio import read_file
+from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.client import Bridge, BridgeLost, Event, Stream
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, StreamError
 from qwen3_asr_mlx_runtime.protocol.transcripts import FinalResult, RealtimeBatchFinal

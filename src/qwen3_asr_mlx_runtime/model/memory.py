@@ -14,11 +14,11 @@ import mlx.core as mx
 
 from qwen3_asr_mlx_runtime import process_memory
 from qwen3_asr_mlx_runtime.errors import OutOfMemory
-from qwen3_asr_mlx_runtime.features import frame_count
 from qwen3_asr_mlx_runtime.model.audio_tower import audio_token_count
 from qwen3_asr_mlx_runtime.model.checkpoint import TensorHeader
 from qwen3_asr_mlx_runtime.model.config import ModelConfig
 from qwen3_asr_mlx_runtime.model.decoder import round_up
+from qwen3_asr_mlx_runtime.recognition.features import frame_count
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE
 
 MIB = 1024 * 1024

@@ -1,0 +1,1 @@
+"""Sound files and PCM → samples: float32, mono, 16 kHz."""

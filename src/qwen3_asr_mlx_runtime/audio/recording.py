@@ -1,0 +1,234 @@
+"""Audio files and PCM → float32 mono at 16 kHz, and the cutting of long audio at quiet places.
+
+A file is opened once, checked, and decoded block by block from that descriptor by libsndfile, so memory is bounded by
+the time limit and never by what a header claims.
+"""
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from qwen3_asr_mlx_runtime.audio.resampling import Resampler
+from qwen3_asr_mlx_runtime.audio.sound_file import LibsndfileError, SoundFile
+from qwen3_asr_mlx_runtime.errors import (
+    AudioChanged,
+    AudioCorrupt,
+    AudioEmpty,
+    AudioNotFound,
+    AudioNotRegularFile,
+    AudioTooLong,
+    AudioUnreadable,
+    AudioUnsupported,
+    InvalidParams,
+    PathNotAllowed,
+)
+from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples
+
+MAX_FILE_SECONDS = 1200.0
+MAX_PATH_CHARS = 4096
+MAX_CHANNELS = 32
+MIN_RATE, MAX_RATE = 4_000, 384_000
+
+_BLOCK_FRAMES = 4096  # a decoder that fails takes the whole block with it
+_MAX_PEAK = 4.0  # a louder sample is a defect and is clipped; scaling by it would silence the speech
+_MAX_NON_FINITE = 0.01
+
+_SEARCH_SAMPLES = 5 * SAMPLE_RATE
+_QUIET_SAMPLES = SAMPLE_RATE // 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recording:
+    """The audio of one file. `samples`: float32 (N,), mono, 16 kHz, finite, within [-1, 1], N at least 1.
+
+    `source_rate` (Hz) and `channels` are the file's. `warnings`, in this order: `audio_truncated` (it ends, or is
+    damaged, before the length its header gives: `samples` hold what comes before), `non_finite_samples` (NaN and
+    infinity became 0), `clipped_samples` (a peak above 4: all cut to [-1, 1]).
+    """
+
+    samples: Samples
+    source_rate: int
+    channels: int
+    warnings: tuple[str, ...] = ()
+
+
+def pcm16(data: bytes) -> Samples:
+    """Little-endian signed 16-bit PCM → float32 (N,), divided by 32768. Raises InvalidParams on half a sample."""
+    if len(data) % 2:
+        raise InvalidParams(f"expected 16-bit samples, that is an even number of bytes; got {len(data)}")
+    return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
+
+
+def read_file(path: str, *, max_seconds: float = MAX_FILE_SECONDS) -> Recording:
+    """The audio of a file in any of `sound_file.formats()`: the mean of its channels, resampled to 16 kHz by soxr HQ.
+
+    `path` is absolute or relative to the working directory; `~` is not expanded. Channels: 1 to 32; rate: 4 to 384 kHz;
+    length: at most `max_seconds`. As in the reference, audio whose peak lies above 1 is divided by it; a peak above 4
+    is clipped instead.
+
+    Raises InvalidParams or PathNotAllowed for what is no path, AudioNotFound, AudioUnreadable (`errno` holds its name),
+    AudioNotRegularFile, AudioEmpty (no byte, or no sample), AudioUnsupported, AudioCorrupt, AudioTooLong
+    (`limit_seconds`) and AudioChanged.
+    """
+    descriptor = _open_regular(path)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size == 0:
+            raise AudioEmpty(f"expected a sound file, got 0 bytes: {path!r}")
+        recording = _decode(descriptor, path, max_seconds)
+        if os.fstat(descriptor).st_size != size:
+            raise AudioChanged(f"the file changed its size while it was read: {path!r}")
+        return recording
+    finally:
+        os.close(descriptor)
+
+
+def _check_path(path: str) -> None:
+    if not path or "\0" in path or len(path) > MAX_PATH_CHARS:
+        raise InvalidParams(f"expected a path of 1 to {MAX_PATH_CHARS} characters without NUL", field="audio")
+    if path == "-" or path.startswith("~") or re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
+        raise PathNotAllowed(f"expected the path of a file; `-`, `~` and URLs are not read: {path!r}")
+
+
+def _open_regular(path: str) -> int:
+    """A descriptor of a regular file. A FIFO without a writer does not block, a terminal is not taken over."""
+    _check_path(path)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except (FileNotFoundError, NotADirectoryError):
+        raise AudioNotFound(f"no such file: {path!r}") from None
+    except UnicodeEncodeError:
+        raise InvalidParams("expected a path that can be encoded", field="audio") from None
+    except OSError as error:
+        raise _not_opened(path, error) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise AudioNotRegularFile(f"expected a regular file: {path!r}")
+    return descriptor
+
+
+def _not_opened(path: str, error: OSError) -> AudioNotRegularFile | AudioUnreadable:
+    if error.errno in (errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP):  # sockets and devices without a driver
+        return AudioNotRegularFile(f"expected a regular file: {path!r}")
+    name = errno.errorcode.get(error.errno or 0, "unknown")
+    hint = "; on macOS the app needs the permission" if error.errno in (errno.EACCES, errno.EPERM) else ""
+    return AudioUnreadable(f"cannot open the file ({name}{hint}): {path!r}", errno=name)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What came out of a file, and what had to be mended."""
+
+    frames: int = 0
+    values: int = 0
+    non_finite: int = 0
+    clipped: bool = False
+    truncated: bool = False
+
+    def warnings(self) -> tuple[str, ...]:
+        raised = {
+            "audio_truncated": self.truncated,
+            "non_finite_samples": self.non_finite > 0,
+            "clipped_samples": self.clipped,
+        }
+        return tuple(name for name, is_raised in raised.items() if is_raised)
+
+
+def _decode(descriptor: int, path: str, max_seconds: float) -> Recording:
+    with SoundFile.from_descriptor(descriptor, path) as file:
+        _check_header(file, path, max_seconds)
+        tally = _Tally()
+        samples = _resampled(_mono_blocks(file, max_seconds * file.samplerate, tally), file.samplerate)
+        tally.truncated |= file.ends_early(tally.frames)
+    if tally.frames > max_seconds * file.samplerate:
+        raise _too_long(path, max_seconds)
+    if tally.truncated and not tally.frames:
+        raise AudioCorrupt(f"nothing of the audio that the header announces can be read: {path!r}")
+    if not tally.frames:
+        raise AudioEmpty(f"expected at least one sample, the file has none: {path!r}")
+    if tally.non_finite > _MAX_NON_FINITE * tally.values:
+        raise AudioCorrupt(f"{tally.non_finite} of {tally.values} values are NaN or infinite: {path!r}")
+    return Recording(_levelled(samples, tally.clipped), file.samplerate, file.channels, tally.warnings())
+
+
+def _check_header(file: SoundFile, path: str, max_seconds: float) -> None:
+    if not 1 <= file.channels <= MAX_CHANNELS:
+        raise AudioUnsupported(f"expected 1 to {MAX_CHANNELS} channels, found {file.channels}: {path!r}")
+    if not MIN_RATE <= file.samplerate <= MAX_RATE:
+        raise AudioUnsupported(f"expected {MIN_RATE} to {MAX_RATE} Hz, found {file.samplerate}: {path!r}")
+    if (file.announced_frames or 0) > max_seconds * file.samplerate:
+        raise _too_long(path, max_seconds)
+
+
+def _too_long(path: str, max_seconds: float) -> AudioTooLong:
+    return AudioTooLong(f"expected at most {max_seconds:g} seconds of audio: {path!r}", limit_seconds=max_seconds)
+
+
+def _mono_blocks(file: SoundFile, limit: float, tally: _Tally) -> Iterator[Samples]:
+    """The mean of the channels, block by block, up to the first block that goes beyond `limit` frames."""
+    try:
+        while tally.frames <= limit and len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
+            tally.frames += len(block)
+            yield _mended(block, tally).mean(axis=1)
+    except LibsndfileError:  # the decoder lost its way: what came before stands
+        tally.truncated = True
+
+
+def _mended(block: Samples, tally: _Tally) -> Samples:
+    """Without what would spread to other samples in the mean and the resampler: NaN, infinity, absurd spikes."""
+    tally.values += block.size
+    finite = np.isfinite(block)
+    if not finite.all():
+        tally.non_finite += block.size - int(np.count_nonzero(finite))
+        block = np.where(finite, block, np.float32(0))
+    if np.abs(block).max() > _MAX_PEAK:
+        tally.clipped = True
+        block = np.clip(block, -_MAX_PEAK, _MAX_PEAK)
+    return block
+
+
+def _resampled(blocks: Iterator[Samples], rate: int) -> Samples:
+    """The blocks as one array at 16 kHz."""
+    if rate == SAMPLE_RATE:
+        return np.concatenate([np.zeros(0, np.float32), *blocks])
+    resampler = Resampler(rate)
+    pieces = [resampler.take(block) for block in blocks]
+    return np.concatenate([*pieces, resampler.end()])
+
+
+def _levelled(samples: Samples, clipped: bool) -> Samples:
+    peak = np.abs(samples).max(initial=0.0)
+    if peak > 1 and not clipped:
+        samples = samples / peak
+    return np.clip(samples, -1, 1)
+
+
+def split_at_quiet(samples: Samples, max_seconds: float) -> list[tuple[int, int]]:
+    """Where to cut audio into pieces of at most `max_seconds`: (start, stop) of each, the whole without gap or overlap.
+
+    A cut lies at the quietest place of the 5 s (at most half a piece) before the limit, so it needs no later audio: the
+    cuts of a prefix are the first cuts of the whole. The quietest place is the first 100 ms with the least sum of |x|,
+    and in it the first sample with the least |x|.
+    """
+    limit = int(max_seconds * SAMPLE_RATE)
+    if limit < 2:
+        raise ValueError(f"expected pieces of at least two samples, got {max_seconds} s")
+    search = min(_SEARCH_SAMPLES, limit // 2)
+    cuts = [0]
+    while len(samples) - cuts[-1] > limit:
+        stop = cuts[-1] + limit
+        cuts.append(stop - search + _quietest(samples[stop - search : stop]))
+    return list(zip(cuts, [*cuts[1:], len(samples)], strict=True))
+
+
+def _quietest(samples: Samples) -> int:
+    level = np.abs(samples)
+    window = min(_QUIET_SAMPLES, len(level))
+    total = np.concatenate([np.zeros(1), np.cumsum(level, dtype=np.float64)])
+    start = int(np.argmin(total[window:] - total[:-window]))
+    return start + int(np.argmin(level[start : start + window]))

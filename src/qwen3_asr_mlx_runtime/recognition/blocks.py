@@ -1,0 +1,21 @@
+"""Where a prompt is cut for the prefill: the same for a whole utterance as for one that is still being spoken.
+
+A window of audio is closed once its last frame will not change any more. Its embeddings and their keys and values are
+kept from then on; what is open, and what follows the audio, goes through the decoder in one block.
+"""
+
+from qwen3_asr_mlx_runtime.recognition.features import final_frame_count
+
+_LONG_HEAD = 64  # positions: below that they are no block of their own, which would cost a pass over the weights
+
+
+def closed_windows(sample_count: int, window_frames: int) -> int:
+    """The windows of an utterance of so many samples whose frames are all final."""
+    return final_frame_count(sample_count) // window_frames
+
+
+def block_ends(head: int, windows: int, window_tokens: int) -> tuple[int, ...]:
+    """The ends of the blocks before the last: a long head, and each closed window. `head`: positions before the
+    audio."""
+    ends = [head] if head > _LONG_HEAD else []
+    return (*ends, *(head + window_tokens * (index + 1) for index in range(windows)))

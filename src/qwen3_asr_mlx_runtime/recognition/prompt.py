@@ -1,0 +1,48 @@
+"""The chat prompt around the audio: prefix ids, a run of audio placeholders, suffix ids.
+
+    <|im_start|>system⏎{context}<|im_end|>⏎<|im_start|>user⏎<|audio_start|> <|audio_pad|>×T <|audio_end|><|im_end|>⏎
+    <|im_start|>assistant⏎[language {name}<asr_text>]
+
+The system turn is always there, also when the context is empty. With a language forced the model writes the text alone.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from qwen3_asr_mlx_runtime.recognition.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Token ids before and after the audio of an utterance."""
+
+    prefix_ids: tuple[int, ...]
+    suffix_ids: tuple[int, ...]
+    audio_token_id: int
+
+    def input_ids(self, audio_tokens: int) -> list[int]:
+        """The whole prompt with `audio_tokens` placeholders in its middle."""
+        return [*self.prefix_ids, *[self.audio_token_id] * audio_tokens, *self.suffix_ids]
+
+
+class PromptBuilder:
+    """Builds prompts; those of the last 64 pairs of context and language are kept."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.build = lru_cache(maxsize=64)(self._build)
+
+    def _build(self, context: str, language: str | None) -> Prompt:
+        """`language` is a canonical name, or None for the model to decide. Control tokens in the context stay plain
+        text."""
+        control, text = self._tokenizer.token_id, self._tokenizer.encode
+        context = context.encode("utf-8", "replace").decode("utf-8")  # JSON may carry half a surrogate pair
+        turn, end = control("<|im_start|>"), control("<|im_end|>")
+        newline = text("\n")
+        prefix = [turn, *text("system\n" + context), end, *newline, turn, *text("user\n"), control("<|audio_start|>")]
+        suffix = [control("<|audio_end|>"), end, *newline, turn]
+        if language is None:
+            suffix += text("assistant\n")
+        else:
+            suffix += [*text(f"assistant\nlanguage {language}"), control("<asr_text>")]
+        return Prompt(tuple(prefix), tuple(suffix), control("<|audio_pad|>"))

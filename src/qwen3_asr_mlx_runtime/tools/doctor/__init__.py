@@ -1,0 +1,1 @@
+"""Is this machine ready, and does it compute what it should?"""

@@ -1,0 +1,110 @@
+"""Whether the machine can run the runtime: Python, processor, MLX's device, memory, disk, and the model's files."""
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from qwen3_asr_mlx_runtime.errors import BridgeError, ModelNotFound
+from qwen3_asr_mlx_runtime.tools.doctor.finding import Finding, failure, ok, warning
+
+OLDEST, NEWEST = (3, 11), (3, 13)
+OLDEST_MLX = (0, 32, 1)
+ENOUGH_DISK = 6 * 2**30  # a checkpoint of 1.7B in bfloat16, and room to move
+
+
+def check_machine(cache_dir: Path | None) -> Iterator[Finding]:
+    """Everything that needs no model. `cache_dir`: where models are kept."""
+    yield _python(sys.version_info[:2])
+    yield _processor(platform.system(), platform.machine())
+    yield _mlx()
+    yield from _device()
+    yield from _disk(cache_dir)
+
+
+def check_model_files(model: str, cache_dir: Path | None, verify: str) -> Iterator[Finding]:
+    """Whether the model is here, whole, what its digests say, and small enough."""
+    from qwen3_asr_mlx_runtime.model.checkpoint import check_files
+    from qwen3_asr_mlx_runtime.model.hub import Hub
+    from qwen3_asr_mlx_runtime.model.integrity import Verified
+    from qwen3_asr_mlx_runtime.model.integrity import verify as verify_files
+    from qwen3_asr_mlx_runtime.model.memory import Governor, machine_limit
+    from qwen3_asr_mlx_runtime.model.snapshot import resolve
+    from qwen3_asr_mlx_runtime.model.weights import loaded_bytes
+
+    try:
+        folder = resolve(model, Hub(cache=cache_dir), local_files_only=True)
+        found = verify_files(check_files(folder), verify, Verified(None), lambda *_: None)
+        needed = loaded_bytes(folder, None, None)
+        known = "their digests are right" if found.checked else "no digests are known"
+        yield ok(f"the files of {model} are whole; {known}")
+        Governor.check_model(needed)
+    except ModelNotFound as error:
+        yield failure(error.message, "name a folder, or let the bridge fetch it: `start` without --local-files-only")
+    except BridgeError as error:
+        yield failure(f"{model}: {error.message} ({error.code})", "fetch the model anew, or choose a smaller one")
+    else:
+        yield ok(f"{needed / 2**30:.2f} GiB of weights fit the {machine_limit() / 2**30:.1f} GiB that MLX may take")
+
+
+def _python(running: tuple[int, ...]) -> Finding:
+    name = ".".join(map(str, running))
+    if OLDEST <= running <= NEWEST:
+        return ok(f"Python {name}")
+    return failure(f"Python {name}", "use Python 3.11 to 3.13: QWEN3_ASR_MLX_PYTHON names one")
+
+
+def _processor(system: str, machine: str) -> Finding:
+    name = f"{system} on {machine}"
+    if system == "Darwin" and machine != "arm64":
+        return failure(name, "MLX needs Apple silicon: a Python for arm64, not one that Rosetta translates")
+    if system not in ("Darwin", "Linux"):
+        return failure(name, "macOS on Apple silicon, or Linux, is needed")
+    return ok(name)
+
+
+def _mlx() -> Finding:
+    try:
+        installed = version("mlx")
+    except PackageNotFoundError:
+        return failure("MLX is not installed", "let a launcher in scripts/ make its environment, or install mlx")
+    numbers = tuple(int(part) for part in installed.split(".")[:3] if part.isdecimal())
+    if numbers < OLDEST_MLX:
+        return failure(f"MLX {installed}", "0.32.1 or later is needed: older ones rotate rows of a batch wrongly")
+    return ok(f"MLX {installed}")
+
+
+def _device() -> Iterator[Finding]:
+    import mlx.core as mx
+
+    if mx.default_device() == mx.cpu:
+        on_mac = platform.system() == "Darwin"
+        advice = (
+            "Metal is not there: log in to a session with a GPU"
+            if on_mac
+            else "QWEN3_ASR_MLX_BACKEND=cuda13 for an NVIDIA GPU"
+        )
+        yield warning("decodes on the CPU, some ten times slower than on a GPU", advice)
+        return
+    kind = "Metal" if mx.metal.is_available() else "CUDA"
+    info = mx.device_info()
+    yield ok(f"decodes on the GPU by {kind}: {info.get('device_name', 'unnamed')}")
+
+
+def _disk(cache_dir: Path | None) -> Iterator[Finding]:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folder = Path(cache_dir or HF_HUB_CACHE).expanduser()
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    said = f"{free / 2**30:.1f} GiB free where models are kept"
+    yield (
+        ok(said) if free >= ENOUGH_DISK else warning(said, "a model takes up to 5 GiB: make room before one is fetched")
+    )
+    if not os.access(there, os.W_OK):
+        yield warning(
+            "the folder of models cannot be written to", "--cache-dir names another; models that are there still load"
+        )

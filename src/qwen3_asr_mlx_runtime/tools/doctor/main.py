@@ -1,0 +1,70 @@
+"""scripts/qwen3-asr-mlx-doctor: is this machine ready, and does it compute what it should?"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.tools.command import Parser, run
+from qwen3_asr_mlx_runtime.tools.doctor.finding import Finding, failure
+
+PROGRAM = "qwen3-asr-mlx-doctor"
+EXAMPLES = f"""examples:
+  {PROGRAM}
+  {PROGRAM} --model Qwen/Qwen3-ASR-0.6B
+
+Each line says ok, warning or failure, and what to do. The exit code is 1 where there is a failure, else 0.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = Parser(
+        PROGRAM, "Looks at the machine and at a model, and tries the engine on audio that it knows.", EXAMPLES
+    )
+    parser.add_argument("--model", default="demo", help="`demo`, a folder, or owner/name in the cache (default: demo)")
+    parser.add_argument("--cache-dir", type=Path, help="where models are kept (default: Hugging Face's own cache)")
+    return run(PROGRAM, partial(_doctor, parser.parse_args(argv)))
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    failed = False
+    for finding in findings(options.model, options.cache_dir):
+        sys.stdout.write(f"{finding}\n")
+        sys.stdout.flush()
+        failed |= finding.level == "failure"
+    return int(failed)
+
+
+def findings(model: str, cache_dir: Path | None) -> Iterator[Finding]:
+    """One after the other. What needs MLX comes only where there is one."""
+    from qwen3_asr_mlx_runtime.tools.doctor.machine_check import check_machine, check_model_files
+
+    try:
+        yield from check_machine(cache_dir)
+        whole = True
+        for finding in check_model_files(model, cache_dir, "always"):
+            whole &= finding.level == "ok"
+            yield finding
+        from qwen3_asr_mlx_runtime.tools.doctor.self_check import check_engine
+
+        yield from check_engine()
+        if whole and model != "demo":
+            yield from _check_model(model, cache_dir)
+    except ImportError as error:
+        yield failure(
+            f"{error.name or 'a package'} cannot be imported", "let a launcher in scripts/ make its environment"
+        )
+
+
+def _check_model(model: str, cache_dir: Path | None) -> Iterator[Finding]:
+    from qwen3_asr_mlx_runtime.engine import Recognizer
+    from qwen3_asr_mlx_runtime.tools.doctor.self_check import check_margins
+
+    try:
+        recognizer = Recognizer.load(model, cache_dir=cache_dir, local_files_only=True)
+    except BridgeError as error:
+        yield failure(f"{model}: {error.message} ({error.code})", "fetch the model anew, or choose a smaller one")
+    else:
+        yield check_margins(recognizer, model)

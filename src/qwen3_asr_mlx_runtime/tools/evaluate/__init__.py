@@ -1,0 +1,1 @@
+"""A manifest → error rates, speed and memory of several configurations, and their report."""

@@ -1,0 +1,195 @@
+"""scripts/qwen3-asr-mlx-evaluate: a manifest → predictions → error rates, speed and memory, of several
+configurations."""
+
+import argparse
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import get_args
+
+import msgspec
+
+from qwen3_asr_mlx_runtime import option_values as values
+from qwen3_asr_mlx_runtime.errors import EngineUnavailable, InvalidParams
+from qwen3_asr_mlx_runtime.jobs import DecoderMode
+from qwen3_asr_mlx_runtime.settings import DEFAULT_MODEL, MAX_NEW_TOKENS, QUANTIZE
+from qwen3_asr_mlx_runtime.tools.command import Parser, complain, run, table_console
+from qwen3_asr_mlx_runtime.tools.evaluate.configuration import FULL_PRECISION, Configuration, configurations
+from qwen3_asr_mlx_runtime.tools.evaluate.evaluation import Evaluation, Failure, Result, Scoring, evaluation
+from qwen3_asr_mlx_runtime.tools.evaluate.measurement import Measured, Tell, measure
+from qwen3_asr_mlx_runtime.tools.evaluate.recipes import MANIFEST, RECIPES, fetch, slice_of
+from qwen3_asr_mlx_runtime.tools.evaluate.table import show_evaluation
+from qwen3_asr_mlx_runtime.tools.machine import this_machine
+from qwen3_asr_mlx_runtime.tools.manifest import Entry
+from qwen3_asr_mlx_runtime.tools.perftest import main as perftest
+from qwen3_asr_mlx_runtime.tools.progress_bar import progress_bar
+from qwen3_asr_mlx_runtime.tools.score.bootstrap import Bootstrap
+
+PROGRAM = "qwen3-asr-mlx-evaluate"
+LIMIT = 50
+EXAMPLES = f"""examples:
+  {PROGRAM} --model demo --manifest examples/audio/expected.jsonl
+  {PROGRAM} --model Qwen/Qwen3-ASR-0.6B Qwen/Qwen3-ASR-1.7B --quantize none 8bit --manifest mine.jsonl
+  {PROGRAM} --recipe librispeech:other --limit 100 --decoder-mode sequential batched --report librispeech.html
+
+Every model runs with every quantisation in every decoder mode, each in a process of its own. Recipes are
+librispeech[:clean|other], fleurs[:LANGUAGE, as de_de] and eka[:en|hi], from the Hugging Face Hub.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0; 1 where a configuration, a file or the data are at fault, said in a line each on stderr; 2 for a bad
+    command line."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    parser = _command_line()
+    options = parser.parse_args(words)
+    _check(parser, options)
+    return run(PROGRAM, partial(_evaluate, options, shlex.join([PROGRAM, *words])))
+
+
+def _check(parser: Parser, options: argparse.Namespace) -> None:
+    if (options.manifest is None) == (options.recipe is None):
+        parser.error("expected --manifest FILE or --recipe NAME, one of the two")
+    for name in ("limit", "recipe_source", "save_audio"):
+        if options.recipe is None and getattr(options, name) is not None:
+            parser.error(f"--{name.replace('_', '-')} goes with --recipe alone")
+
+
+def _command_line() -> Parser:
+    parser = Parser(PROGRAM, "Transcribe, score and compare models, decoder modes and quantisations.", EXAMPLES)
+    _add_choices(parser)
+    _add_perftest(parser)
+    add = parser.add_argument
+    add("--report", type=Path, default=Path("evaluation.html"), metavar="FILE", help="to write (default %(default)s)")
+    add("--worst", type=values.whole_number(0, 1000), default=0, metavar="N", help="worst texts to show (default none)")
+    add("--save-predictions", type=Path, metavar="FOLDER", help="what perftest --json writes, of each configuration")
+    add("--json", action="store_true", help="one object in place of the table")
+    return parser
+
+
+def _add_choices(parser: Parser) -> None:
+    add = parser.add_argument
+    models = f"repositories, folders, `demo` (QWEN3_ASR_MLX_MODEL, or {DEFAULT_MODEL})"
+    add("--model", type=values.name, nargs="+", action="extend", help=models)
+    modes, weights = get_args(DecoderMode), (FULL_PRECISION, *QUANTIZE)
+    add("--decoder-mode", choices=modes, nargs="+", action="extend", help="default sequential")
+    add("--quantize", choices=weights, nargs="+", action="extend", help=f"default {FULL_PRECISION}")
+    add("--manifest", type=Path, metavar="FILE", help="JSON lines with `audio` from its folder, `text`, `language`")
+    add("--recipe", metavar="NAME", help=f"a slice of a public set in its place: {', '.join(RECIPES)}")
+    add("--recipe-source", metavar="FOLDER", help="where the set is, if not on the Hub")
+    add("--limit", type=values.whole_number(1, 1_000_000), metavar="N", help=f"its length (default {LIMIT})")
+    add("--save-audio", type=Path, metavar="FOLDER", help="keep the slice there, for --manifest FOLDER/manifest.jsonl")
+
+
+def _add_perftest(parser: Parser) -> None:
+    add = parser.add_argument
+    count = values.whole_number(1, 1_000_000)
+    add("--batch-size", type=count, help="files given to the engine at a time (default 1, or 8 if batched)")
+    add("--repeat", type=count, default=1, metavar="N", help="run so many times and tell the median")
+    add("--max-new-tokens", type=values.whole_number(0, MAX_NEW_TOKENS), default=0, help="default 0: no limit")
+    add("--language", type=values.language, help="tell the model; without it, it decides")
+    add("--context", type=values.context, default="", help="words or text given to the model as background")
+    add("--local-files-only", action="store_true", help="never download a model")
+
+
+def _evaluate(options: argparse.Namespace, command: str) -> int:
+    _check_places(options)
+    with progress_bar() as tell, _manifest(options, tell) as manifest:
+        listed = perftest.listed(manifest)
+        entries = [replace(entry, language=entry.language or options.language) for entry in listed]
+        outcomes = list(_outcomes(options, manifest, entries, tell))
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    data = (options.recipe or str(options.manifest), len(entries))
+    told = evaluation(command, made, this_machine(), data, Bootstrap(), outcomes)
+    if told.results:
+        from qwen3_asr_mlx_runtime.tools.evaluate.report import page
+
+        options.report.write_text(page(told), encoding="utf-8")
+        _show(options, told)
+    return _exit_code(told)
+
+
+def _check_places(options: argparse.Namespace) -> None:
+    """Before hours of work, not after."""
+    report, folder = options.report, options.report.parent
+    if report.is_dir() or not os.access(report if report.exists() else folder, os.W_OK) or not folder.is_dir():
+        raise InvalidParams(f"the report cannot be written: {report}")
+    if options.save_audio and (options.save_audio / MANIFEST).exists():
+        raise InvalidParams(f"{options.save_audio / MANIFEST} is there already: give it to --manifest")
+    if options.save_predictions:
+        options.save_predictions.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _manifest(options: argparse.Namespace, tell: Tell) -> Iterator[Path]:
+    if options.manifest is not None:
+        yield options.manifest
+        return
+    wanted = slice_of(options.recipe, options.recipe_source, options.limit or LIMIT)
+    with TemporaryDirectory(prefix="qwen3-asr-mlx-") as folder:
+        yield fetch(wanted, options.save_audio or Path(folder), tell)
+
+
+def _outcomes(
+    options: argparse.Namespace, manifest: Path, entries: Sequence[Entry], tell: Tell
+) -> Iterator[Result | Failure]:
+    scoring = Scoring(manifest, entries, options.worst, Bootstrap())
+    model = os.environ.get("QWEN3_ASR_MLX_MODEL") or DEFAULT_MODEL
+    chosen = configurations(
+        options.model or [model], options.decoder_mode or ["sequential"], options.quantize or [FULL_PRECISION]
+    )
+    files = [(entry.audio, entry.path) for entry in entries]
+    for one in chosen:
+        arguments = [*one.arguments(), *_common_arguments(options)]
+        try:
+            written = measure(arguments, files, partial(_tell, tell, f"{one.key} of {chosen[-1].key}: {one.label}"))
+        except EngineUnavailable as error:
+            yield Failure(one, error.message)
+            continue
+        if options.save_predictions:
+            (options.save_predictions / f"{_file_name(one)}.json").write_bytes(written + b"\n")
+        yield scoring.result(one, msgspec.json.decode(written, type=Measured))
+
+
+def _tell(tell: Tell, label: str, stage: str, done: int | None, total: int | None) -> None:
+    tell(f"{label}, {stage}", done, total)
+
+
+def _common_arguments(options: argparse.Namespace) -> Iterator[str]:
+    yield from (f"--repeat={options.repeat}", f"--max-new-tokens={options.max_new_tokens}")
+    yield f"--context={options.context}"
+    if options.batch_size:
+        yield f"--batch-size={options.batch_size}"
+    if options.language:
+        yield f"--language={options.language}"
+    if options.local_files_only:
+        yield "--local-files-only"
+
+
+def _file_name(one: Configuration) -> str:
+    return re.sub(r"[^\w.]+", "-", f"{one.key} {one.label}")
+
+
+def _show(options: argparse.Namespace, told: Evaluation) -> None:
+    if options.json:
+        sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
+        return
+    console = table_console()
+    show_evaluation(console, told)
+    console.print(f"report: {options.report}", soft_wrap=True)
+
+
+def _exit_code(told: Evaluation) -> int:
+    wrong = [(one.configuration, one.reason) for one in told.failures]
+    wrong += [(one.configuration, one.file_error) for one in told.results if one.file_error]
+    for configuration, reason in wrong:
+        complain(PROGRAM, f"{configuration.label}: {reason}")
+    return 1 if wrong else 0

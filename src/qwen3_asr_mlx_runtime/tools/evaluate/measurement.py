@@ -1,0 +1,91 @@
+"""A configuration, measured in a process of its own: its peaks of memory and what it compiles are no other's."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from qwen3_asr_mlx_runtime.errors import BridgeError, EngineUnavailable, ModelError
+from qwen3_asr_mlx_runtime.protocol.transcripts import ItemError
+from qwen3_asr_mlx_runtime.telemetry import Profile
+from qwen3_asr_mlx_runtime.tools.perftest import main as perftest
+
+Tell = Callable[[str, int | None, int | None], None]
+
+
+class MeasuredItem(msgspec.Struct, frozen=True):
+    audio: str
+    text: str | None = None
+    profile: Profile | None = None
+    error: ItemError | UnsetType = UNSET
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """Of what qwen3-asr-mlx-perftest writes, the part that an evaluation is made of; fields mean what they mean
+    there."""
+
+    device: str
+    batch_size: int
+    load_seconds: float
+    run_seconds: float
+    audio_seconds: float | None
+    realtime_factor: float | None
+    realtime_factor_with_load: float | None
+    generated_tokens_per_second: float | None
+    profile: Profile
+    items: list[MeasuredItem]
+
+
+def measure(arguments: Sequence[str], files: Sequence[tuple[str, Path]], tell: Tell) -> bytes:
+    """What `qwen3-asr-mlx-perftest --json` writes for these arguments and files, each as it was given and where it is.
+    MLX is imported in the other process alone. Raises EngineUnavailable with the reason where there is nothing to
+    write."""
+    context = get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(theirs, list(arguments), list(files)), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        return _result(ours, tell)
+    except EOFError:
+        process.join()
+        raise EngineUnavailable(f"its process ended: {_ending(process.exitcode)}") from None
+    finally:
+        ours.close()
+        process.terminate()
+        process.join()
+
+
+def _result(connection: "Connection", tell: Tell) -> bytes:
+    while True:
+        match connection.recv():
+            case bytes() as result:
+                return result
+            case str() as reason:
+                raise EngineUnavailable(reason)
+            case progress:
+                tell(*progress)
+
+
+def _ending(code: int | None) -> str:
+    return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+
+
+def _work(connection: "Connection", arguments: list[str], files: list[tuple[str, Path]]) -> None:
+    """Sends progress as it comes, then the result, or the reason why there is none."""
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the other process's stdout is for its own result
+    options = perftest.command_line().parse_args(arguments)
+    try:
+        result = perftest.measure(options, files, lambda *progress: connection.send(progress))
+        connection.send(msgspec.json.encode(result))
+    except ModelError as error:
+        connection.send(f"model {options.model!r}: {error.message}")
+    except BridgeError as error:
+        connection.send(error.message)
+    except (KeyboardInterrupt, BrokenPipeError):  # nobody waits any more
+        os._exit(1)

@@ -1,0 +1,102 @@
+"""What scripts/qwen3-asr-mlx-evaluate shows to people in the terminal."""
+
+import re
+from collections.abc import Iterator
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from qwen3_asr_mlx_runtime.telemetry import MIB
+from qwen3_asr_mlx_runtime.tools.command import printable
+from qwen3_asr_mlx_runtime.tools.evaluate.evaluation import Evaluation, Result
+from qwen3_asr_mlx_runtime.tools.score.comparison import Difference
+from qwen3_asr_mlx_runtime.tools.score.scoring import Rate
+from qwen3_asr_mlx_runtime.tools.score.table import between
+
+COLUMNS = ("WER %", "95 % interval", "CER %", "− first (95 %)", "× real time", "p50 s", "p95 s", "load s", "MiB")
+NONE = "–"
+_ENDLESS = 10_000
+_FOLDED = 16
+
+
+def show_evaluation(console: Console, evaluation: Evaluation) -> None:
+    """A table, or, where the terminal is too narrow for its numbers, a list."""
+    table = _table(evaluation)
+    if _least_width(console, table) <= console.width:
+        console.print(table)
+    else:
+        _show_list(console, evaluation)
+
+
+def _table(evaluation: Evaluation) -> Table:
+    title = _text(_title(evaluation), "bold")
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("")
+    table.add_column("configuration", overflow="fold")
+    for column in COLUMNS:
+        table.add_column(re.sub(r" (?=\(|\S+$)", "\n", column, count=1), justify="right", no_wrap=True)
+    for result in evaluation.results:
+        one = result.configuration
+        table.add_row(one.key, _text(one.label), *cells(result))
+    for failure in evaluation.failures:
+        table.add_row(failure.configuration.key, _text(failure.configuration.label), "failed")
+    return table
+
+
+def _least_width(console: Console, table: Table) -> int:
+    """Where the names of configurations may be folded, and nothing else."""
+    whole = Measurement.get(console, console.options.update(max_width=_ENDLESS), table).maximum
+    longest = max(cell_len(str(name)) for name in table.columns[1].cells)
+    return whole - max(0, longest - _FOLDED)
+
+
+def _show_list(console: Console, evaluation: Evaluation) -> None:
+    console.print(_text(_title(evaluation), "bold"))
+    for result in evaluation.results:
+        console.print(_text(f"{result.configuration.key} {result.configuration.label}", "bold"))
+        for column, cell in zip(COLUMNS, cells(result), strict=True):
+            console.print(f"  {column:{max(map(len, COLUMNS))}}  {cell}", soft_wrap=True)
+    for failure in evaluation.failures:
+        console.print(_text(f"{failure.configuration.key} {failure.configuration.label}: failed", "bold"))
+
+
+def _title(evaluation: Evaluation) -> str:
+    return f"{evaluation.data}: {evaluation.utterances} utterance{'' if evaluation.utterances == 1 else 's'}"
+
+
+def cells(result: Result) -> Iterator[str]:
+    """One for each of COLUMNS."""
+    overall, figures = result.score.overall, result.figures
+    yield _percent(overall.wer)
+    yield between((overall.wer or overall.cer).interval)
+    yield _percent(overall.cer)
+    yield _apart(None if result.difference is None else result.difference.wer or result.difference.cer)
+    yield _number(figures.realtime_factor, 1)
+    yield _number(figures.median_seconds, 3)
+    yield _number(figures.p95_seconds, 3)
+    yield _number(figures.load_seconds, 2)
+    yield _number(figures.memory_bytes and figures.memory_bytes / MIB, 0)
+
+
+def _percent(rate: Rate | None) -> str:
+    return NONE if rate is None or rate.rate is None else f"{100 * rate.rate:.2f}"
+
+
+def _apart(difference: Difference | None) -> str:
+    if difference is None or difference.difference is None:
+        return NONE
+    told = f"{100 * difference.difference:+.2f}"
+    if difference.interval is not None:
+        told += f" ({between(difference.interval, '+')})"
+    return told.replace("-", "−")
+
+
+def _number(value: float | None, digits: int) -> str:
+    return NONE if value is None else f"{value:,.{digits}f}"
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(printable(text), style=style)

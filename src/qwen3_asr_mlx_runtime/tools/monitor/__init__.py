@@ -1,0 +1,1 @@
+"""How a session of the bridge goes, seen from the pipe."""

@@ -1,0 +1,245 @@
+"""scripts/qwen3-asr-mlx-monitor: how a session of the bridge goes, seen from the pipe."""
+
+import argparse
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import msgspec
+
+from qwen3_asr_mlx_runtime.client.messages import LineBuffer
+from qwen3_asr_mlx_runtime.tools.command import Parser, complain, run
+from qwen3_asr_mlx_runtime.tools.monitor.figures import Figures, Summary
+from qwen3_asr_mlx_runtime.tools.monitor.record import Began, Ended, Note, Recorder, read_record
+from qwen3_asr_mlx_runtime.tools.monitor.relay import Block, Relay, Side, Tap, leave_as
+from qwen3_asr_mlx_runtime.tools.monitor.watch import Watch
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from qwen3_asr_mlx_runtime.tools.monitor.screen import Screen
+
+PROGRAM = "qwen3-asr-mlx-monitor"
+EXAMPLES = f"""examples:
+  {PROGRAM} --model demo < examples/demo.jsonl > replies.jsonl
+  {PROGRAM} --record session.jsonl --json figures.json --model Qwen/Qwen3-ASR-0.6B
+  {PROGRAM} --replay session.jsonl
+
+An app starts it in place of the bridge. Its own options come first; from the first word that is none of them, all go
+to the bridge. It draws on the terminal of stderr, or on the terminal that the app was started from, or on --screen;
+where there is none it writes its figures to stderr at the end. docs/telemetry.md says what each means.
+"""
+_WITH_VALUE = ("--record", "--replay", "--json", "--screen", "--bridge")
+_ALONE = ("--show-text", "--help", "-h")
+_PATIENCE_SECONDS = 5.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code of the bridge, or, by its signal, no return; of a replay 0. 1 where something of the monitor's own
+    is at fault, 2 for a bad command line, each before the bridge was started."""
+    own, bridges = split(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    options = parser.parse_args(own)
+    if options.replay and (options.record or options.screen or bridges):
+        parser.error("--replay starts no bridge: only --json and --show-text go with it")
+    if options.json and options.json == options.record:
+        parser.error("--json and --record name the same file")
+    if not options.replay and not options.bridge:
+        parser.error("expected --bridge, which the launcher names, or --replay")
+    if options.replay:
+        return run(PROGRAM, partial(_replay, options))
+    return run(PROGRAM, partial(_monitor, options, bridges))
+
+
+def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(the monitor's own words, the bridge's)"""
+    place = 0
+    while place < len(argv):
+        word = argv[place]
+        if word in _WITH_VALUE:
+            place += 2
+        elif word in _ALONE or word.startswith(tuple(f"{option}=" for option in _WITH_VALUE)):
+            place += 1
+        else:
+            break
+    return list(argv[:place]), list(argv[place:])
+
+
+def _parser() -> Parser:
+    parser = Parser(PROGRAM, "Stands between an app and the bridge, and tells how the session goes.", EXAMPLES)
+    add = parser.add_argument
+    add("--record", type=Path, metavar="FILE", help="keep what is needed to show the session again: numbers alone")
+    add("--replay", type=Path, metavar="FILE", help="show a record in place of a session")
+    add("--json", type=Path, metavar="FILE", help="write the figures there at the end, as one object")
+    add(
+        "--screen",
+        type=Path,
+        metavar="TERMINAL",
+        help="draw there, as on the /dev/… that `tty` names in another window",
+    )
+    add("--show-text", action="store_true", help="transcripts too, on the screen and in the record")
+    add("--bridge", metavar="FILE", help="the program to start (default: this checkout's qwen3-asr-mlx-bridge)")
+    return parser
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from qwen3_asr_mlx_runtime.tools.command import table_console
+    from qwen3_asr_mlx_runtime.tools.monitor.screen import Texts, picture
+
+    figures, texts = Figures(), Texts()
+    for note in read_record(options.replay):
+        figures.take(note)
+        if options.show_text:
+            texts.take(note)
+    _write(options.json, figures.summary())
+    table_console().print(picture(figures.summary(), texts))
+    return 0
+
+
+def _monitor(options: argparse.Namespace, bridges: Sequence[str]) -> int:
+    from qwen3_asr_mlx_runtime.tools.monitor.screen import find_terminal
+
+    recorder = Recorder(options.record) if options.record else None
+    if options.json:
+        options.json.touch()  # before anything is started: that it cannot be written is told at once
+    threading.excepthook = lambda args: _say_failure(args.exc_type)
+    tap = Tap()
+    terminal = find_terminal(options.screen)
+    relay = Relay([options.bridge, *_with_parent(bridges)], tap)
+    session = Session(tap, Watch(options.show_text), recorder)
+    screen = None if terminal is None else session.draw(terminal)
+    code = relay.run()
+    session.end(code)
+    if screen is not None:
+        screen.close()
+    else:
+        _tell(session)
+    try:
+        _write(options.json, session.summary())
+    except OSError as error:
+        complain(PROGRAM, f"{error.strerror}: {options.json}")
+    leave_as(code)
+    return code
+
+
+def _say_failure(failure: type[BaseException]) -> None:
+    """Without its message, which may quote anything. What passes goes on passing."""
+    complain(PROGRAM, f"a bug of the monitor: {failure.__name__}; its figures are wrong from here on")
+
+
+def _with_parent(bridges: Sequence[str]) -> list[str]:
+    """The bridge lives and dies with the app, which is not its parent now."""
+    named = any(word == "--parent-pid" or word.startswith("--parent-pid=") for word in bridges)
+    parent = os.getppid()  # 0 outside of the container that this is in: nobody can be watched there
+    return [*bridges, *(() if named or not parent else ("--parent-pid", str(parent)))]
+
+
+class Session:
+    """Looks at what passes, on a thread of its own, and holds the figures."""
+
+    def __init__(self, tap: Tap, watch: Watch, recorder: Recorder | None) -> None:
+        from qwen3_asr_mlx_runtime.tools.monitor.screen import Texts
+
+        self._tap = tap
+        self._watch = watch
+        self._recorder = recorder
+        self._buffers: dict[Side, LineBuffer] = {"app": LineBuffer(), "bridge": LineBuffer()}
+        self._figures, self._texts = Figures(), Texts()
+        self._lock = threading.Lock()
+        self._start = time.monotonic()
+        self._take([Began(at=0.0, time=time.time())])
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread.start()
+
+    def summary(self) -> Summary:
+        with self._lock:
+            return self._figures.summary(self._now())
+
+    def draw(self, terminal: TextIO) -> "Screen":
+        from qwen3_asr_mlx_runtime.tools.monitor.screen import Screen, picture
+
+        def look() -> "RenderableType":
+            with self._lock:
+                return picture(self._figures.summary(self._now()), self._texts)
+
+        return Screen(terminal, look)
+
+    def end(self, code: int) -> None:
+        """Look at what is left, for some seconds at most."""
+        self._tap.close()
+        self._thread.join(_PATIENCE_SECONDS)
+        self._take([*self._watch.traffic(self._now(), self._tap.take_unseen()), Ended(at=self._now(), code=code)])
+        self._note(None)
+
+    def _now(self) -> float:
+        return round(time.monotonic() - self._start, 6)
+
+    def _run(self) -> None:
+        told = 0.0
+        while True:
+            try:
+                block = self._tap.take(timeout=1.0)
+            except EOFError:
+                return
+            if block is not None:
+                self._take(self._notes(block))
+            if (now := self._now()) - told >= 1.0:
+                told = now
+                self._take(self._watch.traffic(now, self._tap.take_unseen()))
+                self._note(None)
+
+    def _notes(self, block: Block) -> Iterator[Note]:
+        data, at = block.data, max(0.0, round(block.at - self._start, 6))
+        if block.torn:  # go on with the next whole line
+            self._buffers[block.side] = LineBuffer()
+            data = data.partition(b"\n")[2]
+        try:
+            lines = self._buffers[block.side].feed(data)
+        except ValueError:
+            self._buffers[block.side] = LineBuffer()
+            return
+        for line in lines:
+            yield from self._watch.sent(at, line) if block.side == "app" else self._watch.received(at, line)
+
+    def _take(self, notes: Iterable[Note]) -> None:
+        for note in notes:
+            with self._lock:
+                self._figures.take(note)
+                self._texts.take(note)
+            self._note(note)
+
+    def _note(self, note: Note | None) -> None:
+        """Into the record; with None, onto the disk."""
+        if self._recorder is None:
+            return
+        try:
+            if note is None:
+                self._recorder.flush()
+            else:
+                self._recorder.write(note)
+        except OSError as error:
+            self._recorder = None
+            complain(PROGRAM, f"the record ends here: {error.strerror}")
+
+
+def _tell(session: Session) -> None:
+    """To stderr, and not for ever: nobody may be reading there."""
+    from rich.console import Console
+
+    from qwen3_asr_mlx_runtime.tools.command import WIDTH
+    from qwen3_asr_mlx_runtime.tools.monitor.screen import Texts, picture
+
+    show = Console(stderr=True, highlight=False, width=WIDTH).print
+    thread = threading.Thread(target=show, args=(picture(session.summary(), Texts()),), daemon=True)
+    thread.start()
+    thread.join(1.0)
+
+
+def _write(path: Path | None, summary: Summary) -> None:
+    if path is not None:
+        path.write_bytes(msgspec.json.encode(summary) + b"\n")

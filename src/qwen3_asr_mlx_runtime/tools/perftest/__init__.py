@@ -1,0 +1,1 @@
+"""How fast the engine transcribes files, and what it takes."""

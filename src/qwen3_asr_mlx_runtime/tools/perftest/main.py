@@ -1,0 +1,154 @@
+"""scripts/qwen3-asr-mlx-perftest: how fast the engine transcribes files, and what it takes."""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import msgspec
+
+from qwen3_asr_mlx_runtime import option_values as values
+from qwen3_asr_mlx_runtime import process_memory
+from qwen3_asr_mlx_runtime.errors import AudioNotFound, ModelError
+from qwen3_asr_mlx_runtime.jobs import DecoderMode
+from qwen3_asr_mlx_runtime.settings import DEFAULT_MODEL, MAX_NEW_TOKENS, QUANTIZE
+from qwen3_asr_mlx_runtime.telemetry import Stopwatch
+from qwen3_asr_mlx_runtime.tools.command import Parser, complain, run, table_console
+from qwen3_asr_mlx_runtime.tools.manifest import Entry, bad_line, read_manifest
+from qwen3_asr_mlx_runtime.tools.progress_bar import progress_bar
+
+if TYPE_CHECKING:
+    from qwen3_asr_mlx_runtime.tools.perftest.performance import Tell
+    from qwen3_asr_mlx_runtime.tools.perftest.report import Performance
+
+PROGRAM = "qwen3-asr-mlx-perftest"
+BATCH_SIZES: dict[str, int] = {"sequential": 1, "batched": 8}
+EXAMPLES = f"""examples:
+  {PROGRAM} demo examples/audio/sample.wav --show-text
+  {PROGRAM} Qwen/Qwen3-ASR-0.6B talk.wav --decoder-mode batched --repeat 3
+  {PROGRAM} demo --manifest examples/audio/expected.jsonl --json > predictions.json
+
+The first argument is the model if it is `demo`, a folder, or owner/name and no file, unless --model names one. The
+languages of a manifest are what was spoken: the model decides by itself unless --language names one.
+"""
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0; 1 where a file or the model is at fault, said in one line on stderr; 2 for a bad command line."""
+    parser = command_line()
+    options = parser.parse_args(argv)
+    options.model, words = choose_model(options.model, options.words, os.environ)
+    if not words and options.manifest is None:
+        taken = f"; {options.words[0]!r} is no file and was taken for the model" if options.words else ""
+        parser.error(f"expected a FILE, or --manifest{taken}")
+    return run(PROGRAM, partial(_perftest, options, words))
+
+
+def choose_model(model: str | None, words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, list[str]]:
+    """(the model, the files)"""
+    if model is None and words and _is_model(words[0]):
+        return words[0], list(words[1:])
+    return model or environ.get("QWEN3_ASR_MLX_MODEL") or DEFAULT_MODEL, list(words)
+
+
+def _is_model(word: str) -> bool:
+    path = values.expanded(word) or Path(word)
+    return word == "demo" or path.is_dir() or (_REPOSITORY.fullmatch(word) is not None and not path.exists())
+
+
+def command_line() -> Parser:
+    parser = Parser(PROGRAM, "Load a model once, transcribe files, and tell time, tokens and memory.", EXAMPLES)
+    add = parser.add_argument
+    count = values.whole_number(1, 1_000_000)
+    add("words", metavar="[MODEL] FILE", nargs="*", help="the model (see below), and sound files")
+    add("--model", type=values.name, help=f"repository, folder, or `demo` (QWEN3_ASR_MLX_MODEL, or {DEFAULT_MODEL})")
+    add("--manifest", type=Path, metavar="FILE", help="JSON lines with `audio`, from its folder, and `text`")
+    add("--decoder-mode", choices=get_args(DecoderMode), default="sequential", help="default %(default)s")
+    add("--batch-size", type=count, help="files given to the engine at a time (default 1, or 8 if batched)")
+    add("--repeat", type=count, default=1, metavar="N", help="run so many times and tell the median")
+    tokens = values.whole_number(0, MAX_NEW_TOKENS)
+    add("--max-new-tokens", type=tokens, default=0, help="of 30 s of audio (default 0: until the model stops)")
+    add("--language", type=values.language, help="name or ISO code; the model decides where none is given")
+    add("--context", type=values.context, default="", help="words or text given to the model as background")
+    add("--quantize", choices=QUANTIZE, help="weights in 8 bits, or the decoder's in 4 and the rest in 8")
+    add("--local-files-only", action="store_true", help="never download")
+    add("--show-text", action="store_true", help="texts in the table too; --json always has them")
+    add("--json", action="store_true", help="one object in place of tables")
+    return parser
+
+
+def _perftest(options: argparse.Namespace, words: Sequence[str]) -> int:
+    entries = listed(options.manifest) if options.manifest else ()
+    files = [*_given(words), *((entry.audio, entry.path) for entry in entries)]
+    try:
+        with progress_bar() as tell:
+            performance = measure(options, files, tell)
+    except ModelError as error:
+        return complain(PROGRAM, f"model {options.model!r}: {error.message}")
+    if options.json:
+        sys.stdout.write(msgspec.json.encode(performance).decode() + "\n")
+    else:
+        from qwen3_asr_mlx_runtime.tools.perftest.table import show_performance
+
+        show_performance(table_console(), performance, options.show_text)
+    return _exit_code(performance)
+
+
+def _given(words: Sequence[str]) -> list[tuple[str, Path]]:
+    for word in words:
+        if not Path(word).exists():
+            raise AudioNotFound(f"no such file: {word!r}")
+    return [(word, Path(word)) for word in words]
+
+
+def listed(manifest: Path) -> list[Entry]:
+    """Its lines, whose files are there. Raises InvalidParams, which names the line at fault."""
+    entries = read_manifest(manifest)
+    for entry in entries:
+        if not entry.path.exists():
+            raise bad_line(manifest, entry.line, f"no such file: {str(entry.path)!r}")
+    return entries
+
+
+def measure(options: argparse.Namespace, files: Sequence[tuple[str, Path]], tell: "Tell") -> "Performance":
+    """MLX is imported here, when the command line and the files are known to be right. Raises ModelError."""
+    process_memory.keep_little()  # as the bridge does
+    from qwen3_asr_mlx_runtime.engine import Recognizer
+    from qwen3_asr_mlx_runtime.tools.perftest.performance import Plan, transcribe, warm_up
+    from qwen3_asr_mlx_runtime.tools.perftest.report import report
+
+    plan = Plan(
+        files,
+        options.decoder_mode,
+        options.batch_size or BATCH_SIZES[options.decoder_mode],
+        options.repeat,
+        options.language,
+        options.context,
+        options.max_new_tokens,
+    )
+    watch = Stopwatch()
+    recognizer = Recognizer.load(
+        options.model,
+        cache_dir=values.expanded(os.environ.get("QWEN3_ASR_MLX_CACHE_DIR")),
+        state_dir=values.state_dir(None, os.environ),
+        quantize=options.quantize,
+        local_files_only=options.local_files_only,
+        on_progress=lambda progress: tell(progress.stage, progress.done, progress.total),
+    )
+    before = (watch.total, warm_up(recognizer, plan))
+    passes = transcribe(recognizer, plan, tell)
+    return report(options.model, options.quantize, recognizer, plan, before, passes)
+
+
+def _exit_code(performance: "Performance") -> int:
+    errors = [item.error for item in performance.items if isinstance(item.error, msgspec.Struct)]
+    if not errors:
+        return 0
+    if len(performance.items) == 1:
+        return complain(PROGRAM, errors[0].message)
+    return complain(PROGRAM, f"{len(errors)} of {len(performance.items)} files failed; the first: {errors[0].message}")

@@ -1,0 +1,95 @@
+"""Passes over files → what they tell of a model on this machine."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+import msgspec
+
+from qwen3_asr_mlx_runtime import __version__
+from qwen3_asr_mlx_runtime.conversation.results import batch_profile
+from qwen3_asr_mlx_runtime.engine import Recognizer
+from qwen3_asr_mlx_runtime.telemetry import Profile
+from qwen3_asr_mlx_runtime.tools.perftest.performance import Item, Pass, Plan
+
+
+class Performance(msgspec.Struct, kw_only=True, frozen=True):
+    """What --json writes. Seconds are wall-clock. `run_seconds`: of the engine for all files, the median of `runs`
+    (the lower of two), to which `items` and `profile` belong; reading files is `read_seconds` and no part of it. A
+    real-time factor is seconds of audio for each second of work. `warmup_seconds`: a few tokens of the first file,
+    before the first run."""
+
+    version: str
+    model: str
+    model_dir: str
+    device: str
+    decoder_mode: str
+    batch_size: int
+    max_new_tokens: int
+    language: str | None
+    quantize: str | None
+    files: int
+    failed: int
+    load_seconds: float
+    warmup_seconds: float
+    read_seconds: float
+    run_seconds: float
+    runs: list[float]
+    audio_seconds: float | None
+    realtime_factor: float | None
+    realtime_factor_with_load: float | None
+    generated_tokens: int | None
+    generated_tokens_per_second: float | None
+    load_profile: dict[str, Any]
+    profile: Profile
+    items: list[Item]
+
+
+def report(
+    model: str,
+    quantize: str | None,
+    recognizer: Recognizer,
+    plan: Plan,
+    before: tuple[float, float],
+    passes: list[Pass],
+) -> Performance:
+    """`before`: the seconds of load and warm-up."""
+    chosen = median(passes)
+    profiles = [one.profile for one in chosen.items if one.profile is not None]
+    profile = batch_profile(profiles, f"batch_{plan.decoder_mode}", plan.batch_size)
+    load, warmed = before
+    return Performance(
+        version=__version__,
+        model=model,
+        model_dir=recognizer.model_dir,
+        device="gpu" if mx.default_device() == mx.gpu else "cpu",
+        decoder_mode=plan.decoder_mode,
+        batch_size=plan.batch_size,
+        max_new_tokens=plan.max_new_tokens,
+        language=plan.language,
+        quantize=quantize,
+        files=len(chosen.items),
+        failed=len(chosen.items) - len(profiles),
+        load_seconds=load,
+        warmup_seconds=warmed,
+        read_seconds=chosen.read_seconds,
+        run_seconds=chosen.seconds,
+        runs=[one.seconds for one in passes],
+        audio_seconds=profile.audio_seconds,
+        realtime_factor=_factor(profile, chosen.seconds),
+        realtime_factor_with_load=_factor(profile, chosen.seconds + load),
+        generated_tokens=profile.generated_tokens_total,
+        generated_tokens_per_second=profile.generated_tokens_per_second,
+        load_profile=recognizer.load_profile,
+        profile=profile,
+        items=chosen.items,
+    )
+
+
+def median(passes: Sequence[Pass]) -> Pass:
+    """The lower of the two in the middle, where there are two."""
+    return sorted(passes, key=lambda one: one.seconds)[(len(passes) - 1) // 2]
+
+
+def _factor(profile: Profile, seconds: float) -> float | None:
+    return round(profile.audio_seconds / seconds, 2) if profile.audio_seconds is not None and seconds else None
