@@ -190,7 +190,7 @@ def _data_bytes(file: Path) -> int:
 
 
 def _check_processor(folder: Path) -> None:
-    """The feature extractor is fixed in recognition/features.py: refuse a checkpoint that was trained on another one."""
+    """The feature extractor is fixed in recognition/features.py: refuse a checkpoint trained on another one."""
     file = folder / (_PROCESSOR if _exists(folder / _PROCESSOR) else _FEATURE_EXTRACTOR)
     content = read_json(file)
     extractor = content.get("feature_extractor", content)
