@@ -97,10 +97,10 @@ CONVERSATION = (
     "conversation",
 )
 NUMERIC = (
-    "recognition.features",
-    "recognition.blocks",
-    "recognition.tokenizer",
-    "recognition.prompt",
+    "model.features",
+    "model.blocks",
+    "model.tokenizer",
+    "model.prompt",
     "model.config",
     "model.checkpoint",
     "model.integrity",
@@ -114,6 +114,7 @@ NUMERIC = (
     "model.skinny",
     "model.splice",
     "model.decoder",
+    "model.job_memory",
     "model.memory",
     "model.qwen3_asr",
     "model.quantization",
@@ -265,6 +266,23 @@ def test_every_module_has_its_place_in_the_order(found: dict[str, ast.Module]) -
 
 def test_a_module_imports_only_from_above_it(found: dict[str, ast.Module]) -> None:
     assert upward_imports(found) == []
+
+
+def mutual_imports(found: dict[str, ast.Module]) -> list[tuple[str, str]]:
+    """Pairs of folders of which each imports the other."""
+    seen = {
+        (name.split(".")[0], own.split(".")[0])
+        for name, tree in found.items()
+        if "." in name
+        for own in own_imports(name, tree)
+    }
+    return sorted((one, other) for one, other in seen if one < other and (other, one) in seen)
+
+
+def test_of_two_folders_only_one_imports_the_other(found: dict[str, ast.Module]) -> None:
+    assert mutual_imports(found) == []
+    back = ast.parse(f"from {PACKAGE}.recognition.live import Live")
+    assert mutual_imports(found | {"model.memory": back}) == [("model", "recognition")]
 
 
 def test_imports_are_absolute(found: dict[str, ast.Module]) -> None:

@@ -129,8 +129,8 @@ def test_audio_is_the_same_for_the_same_seed_and_within_range(benchmark_module):
 
 
 def test_prompts_are_as_long_with_the_vocabulary_without_meaning_as_with_the_published_one(benchmark_module, tmp_path):
-    from qwen3_asr_mlx_runtime.recognition.prompt import PromptBuilder
-    from qwen3_asr_mlx_runtime.recognition.tokenizer import Tokenizer
+    from qwen3_asr_mlx_runtime.model.prompt import PromptBuilder
+    from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.from_folder(benchmark_module("vocabulary").write_tokenizer(tmp_path))
     prompt = PromptBuilder(tokenizer).build("", None)

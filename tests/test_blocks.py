@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_asr_mlx_runtime.recognition.blocks import block_ends, closed_windows
-from qwen3_asr_mlx_runtime.recognition.features import final_frame_count
+from qwen3_asr_mlx_runtime.model.blocks import block_ends, closed_windows
+from qwen3_asr_mlx_runtime.model.features import final_frame_count
 
 
 def test_a_short_head_goes_with_the_first_window_and_a_long_one_alone():

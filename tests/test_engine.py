@@ -165,7 +165,7 @@ def test_the_load_profile_names_what_was_loaded(recognizer):
 
 
 def test_every_stage_runs_in_the_models_dtype(recognizer, speech):
-    from qwen3_asr_mlx_runtime.recognition.features import log_mel
+    from qwen3_asr_mlx_runtime.model.features import log_mel
 
     audio = recognizer.encode(log_mel(speech))
     [segment] = recognizer._preparation.cut(Utterance(speech), Stopwatch())

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny_model
 
-from qwen3_asr_mlx_runtime.recognition import live_audio
-from qwen3_asr_mlx_runtime.recognition.features import (
+from qwen3_asr_mlx_runtime.model.features import (
     GrowingLogMel,
     apply_floor,
     final_frame_count,
     frame_count,
     log_mel,
 )
+from qwen3_asr_mlx_runtime.recognition import live_audio
 from qwen3_asr_mlx_runtime.recognition.live_audio import Embedded, Keeps, LiveAudio
 from qwen3_asr_mlx_runtime.telemetry import Stopwatch
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples

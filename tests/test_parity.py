@@ -30,11 +30,11 @@ from reference.random_checkpoint import write_random_checkpoint
 from reference.runtime import Runtime
 
 from qwen3_asr_mlx_runtime.model.audio_tower import AudioTower, audio_token_count
+from qwen3_asr_mlx_runtime.model.features import log_mel
+from qwen3_asr_mlx_runtime.model.prompt import PromptBuilder
 from qwen3_asr_mlx_runtime.model.splice import mrope_angles, mrope_positions
+from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.model.weights import load_model
-from qwen3_asr_mlx_runtime.recognition.features import log_mel
-from qwen3_asr_mlx_runtime.recognition.prompt import PromptBuilder
-from qwen3_asr_mlx_runtime.recognition.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.transcript import fix_repetitions, parse_transcript
 
 GOLDENS = load_digests(GOLDEN / "tiny.npz")

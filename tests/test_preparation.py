@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.errors import OutOfMemory
 from qwen3_asr_mlx_runtime.jobs import Failed, Job
+from qwen3_asr_mlx_runtime.model.features import log_mel
 from qwen3_asr_mlx_runtime.model.memory import MemoryLimits
-from qwen3_asr_mlx_runtime.recognition.features import log_mel
 from qwen3_asr_mlx_runtime.telemetry import Stopwatch
 from qwen3_asr_mlx_runtime.utterance import Samples, Utterance
 

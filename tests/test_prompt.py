@@ -5,8 +5,8 @@ import pytest
 from jinja2 import Environment
 
 from qwen3_asr_mlx_runtime.languages import LANGUAGE_CODES
-from qwen3_asr_mlx_runtime.recognition.prompt import PromptBuilder
-from qwen3_asr_mlx_runtime.recognition.tokenizer import Tokenizer
+from qwen3_asr_mlx_runtime.model.prompt import PromptBuilder
+from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
 CONTEXTS = ["", "Qwen MLX 交易 停滞", "\n starts with a newline", "names: iPhone, PostgreSQL\nnext line ", "a" * 3_000]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as ReferenceTokenizer
 
 from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelIncomplete, ModelUnsupported
-from qwen3_asr_mlx_runtime.recognition.tokenizer import Tokenizer
+from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
 SAMPLES = [
     "",

@@ -35,9 +35,9 @@ from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.jobs import Job, Listen
 from qwen3_asr_mlx_runtime.model import verify
 from qwen3_asr_mlx_runtime.model.generate import Choice
+from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.recognition.live import LiveUtterance
 from qwen3_asr_mlx_runtime.recognition.recognition import Recognition
-from qwen3_asr_mlx_runtime.recognition.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.telemetry import Stopwatch
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples, Utterance
 

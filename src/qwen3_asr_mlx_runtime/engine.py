@@ -17,6 +17,7 @@ from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelUnsupported, NonFini
 from qwen3_asr_mlx_runtime.jobs import DecoderMode, Failed, Finished, Heard, Job, OnProgress
 from qwen3_asr_mlx_runtime.model.checkpoint import check_files, weight_files
 from qwen3_asr_mlx_runtime.model.drift import Drift
+from qwen3_asr_mlx_runtime.model.features import Features
 from qwen3_asr_mlx_runtime.model.hub import STALL_SECONDS, Hub
 from qwen3_asr_mlx_runtime.model.integrity import Verification, Verified, unchanged
 from qwen3_asr_mlx_runtime.model.integrity import verify as verify_files
@@ -25,12 +26,11 @@ from qwen3_asr_mlx_runtime.model.memory import Governor, MemoryLimits
 from qwen3_asr_mlx_runtime.model.progress import Reporter
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.snapshot import resolve
+from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.model.weights import load_model, loaded_bytes, named_parameters
-from qwen3_asr_mlx_runtime.recognition.features import Features
 from qwen3_asr_mlx_runtime.recognition.live_audio import ALL, Keeps
 from qwen3_asr_mlx_runtime.recognition.preparation import Preparation
 from qwen3_asr_mlx_runtime.recognition.schedule import Schedule
-from qwen3_asr_mlx_runtime.recognition.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.telemetry import Memory, Stopwatch
 from qwen3_asr_mlx_runtime.transcript import Transcript
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Utterance

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelIncomplete, ModelUnsupported
 from qwen3_asr_mlx_runtime.model.config import ModelConfig
-from qwen3_asr_mlx_runtime.recognition.features import HOP_LENGTH, N_FFT, NUM_MEL_BINS
+from qwen3_asr_mlx_runtime.model.features import HOP_LENGTH, N_FFT, NUM_MEL_BINS
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE
 
 _CONFIG = "config.json"
@@ -190,7 +190,7 @@ def _data_bytes(file: Path) -> int:
 
 
 def _check_processor(folder: Path) -> None:
-    """The feature extractor is fixed in recognition/features.py: refuse a checkpoint trained on another one."""
+    """The feature extractor is fixed in model/features.py: refuse a checkpoint trained on another one."""
     file = folder / (_PROCESSOR if _exists(folder / _PROCESSOR) else _FEATURE_EXTRACTOR)
     content = read_json(file)
     extractor = content.get("feature_extractor", content)

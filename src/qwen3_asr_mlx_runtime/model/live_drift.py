@@ -10,12 +10,12 @@ from collections.abc import Generator
 import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.model.audio_tower import audio_token_count
+from qwen3_asr_mlx_runtime.model.blocks import block_ends
 from qwen3_asr_mlx_runtime.model.decoder import KVCache
 from qwen3_asr_mlx_runtime.model.drift import SAFETY
 from qwen3_asr_mlx_runtime.model.generate import prefill
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.splice import splice
-from qwen3_asr_mlx_runtime.recognition.blocks import block_ends
 
 _OPEN_FRAMES = 200
 _HEAD, _TAIL, _TOKENS = 12, 6, 8

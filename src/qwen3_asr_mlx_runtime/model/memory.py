@@ -14,11 +14,9 @@ import mlx.core as mx
 
 from qwen3_asr_mlx_runtime import process_memory
 from qwen3_asr_mlx_runtime.errors import OutOfMemory
-from qwen3_asr_mlx_runtime.model.audio_tower import audio_token_count
 from qwen3_asr_mlx_runtime.model.checkpoint import TensorHeader
 from qwen3_asr_mlx_runtime.model.config import ModelConfig
-from qwen3_asr_mlx_runtime.model.decoder import round_up
-from qwen3_asr_mlx_runtime.recognition.features import frame_count
+from qwen3_asr_mlx_runtime.model.job_memory import JobMemory
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE
 
 MIB = 1024 * 1024
@@ -30,9 +28,6 @@ _SHARE_FOR_CACHE = 16  # of a small machine's limit
 _CPU_SHARE = 0.8
 _CUDA_SHARE = 0.95
 _PIECE_SAMPLES = 30 * SAMPLE_RATE
-_CHUNKS_IN_FLIGHT = 64  # two blocks of the convolutions; on a CPU a block is one chunk
-_CHUNKS_IN_FLIGHT_ON_CPU = 2
-_PREFILL_POSITIONS = 1024  # a forward pass
 _STORED_BYTES = {"U8": 1, "I8": 1, "BOOL": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4}
 _MEMORY_FAILURES = (
     "[malloc] Unable to allocate",
@@ -75,9 +70,8 @@ class Governor:
     ) -> None:
         self.limit_bytes = machine_limit() if limit_bytes is None else limit_bytes
         self.cache_limit_bytes = _cache_limit(self.limit_bytes) if cache_limit_bytes is None else cache_limit_bytes
-        self._config = config
         self._weight_bytes = weight_bytes
-        self._itemsize = dtype.size
+        self._job_memory = JobMemory(config, dtype.size)
         self._trimmed_bytes = 0  # resident after the last time
         self.relieve: Callable[[], None] = lambda: None  # lets go of what is kept and can be made again
         mx.set_memory_limit(self.limit_bytes)
@@ -110,14 +104,7 @@ class Governor:
 
     def estimate(self, samples: int, positions: int, rows: int = 1) -> int:
         """Bytes that a job takes beside the weights at its worst moment: an upper bound, not a tight one."""
-        chunks = -(-frame_count(samples) // self._config.audio.chunk_frames)
-        tokens = audio_token_count(frame_count(samples))
-        text = self._config.text
-        before = max(self._stem_bytes(chunks), tokens * self._token_bytes())
-        kept = (tokens + rows * positions) * text.hidden_size * self._itemsize
-        cached = rows * self._row_bytes(positions)
-        logits = rows * text.vocab_size * (self._itemsize + 12)
-        return kept + max(before, cached + logits + self._prefill_bytes(positions, rows))
+        return self._job_memory.job(samples, positions, rows)
 
     @property
     def live_bytes(self) -> int:
@@ -128,9 +115,8 @@ class Governor:
         """How many rows of `capacity` positions can be decoded together: from 1 to 32."""
         piece = self.estimate(_PIECE_SAMPLES, capacity)
         free = self.limit_bytes - self._weight_bytes - piece
-        moved = 2 * self._row_bytes(capacity)  # rows that join or leave are copied
-        logits = self._config.text.vocab_size * (self._itemsize + 12)
-        return max(1, min(MAX_ROWS, 1 + free // (moved + logits)))
+        moved = 2 * self._job_memory.row(capacity)  # rows that join or leave are copied
+        return max(1, min(MAX_ROWS, 1 + free // (moved + self._job_memory.logits())))
 
     def tidy(self) -> None:
         """To be called after every job: give back what MLX keeps where that is more than half of what it may, and what
@@ -148,41 +134,6 @@ class Governor:
     def _trim(self) -> None:
         process_memory.trim()
         self._trimmed_bytes = process_memory.rss_bytes() or 0
-
-    def _stem_bytes(self, chunks: int) -> int:
-        """The convolutions, in multiples of what the first of them writes. A CPU unfolds the input of the next, and
-        computes GELU in many steps."""
-        audio, on_cpu = self._config.audio, mx.default_device() == mx.cpu
-        written = audio.num_mel_bins // 2 * (audio.chunk_frames // 2) * audio.downsample_hidden_size
-        in_flight = min(chunks, _CHUNKS_IN_FLIGHT_ON_CPU if on_cpu else _CHUNKS_IN_FLIGHT)
-        return in_flight * (11 if on_cpu else 5) * written * self._working_itemsize
-
-    def _token_bytes(self) -> int:
-        """A token in a layer of the tower."""
-        audio = self._config.audio
-        window = audio_token_count(audio.chunk_frames) * audio.chunks_per_window
-        scores = 2 * audio.encoder_attention_heads * window
-        return (9 * audio.encoder_ffn_dim + 8 * audio.d_model + scores) * self._working_itemsize
-
-    def _row_bytes(self, positions: int) -> int:
-        """Keys and values of all layers."""
-        text = self._config.text
-        per_position = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim
-        return round_up(positions) * per_position * self._itemsize
-
-    def _prefill_bytes(self, positions: int, rows: int) -> int:
-        """One layer of the decoder on the longest run of positions that go through it at once, with the scores that a
-        backend without fused attention writes down."""
-        text = self._config.text
-        heads = text.num_attention_heads + 2 * text.num_key_value_heads
-        run = rows * min(positions, _PREFILL_POSITIONS)
-        width = 6 * text.intermediate_size + 6 * heads * text.head_dim + 2 * text.hidden_size
-        scores = 3 * text.num_attention_heads * positions // 2
-        return run * (width + scores) * self._working_itemsize
-
-    @property
-    def _working_itemsize(self) -> int:
-        return 4 if mx.default_device() == mx.cpu else self._itemsize
 
 
 def weight_bytes(config: ModelConfig, headers: Mapping[str, TensorHeader], dtype: mx.Dtype) -> int:

@@ -14,10 +14,10 @@ from qwen3_asr_mlx_runtime.model.drift import Drift
 from qwen3_asr_mlx_runtime.model.generate import PREFILL_BLOCK
 from qwen3_asr_mlx_runtime.model.memory import Governor
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.recognition.line import Line
 from qwen3_asr_mlx_runtime.recognition.preparation import Preparation
 from qwen3_asr_mlx_runtime.recognition.recognition import Recognition, prepare_next
-from qwen3_asr_mlx_runtime.recognition.tokenizer import Tokenizer
 
 
 class _Place(NamedTuple):

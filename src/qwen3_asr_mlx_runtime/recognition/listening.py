@@ -9,11 +9,11 @@ from qwen3_asr_mlx_runtime.jobs import Failed, Heard, Job, Listen
 from qwen3_asr_mlx_runtime.model.live_drift import LiveDrift
 from qwen3_asr_mlx_runtime.model.memory import Governor
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.recognition.live import LiveUtterance
 from qwen3_asr_mlx_runtime.recognition.live_audio import ALL, Keeps
 from qwen3_asr_mlx_runtime.recognition.preparation import Preparation
 from qwen3_asr_mlx_runtime.recognition.recognition import failure
-from qwen3_asr_mlx_runtime.recognition.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.transcript import Hypothesis
 
 

@@ -14,17 +14,17 @@ import numpy as np
 from qwen3_asr_mlx_runtime.audio.recording import split_at_quiet
 from qwen3_asr_mlx_runtime.errors import OutOfMemory
 from qwen3_asr_mlx_runtime.jobs import Job, Listen
+from qwen3_asr_mlx_runtime.model.features import frame_count
 from qwen3_asr_mlx_runtime.model.generate import Token
 from qwen3_asr_mlx_runtime.model.live_drift import LiveDrift
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.model.verify import Written
-from qwen3_asr_mlx_runtime.recognition.features import frame_count
 from qwen3_asr_mlx_runtime.recognition.live_audio import ALL, Keeps
 from qwen3_asr_mlx_runtime.recognition.live_piece import LivePiece
 from qwen3_asr_mlx_runtime.recognition.pieces import Piece
 from qwen3_asr_mlx_runtime.recognition.preparation import DecoderInput, Preparation, Segment
 from qwen3_asr_mlx_runtime.recognition.recognition import Recognition, Steps, decode, timed
-from qwen3_asr_mlx_runtime.recognition.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.telemetry import Reuse, Stopwatch
 from qwen3_asr_mlx_runtime.transcript import Hypothesis, join_languages, join_pieces, parse_transcript
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples, Utterance

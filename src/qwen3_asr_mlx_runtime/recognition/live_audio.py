@@ -13,8 +13,8 @@ import mlx.core as mx
 import numpy as np
 
 from qwen3_asr_mlx_runtime.model.audio_tower import AudioTower
-from qwen3_asr_mlx_runtime.recognition.blocks import closed_windows
-from qwen3_asr_mlx_runtime.recognition.features import (
+from qwen3_asr_mlx_runtime.model.blocks import closed_windows
+from qwen3_asr_mlx_runtime.model.features import (
     Features,
     GrowingLogMel,
     apply_floor,

@@ -7,13 +7,13 @@ import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.jobs import Listen
 from qwen3_asr_mlx_runtime.model.audio_tower import audio_token_count
+from qwen3_asr_mlx_runtime.model.blocks import block_ends
 from qwen3_asr_mlx_runtime.model.decoder import KVCache
+from qwen3_asr_mlx_runtime.model.features import frame_count
 from qwen3_asr_mlx_runtime.model.generate import prefill
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.splice import splice
 from qwen3_asr_mlx_runtime.model.verify import Written, write
-from qwen3_asr_mlx_runtime.recognition.blocks import block_ends
-from qwen3_asr_mlx_runtime.recognition.features import frame_count
 from qwen3_asr_mlx_runtime.recognition.live_audio import Keeps, LiveAudio
 from qwen3_asr_mlx_runtime.recognition.preparation import DecoderInput, Preparation
 from qwen3_asr_mlx_runtime.telemetry import Stopwatch

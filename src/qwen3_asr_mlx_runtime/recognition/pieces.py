@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qwen3_asr_mlx_runtime.model.features import NUM_MEL_BINS
 from qwen3_asr_mlx_runtime.model.generate import FinishReason, Token
-from qwen3_asr_mlx_runtime.recognition.features import NUM_MEL_BINS
 from qwen3_asr_mlx_runtime.telemetry import Memory, Profile, Reuse, Stopwatch
 from qwen3_asr_mlx_runtime.transcript import Transcript, join_languages, join_pieces, parse_transcript
 from qwen3_asr_mlx_runtime.utterance import Utterance

@@ -8,15 +8,15 @@ import mlx.core as mx
 from qwen3_asr_mlx_runtime.audio.recording import split_at_quiet
 from qwen3_asr_mlx_runtime.errors import InvalidParams
 from qwen3_asr_mlx_runtime.model.audio_tower import audio_token_count
+from qwen3_asr_mlx_runtime.model.blocks import block_ends, closed_windows
 from qwen3_asr_mlx_runtime.model.decoder import KVCache
+from qwen3_asr_mlx_runtime.model.features import Features, frame_count, log_mel
 from qwen3_asr_mlx_runtime.model.generate import token_budget
 from qwen3_asr_mlx_runtime.model.memory import Governor
+from qwen3_asr_mlx_runtime.model.prompt import Prompt, PromptBuilder
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.splice import splice
-from qwen3_asr_mlx_runtime.recognition.blocks import block_ends, closed_windows
-from qwen3_asr_mlx_runtime.recognition.features import Features, frame_count, log_mel
-from qwen3_asr_mlx_runtime.recognition.prompt import Prompt, PromptBuilder
-from qwen3_asr_mlx_runtime.recognition.tokenizer import Tokenizer
+from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.telemetry import Stopwatch
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples, Utterance
 

@@ -6,6 +6,7 @@ from qwen3_asr_mlx_runtime.model.drift import Drift
 from qwen3_asr_mlx_runtime.model.live_drift import LiveDrift
 from qwen3_asr_mlx_runtime.model.memory import Governor
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.recognition.batching import Batching
 from qwen3_asr_mlx_runtime.recognition.line import LIVE_IN_A_ROW
 from qwen3_asr_mlx_runtime.recognition.listening import Listening
@@ -13,7 +14,6 @@ from qwen3_asr_mlx_runtime.recognition.live_audio import ALL, Keeps
 from qwen3_asr_mlx_runtime.recognition.preparation import Preparation
 from qwen3_asr_mlx_runtime.recognition.recognition import Recognition
 from qwen3_asr_mlx_runtime.recognition.sequential import Sequential
-from qwen3_asr_mlx_runtime.recognition.tokenizer import Tokenizer
 
 
 class Schedule:

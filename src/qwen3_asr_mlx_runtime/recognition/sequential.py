@@ -4,10 +4,10 @@ from itertools import islice
 
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.recognition.line import Line
 from qwen3_asr_mlx_runtime.recognition.preparation import Preparation
 from qwen3_asr_mlx_runtime.recognition.recognition import Recognition, Steps, decode, failure, prepare_next
-from qwen3_asr_mlx_runtime.recognition.tokenizer import Tokenizer
 
 _MAX_PACKED = 8  # segments that go through the tower together
 

@@ -12,15 +12,15 @@ class Runtime(Contender):
 
     def load(self, checkpoint: Path, dtype: str) -> None:
         from qwen3_asr_mlx_runtime.engine import Recognizer
-        from qwen3_asr_mlx_runtime.recognition.prompt import PromptBuilder
-        from qwen3_asr_mlx_runtime.recognition.tokenizer import Tokenizer
+        from qwen3_asr_mlx_runtime.model.prompt import PromptBuilder
+        from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
         Tokenizer.eos_ids = frozenset()
         self._recognizer = Recognizer.load(str(checkpoint), dtype=dtype)
         self._prompt = PromptBuilder(Tokenizer.from_folder(checkpoint)).build("", None)
 
     def features(self, samples: Samples) -> Any:
-        from qwen3_asr_mlx_runtime.recognition.features import log_mel
+        from qwen3_asr_mlx_runtime.model.features import log_mel
 
         return log_mel(samples)
 

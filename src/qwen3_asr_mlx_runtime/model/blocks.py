@@ -4,7 +4,7 @@ A window of audio is closed once its last frame will not change any more. Its em
 kept from then on; what is open, and what follows the audio, goes through the decoder in one block.
 """
 
-from qwen3_asr_mlx_runtime.recognition.features import final_frame_count
+from qwen3_asr_mlx_runtime.model.features import final_frame_count
 
 _LONG_HEAD = 64  # positions: below that they are no block of their own, which would cost a pass over the weights
 

@@ -9,7 +9,7 @@ The system turn is always there, also when the context is empty. With a language
 from dataclasses import dataclass
 from functools import lru_cache
 
-from qwen3_asr_mlx_runtime.recognition.tokenizer import Tokenizer
+from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
