@@ -1,4 +1,5 @@
 import threading
+from contextlib import contextmanager
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -7,6 +8,7 @@ from mlx.utils import tree_flatten
 from msgspec.structs import replace
 from tiny import AUDIO, TEXT, tiny_model
 
+from qwen3_asr_mlx_runtime.model import skinny as skinny_module
 from qwen3_asr_mlx_runtime.model.config import ModelConfig
 from qwen3_asr_mlx_runtime.model.generate import generate
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
@@ -36,12 +38,14 @@ def relative(got: mx.array, expected: mx.array) -> float:
     return (mx.linalg.norm(got - expected) / mx.linalg.norm(expected)).item()
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (2, 1), (1, 3), (2, 2), (ROWS,), (ROWS + 1,), (1, 40)])
+@pytest.mark.parametrize(
+    "shape", [(), (1,), (1, 1), (2, 1), (1, 3), (2, 2), (ROWS,), (ROWS + 1,), (1, 40), (0,), (1, 0)]
+)
 def test_every_number_of_rows_gives_the_product(linear, skinny, shape):
     x = mx.random.normal((*shape, K), key=mx.random.key(3))
     got, expected = skinny(x), linear(x)
     assert got.shape == expected.shape
-    assert relative(got, expected) < 1e-6
+    assert not got.size or relative(got, expected) < 1e-6
 
 
 @pytest.mark.parametrize(("cores", "parts"), [(1, 1), (2, 2), (3, 3), (5, 4), (8, 8), (64, 8)])
@@ -50,6 +54,26 @@ def test_a_weight_has_as_many_equal_parts_as_cores_allow(linear, cores, parts):
     assert len(product._parts) == parts
     x = mx.random.normal((1, 2, K), key=mx.random.key(8))
     assert relative(product(x), linear(x)) < 1e-6
+
+
+def test_each_part_is_multiplied_on_a_stream_of_its_own(linear, monkeypatch):
+    taken, used, product = [None], [], skinny_module._product
+
+    @contextmanager
+    def stream(chosen):
+        taken.append(chosen)
+        yield
+        taken.pop()
+
+    def noted(rows, part):
+        used.append(taken[-1])
+        return product(rows, part)
+
+    monkeypatch.setattr(mx, "stream", stream)
+    monkeypatch.setattr(skinny_module, "_product", noted)
+    SkinnyProduct.of(linear.weight, 4)(mx.ones((1, K)))
+    assert used[0] is None
+    assert len(used) == len({id(chosen) for chosen in used}) == 4
 
 
 def test_rows_up_to_the_bound_do_without_the_whole_product(skinny, monkeypatch):
@@ -95,7 +119,8 @@ def test_the_weight_is_shared_and_keeps_its_name(linear):
 def test_any_thread_may_multiply(linear, skinny):
     x, results = mx.ones((1, K)), []
     mx.eval(x)
-    threads = [threading.Thread(target=lambda: results.append(skinny(x).tolist())) for _ in range(3)]
+    fresh = SkinnyProduct.of(linear.weight, 2)  # never used on the thread that made it
+    threads = [threading.Thread(target=lambda: results.append(fresh(x).tolist())) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -121,6 +146,11 @@ def test_what_would_not_gain_stays_as_it_is(layer):
 
 def test_on_another_system_all_stays_as_it_is(linear, monkeypatch):
     monkeypatch.setattr("sys.platform", "darwin")
+    assert with_skinny_products({"layer": linear})["layer"] is linear
+
+
+def test_on_a_gpu_all_stays_as_it_is(linear, monkeypatch):
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.gpu))
     assert with_skinny_products({"layer": linear})["layer"] is linear
 
 

@@ -47,7 +47,7 @@ class SkinnyProduct:
         first, *others = self._parts
         products = [_product(rows, first)]
         for part, stream in zip(others, _streams, strict=False):
-            with mx.stream(stream):  # a view made outside would make it wait for the other stream
+            with mx.stream(stream):  # of whatever is made outside, it waits for the first stream
                 products.append(_product(rows, part))
         return mx.concatenate(products, axis=-1).reshape(*x.shape[:-1], -1)
 
@@ -100,4 +100,4 @@ def _skinny(layer: nn.Module, cores: int) -> nn.Module:
 
 
 def _few(x: mx.array) -> bool:
-    return x.size <= ROWS * x.shape[-1]
+    return 0 < x.size <= ROWS * x.shape[-1]
