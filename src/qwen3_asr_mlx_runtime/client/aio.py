@@ -145,10 +145,10 @@ class AsyncBridge(BridgeProperties):
             async with asyncio.timeout(timeout):
                 line = await asyncio.wrap_future(reply)
         except TimeoutError:
-            connection.cancel(id)
+            connection.abandon(id, reply)
             raise timed_out(timeout) from None
         except asyncio.CancelledError:
-            connection.cancel(id)
+            connection.abandon(id, reply)
             raise
         return cast(R, checked(connection, line, types))
 

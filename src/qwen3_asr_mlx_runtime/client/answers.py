@@ -22,17 +22,16 @@ def checked(connection: Connection, message: Line, types: tuple[type[Line], ...]
 
 
 def result_in_time(connection: Connection, id: Id, reply: "Future[Line]", timeout: float | None) -> Line:
-    """The reply; after `timeout` seconds its request is cancelled, and RequestTimeout raised."""
+    """The reply; after `timeout` seconds its request is abandoned, and RequestTimeout raised."""
     try:
         return reply.result(timeout)
     except FutureTimeoutError:
-        reply.cancel()
-        connection.cancel(id)
+        connection.abandon(id, reply)
         raise timed_out(timeout) from None
     except ClientError:
         raise
     except BaseException:  # KeyboardInterrupt
-        connection.cancel(id)
+        connection.abandon(id, reply)
         raise
 
 

@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from dataclasses import dataclass
 from signal import SIG_BLOCK, SIGKILL, SIGPIPE, pthread_sigmask
 from typing import Any
@@ -18,7 +18,7 @@ from qwen3_asr_mlx_runtime.client.messages import Direction, LineBuffer, check_n
 from qwen3_asr_mlx_runtime.client.outgoing import Outgoing
 from qwen3_asr_mlx_runtime.client.pipes import Pipes, Sinks
 from qwen3_asr_mlx_runtime.client.requests import Requests
-from qwen3_asr_mlx_runtime.protocol.commands import Cancel, Command, Id, Ping
+from qwen3_asr_mlx_runtime.protocol.commands import Cancel, Command, Id, Ping, StopStream
 from qwen3_asr_mlx_runtime.protocol.replies import ErrorReply, Fatal, Line
 from qwen3_asr_mlx_runtime.protocol.streams import StreamReady, StreamStopped
 
@@ -67,20 +67,15 @@ class Connection:
         """The id that the request has, or else gets, and its reply to come. Raises why nothing can be asked any more,
         RequestFailed for a line that the process would not read, and ValueError or TypeError for an id that is none or
         in flight and for members that are no JSON."""
-        own = message.get("id") if isinstance(message, Mapping) else None
         with self._open():
-            id = self._requests.name(own)
-            line = self._fitting(encode(message, id))
-            check_name(line)
-            reply = self._requests.add(id)
-            self._life.asked(time.monotonic())
-            self._write(line)
-        return id, reply
+            return self._ask(message)
 
-    def cancel(self, target: Id) -> None:
-        """Without waiting for the answer, or minding whether anybody is there to cancel."""
+    def abandon(self, id: Id, reply: Future[Line]) -> None:
+        """Nobody waits for it any more. It is cancelled, and a stream that it opens all the same is stopped, without
+        waiting for an answer, or minding whether anybody is there."""
         with contextlib.suppress(ClientError):
-            self.ask(Cancel(target=target))
+            self.ask(Cancel(target=id))
+        reply.add_done_callback(self._stop_unowned)
 
     def say(self, line: bytes) -> None:
         """A line that has no reply."""
@@ -120,6 +115,22 @@ class Connection:
     @property
     def stderr(self) -> tuple[str, ...]:
         return tuple(self._stderr.lines())
+
+    def _ask(self, message: Command | Mapping[str, Any]) -> tuple[Id, Future[Line]]:
+        id = self._requests.name(message.get("id") if isinstance(message, Mapping) else None)
+        line = self._fitting(encode(message, id))
+        check_name(line)
+        reply = self._requests.add(id, message)
+        self._life.asked(time.monotonic())
+        self._write(line)
+        return id, reply
+
+    def _stop_unowned(self, reply: Future[Line]) -> None:
+        """Nobody has the stream that this opened, unless the app has begun it anew: then it is the app's."""
+        ready = None if reply.exception() else reply.result()
+        with contextlib.suppress(ClientError), self._open():
+            if isinstance(ready, StreamReady) and self._requests.is_last_start(ready.stream_id, reply):
+                self._ask(StopStream(stream_id=ready.stream_id, mode="discard"))
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[None]:
@@ -236,5 +247,4 @@ class Connection:
         finally:
             self._outgoing.fail(error)
             for reply in replies:
-                with contextlib.suppress(InvalidStateError):  # nobody waits any more
-                    reply.set_exception(error.again())
+                reply.set_exception(error.again())

@@ -1,9 +1,11 @@
 """What was asked and has no reply yet."""
 
-import contextlib
-from concurrent.futures import Future, InvalidStateError
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+from weakref import WeakValueDictionary
 
-from qwen3_asr_mlx_runtime.protocol.commands import Id
+from qwen3_asr_mlx_runtime.protocol.commands import DEFAULT_STREAM, Command, Id, StartStream
 from qwen3_asr_mlx_runtime.protocol.replies import Line
 
 
@@ -14,6 +16,7 @@ class Requests:
     def __init__(self) -> None:
         self._count = 0
         self._waiting: dict[Id, Future[Line]] = {}
+        self._starts: WeakValueDictionary[str, Future[Line]] = WeakValueDictionary()  # the last of each stream
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -29,9 +32,18 @@ class Requests:
             raise ValueError("a request with this id is in flight")
         return own
 
-    def add(self, id: Id) -> "Future[Line]":
+    def add(self, id: Id, message: Command | Mapping[str, Any]) -> "Future[Line]":
+        """The reply to come, which cannot be cancelled: it comes, or the process ends."""
         reply = self._waiting[id] = Future[Line]()
+        reply.set_running_or_notify_cancel()
+        stream = _started(message)
+        if stream is not None:
+            self._starts[stream] = reply
         return reply
+
+    def is_last_start(self, stream_id: str, reply: "Future[Line]") -> bool:
+        """Whether `reply` is that of the last `start_stream` of this stream."""
+        return self._starts.get(stream_id) is reply
 
     def answer(self, message: Line) -> bool:
         """Give the reply to whoever waits; False if it answers no request of ours."""
@@ -39,10 +51,19 @@ class Requests:
         reply = self._waiting.pop(id, None) if isinstance(id, str | int) else None
         if reply is None:
             return False
-        with contextlib.suppress(InvalidStateError):  # nobody waits any more
-            reply.set_result(message)
+        reply.set_result(message)
         return True
 
     def clear(self) -> "list[Future[Line]]":
         waiting, self._waiting = [*self._waiting.values()], {}
         return waiting
+
+
+def _started(message: Command | Mapping[str, Any]) -> str | None:
+    """The stream that a request begins."""
+    if isinstance(message, StartStream):
+        return message.stream_id
+    if isinstance(message, Mapping) and message.get("type") == StartStream.__struct_config__.tag:
+        name = message.get("stream_id")
+        return DEFAULT_STREAM if name is None else str(name)
+    return None
