@@ -15,7 +15,9 @@ import {
   unsupported,
 } from "./errors.mjs";
 import { Liveness } from "./liveness.mjs";
+import { waitFor } from "./patience.mjs";
 import { PROTOCOL, REPLIES, REPLY_TYPES } from "./replies.mjs";
+import { StreamStarts } from "./stream_starts.mjs";
 import { bounded } from "./times.mjs";
 
 const encode = (message) => Buffer.from(`${JSON.stringify(message)}\n`);
@@ -26,6 +28,7 @@ export class Connection {
   #process = null;
   #liveness = null;
   #pending = new Map(); // {type, resolve, reject} by id
+  #starts = new StreamStarts();
   #ids = 0;
   #lines = 0;
   #tail = Promise.resolve(); // of what is written, in order
@@ -71,13 +74,10 @@ export class Connection {
     if (this.#closing) throw closed();
     signal?.throwIfAborted();
     const { id, reply } = this.#ask(message);
-    const onAbort = () => this.#giveUp(id, signal.reason);
-    signal?.addEventListener("abort", onAbort, { once: true });
-    const timer = timeout && setTimeout(() => this.#giveUp(id, timedOut(message.type, timeout)), bounded(timeout));
-    return reply.finally(() => {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", onAbort);
-    });
+    const late = () => timedOut(message.type, timeout);
+    const line = await waitFor(reply, { signal, timeout, late, abandon: () => this.#abandon(message, id, reply) });
+    this.#starts.take(message, reply);
+    return line;
   }
 
   /** Messages without a reply; resolves when there is room for more. */
@@ -139,6 +139,7 @@ export class Connection {
     const limit = this.capabilities?.limits?.max_line_bytes ?? Infinity;
     if (line.length > limit + 1) throw lineTooLong(message.type, limit); // its answer could not name the request
     const reply = new Promise((resolve, reject) => this.#pending.set(id, { type: message.type, resolve, reject }));
+    this.#starts.sent(message, reply);
     this.#inTurn(() => this.#process.write(line));
     if (this.#process.exit !== null) this.ended.then((error) => this.#finished(error));
     return { id, reply };
@@ -203,12 +204,11 @@ export class Connection {
     if (line.event === true || !REPLY_TYPES.has(line.type)) this.#onEvent(line);
   }
 
-  /** Nobody waits for it any more; its reply will still come. */
-  #giveUp(id, error) {
-    const request = this.#pending.get(id);
-    if (request === undefined) return;
-    request.reject(error);
+  /** Nobody waits for it any more: it is cancelled, and a stream that it begins all the same is stopped. */
+  #abandon(message, id, reply) {
     this.#askInPassing({ type: "cancel", target: id });
+    const stop = ({ stream_id }) => this.#askInPassing({ type: "stop_stream", stream_id, mode: "discard" });
+    reply.then((ready) => this.#starts.take(message, reply) && stop(ready)).catch(() => {});
   }
 
   async #pipeClosed() {

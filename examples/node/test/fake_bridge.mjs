@@ -7,6 +7,13 @@ const [behaviour, ...rest] = process.argv.slice(2);
 const say = (line) => writeSync(1, `${JSON.stringify(line)}\n`);
 const hello = { type: "capabilities", protocols: ["qwen3-asr-mlx-jsonl-v1"], version: "0", limits: { max_line_bytes: 100_000 } };
 const heard = { chunks: 0 };
+const all = []; // that was heard
+const held = []; // and not answered
+const sayTogether = (lines) => writeSync(1, lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
+
+function streamReady({ id, stream_id = "default", sample_rate = 16_000 }) {
+  return { type: "stream_ready", id, stream_id, sample_rate };
+}
 
 function sayInPieces(line) {
   for (const byte of Buffer.from(`${JSON.stringify(line)}\n`)) writeSync(1, Buffer.of(byte));
@@ -56,6 +63,17 @@ const BEHAVIOURS = {
     },
     status: ({ id }) => say({ type: "status", id, cancelled: heard.cancelled ?? null }),
   },
+  holds: {
+    // until the next `ping`: then an event, what is ready and the `pong` come as one block
+    start_stream: (message) => held.push(message),
+    ping: ({ id }) => {
+      const ready = held.splice(0).map(streamReady);
+      sayTogether([{ type: "released", event: true }, ...ready, { type: "pong", id }]);
+    },
+    transcribe: () => {},
+    cancel: ({ id }) => say({ type: "cancel_result", id, state: "done" }),
+    status: ({ id }) => say({ type: "status", id, heard: all }),
+  },
   deaf: {
     transcribe: () => {
       input.pause();
@@ -82,8 +100,7 @@ const usual = {
   ping: ({ id }) => say({ type: "pong", id }),
   start: ({ id }) => say({ type: "ready", id }),
   transcribe: ({ id, audio }) => say({ type: "transcript", id, text: audio }),
-  start_stream: ({ id, stream_id = "default", sample_rate = 16_000 }) =>
-    say({ type: "stream_ready", id, stream_id, sample_rate }),
+  start_stream: (message) => say(streamReady(message)),
   audio_chunk: ({ seq, pcm16, utterance_id }) => {
     heard.chunks += 1;
     heard.bytes = (heard.bytes ?? 0) + Buffer.from(pcm16, "base64").length;
@@ -107,6 +124,7 @@ const answers = { ...usual, ...BEHAVIOURS[behaviour] };
 const input = createInterface({ input: process.stdin });
 input.on("line", (line) => {
   const message = JSON.parse(line);
+  all.push(message);
   answers[message.type](message);
 });
 if (["stubborn", "leaves", "deaf"].includes(behaviour)) setInterval(() => {}, 1000);
