@@ -35,6 +35,8 @@ extension Bridge {
             pending.resume(returning: reply)
         } else if case .unknown(let message) = reply, id == nil {
             unread.put(.unknown(message))
+        } else if let id {
+            discard(reply, to: id)
         }
     }
 

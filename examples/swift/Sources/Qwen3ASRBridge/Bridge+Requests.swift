@@ -83,7 +83,10 @@ extension Bridge {
         guard let id = message.id ?? connection?.newID() else { throw BridgeError.closed }
         guard connection?.pending[id] == nil else { throw BridgeError.duplicateID }
         message.id = id
-        switch try await reply(to: id, try line(of: message), number, timeout) {
+        let request = SentRequest(id: id, line: try line(of: message), begins: begunStream(message))
+        let reply = try await reply(to: request, number, timeout)
+        try take(reply, to: id, number)
+        switch reply {
         case .error(let error): throw BridgeError.failed(error)
         case let reply:
             if let typed = Message.reply(from: reply) { return typed }
@@ -107,7 +110,8 @@ extension Bridge {
         }
     }
 
-    private func reply(to id: Wire.ID, _ line: Data, _ number: Int, _ timeout: Duration?) async throws -> Wire.Reply {
+    private func reply(to request: SentRequest, _ number: Int, _ timeout: Duration?) async throws -> Wire.Reply {
+        let id = request.id
         let timer = timeout.map { timeout in
             Task { [weak self] in
                 try await Task.sleep(for: timeout)
@@ -116,26 +120,58 @@ extension Bridge {
         }
         defer { timer?.cancel() }
         return try await withTaskCancellationHandler {
-            try await withCheckedThrowingContinuation { send(line, id, $0) }
+            try await withCheckedThrowingContinuation { send(request, $0) }
         } onCancel: {
             Task { await self.abandon(id, number, CancellationError()) }
         }
     }
 
-    private func send(_ line: Data, _ id: Wire.ID, _ continuation: CheckedContinuation<Wire.Reply, any Error>) {
+    private func send(_ request: SentRequest, _ continuation: CheckedContinuation<Wire.Reply, any Error>) {
         // If the task is cancelled later, `abandon` finds the continuation.
         guard !Task.isCancelled else { return continuation.resume(throwing: CancellationError()) }
         guard let child = connection?.child else { return continuation.resume(throwing: BridgeError.closed) }
-        connection?.wait(for: id, continuation)
-        child.write(line)
+        connection?.wait(for: request, continuation)
+        child.write(request.line)
         keepWatch()
     }
 
-    /// Nobody waits any more: the process is told, and what it still answers is thrown away.
+    /// Nobody waits any more: the process is told, and what it still answers is discarded.
     private func abandon(_ id: Wire.ID, _ number: Int, _ error: any Error) {
         guard connection?.number == number, let pending = connection?.pending.removeValue(forKey: id) else { return }
         pending.resume(throwing: error)
         tell(Wire.Cancel(target: id))
+    }
+
+    /// Nobody has the stream that it tells of, which is stopped, unless the app has begun it anew.
+    func discard(_ reply: Wire.Reply, to id: Wire.ID) {
+        guard connection?.takeStart(id) == true, case .streamReady(let ready) = reply else { return }
+        tell(Wire.StopStream(streamID: ready.streamID, mode: .discard))
+    }
+
+    /// Throws where the task was cancelled when the stream was ready already.
+    private func take(_ reply: Wire.Reply, to id: Wire.ID, _ number: Int) throws {
+        guard connection?.number == number else { return }
+        if Task.isCancelled, case .streamReady = reply {
+            discard(reply, to: id)
+            throw CancellationError()
+        }
+        _ = connection?.takeStart(id)
+    }
+}
+
+/// As it goes out.
+struct SentRequest {
+    let id: Wire.ID
+    let line: Data
+    /// The stream that it begins.
+    let begins: String?
+}
+
+private func begunStream(_ message: some BridgeRequest) -> String? {
+    switch message {
+    case let start as Wire.StartStream: start.streamID ?? "default"
+    case let untyped as UntypedRequest: untyped.begunStream
+    default: nil
     }
 }
 
@@ -151,6 +187,12 @@ private struct UntypedRequest: BridgeRequest {
     }
 
     static func reply(from reply: Wire.Reply) -> Wire.Reply? { reply }
+
+    var begunStream: String? {
+        guard members["type"] == .string("start_stream") else { return nil }
+        if case .string(let streamID) = members["stream_id"] { return streamID }
+        return "default"
+    }
 
     func encode(to encoder: any Encoder) throws {
         var container = encoder.container(keyedBy: Name.self)

@@ -7,6 +7,8 @@ struct Connection: Sendable {
     var life: Life
     /// By the ids of the requests.
     var pending: [Wire.ID: CheckedContinuation<Wire.Reply, any Error>] = [:]
+    /// The last `start_stream` of each stream, until its reply was taken.
+    var starts: [String: Wire.ID] = [:]
     /// The next `seq` of each.
     var streams: [String: Int] = [:]
     var lineCount = 0
@@ -29,9 +31,17 @@ struct Connection: Sendable {
         return .string("c\(requests)")
     }
 
-    mutating func wait(for id: Wire.ID, _ continuation: CheckedContinuation<Wire.Reply, any Error>) {
+    mutating func wait(for request: SentRequest, _ continuation: CheckedContinuation<Wire.Reply, any Error>) {
         if pending.isEmpty { life.asked(.now) }
-        pending[id] = continuation
+        pending[request.id] = continuation
+        if let streamID = request.begins { starts[streamID] = request.id }
+    }
+
+    /// Whether this request was the last to begin a stream. That is forgotten.
+    mutating func takeStart(_ id: Wire.ID) -> Bool {
+        guard let place = starts.firstIndex(where: { $0.value == id }) else { return false }
+        starts.remove(at: place)
+        return true
     }
 
     /// Why it is gone; nil where that was asked for.
