@@ -118,14 +118,26 @@ def test_one_that_was_begun_anew_meanwhile_is_left_alone(bridge: Bridge) -> None
     assert kinds(bridge, 2) == ["start_stream", "cancel", "start_stream", "start_stream", "ping", "cancel", "ping"]
 
 
+def test_one_that_was_asked_for_again_and_not_anew_is_stopped(bridge: Bridge) -> None:
+    connection = bridge._session.connected()
+    first = connection.ask(StartStream(stream_id="mic"))
+    timed_out(connection, *first)
+    connection.ask(StartStream(stream_id="mic"))  # which the bridge refuses while the first is there
+    bridge.ping(timeout=WAIT)
+    bridge.ping(timeout=WAIT)
+    assert kinds(bridge, 2) == ["start_stream", "cancel", "start_stream", "ping", "stop_stream", "ping"]
+
+
 def test_of_an_answered_start_nothing_is_remembered(bridge: Bridge) -> None:
     connection = bridge._session.connected()
     reply = connection.ask(StartStream(stream_id="mic"))[1]
-    assert list(connection._requests._starts) == ["mic"]
+    assert list(connection._requests._starts["mic"]) == [reply]
     bridge.ping(timeout=WAIT)
     del reply
     bridge.ping(timeout=WAIT)
-    assert list(connection._requests._starts) == []
+    assert list(connection._requests._starts["mic"]) == []
+    connection.ask(StartStream(stream_id="other"))
+    assert list(connection._requests._starts) == ["other"]
 
 
 @pytest.mark.parametrize("message", [Status(), StopStream()])

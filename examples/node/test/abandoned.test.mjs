@@ -73,6 +73,18 @@ test("a stream that the app has begun anew is left alone", async (t) => {
   assert.deepEqual((await told(bridge)).stopped, []);
 });
 
+test("a stream that was asked for again and not anew is stopped", async (t) => {
+  const bridge = await holding(t);
+  const abort = new AbortController();
+  const first = failure(bridge.startStream({ stream_id: "mic" }, { signal: abort.signal }));
+  abort.abort();
+  await first;
+  const second = bridge.startStream({ stream_id: "mic" }); // which the bridge refuses while the first is there
+  await bridge.ping();
+  await second;
+  assert.deepEqual((await told(bridge)).stopped, ["mic"]);
+});
+
 test("of other requests only the cancel is sent", async (t) => {
   const bridge = await holding(t);
   const abort = new AbortController();
@@ -83,7 +95,7 @@ test("of other requests only the cancel is sent", async (t) => {
   assert.deepEqual((await told(bridge)).types, ["transcribe", "cancel", "ping", "ping", "cancel"]);
 });
 
-test("the last request of a stream is forgotten when it has failed or was taken", async () => {
+test("a request for a stream is forgotten when it has failed or was taken", async () => {
   const starts = new StreamStarts();
   const [failed, taken] = [{ type: "start_stream" }, { type: "start_stream", stream_id: "mic" }];
   const [refusal, ready] = [Promise.reject(new Error("refused")), Promise.resolve()];

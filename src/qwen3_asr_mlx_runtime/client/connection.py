@@ -129,7 +129,7 @@ class Connection:
         """Nobody has the stream that this opened, unless the app has begun it anew: then it is the app's."""
         ready = None if reply.exception() else reply.result()
         with contextlib.suppress(ClientError), self._open():
-            if isinstance(ready, StreamReady) and self._requests.is_last_start(ready.stream_id, reply):
+            if isinstance(ready, StreamReady) and self._requests.is_owner(ready.stream_id, reply):
                 self._ask(StopStream(stream_id=ready.stream_id, mode="discard"))
 
     @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakSet
 
 from qwen3_asr_mlx_runtime.protocol.commands import DEFAULT_STREAM, Command, Id, StartStream
 from qwen3_asr_mlx_runtime.protocol.replies import Line
@@ -16,7 +16,7 @@ class Requests:
     def __init__(self) -> None:
         self._count = 0
         self._waiting: dict[Id, Future[Line]] = {}
-        self._starts: WeakValueDictionary[str, Future[Line]] = WeakValueDictionary()  # the last of each stream
+        self._starts: dict[str, WeakSet[Future[Line]]] = {}  # of each stream, since it was begun anew
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -36,14 +36,20 @@ class Requests:
         """The reply to come, which cannot be cancelled: it comes, or the process ends."""
         reply = self._waiting[id] = Future[Line]()
         reply.set_running_or_notify_cancel()
-        stream = _started(message)
-        if stream is not None:
-            self._starts[stream] = reply
+        started = _started(message)
+        if started is not None:
+            self._note_start(*started, reply)
         return reply
 
-    def is_last_start(self, stream_id: str, reply: "Future[Line]") -> bool:
-        """Whether `reply` is that of the last `start_stream` of this stream."""
-        return self._starts.get(stream_id) is reply
+    def is_owner(self, stream_id: str, reply: "Future[Line]") -> bool:
+        """Whether `reply` is that of a `start_stream` behind which none began this stream anew."""
+        return reply in self._starts.get(stream_id, ())
+
+    def _note_start(self, stream_id: str, anew: bool, reply: "Future[Line]") -> None:
+        self._starts = {name: replies for name, replies in self._starts.items() if replies}
+        replies = WeakSet() if anew else self._starts.get(stream_id, WeakSet())
+        replies.add(reply)
+        self._starts[stream_id] = replies
 
     def answer(self, message: Line) -> bool:
         """Give the reply to whoever waits; False if it answers no request of ours."""
@@ -59,11 +65,11 @@ class Requests:
         return waiting
 
 
-def _started(message: Command | Mapping[str, Any]) -> str | None:
-    """The stream that a request begins."""
+def _started(message: Command | Mapping[str, Any]) -> tuple[str, bool] | None:
+    """The stream that a request begins, and whether anew."""
     if isinstance(message, StartStream):
-        return message.stream_id
+        return message.stream_id, message.restart
     if isinstance(message, Mapping) and message.get("type") == StartStream.__struct_config__.tag:
         name = message.get("stream_id")
-        return DEFAULT_STREAM if name is None else str(name)
+        return DEFAULT_STREAM if name is None else str(name), message.get("restart") is True
     return None

@@ -163,13 +163,22 @@ extension Bridge {
 struct SentRequest {
     let id: Wire.ID
     let line: Data
-    /// The stream that it begins.
-    let begins: String?
+    let begins: BegunStream?
 }
 
-private func begunStream(_ message: some BridgeRequest) -> String? {
+struct BegunStream {
+    let streamID: String
+    let anew: Bool
+
+    init(_ streamID: String?, restart: Bool?) {
+        self.streamID = streamID ?? "default"
+        anew = restart == true
+    }
+}
+
+private func begunStream(_ message: some BridgeRequest) -> BegunStream? {
     switch message {
-    case let start as Wire.StartStream: start.streamID ?? "default"
+    case let start as Wire.StartStream: BegunStream(start.streamID, restart: start.restart)
     case let untyped as UntypedRequest: untyped.begunStream
     default: nil
     }
@@ -188,10 +197,11 @@ private struct UntypedRequest: BridgeRequest {
 
     static func reply(from reply: Wire.Reply) -> Wire.Reply? { reply }
 
-    var begunStream: String? {
+    var begunStream: BegunStream? {
         guard members["type"] == .string("start_stream") else { return nil }
-        if case .string(let streamID) = members["stream_id"] { return streamID }
-        return "default"
+        var name: String?
+        if case .string(let streamID) = members["stream_id"] { name = streamID }
+        return BegunStream(name, restart: members["restart"] == .bool(true))
     }
 
     func encode(to encoder: any Encoder) throws {

@@ -7,8 +7,8 @@ struct Connection: Sendable {
     var life: Life
     /// By the ids of the requests.
     var pending: [Wire.ID: CheckedContinuation<Wire.Reply, any Error>] = [:]
-    /// The last `start_stream` of each stream, until its reply was taken.
-    var starts: [String: Wire.ID] = [:]
+    /// The `start_stream` of each stream since it was last begun anew, until their replies were taken.
+    var starts: [String: [Wire.ID]] = [:]
     /// The next `seq` of each.
     var streams: [String: Int] = [:]
     var lineCount = 0
@@ -34,13 +34,15 @@ struct Connection: Sendable {
     mutating func wait(for request: SentRequest, _ continuation: CheckedContinuation<Wire.Reply, any Error>) {
         if pending.isEmpty { life.asked(.now) }
         pending[request.id] = continuation
-        if let streamID = request.begins { starts[streamID] = request.id }
+        guard let begun = request.begins else { return }
+        starts[begun.streamID] = (begun.anew ? [] : starts[begun.streamID] ?? []) + [request.id]
     }
 
-    /// Whether this request was the last to begin a stream. That is forgotten.
+    /// Whether this request began a stream that none has begun anew since. That is forgotten.
     mutating func takeStart(_ id: Wire.ID) -> Bool {
-        guard let place = starts.firstIndex(where: { $0.value == id }) else { return false }
-        starts.remove(at: place)
+        guard let streamID = starts.first(where: { $0.value.contains(id) })?.key else { return false }
+        starts[streamID]?.removeAll { $0 == id }
+        if starts[streamID]?.isEmpty == true { starts[streamID] = nil }
         return true
     }
 

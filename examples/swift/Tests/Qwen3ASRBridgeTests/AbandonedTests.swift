@@ -69,7 +69,8 @@ extension WithChildren {
             #expect(heard == [discard])
         }
 
-        @Test func aStreamThatTheAppHasBegunAnewIsLeftAlone() async throws {
+        @Test(arguments: [true, false])
+        func aStreamIsLeftAloneThatTheAppHasBegunAnewAndNoOther(restart: Bool) async throws {
             let script = """
                 hear; first=$id; hear; hear; second=$id
                 id=$first; say '\(streamReady)'; id=$second; say '\(streamReady)'
@@ -79,10 +80,10 @@ extension WithChildren {
                 #expect(await listener.next(with: #""start_stream""#) != nil)
                 task.cancel()
                 #expect(await wasCancelled(task))
-                _ = try await bridge.startStream()
+                _ = try await bridge.startStream(Wire.StartStream(restart: restart))
                 #expect(await bridge.connection?.starts.isEmpty == true)
             }
-            #expect(heard.map(\.type) == ["cancel", "start_stream"])
+            #expect(heard.map(\.type) == ["cancel", "start_stream"] + (restart ? [] : ["stop_stream"]))
         }
 
         @Test func aStreamThatWasBegunAnewAsItBecameReadyIsLeftAlone() async throws {
