@@ -1,8 +1,10 @@
 """Small programs that stand in for a bridge, and mostly misbehave."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from qwen3_asr_mlx_runtime.client import Limits, Setup
 from qwen3_asr_mlx_runtime.protocol.capabilities import capabilities
@@ -65,14 +67,28 @@ def say(message, **more):
 def hear():
     line = sys.stdin.buffer.readline()
     return json.loads(line) if line else sys.exit(0)
+def hold():
+    open(sys.argv[1]).close()
 def greet(**more):
     say(CAPABILITIES, id=hear()["id"], **more)
 """
 
 
 def child(program: str, *arguments: str) -> list[str]:
-    """The command of a child: `say` writes a message, `hear` reads one or exits, `greet` answers `hello`."""
+    """The command of a child: `say` writes a message, `hear` reads one or exits, `greet` answers `hello`,
+    `hold` waits until the named pipe that is its first argument is opened for writing."""
     return [sys.executable, "-I", "-S", "-c", _START + program, *arguments]
+
+
+def named_pipe(folder: Path) -> Path:
+    pipe = folder / "held"
+    os.mkfifo(pipe)
+    return pipe
+
+
+def release(pipe: Path) -> None:
+    """Let go whoever holds by this pipe, as soon as it does."""
+    pipe.open("w").close()
 
 
 def setup(command: Sequence[str], **limits: float) -> Setup:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from client_children import child, setup
+from client_children import child, named_pipe, release, setup
 
 from qwen3_asr_mlx_runtime.client import (
     Bridge,
@@ -392,20 +392,20 @@ class TestAsking:
             connection.ask({"type": "ping", "id": "mine"})
         bridge.kill()
 
-    def test_audio_waits_until_there_is_room_and_all_of_it_arrives_in_order(self) -> None:
+    def test_audio_waits_until_there_is_room_and_all_of_it_arrives_in_order(self, tmp_path: Path) -> None:
         program = """
 greet()
 m = hear()
 say(READY, id=m["id"], sample_rate=8000)
-signal.sigwait([signal.SIGUSR1])
+hold()
 chunks = []
 while (m := hear())["type"] == "audio_chunk":
     chunks.append(m)
 say({"type": "told", "id": m["id"], "sizes": [len(c["pcm16"]) for c in chunks], "seqs": [c["seq"] for c in chunks]})
 hear()
 """
-        start = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
-        bridge = Bridge(setup(child(start + program), unwritten_bytes=64 * 1024))
+        pipe = named_pipe(tmp_path)
+        bridge = Bridge(setup(child(program, str(pipe)), unwritten_bytes=64 * 1024))
         stream = bridge.start_stream("s", sample_rate=8000)
         appended = 0
         with contextlib.suppress(RequestTimeout):  # nothing is read, so there is no room at last
@@ -413,7 +413,7 @@ hear()
                 stream.append(bytes(1600), timeout=0.2)
                 appended += 1600
         assert 64 * 1024 < appended < 1 << 20
-        os.kill(bridge.pid or 0, signal.SIGUSR1)
+        release(pipe)
         stream.append(bytes(2000), timeout=WAIT)
         told = bridge.request({"type": "tell"}, timeout=WAIT)
         assert isinstance(told, Unknown)

@@ -4,9 +4,10 @@ import asyncio
 import signal
 import threading
 from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
-from client_children import child, setup
+from client_children import child, named_pipe, release, setup
 from test_client import ECHO, WAIT
 
 from qwen3_asr_mlx_runtime.client import (
@@ -95,26 +96,25 @@ def test_errors_are_those_of_the_plain_client() -> None:
     asyncio.run(talk())
 
 
-def test_audio_that_has_no_room_lets_other_tasks_run() -> None:
+def test_audio_that_has_no_room_lets_other_tasks_run(tmp_path: Path) -> None:
     ready = """
 greet()
 say(READY, id=hear()["id"])
-signal.sigwait([signal.SIGUSR1])
+hold()
 count = 0
 while hear()["type"] == "audio_chunk": count += 1
 say({"type": "told", "count": count})
 hear()
 """
-    start = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
+    pipe = named_pipe(tmp_path)
 
     async def talk() -> None:
-        bridge = AsyncBridge(setup(child(start + ready), unwritten_bytes=64 * 1024))
+        bridge = AsyncBridge(setup(child(ready, str(pipe)), unwritten_bytes=64 * 1024))
         stream = await bridge.start_stream("s")
         task = asyncio.create_task(stream.append(bytes(3200 * 400)))
         _, pending = await asyncio.wait([task], timeout=0.2)
         assert pending == {task}
-        connection = await bridge._connected()
-        connection.child.process.send_signal(signal.SIGUSR1)
+        release(pipe)
         await asyncio.wait_for(task, WAIT)
         waiting = asyncio.create_task(bridge.request({"type": "end"}))
         told = await anext(bridge.events)

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from signal import SIGKILL, SIGUSR1
+from signal import SIGKILL
 from typing import Any
 
 import pytest
-from client_children import child, setup
+from client_children import child, named_pipe, release, setup
 from test_client import ECHO, WAIT, eventually, is_gone
 
 from qwen3_asr_mlx_runtime.client import (
@@ -37,10 +37,9 @@ SLOW_STOP = """
 greet()
 m = hear()
 say({"type": "stopping", "event": True})
-signal.sigwait([signal.SIGUSR1])
+hold()
 say(STOPPED, id=m["id"])
 """
-BLOCKED = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
 
 
 @pytest.mark.parametrize("command", ["scripts/bridge --model demo", []], ids=str)
@@ -49,8 +48,9 @@ def test_what_is_no_list_of_words_is_no_command_line(command: str | list[str]) -
         Setup(command=command)
 
 
-def test_whoever_stops_it_too_waits_for_its_end_as_well() -> None:
-    bridge = Bridge(setup(child(BLOCKED + SLOW_STOP)))
+def test_whoever_stops_it_too_waits_for_its_end_as_well(tmp_path: Path) -> None:
+    pipe = named_pipe(tmp_path)
+    bridge = Bridge(setup(child(SLOW_STOP, str(pipe))))
     bridge.open()
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(bridge.stop)
@@ -59,15 +59,15 @@ def test_whoever_stops_it_too_waits_for_its_end_as_well() -> None:
         with pytest.raises(BridgeClosed):
             bridge.ping()
         assert (bridge.state, second.done(), bridge.exit) == ("stopping", False, None)
-        os.kill(bridge.pid or 0, SIGUSR1)
+        release(pipe)
         stopped = first.result(WAIT)
         assert (bridge.exit, bridge.stderr, stopped is None) == (Exit(code=0), (), False)
         assert second.result(WAIT) is None
     assert bridge.state == "stopped"
 
 
-def test_a_kill_is_not_put_off_by_a_stop() -> None:
-    bridge = Bridge(setup(child(BLOCKED + SLOW_STOP)))
+def test_a_kill_is_not_put_off_by_a_stop(tmp_path: Path) -> None:
+    bridge = Bridge(setup(child(SLOW_STOP, str(named_pipe(tmp_path)))))
     bridge.open()
     connection = bridge._session.connected()
     connection._life.kill_now()
@@ -267,7 +267,7 @@ def test_after_a_fork_it_is_of_the_process_that_started_it_alone() -> None:
 LEAVES = """
 import sys
 sys.path[:0] = [sys.argv[1] + "/src", sys.argv[1] + "/tests"]
-from client_children import child, setup
+from client_children import child, named_pipe, release, setup
 from qwen3_asr_mlx_runtime.client import Bridge
 bridge = Bridge(setup(child("greet(); hear()")))
 bridge.open()
