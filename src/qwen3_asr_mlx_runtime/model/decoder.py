@@ -15,6 +15,7 @@ from qwen3_asr_mlx_runtime.model.activations import silu
 from qwen3_asr_mlx_runtime.model.config import TextConfig
 
 CAPACITY_STEP = 128  # capacities are multiples of this, so that few buffer sizes occur
+PREFILL_BLOCK = 1024  # positions a forward pass: bounds the attention scores of a very long prompt
 
 
 class Cache(Protocol):

@@ -7,12 +7,11 @@ from typing import Literal, NamedTuple
 import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.errors import NonFiniteOutput
-from qwen3_asr_mlx_runtime.model.decoder import KVCache
+from qwen3_asr_mlx_runtime.model.decoder import PREFILL_BLOCK, KVCache
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 
 FinishReason = Literal["stop", "length", "repetition"]
 
-PREFILL_BLOCK = 1024  # positions a forward pass: bounds the attention scores of a very long prompt
 _MAX_PERIOD = 8
 _MAX_REPEATS = 20
 

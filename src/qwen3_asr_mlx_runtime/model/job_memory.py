@@ -4,12 +4,11 @@ import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.model.audio_tower import audio_token_count
 from qwen3_asr_mlx_runtime.model.config import ModelConfig
-from qwen3_asr_mlx_runtime.model.decoder import round_up
+from qwen3_asr_mlx_runtime.model.decoder import PREFILL_BLOCK, round_up
 from qwen3_asr_mlx_runtime.model.features import frame_count
 
 _CHUNKS_IN_FLIGHT = 64  # two blocks of the convolutions; on a CPU a block is one chunk
 _CHUNKS_IN_FLIGHT_ON_CPU = 2
-_PREFILL_POSITIONS = 1024  # a forward pass
 
 
 class JobMemory:
@@ -61,7 +60,7 @@ class JobMemory:
         backend without fused attention writes down."""
         text = self._config.text
         heads = text.num_attention_heads + 2 * text.num_key_value_heads
-        run = rows * min(positions, _PREFILL_POSITIONS)
+        run = rows * min(positions, PREFILL_BLOCK)
         width = 6 * text.intermediate_size + 6 * heads * text.head_dim + 2 * text.hidden_size
         scores = 3 * text.num_attention_heads * positions // 2
         return run * (width + scores) * self._working_itemsize

@@ -10,8 +10,8 @@ import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.jobs import MAX_ROWS
 from qwen3_asr_mlx_runtime.model.batch import Batch, Row
+from qwen3_asr_mlx_runtime.model.decoder import PREFILL_BLOCK
 from qwen3_asr_mlx_runtime.model.drift import Drift
-from qwen3_asr_mlx_runtime.model.generate import PREFILL_BLOCK
 from qwen3_asr_mlx_runtime.model.memory import Governor
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
