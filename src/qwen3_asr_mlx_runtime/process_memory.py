@@ -20,10 +20,11 @@ def rss_bytes() -> int | None:
     """Resident memory now, or None where the system does not tell."""
     if sys.platform == "darwin":
         return _usage(_RESIDENT)
-    try:
-        return int(_STATM.read_bytes().split()[1]) * resource.getpagesize()
-    except (OSError, ValueError, IndexError):
-        return None
+    else:
+        try:
+            return int(_STATM.read_bytes().split()[1]) * resource.getpagesize()
+        except (OSError, ValueError, IndexError):
+            return None
 
 
 def rss_peak_bytes() -> int:

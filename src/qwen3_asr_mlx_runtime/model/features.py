@@ -42,7 +42,7 @@ def final_frame_count(sample_count: int) -> int:
 def log_mel(samples: Samples) -> Features:
     """Features of a whole clip: float32 (N,) at 16 kHz → float32 (floor(N / 160), 128), about −1.5 … 2."""
     frames = log_mel_frames(samples, 0, frame_count(len(samples)))
-    return apply_floor(frames, frames.max(initial=-np.inf))
+    return apply_floor(frames, float(frames.max(initial=-np.inf)))
 
 
 class GrowingLogMel:

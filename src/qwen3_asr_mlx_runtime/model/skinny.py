@@ -84,10 +84,11 @@ class SkinnyEmbedding(nn.Embedding):
 def with_skinny_products(layers: dict[str, Any]) -> dict[str, Any]:
     """A tree of layers, those projections and embeddings replaced that gain by it: on a CPU under Linux (Accelerate was
     never measured), what is large, has no bias and is not quantised."""
-    if sys.platform != "linux" or mx.default_device() != mx.cpu:
+    if sys.platform == "linux" and mx.default_device() == mx.cpu:
+        cores = len(os.sched_getaffinity(0))
+        return tree_map(lambda layer: _skinny(layer, cores), layers, is_leaf=nn.Module.is_module)
+    else:
         return layers
-    cores = len(os.sched_getaffinity(0))
-    return tree_map(lambda layer: _skinny(layer, cores), layers, is_leaf=nn.Module.is_module)
 
 
 def _skinny(layer: nn.Module, cores: int) -> nn.Module:
