@@ -118,6 +118,7 @@ NUMERIC = (
     "model.memory",
     "model.qwen3_asr",
     "model.quantization",
+    "model.shapes",
     "model.weights",
     "model.saving",
     "model.generate",

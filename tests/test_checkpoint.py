@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -145,7 +146,9 @@ def test_shards_smaller_than_the_index_says_are_incomplete(sharded):
     assert (caught.value.data["expected_bytes"], caught.value.data["found_bytes"]) == (size + 1, size)
 
 
-@pytest.mark.parametrize("metadata", [None, {}, {"total_size": None}, {"total_size": "all"}])
+@pytest.mark.parametrize(
+    "metadata", [None, {}, *({"total_size": size} for size in (None, "all", math.inf, math.nan, 10**400, -1))]
+)
 def test_an_index_need_not_tell_the_size(sharded, metadata):
     index = json.loads((sharded / INDEX).read_text())
     (sharded / INDEX).write_text(json.dumps(index | {"metadata": metadata}))

@@ -66,8 +66,9 @@ TEXT_KEYS = [
 def test_every_key_is_required(section, key):
     config = copy.deepcopy(RELEASED)
     del config["thinker_config"][section][key]
-    with pytest.raises(ModelUnsupported):
+    with pytest.raises(ModelUnsupported) as caught:
         ModelConfig.from_dict(config)
+    assert caught.value.data["field"] == key
 
 
 @pytest.mark.parametrize("section", ["audio_config", "text_config", "audio_token_id"])
@@ -95,6 +96,8 @@ def changed(section: str, **values: object) -> dict:
         changed("audio_config", activation_function="gelu_new"),
         changed("audio_config", output_dim=2048),
         changed("audio_config", d_model=900),
+        changed("audio_config", d_model=2, encoder_attention_heads=2),
+        changed("audio_config", d_model=897, encoder_attention_heads=3),
         changed("audio_config", encoder_layers="18"),
         changed("text_config", hidden_act="gelu"),
         {**RELEASED, "thinker_config": None},
@@ -108,14 +111,33 @@ def changed(section: str, **values: object) -> dict:
         changed("text_config", rope_scaling=[24, 20, 20]),
         changed("text_config", rope_scaling={"mrope_section": 64}),
         changed("text_config", num_key_value_heads=5),
+        changed("text_config", head_dim=127, rope_scaling=None),
+        changed("text_config", max_position_embeddings=512),
         changed("text_config", rope_scaling={"rope_type": "yarn", "factor": 4.0}),
         changed("text_config", rope_scaling={"rope_type": "default", "mrope_section": [16, 24, 20]}),
+        changed("text_config", rope_scaling={"rope_type": "default", "mrope_section": [100, -36, 0]}),
         changed("text_config", rope_scaling={"rope_type": "default", "partial_rotary_factor": 0.5}),
     ],
 )
 def test_what_this_runtime_would_compute_wrongly_is_refused(config):
     with pytest.raises(ModelUnsupported):
         ModelConfig.from_dict(config)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "field"),
+    [
+        ({"group_size": 64, "bits": 7}, "bits"),
+        ({"group_size": 2**53 + 1, "bits": 8}, "group_size"),
+        ({"group_size": 64, "bits": 8, "model.norm": {"group_size": 64, "bits": -1}}, "bits"),
+        ({"group_size": 64, "bits": 8, "model.norm": {"bits": 8}}, "group_size"),
+        ([64, 8], "quantization"),
+    ],
+)
+def test_a_quantisation_that_does_not_exist_is_refused_by_its_name(quantization, field):
+    with pytest.raises(ModelUnsupported) as caught:
+        ModelConfig.from_dict({**RELEASED, "quantization": quantization})
+    assert caught.value.data["field"] == field
 
 
 def test_quantisation_is_read():

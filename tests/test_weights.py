@@ -12,7 +12,7 @@ from reference.random_checkpoint import write_random_checkpoint
 from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelIncomplete, ModelUnsupported
 from qwen3_asr_mlx_runtime.model.checkpoint import read_headers, weight_files
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
-from qwen3_asr_mlx_runtime.model.weights import load_model
+from qwen3_asr_mlx_runtime.model.weights import load_model, loaded_bytes
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,43 @@ def test_a_wrong_shape_is_refused_before_weights_are_read(released, tmp_path, mo
         load_model(folder)
 
 
+@pytest.mark.parametrize("section", ["audio_config", "text_config"])
+@pytest.mark.parametrize("layers", [2**31, 10**6, 5])
+def test_layers_that_the_weights_do_not_have_are_refused_before_a_module_exists(
+    released, tmp_path, monkeypatch, section, layers
+):
+    key = "encoder_layers" if section == "audio_config" else "num_hidden_layers"
+    folder = with_tensors(released, tmp_path / "model", tensors(released))
+    config = json.loads((folder / "config.json").read_text())
+    config["thinker_config"][section][key] = layers
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(nn.Module, "__init__", lambda *_: pytest.fail("a module was built"))
+    for read in (load_model, lambda folder: loaded_bytes(folder, None, None)):
+        with pytest.raises(ModelUnsupported) as caught:
+            read(folder)
+        assert caught.value.data == {"field": key}
+
+
+def test_weights_without_a_norm_have_no_size_in_memory(released, tmp_path):
+    weights = tensors(released)
+    del weights["thinker.model.norm.weight"]
+    with pytest.raises(ModelUnsupported) as caught:
+        loaded_bytes(with_tensors(released, tmp_path / "model", weights), None, None)
+    assert caught.value.data["missing"] == ["model.norm.weight"]
+
+
+@pytest.mark.parametrize("dtype", [mx.uint16, mx.int16, mx.uint8, mx.int32])
+@pytest.mark.parametrize("name", ["model.layers.1.mlp.down_proj.weight", "audio_tower.ln_post.bias"])
+def test_a_weight_of_integers_is_refused_before_weights_are_read(released, tmp_path, monkeypatch, name, dtype):
+    weights = tensors(released)
+    weights[f"thinker.{name}"] = weights[f"thinker.{name}"].astype(dtype)
+    folder = with_tensors(released, tmp_path / "model", weights)
+    monkeypatch.setattr(mx, "load", lambda *_: pytest.fail("weights were read"))
+    with pytest.raises(ModelUnsupported) as caught:
+        load_model(folder)
+    assert caught.value.data == {"tensor": name}
+
+
 @pytest.mark.parametrize(("decoder_bits", "tower_bits"), [(4, 4), (8, 8), (4, 8)])
 def test_a_quantised_conversion_loads_in_its_stored_form(tmp_path, decoder_bits, tower_bits):
     source = write_random_checkpoint(tmp_path / "source", layout="mlx")
@@ -136,7 +173,8 @@ def test_a_tensor_under_two_names_is_refused(released, tmp_path):
 
 
 def test_groups_that_no_layer_can_be_cut_into_are_refused(released, tmp_path):
-    weights = tensors(released) | {"thinker.model.layers.0.mlp.gate_proj.scales": mx.zeros((128, 1))}
+    layer = "thinker.model.layers.0.mlp.gate_proj"
+    weights = tensors(released) | {f"{layer}.scales": mx.zeros((128, 1)), f"{layer}.biases": mx.zeros((128, 1))}
     folder = with_tensors(released, tmp_path / "model", weights)
     config = json.loads((folder / "config.json").read_text()) | {"quantization": {"group_size": 128, "bits": 8}}
     (folder / "config.json").write_text(json.dumps(config))

@@ -202,11 +202,34 @@ def change_config(folder: Path, **members: object) -> None:
     (folder / "config.json").write_text(json.dumps(config | members))
 
 
-@pytest.mark.parametrize("damage", [other_type, other_quantisation, other_shape])
+def other_dtype(folder: Path) -> None:
+    name = "model.layers.1.mlp.up_proj.weight"
+    weights = dict(mx.load(str(folder / WEIGHTS)))
+    mx.eval(weights)
+    mx.save_safetensors(str(folder / WEIGHTS), weights | {name: weights[name].astype(mx.uint16)})
+
+
+@pytest.mark.parametrize("damage", [other_type, other_quantisation, other_shape, other_dtype])
 def test_row_76_another_type_quantisation_or_shape(folder: Path, damage: Callable[[Path], None]) -> None:
     damage(folder)
     error = refusal(real_model(folder))
     assert error["code"] == "model_unsupported"
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("audio_config", "encoder_layers", 10**6),
+        ("audio_config", "n_window_infer", 10**12),
+        ("text_config", "num_hidden_layers", 2**31),
+        ("text_config", "vocab_size", 2**53 + 1),
+    ],
+)
+def test_row_76_a_size_that_the_weights_do_not_have(folder: Path, section: str, key: str, value: int) -> None:
+    sizes = json.loads((folder / "config.json").read_text())[section]
+    change_config(folder, **{section: sizes | {key: value}})
+    error = refusal(real_model(folder))
+    assert (error["code"], error["data"]["field"]) == ("model_unsupported", key)
 
 
 def test_row_76_a_missing_tokenizer(folder: Path) -> None:

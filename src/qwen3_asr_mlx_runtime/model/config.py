@@ -2,9 +2,10 @@
 
 The released layout nests both halves in `thinker_config`; Hugging Face's native layout has them at the top level and
 may use other names for the same audio keys; mlx-community conversions keep the released nesting, or drop it, and may
-add `quantization`.
+add `quantization`. Every number is bounded here; shapes.py compares sizes with the weights.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -17,7 +18,11 @@ _NATIVE_AUDIO_NAMES = {
     "num_attention_heads": "encoder_attention_heads",
     "intermediate_size": "encoder_ffn_dim",
 }
-Size = Annotated[int, msgspec.Meta(gt=0)]
+_FIELD = re.compile(r"required field `(\w+)`|`\$\.(?:.*\.)?(\w+)[^`]*`$")  # in messages of msgspec
+Size = Annotated[int, msgspec.Meta(gt=0, le=2**20)]
+Depth = Annotated[int, msgspec.Meta(gt=0, le=1024)]
+_Row = Annotated[int, msgspec.Meta(ge=0)]
+_Sections = tuple[_Row, _Row, _Row] | None
 
 
 class AudioEncoderConfig(msgspec.Struct, frozen=True):
@@ -26,13 +31,13 @@ class AudioEncoderConfig(msgspec.Struct, frozen=True):
 
     num_mel_bins: Size
     d_model: Size
-    encoder_layers: Size
+    encoder_layers: Depth
     encoder_attention_heads: Size
     encoder_ffn_dim: Size
     downsample_hidden_size: Size
     output_dim: Size
     n_window: Size
-    n_window_infer: Size
+    n_window_infer: Annotated[int, msgspec.Meta(gt=0, le=3000)]  # 30 s, what is decoded in one piece
     activation_function: str
 
     @property
@@ -50,13 +55,13 @@ class TextConfig(msgspec.Struct, frozen=True):
     vocab_size: Size
     hidden_size: Size
     intermediate_size: Size
-    num_hidden_layers: Size
+    num_hidden_layers: Depth
     num_attention_heads: Size
     num_key_value_heads: Size
     head_dim: Size
-    rms_norm_eps: float
-    rope_theta: float
-    max_position_embeddings: Size
+    rms_norm_eps: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    rope_theta: Annotated[float, msgspec.Meta(gt=1, le=1e12)]
+    max_position_embeddings: Annotated[int, msgspec.Meta(ge=1024, le=2**20)]  # 30 s and their text take 800
     hidden_act: str
     tie_word_embeddings: bool
 
@@ -76,7 +81,7 @@ class Quantization(LayerQuantization, frozen=True):
 class ModelConfig(msgspec.Struct, frozen=True):
     audio: AudioEncoderConfig
     text: TextConfig
-    audio_token_id: int
+    audio_token_id: Size
     quantization: Quantization | None = None
 
     @classmethod
@@ -93,15 +98,15 @@ class ModelConfig(msgspec.Struct, frozen=True):
         if "forced_aligner" in str(body.get("model_type")) or body.get("classify_num") is not None:
             raise ModelUnsupported("this checkpoint is a forced aligner, not a recogniser", field="model_type")
         text = dict(_section(body, "text_config"))
-        _settle_rope(text)
+        sections = _settle_rope(text)
         text.setdefault("tie_word_embeddings", config.get("tie_word_embeddings"))
         parsed = cls(
             audio=_parse(_audio_names(_section(body, "audio_config")), AudioEncoderConfig, "audio_config"),
             text=_parse(text, TextConfig, "text_config"),
-            audio_token_id=_parse(body.get("audio_token_id"), int, "audio_token_id"),
+            audio_token_id=_parse(body.get("audio_token_id"), Size, "audio_token_id"),
             quantization=_quantization(config.get("quantization")),
         )
-        _check_architecture(parsed)
+        _check_architecture(parsed, sections)
         return parsed
 
 
@@ -116,7 +121,9 @@ def _parse(value: Any, kind: Any, where: str) -> Any:
     try:
         return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError as error:
-        raise ModelUnsupported(f"config.json, {where}: {error}", field=where) from error
+        named = _FIELD.search(str(error))
+        field = named[1] or named[2] if named else where
+        raise ModelUnsupported(f"config.json, {where}: {error}", field=field) from error
 
 
 def _quantization(section: Any) -> Quantization | None:
@@ -139,9 +146,9 @@ def _audio_names(audio: dict[str, Any]) -> dict[str, Any]:
     return named
 
 
-def _settle_rope(text: dict[str, Any]) -> None:
+def _settle_rope(text: dict[str, Any]) -> tuple[int, int, int] | None:
     """Lift rope_theta out of `rope_parameters`, and refuse any scaling of positions but the interleaved three-row
-    default.
+    default; return `mrope_section`.
 
     With three equal rows the sections only choose among equal angles, so `mrope_section` needs to fill the head and
     nothing more.
@@ -155,23 +162,25 @@ def _settle_rope(text: dict[str, Any]) -> None:
         raise ModelUnsupported(f"expected rotary positions of type 'default', found {kind!r}", field="rope_scaling")
     if rope.get("partial_rotary_factor", 1.0) != 1.0:
         raise ModelUnsupported("partial rotary positions are not supported", field="partial_rotary_factor")
-    sections = _parse(rope.get("mrope_section"), list[int] | None, "mrope_section")
-    if sections is not None and 2 * sum(sections) != text.get("head_dim"):
-        message = f"mrope_section {sections} does not fill head_dim {text.get('head_dim')}"
-        raise ModelUnsupported(message, field="mrope_section")
+    sections: tuple[int, int, int] | None = _parse(rope.get("mrope_section"), _Sections, "mrope_section")
+    return sections
 
 
-def _check_architecture(config: ModelConfig) -> None:
+def _check_architecture(config: ModelConfig, sections: tuple[int, int, int] | None) -> None:
     audio, text = config.audio, config.text
     expectations = {
         "activation_function gelu": audio.activation_function == "gelu",
         "hidden_act silu": text.hidden_act == "silu",
         "num_mel_bins 128": audio.num_mel_bins == 128,
         "n_window 50, for which token counts are defined": audio.n_window == 50,
-        "n_window_infer a multiple of the chunk": audio.n_window_infer % audio.chunk_frames == 0 < audio.n_window_infer,
+        "n_window_infer a multiple of the chunk": audio.n_window_infer % audio.chunk_frames == 0,
         "output_dim equal to hidden_size": audio.output_dim == text.hidden_size,
-        "d_model a multiple of the heads": audio.d_model % audio.encoder_attention_heads == 0,
-        "query heads a multiple of key/value heads": text.num_attention_heads % text.num_key_value_heads == 0,
+        "d_model even and at least 4": audio.d_model % 2 == 0 and audio.d_model >= 4,
+        "encoder_attention_heads a divisor of d_model": audio.d_model % audio.encoder_attention_heads == 0,
+        "num_attention_heads a multiple of num_key_value_heads": not text.num_attention_heads
+        % text.num_key_value_heads,
+        "head_dim even": text.head_dim % 2 == 0,
+        "mrope_section to fill head_dim": sections is None or 2 * sum(sections) == text.head_dim,
     }
     for expectation, holds in expectations.items():
         if not holds:

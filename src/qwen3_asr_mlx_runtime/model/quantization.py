@@ -66,18 +66,13 @@ def check_layers(asked: Layers, stored: Layers, *, force_4bit_tower: bool) -> No
 
 
 def quantize_layers(model: nn.Module, layers: Layers) -> None:
-    """Give `layers` their quantised form; weights they have are quantised when they are evaluated.
-
-    Raises ModelUnsupported where a width is not a multiple of the group.
-    """
+    """Give `layers`, whose widths are multiples of their groups, their quantised form; weights they have are quantised
+    when they are evaluated."""
 
     def settings_of(path: str, _: nn.Module) -> bool | dict[str, int]:
         return msgspec.to_builtins(layers[path]) if path in layers else False
 
-    try:
-        nn.quantize(model, class_predicate=settings_of)
-    except ValueError as error:
-        raise ModelUnsupported(f"the layers cannot be quantised as stored: {error}", field="quantization") from error
+    nn.quantize(model, class_predicate=settings_of)
 
 
 def quantized_layers(model: nn.Module) -> dict[str, LayerQuantization]:

@@ -1,19 +1,21 @@
 """A checkpoint folder → a model with its weights, in the released, the native or the mlx-community layout.
 
-Names and shapes are checked against the headers before any weight is read; then every weight of the file must find its
-place and every place its weight.
+Names, shapes and dtypes are checked by the headers before a module is built or a weight is read.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelUnsupported
 from qwen3_asr_mlx_runtime.model.checkpoint import TensorHeader, read_config, read_headers, weight_files
+from qwen3_asr_mlx_runtime.model.config import ModelConfig
 from qwen3_asr_mlx_runtime.model.memory import weight_bytes
 from qwen3_asr_mlx_runtime.model.quantization import (
+    Layers,
     check_layers,
     planned_layers,
     quantize_layers,
@@ -21,9 +23,9 @@ from qwen3_asr_mlx_runtime.model.quantization import (
     summary,
 )
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.model.shapes import EMBEDDING, FLOATING, HEAD, check_headers
 
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
-_HEADER_DTYPES = {"F32": mx.float32, "BF16": mx.bfloat16, "F16": mx.float16}
 _RENAMED = (  # prefixes of the released and the native layout → ours, which is that of mlx-community
     ("thinker.", ""),
     ("model.language_model.", "model."),
@@ -32,7 +34,29 @@ _RENAMED = (  # prefixes of the released and the native layout → ours, which i
     ("model.multi_modal_projector.linear_2.", "audio_tower.proj2."),
 )
 _CONVOLUTIONS = tuple(f"audio_tower.conv2d{i}.weight" for i in (1, 2, 3))
-_HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+
+
+class _Stored(NamedTuple):
+    """What a folder holds, its headers compared with its configuration. `layers`: those that are quantised.
+    `transposed`: convolutions are (out, height, width, in) as MLX has them."""
+
+    config: ModelConfig
+    files: list[Path]
+    headers: dict[str, TensorHeader]
+    layers: Layers
+    transposed: bool
+
+    @classmethod
+    def of(cls, folder: Path) -> "_Stored":
+        config, files = read_config(folder), weight_files(folder)
+        headers = _headers(files)
+        layers, transposed = stored_layers(config.quantization, headers), _convolutions_transposed(headers)
+        check_headers(config, headers, layers, transposed=transposed)
+        return cls(config, files, headers, layers, transposed)
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        return FLOATING[self.headers["model.norm.weight"].dtype]
 
 
 def load_model(
@@ -48,23 +72,18 @@ def load_model(
     `dtype` is float32, bfloat16 or float16; None keeps that of the checkpoint. `quantize` is one of
     quantization.SCHEMES; None keeps weights as they are stored. `join` makes the decoder ready to run fast; without it
     the parameters keep the names of the checkpoint. Raises ModelIncomplete, ModelCorrupt, or ModelUnsupported where
-    names or shapes are not those the configuration asks for, or the weights are not to be quantised so.
+    names, shapes or dtypes are not those the configuration asks for, or the weights are not to be quantised so.
     """
-    config = read_config(folder)
-    files = weight_files(folder)
-    headers = _headers(files)
-    transposed = _convolutions_transposed(headers)
-    model = Qwen3ASR(config)
-    stored = stored_layers(config.quantization, headers)
-    layers = planned_layers(model, quantize) if quantize else stored
-    check_layers(layers, stored, force_4bit_tower=force_4bit_tower)
-    quantize_layers(model, stored)
-    _check_shapes(model, headers, transposed)
-    _read_weights(model, files, transposed)
-    if not stored:
+    stored = _Stored.of(folder)
+    model = Qwen3ASR(stored.config)
+    layers = planned_layers(model, quantize) if quantize else stored.layers
+    check_layers(layers, stored.layers, force_4bit_tower=force_4bit_tower)
+    quantize_layers(model, stored.layers)
+    _read_weights(model, stored.files, stored.transposed)
+    if not stored.layers:
         quantize_layers(model, layers)
     model.quantization = summary(model)
-    model.set_dtype(DTYPES[dtype] if dtype else _checkpoint_dtype(headers))
+    model.set_dtype(DTYPES[dtype] if dtype else stored.dtype)
     model.eval()
     try:
         _evaluate(model)
@@ -113,7 +132,7 @@ def _read_weights(model: Qwen3ASR, files: list[Path], transposed: bool) -> None:
     weights = {_canonical_name(name): value for file in files for name, value in _read(file).items()}
     if not transposed:
         weights |= {name: weights[name].transpose(0, 2, 3, 1) for name in _CONVOLUTIONS}
-    if model.config.text.tie_word_embeddings and _HEAD in weights:
+    if model.config.text.tie_word_embeddings and HEAD in weights:
         _drop_tied_head(weights)
     model.load_weights(list(weights.items()), strict=True)
 
@@ -127,50 +146,20 @@ def _evaluate(model: Qwen3ASR) -> None:
     mx.eval(model.parameters(), model.audio_tower._positions)
 
 
-def _check_shapes(model: Qwen3ASR, headers: Mapping[str, TensorHeader], transposed: bool) -> None:
-    expected = {name: tuple(value.shape) for name, value in named_parameters(model)}
-    if not transposed:
-        expected |= {name: _to_oihw(expected[name]) for name in _CONVOLUTIONS}
-    optional = {_HEAD: expected[_EMBEDDING]} if _HEAD not in expected else {}
-    missing = sorted(expected.keys() - headers.keys())
-    unknown = sorted(headers.keys() - expected.keys() - optional.keys())
-    if missing or unknown:
-        raise ModelUnsupported(
-            f"the weights do not fit the configuration: {len(missing)} missing, {len(unknown)} unknown",
-            missing=missing[:8],
-            unknown=unknown[:8],
-        )
-    for name, header in headers.items():
-        shape = expected.get(name) or optional[name]
-        if header.shape != shape:
-            raise ModelUnsupported(f"{name}: expected shape {shape}, found {header.shape}", tensor=name)
-
-
 def named_parameters(model: Qwen3ASR) -> list[tuple[str, mx.array]]:
     return tree_flatten(model.parameters())  # type: ignore[return-value]
 
 
-def _to_oihw(shape: tuple[int, ...]) -> tuple[int, ...]:
-    out, height, width, channels = shape
-    return out, channels, height, width
-
-
 def _drop_tied_head(weights: dict[str, mx.array]) -> None:
     """Released files store the head beside the embedding it is tied to: drop it, if it is indeed the same."""
-    head = weights.pop(_HEAD)
-    if not mx.array_equal(head, weights[_EMBEDDING]).item():
-        raise ModelUnsupported("the head is declared tied to the embedding, but the two differ", tensor=_HEAD)
+    head = weights.pop(HEAD)
+    if not mx.array_equal(head, weights[EMBEDDING]).item():
+        raise ModelUnsupported("the head is declared tied to the embedding, but the two differ", tensor=HEAD)
 
 
 def loaded_bytes(folder: Path, dtype: str | None, quantize: str | None) -> int:
-    """What `load_model` will hold, by the headers; where it quantises, about that: a byte for each weight."""
-    headers = _headers(weight_files(folder))
-    target = DTYPES[dtype] if dtype else _checkpoint_dtype(headers)
-    return weight_bytes(read_config(folder), headers, mx.uint8 if quantize else target)
-
-
-def _checkpoint_dtype(headers: Mapping[str, TensorHeader]) -> mx.Dtype:
-    stored = headers["model.norm.weight"].dtype
-    if stored not in _HEADER_DTYPES:
-        raise ModelUnsupported(f"weights of dtype {stored} are not supported", tensor="model.norm.weight")
-    return _HEADER_DTYPES[stored]
+    """What `load_model` will hold, by the headers; where it quantises, about that: a byte for each weight. Raises what
+    that raises before it builds the model."""
+    stored = _Stored.of(folder)
+    target = DTYPES[dtype] if dtype else stored.dtype
+    return weight_bytes(stored.config, stored.headers, mx.uint8 if quantize else target)
