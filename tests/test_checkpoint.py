@@ -105,13 +105,43 @@ def test_a_file_that_is_cut_short_is_named(folder, name):
     assert corrupt_file(folder) == name
 
 
-def test_a_corrupt_file_of_the_cache_is_to_be_deleted_with_its_content(tmp_path):
-    (tmp_path / "blobs").mkdir()
-    (tmp_path / "blobs" / "content").write_text("")
-    (tmp_path / "config.json").symlink_to("blobs/content")
-    error = corrupt(tmp_path / "config.json", "is empty")
-    assert error.data["delete"] == [str(tmp_path / "config.json"), str(tmp_path / "blobs" / "content")]
+@pytest.fixture
+def cached(tmp_path) -> Path:
+    """A file of a snapshot, as the hub's cache links it to its content."""
+    snapshot = tmp_path / "models--owner--name" / "snapshots" / "revision"
+    blobs = tmp_path / "models--owner--name" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    (blobs / "content").write_text("")
+    (snapshot / "config.json").symlink_to("../../blobs/content")
+    return snapshot / "config.json"
+
+
+def test_a_corrupt_file_of_the_cache_is_to_be_deleted_with_its_content(tmp_path, cached, monkeypatch):
+    content = tmp_path / "models--owner--name" / "blobs" / "content"
+    error = corrupt(cached, "is empty")
+    assert error.data["delete"] == [str(cached), str(content)]
+    assert "delete" in error.message
     assert str(tmp_path) not in error.message
+    monkeypatch.chdir(cached.parent)
+    assert corrupt(Path(cached.name), "is empty").data["delete"] == [str(cached), str(content)]
+
+
+@pytest.mark.parametrize("name", EVERY_FILE)
+def test_nobody_is_advised_to_delete_a_file_of_a_folder_of_their_own(folder, name):
+    (folder / name).write_bytes(b"<html>")
+    with pytest.raises(ModelCorrupt) as caught:
+        check_files(folder)
+    assert caught.value.data == {"file": name}
+    assert "delete" not in caught.value.message
+
+
+def test_a_link_into_the_cache_from_a_folder_of_ones_own_is_not_downloaded_again(folder, cached):
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to(cached)
+    with pytest.raises(ModelCorrupt) as caught:
+        check_files(folder)
+    assert caught.value.data == {"file": "config.json"}
 
 
 def test_nothing_is_ever_deleted(folder):

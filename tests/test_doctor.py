@@ -69,8 +69,16 @@ def test_a_model_is_looked_at_before_it_is_tried(tmp_path):
     folder = write_tiny_checkpoint(tmp_path / "model")
     assert failures(machine_check.check_model_files(str(folder), None, "always")) == []
     (folder / "model.safetensors").write_bytes(b"cut")
-    [broken] = failures(machine_check.check_model_files(str(folder), None, "always"))
-    assert "model_corrupt" in broken
+    *_, broken = machine_check.check_model_files(str(folder), None, "always")
+    assert "model_corrupt" in broken.what
+    assert broken.advice.startswith("replace")
+
+
+def test_a_corrupt_model_of_the_cache_can_be_downloaded_again(tmp_path):
+    folder = write_tiny_checkpoint(tmp_path / "models--owner--name" / "snapshots" / "revision")
+    (folder / "config.json").write_bytes(b"cut")
+    *_, broken = machine_check.check_model_files(str(folder), None, "always")
+    assert "downloads it again" in broken.advice
 
 
 def test_a_model_that_is_too_large_is_told(monkeypatch, tmp_path):

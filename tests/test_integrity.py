@@ -14,8 +14,8 @@ CONTENT = b"weights" * 1000
 
 @pytest.fixture
 def blob(tmp_path) -> Path:
-    blob = tmp_path / "blobs" / hashlib.sha256(CONTENT).hexdigest()
-    blob.parent.mkdir()
+    blob = tmp_path / "models--owner--name" / "blobs" / hashlib.sha256(CONTENT).hexdigest()
+    blob.parent.mkdir(parents=True)
     blob.write_bytes(CONTENT)
     return blob
 
@@ -23,7 +23,7 @@ def blob(tmp_path) -> Path:
 @pytest.fixture
 def file(tmp_path, blob) -> Path:
     """A file of a snapshot, linked to its content as the hub's cache does it."""
-    file = tmp_path / "snapshots" / "revision" / "model.safetensors"
+    file = tmp_path / "models--owner--name" / "snapshots" / "revision" / "model.safetensors"
     file.parent.mkdir(parents=True)
     file.symlink_to(os.path.relpath(blob, file.parent))
     return file
@@ -86,8 +86,8 @@ def test_a_link_to_another_kind_of_name_has_no_digest(tmp_path, target):
     assert expected_sha256(link) is None
 
 
-def test_content_that_links_on_is_known_by_its_first_name(file, blob, tmp_path):
-    shared = tmp_path / "blobs" / "ff" / ("f" * 64)
+def test_content_that_links_on_is_known_by_its_first_name(file, blob):
+    shared = blob.parent / "ff" / ("f" * 64)
     shared.parent.mkdir()
     blob.rename(shared)
     blob.symlink_to(shared)

@@ -20,6 +20,7 @@ _TOKENIZER = "tokenizer.json"
 _VOCABULARY = ("vocab.json", "merges.txt", "tokenizer_config.json")
 _PROCESSOR = "processor_config.json"
 _FEATURE_EXTRACTOR = "preprocessor_config.json"
+_CACHED = "models--*/snapshots/*/*"  # an entry of a snapshot in the hub's cache
 _MOST_BYTES = 2**53  # an index that names more says nothing of its shards
 _EDGE_BYTES = 64  # enough of a file to see what it is instead
 
@@ -96,12 +97,13 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def corrupt(file: Path, what: str) -> ModelCorrupt:
-    """ModelCorrupt for `file`. `data.delete` are the paths to delete, by whoever owns them, to have it fetched again:
-    in the hub's cache the entry of the snapshot and the content it links to."""
-    paths = [str(file)]
-    if file.is_symlink():
-        paths.append(str(file.resolve()))
-    message = f"{file.name} {what}; delete it where it lies, and the next start fetches it again"
+    """ModelCorrupt for `file`. In the hub's cache, and only there, `data.delete` are the paths to delete to have it
+    downloaded again: the entry of the snapshot and the content it links to."""
+    file = file.absolute()
+    if not file.match(_CACHED):
+        return ModelCorrupt(f"{file.name} {what}", file=file.name)
+    paths = [str(file), *([str(file.resolve())] if file.is_symlink() else [])]
+    message = f"{file.name} {what}; delete it from the cache, and a start with the repository's name downloads it again"
     return ModelCorrupt(message, file=file.name, delete=paths)
 
 

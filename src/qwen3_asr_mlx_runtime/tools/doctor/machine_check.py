@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from qwen3_asr_mlx_runtime.errors import BridgeError, ModelNotFound
+from qwen3_asr_mlx_runtime.errors import BridgeError, ModelNotFound, OutOfMemory
 from qwen3_asr_mlx_runtime.tools.doctor.finding import Finding, failure, ok, warning
 
 OLDEST, NEWEST = (3, 11), (3, 13)
@@ -45,9 +45,20 @@ def check_model_files(model: str, cache_dir: Path | None, verify: str) -> Iterat
     except ModelNotFound as error:
         yield failure(error.message, "name a folder, or let the bridge fetch it: `start` without --local-files-only")
     except BridgeError as error:
-        yield failure(f"{model}: {error.message} ({error.code})", "fetch the model anew, or choose a smaller one")
+        yield unusable(model, error)
     else:
         yield ok(f"{needed / 2**30:.2f} GiB of weights fit the {machine_limit() / 2**30:.1f} GiB that MLX may take")
+
+
+def unusable(model: str, error: BridgeError) -> Finding:
+    """Why `model` cannot be loaded, and what helps. What is no part of the hub's cache is never downloaded again."""
+    if isinstance(error, OutOfMemory):
+        advice = "choose a smaller model"
+    elif "delete" in error.data:
+        advice = "delete that file from the cache: the next start downloads it again"
+    else:
+        advice = "replace the model's files, or choose another model"
+    return failure(f"{model}: {error.message} ({error.code})", advice)
 
 
 def _python(running: tuple[int, ...]) -> Finding:

@@ -60,11 +60,12 @@ def findings(model: str, cache_dir: Path | None) -> Iterator[Finding]:
 
 def _check_model(model: str, cache_dir: Path | None) -> Iterator[Finding]:
     from qwen3_asr_mlx_runtime.engine import Recognizer
+    from qwen3_asr_mlx_runtime.tools.doctor.machine_check import unusable
     from qwen3_asr_mlx_runtime.tools.doctor.self_check import check_margins
 
     try:
         recognizer = Recognizer.load(model, cache_dir=cache_dir, local_files_only=True)
     except BridgeError as error:
-        yield failure(f"{model}: {error.message} ({error.code})", "fetch the model anew, or choose a smaller one")
+        yield unusable(model, error)
     else:
         yield check_margins(recognizer, model)
