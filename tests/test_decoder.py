@@ -4,7 +4,7 @@ import mlx.core as mx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import TEXT, tiny_model
+from tiny import AUDIO, TEXT, tiny_model
 
 from qwen3_asr_mlx_runtime.model.decoder import KVCache
 
@@ -91,3 +91,8 @@ def test_a_cache_returns_what_it_was_given():
     keys, values = cache.extend(second, -second)
     assert mx.array_equal(keys, mx.concatenate([first, second], axis=2))
     assert mx.array_equal(values, mx.concatenate([first, -second], axis=2))
+
+
+def test_the_heads_of_the_tiny_model_are_of_sizes_for_which_metal_has_fused_attention():
+    """MLX computes attention of other sizes, such as 32, in ways that no released model takes."""
+    assert {AUDIO.d_model // AUDIO.encoder_attention_heads, TEXT.head_dim} <= {64, 128}

@@ -49,11 +49,12 @@ class JobMemory:
         return in_flight * (11 if on_cpu else 5) * written * self._working_itemsize
 
     def _token_bytes(self) -> int:
-        """A token in a layer of the tower."""
+        """A token in a layer of the tower: the feed-forward part takes most, or, where it is narrow, attention."""
         audio = self._config.audio
         window = audio_token_count(audio.chunk_frames) * audio.chunks_per_window
         scores = 2 * audio.encoder_attention_heads * window
-        return (9 * audio.encoder_ffn_dim + 8 * audio.d_model + scores) * self._working_itemsize
+        width, ffn = audio.d_model, audio.encoder_ffn_dim
+        return (max(9 * ffn + 8 * width, 5 * ffn + 18 * width) + scores) * self._working_itemsize
 
     def _prefill_bytes(self, positions: int, rows: int) -> int:
         """One layer of the decoder on the longest run of positions that go through it at once, with the scores that a
