@@ -195,3 +195,13 @@ def test_convolutions_are_read_in_the_order_they_are_stored_in():
     check_headers(CONFIG, turned, layers, transposed=False)
     with pytest.raises(ModelUnsupported):
         check_headers(CONFIG, turned, layers, transposed=True)
+
+
+def test_a_width_that_the_groups_do_not_divide_is_refused_though_the_headers_round_it_down():
+    headers, layers = STORED["full precision"]
+    path, layer = "audio_tower.proj1", LayerQuantization(128, 8)
+    packed = {f"{path}.weight": TensorHeader((192, 48), "U32")}
+    packed |= {f"{path}.{name}": TensorHeader((192, 1), "F32") for name in ("scales", "biases")}
+    with pytest.raises(ModelUnsupported) as caught:
+        check(config_json(), headers | packed, {**layers, path: layer})
+    assert caught.value.data == {"field": "quantization"}
