@@ -118,6 +118,14 @@ class TestStarting:
             assert it.open().session == str(os.getpid())
             it.kill()
 
+    @pytest.mark.parametrize("own", [[], ["--parent-pid", "7"], ["--parent-pid=7"]], ids=str)
+    def test_its_command_line_names_this_process_unless_the_app_names_one(self, own: list[str]) -> None:
+        program = 'm = hear(); say(CAPABILITIES, id=m["id"], session=" ".join(sys.argv[1:])); hear()'
+        bridge = Bridge(setup(child(program, "--model", "x", *own)))
+        words = bridge.open().session
+        bridge.kill()
+        assert words == " ".join(["--model", "x", *(own or ["--parent-pid", str(os.getpid())])])
+
     def test_one_that_is_killed_while_it_opens_is_gone(self) -> None:
         bridge = Bridge(setup(child("hear(); signal.pause()")))
         with ThreadPoolExecutor(1) as threads:

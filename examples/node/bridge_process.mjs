@@ -12,6 +12,7 @@ import { bounded } from "./times.mjs";
 export const GRACE_MS = 2_000;
 const UNWRITTEN_BYTES = 1024 * 1024;
 const LINE_BYTES = 64 * 1024 * 1024;
+const PARENT = "--parent-pid";
 
 const running = new Set();
 process.on("exit", () => running.forEach((each) => each.signal("SIGKILL")));
@@ -19,6 +20,12 @@ process.on("exit", () => running.forEach((each) => each.signal("SIGKILL")));
 function isThere(program, env) {
   if (program.includes("/")) return existsSync(program);
   return (env.PATH ?? "").split(delimiter).some((folder) => existsSync(join(folder, program)));
+}
+
+/** Named before it starts: where this process dies early, the bridge sees only whoever adopts it. */
+function withParent(argv) {
+  const isNamed = argv.some((word) => word === PARENT || word.startsWith(`${PARENT}=`));
+  return isNamed ? argv : [...argv, PARENT, String(process.pid)];
 }
 
 export class BridgeProcess {
@@ -45,7 +52,7 @@ export class BridgeProcess {
   static async start({ bridge, arguments: argv = [], env = process.env, cwd, onStderr }, handlers) {
     try {
       // A process group of its own: Ctrl-C in a terminal is for the app, which decides what becomes of the bridge.
-      const child = spawn(bridge, argv, { env, cwd, detached: true, stdio: ["pipe", "pipe", "pipe"] });
+      const child = spawn(bridge, withParent(argv), { env, cwd, detached: true, stdio: ["pipe", "pipe", "pipe"] });
       await new Promise((resolve, reject) => child.once("spawn", resolve).once("error", reject));
       return new BridgeProcess(child, handlers, onStderr);
     } catch (error) {

@@ -93,7 +93,7 @@ const BEHAVIOURS = {
 
 const usual = {
   hello: ({ id, want }) => {
-    hello.wanted = want;
+    Object.assign(hello, { wanted: want, arguments: rest });
     say({ ...hello, id });
   },
   capabilities: ({ id }) => say({ ...hello, id }),

@@ -112,3 +112,11 @@ test("a setting that is undefined is as if it were not there, and a time may be 
     assert.equal(bridge.exit.name, "done");
   }
 });
+
+test("the command line names this process as the parent, unless the app names one", async (t) => {
+  const here = `--parent-pid ${process.pid}`;
+  for (const [own, words] of [["", here], ["--parent-pid 7", "--parent-pid 7"], ["--parent-pid=7", "--parent-pid=7"]]) {
+    const bridge = fake(t, `speaks ${own}`.trim());
+    assert.equal((await bridge.open()).arguments.join(" "), words);
+  }
+});

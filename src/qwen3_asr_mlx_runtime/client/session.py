@@ -35,6 +35,7 @@ from qwen3_asr_mlx_runtime.protocol.transcripts import RealtimeBatchFinal, Stopp
 State = Literal["new", "opening", "running", "stopping", "stopped", "lost", "failed"]
 _EVENTS = (RealtimeBatchFinal, PartialResult, StreamError, Progress, Unknown)
 _ENGINE_LOST = 4
+_PARENT = "--parent-pid"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +152,7 @@ class Session:
     def _started(self) -> Connection:
         """Raises a LaunchError."""
         try:
-            child = Child(self.setup.command, env=self.setup.env, cwd=self.setup.cwd)
+            child = Child(_with_parent(self.setup.command), env=self.setup.env, cwd=self.setup.cwd)
             try:
                 ears = Ears(self._hear, self._take_end, self.setup.on_stderr, self.setup.trace)
                 return Connection(child, ears, self.setup.limits)
@@ -227,6 +228,12 @@ class Session:
         error.__cause__, error.exit, error.stderr = loss, loss.exit, loss.stderr
         loss.retryable = False
         return error
+
+
+def _with_parent(command: Sequence[str]) -> list[str]:
+    """Named before it starts: where this process dies early, the bridge sees only whoever adopts it."""
+    named = any(word == _PARENT or word.startswith(f"{_PARENT}=") for word in command)
+    return [*command, *(() if named else (_PARENT, str(os.getpid())))]
 
 
 def _why_not(connection: Connection) -> ClientError:

@@ -26,7 +26,7 @@ struct Spawned {
         let path = try Executable.find(configuration.bridge, path: environment["PATH"])
         let pipes = try Pipes()
         defer { pipes.closeTheirs() }
-        let arguments = [configuration.bridge] + configuration.arguments
+        let arguments = [configuration.bridge] + withParent(configuration.arguments)
         let (failure, pid) = pipes.spawn(path, arguments, environment.map { "\($0)=\($1)" })
         guard failure == 0 else {
             pipes.closeOurs()
@@ -40,6 +40,13 @@ struct Spawned {
         if [ENOENT, EACCES, ENOEXEC, ENOTDIR].contains(failure) { return Executable.notExecutable(bridge) }
         return .notStarted(failure)
     }
+}
+
+/// Named before it starts: where this process dies early, the bridge sees only whoever adopts it.
+private func withParent(_ arguments: [String]) -> [String] {
+    let option = "--parent-pid"
+    let isNamed = arguments.contains { $0 == option || $0.hasPrefix("\(option)=") }
+    return isNamed ? arguments : arguments + [option, String(getpid())]
 }
 
 extension BridgeError {

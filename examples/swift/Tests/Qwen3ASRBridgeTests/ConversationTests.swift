@@ -21,6 +21,17 @@ extension WithChildren {
             }
         }
 
+        @Test(arguments: [[], ["--parent-pid", "7"], ["--parent-pid=7"]])
+        func itsCommandLineNamesThisProcessUnlessTheAppNamesOne(own: [String]) async throws {
+            let listener = Listener()
+            let script = "echo \"words $*\" >&2; \(Self.answersPings)"
+            try await withFake(script, configure: { listener.listen(to: &$0); $0.arguments = own }) { bridge in
+                try await bridge.open()
+                let words = own.isEmpty ? ["--parent-pid", String(getpid())] : own
+                #expect(await listener.next(with: "words ") == "words " + words.joined(separator: " "))
+            }
+        }
+
         @Test func itIsStartedInASessionOfItsOwn() async throws {
             try await withFake(Self.answersPings) { bridge in
                 try await bridge.open()
