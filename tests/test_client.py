@@ -337,10 +337,17 @@ class TestHanging:
             assert isinstance(first.exception(), BridgePipeClosed)
         bridge.kill()
 
-    def test_a_child_of_its_own_that_holds_its_output_keeps_nobody_waiting(self) -> None:
-        program = (
-            'greet(); hear(); held = subprocess.Popen(["sleep", "60"]); os.write(2, b"%d\\n" % held.pid); os._exit(1)'
-        )
+    @pytest.mark.parametrize("outputs", ["", ", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL"], ids=str)
+    def test_a_child_of_its_own_ends_with_it_also_where_it_ended_by_itself(self, outputs: str) -> None:
+        held = f'held = subprocess.Popen(["sleep", "600"]{outputs})'
+        program = f'greet(); hear(); {held}; os.write(2, b"%d\\n" % held.pid); os._exit(1)'
+        error = failure(Bridge(setup(child(program))))
+        assert error.code == "bridge_exited"
+        eventually(lambda: is_gone(int(error.stderr[-1])))
+
+    def test_what_holds_its_output_and_is_not_of_its_group_keeps_nobody_waiting(self) -> None:
+        held = 'held = subprocess.Popen(["sleep", "600"], start_new_session=True)'
+        program = f'greet(); hear(); {held}; os.write(2, b"%d\\n" % held.pid); os._exit(1)'
         error = failure(Bridge(setup(child(program))))
         assert error.code == "bridge_exited"
         os.kill(int(error.stderr[-1]), signal.SIGKILL)

@@ -261,6 +261,7 @@ def test_after_a_fork_it_is_of_the_process_that_started_it_alone() -> None:
     with Bridge(setup(child(ECHO))) as bridge:
         assert in_a_fork(lambda: bridge.ping(timeout=5.0)) == "BridgeClosed"
         assert in_a_fork(bridge.kill) == "nothing"
+        assert in_a_fork(bridge._session.connected().drop) == "nothing"
         assert bridge.ping(timeout=WAIT).state == "ready"
 
 

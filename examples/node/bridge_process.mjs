@@ -157,7 +157,8 @@ export class BridgeProcess {
     const closed = new Promise((resolve) => this.#child.once("close", resolve));
     const [code, signal] = await new Promise((resolve) => this.#child.once("exit", (...how) => resolve(how)));
     running.delete(this);
-    // Something that it started may hold its pipes open.
+    this.#signalGroup("SIGKILL"); // at once: later its number may be that of another group
+    // What it started may have left the group and hold its pipes open.
     const patience = setTimeout(() => this.#closePipes(), GRACE_MS);
     await closed;
     clearTimeout(patience);
@@ -168,7 +169,6 @@ export class BridgeProcess {
   }
 
   #closePipes() {
-    this.#signalGroup("SIGKILL");
     this.#child.stdout.destroy();
     this.#child.stderr.destroy();
   }

@@ -30,6 +30,15 @@ test("stop and kill before the start do no harm", async () => {
   assert.equal(bridge.state, "stopped");
 });
 
+test("what a bridge started ends with it, also where it ended by itself", async (t) => {
+  for (const stdio of ["inherit", "ignore"]) {
+    const bridge = fake(t, `leaves_child ${stdio}`);
+    assert.equal((await failure(bridge.transcribe("a"))).code, "bridge_exited");
+    const { value } = await bridge.events[Symbol.asyncIterator]().next();
+    while (isRunning(value.pid)) await new Promise((go) => setTimeout(go, 20));
+  }
+});
+
 test("an app that exits leaves no process behind, also where the bridge hangs", async () => {
   const script = `
     import { Bridge } from ${JSON.stringify(new URL("../bridge.mjs", import.meta.url).href)};

@@ -1,5 +1,6 @@
 // A process that speaks the protocol as far as its tests need it, and misbehaves as its first argument says.
 
+import { spawn } from "node:child_process";
 import { appendFileSync, closeSync, existsSync, writeSync } from "node:fs";
 import { createInterface } from "node:readline";
 
@@ -78,6 +79,13 @@ const BEHAVIOURS = {
     transcribe: () => {
       input.pause();
       process.once("SIGUSR2", () => input.resume());
+    },
+  },
+  leaves_child: {
+    transcribe: () => {
+      const { pid } = spawn("sleep", ["600"], { stdio: rest[0] });
+      say({ type: "left", event: true, pid });
+      process.exit(1);
     },
   },
   leaves: { transcribe: () => closeSync(1) },

@@ -33,7 +33,7 @@ class AsyncBridge(BridgeProperties):
         self._connecting: Future[Connection] | None = None
 
     async def __aenter__(self) -> "AsyncBridge":
-        opening = on_thread(self._session.open)
+        opening = on_thread(self._session.open, self)
         try:
             await asyncio.wrap_future(opening)
         except asyncio.CancelledError:  # nobody has it: it would be left behind
@@ -51,7 +51,7 @@ class AsyncBridge(BridgeProperties):
             await self.kill()
 
     async def open(self) -> replies.CapabilitiesReply:
-        return await asyncio.wrap_future(on_thread(self._session.open))
+        return await asyncio.wrap_future(on_thread(self._session.open, self))
 
     async def capabilities(self, *, timeout: float | None = None) -> replies.CapabilitiesReply:
         return await self.ask(commands.Capabilities(), replies.CapabilitiesReply, timeout=timeout)
@@ -108,11 +108,11 @@ class AsyncBridge(BridgeProperties):
 
     async def stop(self, mode: Drain = "drain", deadline_ms: int = STOP_DEADLINE_MS) -> transcripts.Stopped | None:
         """Finish what was asked, or not, and end the process; None where it no longer said what became of it."""
-        return await asyncio.wrap_future(on_thread(lambda: self._session.stop(mode, deadline_ms)))
+        return await asyncio.wrap_future(on_thread(lambda: self._session.stop(mode, deadline_ms), self))
 
     async def kill(self) -> None:
         self._session.kill_soon()
-        await asyncio.wrap_future(on_thread(self._session.kill))
+        await asyncio.wrap_future(on_thread(self._session.kill, self))
 
     @property
     async def events(self) -> AsyncIterator[Event]:
@@ -157,7 +157,7 @@ class AsyncBridge(BridgeProperties):
         if self._session.state == "running" and connection is not None:
             return connection
         if self._connecting is None or self._connecting.done():
-            self._connecting = on_thread(self._session.connected)
+            self._connecting = on_thread(self._session.connected, self)
         try:
             return await asyncio.wrap_future(self._connecting)
         except ClientError as error:  # of several tasks

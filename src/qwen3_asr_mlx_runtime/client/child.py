@@ -1,16 +1,18 @@
 """The bridge as a child process: a session of its own, three pipes that nobody else inherits, and its end."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from qwen3_asr_mlx_runtime.client.errors import BridgeNotExecutable, BridgeNotFound, BridgeStartFailed, LaunchError
 from qwen3_asr_mlx_runtime.client.exits import Exit
+from qwen3_asr_mlx_runtime.client.messages import LineBuffer
 
 STDERR_BYTES = 64 * 1024
 STDERR_LINES = 20  # in an error
@@ -56,17 +58,21 @@ class Child:
         return process.stdin, process.stdout, process.stderr
 
     def exit(self) -> Exit | None:
-        """How it ended; None while it runs."""
+        """How it ended; None while it runs. What it started ends with it. For one thread alone."""
+        was_seen = self.process.returncode is not None
         status = self.process.poll()
-        return None if status is None else Exit.of(status)
+        if status is None:
+            return None
+        if not was_seen:  # at once: later its number may be that of another group
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: of a group without a living process
+                os.killpg(self.pid, signal.SIGKILL)
+        return Exit.of(status)
 
     def signal_group(self, number: signal.Signals) -> None:
-        """To the process and all that it started. Nothing happens once it has been waited for."""
-        if self.process.poll() is None:
-            try:
+        """To the process and all that it started. Nothing happens once its end was seen."""
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
-            except (ProcessLookupError, PermissionError):  # macOS says so of one that has ended
-                self.process.send_signal(number)
 
     def abandon(self) -> None:
         """End it, where nobody can talk to it."""
@@ -76,11 +82,13 @@ class Child:
             pipe.close()
 
 
-class StderrRing:
-    """The last of what was said on stderr."""
+class StderrTail:
+    """The last of what came on stderr. `tell` is called with each line."""
 
-    def __init__(self, limit: int = STDERR_BYTES) -> None:
+    def __init__(self, limit: int, tell: Callable[[str], None] | None) -> None:
         self._limit = limit
+        self._tell = tell
+        self._cut = LineBuffer()
         self._blocks: deque[bytes] = deque()
         self._size = 0
 
@@ -89,10 +97,25 @@ class StderrRing:
         self._size += len(data)
         while self._size - len(self._blocks[0]) >= self._limit:
             self._size -= len(self._blocks.popleft())
+        self._hand_on(data)
+
+    def end(self) -> None:
+        """The last line may have no newline."""
+        if self._cut.has_rest:
+            self._hand_on(b"\n")
 
     def lines(self) -> list[str]:
         text = b"".join(self._blocks)[-self._limit :].decode("utf-8", "replace")
         return text.splitlines()
+
+    def _hand_on(self, data: bytes) -> None:
+        if self._tell is None:
+            return
+        try:
+            for line in self._cut.feed(data):
+                self._tell(line.decode("utf-8", "replace"))
+        except ValueError:  # one without an end
+            self._cut = LineBuffer()
 
 
 def _launch_error(program: str, error: OSError | ValueError) -> LaunchError:

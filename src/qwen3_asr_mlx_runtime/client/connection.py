@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from signal import SIG_BLOCK, SIGKILL, SIGPIPE, pthread_sigmask
 from typing import Any
 
-from qwen3_asr_mlx_runtime.client.child import STDERR_LINES, Child, StderrRing
+from qwen3_asr_mlx_runtime.client.child import STDERR_LINES, Child, StderrTail
 from qwen3_asr_mlx_runtime.client.errors import BridgeClosed, ClientError, ProtocolError, RequestFailed
 from qwen3_asr_mlx_runtime.client.exits import Exit
 from qwen3_asr_mlx_runtime.client.life import Life, Limits
@@ -52,12 +52,12 @@ class Connection:
         self._life = Life(limits, time.monotonic())
         self._requests = Requests()
         self._outgoing = Outgoing(limits.unwritten_bytes)
-        self._pipes = Pipes(child, self._outgoing, Sinks(self._hear, self._keep, self._took, self._closed))
+        self._stderr = StderrTail(limits.stderr_bytes, ears.stderr)
+        self._pipes = Pipes(child, self._outgoing, Sinks(self._hear, self._stderr.add, self._took, self._closed))
         self._lock = threading.Lock()
         self._is_closing = False
         self._tick = min(_TICK_SECONDS, limits.hang_seconds / 4, limits.grace_seconds / 4)
         self._lines, self._line_count = LineBuffer(limits.line_bytes), 0
-        self._stderr, self._stderr_lines = StderrRing(limits.stderr_bytes), LineBuffer()
         self._thread = threading.Thread(target=self._run, name="qwen3-asr-bridge", daemon=True)
         self._thread.start()
 
@@ -106,6 +106,15 @@ class Connection:
             self._life.blame(why)
         self._life.kill_now()
         self._wake()
+
+    def drop(self) -> bool:
+        """Kill it: nobody holds its client any more. False where that needs no warning. A collector may run this within
+        any call, so it takes no lock; and in a fork the process is another's."""
+        if os.getpid() != self._app:
+            return False
+        was_closing, self._is_closing = self._is_closing, True
+        self.child.signal_group(SIGKILL)
+        return not was_closing and self.ended is None
 
     def join(self, timeout: float | None = None) -> bool:
         """Whether the process has ended, and everything it said was heard."""
@@ -175,8 +184,7 @@ class Connection:
                 self._pipes.wait(seconds, closes_input=self._is_closing)
                 self._look_at_the_clock()
             self._pipes.drain()
-            if self._stderr_lines.has_rest:  # its last words may have no newline
-                self._tell_stderr(b"\n")
+            self._stderr.end()
         finally:
             self._end()
 
@@ -193,19 +201,6 @@ class Connection:
 
     def _closed(self) -> None:
         self._life.pipe_closed(time.monotonic())
-
-    def _keep(self, data: bytes) -> None:
-        self._stderr.add(data)
-        self._tell_stderr(data)
-
-    def _tell_stderr(self, data: bytes) -> None:
-        if self._ears.stderr is None:
-            return
-        try:
-            for line in self._stderr_lines.feed(data):
-                self._ears.stderr(line.decode("utf-8", "replace"))
-        except ValueError:  # one without an end
-            self._stderr_lines = LineBuffer()
 
     def _hear(self, data: bytes) -> None:
         self._life.heard(time.monotonic())

@@ -1,5 +1,7 @@
 """What both clients tell of the bridge without asking it."""
 
+import warnings
+import weakref
 from collections.abc import Sequence
 
 from qwen3_asr_mlx_runtime.client.exits import Exit
@@ -7,10 +9,12 @@ from qwen3_asr_mlx_runtime.client.session import Session, Setup, State
 
 
 class BridgeProperties:
-    """Of the process that runs now, or of the last one."""
+    """Of the process that runs now, or of the last one. Without a `stop` it is killed when nobody holds the client, or
+    the app exits."""
 
     def __init__(self, setup: Setup | Sequence[str]) -> None:
         self._session = Session(setup if isinstance(setup, Setup) else Setup(command=setup))
+        weakref.finalize(self, _drop, self._session)
 
     @property
     def state(self) -> State:
@@ -34,3 +38,10 @@ class BridgeProperties:
     @property
     def restarts(self) -> int:
         return self._session.restarts
+
+
+def _drop(session: Session) -> None:
+    connection = session.connection
+    if connection is not None and connection.drop():
+        message = f"the speech bridge {connection.child.pid} was not stopped, and is killed"
+        warnings.warn(message, ResourceWarning, stacklevel=2, source=session)

@@ -26,18 +26,19 @@ async def change(queue: EventQueue) -> None:
         queue.forget(wake)
 
 
-def on_thread(call: Callable[[], T]) -> "Future[T]":
-    """On one of its own: those of the loop's executor may all be waiting for this, and are waited for at its end."""
+def on_thread(call: Callable[[], T], client: object) -> "Future[T]":
+    """On one of its own: those of the loop's executor may all be waiting for this, and are waited for at its end.
+    Holds `client` until then."""
     result: Future[T] = Future()
 
-    def run() -> None:
+    def run(_client: object) -> None:
         try:
             result.set_result(call())
         except BaseException as error:  # noqa: BLE001 whoever waits raises it
             result.set_exception(error)
 
     result.set_running_or_notify_cancel()  # a task that is cancelled leaves it to its end
-    threading.Thread(target=run, name="qwen3-asr-bridge-wait", daemon=True).start()
+    threading.Thread(target=run, args=(client,), name="qwen3-asr-bridge-wait", daemon=True).start()
     return result
 
 

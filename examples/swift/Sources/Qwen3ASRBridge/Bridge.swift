@@ -41,7 +41,10 @@ public actor Bridge {
         self.init(BridgeConfiguration(bridge: bridge, arguments: arguments))
     }
 
-    deinit { connection?.child.signalGroup(SIGKILL) }
+    deinit {
+        connection?.child.signalGroup(SIGKILL)
+        unread.end()
+    }
 
     /// What comes unasked, until the bridge is stopped; it goes on across a restart. One reader at a time.
     public nonisolated var events: AsyncStream<Event> {

@@ -27,6 +27,21 @@ extension WithChildren {
             }
         }
 
+        @Test func aBridgeThatNobodyHoldsIsKilledAndItsEventsEnd() async throws {
+            try await withFolder { folder in
+                let script = "#!/bin/sh\nread -r line\nprintf '%s\\n' '\(greeting)'\ntrap '' TERM\nexec sleep 1000\n"
+                let program = try write(script, to: "fake", in: folder)
+                let (pid, events) = try await opened(Bridge(program))
+                for await event in events { Issue.record("\(event)") }
+                while kill(pid, 0) == 0 { try await Task.sleep(for: .milliseconds(5)) }
+            }
+        }
+
+        private func opened(_ bridge: Bridge) async throws -> (pid_t, AsyncStream<Bridge.Event>) {
+            try await bridge.open()
+            return (try #require(await bridge.pid), bridge.events)
+        }
+
         @Test func whoIsAskedToEndMayBeSilentUntilTheDeadline() async throws {
             let script = "greet; hear; first=$id; hear; sleep 1; id=$first; say '\(pong)'"
             try await withFake(script, configure: { $0.hangTimeout = .milliseconds(200) }) { bridge in
