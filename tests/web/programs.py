@@ -1,12 +1,14 @@
 """Programs that tests of the examples start; what they need from npm is pinned by tests/web/package-lock.json."""
 
+import json
+import re
 import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from e2e.client import command
+from e2e.client import WAIT, command
 
 PINS = Path(__file__).resolve().parent
 INSTALL_SECONDS = 300
@@ -39,3 +41,13 @@ def install_packages(folder: Path) -> Path:
         pytest.skip("npm cannot reach its registry")
     assert ran.returncode == 0, ran.stderr
     return folder / "node_modules"
+
+
+def run_own_tests(folder: Path) -> None:
+    """`npm test` is `node --test`, which takes every file in a folder `test` for one: a program there may never end."""
+    assert json.loads((folder / "package.json").read_text())["scripts"]["test"] == "node --test"
+    argv = [program("npm"), "test"]
+    ran = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=2 * WAIT, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert re.search(r"^. pass [1-9]\d*$", ran.stdout, re.MULTILINE)
+    assert re.search(r"^. fail 0$", ran.stdout, re.MULTILINE)

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { StreamStarts } from "../stream_starts.mjs";
-import { failure, fake, test } from "./harness.mjs";
+import { failure, fake, test } from "../testing/harness.mjs";
 
 /** What the bridge heard behind its `hello`: the types, and the streams that were stopped. */
 async function told(bridge) {

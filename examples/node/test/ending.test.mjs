@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { Bridge } from "../bridge.mjs";
-import { FAKE, failure, fake, isRunning, test } from "./harness.mjs";
+import { FAKE, failure, fake, isRunning, test } from "../testing/harness.mjs";
 
 test("stop ends a bridge that heeds neither stop nor SIGTERM", async (t) => {
   const bridge = fake(t, "stubborn");

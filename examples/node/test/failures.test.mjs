@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Bridge } from "../bridge.mjs";
-import { failure, fake, folder, isRunning, test } from "./harness.mjs";
+import { failure, fake, folder, isRunning, test } from "../testing/harness.mjs";
 
 test("a path that leads nowhere is bridge_not_found", async (t) => {
   for (const path of ["/nowhere/bridge", "no-such-command-on-path"]) {

@@ -1,7 +1,7 @@
 // What is asked, what comes back, and what comes unasked.
 
 import assert from "node:assert/strict";
-import { failure, fake, test } from "./harness.mjs";
+import { failure, fake, test } from "../testing/harness.mjs";
 
 test("replies are given by their ids", async (t) => {
   const bridge = fake(t, "swaps");
