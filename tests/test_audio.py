@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3_asr_mlx_runtime import errors
-from qwen3_asr_mlx_runtime.audio.recording import MAX_PATH_CHARS, pcm16, read_file, split_at_quiet
+from qwen3_asr_mlx_runtime.audio.recording import pcm16, read_file, split_at_quiet
+from qwen3_asr_mlx_runtime.audio.regular_file import MAX_PATH_CHARS
 from qwen3_asr_mlx_runtime.audio.sound_file import SoundFile, formats
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples
 
@@ -87,7 +88,7 @@ def test_every_encoding_of_one_recording_sounds_as_the_original(name: str) -> No
 @needs_speech
 @pytest.mark.parametrize("name", [name for name in manifest() if name.endswith(UNSUPPORTED)])
 def test_other_containers_are_refused_with_what_was_expected(name: str) -> None:
-    with pytest.raises(errors.AudioUnsupported, match=r"expected one of .*FLAC.*WAV"):
+    with pytest.raises(errors.AudioUnsupported, match=r"expected one of .*FLAC.*WAV.*afconvert.*ffmpeg"):
         read_file(str(SPEECH / name))
 
 
@@ -175,7 +176,7 @@ def test_mono_is_the_mean_of_the_channels(channels: int, frames: int, tmp_path: 
 
 @pytest.mark.parametrize(("rate", "channels"), [(3_999, 1), (384_001, 1), (16_000, 33)])
 def test_absurd_rates_and_channels_are_refused(rate: int, channels: int, tmp_path: Path) -> None:
-    with pytest.raises(errors.AudioUnsupported, match="expected"):
+    with pytest.raises(errors.AudioUnsupported, match=r"expected.*afconvert.*ffmpeg"):
         read_file(write(tmp_path / "speech.wav", tone(10, channels), rate))
 
 
@@ -292,9 +293,10 @@ def test_silence_is_zeros(tmp_path: Path) -> None:
     assert (recording.samples.tolist(), recording.warnings) == ([0] * 100, ())
 
 
-@pytest.mark.parametrize("name", ["speech.aiff", "speech.au", "speech.flac", "speech.mp3", "speech.ogg", "speech.w64"])
-def test_a_truncated_file_gives_what_is_there_and_says_so(name: str, tmp_path: Path) -> None:
-    path = write(tmp_path / name, tone(160_000), subtype=soundfile.default_subtype(Path(name).suffix[1:].upper()))
+@pytest.mark.parametrize("extension", ["aiff", "au", "caf", "flac", "mp3", "ogg", "rf64", "w64"])
+def test_a_truncated_file_gives_what_is_there_and_says_so(extension: str, tmp_path: Path) -> None:
+    subtype = soundfile.default_subtype(extension.upper())
+    path = write(tmp_path / f"speech.{extension}", tone(160_000), subtype=subtype, format=extension.upper())
     whole = read_file(path).samples
     cut_in_half(path)
     recording = read_file(path)
@@ -360,14 +362,14 @@ def test_damage_in_the_middle_gives_what_comes_before_it(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("length", [0xFFFFFFFF, 0x7FFFF000])
-def test_a_wav_written_to_a_pipe_gives_all_that_is_there(length: int, tmp_path: Path) -> None:
+def test_a_wav_written_to_a_pipe_gives_all_that_is_there_and_says_so(length: int, tmp_path: Path) -> None:
     path = write(tmp_path / "speech.wav", tone(1600), subtype="PCM_16")
     data = bytearray(Path(path).read_bytes())
     at = data.index(b"data") + 4
     data[4:8] = data[at : at + 4] = length.to_bytes(4, "little")
     Path(path).write_bytes(data)
     recording = read_file(path)
-    assert (len(recording.samples), recording.warnings) == (1600, ())
+    assert (len(recording.samples), recording.warnings) == (1600, ("audio_length_unknown",))
 
 
 def flac_announcing(frames: int, path: Path) -> str:
@@ -433,6 +435,22 @@ def test_a_file_that_grows_while_it_is_read_is_an_error(tmp_path: Path, monkeypa
         return original(self, *args, **options)
 
     monkeypatch.setattr(SoundFile, "read", grow)
+    with pytest.raises(errors.AudioChanged):
+        read_file(path)
+
+
+def test_a_file_that_is_written_anew_while_it_is_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "speech.wav", tone(100))
+    original = SoundFile.read
+
+    def rewrite(self: SoundFile, *args: Any, **options: Any) -> Any:
+        Path(path).write_bytes(Path(path).read_bytes())
+        os.utime(path, (1, 1))  # a clock may stand still between two writes
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(SoundFile, "read", rewrite)
     with pytest.raises(errors.AudioChanged):
         read_file(path)
 

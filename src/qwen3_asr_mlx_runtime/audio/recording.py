@@ -4,39 +4,34 @@ A file is opened once, checked, and decoded block by block from that descriptor 
 the time limit and never by what a header claims.
 """
 
-import errno
 import os
-import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from qwen3_asr_mlx_runtime.audio.links import links
+from qwen3_asr_mlx_runtime.audio.refusal import ADVICE
+from qwen3_asr_mlx_runtime.audio.regular_file import open_regular, unreadable
 from qwen3_asr_mlx_runtime.audio.resampling import Resampler
 from qwen3_asr_mlx_runtime.audio.sound_file import LibsndfileError, SoundFile
 from qwen3_asr_mlx_runtime.errors import (
     AudioChanged,
     AudioCorrupt,
     AudioEmpty,
-    AudioNotFound,
-    AudioNotRegularFile,
     AudioTooLong,
-    AudioUnreadable,
     AudioUnsupported,
     InvalidParams,
-    PathNotAllowed,
 )
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples
 
 MAX_FILE_SECONDS = 1200.0
-MAX_PATH_CHARS = 4096
 MAX_CHANNELS = 32
 MIN_RATE, MAX_RATE = 4_000, 384_000
 
-_BLOCK_FRAMES = 4096  # a decoder that fails takes the whole block with it
 _MAX_PEAK = 4.0  # a louder sample is a defect and is clipped; scaling by it would silence the speech
 _MAX_NON_FINITE = 0.01
+_MAX_STREAMS = 1000  # in one file: opening one costs more than its samples may
 
 _SEARCH_SAMPLES = 5 * SAMPLE_RATE
 _QUIET_SAMPLES = SAMPLE_RATE // 10
@@ -46,9 +41,10 @@ _QUIET_SAMPLES = SAMPLE_RATE // 10
 class Recording:
     """The audio of one file. `samples`: float32 (N,), mono, 16 kHz, finite, within [-1, 1], N at least 1.
 
-    `source_rate` (Hz) and `channels` are the file's. `warnings`, in this order: `audio_truncated` (it ends, or is
-    damaged, before the length its header gives: `samples` hold what comes before), `non_finite_samples` (NaN and
-    infinity became 0), `clipped_samples` (a peak above 4: all cut to [-1, 1]).
+    `source_rate` (Hz) and `channels` are those of its first stream. `warnings`, in this order: `audio_truncated` (it
+    ends, or is damaged, before the length its header gives: `samples` hold what comes before), `audio_length_unknown`
+    (its header was never finished: `samples` hold all that is there), `non_finite_samples` (NaN and infinity became 0),
+    `clipped_samples` (a peak above 4: all cut to [-1, 1]).
     """
 
     samples: Samples
@@ -68,56 +64,27 @@ def read_file(path: str, *, max_seconds: float = MAX_FILE_SECONDS) -> Recording:
     """The audio of a file in any of `sound_file.formats()`: the mean of its channels, resampled to 16 kHz by soxr HQ.
 
     `path` is absolute or relative to the working directory; `~` is not expanded. Channels: 1 to 32; rate: 4 to 384 kHz;
-    length: at most `max_seconds`. As in the reference, audio whose peak lies above 1 is divided by it; a peak above 4
-    is clipped instead.
+    length: at most `max_seconds`. Streams that follow one another in the file are put together, whatever their rates.
+    As in the reference, audio whose peak lies above 1 is divided by it; a peak above 4 is clipped instead.
 
     Raises InvalidParams or PathNotAllowed for what is no path, AudioNotFound, AudioUnreadable (`errno` holds its name),
     AudioNotRegularFile, AudioEmpty (no byte, or no sample), AudioUnsupported, AudioCorrupt, AudioTooLong
     (`limit_seconds`) and AudioChanged.
     """
-    descriptor = _open_regular(path)
+    descriptor = open_regular(path)
     try:
-        size = os.fstat(descriptor).st_size
-        if size == 0:
+        before = os.fstat(descriptor)
+        if before.st_size == 0:
             raise AudioEmpty(f"expected a sound file, got 0 bytes: {path!r}")
         recording = _decode(descriptor, path, max_seconds)
-        if os.fstat(descriptor).st_size != size:
-            raise AudioChanged(f"the file changed its size while it was read: {path!r}")
+        after = os.fstat(descriptor)
+        if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            raise AudioChanged(f"the file changed while it was read: {path!r}")
         return recording
+    except OSError as error:
+        raise unreadable("read", path, error) from None
     finally:
         os.close(descriptor)
-
-
-def _check_path(path: str) -> None:
-    if not path or "\0" in path or len(path) > MAX_PATH_CHARS:
-        raise InvalidParams(f"expected a path of 1 to {MAX_PATH_CHARS} characters without NUL", field="audio")
-    if path == "-" or path.startswith("~") or re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
-        raise PathNotAllowed(f"expected the path of a file; `-`, `~` and URLs are not read: {path!r}")
-
-
-def _open_regular(path: str) -> int:
-    """A descriptor of a regular file. A FIFO without a writer does not block, a terminal is not taken over."""
-    _check_path(path)
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    except (FileNotFoundError, NotADirectoryError):
-        raise AudioNotFound(f"no such file: {path!r}") from None
-    except UnicodeEncodeError:
-        raise InvalidParams("expected a path that can be encoded", field="audio") from None
-    except OSError as error:
-        raise _not_opened(path, error) from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise AudioNotRegularFile(f"expected a regular file: {path!r}")
-    return descriptor
-
-
-def _not_opened(path: str, error: OSError) -> AudioNotRegularFile | AudioUnreadable:
-    if error.errno in (errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP):  # sockets and devices without a driver
-        return AudioNotRegularFile(f"expected a regular file: {path!r}")
-    name = errno.errorcode.get(error.errno or 0, "unknown")
-    hint = "; on macOS the app needs the permission" if error.errno in (errno.EACCES, errno.EPERM) else ""
-    return AudioUnreadable(f"cannot open the file ({name}{hint}): {path!r}", errno=name)
 
 
 @dataclass(slots=True)
@@ -125,14 +92,17 @@ class _Tally:
     """What came out of a file, and what had to be mended."""
 
     frames: int = 0
+    seconds: float = 0.0  # of the streams that were read
     values: int = 0
     non_finite: int = 0
     clipped: bool = False
     truncated: bool = False
+    length_unknown: bool = False
 
     def warnings(self) -> tuple[str, ...]:
         raised = {
             "audio_truncated": self.truncated,
+            "audio_length_unknown": self.length_unknown,
             "non_finite_samples": self.non_finite > 0,
             "clipped_samples": self.clipped,
         }
@@ -140,29 +110,52 @@ class _Tally:
 
 
 def _decode(descriptor: int, path: str, max_seconds: float) -> Recording:
-    with SoundFile.from_descriptor(descriptor, path) as file:
-        _check_header(file, path, max_seconds)
-        tally = _Tally()
-        samples = _resampled(_mono_blocks(file, max_seconds * file.samplerate, tally), file.samplerate)
-        tally.truncated |= file.ends_early(tally.frames)
-    if tally.frames > max_seconds * file.samplerate:
-        raise _too_long(path, max_seconds)
+    tally = _Tally()
+    streams: list[Samples] = []
+    formats: list[tuple[int, int]] = []
+    try:
+        for file in links(descriptor, path):
+            with file:
+                if len(streams) == _MAX_STREAMS:
+                    raise AudioUnsupported(f"expected at most {_MAX_STREAMS} streams: {path!r}")
+                _check_header(file, path)
+                formats.append((file.samplerate, file.channels))
+                streams.append(_read_stream(file, path, max_seconds, tally))
+    except (AudioUnsupported, AudioCorrupt):
+        if not formats:
+            raise
+        tally.truncated = True  # what came before a stream that cannot be read stands
     if tally.truncated and not tally.frames:
         raise AudioCorrupt(f"nothing of the audio that the header announces can be read: {path!r}")
     if not tally.frames:
         raise AudioEmpty(f"expected at least one sample, the file has none: {path!r}")
     if tally.non_finite > _MAX_NON_FINITE * tally.values:
         raise AudioCorrupt(f"{tally.non_finite} of {tally.values} values are NaN or infinite: {path!r}")
-    return Recording(_levelled(samples, tally.clipped), file.samplerate, file.channels, tally.warnings())
+    samples = streams[0] if len(streams) == 1 else np.concatenate(streams)
+    return Recording(_levelled(samples, tally.clipped), *formats[0], tally.warnings())
 
 
-def _check_header(file: SoundFile, path: str, max_seconds: float) -> None:
+def _check_header(file: SoundFile, path: str) -> None:
     if not 1 <= file.channels <= MAX_CHANNELS:
-        raise AudioUnsupported(f"expected 1 to {MAX_CHANNELS} channels, found {file.channels}: {path!r}")
+        raise AudioUnsupported(f"expected 1 to {MAX_CHANNELS} channels, found {file.channels}: {path!r}; {ADVICE}")
     if not MIN_RATE <= file.samplerate <= MAX_RATE:
-        raise AudioUnsupported(f"expected {MIN_RATE} to {MAX_RATE} Hz, found {file.samplerate}: {path!r}")
-    if (file.announced_frames or 0) > max_seconds * file.samplerate:
+        raise AudioUnsupported(f"expected {MIN_RATE} to {MAX_RATE} Hz, found {file.samplerate}: {path!r}; {ADVICE}")
+
+
+def _read_stream(file: SoundFile, path: str, max_seconds: float, tally: _Tally) -> Samples:
+    """One stream at 16 kHz. One that announces too much is refused unread, any other where it goes beyond the limit."""
+    limit = (max_seconds - tally.seconds) * file.samplerate
+    before = tally.frames
+    if (file.announced_frames or 0) > limit:
         raise _too_long(path, max_seconds)
+    samples = _resampled(_mono_blocks(file, before + limit, tally), file.samplerate)
+    frames = tally.frames - before
+    if frames > limit:
+        raise _too_long(path, max_seconds)
+    tally.seconds += frames / file.samplerate
+    tally.truncated |= file.ends_early(frames)
+    tally.length_unknown |= file.length_unknown
+    return samples
 
 
 def _too_long(path: str, max_seconds: float) -> AudioTooLong:
@@ -170,13 +163,13 @@ def _too_long(path: str, max_seconds: float) -> AudioTooLong:
 
 
 def _mono_blocks(file: SoundFile, limit: float, tally: _Tally) -> Iterator[Samples]:
-    """The mean of the channels, block by block, up to the first block that goes beyond `limit` frames."""
+    """The mean of the channels, block by block, up to the first block that goes beyond `limit` frames in the tally."""
     try:
-        while tally.frames <= limit and len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
+        while tally.frames <= limit and len(block := file.read_block()):
             tally.frames += len(block)
             yield _mended(block, tally).mean(axis=1)
     except LibsndfileError:  # the decoder lost its way: what came before stands
-        tally.truncated = True
+        tally.truncated |= not file.is_padded()
 
 
 def _mended(block: Samples, tally: _Tally) -> Samples:

@@ -1,27 +1,27 @@
 """A sound file as libsndfile opens it, with what libsndfile leaves unsaid: what else it is, and whether it is whole."""
 
-import os
 import re
 
+import numpy as np
 import soundfile
 from soundfile import LibsndfileError
 
-from qwen3_asr_mlx_runtime.errors import AudioCorrupt, AudioUnsupported
+from qwen3_asr_mlx_runtime.audio.byte_window import ByteWindow
+from qwen3_asr_mlx_runtime.audio.data_chunk import UNKNOWN_BYTES, DataChunk
+from qwen3_asr_mlx_runtime.audio.refusal import refusal
+from qwen3_asr_mlx_runtime.utterance import Samples
 
 __all__ = ["LibsndfileError", "SoundFile", "formats"]
 
-_UNRECOGNISED, _UNSUPPORTED_ENCODING = 1, 4  # libsndfile's public error codes
 _UNKNOWN_FRAMES = 2**63 - 1  # its count where the header gives none
-_UNKNOWN_BYTES = 0x7FFF0000  # lengths from here on are what writers to pipes leave in place of one
-_LENGTH_MENDED = re.compile(r"(?:data|SSND|BODY|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)")
-_OTHER_CONTAINERS = (
-    (4, b"ftyp", "MPEG-4 (m4a, mp4, mov)"),
-    (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
-    (0, b"0&\xb2u\x8ef\xcf\x11", "Windows Media (wma, asf)"),
-)
+_LENGTH_MENDED = re.compile(r"(data|SSND|BODY|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)")
+_RIFF = ("riff", "Riff size")  # the length of the file, not that of the audio
 _OGG_PAGE_BYTES = 65_307  # the largest there can be
 _OGG_HEADER_BYTES = 27
 _OGG_LAST_PAGE = 4
+_SCAN_BYTES = 1 << 16
+_BLOCK_FRAMES = 4096
+_MPEG_FRAMES = 576  # no MPEG frame holds fewer but those of layer I
 
 
 def formats() -> tuple[str, ...]:
@@ -32,52 +32,97 @@ def formats() -> tuple[str, ...]:
 class SoundFile(soundfile.SoundFile):  # type: ignore[misc]
     """A sound file that is read forward only: the seek after each block fails at the end of a truncated FLAC."""
 
+    window: ByteWindow
+    chunk: DataChunk | None
+    failure: LibsndfileError | None = None
+
     @classmethod
-    def from_descriptor(cls, descriptor: int, path: str) -> "SoundFile":
-        """Open a descriptor that stays the caller's. Raises AudioUnsupported or AudioCorrupt, which name `path`."""
+    def from_window(cls, window: ByteWindow, path: str, chunk: DataChunk | None = None) -> "SoundFile":
+        """Open a part of a descriptor that stays the caller's. `chunk`: what its header says of the audio.
+
+        Raises AudioUnsupported or AudioCorrupt, which name `path`.
+        """
         try:
-            file = cls(descriptor, closefd=False)
+            file = cls(window.source, closefd=False)
         except LibsndfileError as error:
-            raise _not_opened(descriptor, path, error) from None
-        file.descriptor = descriptor
+            if window.failure:
+                raise window.failure from None
+            raise refusal(window, path, chunk, error, formats()) from None
+        file.window, file.chunk = window, chunk
         return file
 
     def seekable(self) -> bool:
         return False
 
+    def read_block(self) -> Samples:
+        """The next frames, float32 (frames, channels), none of them at the end.
+
+        Raises LibsndfileError where the decoder fails. It takes what it was asked for with it, and without a tag it is
+        asked for what follows the last frame of an MP3: so there for less than a frame, and what it gave before stands.
+        """
+        if not self.window.endless:
+            return self._read(_BLOCK_FRAMES)
+        parts: list[Samples] = []
+        while self.failure is None and len(parts) < _BLOCK_FRAMES // _MPEG_FRAMES:
+            try:
+                parts.append(self._read(_MPEG_FRAMES))
+            except LibsndfileError as error:
+                self.failure = error
+            if parts and not len(parts[-1]):
+                break
+        if self.failure and not parts:
+            raise self.failure
+        return np.concatenate(parts)
+
+    def _read(self, frames: int) -> Samples:
+        block: Samples = self.read(frames, dtype="float32", always_2d=True)
+        return block
+
     @property
     def announced_frames(self) -> int | None:
         """The frames that the header gives, mended by libsndfile where it knows better; None where it gives none."""
-        return None if self.frames == _UNKNOWN_FRAMES else int(self.frames)
+        return None if self.window.endless or self.frames == _UNKNOWN_FRAMES else int(self.frames)
+
+    @property
+    def length_unknown(self) -> bool:
+        """Whether the header was left without the length of the audio, so that a missing end cannot be seen."""
+        mended = (said for said, _ in self._mended_lengths(but=_RIFF))
+        return bool(self.chunk and self.chunk.is_unfinished) or any(not 0 < said < UNKNOWN_BYTES for said in mended)
 
     def ends_early(self, frames: int) -> bool:
         """Whether the header announces more than the `frames` that could be read, or an Ogg stream lacks its end.
 
-        libsndfile lowers the count of a truncated file in silence; its log has both.
+        libsndfile lowers the count of a truncated file in silence; its log has both. Raises OSError where the file
+        could not be read.
         """
+        if self.window.failure:
+            raise self.window.failure
         if self.format == "OGG":
-            return _ogg_unfinished(self.descriptor)
-        mended = ((int(said), int(found)) for said, found in _LENGTH_MENDED.findall(self.extra_info))
-        return frames < (self.announced_frames or 0) or any(found < said < _UNKNOWN_BYTES for said, found in mended)
+            return self._ogg_unfinished()
+        cut = any(found < said < UNKNOWN_BYTES for said, found in self._mended_lengths())
+        return cut or bool(self.chunk and self.chunk.is_cut) or frames < (self.announced_frames or 0)
 
+    def _mended_lengths(self, but: tuple[str, ...] = ()) -> list[tuple[int, int]]:
+        mended = _LENGTH_MENDED.findall(self.extra_info)
+        return [(int(said), int(found)) for name, said, found in mended if name not in but]
 
-def _not_opened(descriptor: int, path: str, error: LibsndfileError) -> AudioUnsupported | AudioCorrupt:
-    expected = f"expected one of {', '.join(formats())}: {path!r}"
-    if error.code == _UNRECOGNISED:
-        head = os.pread(descriptor, 16, 0)
-        known = (name for at, magic, name in _OTHER_CONTAINERS if head[at:].startswith(magic))
-        return AudioUnsupported(f"found {next(known, 'no header of a sound file')}, {expected}")
-    if error.code == _UNSUPPORTED_ENCODING:
-        return AudioUnsupported(f"found an encoding that is not supported, {expected}")
-    return AudioCorrupt(f"found a damaged header ({error.error_string.strip()}), {expected}")
-
-
-def _ogg_unfinished(descriptor: int) -> bool:
-    """Whether the last Ogg page is cut, or is not marked as the last of its stream (RFC 3533, section 6)."""
-    size = os.fstat(descriptor).st_size
-    tail = os.pread(descriptor, _OGG_PAGE_BYTES, max(0, size - _OGG_PAGE_BYTES))
-    page = tail[tail.rfind(b"OggS") :]
-    if len(page) < _OGG_HEADER_BYTES:
+    def is_padded(self) -> bool:
+        """Whether only zeros follow what was read of an MPEG stream."""
+        at = self.window.position - self.window.start
+        if self.format != "MP3":
+            return False
+        while block := self.window.bytes_at(at, _SCAN_BYTES):
+            if block.strip(b"\0"):
+                return False
+            at += len(block)
         return True
-    body = _OGG_HEADER_BYTES + page[26]  # after as many segment lengths as byte 26 says
-    return not page[5] & _OGG_LAST_PAGE or len(page) < body + sum(page[_OGG_HEADER_BYTES:body])
+
+    def _ogg_unfinished(self) -> bool:
+        """Whether the last Ogg page is cut, or is not marked as the last of its stream (RFC 3533, section 6)."""
+        size = self.window.stop - self.window.start
+        tail = self.window.bytes_at(max(0, size - _OGG_PAGE_BYTES), _OGG_PAGE_BYTES)
+        page = tail[tail.rfind(b"OggS") :]
+        if len(page) < _OGG_HEADER_BYTES:
+            return True
+        body = _OGG_HEADER_BYTES + page[26]  # after as many segment lengths as byte 26 says
+        return not page[5] & _OGG_LAST_PAGE or len(page) < body + sum(page[_OGG_HEADER_BYTES:body])
