@@ -63,6 +63,7 @@ CONVERSATION = (
     "audio.data_chunk",
     "audio.refusal",
     "audio.sound_file",
+    "audio.mpeg",
     "audio.links",
     "audio.resampling",
     "audio.recording",
