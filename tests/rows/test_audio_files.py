@@ -321,8 +321,8 @@ def _never(path, **options):
         threading.Event().wait()
     return _read_file(path, **options)
 audio_reader.read_file = _never
-from qwen3_asr_mlx_runtime.conversation import work
-work.READ_SECONDS = {seconds}
+from qwen3_asr_mlx_runtime.conversation import reading
+reading.READ_SECONDS = {seconds}
 """
 
 
