@@ -204,7 +204,7 @@ EVALUATION = {  # the extras report and recipes
     "tools.evaluate.report": {"jinja2"},
     "tools.evaluate.recipes": {"datasets"},
 }
-REFERENCES = {"torch", "qwen_asr"}
+REFERENCES = {"torch", "qwen_asr", "mlx_lm", "transformers"}
 
 
 def modules(source: Path) -> dict[str, ast.Module]:
@@ -343,13 +343,26 @@ def test_nothing_but_the_report_and_the_recipes_needs_their_extras(found: dict[s
 
 def test_the_tests_have_what_the_tools_need(repository: Path) -> None:
     tables = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
-    for extra in ("tools", "report", "recipes"):
+    for extra in ("tools", "report", "recipes", "vad", "reference"):
         assert set(tables["project"]["optional-dependencies"][extra]) <= set(tables["dependency-groups"]["dev"])
 
 
 def test_the_reference_implementations_are_never_imported(found: dict[str, ast.Module]) -> None:
     assert imports_of(found, REFERENCES) == []
     assert imports_of({"engine": ast.parse("import torch.nn")}, REFERENCES) == ["engine imports torch.nn"]
+
+
+def distributions(requirements: list[str]) -> set[str]:
+    return {re.split(r"[\[<>=]", name)[0].replace("_", "-") for name in requirements}
+
+
+def test_what_the_runtime_depends_on_is_what_it_imports(repository: Path, found: dict[str, ast.Module]) -> None:
+    tables = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    runtime = {name: tree for name, tree in found.items() if name not in TOOLS}
+    imported = {name.split(".")[0].replace("_", "-") for tree in runtime.values() for name in imports(tree)}
+    declared = distributions(tables["dependencies"])
+    assert declared - imported == set()
+    assert distributions(tables["optional-dependencies"]["reference"]) & (declared | imported) == set()
 
 
 def test_nothing_prints(found: dict[str, ast.Module]) -> None:
@@ -387,6 +400,6 @@ def test_the_lock_pins_every_dependency_and_knows_no_reference_and_no_address(re
     wanted = sum([*extras, tables["dependency-groups"]["dev"]], tables["project"]["dependencies"])
     lines = (repository / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {line.partition("==")[0] for line in lines if re.match(r"[a-z0-9-]+==", line)}
-    assert {re.split(r"[\[<>=]", name)[0].replace("_", "-") for name in wanted} <= pinned
+    assert distributions(wanted) <= pinned
     assert pinned.isdisjoint({"torch", "qwen-asr", "nagisa"})
     assert [line for line in lines if "://" in line or "index" in line] == []
