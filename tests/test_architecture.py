@@ -23,6 +23,7 @@ COMMON = (
     "jobs",
     "option_values",
     "settings",
+    "packages",
 )
 CONVERSATION = (
     "wire.descriptors",
@@ -193,9 +194,14 @@ TOOLS = (
     "tools.monitor.screen",
     "tools.monitor.main",
     "tools.monitor",
+    "tools.live.record",
+    "tools.live.screen",
+    "tools.live.session",
+    "tools.live.main",
+    "tools.live",
     "tools",
 )
-MEETING = ("lifecycle", "daemon", "__main__")
+MEETING = ("lifecycle", "daemon", "__main__", "entry_points")
 ORDER = (*COMMON, *CONVERSATION, *NUMERIC, *TOOLS, *MEETING)
 EXTRA = {"jiwer", "rich", "whisper_normalizer"}
 EVALUATION = {  # the extras report and recipes

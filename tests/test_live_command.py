@@ -2,10 +2,7 @@
 
 import io
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,15 +12,16 @@ import soundfile
 from conformance.player import engine_command
 from hypothesis import given
 from hypothesis import strategies as st
-from live.__main__ import main
-from live.record import Partial, Record, prefix_distance, summary
-from live.screen import Lines, Silent, Terminal
-from live.session import Failed, Plan, Recording, Session
+from test_score import launched
 
 from qwen3_asr_mlx_runtime.audio.recording import pcm16
 from qwen3_asr_mlx_runtime.client.messages import decode, encode
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult
 from qwen3_asr_mlx_runtime.protocol.transcripts import RealtimeBatchFinal
+from qwen3_asr_mlx_runtime.tools.live.main import main
+from qwen3_asr_mlx_runtime.tools.live.record import Partial, Record, prefix_distance, summary
+from qwen3_asr_mlx_runtime.tools.live.screen import Lines, Silent, Terminal
+from qwen3_asr_mlx_runtime.tools.live.session import Failed, Plan, Recording, Session
 
 
 def record(*partials: tuple[float, float, str, str], final: str | None = None) -> Record:
@@ -331,16 +329,10 @@ class TestMistakes:
         assert "Traceback" not in capsys.readouterr().err
 
 
-def test_help_shows_examples(repository: Path) -> None:
-    paths = f"{repository / 'scripts' / 'lib'}{os.pathsep}{repository / 'src'}"
-    ran = subprocess.run(
-        [sys.executable, "-m", "live", "--help"],
-        env={**os.environ, "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "qwen3-asr-mlx-live examples/audio/sample.wav" in ran.stdout
+def test_the_launcher_starts_it_and_help_shows_examples(repository: Path, tmp_path: Path) -> None:
+    told = launched(repository, tmp_path, "qwen3-asr-mlx-live", "--help", groups="")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "qwen3-asr-mlx-live examples/audio/sample.wav" in told.stdout
 
 
 def test_the_whole_of_it_against_a_stand_in_for_the_engine(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:

@@ -559,7 +559,7 @@ def test_a_terminal_that_takes_nothing_holds_nothing_up(echo: Path, terminal: tu
         (["--replay", "x", "--model", "demo"], "--replay starts no bridge"),
         (["--record"], "expected one argument"),
         (["--record", "x", "--json", "x", "--bridge", "y"], "name the same file"),
-        ([], "expected --bridge"),
+        ([], "name one by --bridge"),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_2(

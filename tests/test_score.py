@@ -452,7 +452,7 @@ class TestMistakes:
 
 
 def launched(
-    repository: Path, folder: Path, name: str, *arguments: object, **options: object
+    repository: Path, folder: Path, name: str, *arguments: object, groups: str = "tools", **options: object
 ) -> subprocess.CompletedProcess:
     """A launcher of this checkout, in an environment that is there already: this one."""
     checkout = folder / "checkout"
@@ -460,7 +460,7 @@ def launched(
     shutil.copy2(repository / "scripts" / name, checkout / "scripts")
     if not (checkout / "src").exists():
         (checkout / "src").symlink_to(repository / "src")
-    environment = f'ensure_environment() {{ environment="{sys.prefix}"; test "$1" = tools; }}\n'
+    environment = f'ensure_environment() {{ environment="{sys.prefix}"; test "$1" = "{groups}"; }}\n'
     (checkout / "scripts" / "lib" / "environment.sh").write_text(environment)
     command = [checkout / "scripts" / name, *map(str, arguments)]
     return subprocess.run(

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from live.record import prefix_distance
 from live_agreement import KINDS, spoken
 
 from qwen3_asr_mlx_runtime.conversation import stability
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Heard, Job, Listen
 from qwen3_asr_mlx_runtime.recognition.schedule import Schedule
+from qwen3_asr_mlx_runtime.tools.live.record import prefix_distance
 from qwen3_asr_mlx_runtime.transcript import Hypothesis
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Utterance
 

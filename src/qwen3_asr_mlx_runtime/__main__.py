@@ -9,6 +9,7 @@ import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 from qwen3_asr_mlx_runtime import process_memory
+from qwen3_asr_mlx_runtime.packages import missing
 from qwen3_asr_mlx_runtime.settings import CommandLine, Settings, parse_command_line
 from qwen3_asr_mlx_runtime.wire.descriptors import Wire, claim_stdio, diagnose
 
@@ -72,8 +73,8 @@ def _serve(line: CommandLine, wire: Wire, make_engine: "MakeEngine | None") -> i
         from qwen3_asr_mlx_runtime.daemon import Daemon
         from qwen3_asr_mlx_runtime.engine_thread import EngineThread
     except Exception as error:  # noqa: BLE001 whatever an import raises, the parent is to read it on the wire
-        missing = error.name if isinstance(error, ImportError) else None
-        return _fatal(wire.stdout, f"a package is missing or broken: {missing or type(error).__name__}")
+        broken = missing(error) if isinstance(error, ImportError) else f"a package is broken: {type(error).__name__}"
+        return _fatal(wire.stdout, broken)
     process_memory.keep_little()
     return _run(Daemon(line.settings, wire.stdin, wire.stdout, make_engine or EngineThread, inbox=inbox, parent=parent))
 

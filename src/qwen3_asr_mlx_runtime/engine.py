@@ -9,7 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
+from qwen3_asr_mlx_runtime.packages import missing
+
+try:
+    import mlx.core as mx
+except ImportError as error:
+    error.msg = missing(error)
+    raise
 import msgspec
 import numpy as np
 

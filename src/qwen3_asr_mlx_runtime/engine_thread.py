@@ -17,6 +17,7 @@ from qwen3_asr_mlx_runtime.errors import (
     NonFiniteOutput,
 )
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Heard, Job, Listen, Loaded, LoadFailed, Post
+from qwen3_asr_mlx_runtime.packages import missing
 from qwen3_asr_mlx_runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class EngineThread:
             reason = type(error).__name__
             self._post(LoadFailed(ModelNotFound("the model's files cannot be read", reason=reason)))
         except ImportError as error:
-            self._post(LoadFailed(EngineUnavailable(f"MLX cannot be imported: {error}")))
+            self._post(LoadFailed(EngineUnavailable(missing(error))))
         except Exception as error:  # noqa: BLE001 the one boundary of loading: whatever a checkpoint provokes becomes a code
             self._post(LoadFailed(ModelError(f"the model could not be loaded: {type(error).__name__}")))
 

@@ -213,7 +213,7 @@ def test_row_104_a_missing_package_is_a_fatal_line() -> None:
             {
                 "type": "fatal",
                 "code": "environment_missing",
-                "message": "a package is missing or broken: soundfile",
+                "message": "soundfile is not installed: pip install 'qwen3-asr-mlx-runtime'",
                 "retryable": False,
             }
         ]

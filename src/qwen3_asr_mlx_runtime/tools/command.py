@@ -5,11 +5,12 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
-
-from rich.console import Console
+from typing import TYPE_CHECKING, NoReturn
 
 from qwen3_asr_mlx_runtime.errors import BridgeError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 WIDTH = 120  # of tables that go to no terminal
 
@@ -58,5 +59,7 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def table_console() -> Console:
+def table_console() -> "Console":
+    from rich.console import Console
+
     return Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else WIDTH)

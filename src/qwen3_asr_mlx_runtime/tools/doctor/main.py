@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.packages import missing
 from qwen3_asr_mlx_runtime.tools.command import Parser, run
 from qwen3_asr_mlx_runtime.tools.doctor.finding import Finding, failure
 
@@ -53,9 +54,7 @@ def findings(model: str, cache_dir: Path | None) -> Iterator[Finding]:
         if whole and model != "demo":
             yield from _check_model(model, cache_dir)
     except ImportError as error:
-        yield failure(
-            f"{error.name or 'a package'} cannot be imported", "let a launcher in scripts/ make its environment"
-        )
+        yield failure(missing(error), "or let a launcher in scripts/ make its environment")
 
 
 def _check_model(model: str, cache_dir: Path | None) -> Iterator[Finding]:

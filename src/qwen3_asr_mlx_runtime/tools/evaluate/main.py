@@ -101,6 +101,8 @@ def _add_perftest(parser: Parser) -> None:
 
 
 def _evaluate(options: argparse.Namespace, command: str) -> int:
+    from qwen3_asr_mlx_runtime.tools.evaluate.report import page  # before hours of work: its packages may be missing
+
     _check_places(options)
     with progress_bar() as tell, _manifest(options, tell) as manifest:
         listed = perftest.listed(manifest)
@@ -110,8 +112,6 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
     data = (options.recipe or str(options.manifest), len(entries))
     told = evaluation(command, made, this_machine(), data, Bootstrap(), outcomes)
     if told.results:
-        from qwen3_asr_mlx_runtime.tools.evaluate.report import page
-
         options.report.write_text(page(told), encoding="utf-8")
         _show(options, told)
     return _exit_code(told)

@@ -11,6 +11,7 @@ import msgspec
 
 from qwen3_asr_mlx_runtime.errors import DownloadFailed, InvalidParams
 from qwen3_asr_mlx_runtime.languages import language_choice
+from qwen3_asr_mlx_runtime.packages import missing
 
 MANIFEST = "manifest.jsonl"
 _CODES = {"cmn": "zh"}  # FLEURS names Mandarin
@@ -95,8 +96,8 @@ def _rows(wanted: Slice) -> Iterator[Mapping[str, Any]]:
     try:
         import datasets
         from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
-    except ImportError:
-        raise InvalidParams("recipes need the extra `recipes`: pip install 'qwen3-asr-mlx-runtime[recipes]'") from None
+    except ImportError as error:
+        raise InvalidParams(missing(error)) from None
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(logging.CRITICAL)  # what is wrong is told once, below
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns of every attempt to reach the Hub

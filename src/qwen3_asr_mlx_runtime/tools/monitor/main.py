@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import sys
 import threading
 import time
@@ -49,8 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--replay starts no bridge: only --json and --show-text go with it")
     if options.json and options.json == options.record:
         parser.error("--json and --record name the same file")
+    options.bridge = options.bridge or _installed_bridge()
     if not options.replay and not options.bridge:
-        parser.error("expected --bridge, which the launcher names, or --replay")
+        parser.error("no qwen3-asr-mlx-bridge is installed beside this Python or on PATH: name one by --bridge")
     if options.replay:
         return run(PROGRAM, partial(_replay, options))
     return run(PROGRAM, partial(_monitor, options, bridges))
@@ -83,8 +85,14 @@ def _parser() -> Parser:
         help="draw there, as on the /dev/… that `tty` names in another window",
     )
     add("--show-text", action="store_true", help="transcripts too, on the screen and in the record")
-    add("--bridge", metavar="FILE", help="the program to start (default: this checkout's qwen3-asr-mlx-bridge)")
+    add("--bridge", metavar="FILE", help="the program to start (default: the bridge installed with this command)")
     return parser
+
+
+def _installed_bridge() -> str | None:
+    """Where pip put it; the launcher of a checkout names its own."""
+    places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+    return shutil.which("qwen3-asr-mlx-bridge", path=os.pathsep.join(places))
 
 
 def _replay(options: argparse.Namespace) -> int:

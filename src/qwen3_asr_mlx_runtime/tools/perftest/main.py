@@ -83,6 +83,8 @@ def command_line() -> Parser:
 
 
 def _perftest(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from qwen3_asr_mlx_runtime.tools.perftest.table import show_performance  # before the work: rich may be missing
+
     entries = listed(options.manifest) if options.manifest else ()
     files = [*_given(words), *((entry.audio, entry.path) for entry in entries)]
     try:
@@ -93,8 +95,6 @@ def _perftest(options: argparse.Namespace, words: Sequence[str]) -> int:
     if options.json:
         sys.stdout.write(msgspec.json.encode(performance).decode() + "\n")
     else:
-        from qwen3_asr_mlx_runtime.tools.perftest.table import show_performance
-
         show_performance(table_console(), performance, options.show_text)
     return _exit_code(performance)
 

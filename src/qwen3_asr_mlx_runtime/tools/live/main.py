@@ -9,14 +9,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from live.record import Record, printable, summary
-from live.screen import Lines, Screen, Silent, Terminal
-from live.session import Failed, Plan, Recording, Session
 from qwen3_asr_mlx_runtime.client import Bridge, ClientError, Limits, RequestFailed, Setup
 from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.tools.live.record import Record, printable, summary
+from qwen3_asr_mlx_runtime.tools.live.screen import Lines, Screen, Silent, Terminal
+from qwen3_asr_mlx_runtime.tools.live.session import Failed, Plan, Recording, Session
 
 PROGRAM = "qwen3-asr-mlx-live"
-ROOT = Path(__file__).resolve().parents[3]
+SOURCE = Path(__file__).resolve().parents[3]
 _START = "import sys; sys.path.insert(0, {source!r}); from qwen3_asr_mlx_runtime.__main__ import main; main()"
 EXAMPLES = f"""examples:
   {PROGRAM} examples/audio/sample.wav
@@ -27,16 +27,16 @@ EXAMPLES = f"""examples:
 
 def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = None) -> int:
     """Exit code 0; 1 where something went wrong, said in one line on stderr; 2 for a bad command line; 130 when
-    interrupted. `bridge`: the command line of another bridge than that of this checkout."""
+    interrupted. `bridge`: the command line of another bridge than that of this package."""
     options = _parser().parse_args(arguments)
     try:
         recordings = [Recording.read(path) for path in options.files]
         records, seconds = _run(options, recordings, [*(bridge or _command()), *_bridge_options(options)])
         if options.json:
-            print(json.dumps(_report(options, records, seconds), indent=1))
+            sys.stdout.write(json.dumps(_report(options, records, seconds), indent=1) + "\n")
         return 0
     except (Failed, BridgeError, ClientError) as error:
-        print(f"{PROGRAM}: {printable(_told(error))}", file=sys.stderr)
+        sys.stderr.write(f"{PROGRAM}: {printable(_told(error))}\n")
         return 1
     except BrokenPipeError:  # nobody watches any more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -87,7 +87,7 @@ def _report(options: argparse.Namespace, records: Sequence[Record], seconds: flo
 
 
 def _command() -> list[str]:
-    return [sys.executable, "-I", "-X", "utf8", "-c", _START.format(source=str(ROOT / "src"))]
+    return [sys.executable, "-I", "-X", "utf8", "-c", _START.format(source=str(SOURCE))]
 
 
 def _bridge_options(options: argparse.Namespace) -> list[str]:
@@ -126,7 +126,3 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="show nothing; print one object of figures at the end")
     add("--bridge", default="", metavar="OPTIONS", help="more options of the bridge, as one string")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,16 +4,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
 
-from live.record import Partial, Record
-from live.screen import Screen
 from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.client import Bridge, BridgeLost, Event, Stream
+from qwen3_asr_mlx_runtime.client.options import StreamOptions
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, StreamError
 from qwen3_asr_mlx_runtime.protocol.transcripts import FinalResult, RealtimeBatchFinal
+from qwen3_asr_mlx_runtime.tools.live.record import Partial, Record
+from qwen3_asr_mlx_runtime.tools.live.screen import Screen
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE
 
 _PATIENCE_SECONDS = 60.0
@@ -55,7 +57,7 @@ class Plan:
     waits: bool = True
     language: str | None = None
     context: str | None = None
-    final_policy: str | None = None
+    final_policy: Literal["guarded", "strict", "fast"] | None = None
 
 
 class Session:
@@ -79,16 +81,17 @@ class Session:
 
     def _start_stream(self, name: str) -> Stream:
         plan = self._plan
-        return self._bridge.start_stream(
-            name,
-            partials=True,
-            partial_interval_ms=plan.interval_ms,
-            auto_flush=True,
-            batch_size=1,
-            language=plan.language,
-            context=plan.context,
-            **({} if plan.final_policy is None else {"final_policy": plan.final_policy}),
-        )
+        options: StreamOptions = {
+            "partials": True,
+            "partial_interval_ms": plan.interval_ms,
+            "auto_flush": True,
+            "batch_size": 1,
+            "language": plan.language,
+            "context": plan.context,
+        }
+        if plan.final_policy is not None:
+            options["final_policy"] = plan.final_policy
+        return self._bridge.start_stream(name, **options)
 
     def play(self, recording: Recording) -> list[Record]:
         """One utterance on every stream at once, to its final."""

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Protocol, TextIO
 
-from live.record import Record, printable
+from qwen3_asr_mlx_runtime.tools.live.record import Record, printable
 
 _DIM, _NORMAL = "\x1b[2m", "\x1b[22m"
 

@@ -1,0 +1,25 @@
+"""What to install when an import fails."""
+
+_NAME = "qwen3-asr-mlx-runtime"
+# The extra of pyproject.toml that brings a module; everything else is a dependency of the runtime.
+EXTRAS = {
+    "datasets": "recipes",
+    "jinja2": "report",
+    "jiwer": "tools",
+    "matplotlib": "report",
+    "rich": "tools",
+    "whisper_normalizer": "tools",
+}
+
+
+def missing(error: ImportError) -> str:
+    """One line: what cannot be imported, and the command that installs it."""
+    if _NAME in str(error):  # its message is one of these already
+        return str(error)
+    if "libmlx.so: cannot open" in str(error):  # on Linux, where mlx brings no backend of its own
+        return f"MLX has no backend: pip install '{_NAME}[cpu]', or '{_NAME}[cuda13]' for an NVIDIA GPU"
+    module = (error.name or "").partition(".")[0]
+    if not isinstance(error, ModuleNotFoundError) or module == __name__.partition(".")[0]:
+        return f"{error.name or 'a package'} cannot be imported: {error}"
+    extra = EXTRAS.get(module)
+    return f"{module} is not installed: pip install '{_NAME}{f'[{extra}]' if extra else ''}'"
