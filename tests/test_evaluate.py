@@ -58,7 +58,7 @@ class TestProcess:
         self, repository: Path, short: Path, tmp_path: Path
     ) -> None:
         told = launched(
-            *(repository, tmp_path, "tools report"),
+            *(repository, tmp_path, "tools"),
             *("--model", "demo", tmp_path / "none", "--decoder-mode", "sequential", "batched"),
             *("--manifest", short, "--save-predictions", tmp_path / "predictions", "--worst", 3),
         )
@@ -87,7 +87,7 @@ class TestProcess:
     ) -> None:
         source = make_source(tmp_path / "set", "librispeech", audio)
         told = launched(
-            *(repository, tmp_path, "tools report recipes", "--recipe=librispeech", "--recipe-source", source),
+            *(repository, tmp_path, "tools", "--recipe=librispeech", "--recipe-source", source),
             *("--limit", 2, "--model", "demo", "--save-audio", tmp_path / "slice", "--report", tmp_path / "r.html"),
             "--json",
         )
@@ -104,7 +104,7 @@ class TestProcess:
         assert sum(figures["stages"].values()) == pytest.approx(sum(figures["work_seconds"]), rel=0.05)
 
     def test_help_shows_examples(self, repository: Path, tmp_path: Path) -> None:
-        told = launched(repository, tmp_path, "tools report", "--help")
+        told = launched(repository, tmp_path, "tools", "--help")
         assert (told.returncode, told.stderr) == (0, "")
         assert f"{PROGRAM} --model demo --manifest examples/audio/expected.jsonl" in told.stdout
 

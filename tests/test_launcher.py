@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -453,3 +454,18 @@ def test_a_chosen_python_that_does_not_suit_is_an_error_and_not_replaced(search:
 
 def test_no_python_at_all_is_told(search: Checkout) -> None:
     assert fatal_code(search.run()) == "python_missing"
+
+
+# Which environments there are
+
+
+def test_the_commands_for_users_share_two_environments(repository: Path) -> None:
+    """The bridge's and that of the tools, which has every extra but the backends, and the references of the tests."""
+    asked = r"(?m)^ensure_environment (\S+) "
+    texts = [path.read_text() for path in (repository / "scripts").glob("qwen3-asr-mlx-*")]
+    assert {group for text in texts for group in re.findall(asked, text)} == {"''", "tools"}
+    ask = f'root="{repository}"; . "$root/scripts/lib/environment.sh"; make_environment() {{ :; }}; '
+    shell = ["sh", "-c", f'{ask} ensure_environment tools; printf %s "$groups"']
+    groups = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.split()
+    extras = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(groups) == extras.keys() - {"cpu", "cuda13", "reference"}

@@ -9,9 +9,13 @@ fatal() { # code, message; neither holds a quotation mark or a backslash
 
 # ensure_environment GROUPS COMMAND...
 # Sets `environment`. Where it is missing, makes it and starts COMMAND again in this process's place. GROUPS are the
-# dependency groups and extras wanted besides the runtime's own dependencies.
+# dependency groups and extras wanted besides the runtime's own dependencies; `tools` stands for the extras of all
+# tools, which share one environment.
 ensure_environment() {
-    groups=$1
+    case $1 in
+        tools) groups='tools report recipes vad' ;;
+        *) groups=$1 ;;
+    esac
     shift
     platform=$(uname -sm)
     choose_home
