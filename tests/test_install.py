@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from installing.folder import verify
 from installing.place import part_of, replace
-from installing.wheelhouse import Failed
+from make_environment import Failed
 from relocatable_python import make_relocatable
 from test_launcher import Checkout, Outcome, make_checkout, write_endless_source, write_wheel
 

@@ -3,8 +3,10 @@
 Everything is real, the interpreter, venv and pip too, except what is installed: a wheel of one line.
 """
 
+import dataclasses
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -15,13 +17,14 @@ import tarfile
 import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from make_environment import reason
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ("cat", "dirname", "id", "printf", "readlink", "sed", "sha256sum", "shasum", "sh", "uname")
@@ -92,6 +95,11 @@ class Outcome:
         assert len(lines) == 1, (lines, self.stderr)
         message: dict[str, Any] = json.loads(lines[0])
         return message
+
+
+def log_of(checkout: Checkout) -> str:
+    (log,) = (checkout.cache / "environments").glob("*.log")
+    return log.read_text()
 
 
 def fatal_code(outcome: Outcome) -> str:
@@ -172,7 +180,10 @@ def test_the_first_start_installs_on_stderr_and_then_runs_the_bridge(first_start
     report = outcome.line()
     assert report["spoken"] == "1.0"
     assert report["source"] == str(checkout.root / "src")
-    assert "Successfully installed spoken-1.0" in outcome.stderr
+    begun, done = outcome.stderr.splitlines()
+    assert begun.startswith("making the Python environment ")
+    assert done == "installed: 1 of 1 packages"
+    assert "Successfully installed spoken-1.0" in log_of(checkout)
 
 
 def test_commands_waiting_on_stdin_and_odd_arguments_survive_the_installation(
@@ -298,16 +309,76 @@ def test_an_unknown_backend_is_refused(fresh: Checkout) -> None:
 # Failures
 
 
-def test_a_package_that_cannot_be_had_leaves_nothing_behind(fresh: Checkout) -> None:
+def failure(outcome: Outcome) -> str:
+    """What the app reads on the wire and the user, once, on stderr."""
+    assert fatal_code(outcome) == "environment_failed"
+    message = str(outcome.line()["message"])
+    assert [line for line in outcome.stderr.splitlines() if not line.startswith("making ")] == [message]
+    return message
+
+
+def test_a_package_that_cannot_be_had_is_named_and_leaves_nothing_but_the_log(fresh: Checkout) -> None:
     shutil.rmtree(fresh.wheels)
-    assert fatal_code(fresh.run()) == "environment_failed"
+    message = failure(fresh.run())
+    assert "ERROR: " in log_of(fresh)
+    assert "spoken" in message
+    assert str(fresh.cache) in message
     assert fresh.environments() == []
 
 
-def test_a_home_that_cannot_be_written_is_told(fresh: Checkout) -> None:
+def test_without_a_network_one_sentence_says_what_to_do(fresh: Checkout) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]  # which nobody listens at, in a moment
+    offline = {"PIP_INDEX_URL": f"http://127.0.0.1:{port}/simple", "PIP_RETRIES": "1", "PIP_FIND_LINKS": ""}
+    environ = {name: value for name, value in fresh.environ.items() if name != "PIP_NO_INDEX"} | offline
+    assert "connect to a network" in failure(dataclasses.replace(fresh, environ=environ).run())
+    assert "Connection refused" in log_of(fresh)
+
+
+@pytest.mark.parametrize(
+    ("written", "remedy"),
+    [
+        (
+            "ERROR: an OSError: [Errno 28] No space left on device\n",
+            "free some space",
+        ),
+        ("SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]'))\nERROR: none\n", "PIP_CERT"),
+        ("ProxyError('Cannot connect to proxy.')\nERROR: No matching distribution\n", "HTTPS_PROXY"),
+        ("Collecting x\nERROR: x is odd\nERROR: so is y\n", "pip says: x is odd"),
+    ],
+)
+def test_why_pip_failed_is_told_with_what_to_do(written: str, remedy: str) -> None:
+    assert remedy in reason(written.splitlines(keepends=True))
+
+
+def test_a_home_that_cannot_be_written_names_the_variable_for_another(fresh: Checkout) -> None:
     blocked = fresh.home / "file"
     blocked.touch()
-    assert fatal_code(fresh.run(environ={"QWEN3_ASR_MLX_HOME": str(blocked)})) == "environment_failed"
+    message = failure(fresh.run(environ={"QWEN3_ASR_MLX_HOME": str(blocked)}))
+    assert str(blocked) in message
+    assert "QWEN3_ASR_MLX_HOME" in message
+
+
+def test_on_a_terminal_one_line_shows_how_many_of_how_many_packages_are_there(fresh: Checkout) -> None:
+    ours, theirs = pty.openpty()
+    command = [fresh.launcher]
+    with subprocess.Popen(
+        command, env=fresh.environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # the other end is closed
+            while block := os.read(ours, 1 << 16):
+                shown += block
+    os.close(ours)
+    assert process.returncode == 0
+    begun, progress, *_ = shown.decode().split("\r\n")
+    assert begun.endswith("this happens once")
+    assert progress.split("\r\x1b[K")[1:] == [
+        "finding packages, 1 so far: spoken",
+        "1 of 1 packages: spoken",
+        "installed: 1 of 1 packages",
+    ]
 
 
 @pytest.mark.parametrize("name", ["sh", "./sh", "below/sh"])

@@ -5,13 +5,16 @@
 ENVIRONMENT holds what ROOT's pyproject.toml depends on, pinned by its constraints.txt, with the extra BACKEND (may be
 empty) and the dependency groups and extras GROUPS (names with spaces between). It is built under a name of its own and
 renamed when it is whole, so an environment that exists is complete; its console scripts keep the first name, so start
-modules with -m. One process builds at a time; the lock goes with the process that holds it. Everything is said on
-stderr, except the `fatal` line that stands for the bridge when there will be none.
+modules with -m. One process builds at a time; the lock goes with the process that holds it. One line on stderr shows
+how far it is, a log beside ENVIRONMENT has the output of pip. stdout gets nothing but the `fatal` line that stands for
+the bridge when there will be none.
 """
 
+import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,20 +23,35 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 PIP_INSTALL = ("-m", "pip", "install", "--no-input", "--no-compile", "--progress-bar", "off")
+_DISK_FULL = "the disk is full: free some space"
+# What pip writes → what a user can do about it; the first that fits.
+_REASONS = {
+    "No space left on device|Disk quota exceeded": _DISK_FULL,
+    "CERTIFICATE_VERIFY_FAILED|SSLError": "the certificate of the package index is not trusted: name the file with "
+    "your network's certificates in PIP_CERT",
+    "NewConnectionError|NameResolutionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|ProtocolError": "no "
+    "package index can be reached: connect to a network (behind a proxy, set HTTPS_PROXY) and start again",
+}
+_PACKAGE = re.compile(r"\s*(?:Downloading|Using cached|Processing) (\S+\.(?:whl|zip|gz))( \(.+\))?$")
+
+
+class Failed(Exception):
+    """Why there will be no environment, in a line that says what to do."""
 
 
 def main(root: Path, environment: Path, backend: str, groups: list[str], command: list[str]) -> None:
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         environment.parent.mkdir(parents=True, exist_ok=True)
         with lock(environment.parent):
             if not is_whole(environment):
                 make(root, environment, requirements(root, backend, groups))
-    except (OSError, subprocess.CalledProcessError) as error:
-        give_up(error, environment)
+    except (OSError, Failed) as error:
+        fail(error)
     os.execv(command[0], command)
 
 
@@ -73,13 +91,25 @@ def make(root: Path, environment: Path, packages: list[str]) -> None:
         if left_behind.exists():
             shutil.rmtree(left_behind)
     part = environment.with_name(f"{environment.name}.part")
-    say(f"making the Python environment {environment}: this happens once, and downloads a few hundred megabytes")
+    say(f"making the Python environment {environment}: this happens once")
     try:
-        run(base_python(), "-m", "venv", part)
-        run(part / "bin" / "python", *PIP_INSTALL, "--constraint", root / "constraints.txt", *packages)
+        with environment.with_name(f"{environment.name}.log").open("w", encoding="utf-8") as log:
+            fill(part, root / "constraints.txt", packages, log)
         part.rename(environment)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def fill(part: Path, constraints: Path, packages: list[str], log: TextIO) -> None:
+    """The packages are found first, which gives their number, and then downloaded and installed."""
+    run(log, "", base_python(), "-m", "venv", part)
+    pip = (part / "bin" / "python", *PIP_INSTALL, "--constraint", constraints)
+    report = part / "packages.json"
+    run(log, "finding packages, {count} so far: {file}", *pip, "--dry-run", "--report", report, *packages)
+    found = [one["metadata"] for one in json.loads(report.read_text(encoding="utf-8"))["install"]]
+    pinned = [f"{one['name']}=={one['version']}" for one in found]
+    run(log, f"{{count}} of {len(found)} packages: {{file}}", *pip, "--no-deps", *pinned)
+    say(f"installed: {len(found)} of {len(found)} packages")
 
 
 def base_python() -> Path:
@@ -89,22 +119,71 @@ def base_python() -> Path:
     return versioned if versioned.exists() else base
 
 
-def run(python: Path, *arguments: str | Path) -> None:
-    """Ends with an error if Python does. Its output goes to stderr; it may not read the commands waiting on stdin."""
-    subprocess.run([python, "-I", *arguments], stdin=subprocess.DEVNULL, stdout=sys.stderr, check=True)
+def run(log: TextIO, progress: str, python: Path, *arguments: str | Path) -> None:
+    """Its output goes to the log, and shows how far it is. It may not read the commands waiting on stdin."""
+    lines, count = [], 0
+    with subprocess.Popen(
+        [python, "-I", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        try:
+            for line in process.stdout:
+                log.write(line)
+                lines.append(line)
+                if taken := _PACKAGE.match(line):
+                    count += 1
+                    name = taken[1].rpartition("/")[2].partition("-")[0]
+                    show(progress.format(count=count, file=name + (taken[2] or "")))
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise Failed(f"{reason(lines)} (all of pip's output: {log.name})")
 
 
-def give_up(error: OSError | subprocess.CalledProcessError, environment: Path) -> None:
-    say(f"could not make {environment}: {error}")
-    message = "the Python environment could not be installed: see stderr, mend that (network, disk, pip), start again"
+def reason(lines: list[str]) -> str:
+    """Why pip failed and what to do, as its output tells it."""
+    text = "".join(lines)
+    for pattern, remedy in _REASONS.items():
+        if re.search(pattern, text):
+            return remedy
+    errors = [line.removeprefix("ERROR: ").strip() for line in lines if line.startswith("ERROR: ")]
+    return f"pip says: {errors[0]}" if errors else "it ended with an error"
+
+
+def fail(error: OSError | Failed) -> None:
+    message = f"the Python environment could not be made: {explained(error)}"
     say(message)
     fatal = {"type": "fatal", "code": "environment_failed", "message": message, "retryable": True}
     os.write(1, json.dumps(fatal).encode() + b"\n")
     sys.exit(2)
 
 
+def explained(error: OSError | Failed) -> str:
+    if isinstance(error, Failed):
+        return str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _DISK_FULL
+    return f"{error.strerror}: {error.filename}: set QWEN3_ASR_MLX_HOME to a folder that can be written"
+
+
 def say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    """A line that stays."""
+    write(f"{text}\n")
+
+
+def show(text: str) -> None:
+    """A line in whose place the next one comes; nothing where stderr is no terminal."""
+    if sys.stderr.isatty():
+        write(text[: shutil.get_terminal_size().columns - 1])
+
+
+def write(text: str) -> None:
+    sys.stderr.write(f"\r\x1b[K{text}" if sys.stderr.isatty() else text)
     sys.stderr.flush()
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import NoReturn
 
+from make_environment import Failed
+
 from installing.folder import Source, install
-from installing.wheelhouse import Failed, download
+from installing.wheelhouse import download
 
 PROGRAM = "qwen3-asr-mlx-install"
 ABOUT = """Builds a folder that an app can ship: the Python packages that constraints.txt pins, the runtime, and

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from make_environment import base_python, lock, requirements, say
+from make_environment import Failed, base_python, lock, requirements, say
 
 from installing.child import run
 from installing.interpreter import copy_interpreter, make_venv, strip
 from installing.place import RECORD, check_place, part_of, recover, replace
-from installing.wheelhouse import Failed, check_wheelhouse, install_packages
+from installing.wheelhouse import check_wheelhouse, install_packages
 
 PACKAGE = "qwen3_asr_mlx_runtime"
 LAUNCHER = Path("bin", "qwen3-asr-mlx-bridge")

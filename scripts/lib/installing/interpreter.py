@@ -5,10 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from make_environment import base_python
+from make_environment import Failed, base_python
 
 from installing.child import check_run
-from installing.wheelhouse import Failed
 
 _LEFT_OUT = ("__pycache__", "test", "idlelib", "tkinter", "turtledemo", "lib2to3", "site-packages", "config-*")
 _REFUSES_PIP = "EXTERNALLY-MANAGED"  # of distributions, and of uv

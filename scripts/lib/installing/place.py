@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from installing.wheelhouse import Failed
+from make_environment import Failed
 
 RECORD = "installed.json"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

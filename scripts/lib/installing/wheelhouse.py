@@ -8,16 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from make_environment import PIP_INSTALL, say
+from make_environment import PIP_INSTALL, Failed, reason, say
 
 from installing.child import check_run, child
 
 SUMS = "SHA256SUMS"
 _ELSEWHERE = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
-
-
-class Failed(Exception):
-    """What went wrong, in a line for the person who builds the app."""
 
 
 def download(requirements: Sequence[str], constraints: Path, folder: Path) -> None:
@@ -68,18 +64,17 @@ def install_packages(python: Path, requirements: Sequence[str], constraints: Pat
 
 
 def pip(python: Path, command: Sequence[str], constraints: Path, requirements: Sequence[str]) -> None:
-    """What pip says goes to stderr. Raises Failed with the first error that it names."""
+    """What pip says goes to stderr. Raises Failed with why it ended."""
     arguments = [python, "-I", *command, "--constraint", constraints, *requirements]
-    errors = []
+    lines = []
     with child(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", env=_environ()
     ) as process:
         for line in process.stdout or ():
             sys.stderr.write(line)
-            if line.startswith("ERROR: "):
-                errors.append(f"pip says: {line.removeprefix('ERROR: ')}")
+            lines.append(line)
     if process.returncode:
-        raise Failed((errors or ["pip failed: its own words are above"])[0])
+        raise Failed(reason(lines))
 
 
 def _environ() -> dict[str, str]:
