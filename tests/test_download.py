@@ -158,23 +158,26 @@ def test_what_is_not_what_the_hub_names_never_reaches_the_cache(hub, source, blo
 
 
 @pytest.mark.parametrize(
-    ("status", "error_code", "code", "retryable"),
+    ("status", "error_code", "code", "retryable", "next_step"),
     [
-        (401, "RepoNotFound", "model_not_found", False),
-        (401, None, "download_failed", False),
-        (404, None, "model_not_found", False),
-        (404, "RepoNotFound", "model_not_found", False),
-        (403, None, "download_failed", False),
-        (403, "GatedRepo", "download_failed", False),
-        (429, None, "download_failed", True),
-        (503, None, "download_failed", True),
+        (401, "RepoNotFound", "model_not_found", False, "check its name"),
+        (401, None, "download_failed", False, "HF_TOKEN"),
+        (404, None, "model_not_found", False, "check its name"),
+        (404, "RepoNotFound", "model_not_found", False, "check its name"),
+        (403, None, "download_failed", False, "(HTTP 403): check HF_TOKEN"),
+        (403, "GatedRepo", "download_failed", False, "accept it on the model's page"),
+        (429, None, "download_failed", True, "(HTTP 429): start again later"),
+        (503, None, "download_failed", True, "(HTTP 503): start again later"),
     ],
 )
-def test_a_refusal_tells_its_status_and_whether_to_try_again(hub, source, status, error_code, code, retryable):
+def test_a_refusal_tells_its_status_whether_to_try_again_and_what_to_do(
+    hub, source, status, error_code, code, retryable, next_step
+):
     hub.status["/api/models/"] = status
     hub.error_code = error_code
     error = failure_of(source)
     assert (error.code, error.retryable, error.data["http_status"]) == (code, retryable, status)
+    assert next_step in error.message
     assert len(hub.asked) == 1
 
 
@@ -190,6 +193,7 @@ def test_a_hub_that_is_not_there_is_worth_another_try(source, hub):
     hub.close()
     error = failure_of(source)
     assert (error.code, error.retryable, error.data["reason"]) == ("download_failed", True, "ConnectError")
+    assert "(ConnectError): connect to a network" in error.message
 
 
 def test_a_repository_without_weights_is_refused_before_anything_is_fetched(hub, source):
@@ -238,12 +242,14 @@ def test_a_disk_that_fills_on_the_way_is_told_too(source, hub, monkeypatch):
     monkeypatch.setattr(transfer, "_append", full)
     error = failure_of(source)
     assert (error.code, error.data.keys()) == ("disk_full", {"needed", "free"})
+    assert "--cache-dir" in error.message
 
 
 def test_a_stalled_download_is_given_up_and_the_next_goes_on(hub, source, blobs):
     hub.hang_after = 300_000
     error = failure_of(impatient(source))
     assert (error.code, error.retryable, error.data["reason"]) == ("download_failed", True, "stalled")
+    assert "check the network" in error.message
     assert hub.hanging.is_set()
     kept = (blobs / f"{hub.sha256(WEIGHTS)}.incomplete").stat().st_size
     assert kept > 0
@@ -302,6 +308,7 @@ def test_another_process_that_does_nothing_is_not_waited_for_forever(hub, source
     with WeakFileLock(lock):
         error = failure_of(impatient(source))
     assert (error.code, error.retryable, error.data["reason"]) == ("download_failed", True, "waiting_for_lock")
+    assert "another process" in error.message
 
 
 def test_a_token_goes_to_the_hub_and_nowhere_else(hub, source, repository_folder, monkeypatch):
@@ -330,6 +337,7 @@ def test_a_cache_that_cannot_be_written_fails_the_download(hub, tmp_path, place)
     (tmp_path / "a file").write_text("")
     error = failure_of(Hub(cache=tmp_path / place, endpoint=hub.endpoint))
     assert error.code in ("download_failed", "model_not_found")
+    assert "cache" in error.message
 
 
 def test_a_cache_in_a_home_that_is_not_known_is_not_found(hub):

@@ -324,6 +324,7 @@ class TestLockStep:
         talk.chunk(70)
         (refused,) = talk.send("end_utterance", id=3)
         assert (refused["code"], refused["data"]) == ("limit_exceeded", {"limit": 3})
+        assert "--max-pending-utterances" in refused["message"]
         talk.send("flush", id=4)
         assert said(talk.send("end_utterance", id=5)) == ["limit_exceeded"]
         while talk.jobs:

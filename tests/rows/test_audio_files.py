@@ -204,6 +204,7 @@ def test_row_30_a_flac_of_2_36_samples_by_its_header_is_too_long_and_costs_nothi
     before = status_kilobytes(bridge.process.pid, "VmHWM")
     reply = failed(bridge, path)
     assert (reply["code"], reply["data"]) == ("audio_too_long", {"limit_seconds": 1200.0})
+    assert "--max-audio-seconds" in reply["message"]
     assert status_kilobytes(bridge.process.pid, "VmHWM") - before < 32 * 1024
 
 

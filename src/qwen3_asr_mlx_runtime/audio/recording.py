@@ -159,7 +159,8 @@ def _read_stream(file: SoundFile, path: str, max_seconds: float, tally: _Tally) 
 
 
 def _too_long(path: str, max_seconds: float) -> AudioTooLong:
-    return AudioTooLong(f"expected at most {max_seconds:g} seconds of audio: {path!r}", limit_seconds=max_seconds)
+    limit = f"{max_seconds:g} seconds of audio (the bridge's --max-audio-seconds)"
+    return AudioTooLong(f"expected at most {limit}: {path!r}", limit_seconds=max_seconds)
 
 
 def _mono_blocks(file: SoundFile, limit: float, tally: _Tally) -> Iterator[Samples]:

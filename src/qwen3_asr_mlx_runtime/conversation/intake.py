@@ -173,5 +173,5 @@ class Intake:
 
     def _check_count(self) -> None:
         if len(self._streams) >= self._max_streams:
-            message = f"at most {self._max_streams} streams may be open at a time"
+            message = f"at most {self._max_streams} streams may be open at a time (--max-streams)"
             raise LimitExceeded(message, limit=self._max_streams)

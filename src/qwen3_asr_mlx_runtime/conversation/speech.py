@@ -99,7 +99,9 @@ class Speech:
     def _check_count(self) -> None:
         limit = self._settings.max_pending_utterances
         if self._batches.utterances >= limit:
-            message = f"at most {limit} utterances may wait for their outcome; nothing was queued"
+            message = (
+                f"at most {limit} utterances may wait for their outcome (--max-pending-utterances); nothing was queued"
+            )
             raise LimitExceeded(message, limit=limit)
 
     def _checked_audio(self, stream: Stream, command: Boundary) -> Samples | None:

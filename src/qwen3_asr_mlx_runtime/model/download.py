@@ -65,9 +65,7 @@ def download(repo: str, hub: Hub, report: Reporter, clock: Callable[[], float] =
         running.tell(report)
         if clock() - moved_at >= hub.stall_seconds:
             running.abandoned.set()
-            reason = "waiting_for_lock" if running.stage == "waiting_for_lock" else "stalled"
-            message = f"nothing has been downloaded for {hub.stall_seconds:g} s; the next try goes on from here"
-            raise DownloadFailed(message, model=repo, reason=reason)
+            raise running.stalled()
     if running.error is not None:
         raise running.failure(running.error) from running.error
     running.tell(report)
@@ -133,6 +131,13 @@ class _Download(threading.Thread):
             )
         )
 
+    def stalled(self) -> DownloadFailed:
+        waits = self.stage == "waiting_for_lock"
+        what = "another process that downloads this model has" if waits else "the download has"
+        remedy = "end that process, or wait, and start again" if waits else "check the network and start again"
+        message = f"{what} brought nothing for {self._hub.stall_seconds:g} s: {remedy}; what is there is kept"
+        return DownloadFailed(message, model=self._repo, reason="waiting_for_lock" if waits else "stalled")
+
     def failure(self, error: Exception) -> BridgeError:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return self._disk_full()
@@ -146,7 +151,11 @@ class _Download(threading.Thread):
     def _disk_full(self) -> DiskFull:
         missing = sum(file.size for file in self._files) - self.bytes_on_disk()
         needed, free = math.ceil(missing * _FREE_SPACE), _free_space(self.blobs)
-        return DiskFull(f"the download needs {needed} bytes, {free} are free", needed=needed, free=free)
+        return DiskFull(
+            f"the download needs {needed} bytes, {free} are free: free some space, or name another disk by --cache-dir",
+            needed=needed,
+            free=free,
+        )
 
     def _fetch(self, file: _RemoteFile, revision: str | None) -> None:
         url = hf_hub_url(self._repo, file.name, revision=revision, endpoint=self._hub.endpoint)
@@ -186,22 +195,31 @@ def _translated(error: Exception, repo: str) -> BridgeError:
         case BridgeError():
             return error
         case OfflineModeIsEnabled():
-            return ModelNotFound("the model is not in the cache and the hub is switched off", model=repo, offline=True)
+            message = "the model is not in the cache and the hub is off: unset HF_HUB_OFFLINE, or name a folder"
+            return ModelNotFound(message, model=repo, offline=True)
         case HfHubHTTPError():
             return _refusal(error, error.response.status_code, repo)
     reason = _root(error)
-    return DownloadFailed("the model could not be downloaded", model=repo, reason=type(reason).__name__)
+    name = type(reason).__name__
+    of_a_file = isinstance(reason, OSError) and reason.filename is not None
+    remedy = "check the cache folder (--cache-dir)" if of_a_file else "connect to a network"
+    message = f"the model could not be downloaded ({name}): {remedy} and start again, or name a folder"
+    return DownloadFailed(message, model=repo, reason=name)
 
 
 def _refusal(error: HfHubHTTPError, status: int, repo: str) -> BridgeError:
     known = {"model": repo, "http_status": status}
-    if isinstance(error, GatedRepoError | DisabledRepoError):
-        return DownloadRefused("the hub gives this model only to those whom it has admitted", **known)
+    if isinstance(error, DisabledRepoError):
+        return DownloadRefused("the hub has disabled this model: choose another", **known)
+    if isinstance(error, GatedRepoError):
+        message = "the hub asks for an agreement: accept it on the model's page, set HF_TOKEN and start again"
+        return DownloadRefused(message, **known)
     if isinstance(error, RepositoryNotFoundError) or status == 404:
-        return ModelNotFound("the hub has no such model, or keeps it private", **known)
+        message = "the hub has no such model: check its name; for a private one, set HF_TOKEN"
+        return ModelNotFound(message, **known)
     if status < 500 and status not in (408, 429):
-        return DownloadRefused("the hub refused the download", **known)
-    return DownloadFailed("the hub could not serve the download", **known)
+        return DownloadRefused(f"the hub refused the download (HTTP {status}): check HF_TOKEN", **known)
+    return DownloadFailed(f"the hub could not serve the download (HTTP {status}): start again later", **known)
 
 
 def _root(error: BaseException) -> BaseException:

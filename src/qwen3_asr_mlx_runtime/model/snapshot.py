@@ -62,7 +62,7 @@ def _snapshot(repo: str, hub: Hub | None, local_files_only: bool, report: Report
             raise
     if local_files_only:
         raise ModelNotFound(
-            "the model is not in the cache and downloads are off",
+            "the model is not in the cache: start once without --local-files-only, or name a folder",
             model=repo,
             offline=True,
             cache_dir=str(hub.cache or "") or None,

@@ -76,7 +76,9 @@ def fetch(source: Source, blobs: Path, lock: Path, patience: Patience, on_stage:
         on_stage("verify")
         if _sha256(partial) != source.sha256:
             partial.write_bytes(b"")
-            raise DownloadFailed("what the hub sent is not what it names: the next try begins anew", reason="digest")
+            raise DownloadFailed(
+                "the checksum of the download is wrong: start again, which begins from zero", reason="digest"
+            )
         partial.replace(blob)
 
 
