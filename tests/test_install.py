@@ -11,13 +11,18 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
-from installing.folder import verify
+from installing.folder import Source, check_macos, is_native, verify
+from installing.folder import install as build
+from installing.mach_o import oldest_macos
 from installing.place import part_of, replace
+from installing.wheelhouse import OLDEST_MACOS, download, install_packages
 from make_environment import Failed
 from relocatable_python import make_relocatable
 from test_launcher import Checkout, Outcome, make_checkout, write_endless_source, write_wheel
@@ -143,6 +148,7 @@ def test_it_says_what_it_is_and_which_files_are_to_be_signed(first: tuple[Checko
     record = json.loads((prefix / "installed.json").read_text())
     assert record["packages"] == {"spoken": "1.0"}
     assert record["python_is_inside"] is False
+    assert record["macos"] == (OLDEST_MACOS if sys.platform == "darwin" else None)
     assert (prefix / "native-files.txt").read_text() == "", "a venv holds links and no machine code"
     assert "no folder to ship" in first[2].stderr
 
@@ -319,7 +325,16 @@ def test_a_python_that_does_not_suit_is_refused(fresh: Checkout, tmp_path: Path,
     assert "--python" in refused(outcome)
 
 
-@pytest.mark.parametrize("arguments", [(), ("--wheelhouse", "w", "--download-to", "d"), ("--prefix",), ("--force",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--wheelhouse", "w", "--download-to", "d"),
+        ("--prefix",),
+        ("--force",),
+        ("--prefix", "p", "--macos", "Sonoma"),
+    ],
+)
 def test_bad_usage_is_one_line_and_exit_2(fresh: Checkout, arguments: tuple[str, ...]) -> None:
     outcome = install(fresh, *arguments)
     assert (outcome.code, outcome.stdout) == (2, "")
@@ -328,6 +343,89 @@ def test_bad_usage_is_one_line_and_exit_2(fresh: Checkout, arguments: tuple[str,
 
 def test_help_has_an_example(fresh: Checkout) -> None:
     assert "qwen3-asr-mlx-install --prefix" in install(fresh, "--help").stdout
+
+
+# The macOS it is for
+
+
+def mach_o(version: tuple[int, int], command: int = 0x32) -> bytes:
+    """A file for arm64 whose only load command says the oldest macOS it runs on."""
+    number = version[0] << 16 | version[1] << 8
+    fields = (1, number) if command == 0x32 else (number, 0)
+    header = struct.pack("<4s7I", b"\xcf\xfa\xed\xfe", 0x0100000C, 0, 6, 2, 40, 0, 0)
+    return header + struct.pack("<4I", 0x2, 16, 0, 0) + struct.pack("<6I", command, 24, *fields, 0, 0)
+
+
+def fat(*slices: bytes) -> bytes:
+    places = [8 + 20 * len(slices) + sum(map(len, slices[:number])) for number in range(len(slices))]
+    entries = [struct.pack(">5I", 0, 0, place, len(one), 0) for place, one in zip(places, slices, strict=True)]
+    return b"".join([struct.pack(">II", 0xCAFEBABE, len(slices)), *entries, *slices])
+
+
+@pytest.mark.parametrize(
+    ("data", "version"),
+    [
+        (mach_o((14, 0)), (14, 0)),
+        (mach_o((10, 13), command=0x24), (10, 13)),
+        (fat(mach_o((11, 0)), mach_o((26, 2))), (26, 2)),
+        (b"\xca\xfe\xba\xbe\0\0\0\x34 a class of Java", None),
+        (b"\x7fELF", None),
+    ],
+)
+def test_the_oldest_macos_of_a_file_is_read_from_its_load_commands(
+    tmp_path: Path, data: bytes, version: tuple[int, int] | None
+) -> None:
+    (tmp_path / "file").write_bytes(data)
+    assert oldest_macos(tmp_path / "file") == version
+
+
+@pytest.mark.parametrize(("macos", "taken"), [("14", "macosx_14_0_arm64"), ("26.2", "macosx_26_0_arm64")])
+def test_wheels_for_the_chosen_macos_are_taken_and_not_the_newest(tmp_path: Path, macos: str, taken: str) -> None:
+    for platform in ("macosx_14_0_arm64", "macosx_26_0_arm64"):
+        write_wheel(tmp_path, platform)
+    (tmp_path / "constraints.txt").write_text("spoken==1.0\n")
+    python = tmp_path / "bin" / "python3"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    site_packages = tmp_path / "lib" / "python3.11" / "site-packages"
+    site_packages.mkdir(parents=True)
+    install_packages(python, ["spoken"], tmp_path / "constraints.txt", tmp_path, macos)
+    assert taken in (site_packages / "spoken.py").read_text()
+
+
+@pytest.mark.once
+def test_a_file_that_needs_a_newer_macos_than_its_wheel_promises_is_refused(
+    fresh: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the wheel of MLX for 26.0 does, which needs 26.2."""
+    monkeypatch.setattr("installing.folder._HERE", fresh.root / "scripts" / "lib" / "installing")
+    for wheel in fresh.wheels.iterdir():
+        wheel.unlink()
+    write_wheel(fresh.wheels, "macosx_26_0_arm64", mach_o((26, 2)))
+    source, prefix = Source(fresh.root, "", None, "26"), fresh.home / "asr"
+    with pytest.raises(Failed, match=r"libspoken\.dylib needs macOS 26\.2"):
+        build(source, prefix, fresh.wheels)
+    assert list(fresh.home.iterdir()) == []
+    build(dataclasses.replace(source, macos="26.2"), prefix, fresh.wheels)
+    assert json.loads((prefix / "installed.json").read_text())["macos"] == "26.2"
+
+
+@pytest.mark.once
+def test_every_package_that_is_pinned_has_a_wheel_for_the_oldest_macos(repository: Path, tmp_path: Path) -> None:
+    if "QWEN3_ASR_MLX_WHEELHOUSE" not in os.environ:
+        pytest.skip("set QWEN3_ASR_MLX_WHEELHOUSE where packages may be downloaded")
+    source = Source(repository, "", None, OLDEST_MACOS)
+    wanted = [*source.requirements(), "mlx-metal"]  # which mlx asks for only where pip runs on a Mac
+    download(wanted, source.constraints, tmp_path / "wheels", OLDEST_MACOS)
+    for wheel in (tmp_path / "wheels").glob("*.whl"):
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(tmp_path / "content")
+    native = [str(path.relative_to(tmp_path)) for path in (tmp_path / "content").rglob("*") if is_native(path)]
+    assert len(native) > 10
+    check_macos(tmp_path, native, OLDEST_MACOS)
+    with pytest.raises(Failed):
+        download(wanted, source.constraints, tmp_path / "older", str(int(OLDEST_MACOS) - 1))
 
 
 # What a killed installation leaves

@@ -115,15 +115,18 @@ def project_file(real: str) -> str:
     return re.sub(r"(?m)^(cpu|cuda13) = .*", r'\1 = ["spoken"]', text)
 
 
-def write_wheel(folder: Path) -> None:
-    about = "spoken-1.0.dist-info"
-    with zipfile.ZipFile(folder / "spoken-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("spoken.py", "VERSION = '1.0'\n")
-        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: spoken\nVersion: 1.0\n")
-        wheel.writestr(
-            f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        wheel.writestr(f"{about}/RECORD", f"spoken.py,,\n{about}/METADATA,,\n{about}/WHEEL,,\n{about}/RECORD,,\n")
+def write_wheel(folder: Path, platform: str = "any", native: bytes = b"") -> None:
+    tag, about = f"py3-none-{platform}", "spoken-1.0.dist-info"
+    files: dict[str, str | bytes] = {
+        "spoken.py": f"VERSION = '1.0'\nPLATFORM = {platform!r}\n",
+        "libspoken.dylib": native,
+        f"{about}/METADATA": "Metadata-Version: 2.1\nName: spoken\nVersion: 1.0\n",
+        f"{about}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
+    }
+    files[f"{about}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{about}/RECORD"])
+    with zipfile.ZipFile(folder / f"spoken-1.0-{tag}.whl", "w") as wheel:
+        for name, content in files.items():
+            wheel.writestr(name, content)
 
 
 def write_endless_source(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import NoReturn
 from make_environment import Failed
 
 from installing.folder import Source, install
-from installing.wheelhouse import download
+from installing.wheelhouse import OLDEST_MACOS, download
 
 PROGRAM = "qwen3-asr-mlx-install"
 ABOUT = """Builds a folder that an app can ship: the Python packages that constraints.txt pins, the runtime, and
@@ -24,7 +25,8 @@ EXAMPLES = f"""examples:
 
 --python names an interpreter, which must stand at its place whenever the folder is used; or the folder of a relocatable
 one (as python-build-standalone unpacks), which is copied: then the folder needs no other Python and may be moved to any
-machine of the same system. A wheelhouse is filled on the system, and with the Python version, that it is for.
+machine of the same system, on a Mac from --macos on. A wheelhouse is filled on the system, and with the Python version,
+that it is for.
 docs/embedding.md says the rest.
 """
 
@@ -34,10 +36,10 @@ def main(root: str, backend: str, interpreter: str, argv: Sequence[str]) -> int:
     options = _options(argv)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
-    source = Source(Path(root), backend, Path(interpreter) if interpreter else None)
+    source = Source(Path(root), backend, Path(interpreter) if interpreter else None, options.macos)
     try:
         if options.download_to:
-            download(source.requirements(), source.constraints, _physical(options.download_to))
+            download(source.requirements(), source.constraints, _physical(options.download_to), source.macos)
         if options.prefix:
             wheelhouse = options.wheelhouse or options.download_to
             launcher = install(source, _physical(options.prefix), wheelhouse and _physical(wheelhouse))
@@ -74,12 +76,27 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--wheelhouse", type=Path, metavar="DIR", help="take packages from here, and use no network")
     parser.add_argument("--download-to", type=Path, metavar="DIR", help="fill a wheelhouse with what is needed")
     parser.add_argument("--python", metavar="PATH", help="an interpreter, or the folder of a relocatable one")
+    parser.add_argument(
+        "--macos",
+        type=_macos,
+        metavar="VERSION",
+        default=OLDEST_MACOS if sys.platform == "darwin" else None,
+        help=f"the oldest macOS that it is to run on (default: {OLDEST_MACOS}, the oldest that MLX has wheels for)",
+    )
     options = parser.parse_args(argv)
+    if options.macos and sys.platform != "darwin":
+        parser.error("--macos is for a Mac: which packages are needed there is found out there")
     if not options.prefix and not options.download_to:
         parser.error("expected --prefix or --download-to")
     if options.wheelhouse and options.download_to:
         parser.error("a wheelhouse is either filled or used: --download-to and --wheelhouse are two calls")
     return options
+
+
+def _macos(text: str) -> str:
+    if not re.fullmatch(r"[1-9]\d(\.\d{1,2})?", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"expected a version as 14 or 14.2, got {text!r}")
+    return text
 
 
 def _complain(message: str) -> int:

@@ -23,6 +23,7 @@ from make_environment import Failed, base_python, lock, requirements, say
 
 from installing.child import run
 from installing.interpreter import copy_interpreter, make_venv, strip
+from installing.mach_o import oldest_macos
 from installing.place import RECORD, check_place, part_of, recover, replace
 from installing.wheelhouse import check_wheelhouse, install_packages
 
@@ -42,11 +43,13 @@ import {PACKAGE}.daemon, {PACKAGE}.engine"""
 
 @dataclass(frozen=True)
 class Source:
-    """A checkout, the backend of MLX (empty where there is but one), and the interpreter's folder to copy, or None."""
+    """A checkout, the backend of MLX (empty where there is but one), the interpreter's folder to copy, or None, and
+    the oldest macOS that the folder is for, None on another system."""
 
     root: Path
     backend: str
     interpreter: Path | None
+    macos: str | None
 
     @property
     def constraints(self) -> Path:
@@ -62,7 +65,7 @@ class Source:
     def stamp(self) -> str:
         """The hash of all that decides what is in the folder."""
         place = self.interpreter or base_python()
-        machine = [sys.version, platform.system(), platform.machine(), str(place)]
+        machine = [sys.version, platform.system(), platform.machine(), str(place), str(self.macos)]
         wanted = [*self.requirements(), self.constraints.read_text(encoding="utf-8")]
         digest = hashlib.sha256("\n".join([*machine, *wanted]).encode())
         for file in (*sources(self.package), *sorted(_HERE.iterdir())):
@@ -121,7 +124,7 @@ def _fill(source: Source, part: Path, wheelhouse: Path | None) -> None:
     else:
         copy_interpreter(source.interpreter, python)
     executable = python / "bin" / "python3"
-    install_packages(executable, source.requirements(), source.constraints, wheelhouse)
+    install_packages(executable, source.requirements(), source.constraints, wheelhouse, source.macos)
     strip(python)
     shutil.copytree(source.package, part / "runtime" / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2(_HERE / "run_bridge.py", part / "runtime" / "__main__.py")
@@ -153,14 +156,27 @@ def _describe(source: Source, executable: Path, part: Path) -> None:
         "python": platform.python_version(),
         "python_is_inside": source.interpreter is not None,
         "platform": platform.platform(),
+        "macos": source.macos,
         "packages": json.loads(answer.stdout),
     }
     (part / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    native = sorted(str(file.relative_to(part)) for file in part.rglob("*") if _has_machine_code(file))
+    native = sorted(str(file.relative_to(part)) for file in part.rglob("*") if is_native(file))
+    if source.macos is not None:
+        check_macos(part, native, source.macos)
     (part / NATIVE).write_text("".join(f"{name}\n" for name in native), encoding="utf-8")
 
 
-def _has_machine_code(file: Path) -> bool:
+def check_macos(part: Path, native: list[str], macos: str) -> None:
+    """Raises Failed where a file does not run on so old a macOS. The tag of a wheel may promise too much."""
+    major, _, minor = macos.partition(".")
+    for name in native:
+        needed = oldest_macos(part / name)
+        if needed is not None and needed > (int(major), int(minor or 0)):
+            version = ".".join(map(str, needed))
+            raise Failed(f"{name} needs macOS {version}, and the folder is for {macos}: say --macos {version}")
+
+
+def is_native(file: Path) -> bool:
     if file.is_symlink() or not file.is_file():
         return False
     with file.open("rb") as stream:

@@ -50,6 +50,8 @@ def strip(python: Path) -> None:
         if not script.name.startswith("python"):
             _remove(script)
     (library,) = python.glob("lib/python3.*")
+    if (library / "site-packages" / "bin").is_dir():  # where pip puts them with --target
+        _remove(library / "site-packages" / "bin")
     for name in _BUILT_WITH:
         for pattern in (name, f"{name}-*.dist-info"):
             for found in (library / "site-packages").glob(pattern):

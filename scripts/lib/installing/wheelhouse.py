@@ -13,16 +13,28 @@ from make_environment import PIP_INSTALL, Failed, reason, say
 from installing.child import check_run, child
 
 SUMS = "SHA256SUMS"
+OLDEST_MACOS = "14"  # that every wheel of constraints.txt has a build for; tests/test_install.py looks
 _ELSEWHERE = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
 
 
-def download(requirements: Sequence[str], constraints: Path, folder: Path) -> None:
-    """Put every wheel that is needed here into the folder, and the digest of each into its SHA256SUMS."""
+def wheels_for(macos: str | None) -> tuple[str, ...]:
+    """What has pip take wheels for this macOS and no newer one, whatever it runs on; nothing with None."""
+    if macos is None:
+        return ()
+    major, _, minor = macos.partition(".")
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return ("--platform", f"macosx_{major}_{minor or 0}_arm64", "--python-version", version, "--implementation", "cp")
+
+
+def download(requirements: Sequence[str], constraints: Path, folder: Path, macos: str | None) -> None:
+    """Put every wheel that is needed, here or on `macos`, into the folder, and the digest of each into its
+    SHA256SUMS."""
     say(f"filling the wheelhouse {folder}")
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="wheelhouse-") as scratch:
         check_run(Path(sys.executable), "-m", "venv", scratch)
         fetch = ("download", "--only-binary", ":all:", "--no-input", "--progress-bar", "off", "--dest", str(folder))
+        fetch += wheels_for(macos)
         pip(Path(scratch, "bin", "python"), ("-m", "pip", *fetch), constraints, requirements)
     sums = [f"{_digest(wheel)}  {wheel.name}\n" for wheel in sorted(folder.glob("*.whl"))]
     (folder / SUMS).write_text("".join(sums), encoding="utf-8")
@@ -55,12 +67,18 @@ def _check_sums(folder: Path, wheels: set[str]) -> None:
         raise Failed(f"the wheelhouse {folder} holds {min(wheels - sums.keys())}, which its {SUMS} does not name")
 
 
-def install_packages(python: Path, requirements: Sequence[str], constraints: Path, wheelhouse: Path | None) -> None:
+def install_packages(
+    python: Path, requirements: Sequence[str], constraints: Path, wheelhouse: Path | None, macos: str | None
+) -> None:
     """Into the environment of `python`; from the wheelhouse alone, if there is one. Raises Failed."""
     offline: tuple[str, ...] = ()
+    target = wheels_for(macos)
+    if target:  # pip takes wheels for another system than its own only with --target
+        (site_packages,) = python.parent.parent.glob("lib/python3.*/site-packages")
+        target += ("--only-binary", ":all:", "--target", str(site_packages))
     if wheelhouse is not None:  # --isolated: no variable and no file of the machine adds another source
         offline = ("--isolated", "--no-index", "--find-links", str(wheelhouse), "--only-binary", ":all:")
-    pip(python, (*PIP_INSTALL, "--root-user-action", "ignore", *offline), constraints, requirements)
+    pip(python, (*PIP_INSTALL, "--root-user-action", "ignore", *offline, *target), constraints, requirements)
 
 
 def pip(python: Path, command: Sequence[str], constraints: Path, requirements: Sequence[str]) -> None:
