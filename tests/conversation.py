@@ -83,6 +83,13 @@ class Conversation:
         self.session.handle(decode_line(line), len(line))
         return self.perform()
 
+    def receive_together(self, messages: list[dict]) -> None:
+        """Lines that come in before anything is done about the first."""
+        for message in messages:
+            line = json.dumps(message).encode()
+            self.monitor.sent(line)
+            self.session.handle(decode_line(line), len(line))
+
     def chunk(self, samples: int = 1600, stream_id: str = "default", **members: object) -> list[dict]:
         return self.send("audio_chunk", stream_id=stream_id, pcm16=pcm(samples), **members)
 

@@ -52,6 +52,12 @@ class Loading:
             self.failed = False
             self._effects.append(LoadModel())
 
+    def withdraw(self) -> None:
+        """Nothing needs the model any more: do not begin a load that was not begun."""
+        if LoadModel() in self._effects:
+            self._effects.remove(LoadModel())
+            self._end()
+
     def loaded(self, loaded: Loaded) -> None:
         if self._cause is not None:
             self._cause.load_seconds = loaded.load_seconds

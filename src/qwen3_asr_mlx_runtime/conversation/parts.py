@@ -52,6 +52,11 @@ class Conversation:
         return self.outbox.pending + self.batches.open
 
     @property
+    def needs_model(self) -> bool:
+        """Whether a request or an utterance waits for the model."""
+        return self.starting.is_waiting or self.work.needs_model
+
+    @property
     def deadline(self) -> float | None:
         """When something has to be looked at although nothing has happened."""
         progress = self.loading.deadline if self.outbox.is_clear else None

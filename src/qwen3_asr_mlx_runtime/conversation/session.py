@@ -70,6 +70,8 @@ class Session:
         if self._talk.outbox.is_clear:
             self._talk.work.advance()
             self._talk.partials.advance()
+        if self._talk.ending.is_on and self._talk.loading.is_on and not self._talk.needs_model:
+            self._talk.loading.withdraw()
         gathered = self._talk.work.effects
         effects = [*gathered]
         gathered.clear()

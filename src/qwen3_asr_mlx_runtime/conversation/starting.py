@@ -26,6 +26,10 @@ class Starting:
         self._loading = loading
         self._waiting: list[_Waiting] = []
 
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self._waiting)
+
     def add(self, ticket: Ticket, reply: Callable[[Loaded], Reply], undo: Callable[[], int] = int) -> None:
         if self._loading.model is not None:
             ticket.answer(reply(self._loading.model))

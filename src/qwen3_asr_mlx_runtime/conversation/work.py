@@ -68,6 +68,10 @@ class Work:
         return self._engine.busy_since
 
     @property
+    def needs_model(self) -> bool:
+        return any(task.wanted for task in self._open.values())
+
+    @property
     def deadline(self) -> float | None:
         """When `tick` has something to do."""
         times = (self.reading.deadline, self._expiring[0][0] if self._expiring else None)
