@@ -141,6 +141,7 @@ class FakeEngine:
         self._given: dict[int, int] = {}  # samples of each utterance
         self.loads = 0
         self.heartbeats = 0
+        self.is_loading = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 

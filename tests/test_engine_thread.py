@@ -25,11 +25,13 @@ class ScriptedRecognizer:
         self.threads: set[str] = set()
         self.load_failures: list[Exception] = []
         self.loads = 0
+        self.on_load = lambda: None
         self.jobs: list[Job] = []
         self.heard: list[Listen] = []
 
     def load(self, *_: object, **__: object) -> "ScriptedRecognizer":
         self.loads += 1
+        self.on_load()
         self.threads.add(threading.current_thread().name)
         if self.load_failures:
             raise self.load_failures.pop(0)
@@ -246,6 +248,25 @@ def test_a_model_that_cannot_be_read_again_fails_the_jobs_that_need_it(thread, r
     thread.submit(job(4))
     assert next_of(outcomes) == Finished(4, "transcript of words")
     assert recognizer.loads == 3
+
+
+def test_the_engine_says_that_it_loads_also_when_it_reads_the_weights_again(thread, recognizer, outcomes):
+    seen = []
+    recognizer.on_load = lambda: seen.append(thread.is_loading)
+    thread.load()
+    next_of(outcomes)
+    for id in range(4):
+        thread.submit(job(id, "no numbers"))
+        next_of(outcomes)
+    assert seen == [True, True]
+    assert not thread.is_loading
+
+
+def test_an_engine_whose_load_failed_loads_no_more(thread, recognizer, outcomes):
+    recognizer.load_failures = [ModelNotFound("nowhere")]
+    thread.load()
+    assert isinstance(next_of(outcomes), LoadFailed)
+    assert not thread.is_loading
 
 
 def test_numbers_in_between_keep_the_model(thread, recognizer, outcomes):

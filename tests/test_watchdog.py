@@ -14,6 +14,7 @@ from qwen3_asr_mlx_runtime.utterance import Utterance
 
 class StillEngine:
     heartbeats = 0
+    is_loading = False
     ended = False
 
     def join(self, timeout: float) -> bool:
@@ -56,6 +57,17 @@ def test_an_engine_that_moves_is_not_stuck_and_an_idle_one_neither(watch: Watch)
     assert watch.code() is None
     watch.wait(100)
     assert (watch.code(None), watch.code(busy_since=380.0)) == (None, None)
+
+
+def test_an_engine_that_loads_is_not_stuck_however_long_that_takes(watch: Watch) -> None:
+    watch.engine.is_loading = True
+    watch.wait(600)
+    assert watch.code() is None
+    watch.engine.is_loading = False
+    watch.wait(40)
+    assert watch.code() is None
+    watch.wait(1)
+    assert watch.code() == "engine_stalled"
 
 
 def test_row_96_time_that_the_process_slept_through_does_not_count(watch: Watch) -> None:

@@ -60,6 +60,7 @@ class EngineThread:
         self._schedule: Schedule | None = None
         self._loaded: Loaded | None = None
         self._heartbeats = 0
+        self._is_loading = False
         self._non_finite_in_a_row = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
@@ -67,6 +68,10 @@ class EngineThread:
     @property
     def heartbeats(self) -> int:
         return self._heartbeats
+
+    @property
+    def is_loading(self) -> bool:
+        return self._is_loading
 
     def load(self) -> None:
         self._inbox.put(_Load())
@@ -140,6 +145,13 @@ class EngineThread:
             self._post(LoadFailed(ModelError(f"the model could not be loaded: {type(error).__name__}")))
 
     def _load_model(self) -> Loaded:
+        self._is_loading = True
+        try:
+            return self._recognizer_loaded()
+        finally:
+            self._is_loading = False
+
+    def _recognizer_loaded(self) -> Loaded:
         from qwen3_asr_mlx_runtime.engine import Recognizer
         from qwen3_asr_mlx_runtime.model.memory import MemoryLimits
 

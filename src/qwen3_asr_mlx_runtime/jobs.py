@@ -119,6 +119,11 @@ class Engine(Protocol):
     def heartbeats(self) -> int:
         """Grows with every step the engine takes: as long as it does, the engine is not stuck. Read on any thread."""
 
+    @property
+    def is_loading(self) -> bool:
+        """Whether the engine reads the model, for the first time or again, which takes no steps and may take long. Read
+        on any thread."""
+
     def load(self) -> None:
         """Load the model, or report again what is loaded. Loaded or LoadFailed, and nothing else, ends it."""
 

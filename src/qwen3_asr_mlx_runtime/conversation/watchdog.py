@@ -26,13 +26,14 @@ class Watchdog:
         self._looked = clock()
 
     def look(self) -> None:
-        """Take note of progress; time that the process itself slept through does not count."""
+        """Take note of progress; time that the process itself slept through, or that a load takes, does not count."""
         now = self._clock()
         slept = now - self._looked
         if slept > SLEPT_SECONDS:
             self.progress_at += slept
         self._looked = now
-        if (heartbeats := self._engine.heartbeats) != self._heartbeats:
+        heartbeats = self._engine.heartbeats
+        if self._engine.is_loading or heartbeats != self._heartbeats:
             self._heartbeats, self.progress_at = heartbeats, now
 
     def trouble(self, busy_since: float | None, audio_seconds: float) -> EngineError | None:
