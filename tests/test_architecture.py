@@ -104,6 +104,7 @@ CONVERSATION = (
     "conversation",
 )
 NUMERIC = (
+    "model.device",
     "model.features",
     "model.blocks",
     "model.tokenizer",

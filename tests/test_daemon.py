@@ -22,7 +22,7 @@ from qwen3_asr_mlx_runtime.conversation import line_source
 from qwen3_asr_mlx_runtime.conversation.intake import Intake
 from qwen3_asr_mlx_runtime.conversation.line_source import Received
 from qwen3_asr_mlx_runtime.daemon import Daemon
-from qwen3_asr_mlx_runtime.errors import DecodeFailed, ModelNotFound
+from qwen3_asr_mlx_runtime.errors import DecodeFailed, EngineLost, ModelNotFound
 from qwen3_asr_mlx_runtime.lifecycle import Crash, Exit, ParentWatch
 from qwen3_asr_mlx_runtime.protocol.requests import decode_line
 from qwen3_asr_mlx_runtime.settings import Settings
@@ -528,6 +528,24 @@ def test_row_83_an_engine_that_dies_is_told_to_all(bridge, speech: str) -> None:
     talk.send("transcribe", audio=speech, id="t")
     talk.monitor.signalled()
     assert talk.read()["code"] == "engine_unavailable"
+    assert talk.read()["reason"] == "engine_unavailable"
+    assert talk.ended() is Exit.ENGINE_LOST
+
+
+@pytest.mark.parametrize("script", [{"script": [EngineLost("planted")]}, {"load_script": [EngineLost("planted")]}])
+def test_row_82_a_gpu_that_ignores_the_process_is_the_loss_of_the_engine(bridge, speech: str, script: dict) -> None:
+    talk = bridge(**script)
+    talk.send("transcribe", audio=speech, id="t")
+    talk.monitor.signalled()
+    assert talk.read()["code"] == "engine_unavailable"
+    assert talk.read()["reason"] == "engine_unavailable"
+    assert talk.ended() is Exit.ENGINE_LOST
+
+
+def test_an_engine_that_is_lost_while_it_listens_is_told_to_all(bridge) -> None:
+    talk = bridge(hear_script=[EngineLost("planted")])
+    speak(talk)
+    talk.monitor.signalled()
     assert talk.read()["reason"] == "engine_unavailable"
     assert talk.ended() is Exit.ENGINE_LOST
 

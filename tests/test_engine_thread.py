@@ -6,7 +6,7 @@ import pytest
 
 from qwen3_asr_mlx_runtime import engine
 from qwen3_asr_mlx_runtime.engine_thread import EngineThread
-from qwen3_asr_mlx_runtime.errors import Cancelled, ModelNotFound, NonFiniteOutput
+from qwen3_asr_mlx_runtime.errors import Cancelled, EngineLost, ModelNotFound, NonFiniteOutput
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job, Listen, Loaded, LoadFailed, Progress
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.utterance import Utterance
@@ -248,6 +248,17 @@ def test_a_model_that_cannot_be_read_again_fails_the_jobs_that_need_it(thread, r
     thread.submit(job(4))
     assert next_of(outcomes) == Finished(4, "transcript of words")
     assert recognizer.loads == 3
+
+
+def test_an_engine_that_is_lost_while_it_reads_the_weights_again_says_so(thread, recognizer, outcomes):
+    thread.load()
+    next_of(outcomes)
+    for id in range(3):
+        thread.submit(job(id, "no numbers"))
+        next_of(outcomes)
+    recognizer.load_failures = [EngineLost("planted")]
+    thread.submit(job(3))
+    assert isinstance(next_of(outcomes).error, EngineLost)
 
 
 def test_the_engine_says_that_it_loads_also_when_it_reads_the_weights_again(thread, recognizer, outcomes):

@@ -14,9 +14,10 @@ from qwen3_asr_mlx_runtime import process_memory
 from qwen3_asr_mlx_runtime.errors import OutOfMemory
 from qwen3_asr_mlx_runtime.model.checkpoint import TensorHeader, read_config, read_headers, weight_files
 from qwen3_asr_mlx_runtime.model.config import ModelConfig
+from qwen3_asr_mlx_runtime.model.device import as_out_of_memory
 from qwen3_asr_mlx_runtime.model.features import log_mel
 from qwen3_asr_mlx_runtime.model.generate import generate
-from qwen3_asr_mlx_runtime.model.memory import MIB, Governor, as_out_of_memory, machine_limit, weight_bytes
+from qwen3_asr_mlx_runtime.model.memory import MIB, Governor, machine_limit, weight_bytes
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.weights import load_model, named_parameters
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE

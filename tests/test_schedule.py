@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.engine import Recognizer
+from qwen3_asr_mlx_runtime.errors import EngineLost
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job
 from qwen3_asr_mlx_runtime.model import drift
 from qwen3_asr_mlx_runtime.model.batch import Batch
+from qwen3_asr_mlx_runtime.model.decoder import Decoder
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.recognition import batching
 from qwen3_asr_mlx_runtime.recognition.preparation import Preparation
@@ -102,6 +104,32 @@ def test_a_batch_that_fails_is_decoded_one_by_one(recognizer, clips, expected, m
     monkeypatch.setattr(Batch, "join", out_of_memory)
     outcomes = recognizer.outcomes([Job(number, clip, "batched") for number, clip in enumerate(clips[:3])])
     assert [outcome.transcript.token_ids for outcome in outcomes] == expected[:3]
+
+
+IGNORED = (
+    "[METAL] Command buffer execution failed: Ignored (for causing prior/excessive GPU errors)"
+    " (00000004:kIOGPUCommandBufferCallbackErrorSubmissionsIgnored)"
+)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_row_82_a_gpu_that_ignores_the_process_is_lost_and_not_tried_again(recognizer, clips, monkeypatch, mode):
+    def ignored(*_):
+        raise RuntimeError(IGNORED)
+
+    monkeypatch.setattr(Decoder, "__call__", ignored)
+    outcomes = recognizer.outcomes([Job(number, clip, mode) for number, clip in enumerate(clips[:2])])
+    assert {type(outcome.error) for outcome in outcomes} == {EngineLost}
+    assert not outcomes[0].error.retryable
+
+
+def test_row_82_a_gpu_that_ignores_the_process_is_lost_while_the_model_loads_too(monkeypatch):
+    def ignored(*_):
+        raise RuntimeError(IGNORED)
+
+    monkeypatch.setattr(Decoder, "prepare", ignored)
+    with pytest.raises(EngineLost):
+        Recognizer.load("demo")
 
 
 def test_a_device_that_cannot_be_calibrated_decodes_alone(recognizer, clips, expected, monkeypatch):

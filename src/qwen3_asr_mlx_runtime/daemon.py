@@ -30,7 +30,7 @@ from qwen3_asr_mlx_runtime.conversation.outbox import Outgoing
 from qwen3_asr_mlx_runtime.conversation.session import Session
 from qwen3_asr_mlx_runtime.conversation.vitals import Vitals
 from qwen3_asr_mlx_runtime.conversation.watchdog import Watchdog, log_stacks
-from qwen3_asr_mlx_runtime.errors import BridgeError, EngineUnavailable
+from qwen3_asr_mlx_runtime.errors import BridgeError, EngineLost, EngineUnavailable
 from qwen3_asr_mlx_runtime.jobs import Engine, Failed, Finished, Heard, Loaded, LoadFailed, Outcome, Post, Progress
 from qwen3_asr_mlx_runtime.lifecycle import FORCED_EXIT_SECONDS, Crash, Exit, ParentWatch
 from qwen3_asr_mlx_runtime.protocol.replies import Fatal, encode_any_line, encode_line
@@ -192,6 +192,8 @@ class Daemon:
             diagnose(f"model loaded in {outcome.load_seconds:.2f} s")
         elif isinstance(outcome, LoadFailed):
             diagnose(f"loading failed: {outcome.error.code}")
+        if isinstance(outcome, LoadFailed | Failed) and isinstance(outcome.error, EngineLost):
+            self._lose_engine(outcome.error)
 
     def _advance(self) -> None:
         """Write what may be written, begin what may be begun, and close when nothing is left to do."""

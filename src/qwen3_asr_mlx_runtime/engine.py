@@ -22,6 +22,7 @@ import numpy as np
 from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelUnsupported, NonFiniteOutput
 from qwen3_asr_mlx_runtime.jobs import DecoderMode, Failed, Finished, Heard, Job, OnProgress
 from qwen3_asr_mlx_runtime.model.checkpoint import check_files, weight_files
+from qwen3_asr_mlx_runtime.model.device import device_failures
 from qwen3_asr_mlx_runtime.model.drift import Drift
 from qwen3_asr_mlx_runtime.model.features import Features
 from qwen3_asr_mlx_runtime.model.hub import STALL_SECONDS, Hub
@@ -74,6 +75,7 @@ class Recognizer:
         self._live_drift = LiveDrift(model, packs=self._preparation.packs)
 
     @classmethod
+    @device_failures()
     def load(
         cls,
         model: str,
@@ -90,7 +92,8 @@ class Recognizer:
         limits: MemoryLimits = NO_LIMITS,
         on_progress: OnProgress | None = None,
     ) -> "Recognizer":
-        """Load `demo`, a folder, or `owner/name` from the hub or its cache. Raises a ModelError.
+        """Load `demo`, a folder, or `owner/name` from the hub or its cache. Raises a ModelError, or an EngineError
+        where the device fails.
 
         `quantize`: `8bit` or `mixed`, None for weights as they are stored; `force_4bit_tower`: whatever that costs.
         `verify`: compare weights with the digest that the hub's cache names them by `once`, `always` or `never`;

@@ -185,6 +185,9 @@ class EngineThread:
     def _submit(self, job: Job | Listen) -> None:
         try:
             schedule = self._schedule if isinstance(job, Listen) else self._sound_schedule()
+        except BridgeError as error:
+            self._post(Failed(job.id, error))
+            return
         except Exception as error:  # noqa: BLE001 whatever loading provokes: this job has no model
             self._post(Failed(job.id, EngineUnavailable(f"the model could not be loaded: {type(error).__name__}")))
             return

@@ -223,6 +223,10 @@ class EngineUnavailable(EngineError):
     code = "engine_unavailable"
 
 
+class EngineLost(EngineUnavailable):
+    """Nothing more can be computed in this process; a new one may."""
+
+
 def error_codes() -> list[str]:
     """Every code that this build can say, in order: those of the classes above."""
     classes = [BridgeError]

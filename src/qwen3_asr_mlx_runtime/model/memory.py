@@ -29,16 +29,6 @@ _CPU_SHARE = 0.8
 _CUDA_SHARE = 0.95
 _PIECE_SAMPLES = 30 * SAMPLE_RATE
 _STORED_BYTES = {"U8": 1, "I8": 1, "BOOL": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4}
-_MEMORY_FAILURES = (
-    "[malloc] Unable to allocate",
-    "[metal::malloc]",
-    "Insufficient Memory",
-    "OutOfMemory",
-    "out of memory",
-    "MemoryAllocation",
-    "OUT_OF_MEMORY",
-    "ALLOC_FAILED",
-)
 
 
 class MemoryLimits(NamedTuple):
@@ -150,19 +140,6 @@ def machine_limit() -> int:
     if mx.default_device() != mx.cpu:
         return int(_CUDA_SHARE * int(mx.device_info()["total_memory"]))
     return int(_CPU_SHARE * min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), _container_limit()))
-
-
-def as_out_of_memory(error: BaseException) -> OutOfMemory | None:
-    """OutOfMemory for what MLX or the allocator raises where memory ran out; None for any other error.
-
-    MLX has one class for all its errors: the message tells. Those looked for are of its Metal and CUDA allocators and
-    of failed command buffers, as of 0.32.
-    """
-    if not isinstance(error, MemoryError):
-        message = str(error) if isinstance(error, RuntimeError) else ""
-        if not any(failure in message for failure in _MEMORY_FAILURES):
-            return None
-    return OutOfMemory("memory ran out while the audio was decoded", active_bytes=mx.get_active_memory())
 
 
 def _require(message: str, needed: int, limit: int) -> None:

@@ -13,6 +13,7 @@ from mlx.utils import tree_flatten
 from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelUnsupported
 from qwen3_asr_mlx_runtime.model.checkpoint import TensorHeader, read_config, read_headers, weight_files
 from qwen3_asr_mlx_runtime.model.config import ModelConfig
+from qwen3_asr_mlx_runtime.model.device import as_device_failure
 from qwen3_asr_mlx_runtime.model.memory import weight_bytes
 from qwen3_asr_mlx_runtime.model.quantization import (
     Layers,
@@ -90,7 +91,7 @@ def load_model(
         if join:
             model.prepare()
     except RuntimeError as error:
-        raise ModelCorrupt(f"the weights could not be read: {error}") from error
+        raise as_device_failure(error) or ModelCorrupt(f"the weights could not be read: {error}") from error
     return model
 
 

@@ -4,17 +4,14 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
-from qwen3_asr_mlx_runtime.errors import BridgeError, DecodeFailed, GpuError
+from qwen3_asr_mlx_runtime.errors import BridgeError, DecodeFailed
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job
+from qwen3_asr_mlx_runtime.model.device import as_device_failure
 from qwen3_asr_mlx_runtime.model.generate import Token, generate
-from qwen3_asr_mlx_runtime.model.memory import as_out_of_memory
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.recognition.pieces import Piece, assemble
 from qwen3_asr_mlx_runtime.recognition.preparation import DecoderInput, Preparation, Segment
 from qwen3_asr_mlx_runtime.telemetry import Reuse, Stopwatch
-
-_GPU_GAVE_UP = ("Command buffer execution failed", "cudaError", "CUDA error")
-
 
 Steps = Generator[None, None, None]
 Result = TypeVar("Result")
@@ -143,8 +140,4 @@ def failure(error: Exception) -> BridgeError:
     """What a job fails with."""
     if isinstance(error, BridgeError):
         return error
-    if (out_of_memory := as_out_of_memory(error)) is not None:
-        return out_of_memory
-    if isinstance(error, RuntimeError) and any(sign in str(error) for sign in _GPU_GAVE_UP):
-        return GpuError("the GPU gave up decoding")
-    return DecodeFailed(f"decoding failed: {type(error).__name__}")
+    return as_device_failure(error) or DecodeFailed(f"decoding failed: {type(error).__name__}")

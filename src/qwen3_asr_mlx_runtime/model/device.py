@@ -1,0 +1,55 @@
+"""What a failure of MLX's device means. MLX has one class for all its errors: the message tells them apart."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import mlx.core as mx
+
+from qwen3_asr_mlx_runtime.errors import EngineError, EngineLost, GpuError, OutOfMemory
+
+# Of MLX's Metal and CUDA allocators and of failed command buffers, as of 0.32.
+_MEMORY_FAILURES = (
+    "[malloc] Unable to allocate",
+    "[metal::malloc]",
+    "Insufficient Memory",
+    "OutOfMemory",
+    "out of memory",
+    "MemoryAllocation",
+    "OUT_OF_MEMORY",
+    "ALLOC_FAILED",
+)
+_GPU_FAILURES = ("Command buffer execution failed", "cudaError", "CUDA error")
+_PROCESS_IGNORED = "SubmissionsIgnored"  # by Metal, after faults of this process, for as long as it lives
+
+
+def as_device_failure(error: BaseException) -> EngineError | None:
+    """What the device could not do; None for any other error."""
+    message = str(error) if isinstance(error, RuntimeError) else ""
+    if _PROCESS_IGNORED in message:
+        return EngineLost("the GPU ignores this process after earlier faults")
+    if (out_of_memory := as_out_of_memory(error)) is not None:
+        return out_of_memory
+    if any(failure in message for failure in _GPU_FAILURES):
+        return GpuError("the GPU stopped the computation")
+    return None
+
+
+def as_out_of_memory(error: BaseException) -> OutOfMemory | None:
+    """OutOfMemory for what MLX or the allocator raises where memory ran out; None for any other error."""
+    if not isinstance(error, MemoryError):
+        message = str(error) if isinstance(error, RuntimeError) else ""
+        if not any(failure in message for failure in _MEMORY_FAILURES):
+            return None
+    return OutOfMemory("memory ran out", active_bytes=mx.get_active_memory())
+
+
+@contextmanager
+def device_failures() -> Iterator[None]:
+    """Raise what the device cannot do as an EngineError."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        known = as_device_failure(error)
+        if known is None:
+            raise
+        raise known from error
