@@ -105,6 +105,7 @@ CONVERSATION = (
 )
 NUMERIC = (
     "model.device",
+    "model.control_groups",
     "model.features",
     "model.blocks",
     "model.tokenizer",

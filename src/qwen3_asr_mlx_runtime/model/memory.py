@@ -14,6 +14,7 @@ import mlx.core as mx
 
 from qwen3_asr_mlx_runtime import process_memory
 from qwen3_asr_mlx_runtime.errors import OutOfMemory
+from qwen3_asr_mlx_runtime.model import control_groups
 from qwen3_asr_mlx_runtime.model.checkpoint import TensorHeader
 from qwen3_asr_mlx_runtime.model.config import ModelConfig
 from qwen3_asr_mlx_runtime.model.job_memory import JobMemory
@@ -139,7 +140,8 @@ def machine_limit() -> int:
         return _recommended_working_set()
     if mx.default_device() != mx.cpu:
         return int(_CUDA_SHARE * int(mx.device_info()["total_memory"]))
-    return int(_CPU_SHARE * min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), _container_limit()))
+    everything = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(_CPU_SHARE * min(everything, control_groups.memory_limit() or everything))
 
 
 def _require(message: str, needed: int, limit: int) -> None:
@@ -162,13 +164,6 @@ def _available() -> int | None:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, ValueError, StopIteration):
         return None
-
-
-def _container_limit() -> float:
-    try:
-        return int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
-    except (OSError, ValueError):  # none, or `max`
-        return float("inf")
 
 
 def _recommended_working_set() -> int:
