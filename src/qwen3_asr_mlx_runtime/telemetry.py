@@ -35,14 +35,15 @@ class Memory(msgspec.Struct, frozen=True):
     mlx_cache_mb: float | None = None
 
     @classmethod
-    def read(cls) -> "Memory":
-        """Read the counters now; MLX's only where MLX is already imported."""
+    def read(cls, *, mlx: bool = True) -> "Memory":
+        """Read the counters now; MLX's only where it is imported. `mlx=False` leaves them out: while another thread
+        imports MLX it cannot be asked, and where it found no device it never can."""
         readings = {
             "rss": process_memory.rss_bytes(),
             "rss_peak": process_memory.rss_peak_bytes(),
             "footprint": process_memory.footprint_bytes(),
         }
-        mx = sys.modules.get("mlx.core")
+        mx = sys.modules.get("mlx.core") if mlx else None
         if mx is not None:
             readings["mlx_peak"] = mx.get_peak_memory()
             readings["mlx_active"] = mx.get_active_memory()

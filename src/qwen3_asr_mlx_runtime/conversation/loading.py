@@ -28,6 +28,7 @@ class Loading:
     def __init__(self, effects: list[Effect], clock: Callable[[], float]) -> None:
         self.model: Loaded | None = None
         self.failed = False
+        self.has_begun = False  # MLX is imported then, and has a device
         self.stage: str | None = None  # of the load that is on its way
         self._effects = effects
         self._clock = clock
@@ -62,6 +63,7 @@ class Loading:
         if self._cause is not None:
             self._cause.load_seconds = loaded.load_seconds
         self.model = loaded
+        self.has_begun = True
         self._end()
 
     def load_failed(self) -> None:
@@ -69,6 +71,7 @@ class Loading:
         self._end()
 
     def progress(self, news: Progress) -> None:
+        self.has_begun = True
         if self.stage is not None:
             self.stage = news.stage
             self._news = news

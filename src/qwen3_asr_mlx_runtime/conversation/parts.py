@@ -103,6 +103,7 @@ class Conversation:
             queues=self._queues(),
             counters=counters,
             limits=limits(self.settings),
+            mlx=self.loading.has_begun,
         )
 
     def _queues(self) -> Queues:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 
-from qwen3_asr_mlx_runtime import __version__, process_memory
+from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime.protocol.replies import Counters, Limits, Pong, Queues, State, StatusReply, Versions
 from qwen3_asr_mlx_runtime.telemetry import Memory
 
@@ -43,9 +43,11 @@ def status(
     queues: Queues,
     counters: Counters,
     limits: Limits,
+    mlx: bool,
 ) -> StatusReply:
+    """`mlx`: whether MLX has been imported, so that it can be asked for its memory."""
     busy_ms, progress_ms = _busy(vitals, now, busy_since)
-    memory = _memory()
+    memory = Memory.read(mlx=mlx)
     return StatusReply(
         state=state,
         uptime_s=round(now - vitals.started_at, 3),
@@ -71,13 +73,6 @@ def _busy(vitals: Vitals, now: float, busy_since: float | None) -> tuple[int | N
 
 def _milliseconds(seconds: float) -> int:
     return max(0, round(seconds * 1000))
-
-
-def _memory() -> Memory:
-    try:
-        return Memory.read()
-    except AttributeError:  # the engine's thread is importing MLX at this moment
-        return Memory(rss_bytes=process_memory.rss_bytes())
 
 
 @cache
