@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
+from no_metal import NO_METAL
 from tiny_checkpoint import write_tiny_checkpoint
 
 from qwen3_asr_mlx_runtime.errors import DecodeFailed
@@ -157,6 +158,18 @@ def test_a_model_that_is_not_there_is_a_failure_and_the_rest_is_still_told(float
 def test_the_margins_of_another_model_are_measured(float32_only, tmp_path):
     folder = str(write_tiny_checkpoint(tmp_path / "model"))
     assert [*findings(folder, None)][-1].what.startswith(f"{folder}: ε is ")
+
+
+def test_no_metal_device_is_a_finding_and_no_traceback(repository: Path):
+    program = NO_METAL + "import sys\nfrom qwen3_asr_mlx_runtime.tools.doctor.main import main\nsys.exit(main())"
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=repository / "src", capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (1, "")
+    *_, found, advice = ran.stdout.splitlines()
+    assert found.startswith("failure  MLX has no device to compute on: [metal::load_device] No Metal device")
+    assert "log in" in advice
+    assert "GiB free" in ran.stdout
 
 
 def test_as_a_process(repository: Path):

@@ -3,6 +3,8 @@
 import json
 import os
 import pty
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,6 +12,7 @@ from threading import Thread
 from types import SimpleNamespace
 
 import pytest
+from no_metal import NO_METAL
 from test_score import launched, lines
 from test_score import main as score_main
 
@@ -250,3 +253,17 @@ class TestMistakes:
             main(["--help"])
         assert left.value.code == 0
         assert "qwen3-asr-mlx-perftest demo examples/audio/sample.wav" in capsys.readouterr().out
+
+
+def test_no_metal_device_is_one_line_and_no_traceback(repository: Path) -> None:
+    program = NO_METAL + "import sys\nfrom qwen3_asr_mlx_runtime.tools.perftest.main import main\nsys.exit(main())"
+    ran = subprocess.run(
+        [sys.executable, "-c", program, "--model", "demo", str(repository / "README.md")],
+        cwd=repository / "src",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout) == (1, "")
+    [line] = ran.stderr.splitlines()
+    assert "No Metal device available" in line

@@ -67,6 +67,7 @@ export type ErrorCode =
   | "busy"
   | "cancelled"
   | "decode_failed"
+  | "device_unavailable"
   | "disk_full"
   | "download_failed"
   | "duplicate_id"

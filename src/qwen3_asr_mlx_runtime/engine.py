@@ -22,7 +22,7 @@ import numpy as np
 from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelUnsupported, NonFiniteOutput
 from qwen3_asr_mlx_runtime.jobs import DecoderMode, Failed, Finished, Heard, Job, OnProgress
 from qwen3_asr_mlx_runtime.model.checkpoint import check_files, weight_files
-from qwen3_asr_mlx_runtime.model.device import device_failures
+from qwen3_asr_mlx_runtime.model.device import check_device, device_failures
 from qwen3_asr_mlx_runtime.model.drift import Drift
 from qwen3_asr_mlx_runtime.model.features import Features
 from qwen3_asr_mlx_runtime.model.hub import STALL_SECONDS, Hub
@@ -100,6 +100,7 @@ class Recognizer:
         `state_dir` is where it is remembered what was. A download that stalls for `stall_seconds` is given up. `limits`
         are the process's; raises OutOfMemory before any weight is read where they leave no room.
         """
+        check_device()
         _avoid_jit_files()
         watch, report = Stopwatch(), Reporter(on_progress)
         report("resolve")

@@ -152,6 +152,9 @@ class EngineThread:
             self._is_loading = False
 
     def _recognizer_loaded(self) -> Loaded:
+        from qwen3_asr_mlx_runtime.model.device import check_device
+
+        check_device()  # before the imports that need one
         from qwen3_asr_mlx_runtime.engine import Recognizer
         from qwen3_asr_mlx_runtime.model.memory import MemoryLimits
 

@@ -219,6 +219,12 @@ class EngineStalled(EngineError):
     retryable = True
 
 
+class DeviceUnavailable(EngineError):
+    """There is nothing to compute on: on a Mac no Metal device, as in some virtual machines."""
+
+    code = "device_unavailable"
+
+
 class EngineUnavailable(EngineError):
     code = "engine_unavailable"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from e2e.client import TESTS, WAIT, Client
+from no_metal import NO_METAL
 from rows.bridge import command, descriptors, real_model
 from tiny_checkpoint import write_tiny_checkpoint
 
@@ -34,6 +35,17 @@ def test_row_86_no_mlx_leaves_the_bridge_up_and_unloaded(model: Path) -> None:
         assert bridge.ask("start")["code"] == "engine_unavailable"
         assert bridge.ask("capabilities")["type"] == "capabilities"
         assert bridge.ask("transcribe", audio="/dev/null")["type"] == "error"
+        assert bridge.wait() == 0
+
+
+def test_row_86_no_metal_device_leaves_the_bridge_up_and_says_why(model: Path, speech: str) -> None:
+    with real_model(model, before=NO_METAL) as bridge:
+        reply = bridge.ask("start")
+        assert (reply["code"], reply["retryable"]) == ("device_unavailable", False)
+        assert "No Metal device available" in reply["message"]
+        assert bridge.ask("batch_transcribe", audio=[speech, speech])["code"] == "device_unavailable"
+        assert bridge.ask("status")["memory"]["mlx_active_bytes"] is None
+        assert bridge.ask("capabilities")["type"] == "capabilities"
         assert bridge.wait() == 0
 
 

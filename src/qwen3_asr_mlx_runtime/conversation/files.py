@@ -10,6 +10,7 @@ from qwen3_asr_mlx_runtime.conversation.work import Work
 from qwen3_asr_mlx_runtime.errors import (
     BridgeError,
     Cancelled,
+    DeviceUnavailable,
     EngineStalled,
     EngineUnavailable,
     ModelError,
@@ -20,7 +21,7 @@ from qwen3_asr_mlx_runtime.protocol.commands import BatchTranscribe, Transcribe
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.transcript import Transcript
 
-_OF_THE_WHOLE = (Cancelled, TimedOut, ShuttingDown, ModelError, EngineStalled, EngineUnavailable)
+_OF_THE_WHOLE = (Cancelled, TimedOut, ShuttingDown, ModelError, DeviceUnavailable, EngineStalled, EngineUnavailable)
 
 
 class FilesRequest:

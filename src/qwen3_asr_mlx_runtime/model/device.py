@@ -1,11 +1,14 @@
-"""What a failure of MLX's device means. MLX has one class for all its errors: the message tells them apart."""
+"""Whether MLX has a device, and what its failures mean: MLX has one class for all errors, and messages tell them apart.
+
+Imports no other module of MLX than its core: importing mlx.nn fails where there is no device.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import mlx.core as mx
 
-from qwen3_asr_mlx_runtime.errors import EngineError, EngineLost, GpuError, OutOfMemory
+from qwen3_asr_mlx_runtime.errors import DeviceUnavailable, EngineError, EngineLost, GpuError, OutOfMemory
 
 # Of MLX's Metal and CUDA allocators and of failed command buffers, as of 0.32.
 _MEMORY_FAILURES = (
@@ -20,6 +23,14 @@ _MEMORY_FAILURES = (
 )
 _GPU_FAILURES = ("Command buffer execution failed", "cudaError", "CUDA error")
 _PROCESS_IGNORED = "SubmissionsIgnored"  # by Metal, after faults of this process, for as long as it lives
+
+
+def check_device() -> None:
+    """Raise DeviceUnavailable where there is none. On a Mac MLX always says that there is one, and its first use fails."""
+    try:
+        mx.device_info()
+    except RuntimeError as error:
+        raise DeviceUnavailable(f"MLX has no device to compute on: {error}") from error
 
 
 def as_device_failure(error: BaseException) -> EngineError | None:

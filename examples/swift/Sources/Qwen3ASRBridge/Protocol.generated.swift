@@ -24,6 +24,7 @@ extension Wire {
         public static let busy = Self(rawValue: "busy")
         public static let cancelled = Self(rawValue: "cancelled")
         public static let decodeFailed = Self(rawValue: "decode_failed")
+        public static let deviceUnavailable = Self(rawValue: "device_unavailable")
         public static let diskFull = Self(rawValue: "disk_full")
         public static let downloadFailed = Self(rawValue: "download_failed")
         public static let duplicateID = Self(rawValue: "duplicate_id")

@@ -17,12 +17,13 @@ ENOUGH_DISK = 6 * 2**30  # a checkpoint of 1.7B in bfloat16, and room to move
 
 
 def check_machine(cache_dir: Path | None) -> Iterator[Finding]:
-    """Everything that needs no model. `cache_dir`: where models are kept."""
+    """Everything that needs no model. `cache_dir`: where models are kept. Raises DeviceUnavailable where MLX has no
+    device."""
     yield _python(sys.version_info[:2])
     yield _processor(platform.system(), platform.machine())
     yield _mlx()
-    yield from _device()
     yield from _disk(cache_dir)
+    yield _device()
 
 
 def check_model_files(model: str, cache_dir: Path | None, verify: str) -> Iterator[Finding]:
@@ -88,21 +89,17 @@ def _mlx() -> Finding:
     return ok(f"MLX {installed}")
 
 
-def _device() -> Iterator[Finding]:
+def _device() -> Finding:
     import mlx.core as mx
 
+    from qwen3_asr_mlx_runtime.model.device import check_device
+
+    check_device()
     if mx.default_device() == mx.cpu:
-        on_mac = platform.system() == "Darwin"
-        advice = (
-            "Metal is not there: log in to a session with a GPU"
-            if on_mac
-            else "QWEN3_ASR_MLX_BACKEND=cuda13 for an NVIDIA GPU"
-        )
-        yield warning("decodes on the CPU, some ten times slower than on a GPU", advice)
-        return
+        advice = "QWEN3_ASR_MLX_BACKEND=cuda13 for an NVIDIA GPU"
+        return warning("decodes on the CPU, some ten times slower than on a GPU", advice)
     kind = "Metal" if mx.metal.is_available() else "CUDA"
-    info = mx.device_info()
-    yield ok(f"decodes on the GPU by {kind}: {info.get('device_name', 'unnamed')}")
+    return ok(f"decodes on the GPU by {kind}: {mx.device_info().get('device_name', 'unnamed')}")
 
 
 def _disk(cache_dir: Path | None) -> Iterator[Finding]:

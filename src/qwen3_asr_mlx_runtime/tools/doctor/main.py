@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.errors import BridgeError, DeviceUnavailable
 from qwen3_asr_mlx_runtime.packages import missing
 from qwen3_asr_mlx_runtime.tools.command import Parser, run
 from qwen3_asr_mlx_runtime.tools.doctor.finding import Finding, failure
@@ -39,7 +39,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def findings(model: str, cache_dir: Path | None) -> Iterator[Finding]:
-    """One after the other. What needs MLX comes only where there is one."""
+    """One after the other. What needs MLX comes only where there is one, and has a device."""
     from qwen3_asr_mlx_runtime.tools.doctor.machine_check import check_machine, check_model_files
 
     try:
@@ -53,6 +53,8 @@ def findings(model: str, cache_dir: Path | None) -> Iterator[Finding]:
         yield from check_engine()
         if whole and model != "demo":
             yield from _check_model(model, cache_dir)
+    except DeviceUnavailable as error:
+        yield failure(error.message, "log in at the screen of this Mac; a sandbox or a virtual machine may have no GPU")
     except ImportError as error:
         yield failure(missing(error), "or let a launcher in scripts/ make its environment")
 

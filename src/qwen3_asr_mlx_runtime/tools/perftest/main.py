@@ -116,8 +116,12 @@ def listed(manifest: Path) -> list[Entry]:
 
 
 def measure(options: argparse.Namespace, files: Sequence[tuple[str, Path]], tell: "Tell") -> "Performance":
-    """MLX is imported here, when the command line and the files are known to be right. Raises ModelError."""
+    """MLX is imported here, when the command line and the files are known to be right. Raises ModelError, or
+    DeviceUnavailable."""
     process_memory.keep_little()  # as the bridge does
+    from qwen3_asr_mlx_runtime.model.device import check_device
+
+    check_device()  # before the imports that need one
     from qwen3_asr_mlx_runtime.engine import Recognizer
     from qwen3_asr_mlx_runtime.tools.perftest.performance import Plan, transcribe, warm_up
     from qwen3_asr_mlx_runtime.tools.perftest.report import report
