@@ -167,6 +167,17 @@ def test_the_batch_is_as_large_as_the_budget_and_has_one_row_at_least():
     assert governor(WIDE, limit=512 * MIB).rows(1024) < governor(WIDE, limit=512 * MIB).rows(512)
 
 
+def test_there_is_room_for_as_many_rows_as_the_limit_and_the_machine_allow(monkeypatch):
+    monkeypatch.setattr("qwen3_asr_mlx_runtime.model.memory._available", lambda: 1 << 40)
+    roomy, small = governor(WIDE, limit=1 << 40), governor(WIDE, limit=512 * MIB)
+    rows = small.rows(1152)
+    assert roomy.has_room(16, 1152)
+    assert (small.has_room(rows, 1152), small.has_room(rows + 1, 1152)) == (True, False)
+    monkeypatch.setattr("qwen3_asr_mlx_runtime.model.memory._available", lambda: MIB)
+    mx.clear_cache()
+    assert not roomy.has_room(16, 1152)
+
+
 def test_the_limits_of_mlx_are_set():
     small = governor(limit=320 * MIB)
     assert (small.limit_bytes, small.cache_limit_bytes) == (320 * MIB, 20 * MIB)

@@ -1,5 +1,6 @@
 """The real engine without its thread: jobs in, outcomes out, in any order and any mixture."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,6 +26,9 @@ MODES = ("sequential", "batched")
 @pytest.fixture(scope="module")
 def recognizer() -> Recognizer:
     return Recognizer.load("demo", dtype="float32", max_piece_seconds=4.0)
+
+
+UNTRUSTED = SimpleNamespace(is_known=lambda _: True, margin=lambda _: float("inf"), try_again=lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +94,7 @@ def test_more_segments_than_a_batch_has_rows(recognizer, clips, expected, monkey
 
 
 def test_a_suspect_is_decoded_again_alone_and_counted(recognizer, clips, expected, monkeypatch):
-    monkeypatch.setattr(recognizer, "_drift", SimpleNamespace(margin=float("inf")))
+    monkeypatch.setattr(recognizer, "_drift", UNTRUSTED)
     [guarded] = recognizer.transcribe_batch([clips[0]], "batched")
     [free] = recognizer.transcribe_batch([clips[0]], "batched", drift_guard=False)
     assert guarded.token_ids == free.token_ids == expected[0]
@@ -104,6 +108,38 @@ def test_a_batch_that_fails_is_decoded_one_by_one(recognizer, clips, expected, m
     monkeypatch.setattr(Batch, "join", out_of_memory)
     outcomes = recognizer.outcomes([Job(number, clip, "batched") for number, clip in enumerate(clips[:3])])
     assert [outcome.transcript.token_ids for outcome in outcomes] == expected[:3]
+
+
+def test_a_long_row_that_joins_brings_its_margin_to_all_guarded_rows(recognizer, clips, expected, monkeypatch):
+    distrusts_long = SimpleNamespace(
+        is_known=lambda _: True, margin=lambda most: float("inf") if most >= 1024 else 0.0, try_again=lambda: None
+    )
+    monkeypatch.setattr(recognizer, "_drift", distrusts_long)
+    schedule = recognizer.schedule()
+    schedule.submit(Job(0, clips[0], "batched"))
+    schedule.submit(Job(1, clips[0], "batched", drift_guard=False))
+    for _ in range(4):
+        schedule.step()
+    schedule.submit(Job(2, replace(clips[1], max_new_tokens=2000), "batched"))
+    outcomes = run(schedule)
+    assert [outcomes[number].transcript.token_ids for number in range(3)] == [expected[0], expected[0], expected[1]]
+    segments = len(outcomes[2].transcript.audio_output_lengths)
+    assert [outcomes[number].transcript.redecoded for number in range(3)] == [1, 0, segments]
+
+
+def test_a_guarded_batch_waits_for_its_margin_and_an_unguarded_one_measures_none(recognizer, clips, monkeypatch):
+    measured = []
+    drift = SimpleNamespace(
+        is_known=lambda _: len(measured) == 3,
+        step=measured.append,
+        margin=lambda _: 0.0 if len(measured) == 3 else pytest.fail("measured in one go"),
+        try_again=lambda: None,
+    )
+    monkeypatch.setattr(recognizer, "_drift", drift)
+    recognizer.transcribe_batch([clips[0]], "batched", drift_guard=False)
+    assert measured == []
+    recognizer.transcribe_batch([clips[0]], "batched")
+    assert len(measured) == 3
 
 
 IGNORED = (
@@ -136,7 +172,7 @@ def test_a_device_that_cannot_be_calibrated_decodes_alone(recognizer, clips, exp
     def out_of_memory(_):
         raise RuntimeError("planted")
 
-    monkeypatch.setattr(drift, "calibrate", out_of_memory)
+    monkeypatch.setattr(drift, "short_drift", out_of_memory)
     monkeypatch.setattr(recognizer, "_drift", drift.Drift(recognizer.model))
     [transcript] = recognizer.transcribe_batch([clips[1]], "batched")
     assert (transcript.token_ids, transcript.redecoded) == (expected[1], len(transcript.audio_output_lengths))
@@ -265,7 +301,7 @@ def test_a_row_whose_text_cannot_be_made_is_decoded_again_alone(recognizer, clip
 
 @pytest.mark.parametrize("live", [True, False])
 def test_what_is_decoded_again_without_end_starves_no_sequential_job(recognizer, clips, monkeypatch, live):
-    monkeypatch.setattr(recognizer, "_drift", SimpleNamespace(margin=float("inf")))
+    monkeypatch.setattr(recognizer, "_drift", UNTRUSTED)
     alone, schedule = recognizer.schedule(), recognizer.schedule()
     job = Job(0, Utterance(np.tile(clips[0].samples[:32_000], 4)), live=live)
     for number in range(1, 40):

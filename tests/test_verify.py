@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tiny import VOCABULARY, tiny_model
 
 from qwen3_asr_mlx_runtime.errors import NonFiniteOutput
+from qwen3_asr_mlx_runtime.model.decoder import PREFILL_BLOCK
 from qwen3_asr_mlx_runtime.model.generate import generate
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.verify import Written, write
@@ -73,6 +74,15 @@ def test_a_draft_that_is_wrong_throughout_is_not_run_whole_again_and_again(monke
     assert written.ids == WHOLE
     assert max(rows[1:]) <= 9
     assert passes <= BUDGET
+
+
+def test_a_feed_and_a_guess_that_do_not_lie_in_one_block_of_the_prefill_are_refused():
+    feed = mx.zeros((1, PREFILL_BLOCK - 10, 64))
+    cache = MODEL.make_cache(PREFILL_BLOCK)
+    with pytest.raises(ValueError, match="block"):
+        next(write(MODEL, feed, cache, WHOLE[:20], frozenset(), BUDGET))
+    assert cache[0].offset == 0
+    next(write(MODEL, feed, cache, WHOLE[:10], frozenset(), BUDGET))
 
 
 def test_the_end_is_verified_too():

@@ -71,7 +71,7 @@ class Recognizer:
         held = sum(value.nbytes for _, value in named_parameters(model))
         self._governor = Governor(model.config, held, dtype=model.dtype, **limits._asdict())
         self._preparation = Preparation(model, tokenizer, self._governor, max_piece_seconds)
-        self._drift = Drift(model)
+        self._drift = Drift(model, self._governor.has_room)
         self._live_drift = LiveDrift(model, packs=self._preparation.packs)
 
     @classmethod

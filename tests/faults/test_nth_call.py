@@ -178,7 +178,8 @@ class FakeRecognizer:
         model = SimpleNamespace(config=config, quantization=None)
         tokenizer = SimpleNamespace(eos_ids=frozenset(), decode=lambda _: "language English<asr_text>Seven three one.")
         governor = SimpleNamespace(tidy=lambda: None, idle=lambda: None, rows=lambda _: 16)
-        drift, live_drift = SimpleNamespace(margin=0.0), SimpleNamespace(is_known=True)
+        drift = SimpleNamespace(is_known=lambda _: True, margin=lambda _: 0.0, try_again=lambda: None)
+        live_drift = SimpleNamespace(is_known=True)
         return Schedule(model, tokenizer, FakePreparation(self._fault), governor, drift, live_drift)
 
 

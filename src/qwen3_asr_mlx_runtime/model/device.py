@@ -26,7 +26,7 @@ _PROCESS_IGNORED = "SubmissionsIgnored"  # by Metal, after faults of this proces
 
 
 def check_device() -> None:
-    """Raise DeviceUnavailable where there is none. On a Mac MLX always says that there is one, and its first use fails."""
+    """Raise DeviceUnavailable where there is none. On a Mac MLX always says there is one, and its first use fails."""
     try:
         mx.device_info()
     except RuntimeError as error:

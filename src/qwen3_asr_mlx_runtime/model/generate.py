@@ -120,12 +120,16 @@ def check_finite(logit: float, position: int) -> None:
         raise NonFiniteOutput(f"the logits of token {position} are not finite")
 
 
-def prefill(model: Qwen3ASR, embeddings: mx.array, cache: Sequence[KVCache]) -> mx.array:
-    """Run embeddings (1, L, D), L ≥ 1, through the decoder; hidden states of the last at most PREFILL_BLOCK of them."""
-    last = (embeddings.shape[1] - 1) // PREFILL_BLOCK * PREFILL_BLOCK
+def prefill(model: Qwen3ASR, embeddings: mx.array, cache: Sequence[KVCache], wanted: int = 1) -> mx.array:
+    """Run embeddings (1, L, D) through the decoder in blocks; hidden states (1, wanted, D) of the last of them. Raises
+    ValueError, and runs nothing, where these do not lie in the last block."""
+    length = embeddings.shape[1]
+    last = (length - 1) // PREFILL_BLOCK * PREFILL_BLOCK
+    if not 1 <= wanted <= length - last:
+        raise ValueError(f"the last {wanted} of {length} positions do not lie in the last block of {PREFILL_BLOCK}")
     for start in range(0, last, PREFILL_BLOCK):
         mx.eval(model.model(embeddings[:, start : start + PREFILL_BLOCK], cache))
-    return model.model(embeddings[:, last:], cache)
+    return model.model(embeddings[:, last:], cache)[:, -wanted:]
 
 
 def _prefill(model: Qwen3ASR, prompt: mx.array, cache: Sequence[KVCache], blocks: Sequence[int]) -> mx.array:
@@ -133,7 +137,7 @@ def _prefill(model: Qwen3ASR, prompt: mx.array, cache: Sequence[KVCache], blocks
     for end in blocks:
         if cache[0].offset < end:
             mx.eval(prefill(model, prompt[:, cache[0].offset : end], cache))
-    return model.head(prefill(model, prompt[:, cache[0].offset :], cache)[:, -1])
+    return model.head(prefill(model, prompt[:, cache[0].offset :], cache)[0])
 
 
 def _second(logits: mx.array, tokens: mx.array) -> mx.array:

@@ -4,7 +4,6 @@ Its windows go through the tower one by one, its prompt through the decoder in b
 of token by token: products of other shapes, so the backend may add up in another order.
 """
 
-import math
 from collections.abc import Generator
 
 import mlx.core as mx
@@ -12,7 +11,7 @@ import mlx.core as mx
 from qwen3_asr_mlx_runtime.model.audio_tower import audio_token_count
 from qwen3_asr_mlx_runtime.model.blocks import block_ends
 from qwen3_asr_mlx_runtime.model.decoder import KVCache
-from qwen3_asr_mlx_runtime.model.drift import SAFETY
+from qwen3_asr_mlx_runtime.model.drift import Margin
 from qwen3_asr_mlx_runtime.model.generate import prefill
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.splice import splice
@@ -22,41 +21,12 @@ _HEAD, _TAIL, _TOKENS = 12, 6, 8
 _LONGEST = 128  # tokens in one pass: a backend may have another kernel for so many
 
 
-class LiveDrift:
-    """The margin under which a token that was only verified is not trusted, measured on this device, with these
-    weights. `packs`: whether whole utterances go through the tower and the decoder in other shapes."""
+class LiveDrift(Margin):
+    """Of tokens that were only verified. `packs`: whether whole utterances go through tower and decoder in other
+    shapes."""
 
     def __init__(self, model: Qwen3ASR, packs: bool) -> None:
-        self._model = model
-        self._packs = packs
-        self._margin: float | None = None
-        self._steps = largest_drift(model, packs)
-
-    @property
-    def is_known(self) -> bool:
-        return self._margin is not None
-
-    @property
-    def margin(self) -> float:
-        """Four times the largest drift; infinite where it cannot be measured, or is no number: then nothing is
-        trusted."""
-        while self._margin is None:
-            self.step()
-        return self._margin
-
-    def try_again(self) -> None:
-        """Measure anew what could not be measured."""
-        if self._margin == math.inf:
-            self._margin, self._steps = None, largest_drift(self._model, self._packs)
-
-    def step(self) -> None:
-        """A part of the measurement."""
-        try:
-            next(self._steps)
-        except StopIteration as end:
-            self._margin = math.inf if math.isnan(end.value) else SAFETY * end.value
-        except Exception:  # noqa: BLE001 no text of before is worth a failed job
-            self._margin = math.inf
+        super().__init__(lambda: largest_drift(model, packs))
 
 
 def largest_drift(model: Qwen3ASR, packs: bool) -> Generator[None, None, float]:
@@ -106,7 +76,7 @@ def _token_by_token(
 ) -> Generator[None, None, mx.array]:
     """Logits after the prompt (1, L, D) and after each token of the text (T, D): (T + 1, V)."""
     cache = yield from _prefilled(model, prompt, len(text), blocks)
-    logits = [model.head(prefill(model, prompt[:, cache[0].offset :], cache)[:, -1])]
+    logits = [model.head(prefill(model, prompt[:, cache[0].offset :], cache)[0])]
     for token in text:
         mx.eval(logits[-1])
         yield
@@ -120,4 +90,4 @@ def _at_once(
     """The same, the text in one pass."""
     cache = yield from _prefilled(model, prompt, len(text), blocks)
     embeddings = mx.concatenate([prompt[:, cache[0].offset :], text[None]], axis=1)
-    return model.head(prefill(model, embeddings, cache)[0, -1 - len(text) :])
+    return model.head(prefill(model, embeddings, cache, 1 + len(text))[0])

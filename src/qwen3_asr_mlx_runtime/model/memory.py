@@ -106,8 +106,17 @@ class Governor:
         """How many rows of `capacity` positions can be decoded together: from 1 to 32."""
         piece = self.estimate(_PIECE_SAMPLES, capacity)
         free = self.limit_bytes - self._weight_bytes - piece
+        return max(1, min(MAX_ROWS, 1 + free // self._row_bytes(capacity)))
+
+    def has_room(self, rows: int, capacity: int) -> bool:
+        """Whether so many rows of `capacity` positions can be decoded together, beside what the machine does now."""
+        available = _available_on_cpu()
+        fits = available is None or rows * self._row_bytes(capacity) <= available
+        return fits and rows <= self.rows(capacity)
+
+    def _row_bytes(self, capacity: int) -> int:
         moved = 2 * self._job_memory.row(capacity)  # rows that join or leave are copied
-        return max(1, min(MAX_ROWS, 1 + free // (moved + self._job_memory.logits())))
+        return moved + self._job_memory.logits()
 
     def tidy(self) -> None:
         """To be called after every job: give back what MLX keeps where that is more than half of what it may, and what
@@ -153,9 +162,14 @@ def _require(message: str, needed: int, limit: int) -> None:
 def _require_available(wanted: int) -> None:
     """On a CPU memory that is not there ends the process. On Metal what counts as available tells little, since macOS
     compresses what is in use."""
-    available = _available() if mx.default_device() == mx.cpu else None
+    available = _available_on_cpu()
     if available is not None:
-        _require("the machine has too little memory left", wanted, available + mx.get_cache_memory())
+        _require("the machine has too little memory left", wanted, available)
+
+
+def _available_on_cpu() -> int | None:
+    available = _available() if mx.default_device() == mx.cpu else None
+    return None if available is None else available + mx.get_cache_memory()
 
 
 def _available() -> int | None:

@@ -101,8 +101,8 @@ def _choose(
 ) -> Choice:
     """What follows the last of `feed`, and each of `guess`."""
     embeddings = mx.concatenate([feed, model.embed(guess)[None]], axis=1) if guess else feed
-    hidden = prefill(model, embeddings, cache)[0, -1 - len(guess) :]
-    return Choice.among(model.head(hidden), margins=margins, logprobs=logprobs)
+    hidden = prefill(model, embeddings, cache, 1 + len(guess))
+    return Choice.among(model.head(hidden[0]), margins=margins, logprobs=logprobs)
 
 
 def _accept(

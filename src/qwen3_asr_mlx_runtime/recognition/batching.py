@@ -58,6 +58,7 @@ class Batching:
 
     def add(self, recognition: Recognition) -> None:
         if recognition.segments:
+            self._drift.try_again()
             self._waiting.append(recognition)
 
     def remove(self, recognition: Recognition) -> None:
@@ -76,6 +77,8 @@ class Batching:
         if self._prepares:
             self._prepare(room if self._preparation.packs else 1)
             return
+        if self._measures():
+            return
         if not self._advance():
             self._disband()
 
@@ -88,10 +91,22 @@ class Batching:
             return False
         return True
 
+    def _measures(self) -> bool:
+        """Whether this step went into measuring the drift, for which a guarded row waits."""
+        places = (*self._ready.values(), *self._rows.values())
+        if not any(place.recognition.job.drift_guard for place in places) or self._drift.is_known(self._positions):
+            return False
+        self._drift.step(self._positions)
+        return True
+
+    @property
+    def _positions(self) -> int:
+        """The most that a row may come to have."""
+        return max(self._batch.capacity, *(row.most for row in (*self._ready, *self._rows)), 1)
+
     def _most_rows(self) -> int:
         """For which there is memory even if each writes all that it may."""
-        lengths = [row.most for row in (*self._ready, *self._rows)]
-        return min(MAX_ROWS, self._governor.rows(max(self._batch.capacity, *lengths, 1)))
+        return min(MAX_ROWS, self._governor.rows(self._positions))
 
     def _prepare(self, room: int) -> None:
         """Live segments only with each other: they are not to wait for the audio of files."""
@@ -109,12 +124,11 @@ class Batching:
                 self._place(recognition, index)
 
     def _place(self, recognition: Recognition, index: int) -> None:
-        made, job = recognition.inputs[index], recognition.job
+        made = recognition.inputs[index]
         if made.embeddings.shape[1] > PREFILL_BLOCK:
             self._alone(recognition, index)
             return
-        margin = self._drift.margin if job.drift_guard else 0.0
-        row = Row(made.embeddings, made.max_new_tokens, margin)
+        row = Row(made.embeddings, made.max_new_tokens)
         self._ready[row] = _Place(recognition, index)
 
     def _join(self) -> None:
@@ -124,8 +138,14 @@ class Batching:
         if joining:
             self._ready = {row: place for row, place in self._ready.items() if row not in joining}
             self._rows |= joining
+            self._guard()
             with _shared("prefill", joining):
                 self._batch.join(joining)
+
+    def _guard(self) -> None:
+        """A long row may change the kernels, and so the drift, of all."""
+        for row, place in self._rows.items():
+            row.least_margin = self._drift.margin(self._positions) if place.recognition.job.drift_guard else 0.0
 
     def _decode(self) -> None:
         with _shared("continuation", self._rows):

@@ -14,7 +14,7 @@ import soundfile
 
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.jobs import Finished, Job, Listen
-from qwen3_asr_mlx_runtime.model.drift import largest_drift
+from qwen3_asr_mlx_runtime.model.drift import LONG_LENGTH, largest_drift
 from qwen3_asr_mlx_runtime.model.snapshot import DEMO_FOLDER
 from qwen3_asr_mlx_runtime.tools.doctor.finding import Finding, failure, ok
 from qwen3_asr_mlx_runtime.transcript import Transcript
@@ -44,7 +44,7 @@ def check_engine() -> Iterator[Finding]:
 
 def check_margins(recognizer: Recognizer, name: str) -> Finding:
     """ε, measured."""
-    batched, live = recognizer._drift.margin, recognizer._live_drift.margin
+    batched, live = recognizer._drift.margin(LONG_LENGTH), recognizer._live_drift.margin
     what = f"{name}: ε is {batched:.2g} for batches, {live:.2g} for verified text"
     return ok(what) if math.isfinite(batched + live) else failure(what, "nothing is trusted that could be: " + _REPORT)
 
