@@ -13,8 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from client_children import child, named_pipe, release, setup
+from processes import is_gone
 
 from qwen3_asr_mlx_runtime.client import (
     Bridge,
@@ -58,15 +60,6 @@ def eventually(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    status = Path(f"/proc/{pid}/status")
-    return status.exists() and "State:\tZ" in status.read_text()  # nobody has waited for it yet
 
 
 def failure(bridge: Bridge) -> ClientError:
@@ -501,13 +494,12 @@ while True: signal.pause()
             assert read.result(WAIT) == []
 
     def test_no_thread_and_no_descriptor_is_left(self) -> None:
-        folder = Path("/proc/self/fd") if Path("/proc/self/fd").exists() else Path("/dev/fd")
-        before = len([*folder.iterdir()])
+        before = psutil.Process().num_fds()
         for _ in range(3):
             bridge = Bridge(setup(child(ECHO)))
             bridge.ping()
             bridge.stop()
-        assert len([*folder.iterdir()]) == before
+        assert psutil.Process().num_fds() == before
         assert [thread.name for thread in threading.enumerate() if thread.name == "qwen3-asr-bridge"] == []
 
 

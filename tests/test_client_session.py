@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from client_children import child, named_pipe, release, setup
-from test_client import ECHO, WAIT, eventually, is_gone
+from processes import is_gone
+from test_client import ECHO, WAIT, eventually
 
 from qwen3_asr_mlx_runtime.client import (
     Bridge,

@@ -2,13 +2,17 @@
 
 import ctypes
 import os
+import resource
 import struct
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn
 
 import msgspec
+import psutil
 import pytest
 
 from qwen3_asr_mlx_runtime import process_memory
@@ -92,8 +96,12 @@ def test_there_is_no_footprint_but_on_macos() -> None:
     assert (memory.footprint_bytes, memory.footprint_mb) == (None, None)
 
 
-def test_memory_that_the_system_does_not_tell_is_null(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    monkeypatch.setattr(process_memory, "_STATM", tmp_path / "none")
+@pytest.mark.parametrize("error", [psutil.AccessDenied(), FileNotFoundError("/proc")])
+def test_memory_that_the_system_does_not_tell_is_null(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(_: psutil.Process) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(psutil.Process, "memory_info", fail)
     assert process_memory.rss_bytes() is None
     assert Memory.read().rss_mb is None
 
@@ -114,7 +122,7 @@ def macos(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
     return pretend
 
 
-def test_macos_tells_resident_memory_and_footprint(macos: Callable) -> None:
+def test_macos_tells_the_footprint(macos: Callable) -> None:
     def answer(pid: int, flavor: int, buffer: object) -> int:
         assert (pid, flavor) == (os.getpid(), 0)
         values = [100 + number for number in range(len(FIELDS))]
@@ -124,15 +132,24 @@ def test_macos_tells_resident_memory_and_footprint(macos: Callable) -> None:
         return 0
 
     macos(libsystem(answer))
-    assert process_memory.rss_bytes() == 100 + FIELDS.index("resident_size")
     assert process_memory.footprint_bytes() == 100 + FIELDS.index("phys_footprint")
 
 
 def test_a_macos_that_does_not_answer_yields_null(macos: Callable) -> None:
     macos(libsystem(lambda *_: -1))
-    assert (process_memory.rss_bytes(), process_memory.footprint_bytes()) == (None, None)
+    assert process_memory.footprint_bytes() is None
     macos(object())
-    assert process_memory.rss_bytes() is None
+    assert process_memory.footprint_bytes() is None
+
+
+@pytest.mark.parametrize(("platform", "unit"), [("darwin", 1), ("linux", 1024)])
+def test_the_peak_of_getrusage_is_in_bytes_on_macos_and_in_kilobytes_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, platform: str, unit: int
+) -> None:
+    monkeypatch.setattr(process_memory, "_STATUS", tmp_path / "none")
+    monkeypatch.setattr(resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=4096))
+    monkeypatch.setattr(sys, "platform", platform)
+    assert process_memory.rss_peak_bytes() == 4096 * unit
 
 
 def test_what_is_reported_in_bytes_is_reported_in_mb_too() -> None:

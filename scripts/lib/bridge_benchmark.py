@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
+
 CHUNK_SAMPLES = 320  # 20 ms, as a microphone gives them
 CHUNK = base64.b64encode(bytes(2 * CHUNK_SAMPLES)).decode()
 IN_FLIGHT = 50  # utterances, as many again while they are answered
@@ -81,11 +83,7 @@ class Bridge:
         return json.loads(self.last)
 
     def rss_mib(self) -> float:
-        if sys.platform == "darwin":
-            told = subprocess.run(["ps", "-o", "rss=", "-p", str(self._process.pid)], capture_output=True, check=True)
-            return int(told.stdout) / 1024
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+        return psutil.Process(self._process.pid).memory_info().rss / 2**20
 
     def _read(self) -> None:
         rest = b""

@@ -8,7 +8,6 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
-from qwen3_asr_mlx_runtime import process_memory
 from qwen3_asr_mlx_runtime.packages import missing
 from qwen3_asr_mlx_runtime.settings import CommandLine, Settings, parse_command_line
 from qwen3_asr_mlx_runtime.wire.descriptors import Wire, claim_stdio, diagnose
@@ -70,6 +69,7 @@ def _serve(line: CommandLine, wire: Wire, make_engine: "MakeEngine | None") -> i
     parent = ParentWatch(line.settings.parent_pid)
     _set_environment(line.settings)
     try:
+        from qwen3_asr_mlx_runtime import process_memory
         from qwen3_asr_mlx_runtime.daemon import Daemon
         from qwen3_asr_mlx_runtime.engine_thread import EngineThread
     except Exception as error:  # noqa: BLE001 whatever an import raises, the parent is to read it on the wire

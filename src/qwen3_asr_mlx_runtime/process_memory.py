@@ -1,4 +1,4 @@
-"""How much memory this process has, asked of the system without a library for it, and what it no longer needs."""
+"""How much memory this process has, and what it no longer needs."""
 
 import os
 import resource
@@ -7,10 +7,11 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-_STATM = Path("/proc/self/statm")
+import psutil
+
 _STATUS = Path("/proc/self/status")
 _USAGE_WORDS = 10  # of struct rusage_info_v0, after 16 bytes of UUID
-_RESIDENT, _FOOTPRINT = 6, 7  # ri_resident_size, ri_phys_footprint
+_FOOTPRINT = 7  # ri_phys_footprint
 _USAGE_V0 = 0
 _MMAP_THRESHOLD, _ARENA_MAX = -3, -8  # of mallopt(3)
 _LARGE_BYTES = 256 * 1024
@@ -18,13 +19,10 @@ _LARGE_BYTES = 256 * 1024
 
 def rss_bytes() -> int | None:
     """Resident memory now, or None where the system does not tell."""
-    if sys.platform == "darwin":
-        return _usage(_RESIDENT)
-    else:
-        try:
-            return int(_STATM.read_bytes().split()[1]) * resource.getpagesize()
-        except (OSError, ValueError, IndexError):
-            return None
+    try:
+        return int(psutil.Process().memory_info().rss)
+    except (psutil.Error, OSError):
+        return None
 
 
 def rss_peak_bytes() -> int:
@@ -39,7 +37,7 @@ def rss_peak_bytes() -> int:
 
 def footprint_bytes() -> int | None:
     """What macOS charges the process with: compressed and swapped pages and Metal's buffers too, which no other figure
-    shows. None elsewhere."""
+    shows, and which psutil does not read. None elsewhere."""
     return _usage(_FOOTPRINT) if sys.platform == "darwin" else None
 
 

@@ -12,8 +12,6 @@ from typing import Literal
 
 import msgspec
 
-from qwen3_asr_mlx_runtime import process_memory
-
 MIB = 1024 * 1024
 
 
@@ -38,6 +36,8 @@ class Memory(msgspec.Struct, frozen=True):
     def read(cls, *, mlx: bool = True) -> "Memory":
         """Read the counters now; MLX's only where it is imported. `mlx=False` leaves them out: while another thread
         imports MLX it cannot be asked, and where it found no device it never can."""
+        from qwen3_asr_mlx_runtime import process_memory  # a client reads these types, and needs no psutil
+
         readings = {
             "rss": process_memory.rss_bytes(),
             "rss_peak": process_memory.rss_peak_bytes(),

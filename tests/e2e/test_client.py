@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conformance.player import engine_command
 from e2e.client import WAIT, command, watched
+from processes import is_gone
 
 from qwen3_asr_mlx_runtime.client import (
     AsyncBridge,
@@ -168,19 +169,9 @@ def test_an_app_that_is_killed_leaves_no_bridge_behind(repository: Path, sample:
         bridge = int(app.stdout.readline())
         app.kill()
     deadline = time.monotonic() + WAIT
-    while _runs(bridge):
+    while not is_gone(bridge):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def _runs(pid: int) -> bool:
-    """Not ended; where nobody has waited for it yet, /proc tells."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    status = Path(f"/proc/{pid}/status")
-    return not (status.exists() and "State:\tZ" in status.read_text())
 
 
 def test_asyncio_cancels_one_of_two_and_streams(sample: str) -> None:

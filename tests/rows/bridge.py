@@ -23,14 +23,6 @@ def real_model(folder: Path, *arguments: str, before: str = "", **options: objec
     return Client(argv, **options)
 
 
-def descriptors(pid: int) -> list[str]:
-    """The numbers of all descriptors that a process has open."""
-    return sorted(path.name for path in Path(f"/proc/{pid}/fd").iterdir())
-
-
-def status_kilobytes(pid: int, name: str) -> int:
-    """A figure of /proc: VmRSS is what is resident now, VmHWM the most that ever was."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1])
-    raise LookupError(name)
+def peak_bytes(bridge: Client) -> int:
+    """The most memory that it ever had, as it says itself: of another process only Linux tells that."""
+    return bridge.ask("status")["memory"]["rss_peak_bytes"]

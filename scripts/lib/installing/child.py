@@ -19,7 +19,7 @@ def child(command: Sequence[str | Path], **options: Any) -> Iterator[subprocess.
             yield process
             process.wait()
         except BaseException:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):  # macOS says the latter of one that has ended
                 os.killpg(process.pid, signal.SIGKILL)
             raise
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from qwen3_asr_mlx_runtime.client.child import Child
 from qwen3_asr_mlx_runtime.client.messages import LineBuffer, encode
 
@@ -45,11 +47,11 @@ class Bridge:
         """The exit code, once the process has ended of itself."""
         return self._process.wait(seconds)
 
-    def descriptors(self) -> int | None:
-        return _entries(self._process.pid, "fd")
+    def descriptors(self) -> int:
+        return psutil.Process(self._process.pid).num_fds()
 
-    def threads(self) -> int | None:
-        return _entries(self._process.pid, "task")
+    def threads(self) -> int:
+        return psutil.Process(self._process.pid).num_threads()
 
     def stderr(self) -> str:
         self._errors.seek(0)
@@ -61,11 +63,3 @@ class Bridge:
             for line in lines.feed(data):
                 hear(json.loads(line))
         hear(None)
-
-
-def _entries(pid: int, kind: str) -> int | None:
-    """Where there is no /proc, nobody knows."""
-    try:
-        return sum(1 for _ in Path(f"/proc/{pid}/{kind}").iterdir())
-    except OSError:
-        return None

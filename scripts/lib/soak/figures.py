@@ -20,13 +20,11 @@ class Sample:
     active: float
     cache: float
     peak: float
-    descriptors: int | None
-    threads: int | None
+    descriptors: int
+    threads: int
 
     @classmethod
-    def of(
-        cls, utterances: int, seconds: float, status: dict[str, Any], descriptors: int | None, threads: int | None
-    ) -> "Sample":
+    def of(cls, utterances: int, seconds: float, status: dict[str, Any], descriptors: int, threads: int) -> "Sample":
         memory = status["memory"]
         return cls(
             utterances,
