@@ -1,6 +1,8 @@
 """What every test may ask for: the repository, the recordings beside it, the embedded checkpoint."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,20 @@ def no_preload(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LD_PRELOAD", raising=False)
 
 
+@pytest.fixture
+def metal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU by name alone: all that asks for the device is told of Metal, and MLX computes on the CPU as before.
+    Nothing is compiled, for which the CPU needs a C++ compiler."""
+    import mlx.core as mx
+
+    mx.disable_compile()
+    told = {"device_name": "Apple M1", "max_recommended_working_set_size": 12 * 2**30}
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.gpu))
+    monkeypatch.setattr(mx, "device_info", lambda *_: told)
+    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+    monkeypatch.setattr(mx, "set_wired_limit", lambda limit: 0)
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return ROOT
@@ -63,3 +79,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path in once:
             item.add_marker(pytest.mark.once)
+        linux = item.get_closest_marker("linux")
+        if linux is not None and sys.platform != "linux":
+            item.add_marker(pytest.mark.skip(reason=linux.args[0]))
+
+
+@pytest.hookimpl(wrapper=True)  # around what makes the fixtures too: a model is prepared for the device there is
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    if item.get_closest_marker("cpu") is None:
+        return (yield)
+    import mlx.core as mx
+
+    device = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    try:
+        return (yield)
+    finally:
+        mx.set_default_device(device)

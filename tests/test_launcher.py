@@ -304,7 +304,7 @@ def test_without_home_or_any_other_variable_it_still_answers(fresh: Checkout) ->
     assert fatal_code(Outcome(0, process.returncode, process.stdout, process.stderr)) == "environment_missing"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="mlx has one backend here")
+@pytest.mark.linux("mlx brings its only backend")
 def test_an_unknown_backend_is_refused(fresh: Checkout) -> None:
     assert fatal_code(fresh.run(environ={"QWEN3_ASR_MLX_BACKEND": "abacus"})) == "environment_failed"
 

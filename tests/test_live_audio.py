@@ -21,6 +21,7 @@ from qwen3_asr_mlx_runtime.recognition.live_audio import Embedded, Keeps, LiveAu
 from qwen3_asr_mlx_runtime.telemetry import Stopwatch
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples
 
+pytestmark = pytest.mark.cpu
 MODEL = tiny_model()
 TOWER = MODEL.audio_tower
 

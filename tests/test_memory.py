@@ -87,6 +87,7 @@ def peak(model: Qwen3ASR, seconds: float, positions: int) -> int:
     return mx.get_peak_memory() - before
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize(
     ("config", "seconds", "positions", "tightness"),
     [
@@ -105,6 +106,7 @@ def test_the_estimate_is_above_what_a_job_takes_and_not_far_above(config, second
     assert taken <= estimate <= tightness * taken
 
 
+@pytest.mark.cpu
 def test_the_wide_estimate_in_bfloat16_is_an_upper_bound_too():
     taken = peak(wide_model(mx.bfloat16), 1.0, 32)
     assert taken <= governor(WIDE, dtype=mx.bfloat16).estimate(SAMPLE_RATE, 32) <= 3 * taken
@@ -137,6 +139,7 @@ def test_what_other_jobs_hold_counts():
     one.admit(16_000, 128)
 
 
+@pytest.mark.cpu
 def test_a_job_is_refused_where_the_machine_has_nothing_left(monkeypatch):
     monkeypatch.setattr("qwen3_asr_mlx_runtime.model.memory._available", lambda: 1000)
     gc.collect()  # what other tests have left goes to the cache now, and not while it is compared
@@ -158,6 +161,7 @@ def test_a_model_that_fits_is_let_pass():
     Governor.check_model(MIB)
 
 
+@pytest.mark.cpu
 def test_the_batch_is_as_large_as_the_budget_and_has_one_row_at_least():
     assert governor(WIDE, limit=0).rows(512) == 1
     assert governor(WIDE, limit=1 << 40).rows(512) == 32

@@ -14,6 +14,7 @@ from qwen3_asr_mlx_runtime.model.memory import MemoryLimits
 from qwen3_asr_mlx_runtime.telemetry import Stopwatch
 from qwen3_asr_mlx_runtime.utterance import Samples, Utterance
 
+pytestmark = pytest.mark.cpu
 NEW_TOKENS = 8
 
 

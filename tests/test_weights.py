@@ -142,7 +142,7 @@ def test_a_quantised_conversion_loads_in_its_stored_form(tmp_path, decoder_bits,
 
 
 def test_joined_projections_compute_the_same(released):
-    model, joined = load_model(released, join=False), load_model(released)
+    model, joined = load_model(released, join=False), load_model(released, join=False)
     for layer in joined.model.layers:
         layer.join()
     assert "q_proj" not in joined.model.layers[0].self_attn, "the projections are held twice"
