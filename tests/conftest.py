@@ -42,8 +42,8 @@ def no_preload(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def metal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU by name alone: all that asks for the device is told of Metal, and MLX computes on the CPU as before.
-    Nothing is compiled, for which the CPU needs a C++ compiler."""
+    """A GPU by name alone: all that asks for the device is told of Metal, and MLX computes on the CPU. For tests that
+    are marked `cpu`. Nothing is compiled, for which the CPU needs a C++ compiler."""
     import mlx.core as mx
 
     mx.disable_compile()
@@ -51,7 +51,7 @@ def metal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.gpu))
     monkeypatch.setattr(mx, "device_info", lambda *_: told)
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)
-    monkeypatch.setattr(mx, "set_wired_limit", lambda limit: 0)
+    monkeypatch.setattr(mx, "set_wired_limit", lambda _: 0)
 
 
 @pytest.fixture(scope="session")
@@ -96,3 +96,5 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         return (yield)
     finally:
         mx.set_default_device(device)
+        if device != mx.cpu:
+            mx.enable_compile()  # which a load on the CPU turns off, for the whole process
