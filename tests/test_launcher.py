@@ -27,7 +27,9 @@ import pytest
 from make_environment import reason
 
 ROOT = Path(__file__).resolve().parent.parent
-TOOLS = ("cat", "dirname", "id", "printf", "readlink", "sed", "sha256sum", "shasum", "sh", "uname")
+TOOLS = ("cat", "dirname", "id", "openssl", "printf", "readlink", "sed", "sha256sum", "shasum", "sh", "uname")
+
+MAC = 'case ${1:-} in -sm) echo "Darwin arm64" ;; -m) echo arm64 ;; *) echo Darwin ;; esac'
 
 BRIDGE = """
 import json, os, sys
@@ -453,22 +455,38 @@ def test_an_environment_whose_python_was_uninstalled_is_made_again(installed: Ch
 
 @pytest.fixture
 def search(fresh: Checkout, tmp_path: Path) -> Checkout:
-    """A machine with no Python but those that a test puts on it."""
-    elsewhere = ("/opt/homebrew", "/usr/local", "/home/linuxbrew/.linuxbrew", "/Library/Frameworks/Python.framework")
-    for folder in elsewhere:
-        if any(Path(folder).glob("**/bin/python3.1[123]")):
-            pytest.skip(f"a Python in {folder}, which is always looked into, would be found")
-    tools = tmp_path / "tools"
+    """A machine with no Python but those that a test puts on it: what is always looked into lies below `tmp_path`."""
+    script = fresh.root / "scripts" / "lib" / "environment.sh"
+    text, count = re.subn(
+        r"(?<=[\s\":])/(?=opt/homebrew/|usr/local/|usr/bin/python3|home/linuxbrew/|Library/)",
+        f"{tmp_path}/",
+        script.read_text(),
+    )
+    assert count >= 8
+    script.write_text(text)
+    environ = {name: value for name, value in fresh.environ.items() if name != "QWEN3_ASR_MLX_PYTHON"}
+    return Checkout(fresh.root, fresh.home, fresh.wheels, environ | {"PATH": str(put_tools(tmp_path))})
+
+
+@pytest.fixture
+def mac(search: Checkout) -> Checkout:
+    put(Path(search.environ["PATH"]) / "uname", MAC)
+    return search
+
+
+def put_tools(folder: Path) -> Path:
+    """What the launcher needs of a PATH, and no Python."""
+    tools = folder / "tools"
     tools.mkdir()
     for tool in TOOLS:
         if real := shutil.which(tool):
             (tools / tool).symlink_to(real)
-    environ = {name: value for name, value in fresh.environ.items() if name != "QWEN3_ASR_MLX_PYTHON"}
-    return Checkout(fresh.root, fresh.home, fresh.wheels, environ | {"PATH": str(tools)})
+    return tools
 
 
 def put(path: Path, script: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # what it links to is the system's
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
 
@@ -543,3 +561,53 @@ def test_the_commands_for_users_share_two_environments(repository: Path) -> None
     groups = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.split()
     extras = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(groups) == extras.keys() - {"cpu", "cuda13", "reference"}
+
+
+def test_of_the_pythons_in_one_place_the_newest_is_taken(search: Checkout, tmp_path: Path) -> None:
+    for minor in (11, 12, 13):
+        put_python(tmp_path / "usr" / "local" / "bin" / f"python3.{minor}", f"3.{minor}")
+    put_python(tmp_path / "opt" / "homebrew" / "bin" / "python3.11", "3.11")
+    put_python(tmp_path / "opt" / "homebrew" / "opt" / "python@3.12" / "bin" / "python3.12", "3.12")
+    assert chosen(search.run()) == str(tmp_path / "usr/local/bin/python3.13")
+    (tmp_path / "usr/local/bin/python3.13").unlink()
+    assert chosen(search.run()) == str(tmp_path / "opt/homebrew/opt/python@3.12/bin/python3.12")
+
+
+# On a Mac, which `uname` alone decides
+
+
+def test_on_a_mac_the_environment_lies_in_library_caches_and_mlx_needs_no_backend(mac: Checkout) -> None:
+    tell = 'case $2 in *make_environment.py) echo "[$4] [$5]" >&2; exit 9 ;; esac'
+    put(Path(mac.environ["PATH"]) / "python3.12", f"{tell}\necho '3.12 arm64'")
+    outcome = mac.run(environ={"QWEN3_ASR_MLX_BACKEND": "cuda13", "XDG_CACHE_HOME": "/elsewhere"})
+    assert outcome.code == 9
+    folder = mac.home / "Library" / "Caches" / "qwen3-asr-mlx-runtime" / "environments"
+    assert re.fullmatch(rf"\[{re.escape(str(folder))}/[0-9a-f]{{16}}\] \[\]\n", outcome.stderr)
+
+
+def test_on_a_mac_a_python_for_intel_is_passed_over(mac: Checkout) -> None:
+    folder = Path(mac.environ["PATH"])
+    put(folder / "python3.13", "echo '3.13 x86_64'")
+    put_python(folder / "python3.11", "3.11")
+    assert chosen(mac.run()) == str(folder / "python3.11")
+
+
+def test_on_a_mac_the_system_s_python_is_not_even_started(mac: Checkout, tmp_path: Path) -> None:
+    """It opens a window that offers the developer tools."""
+    put(tmp_path / "usr" / "bin" / "python3", f": >'{tmp_path}/started'\necho '3.12 arm64'")
+    path = f"{mac.environ['PATH']}:{tmp_path}/usr/bin"
+    assert fatal_code(mac.run(environ={"PATH": path})) == "python_missing"
+    assert not (tmp_path / "started").exists()
+
+
+def test_without_sha256sum_the_environment_has_the_same_name_and_no_perl_is_started(
+    installed: Checkout, tmp_path: Path
+) -> None:
+    tools = put_tools(tmp_path)
+    if not (tools / "openssl").exists():
+        pytest.skip("no openssl")
+    (tools / "sha256sum").unlink(missing_ok=True)
+    put(tools / "shasum", f": >'{tmp_path}/started'\nexit 1")
+    outcome = installed.run("--no-install", environ={"PATH": str(tools)})
+    assert outcome.line()["spoken"] == "1.0"
+    assert not (tmp_path / "started").exists()

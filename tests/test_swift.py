@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "examples" / "swift"
 TOOLS = ("sh", "dirname", "sed", "uname", "id", "cat", "shasum", "sha256sum")
+MAC = "#!/bin/sh\necho Darwin\n"
 STAND_IN = """#!/bin/sh
 echo "$PWD: swift $*, $QWEN3_ASR_MLX_TEST_PYTHON"
 exit 3
@@ -40,13 +41,23 @@ def test_without_swift_nothing_is_run_and_that_is_no_failure(tools: Path) -> Non
 
 
 def test_with_swift_the_status_is_that_of_the_tests(tools: Path, tmp_path: Path) -> None:
-    swift = tools / "swift"
-    swift.write_text(STAND_IN, encoding="utf-8")
-    swift.chmod(0o755)
+    put(tools / "swift", STAND_IN)
+    put(tools / "xcode-select", "#!/bin/sh\n")  # which a Mac is asked for
     environment = made_environment(tools, tmp_path)
     ran = run(tools, "--filter", "Scenarios", QWEN3_ASR_MLX_HOME=str(tmp_path / "home"))
     assert ran.stdout == f"{PACKAGE}: swift test --filter Scenarios, {environment}/bin/python\n"
     assert ran.returncode == 3
+
+
+@pytest.mark.parametrize(("status", "ran"), [(2, "0 tests run: the developer tools are not installed\n"), (0, "swift")])
+def test_a_mac_without_developer_tools_is_not_asked_for_swift(
+    tools: Path, tmp_path: Path, status: int, ran: str
+) -> None:
+    put(tools / "uname", MAC)
+    put(tools / "xcode-select", f"#!/bin/sh\nexit {status}\n")
+    put(tools / "swift", "#!/bin/sh\nprintf swift\n")
+    made_environment(tools, tmp_path)
+    assert run(tools, QWEN3_ASR_MLX_HOME=str(tmp_path / "home")).stdout == ran
 
 
 def test_help_says_what_it_does(tools: Path) -> None:
@@ -69,6 +80,12 @@ def test_the_package_needs_nothing_but_foundation() -> None:
     assert imports == {"import Foundation", "import Qwen3ASRBridge"}
 
 
+def put(path: Path, script: str) -> None:
+    path.unlink(missing_ok=True)  # what it links to is the system's
+    path.write_text(script, encoding="utf-8")
+    path.chmod(0o755)
+
+
 def made_environment(tools: Path, tmp_path: Path) -> Path:
     """An environment that is there already, so that the script makes none."""
     ask = f'root="{ROOT}"; . "$root/scripts/lib/environment.sh"; make_environment() {{ :; }}; ensure_environment ""'
@@ -79,6 +96,5 @@ def made_environment(tools: Path, tmp_path: Path) -> Path:
     environment = Path(ran.stdout.strip())
     python = environment / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text("#!/bin/sh\n", encoding="utf-8")
-    python.chmod(0o755)
+    put(python, "#!/bin/sh\n")
     return environment

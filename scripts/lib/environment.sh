@@ -56,14 +56,14 @@ absolute() { # a bare name stays as it is: it is looked for on PATH
 }
 
 # The hash of everything that decides what gets installed. The chosen Python stands for its version: asking it for the
-# version would start it on every launch.
+# version would start it on every launch. macOS has sha256sum from 15 on; its shasum is Perl, which is slow to start.
 stamp() {
     hash=$({
         printf '%s\n' "$platform" "$backend" "$groups" "$selected"
         sed -n -e '/^dependencies = \[/,/^]/p' -e '/^\[project.optional-dependencies]/,/^$/p' \
             -e '/^\[dependency-groups]/,/^]/p' "$root/pyproject.toml"
         cat "$root/constraints.txt"
-    } | { sha256sum 2>/dev/null || shasum -a 256; })
+    } | { sha256sum 2>/dev/null || openssl dgst -sha256 -r 2>/dev/null || shasum -a 256; })
     printf %.16s "$hash"
 }
 
@@ -81,13 +81,17 @@ find_python() {
         suitable "$selected" && return
         fatal python_unsuitable "QWEN3_ASR_MLX_PYTHON must name a Python 3.11 to 3.13 with venv and ensurepip"
     fi
-    for candidate in python3.13 python3.12 python3.11 python3 \
-        /opt/homebrew/bin/python3.1[321] /opt/homebrew/opt/python@3.1[321]/bin/python3.1[321] \
-        /usr/local/bin/python3.1[321] /usr/local/opt/python@3.1[321]/bin/python3.1[321] \
-        /home/linuxbrew/.linuxbrew/bin/python3.1[321] \
-        /Library/Frameworks/Python.framework/Versions/3.1[321]/bin/python3 \
-        "${PYENV_ROOT:-$user_home/.pyenv}"/versions/3.1[321].*/bin/python; do
+    for candidate in python3.13 python3.12 python3.11 python3; do
         suitable "$candidate" && return
+    done
+    for minor in 13 12 11; do
+        for candidate in "/opt/homebrew/bin/python3.$minor" "/opt/homebrew/opt/python@3.$minor/bin/python3.$minor" \
+            "/usr/local/bin/python3.$minor" "/usr/local/opt/python@3.$minor/bin/python3.$minor" \
+            "/home/linuxbrew/.linuxbrew/bin/python3.$minor" \
+            "/Library/Frameworks/Python.framework/Versions/3.$minor/bin/python3" \
+            "${PYENV_ROOT:-$user_home/.pyenv}/versions/3.$minor".*/bin/python; do
+            suitable "$candidate" && return
+        done
     done
     for uv in uv "$user_home/.local/bin/uv" /opt/homebrew/bin/uv; do
         command -v "$uv" >/dev/null || continue
