@@ -184,7 +184,7 @@ def main() -> None:
         "--seconds", type=lambda text: [float(one) for one in text.split(",")], default=[1.0, 5.0, 10.0, 30.0, 60.0]
     )
     parser.add_argument(
-        "--accepted", type=float, default=0.88, help="share of the draft (default: 0.88, see docs/measurements.md)"
+        "--accepted", type=float, default=0.88, help="share of the draft (default: 0.88, see docs/data/live.md)"
     )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--demo", type=int, help="so many utterances of each length, with the demonstration checkpoint")
