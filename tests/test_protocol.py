@@ -93,6 +93,26 @@ class TestJsonText:
         text = '"[{' * 40 + "\\"
         assert parse_object(json.dumps({"a": text}).encode()) == {"a": text}
 
+    @pytest.mark.parametrize("text", [b"[" * 40, b'\\"' + b"[" * 40, b'\\\\\\"' + b"{" * 40 + b"\\"])
+    def test_row_7_brackets_in_a_string_that_is_never_closed_are_no_nesting(self, text: bytes) -> None:
+        assert rejection(b'{"a":"' + text).data == {"position": 5}
+
+    @given(st.lists(st.sampled_from([b"[" * 33, b"{" * 9, b"]", b'"', b"\\", b'\\"', b"\\\\", b"a", b"\n"])))
+    def test_row_7_any_malformed_line_is_too_deep_where_its_brackets_outside_of_strings_are(
+        self, parts: list[bytes]
+    ) -> None:
+        line = b"[]" * 33 + b"".join(parts)
+        told_too_deep = rejection(line).data == {"limit": 32}
+        assert told_too_deep is (_depth(line) > 32)
+
+    @pytest.mark.parametrize("opening", [b"", b"[" * 32, b"[]" * 33, b"[]" * 33 + b'"'])
+    @pytest.mark.parametrize(
+        "unit", [b'"', b'\\"', b"\\", b"\\\\", b'"\\', b'\\""', b'"\\""', b'["', b'"a",', b"[]", b"{", b"a"]
+    )
+    def test_row_7_long_malformed_lines_are_read_once(self, opening: bytes, unit: bytes) -> None:
+        line = opening + unit * (256 * 1024 // len(unit))  # read again at each quotation mark, one takes minutes
+        assert isinstance(rejection(line), InvalidJson)
+
     def test_row_8_members_of_an_object_are_limited(self) -> None:
         members = {f"m{number}": 0 for number in range(64)}
         assert parse_object(json.dumps(members).encode()) == members
@@ -272,6 +292,23 @@ class TestDecodeLine:
             assert decoded.error.code in {"invalid_params", "invalid_request", "invalid_json"}
         else:
             assert isinstance(decoded.command, COMMANDS[name])
+
+
+def _depth(line: bytes) -> int:
+    """The deepest nesting, read byte by byte. A backslash that stands outside of strings is malformed in any case."""
+    deepest = depth = at = 0
+    in_string = False
+    while at < len(line):
+        byte = line[at : at + 1]
+        if byte == b"\\":
+            at += line[at + 1 : at + 2] in (b"\\", b'"')
+        elif byte == b'"':
+            in_string = not in_string
+        elif not in_string:
+            depth += (byte in b"[{") - (byte in b"]}")
+        deepest = max(deepest, depth)
+        at += 1
+    return deepest
 
 
 def _smallest_lines() -> dict[str, bytes]:

@@ -6,7 +6,6 @@ short line could cost much.
 
 import json
 import math
-import re
 from typing import Any, NoReturn
 
 from qwen3_asr_mlx_runtime.errors import InvalidJson, InvalidUtf8, RequestError
@@ -15,8 +14,9 @@ MAX_DEPTH = 32
 MAX_MEMBERS = 64
 MAX_INTEGER = 2**53
 
+_QUOTE = ord('"')
 _OPENERS, _CLOSERS = b"{[", b"}]"
-_STRING_OR_BRACKET = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]', re.DOTALL)
+_OTHERS = bytes(set(range(256)) - {_QUOTE, *_OPENERS, *_CLOSERS})
 
 
 def parse_object(line: bytes) -> dict[str, Any]:
@@ -70,9 +70,15 @@ def _check_bytes(line: bytes) -> None:
 
 
 def _check_depth(line: bytes) -> None:
-    depth = 0
-    for match in _STRING_OR_BRACKET.finditer(line):
-        depth += (match[0] in _OPENERS) - (match[0] in _CLOSERS)
+    """Linear in the line, whatever it holds: a pattern for strings would look for the end of an open one again and
+    again."""
+    unescaped = line.replace(b"\\\\", b"").replace(b'\\"', b"")
+    depth, in_string = 0, False
+    for byte in unescaped.translate(None, _OTHERS):
+        if byte == _QUOTE:
+            in_string = not in_string
+        elif not in_string:
+            depth += 1 if byte in _OPENERS else -1
         if depth > MAX_DEPTH:
             raise _too_deep()
 
