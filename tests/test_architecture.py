@@ -14,6 +14,9 @@ PACKAGE = "qwen3_asr_mlx_runtime"
 
 # The listing is the data flow: a module imports only from above it. A name stands for a package's modules too.
 COMMON = (
+    "packages",
+    "entry",
+    "start",
     "errors",
     "languages",
     "utterance",
@@ -23,7 +26,6 @@ COMMON = (
     "jobs",
     "option_values",
     "settings",
-    "packages",
 )
 CONVERSATION = (
     "wire.descriptors",
@@ -203,7 +205,7 @@ TOOLS = (
     "tools.live",
     "tools",
 )
-MEETING = ("lifecycle", "daemon", "__main__", "entry_points")
+MEETING = ("lifecycle", "daemon", "__main__")
 ORDER = (*COMMON, *CONVERSATION, *NUMERIC, *TOOLS, *MEETING)
 EXTRA = {"jiwer", "rich", "whisper_normalizer"}
 EVALUATION = {  # the extras report and recipes

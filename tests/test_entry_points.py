@@ -55,7 +55,7 @@ def test_what_is_missing_is_named_with_what_brings_it(error: ImportError, named:
 def test_a_missing_extra_is_one_line_and_exit_1(repository: Path, command: str, module: str, extra: str) -> None:
     start = (
         f"import sys; sys.path.insert(0, {str(repository / 'src')!r}); sys.modules[{module!r}] = None\n"
-        f"from qwen3_asr_mlx_runtime.entry_points import {command}; sys.exit({command}())"
+        f"from qwen3_asr_mlx_runtime.entry import {command}; {command}()"
     )
     ran = subprocess.run([sys.executable, "-I", "-c", start, "--help"], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (1, "")
@@ -66,12 +66,13 @@ def test_a_missing_extra_is_one_line_and_exit_1(repository: Path, command: str, 
 def test_an_evaluation_misses_its_report_before_any_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
-    from qwen3_asr_mlx_runtime.entry_points import evaluate
+    from qwen3_asr_mlx_runtime.entry import evaluate
 
     monkeypatch.setitem(sys.modules, "jinja2", None)
     monkeypatch.delitem(sys.modules, "qwen3_asr_mlx_runtime.tools.evaluate.report", raising=False)
     monkeypatch.setattr(sys, "argv", ["", "--manifest", str(tmp_path / "not looked at")])
-    assert evaluate() == 1
+    with pytest.raises(SystemExit, match="^1$"):
+        evaluate()
     assert "[report]" in capsys.readouterr().err
 
 

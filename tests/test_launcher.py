@@ -36,7 +36,8 @@ import json, os, sys
 import spoken
 
 def main():
-    report = {"arguments": sys.argv[1:], "pid": os.getpid(), "spoken": spoken.VERSION, "stdin": sys.stdin.read(),
+    report = {"arguments": sys.argv[1:], "pid": os.getpid(),
+              "spoken": spoken.VERSION, "stdin": sys.stdin.read(),
               "isolated": sys.flags.isolated, "source": sys.path[0], "folder": os.getcwd()}
     print(json.dumps(report))
     return 0
@@ -151,6 +152,8 @@ def make_checkout(repository: Path, folder: Path) -> Checkout:
     (root / "pyproject.toml").write_text(project_file((repository / "pyproject.toml").read_text()))
     (root / "constraints.txt").write_text("spoken==1.0\n")
     (package / "__init__.py").touch()
+    for name in ("entry.py", "start.py"):
+        shutil.copy2(repository / "src" / "qwen3_asr_mlx_runtime" / name, package)
     (package / "__main__.py").write_text(BRIDGE)
     environ = {"PATH": os.defpath, "HOME": str(home), "QWEN3_ASR_MLX_PYTHON": sys.executable}
     environ |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PIP_CONFIG_FILE": os.devnull}
@@ -450,6 +453,24 @@ def test_an_environment_whose_python_was_uninstalled_is_made_again(installed: Ch
     assert fresh.environments() == [environment]
 
 
+def test_ctrl_c_while_the_launcher_still_looks_around_is_one_line(fresh: Checkout, tmp_path: Path) -> None:
+    put(tmp_path / "bin" / "sha256sum", "kill -INT 0; cat")  # as a terminal: to the whole process group
+    path = f"{tmp_path / 'bin'}:{os.defpath}"
+    process = fresh.start(environ={"PATH": path}, start_new_session=True)
+    stdout, stderr = process.communicate(timeout=300)
+    assert (process.returncode, stdout, stderr) == (130, "", "interrupted\n")
+
+
+def test_ctrl_c_in_the_middle_of_the_installation_removes_the_half(fresh: Checkout) -> None:
+    with stopped_in_the_middle(fresh) as process:
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert stderr.endswith("interrupted\n")
+    assert "Traceback" not in stderr
+    assert fresh.environments() == []
+
+
 # The search for a Python
 
 
@@ -493,7 +514,7 @@ def put(path: Path, script: str) -> None:
 
 def put_python(path: Path, version: str) -> None:
     """An interpreter that tells its version, and says so when it is the one that makes the environment."""
-    made = 'case $2 in *make_environment.py) echo "chosen: $0" >&2; exit 9 ;; esac'
+    made = 'case ${5-} in make_environment) echo "chosen: $0" >&2; exit 9 ;; esac'
     put(path, f'{made}\necho "{version} $(uname -m)"')
 
 

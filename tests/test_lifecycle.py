@@ -42,16 +42,16 @@ def test_processes_are_found_by_their_pid(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 HANDLERS = """
-import os, signal, time
+import os, queue, signal, threading
 from qwen3_asr_mlx_runtime.lifecycle import install_signal_handlers
-told = []
-install_signal_handlers(told.append)
+told = queue.SimpleQueue()
+install_signal_handlers(told.put)
 read_end, write_end = os.pipe()
 os.close(read_end)
 try:
     os.write(write_end, b"x")
 except BrokenPipeError:
-    told.append("EPIPE")
+    print("EPIPE")
 """
 
 
@@ -66,7 +66,22 @@ def run_python(repository: Path, code: str) -> subprocess.CompletedProcess[bytes
 )
 def test_the_first_signal_is_told_and_the_second_ends_the_process(repository: Path, name: str, code: Exit) -> None:
     kill = f"os.kill(os.getpid(), signal.{name})\n"
-    ran = run_python(repository, f"{kill}print(told)\n")
-    assert ran.stdout.decode() == f"['EPIPE', <Exit.{code.name}: {int(code)}>]\n"
-    ran = run_python(repository, f"{kill}{kill}print('still here')\n")
+    ran = run_python(repository, f"{kill}print(repr(told.get()))\n")
+    assert ran.stdout.decode() == f"EPIPE\n<Exit.{code.name}: {int(code)}>\n"
+    ran = run_python(repository, f"{kill}{kill}threading.Event().wait()\n")
     assert (ran.returncode, ran.stdout) == (code, b"")
+
+
+def test_a_signal_is_told_at_once_also_where_it_does_not_interrupt_the_wait_for_it(repository: Path) -> None:
+    """Another thread gets it, as one that comes just before the wait: a handler in Python would wait for its end."""
+    code = """
+kill = threading.Event()
+def send():
+    kill.wait()
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+threading.Thread(target=send, daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+kill.set()
+print(told.get(timeout=5).name)
+"""
+    assert run_python(repository, code).stdout == b"EPIPE\nTERMINATED\n"

@@ -1,6 +1,9 @@
 # Read by the scripts beside this folder, which set `root` first. Finds the Python environment of this checkout,
 # or makes it. Nothing but a `fatal` line is ever written to stdout.
 
+# Ctrl-C ends a command with one line: here, and in start.py for what comes after.
+trap 'printf "interrupted\n" >&2; exit 130' INT
+
 fatal() { # code, message; neither holds a quotation mark or a backslash
     printf '%s\n' "$2" >&2
     printf '{"type":"fatal","code":"%s","message":"%s","retryable":false}\n' "$1" "$2"
@@ -73,7 +76,8 @@ make_environment() {
         *) fatal environment_missing "the Python environment is not installed: start once without --no-install" ;;
     esac
     find_python
-    exec "$python" -I "$root/scripts/lib/make_environment.py" "$root" "$environment" "$backend" "$groups" "$@"
+    exec "$python" -I -S "$root/src/qwen3_asr_mlx_runtime/start.py" "$root/scripts/lib" make_environment \
+        "$root" "$environment" "$backend" "$groups" "$@"
 }
 
 find_python() {

@@ -1,6 +1,6 @@
 """Makes the Python environment of this checkout, then becomes the command that needs it.
 
-    make_environment.py ROOT ENVIRONMENT BACKEND GROUPS COMMAND...
+    start.py FOLDER make_environment ROOT ENVIRONMENT BACKEND GROUPS COMMAND...
 
 ENVIRONMENT holds what ROOT's pyproject.toml depends on, pinned by its constraints.txt, with the extra BACKEND (may be
 empty) and the dependency groups and extras GROUPS (names with spaces between). It is built under a name of its own and
@@ -25,6 +25,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from qwen3_asr_mlx_runtime.entry import interruptible, say_interrupted
+
 PIP_INSTALL = ("-m", "pip", "install", "--no-input", "--no-compile", "--progress-bar", "off")
 _DISK_FULL = "the disk is full: free some space"
 # What pip writes → what a user can do about it; the first that fits.
@@ -42,8 +44,19 @@ class Failed(Exception):
     """Why there will be no environment, in a line that says what to do."""
 
 
-def main(root: Path, environment: Path, backend: str, groups: list[str], command: list[str]) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+def main() -> int:
+    """Returns where it was interrupted; otherwise the command takes the place of this process."""
+    root, environment, backend, groups, *command = sys.argv[1:]
+    try:
+        with interruptible():
+            provide(Path(root), Path(environment), backend, groups.split())
+    except KeyboardInterrupt:
+        return say_interrupted()
+    return os.execv(command[0], command)
+
+
+def provide(root: Path, environment: Path, backend: str, groups: list[str]) -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         environment.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +65,6 @@ def main(root: Path, environment: Path, backend: str, groups: list[str], command
                 make(root, environment, requirements(root, backend, groups))
     except (OSError, Failed) as error:
         fail(error)
-    os.execv(command[0], command)
 
 
 def requirements(root: Path, backend: str, groups: list[str]) -> list[str]:
@@ -185,7 +197,3 @@ def show(text: str) -> None:
 def write(text: str) -> None:
     sys.stderr.write(f"\r\x1b[K{text}" if sys.stderr.isatty() else text)
     sys.stderr.flush()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4].split(), sys.argv[5:])

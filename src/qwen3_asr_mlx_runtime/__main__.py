@@ -8,12 +8,13 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
+from qwen3_asr_mlx_runtime.entry import leave_when_interrupted
 from qwen3_asr_mlx_runtime.packages import missing
-from qwen3_asr_mlx_runtime.settings import CommandLine, Settings, parse_command_line
-from qwen3_asr_mlx_runtime.wire.descriptors import Wire, claim_stdio, diagnose
 
 if TYPE_CHECKING:
     from qwen3_asr_mlx_runtime.daemon import Daemon, MakeEngine, Message
+    from qwen3_asr_mlx_runtime.settings import CommandLine, Settings
+    from qwen3_asr_mlx_runtime.wire.descriptors import Wire
 
 _ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -28,6 +29,10 @@ _ENVIRONMENT = {
 
 def main(make_engine: "MakeEngine | None" = None) -> NoReturn:
     """The whole life of the process. `make_engine` stands in for the real engine in tests."""
+    leave_when_interrupted()
+    from qwen3_asr_mlx_runtime.settings import parse_command_line
+    from qwen3_asr_mlx_runtime.wire.descriptors import claim_stdio, diagnose
+
     line = parse_command_line(sys.argv[1:], os.environ)
     for notice in line.notices:
         diagnose(notice)
@@ -38,7 +43,7 @@ def main(make_engine: "MakeEngine | None" = None) -> NoReturn:
     _leave(_serve(line, claim_stdio(), make_engine))
 
 
-def _print_capabilities(settings: Settings) -> NoReturn:
+def _print_capabilities(settings: "Settings") -> NoReturn:
     from qwen3_asr_mlx_runtime.protocol.capabilities import capabilities
     from qwen3_asr_mlx_runtime.protocol.replies import encode_line
 
@@ -55,8 +60,9 @@ def _print_schema() -> NoReturn:
     _leave(0)
 
 
-def _serve(line: CommandLine, wire: Wire, make_engine: "MakeEngine | None") -> int:
+def _serve(line: "CommandLine", wire: "Wire", make_engine: "MakeEngine | None") -> int:
     """Imports the rest only now, with stdio claimed: whatever an import prints stays off the wire."""
+    from qwen3_asr_mlx_runtime import process_memory
     from qwen3_asr_mlx_runtime.lifecycle import Exit, ParentWatch, install_hooks, install_signal_handlers
 
     if wire.stdout is None:
@@ -64,6 +70,7 @@ def _serve(line: CommandLine, wire: Wire, make_engine: "MakeEngine | None") -> i
     if wire.stdin is None:
         return _fatal(wire.stdout, "stdin is closed: there is nothing to read requests from")
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    process_memory.keep_little()
     install_signal_handlers(inbox.put)
     install_hooks(inbox.put)
     parent = ParentWatch(line.settings.parent_pid)
@@ -75,11 +82,10 @@ def _serve(line: CommandLine, wire: Wire, make_engine: "MakeEngine | None") -> i
     except Exception as error:  # noqa: BLE001 whatever an import raises, the parent is to read it on the wire
         broken = missing(error) if isinstance(error, ImportError) else f"a package is broken: {type(error).__name__}"
         return _fatal(wire.stdout, broken)
-    process_memory.keep_little()
     return _run(Daemon(line.settings, wire.stdin, wire.stdout, make_engine or EngineThread, inbox=inbox, parent=parent))
 
 
-def _set_environment(settings: Settings) -> None:
+def _set_environment(settings: "Settings") -> None:
     os.environ.update(_ENVIRONMENT)
     if settings.local_files_only:
         os.environ["HF_HUB_OFFLINE"] = "1"
@@ -87,6 +93,7 @@ def _set_environment(settings: Settings) -> None:
 
 def _run(daemon: "Daemon") -> int:
     from qwen3_asr_mlx_runtime.lifecycle import Exit
+    from qwen3_asr_mlx_runtime.wire.descriptors import diagnose
 
     try:
         return daemon.run()
@@ -101,6 +108,7 @@ def _run(daemon: "Daemon") -> int:
 def _fatal(stdout: int, message: str) -> int:
     """The `fatal` line, made without any package: one of them may be what is missing."""
     from qwen3_asr_mlx_runtime.lifecycle import Exit
+    from qwen3_asr_mlx_runtime.wire.descriptors import diagnose
 
     diagnose(message)
     line = {"type": "fatal", "code": "environment_missing", "message": message, "retryable": False}

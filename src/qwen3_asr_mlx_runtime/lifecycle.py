@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from types import FrameType
 
 from qwen3_asr_mlx_runtime.wire.descriptors import diagnose
 
@@ -29,27 +28,40 @@ class Exit(IntEnum):
     TERMINATED = 143
 
 
-_EXITS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED, signal.SIGHUP: Exit.TERMINATED}
+_EXITS: dict[int, Exit] = {
+    signal.SIGINT: Exit.INTERRUPTED,
+    signal.SIGTERM: Exit.TERMINATED,
+    signal.SIGHUP: Exit.TERMINATED,
+}
 
 
 def install_signal_handlers(tell: Callable[[Exit], None]) -> None:
     """The first SIGTERM, SIGINT or SIGHUP is told as the exit to take; a second one ends the process where it stands.
 
-    SIGPIPE is ignored: a closed pipe shows as an error of the write. Main thread only; `tell` must be reentrant.
+    Told on a thread of its own, whatever the main thread does: a handler in Python waits until that one comes back to
+    the interpreter, which may be a whole wait on the inbox later. SIGPIPE is ignored: a closed pipe shows as an error
+    of the write. Main thread only.
     """
-    came = False
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    threading.Thread(target=_tell_signals, args=(read_end, tell), name="signals", daemon=True).start()
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    for number in _EXITS:
+        signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
-    def handle(number: int, _frame: FrameType | None) -> None:
-        nonlocal came
-        code = _EXITS[signal.Signals(number)]
+
+def _tell_signals(fd: int, tell: Callable[[Exit], None]) -> None:
+    came = False
+    while True:
+        [number] = os.read(fd, 1)
+        code = _EXITS.get(number)
+        if code is None:
+            continue
         if came:
             os._exit(code)
         came = True
         tell(code)
-
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    for number in _EXITS:
-        signal.signal(number, handle)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from qwen3_asr_mlx_runtime.entry import interruptible, say_interrupted
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.jobs import Progress
 from qwen3_asr_mlx_runtime.model.checkpoint import check_files
@@ -30,13 +31,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        result = _quantize(options)
+        with interruptible():
+            result = _quantize(options)
     except BridgeError as error:
         return _failed(error.code, error.message)
     except OSError as error:
         return _failed("io_error", f"{error.strerror or type(error).__name__}: {error.filename or options.target}")
     except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+        return say_interrupted()
     _write({"type": "quantized", **result})
     return 0
 

@@ -14,6 +14,7 @@ from make_environment import Failed
 
 from installing.folder import Source, install
 from installing.wheelhouse import OLDEST_MACOS, download
+from qwen3_asr_mlx_runtime.entry import interruptible, say_interrupted
 
 PROGRAM = "qwen3-asr-mlx-install"
 ABOUT = """Builds a folder that an app can ship: the Python packages that constraints.txt pins, the runtime, and
@@ -31,19 +32,17 @@ docs/embedding.md says the rest.
 """
 
 
-def main(root: str, backend: str, interpreter: str, argv: Sequence[str]) -> int:
-    """`interpreter`: the folder to copy, empty for none. Exit code 0; 1 with one line on stderr; 2 for bad usage."""
-    options = _options(argv)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The launcher puts ROOT BACKEND INTERPRETER first, the folder to copy, or empty. Exit code 0; 1 with one line on
+    stderr; 2 for bad usage."""
+    root, backend, interpreter, *words = sys.argv[1:] if arguments is None else arguments
+    options = _options(words)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     source = Source(Path(root), backend, Path(interpreter) if interpreter else None, options.macos)
     try:
-        if options.download_to:
-            download(source.requirements(), source.constraints, _physical(options.download_to), source.macos)
-        if options.prefix:
-            wheelhouse = options.wheelhouse or options.download_to
-            launcher = install(source, _physical(options.prefix), wheelhouse and _physical(wheelhouse))
-            sys.stdout.write(f"{launcher}\n")
+        with interruptible():
+            _build(source, options)
     except Failed as error:
         return _complain(str(error))
     except CalledProcessError as error:
@@ -51,8 +50,17 @@ def main(root: str, backend: str, interpreter: str, argv: Sequence[str]) -> int:
     except OSError as error:
         return _complain(f"{error.strerror}: {error.filename}" if error.filename else str(error))
     except KeyboardInterrupt:
-        return 130
+        return say_interrupted()
     return 0
+
+
+def _build(source: Source, options: argparse.Namespace) -> None:
+    if options.download_to:
+        download(source.requirements(), source.constraints, _physical(options.download_to), source.macos)
+    if options.prefix:
+        wheelhouse = options.wheelhouse or options.download_to
+        launcher = install(source, _physical(options.prefix), wheelhouse and _physical(wheelhouse))
+        sys.stdout.write(f"{launcher}\n")
 
 
 def _physical(path: Path) -> Path:

@@ -1,7 +1,5 @@
 """Run as `python3 -I -B -X utf8 runtime`: Python puts this folder in front of its path, isolated or not."""
 
-import sys
+from qwen3_asr_mlx_runtime.entry import bridge
 
-from qwen3_asr_mlx_runtime.__main__ import main
-
-sys.exit(main())
+bridge()

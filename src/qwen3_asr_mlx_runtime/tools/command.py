@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
+from qwen3_asr_mlx_runtime.entry import interruptible, say_interrupted
 from qwen3_asr_mlx_runtime.errors import BridgeError
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class Parser(argparse.ArgumentParser):
 def run(program: str, command: Callable[[], int]) -> int:
     """The exit code of `command`, or 1 with one line on stderr for what a user can mend; 130 when interrupted."""
     try:
-        code = command()
+        with interruptible():
+            code = command()
         sys.stdout.flush()
         return code
     except BridgeError as error:
@@ -46,7 +48,7 @@ def run(program: str, command: Callable[[], int]) -> int:
         reason = error.strerror or type(error).__name__
         return complain(program, f"{reason}: {error.filename}" if error.filename else reason)
     except KeyboardInterrupt:
-        return 130
+        return say_interrupted()
 
 
 def complain(program: str, message: str) -> int:

@@ -1,6 +1,7 @@
 """A configuration, measured in a process of its own: its peaks of memory and what it compiles are no other's."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
@@ -48,7 +49,9 @@ def measure(arguments: Sequence[str], files: Sequence[tuple[str, Path]], tell: T
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(theirs, list(arguments), list(files)), daemon=True)
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process's too: this one ends it
     process.start()
+    signal.signal(signal.SIGINT, interrupt)
     theirs.close()
     try:
         return _result(ours, tell)

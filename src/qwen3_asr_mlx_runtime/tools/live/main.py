@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qwen3_asr_mlx_runtime.client import Bridge, ClientError, Limits, RequestFailed, Setup
+from qwen3_asr_mlx_runtime.entry import interruptible, say_interrupted
+from qwen3_asr_mlx_runtime.entry import interruptible, say_interrupted
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.tools.live.record import Record, printable, summary
 from qwen3_asr_mlx_runtime.tools.live.screen import Lines, Screen, Silent, Terminal
@@ -31,7 +33,9 @@ def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = 
     options = _parser().parse_args(arguments)
     try:
         recordings = [Recording.read(path) for path in options.files]
-        records, seconds = _run(options, recordings, [*(bridge or _command()), *_bridge_options(options)])
+        with interruptible():
+            with interruptible():
+            records, seconds = _run(options, recordings, [*(bridge or _command()), *_bridge_options(options)])
         if options.json:
             sys.stdout.write(json.dumps(_report(options, records, seconds), indent=1) + "\n")
         return 0
@@ -42,7 +46,7 @@ def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        return 130
+        return say_interrupted()
 
 
 def _run(
