@@ -1,6 +1,7 @@
 """Ctrl-C from the first moment of a command on: one line and exit code 130, whatever it stands in."""
 
 import inspect
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -69,6 +70,14 @@ def test_a_command_that_was_started_with_ctrl_c_ignored_goes_on_ignoring_it(star
     argv = [sys.executable, "-I", "-S", inspect.getsourcefile(entry).replace("entry.py", "start.py")]
     program = f"{ignoring}{[*argv, str(tmp_path), 'command']!r})"
     assert subprocess.run([sys.executable, "-I", "-c", program], timeout=WAIT, check=False).returncode == 7
+
+
+def test_the_parent_is_the_one_that_the_launcher_of_this_process_saw(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QWEN3_ASR_MLX_LAUNCHED", f"{os.getpid()} 77")
+    assert entry.parent_at_launch() == 77
+    for other in ("1 77", "", "nonsense", f"{os.getpid()} "):  # of a process that this one was started by
+        monkeypatch.setenv("QWEN3_ASR_MLX_LAUNCHED", other)
+        assert entry.parent_at_launch() == os.getppid()
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)

@@ -36,7 +36,7 @@ import json, os, sys
 import spoken
 
 def main():
-    report = {"arguments": sys.argv[1:], "pid": os.getpid(),
+    report = {"launched": os.environ["QWEN3_ASR_MLX_LAUNCHED"], "arguments": sys.argv[1:], "pid": os.getpid(),
               "spoken": spoken.VERSION, "stdin": sys.stdin.read(),
               "isolated": sys.flags.isolated, "source": sys.path[0], "folder": os.getcwd()}
     print(json.dumps(report))
@@ -204,6 +204,10 @@ def test_commands_waiting_on_stdin_and_odd_arguments_survive_the_installation(
 
 def test_the_process_that_was_started_becomes_the_bridge(first_start: tuple[Checkout, Outcome]) -> None:
     assert first_start[1].line()["pid"] == first_start[1].pid
+
+
+def test_the_bridge_learns_which_parent_its_launcher_had(first_start: tuple[Checkout, Outcome]) -> None:
+    assert first_start[1].line()["launched"] == f"{first_start[1].pid} {os.getpid()}"
 
 
 def test_the_environment_lies_in_the_users_cache_folder_and_holds_no_copy_of_the_package(installed: Checkout) -> None:

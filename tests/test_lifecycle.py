@@ -16,6 +16,11 @@ def test_the_parent_has_gone_when_another_process_has_taken_its_place() -> None:
     assert [watch.is_gone(), watch.is_gone()] == [False, True]
 
 
+def test_a_parent_that_had_ended_before_python_began_has_gone() -> None:
+    assert ParentWatch(None, started_by=500, getppid=lambda: 1).is_gone()
+    assert not ParentWatch(None, started_by=500, getppid=lambda: 500).is_gone()
+
+
 def test_the_named_parent_may_be_another_than_the_one_that_started_this_process() -> None:
     alive = {700}
     watch = ParentWatch(700, getppid=lambda: 500, exists=alive.__contains__)

@@ -4,6 +4,12 @@
 # Ctrl-C ends a command with one line: here, and in start.py for what comes after.
 trap 'printf "interrupted\n" >&2; exit 130' INT
 
+# The process that becomes the command, and its parent, which may end before Python can ask for it (entry.py).
+case ${QWEN3_ASR_MLX_LAUNCHED:-} in
+    "$$ "*) ;; # started again in this process's place
+    *) export QWEN3_ASR_MLX_LAUNCHED="$$ $PPID" ;;
+esac
+
 fatal() { # code, message; neither holds a quotation mark or a backslash
     printf '%s\n' "$2" >&2
     printf '{"type":"fatal","code":"%s","message":"%s","retryable":false}\n' "$1" "$2"

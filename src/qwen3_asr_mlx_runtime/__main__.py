@@ -8,7 +8,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
-from qwen3_asr_mlx_runtime.entry import leave_when_interrupted
+from qwen3_asr_mlx_runtime.entry import leave_when_interrupted, parent_at_launch
 from qwen3_asr_mlx_runtime.packages import missing
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _serve(line: "CommandLine", wire: "Wire", make_engine: "MakeEngine | None") 
     process_memory.keep_little()
     install_signal_handlers(inbox.put)
     install_hooks(inbox.put)
-    parent = ParentWatch(line.settings.parent_pid)
+    parent = ParentWatch(line.settings.parent_pid, started_by=parent_at_launch())
     _set_environment(line.settings)
     try:
         from qwen3_asr_mlx_runtime import process_memory

@@ -83,6 +83,13 @@ def leave_when_interrupted() -> None:
         signal.signal(signal.SIGINT, _leave)
 
 
+def parent_at_launch() -> int:
+    """The process that started this one. A launcher has taken it down before Python began, beside its own process id:
+    since then the parent may have ended, and another process have adopted this one."""
+    launched, _, parent = os.environ.get("QWEN3_ASR_MLX_LAUNCHED", "").partition(" ")
+    return int(parent) if launched == str(os.getpid()) and parent.isdecimal() else os.getppid()
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Within, Ctrl-C raises KeyboardInterrupt: for work that has something to put away."""

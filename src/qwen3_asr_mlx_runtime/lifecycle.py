@@ -89,19 +89,23 @@ def install_hooks(tell: Callable[[Crash], None]) -> None:
 
 
 class ParentWatch:
-    """Tells whether the parent has gone: the process that started this one, or the one that `parent_pid` names."""
+    """Tells whether the parent has gone: the process that started this one, or the one that `parent_pid` names.
+
+    `started_by`: its process id where it is known from before; another parent has adopted this process.
+    """
 
     def __init__(
         self,
         parent_pid: int | None,
         *,
+        started_by: int | None = None,
         getppid: Callable[[], int] = os.getppid,
         exists: Callable[[int], bool] | None = None,
     ) -> None:
         self._named = set() if parent_pid is None else {parent_pid}
         self._getppid = getppid
         self._exists = exists or process_exists
-        self._first = getppid()
+        self._first = getppid() if started_by is None else started_by
 
     def watch(self, pid: int) -> None:
         """Live and die with this process too."""

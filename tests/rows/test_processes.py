@@ -181,6 +181,15 @@ def test_row_52_a_parent_killed_with_9_in_the_middle_of_real_decodes(model: Path
         assert bridge.wait(close=False) == 5
 
 
+def test_row_54_an_orphan_whose_parent_ended_before_python_began_ends_while_others_hold_its_pipes() -> None:
+    """The shell becomes the bridge, as a launcher does; this process, which adopted it, keeps the pipes open."""
+    adopted = 'export QWEN3_ASR_MLX_LAUNCHED="$$ 999999999"; exec "$0" "$@"'
+    with Client(["/bin/sh", "-c", adopted, *command("speak")]) as bridge:
+        assert bridge.ask("capabilities")["type"] == "capabilities"
+        bridge.monitor.signalled()
+        assert bridge.wait(close=False) == 5
+
+
 def test_row_53_the_end_of_input_finishes_everything_that_was_accepted(speech: str) -> None:
     with Client(command("third")) as bridge:
         for _ in range(100):

@@ -22,4 +22,5 @@ if [ ! -x "$prefix/python/bin/python3" ]; then
     printf '{"type":"fatal","code":"environment_missing","message":"%s","retryable":false}\n' "$message"
     exit 2
 fi
+export QWEN3_ASR_MLX_LAUNCHED="$$ $PPID" # the parent may end before Python can ask for it
 exec "$prefix/python/bin/python3" -I -B -X utf8 "$prefix/runtime" "$@"

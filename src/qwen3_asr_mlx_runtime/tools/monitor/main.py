@@ -1,7 +1,6 @@
 """scripts/qwen3-asr-mlx-monitor: how a session of the bridge goes, seen from the pipe."""
 
 import argparse
-import os
 import shutil
 import sys
 import threading
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 import msgspec
 
 from qwen3_asr_mlx_runtime.client.messages import LineBuffer
+from qwen3_asr_mlx_runtime.entry import parent_at_launch
 from qwen3_asr_mlx_runtime.tools.command import Parser, complain, run
 from qwen3_asr_mlx_runtime.tools.monitor.figures import Figures, Summary
 from qwen3_asr_mlx_runtime.tools.monitor.record import Began, Ended, Note, Recorder, read_record
@@ -143,7 +143,7 @@ def _say_failure(failure: type[BaseException]) -> None:
 def _with_parent(bridges: Sequence[str]) -> list[str]:
     """The bridge lives and dies with the app, which is not its parent now."""
     named = any(word == "--parent-pid" or word.startswith("--parent-pid=") for word in bridges)
-    parent = os.getppid()  # 0 outside of the container that this is in: nobody can be watched there
+    parent = parent_at_launch()  # 0 outside of the container that this is in: nobody can be watched there
     return [*bridges, *(() if named or not parent else ("--parent-pid", str(parent)))]
 
 
