@@ -18,6 +18,7 @@ COMMON = (
     "entry",
     "start",
     "errors",
+    "shortage",
     "languages",
     "utterance",
     "process_memory",

@@ -1,12 +1,14 @@
+import errno
+import os
 import queue
 import threading
 
 import numpy as np
 import pytest
 
-from qwen3_asr_mlx_runtime import engine
+from qwen3_asr_mlx_runtime import engine, shortage
 from qwen3_asr_mlx_runtime.engine_thread import EngineThread
-from qwen3_asr_mlx_runtime.errors import Cancelled, EngineLost, ModelNotFound, NonFiniteOutput
+from qwen3_asr_mlx_runtime.errors import Cancelled, EngineLost, ModelCorrupt, ModelNotFound, NonFiniteOutput
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job, Listen, Loaded, LoadFailed, Progress
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.utterance import Utterance
@@ -127,6 +129,20 @@ def test_a_failed_load_is_reported_and_the_next_tries_again(thread, recognizer, 
     thread.load()
     assert isinstance(next_of(outcomes), Loaded)
     assert codes == ["model_not_found", "model_unsupported", "model_not_found"]
+
+
+def test_a_load_that_has_no_descriptors_is_named_so_whatever_a_library_makes_of_it(
+    thread, recognizer, outcomes, monkeypatch
+):
+    def refused(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    recognizer.load_failures = [ModelCorrupt("the tokenizer files cannot be read")]
+    monkeypatch.setattr(shortage.os, "open", refused)
+    thread.load()
+    failure = next_of(outcomes)
+    monkeypatch.undo()
+    assert (failure.error.code, failure.error.retryable) == ("resource_exhausted", True)
 
 
 def test_a_job_before_any_load_fails(thread, outcomes):

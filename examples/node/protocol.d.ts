@@ -92,6 +92,7 @@ export type ErrorCode =
   | "odd_pcm_length"
   | "out_of_memory"
   | "path_not_allowed"
+  | "resource_exhausted"
   | "seq_out_of_order"
   | "shutting_down"
   | "stream_exists"

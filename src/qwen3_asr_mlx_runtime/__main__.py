@@ -3,9 +3,7 @@
 import contextlib
 import json
 import os
-import queue
 import sys
-import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 from qwen3_asr_mlx_runtime.entry import leave_when_interrupted, parent_at_launch
@@ -13,6 +11,7 @@ from qwen3_asr_mlx_runtime.packages import missing
 
 if TYPE_CHECKING:
     from qwen3_asr_mlx_runtime.daemon import Daemon, MakeEngine, Message
+    from qwen3_asr_mlx_runtime.lifecycle import ParentWatch
     from qwen3_asr_mlx_runtime.settings import CommandLine, Settings
     from qwen3_asr_mlx_runtime.wire.descriptors import Wire
 
@@ -25,12 +24,17 @@ _ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "critical",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
 }
+_MISSING: dict[str, object] = {"code": "environment_missing", "retryable": False}
+_EXHAUSTED: dict[str, object] = {"code": "resource_exhausted", "retryable": True}
 
 
 def main(make_engine: "MakeEngine | None" = None) -> NoReturn:
     """The whole life of the process. `make_engine` stands in for the real engine in tests."""
     leave_when_interrupted()
+    from qwen3_asr_mlx_runtime.errors import ResourceExhausted
+    from qwen3_asr_mlx_runtime.lifecycle import ParentWatch
     from qwen3_asr_mlx_runtime.settings import parse_command_line
+    from qwen3_asr_mlx_runtime.shortage import named_shortage
     from qwen3_asr_mlx_runtime.wire.descriptors import claim_stdio, diagnose
 
     line = parse_command_line(sys.argv[1:], os.environ)
@@ -40,7 +44,13 @@ def main(make_engine: "MakeEngine | None" = None) -> NoReturn:
         _print_capabilities(line.settings)
     if line.print_schema:
         _print_schema()
-    _leave(_serve(line, claim_stdio(), make_engine))
+    parent = ParentWatch(line.settings.parent_pid, started_by=parent_at_launch())
+    try:
+        with named_shortage():
+            wire = claim_stdio()
+    except (OSError, ResourceExhausted) as error:
+        _leave(_cannot_begin(1, error, "stdin and stdout cannot be claimed"))
+    _leave(_serve(line, wire, parent, make_engine))
 
 
 def _print_capabilities(settings: "Settings") -> NoReturn:
@@ -60,29 +70,40 @@ def _print_schema() -> NoReturn:
     _leave(0)
 
 
-def _serve(line: "CommandLine", wire: "Wire", make_engine: "MakeEngine | None") -> int:
-    """Imports the rest only now, with stdio claimed: whatever an import prints stays off the wire."""
-    from qwen3_asr_mlx_runtime import process_memory
-    from qwen3_asr_mlx_runtime.lifecycle import Exit, ParentWatch, install_hooks, install_signal_handlers
+def _serve(line: "CommandLine", wire: "Wire", parent: "ParentWatch", make_engine: "MakeEngine | None") -> int:
+    from qwen3_asr_mlx_runtime.lifecycle import Exit
+    from qwen3_asr_mlx_runtime.shortage import named_shortage
 
     if wire.stdout is None:
         return Exit.PARENT_GONE
     if wire.stdin is None:
         return _fatal(wire.stdout, "stdin is closed: there is nothing to read requests from")
-    inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    process_memory.keep_little()
-    install_signal_handlers(inbox.put)
-    install_hooks(inbox.put)
-    parent = ParentWatch(line.settings.parent_pid, started_by=parent_at_launch())
     _set_environment(line.settings)
     try:
-        from qwen3_asr_mlx_runtime import process_memory
-        from qwen3_asr_mlx_runtime.daemon import Daemon
-        from qwen3_asr_mlx_runtime.engine_thread import EngineThread
+        with named_shortage():
+            daemon = _daemon(line.settings, (wire.stdin, wire.stdout), parent, make_engine)
     except Exception as error:  # noqa: BLE001 whatever an import raises, the parent is to read it on the wire
-        broken = missing(error) if isinstance(error, ImportError) else f"a package is broken: {type(error).__name__}"
-        return _fatal(wire.stdout, broken)
-    return _run(Daemon(line.settings, wire.stdin, wire.stdout, make_engine or EngineThread, inbox=inbox, parent=parent))
+        return _cannot_begin(wire.stdout, error, "a package is broken")
+    return _run(daemon)
+
+
+def _daemon(
+    settings: "Settings", wire: tuple[int, int], parent: "ParentWatch", make_engine: "MakeEngine | None"
+) -> "Daemon":
+    """Imports the rest only now, with stdio claimed: whatever an import prints stays off the wire."""
+    import queue
+
+    from qwen3_asr_mlx_runtime import process_memory
+    from qwen3_asr_mlx_runtime.lifecycle import install_hooks, install_signal_handlers
+
+    process_memory.keep_little()
+    inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    install_signal_handlers(inbox.put)
+    install_hooks(inbox.put)
+    from qwen3_asr_mlx_runtime.daemon import Daemon
+    from qwen3_asr_mlx_runtime.engine_thread import EngineThread
+
+    return Daemon(settings, *wire, make_engine or EngineThread, inbox=inbox, parent=parent)
 
 
 def _set_environment(settings: "Settings") -> None:
@@ -92,6 +113,8 @@ def _set_environment(settings: "Settings") -> None:
 
 
 def _run(daemon: "Daemon") -> int:
+    import traceback
+
     from qwen3_asr_mlx_runtime.lifecycle import Exit
     from qwen3_asr_mlx_runtime.wire.descriptors import diagnose
 
@@ -105,13 +128,21 @@ def _run(daemon: "Daemon") -> int:
         return Exit.INTERNAL_ERROR
 
 
-def _fatal(stdout: int, message: str) -> int:
+def _cannot_begin(stdout: int, error: Exception, what: str) -> int:
+    from qwen3_asr_mlx_runtime.errors import ResourceExhausted
+
+    if isinstance(error, ResourceExhausted):
+        return _fatal(stdout, error.message, _EXHAUSTED)
+    return _fatal(stdout, missing(error) if isinstance(error, ImportError) else f"{what}: {type(error).__name__}")
+
+
+def _fatal(stdout: int, message: str, kind: dict[str, object] = _MISSING) -> int:
     """The `fatal` line, made without any package: one of them may be what is missing."""
     from qwen3_asr_mlx_runtime.lifecycle import Exit
     from qwen3_asr_mlx_runtime.wire.descriptors import diagnose
 
     diagnose(message)
-    line = {"type": "fatal", "code": "environment_missing", "message": message, "retryable": False}
+    line = {"type": "fatal", "message": message, **kind}
     with contextlib.suppress(OSError):
         os.write(stdout, json.dumps(line).encode("ascii") + b"\n")
     return Exit.ENVIRONMENT

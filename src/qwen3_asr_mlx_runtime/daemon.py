@@ -51,7 +51,7 @@ MakeEngine = Callable[[Settings, Post], Engine]
 class Daemon:
     """One conversation over two descriptors, from the first line to the exit code.
 
-    An `Exit` in the `inbox` is a signal: end in an orderly way, soon, with that code.
+    An `Exit` in the `inbox` is a signal: end soon, with that code. Raises RuntimeError where there is no thread for it.
     """
 
     def __init__(
@@ -89,11 +89,11 @@ class Daemon:
         self._closing = False
         self._code = Exit.DONE
         self._exit: Exit | None = None
+        self._writer.start()
+        self._source.start()
 
     def run(self) -> Exit:
         """Converse until the end; the exit code. Threads may be left behind: the process is to end without them."""
-        self._writer.start()
-        self._source.start()
         while self._exit is None:
             self._receive()
             self._look_around()

@@ -19,8 +19,10 @@ from qwen3_asr_mlx_runtime.errors import (
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Heard, Job, Listen, Loaded, LoadFailed, Post
 from qwen3_asr_mlx_runtime.packages import missing
 from qwen3_asr_mlx_runtime.settings import Settings
+from qwen3_asr_mlx_runtime.shortage import named_shortage
 
 if TYPE_CHECKING:
+    from qwen3_asr_mlx_runtime.engine import Recognizer
     from qwen3_asr_mlx_runtime.recognition.schedule import Schedule
 
 _MAX_NON_FINITE = 3
@@ -147,11 +149,15 @@ class EngineThread:
     def _load_model(self) -> Loaded:
         self._is_loading = True
         try:
-            return self._recognizer_loaded()
+            with named_shortage():
+                recognizer = self._recognizer()
         finally:
             self._is_loading = False
+        self._schedule = recognizer.schedule()
+        profile = recognizer.load_profile
+        return Loaded(self._settings.model, recognizer.model_dir, profile["total_seconds"], profile)
 
-    def _recognizer_loaded(self) -> Loaded:
+    def _recognizer(self) -> "Recognizer":
         from qwen3_asr_mlx_runtime.model.device import check_device
 
         check_device()  # before the imports that need one
@@ -159,7 +165,7 @@ class EngineThread:
         from qwen3_asr_mlx_runtime.model.memory import MemoryLimits
 
         settings = self._settings
-        recognizer = Recognizer.load(
+        return Recognizer.load(
             settings.model,
             cache_dir=settings.cache_dir,
             dtype=settings.dtype,
@@ -173,9 +179,6 @@ class EngineThread:
             limits=MemoryLimits(settings.memory_limit_bytes, settings.cache_limit_bytes, settings.wired_limit_bytes),
             on_progress=self._post,
         )
-        self._schedule = recognizer.schedule()
-        profile = recognizer.load_profile
-        return Loaded(settings.model, recognizer.model_dir, profile["total_seconds"], profile)
 
     def _step(self) -> None:
         """One decoder step."""

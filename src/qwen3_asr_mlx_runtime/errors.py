@@ -4,7 +4,8 @@ BridgeError
 ├── RequestError   the message is at fault: nothing was changed, send a corrected one
 ├── AudioError     the audio of one utterance is at fault: the others are not touched
 ├── ModelError     the checkpoint, or the way to it, is at fault: nothing can be transcribed until that is mended
-└── EngineError    the computation failed or was ended
+├── EngineError    the computation failed or was ended
+└── ResourceExhausted
 
 A message says what was expected, what came and where; it never quotes speech or the text of a transcript.
 """
@@ -231,6 +232,13 @@ class EngineUnavailable(EngineError):
 
 class EngineLost(EngineUnavailable):
     """Nothing more can be computed in this process; a new one may."""
+
+
+class ResourceExhausted(BridgeError):
+    """The system gives the process no more of something that others may give back: descriptors, threads."""
+
+    code = "resource_exhausted"
+    retryable = True
 
 
 def error_codes() -> list[str]:

@@ -278,6 +278,37 @@ def test_row_100_no_descriptor_left_is_an_error_of_the_file(speech: str, tmp_pat
         assert bridge.wait() == 0
 
 
+@pytest.mark.parametrize("count", [5, 6])
+def test_row_100_too_few_descriptors_to_begin_are_named_in_a_fatal_line(count: int) -> None:
+    with Client(limited(command(None, "--model", "demo"), count)) as bridge:
+        assert bridge.wait() == 2
+        [fatal] = bridge.monitor.replies
+        assert (fatal["type"], fatal["code"], fatal["retryable"]) == ("fatal", "resource_exhausted", True)
+        assert "Traceback" not in bridge.stderr()
+
+
+NO_THREAD = """
+import threading
+left, start = {left}, threading.Thread.start
+def refuse(thread):
+    global left
+    left -= 1
+    if left < 0:
+        raise RuntimeError("can't start new thread")
+    start(thread)
+threading.Thread.start = refuse
+"""
+
+
+@pytest.mark.parametrize("left", range(4))
+def test_row_100_no_thread_to_begin_with_is_a_fatal_line(left: int) -> None:
+    with Client(command("speak", before=NO_THREAD.format(left=left))) as bridge:
+        assert bridge.wait() == 2
+        [fatal] = bridge.monitor.replies
+        assert (fatal["type"], fatal["code"], fatal["retryable"]) == ("fatal", "resource_exhausted", True)
+        assert "Traceback" not in bridge.stderr()
+
+
 @pytest.mark.parametrize("scenario", ["speak", "hold"])
 def test_row_101_stop_ends_it_cleanly_while_stdin_stays_open(scenario: str) -> None:
     with Client(command(scenario)) as bridge:

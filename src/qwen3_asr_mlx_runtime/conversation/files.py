@@ -14,6 +14,7 @@ from qwen3_asr_mlx_runtime.errors import (
     EngineStalled,
     EngineUnavailable,
     ModelError,
+    ResourceExhausted,
     ShuttingDown,
     TimedOut,
 )
@@ -21,7 +22,16 @@ from qwen3_asr_mlx_runtime.protocol.commands import BatchTranscribe, Transcribe
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.transcript import Transcript
 
-_OF_THE_WHOLE = (Cancelled, TimedOut, ShuttingDown, ModelError, DeviceUnavailable, EngineStalled, EngineUnavailable)
+_OF_THE_WHOLE = (
+    Cancelled,
+    TimedOut,
+    ShuttingDown,
+    ModelError,
+    DeviceUnavailable,
+    EngineStalled,
+    EngineUnavailable,
+    ResourceExhausted,
+)
 
 
 class FilesRequest:

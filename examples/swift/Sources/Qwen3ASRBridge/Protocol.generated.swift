@@ -49,6 +49,7 @@ extension Wire {
         public static let oddPcmLength = Self(rawValue: "odd_pcm_length")
         public static let outOfMemory = Self(rawValue: "out_of_memory")
         public static let pathNotAllowed = Self(rawValue: "path_not_allowed")
+        public static let resourceExhausted = Self(rawValue: "resource_exhausted")
         public static let seqOutOfOrder = Self(rawValue: "seq_out_of_order")
         public static let shuttingDown = Self(rawValue: "shutting_down")
         public static let streamExists = Self(rawValue: "stream_exists")

@@ -1,6 +1,7 @@
 """scripts/qwen3-asr-mlx-monitor: how a session of the bridge goes, seen from the pipe."""
 
 import argparse
+import os
 import shutil
 import sys
 import threading
