@@ -98,7 +98,7 @@ class Sent:
         if not isinstance(message, dict):
             return cls(place, id=ABSENT)
         name = message.get("type")
-        return cls(place, name if isinstance(name, str) else None, message.get("id", ABSENT), message)
+        return cls(place, name if isinstance(name, str) else None, _identifier(message.get("id")), message)
 
     @property
     def stream_id(self) -> str:
@@ -289,6 +289,14 @@ class ProtocolMonitor:
 
 
 _ASKED_FOR = {"stop", "abort", "deadline"}
+
+
+def _identifier(value: object) -> object:
+    """The id of a message: null is none, and a whole number may have a decimal point."""
+    if value is None:
+        return ABSENT
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= 2**53
+    return int(value) if is_whole else value
 
 
 def _is_usable(identifier: object) -> bool:

@@ -274,7 +274,23 @@ class TestDecodeLine:
         }
         assert {line: decode_line(line).id for line in ids} == ids
 
-    @pytest.mark.parametrize("identifier", [None, True, 1.5, "", "x" * 129, {"a": 1}, [1], "a\nb", "\x7f", "\ud800"])
+    def test_row_21_an_id_that_is_null_counts_as_not_given(self) -> None:
+        assert decode_line(b'{"type":"start","id":null}') == Request(Start(), id=UNSET)
+        rejected = decode_line(b'{"type":"transcribe","id":null}')
+        assert isinstance(rejected, Rejected)
+        assert rejected.id is UNSET
+
+    @pytest.mark.parametrize("number", [b"1", b"1.0", b"1e0", b"10E-1"])
+    def test_a_whole_number_is_the_same_id_however_it_is_written(self, number: bytes) -> None:
+        decoded = [
+            decode_line(b'{"type":"ping","id":%s}' % number).id,
+            decode_command(b'{"type":"cancel","target":%s}' % number).target,
+        ]
+        assert [(type(value), value) for value in decoded] == [(int, 1), (int, 1)]
+
+    @pytest.mark.parametrize(
+        "identifier", [True, 1.5, 1e300, 2.0**54, "", "x" * 129, {"a": 1}, [1], "a\nb", "\x7f", "\ud800"]
+    )
     def test_row_21_an_unusable_id_is_an_invalid_request(self, identifier: object) -> None:
         error = rejection(json.dumps({"type": "hello", "id": identifier}).encode())
         assert (error.code, error.data) == ("invalid_request", {"field": "id"})

@@ -103,10 +103,11 @@ def _integer(digits: str) -> int:
 
 
 def _float(digits: str) -> float:
+    """The number; a whole one, as 1.0, becomes the integer that JSON does not tell it from."""
     value = float(digits)
     if not math.isfinite(value):
         raise InvalidJson("a number is beyond the range of a double")
-    return value
+    return int(value) if value.is_integer() and abs(value) <= MAX_INTEGER else value
 
 
 def _refuse_constant(name: str) -> NoReturn:

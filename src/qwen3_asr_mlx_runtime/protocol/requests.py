@@ -59,7 +59,7 @@ def decode_line(line: bytes) -> Request | Rejected:
     members: dict[str, Any] = {}
     try:
         members = parse_object(line)
-        identifier = _decode_id(members.get("id", UNSET))
+        identifier = _decode_id(members.get("id"))
         return _decode_members(members, identifier)
     except RequestError as error:
         is_chunk = members.get("type") == AudioChunk.__struct_config__.tag
@@ -78,8 +78,8 @@ def decode_command(line: bytes) -> Command:
 
 
 def _decode_id(value: object) -> Id | UnsetType:
-    if isinstance(value, UnsetType):
-        return value
+    if value is None:
+        return UNSET
     if isinstance(value, str) and 1 <= len(value) <= MAX_ID_CHARACTERS and not _UNUSABLE_IN_NAME.search(value):
         return value
     if isinstance(value, int) and not isinstance(value, bool):
