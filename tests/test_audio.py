@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from qwen3_asr_mlx_runtime import errors
 from qwen3_asr_mlx_runtime.audio.recording import pcm16, read_file, split_at_quiet
-from qwen3_asr_mlx_runtime.audio.regular_file import MAX_PATH_CHARS
 from qwen3_asr_mlx_runtime.audio.sound_file import SoundFile, formats
+from qwen3_asr_mlx_runtime.settings import MAX_PATH_CHARACTERS
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples
 
 DATA = Path(os.environ.get("QWEN3_ASR_MLX_TEST_DATA", Path(__file__).parent.parent / "../shared/data"))
@@ -201,7 +201,7 @@ def test_half_a_sample_of_pcm_is_refused() -> None:
 # Paths.
 
 
-@pytest.mark.parametrize("path", ["", "a\0b", "x" * (MAX_PATH_CHARS + 1), "\ud800.wav"])
+@pytest.mark.parametrize("path", ["", "a\0b", "x" * (MAX_PATH_CHARACTERS + 1), "\ud800.wav"])
 def test_what_cannot_be_a_path_is_a_wrong_parameter(path: str) -> None:
     with pytest.raises(errors.InvalidParams):
         read_file(path)

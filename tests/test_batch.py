@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny_model
 
-from qwen3_asr_mlx_runtime.jobs import MAX_ROWS
 from qwen3_asr_mlx_runtime.model import drift
 from qwen3_asr_mlx_runtime.model.batch import Batch, Row, RowCache
 from qwen3_asr_mlx_runtime.model.decoder import Decoder
 from qwen3_asr_mlx_runtime.model.drift import Drift, Margin, largest_drift, long_drift
 from qwen3_asr_mlx_runtime.model.generate import generate
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.settings import MAX_BATCH_ROWS
 
 MODEL = tiny_model()
 NO_EOS: frozenset[int] = frozenset()
@@ -132,7 +132,7 @@ def test_a_row_without_numbers_fails_alone():
 
 def test_the_drift_of_a_full_batch_counts(monkeypatch):
     head = Qwen3ASR.head
-    monkeypatch.setattr(Qwen3ASR, "head", lambda self, hidden: head(self, hidden) + (len(hidden) == MAX_ROWS))
+    monkeypatch.setattr(Qwen3ASR, "head", lambda self, hidden: head(self, hidden) + (len(hidden) == MAX_BATCH_ROWS))
     assert largest_drift(MODEL) >= 0.9
 
 
@@ -147,7 +147,7 @@ def other_attention(monkeypatch, changes) -> None:
     monkeypatch.setattr(RowCache, "attend", attend_otherwise)
 
 
-@pytest.mark.parametrize("rows", [1, 4, MAX_ROWS])
+@pytest.mark.parametrize("rows", [1, 4, MAX_BATCH_ROWS])
 def test_a_kernel_for_long_rows_counts_where_a_row_may_come_to_be_long(monkeypatch, rows):
     other_attention(monkeypatch, lambda B, capacity: capacity >= 1024 and rows == B)
     one = Drift(MODEL)
@@ -166,7 +166,7 @@ def test_long_rows_are_measured_only_when_one_comes(monkeypatch):
     assert (one.is_known(2000), lengths) == (True, [1])
 
 
-@pytest.mark.parametrize(("room", "sizes"), [(0, {1}), (4, {1, 4}), (MAX_ROWS, {1, 4, MAX_ROWS})])
+@pytest.mark.parametrize(("room", "sizes"), [(0, {1}), (4, {1, 4}), (MAX_BATCH_ROWS, {1, 4, MAX_BATCH_ROWS})])
 def test_long_rows_are_measured_in_batches_that_there_is_room_for(monkeypatch, room, sizes):
     seen = set()
     other_attention(monkeypatch, lambda rows, _: seen.add(rows) or 0)

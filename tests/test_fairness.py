@@ -15,8 +15,9 @@ from qwen3_asr_mlx_runtime.conversation.occupancy import MAX_FILES
 from qwen3_asr_mlx_runtime.conversation.tasks import Options, Task
 from qwen3_asr_mlx_runtime.conversation.turns import LIVE_BEFORE_A_FILE
 from qwen3_asr_mlx_runtime.conversation.work import Work
-from qwen3_asr_mlx_runtime.jobs import MAX_ROWS, DecoderMode, Job
+from qwen3_asr_mlx_runtime.jobs import DecoderMode, Job
 from qwen3_asr_mlx_runtime.recognition.line import LIVE_IN_A_ROW, Line
+from qwen3_asr_mlx_runtime.settings import MAX_BATCH_ROWS
 
 MODES: tuple[DecoderMode, ...] = ("sequential", "batched")
 
@@ -63,7 +64,7 @@ class Steps:
         return [job.id for job in ended]
 
     def _step_rows(self) -> list[Job]:
-        while len(self._waiting) and len(self._rows) < MAX_ROWS:
+        while len(self._waiting) and len(self._rows) < MAX_BATCH_ROWS:
             self._rows.append(self._waiting.choose())
             self._waiting.remove(self._rows[-1])
         return [*self._rows]

@@ -20,6 +20,7 @@ from qwen3_asr_mlx_runtime.model.generate import generate
 from qwen3_asr_mlx_runtime.model.memory import MIB, Governor, machine_limit, weight_bytes
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.weights import load_model, named_parameters
+from qwen3_asr_mlx_runtime.settings import MAX_BATCH_ROWS
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE
 
 TINY = ModelConfig(audio=AUDIO, text=TEXT, audio_token_id=600)
@@ -164,11 +165,11 @@ def test_a_model_that_fits_is_let_pass():
 @pytest.mark.cpu
 def test_the_batch_is_as_large_as_the_budget_and_has_one_row_at_least():
     assert governor(WIDE, limit=0).rows(512) == 1
-    assert governor(WIDE, limit=1 << 40).rows(512) == 32
-    sizes = [governor(WIDE, limit=limit * 64 * MIB).rows(512) for limit in range(1, 20)]
+    assert governor(WIDE, limit=1 << 40).rows(512) == MAX_BATCH_ROWS
+    sizes = [governor(WIDE, limit=limit * 16 * MIB).rows(512) for limit in range(1, 20)]
     assert sizes == sorted(sizes)
     assert len(set(sizes)) > 3
-    assert governor(WIDE, limit=512 * MIB).rows(1024) < governor(WIDE, limit=512 * MIB).rows(512)
+    assert governor(WIDE, limit=192 * MIB).rows(1024) < governor(WIDE, limit=192 * MIB).rows(512)
 
 
 def test_there_is_room_for_as_many_rows_as_the_limit_and_the_machine_allow(monkeypatch):

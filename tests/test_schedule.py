@@ -12,11 +12,10 @@ from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.errors import EngineLost
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Job
-from qwen3_asr_mlx_runtime.model import drift
+from qwen3_asr_mlx_runtime.model import drift, memory
 from qwen3_asr_mlx_runtime.model.batch import Batch
 from qwen3_asr_mlx_runtime.model.decoder import Decoder
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
-from qwen3_asr_mlx_runtime.recognition import batching
 from qwen3_asr_mlx_runtime.recognition.preparation import Preparation
 from qwen3_asr_mlx_runtime.utterance import Utterance
 
@@ -88,7 +87,7 @@ def test_a_cancel_at_any_step_ends_its_job_and_no_other(recognizer, clips, expec
 
 
 def test_more_segments_than_a_batch_has_rows(recognizer, clips, expected, monkeypatch):
-    monkeypatch.setattr(batching, "MAX_ROWS", 2)
+    monkeypatch.setattr(memory, "MAX_BATCH_ROWS", 2)
     outcomes = recognizer.outcomes([Job(number, clip, "batched") for number, clip in enumerate(clips)])
     assert [outcome.transcript.token_ids for outcome in outcomes] == expected
 
@@ -234,7 +233,7 @@ def test_a_live_job_goes_before_a_file_that_has_begun_which_still_gets_a_step_in
 
 
 def test_a_live_job_gets_the_next_row_before_what_is_left_of_a_file(recognizer, clips, monkeypatch):
-    monkeypatch.setattr(batching, "MAX_ROWS", 1)
+    monkeypatch.setattr(memory, "MAX_BATCH_ROWS", 1)
     schedule = recognizer.schedule()
     schedule.submit(Job(0, Utterance(np.tile(clips[0].samples, 6)), "batched"))
     for _ in range(5):

@@ -151,7 +151,7 @@ export interface BatchItem {
   error?: ItemError;
 }
 
-/** Transcribe several files. Answered by `batch_transcript`; an item that fails fails alone. */
+/** Transcribe several files. Answered by `batch_transcript`; an item that fails, or is no path, fails alone. */
 export interface BatchTranscribe {
   type: "batch_transcribe";
   /** 0 to 4096. */
@@ -292,7 +292,7 @@ export interface EndUtterance {
   stream_id?: string;
   /** 1 to 128 characters. */
   utterance_id?: string | null;
-  /** At least 1 characters. */
+  /** 1 to 4096 characters. */
   audio?: string | null;
   pcm16?: string | null;
   sample_rate?: number | null;
@@ -831,7 +831,7 @@ export interface Transcribe {
   decoder_mode?: string | null;
   drift_guard?: boolean | null;
   logprobs?: boolean | null;
-  /** At least 1 characters. */
+  /** 1 to 4096 characters. */
   audio: string;
   /** 1 to 86400000. */
   timeout_ms?: number | null;
@@ -913,7 +913,7 @@ export interface VadBoundary {
   stream_id?: string;
   /** 1 to 128 characters. */
   utterance_id?: string | null;
-  /** At least 1 characters. */
+  /** 1 to 4096 characters. */
   audio?: string | null;
   pcm16?: string | null;
   sample_rate?: number | null;

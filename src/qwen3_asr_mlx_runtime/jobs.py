@@ -14,7 +14,6 @@ from qwen3_asr_mlx_runtime.utterance import Samples, Utterance
 
 DecoderMode = Literal["sequential", "batched"]
 FinalPolicy = Literal["strict", "guarded", "fast"]
-MAX_ROWS = 16  # segments of batched jobs that are decoded at a time
 
 
 @dataclass(frozen=True, slots=True)

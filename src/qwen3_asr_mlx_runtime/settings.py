@@ -12,6 +12,8 @@ from qwen3_asr_mlx_runtime import option_values as values
 
 DEFAULT_MODEL = "Qwen/Qwen3-ASR-0.6B"
 MAX_NEW_TOKENS = 4096
+MAX_PATH_CHARACTERS = 4096
+MAX_BATCH_ROWS = 16  # segments of batched jobs that are decoded at a time
 MAX_CONTEXT_CHARACTERS = values.MAX_CONTEXT_CHARACTERS
 DTYPES = ("float32", "bfloat16", "float16")
 VERIFY = ("once", "always", "never")

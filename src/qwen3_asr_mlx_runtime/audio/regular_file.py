@@ -12,13 +12,12 @@ from qwen3_asr_mlx_runtime.errors import (
     InvalidParams,
     PathNotAllowed,
 )
-
-MAX_PATH_CHARS = 4096
+from qwen3_asr_mlx_runtime.settings import MAX_PATH_CHARACTERS
 
 
 def _check_path(path: str) -> None:
-    if not path or "\0" in path or len(path) > MAX_PATH_CHARS:
-        raise InvalidParams(f"expected a path of 1 to {MAX_PATH_CHARS} characters without NUL", field="audio")
+    if not path or "\0" in path or len(path) > MAX_PATH_CHARACTERS:
+        raise InvalidParams(f"expected a path of 1 to {MAX_PATH_CHARACTERS} characters without NUL", field="audio")
     if path == "-" or path.startswith("~") or re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
         raise PathNotAllowed(f"expected the path of a file; `-`, `~` and URLs are not read: {path!r}")
 

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qwen3_asr_mlx_runtime.conversation.tasks import Task
-from qwen3_asr_mlx_runtime.jobs import MAX_ROWS, DecoderMode
+from qwen3_asr_mlx_runtime.jobs import DecoderMode
+from qwen3_asr_mlx_runtime.settings import MAX_BATCH_ROWS
 
 # What the engine has can change places no more; what waits for it can. One sequential job is decoded, and those behind
 # it go through the audio tower together. A batched job is decoded as soon as it is there, so all rows may be taken.
-MAX_JOBS: dict[DecoderMode, int] = {"sequential": 4, "batched": MAX_ROWS}
-MAX_FILES: dict[DecoderMode, int] = {"sequential": 2, "batched": MAX_ROWS - 4}  # the rest is kept free for streams
+MAX_JOBS: dict[DecoderMode, int] = {"sequential": 4, "batched": MAX_BATCH_ROWS}
+MAX_FILES: dict[DecoderMode, int] = {"sequential": 2, "batched": MAX_BATCH_ROWS - 4}  # the rest is for streams
 MAX_TICK_SECONDS = 30.0  # of audio that one step of a Listen may have to do with, however long the utterance is
 
 

@@ -4,10 +4,11 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from qwen3_asr_mlx_runtime.conversation.tasks import Task
-from qwen3_asr_mlx_runtime.jobs import MAX_ROWS, DecoderMode
+from qwen3_asr_mlx_runtime.jobs import DecoderMode
+from qwen3_asr_mlx_runtime.settings import MAX_BATCH_ROWS
 
 READ_AHEAD = 4  # files that are read at a time
-MAX_HELD: dict[DecoderMode, int] = {"sequential": READ_AHEAD, "batched": MAX_ROWS + READ_AHEAD}
+MAX_HELD: dict[DecoderMode, int] = {"sequential": READ_AHEAD, "batched": MAX_BATCH_ROWS + READ_AHEAD}
 MAX_HELD_SECONDS = 1200.0  # of audio: with more of it in memory no batch is worth more than READ_AHEAD files
 MAX_STUCK = 4  # files whose reading was given up and has not come back
 READ_SECONDS = 30.0

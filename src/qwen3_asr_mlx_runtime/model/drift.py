@@ -9,17 +9,17 @@ from collections.abc import Callable, Generator, Sequence
 
 import mlx.core as mx
 
-from qwen3_asr_mlx_runtime.jobs import MAX_ROWS
 from qwen3_asr_mlx_runtime.model.batch import Places, RowCache
 from qwen3_asr_mlx_runtime.model.decoder import KVCache, round_up
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.settings import MAX_BATCH_ROWS
 
 _LENGTHS = (61, 40, 28, 23)
 _STEPS = 4
 _LONG_CAPACITY = 1024  # from here on Metal may have another kernel for attention
 LONG_LENGTH = 1100
 _LONG_BLOCK = 256  # positions of its prefill in one step
-_LONG_ROWS = (1, 4, MAX_ROWS)
+_LONG_ROWS = (1, 4, MAX_BATCH_ROWS)
 SAFETY = 4.0  # two logits may drift apart by twice the drift of one; and speech may drift more than these tokens do
 
 HasRoom = Callable[[int, int], bool]  # for so many rows of so many positions
@@ -97,7 +97,7 @@ def largest_drift(model: Qwen3ASR) -> float:
 
 def short_drift(model: Qwen3ASR) -> Measurement:
     """The largest difference of a logit in a batch from the same alone, over a few prompts of random tokens: in a small
-    batch, and in one of MAX_ROWS, for which a backend may have another kernel. Yields between forward passes."""
+    batch, and in one of MAX_BATCH_ROWS, for which a backend may have another kernel. Yields between forward passes."""
     vocabulary = model.config.text.vocab_size
     ids = mx.random.randint(0, vocabulary, (len(_LENGTHS), max(_LENGTHS) + _STEPS), key=mx.random.key(0))
     embeddings = model.model.embed_tokens(ids)
@@ -113,7 +113,7 @@ def short_drift(model: Qwen3ASR) -> Measurement:
     hidden = model.model(embeddings[:, : max(_LENGTHS)], caches)
     first = model.head(hidden[rows, lengths - 1])
     differences = []
-    for copies in (1, MAX_ROWS // len(_LENGTHS)):
+    for copies in (1, MAX_BATCH_ROWS // len(_LENGTHS)):
         steps = _together(model, mx.tile(embeddings, (copies, 1, 1)), caches, copies, _LENGTHS * copies)
         batch = mx.stack([mx.tile(first, (copies, 1)), *steps], axis=1)
         differences.append(_largest(batch, mx.tile(mx.stack(alone), (copies, 1, 1))))

@@ -18,10 +18,10 @@ from qwen3_asr_mlx_runtime.model import control_groups
 from qwen3_asr_mlx_runtime.model.checkpoint import TensorHeader
 from qwen3_asr_mlx_runtime.model.config import ModelConfig
 from qwen3_asr_mlx_runtime.model.job_memory import JobMemory
+from qwen3_asr_mlx_runtime.settings import MAX_BATCH_ROWS
 from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE
 
 MIB = 1024 * 1024
-MAX_ROWS = 32
 _GPU_CACHE = 512 * MIB
 _CPU_CACHE = 32 * MIB  # MLX's own default: the C library keeps freed memory as well
 _GROWTH = 4 * MIB  # of the process, before freed memory is given back: that takes about a millisecond
@@ -103,10 +103,10 @@ class Governor:
         return (self.limit_bytes - self._weight_bytes) // 8
 
     def rows(self, capacity: int) -> int:
-        """How many rows of `capacity` positions can be decoded together: from 1 to 32."""
+        """How many rows of `capacity` positions can be decoded together: 1 at least, MAX_BATCH_ROWS at most."""
         piece = self.estimate(_PIECE_SAMPLES, capacity)
         free = self.limit_bytes - self._weight_bytes - piece
-        return max(1, min(MAX_ROWS, 1 + free // self._row_bytes(capacity)))
+        return max(1, min(MAX_BATCH_ROWS, 1 + free // self._row_bytes(capacity)))
 
     def has_room(self, rows: int, capacity: int) -> bool:
         """Whether so many rows of `capacity` positions can be decoded together, beside what the machine does now."""

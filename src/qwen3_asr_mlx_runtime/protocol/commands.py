@@ -5,11 +5,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from qwen3_asr_mlx_runtime.settings import MAX_CONTEXT_CHARACTERS, MAX_NEW_TOKENS
+from qwen3_asr_mlx_runtime.settings import MAX_CONTEXT_CHARACTERS, MAX_NEW_TOKENS, MAX_PATH_CHARACTERS
 
 MAX_BATCH_ITEMS = 256
 MAX_BATCH_SIZE = 16
-MAX_BATCH_ROWS = 16  # jobs.MAX_ROWS, which a test holds equal: importing it would cost numpy
 MAX_BATCH_DELAY_MS = 60_000
 MIN_PARTIAL_INTERVAL_MS, MAX_PARTIAL_INTERVAL_MS = 100, 60_000
 MAX_ID_CHARACTERS = 128
@@ -21,7 +20,7 @@ DEFAULT_STREAM = "default"
 Id = str | int
 NewTokens = Annotated[int, Meta(ge=0, le=MAX_NEW_TOKENS)]
 Context = Annotated[str, Meta(max_length=MAX_CONTEXT_CHARACTERS)]
-AudioPath = Annotated[str, Meta(min_length=1)]
+AudioPath = Annotated[str, Meta(min_length=1, max_length=MAX_PATH_CHARACTERS)]
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
 Milliseconds = Annotated[int, Meta(ge=1, le=MAX_MILLISECONDS)]
 
@@ -102,9 +101,9 @@ class Transcribe(Decoding, frozen=True, kw_only=True, tag="transcribe"):
 
 
 class BatchTranscribe(Decoding, frozen=True, kw_only=True, tag="batch_transcribe"):
-    """Transcribe several files. Answered by `batch_transcript`; an item that fails fails alone."""
+    """Transcribe several files. Answered by `batch_transcript`; an item that fails, or is no path, fails alone."""
 
-    audio: Annotated[list[AudioPath], Meta(min_length=1, max_length=MAX_BATCH_ITEMS)]
+    audio: Annotated[list[str], Meta(min_length=1, max_length=MAX_BATCH_ITEMS)]
     timeout_ms: Milliseconds | None = None
 
 

@@ -10,12 +10,12 @@ from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.protocol.commands import (
     DECODER_MODES,
     MAX_BATCH_ITEMS,
-    MAX_BATCH_ROWS,
     MAX_BATCH_SIZE,
     MAX_PARTIAL_INTERVAL_MS,
     MIN_PARTIAL_INTERVAL_MS,
     Id,
 )
+from qwen3_asr_mlx_runtime.settings import MAX_BATCH_ROWS
 from qwen3_asr_mlx_runtime.telemetry import Memory
 
 RUNTIME = "qwen3-asr-mlx"

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from qwen3_asr_mlx_runtime.jobs import MAX_ROWS
 from qwen3_asr_mlx_runtime.model.batch import Batch, Row
 from qwen3_asr_mlx_runtime.model.decoder import PREFILL_BLOCK
 from qwen3_asr_mlx_runtime.model.drift import Drift
@@ -106,7 +105,7 @@ class Batching:
 
     def _most_rows(self) -> int:
         """For which there is memory even if each writes all that it may."""
-        return min(MAX_ROWS, self._governor.rows(self._positions))
+        return self._governor.rows(self._positions)
 
     def _prepare(self, room: int) -> None:
         """Live segments only with each other: they are not to wait for the audio of files."""

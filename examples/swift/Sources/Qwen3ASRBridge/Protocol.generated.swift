@@ -330,7 +330,7 @@ extension Wire {
 }
 
 extension Wire {
-    /// Transcribe several files. Answered by `batch_transcript`; an item that fails fails alone.
+    /// Transcribe several files. Answered by `batch_transcript`; an item that fails, or is no path, fails alone.
     public struct BatchTranscribe: Codable, Equatable, Sendable {
         public private(set) var type = "batch_transcribe"
         /// 0 to 4096.
@@ -611,7 +611,7 @@ extension Wire {
         public var streamID: String?
         /// 1 to 128 characters.
         public var utteranceID: String?
-        /// At least 1 characters.
+        /// 1 to 4096 characters.
         public var audio: String?
         public var pcm16: String?
         public var sampleRate: Int?
@@ -1749,7 +1749,7 @@ extension Wire {
         public var decoderMode: String?
         public var driftGuard: Bool?
         public var logprobs: Bool?
-        /// At least 1 characters.
+        /// 1 to 4096 characters.
         public var audio: String
         /// 1 to 86400000.
         public var timeoutMs: Int?
@@ -1912,7 +1912,7 @@ extension Wire {
         public var streamID: String?
         /// 1 to 128 characters.
         public var utteranceID: String?
-        /// At least 1 characters.
+        /// 1 to 4096 characters.
         public var audio: String?
         public var pcm16: String?
         public var sampleRate: Int?
