@@ -13,7 +13,6 @@ I10 stable text only grows within an utterance, and what it covers does
 """
 
 import base64
-import binascii
 import json
 import math
 import os
@@ -111,10 +110,12 @@ class Sent:
     @property
     def frames(self) -> int:
         """Samples of its PCM, at whatever rate."""
+        text = self.message.get("pcm16")
         try:
-            return len(base64.b64decode(self.message.get("pcm16") or "", validate=True)) // 2
-        except (binascii.Error, ValueError, TypeError):
+            data = base64.b64decode(text or "", validate=True)
+        except (ValueError, TypeError):
             return 0
+        return len(data) // 2 if base64.b64encode(data).decode() == text else 0
 
 
 class ProtocolMonitor:

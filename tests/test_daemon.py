@@ -175,6 +175,13 @@ def test_row_68_a_bad_file_of_a_batch_fails_alone(bridge, speech: str, tmp_path:
     assert [item.get("error", {}).get("code") for item in items] == [None, "audio_not_found", None, "audio_too_long"]
 
 
+def test_an_item_of_a_batch_that_is_no_path_fails_alone(bridge, speech: str) -> None:
+    talk = bridge()
+    talk.send("batch_transcribe", audio=["", speech, "x" * 4097, "a\0b", "-"])
+    codes = [item.get("error", {}).get("code") for item in talk.read()["items"]]
+    assert codes == ["invalid_params", None, "invalid_params", "invalid_params", "path_not_allowed"]
+
+
 def test_row_53_the_end_of_input_finishes_what_was_accepted(bridge, speech: str) -> None:
     talk = bridge(script=[HOLD])
     talk.send("transcribe", audio=speech)
@@ -194,6 +201,17 @@ def test_row_16_a_last_line_without_a_newline_is_answered(bridge) -> None:
     assert talk.read()["type"] == "capabilities"
     error = talk.read()
     assert (error["code"], error["data"]["truncated"]) == ("invalid_json", True)
+    assert talk.ended() is Exit.DONE
+
+
+def test_row_16_input_that_is_cut_within_a_character_says_so(bridge) -> None:
+    talk = bridge()
+    line = '{"type":"transcribe","audio":"é'.encode()[:-1]
+    talk.monitor.sent(line)
+    os.write(talk.stdin[1], line)
+    talk.close_stdin()
+    error = talk.read()
+    assert (error["code"], error["data"]["truncated"]) == ("invalid_utf8", True)
     assert talk.ended() is Exit.DONE
 
 

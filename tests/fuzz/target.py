@@ -63,7 +63,10 @@ REQUESTS: tuple[dict, ...] = (
     {"type": "cancel", "stream_id": "c", "utterance_id": "u"},
     {"type": "stop_stream", "stream_id": "c"},
 )
-SPOILT: tuple[object, ...] = (None, True, -1, 1.5, "", "x", "\ud800", "7", [], {}, 2**53, 10**9, "\u2028", PCM + "!")
+SPOILT: tuple[object, ...] = (
+    *(None, True, -1, 1.5, "", "x", "\ud800", "7", [], {}, 2**53, 10**9, "\u2028", PCM + "!"),
+    *(1.0, PCM + "=", "AAB=", "a-1"),
+)
 
 
 class Bytes:

@@ -29,7 +29,24 @@ def finals(bridge: Client) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    "garbage", ["!!!!AAAA????AAAA", "AAAA AAAA", "AAA", "AAAA\n", "__--", "====", "é", 7, None, ["AAAA"]], ids=str
+    "garbage",
+    [
+        "!!!!AAAA????AAAA",
+        "AAAA AAAA",
+        "AAA",
+        "AAAA\n",
+        "__--",
+        "====",
+        "AA==AA==",
+        "AAA==",
+        "AAAA=",
+        "AAB=",
+        "é",
+        7,
+        None,
+        ["AAAA"],
+    ],
+    ids=str,
 )
 def test_row_37_base64_that_is_none_is_not_appended(bridge: Client, stream: str, garbage: object) -> None:
     bridge.ask("audio_chunk", stream_id=stream, pcm16=pcm(100))

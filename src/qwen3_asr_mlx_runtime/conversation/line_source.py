@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qwen3_asr_mlx_runtime.errors import BridgeError, InvalidJson, LineTooLong
+from qwen3_asr_mlx_runtime.errors import BridgeError, InvalidJson, InvalidUtf8, LineTooLong
 from qwen3_asr_mlx_runtime.protocol.commands import BatchTranscribe, Boundary
 from qwen3_asr_mlx_runtime.protocol.requests import Rejected, Request, decode_line
 from qwen3_asr_mlx_runtime.wire.allowance import AUDIO_OVERHEAD_BYTES, LINE_OVERHEAD_BYTES, Allowance
@@ -69,6 +69,6 @@ def _decode(line: Line | LongLine) -> Request | Rejected:
         decoded = decode_line(line.data)
     except Exception as error:  # noqa: BLE001 the one boundary of decoding: no line may end the reading
         return Rejected(BridgeError(f"the line could not be decoded: {type(error).__name__}"))
-    if not line.terminated and isinstance(decoded, Rejected) and isinstance(decoded.error, InvalidJson):
+    if not line.terminated and isinstance(decoded, Rejected) and isinstance(decoded.error, InvalidJson | InvalidUtf8):
         decoded.error.data["truncated"] = True
     return decoded
