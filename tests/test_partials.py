@@ -7,6 +7,7 @@ import pytest
 from conversation import Conversation, pcm
 from fake_engine import transcript
 
+from qwen3_asr_mlx_runtime.conversation.naming import Names
 from qwen3_asr_mlx_runtime.conversation.occupancy import MAX_TICK_SECONDS
 from qwen3_asr_mlx_runtime.errors import Cancelled, DecodeFailed, EngineStalled, OutOfMemory
 from qwen3_asr_mlx_runtime.jobs import Listen
@@ -472,6 +473,28 @@ class TestNames:
         assert talk.chunk(HALF, "s")[0]["utterance_id"] == "s-1"
         assert talk.send("end_utterance", stream_id="s", pcm16=pcm(10))[0]["utterance_id"] == "s-2"
         assert talk.send("end_utterance", stream_id="s")[0]["utterance_id"] == "s-1"
+
+    def test_an_automatic_name_skips_what_is_spoken_or_waits_under_it(self) -> None:
+        talk = begun(partials=False)
+        assert talk.send("end_utterance", stream_id="s", utterance_id="s-1", pcm16=pcm(10))[0]["utterance_id"] == "s-1"
+        talk.chunk(HALF, "s", utterance_id="s-2")
+        assert talk.send("end_utterance", stream_id="s", pcm16=pcm(10))[0]["utterance_id"] == "s-3"
+        assert talk.send("end_utterance", stream_id="s")[0]["utterance_id"] == "s-2"
+
+    @pytest.mark.parametrize("partials", [True, False])
+    def test_an_automatic_name_skips_what_a_stream_of_the_same_name_has_left(self, partials: bool) -> None:
+        talk = begun(partials=partials)
+        assert talk.send("end_utterance", stream_id="s", pcm16=pcm(10))[0]["utterance_id"] == "s-1"
+        talk.send("stop_stream", stream_id="s")
+        open_stream(talk, "s", partials=partials)
+        talk.chunk(HALF, "s")
+        assert talk.send("end_utterance", stream_id="s")[0]["utterance_id"] == "s-2"
+
+    def test_an_utterance_that_goes_on_does_not_take_the_name_of_the_part_that_was_split_off(self) -> None:
+        names = Names("s", lambda *_: False)
+        names.call("s-1")
+        names.split()
+        assert names.next() == "s-2"
 
 
 class TestSpeechOfWhichNoJobComes:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from qwen3_asr_mlx_runtime.audio.pcm_buffer import length
+from qwen3_asr_mlx_runtime.conversation.naming import IsInUse
 from qwen3_asr_mlx_runtime.conversation.partials import Partials
 from qwen3_asr_mlx_runtime.conversation.streams import (
     Stream,
@@ -47,13 +48,16 @@ class Budget:
 class Intake:
     """Streams by their ids. `known_only`: whether a stream has to be started before it is spoken of."""
 
-    def __init__(self, settings: Settings, budget: Budget, partials: Partials, split_off: SplitOff) -> None:
+    def __init__(
+        self, settings: Settings, budget: Budget, partials: Partials, split_off: SplitOff, is_in_use: IsInUse
+    ) -> None:
         self.partials = partials
         self._budget = budget
         self.chunks = 0
         self._max_streams = settings.max_streams
         self._max_samples = int(settings.max_utterance_seconds * SAMPLE_RATE)
         self._split_off = split_off
+        self._is_in_use = is_in_use
         self._streams: dict[str, Stream] = {}
 
     def __len__(self) -> int:
@@ -75,7 +79,7 @@ class Intake:
         check_stream_rate(command.sample_rate)
         former = self._streams.get(command.stream_id)
         if former is None:
-            return self.register(Stream(command)), 0
+            return self.register(Stream(command, self._is_in_use)), 0
         if not may_replace and not command.restart:
             raise StreamExists("a stream of this name is open; `restart` begins it anew", field="stream_id")
         dropped = self._drop(former)
@@ -89,7 +93,7 @@ class Intake:
         if known_only:
             raise UnknownStream("no stream of this name is open; `start_stream` opens one", field="stream_id")
         self._check_count()
-        return Stream(StartStream(stream_id=stream_id))
+        return Stream(StartStream(stream_id=stream_id), self._is_in_use)
 
     def is_open(self, stream: Stream) -> bool:
         return self._streams.get(stream.id) is stream

@@ -24,7 +24,7 @@ class Speech:
     """Requests come with their tickets. A RequestError is raised before anything is changed."""
 
     def __init__(self, settings: Settings, batches: Batches, partials: Partials) -> None:
-        self.intake = Intake(settings, batches.budget, partials, self._split_off)
+        self.intake = Intake(settings, batches.budget, partials, self._split_off, self._is_in_use)
         self._settings = settings
         self._batches = batches
 
@@ -131,6 +131,9 @@ class Speech:
         """End an utterance that would grow too long, without anybody having asked."""
         spoken = self._end_utterance(stream, EndUtterance(stream_id=stream.id), None)
         return Split(utterance_id=spoken.utterance_id, samples=spoken.sample_count or 0)
+
+    def _is_in_use(self, stream_id: str, utterance_id: str) -> bool:
+        return any(one.utterance_id == utterance_id for one in self._batches.of_stream(stream_id))
 
     def _spoken(self, stream: Stream, command: Boundary, source: Source) -> Spoken:
         name = command.utterance_id or (stream.spoken_id if source == "buffer" else None)

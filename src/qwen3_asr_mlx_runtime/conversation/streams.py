@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from msgspec import UNSET
 
 from qwen3_asr_mlx_runtime.audio.pcm_buffer import BYTES_PER_SAMPLE, PcmBuffer, length
-from qwen3_asr_mlx_runtime.conversation.naming import Names
+from qwen3_asr_mlx_runtime.conversation.naming import IsInUse, Names
 from qwen3_asr_mlx_runtime.errors import (
     BadBase64,
     InvalidParams,
@@ -31,13 +31,14 @@ class Cut:
 class Stream:
     """What is known of one stream, and the audio behind its last boundary."""
 
-    def __init__(self, command: StartStream) -> None:
+    def __init__(self, command: StartStream, is_in_use: IsInUse) -> None:
         self.command = command
         self._audio = PcmBuffer(command.sample_rate)
         self._chunks = 0
         self._gap = False
         self._last_seq: int | None = None
-        self._names = Names(command.stream_id)
+        self._names = Names(command.stream_id, is_in_use)
+        self._is_in_use = is_in_use
 
     @property
     def id(self) -> str:
@@ -64,7 +65,7 @@ class Stream:
 
     def restarted(self, command: StartStream) -> "Stream":
         """A new stream in the place of this one, which goes on counting its utterances."""
-        stream = Stream(command)
+        stream = Stream(command, self._is_in_use)
         stream._names = self._names
         return stream
 
