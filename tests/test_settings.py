@@ -70,6 +70,11 @@ def test_a_limit_of_the_environment_that_is_no_number_is_named(capsys: pytest.Ca
     assert "--memory-limit-mb" in capsys.readouterr().err
 
 
+def test_audio_may_be_limited_to_less_than_a_piece_has_by_default() -> None:
+    settings = parse("--max-audio-seconds", "1")
+    assert (settings.max_audio_seconds, settings.max_chunk_seconds) == (1.0, 30.0)
+
+
 def test_a_home_nobody_has_is_left_in_a_path() -> None:
     settings = parse("--cache-dir", "~no such user/c", "--state-dir", "~no such user/s")
     assert (settings.cache_dir, settings.state_dir) == (Path("~no such user/c"), Path("~no such user/s"))
@@ -143,7 +148,11 @@ def test_how_often_weights_are_verified_is_an_option(mode: str) -> None:
         (["--max-new-tokens", "1000000000"], "--max-new-tokens"),
         (["--max-new-tokens", "2.5"], "--max-new-tokens"),
         (["--max-chunk-seconds", "0.2"], "--max-chunk-seconds"),
+        (["--max-chunk-seconds", "1201"], "--max-chunk-seconds"),
+        (["--max-chunk-seconds", "20", "--max-audio-seconds", "10"], "--max-chunk-seconds"),
+        (["--max-chunk-seconds", "1e308", "--max-audio-seconds", "1e308"], "-seconds"),
         (["--max-audio-seconds", "0"], "--max-audio-seconds"),
+        (["--max-audio-seconds", "86401"], "--max-audio-seconds"),
         (["--max-audio-seconds", "nan"], "--max-audio-seconds"),
         (["--max-audio-seconds", "inf"], "--max-audio-seconds"),
         (["--max-audio-seconds", "long"], "--max-audio-seconds"),

@@ -9,6 +9,7 @@ from qwen3_asr_mlx_runtime.errors import InvalidParams
 from qwen3_asr_mlx_runtime.languages import AUTO, language_choice
 
 MAX_CONTEXT_CHARACTERS = 16_384
+MAX_SECONDS = 24 * 3600.0
 MIB = 1024 * 1024
 
 
@@ -64,14 +65,14 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def seconds(low: float) -> Callable[[str], float]:
+def seconds(low: float, high: float = MAX_SECONDS) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = float("nan")
-        if not low <= value < float("inf"):
-            raise argparse.ArgumentTypeError(f"expected at least {low:g} seconds, got {text!r}")
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"expected {low:g} to {high:g} seconds, got {text!r}")
         return value
 
     return parse

@@ -31,7 +31,7 @@ class Settings:
     `model`: a Hugging Face repository, a local folder, or `demo`. `cache_dir`: None means Hugging Face's own.
     `language` (a canonical name or None), `context` and `max_new_tokens` (0: until the model stops, within max(128,
     12 a second + 32)) stand for requests that give none of their own. `dtype`: None means the checkpoint's.
-    `max_chunk_seconds`: longer audio is decoded in pieces. `max_audio_seconds`: longer audio is refused. `parent_pid`:
+    `max_chunk_seconds`: longer audio is decoded in pieces. `max_audio_seconds`: longer files are refused. `parent_pid`:
     the process to live and die with, besides the one that started this one. `verify`: how often weights are compared
     with their digest; `state_dir`: where what was verified is remembered, None for nowhere. `stall_seconds`: a download
     that brings nothing for so long is given up. `max_streams`, `max_pending_requests` (those with an `id`),
@@ -83,6 +83,9 @@ def parse_command_line(argv: Sequence[str], environ: Mapping[str, str]) -> Comma
     options = parser.parse_args(argv)
     if options.model and options.positional_model and options.model != options.positional_model:
         parser.error("the model is named twice, and differently: as an argument and with --model")
+    if getattr(options, "max_chunk_seconds", 0.0) > options.max_audio_seconds:
+        limit = f"{options.max_audio_seconds:g} seconds, the limit of --max-audio-seconds"
+        parser.error(f"argument --max-chunk-seconds: expected at most {limit}")
     given = {field.name: getattr(options, field.name) for field in fields(Settings) if field.name in options}
     given["model"] = options.model or options.positional_model or environ.get("QWEN3_ASR_MLX_MODEL") or Settings.model
     given["cache_dir"] = values.expanded(options.cache_dir or environ.get("QWEN3_ASR_MLX_CACHE_DIR"))
@@ -167,8 +170,9 @@ def _add_decoding_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-chunk-seconds",
         type=values.seconds(1.0),
-        default=Settings.max_chunk_seconds,
-        help="longer audio is cut at a quiet place before this length (default %(default)s)",
+        default=argparse.SUPPRESS,
+        help="longer audio is cut at a quiet place before this length, which is --max-audio-seconds at most"
+        f" (default {Settings.max_chunk_seconds})",
     )
     parser.add_argument(
         "--max-audio-seconds",
