@@ -7,6 +7,7 @@ import select
 import subprocess
 import sys
 import threading
+import time
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from fake_engine import DIE, HANG, HOLD, LOOP, FakeEngine, heard, transcript
 from protocol_monitor import ProtocolMonitor
 
 from qwen3_asr_mlx_runtime import daemon as daemon_module
-from qwen3_asr_mlx_runtime.conversation import line_source
+from qwen3_asr_mlx_runtime.conversation import line_source, vitals
 from qwen3_asr_mlx_runtime.conversation.intake import Intake
 from qwen3_asr_mlx_runtime.conversation.line_source import Received
 from qwen3_asr_mlx_runtime.daemon import Daemon
@@ -45,10 +46,15 @@ class Bridge:
     """A daemon on a thread of its own, its two pipes, and the monitor over what comes out."""
 
     def __init__(
-        self, *, clock: Callable[[], float] | None = None, parents: Iterator[int] | None = None, **script
+        self,
+        *,
+        clock: Callable[[], float] | None = None,
+        parents: Iterator[int] | None = None,
+        inbox: queue.SimpleQueue | None = None,
+        **script,
     ) -> None:
         self.monitor = ProtocolMonitor()
-        self.inbox: queue.SimpleQueue = queue.SimpleQueue()
+        self.inbox: queue.SimpleQueue = inbox or queue.SimpleQueue()
         self.exit: Exit | None = None
         self.crash: RuntimeError | None = None
         self.stdin, self.stdout = os.pipe(), os.pipe()
@@ -608,3 +614,33 @@ def test_hello_names_a_process_to_live_with(bridge) -> None:
     clock.now += 1.0
     talk._thread.join(WAIT)
     assert talk.exit is Exit.PARENT_GONE
+
+
+def test_row_96_the_lag_of_timers_tells_of_sleep_to_the_first_request_behind_it(
+    bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine sleeps for an hour before each message, and only the clock that goes on in sleep notes it."""
+    clock = Clock()
+
+    class Inbox(queue.SimpleQueue):
+        def get(self, block: bool = True, timeout: float | None = None) -> object:
+            message = super().get(block, timeout)
+            clock.now += 3600
+            return message
+
+    monkeypatch.setattr(vitals, "running_in_sleep", clock, raising=False)
+    talk = bridge(inbox=Inbox())
+    talk.send("status")
+    assert 3_599_000 <= talk.read()["timer_lag_ms"] <= 3_600_000  # a timer is due each second
+
+
+@pytest.mark.parametrize(("platform", "clock"), [("darwin", "CLOCK_MONOTONIC"), ("linux", "CLOCK_BOOTTIME")])
+def test_the_lag_of_timers_goes_by_a_clock_that_goes_on_in_sleep(
+    monkeypatch: pytest.MonkeyPatch, platform: str, clock: str
+) -> None:
+    clocks = {"CLOCK_MONOTONIC": 6.0, "CLOCK_BOOTTIME": 7.0}
+    for name, number in clocks.items():
+        monkeypatch.setattr(time, name, number, raising=False)
+    monkeypatch.setattr(time, "clock_gettime", float)
+    monkeypatch.setattr(sys, "platform", platform)
+    assert vitals.running_in_sleep() == clocks[clock]

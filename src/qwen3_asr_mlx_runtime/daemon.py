@@ -114,13 +114,12 @@ class Daemon:
     def _receive(self) -> None:
         """Wait for something to happen, and take in what has happened."""
         patience = self._patience()
-        began = self._clock()
         with contextlib.suppress(queue.Empty):
-            self._take(self._inbox.get(timeout=patience))
+            with self._vitals.timed(patience):
+                message = self._inbox.get(timeout=patience)
+            self._take(message)
             for _ in range(MESSAGES_IN_A_ROW):
                 self._take(self._inbox.get_nowait())
-            return
-        self._vitals.timer_lag = max(0.0, self._clock() - began - patience)
 
     def _patience(self) -> float:
         """Seconds until something has to be looked at although nothing happened."""

@@ -1,7 +1,10 @@
 """How the process is doing, for `ping` and `status`."""
 
 import platform
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -24,6 +27,25 @@ class Vitals:
     partial_line_bytes: Callable[[], int] = int
     session: str | None = None
     pid: int | None = None
+
+    @contextmanager
+    def timed(self, seconds: float) -> Iterator[None]:
+        """Around a wait for a timer that is due in so many seconds: how late it was, unless the wait ended before."""
+        due = running_in_sleep() + seconds
+        try:
+            yield
+        finally:
+            lag = running_in_sleep() - due
+            if lag >= 0:
+                self.timer_lag = lag
+
+
+def running_in_sleep() -> float:
+    """Seconds by a clock that goes on while the machine sleeps; `time.monotonic` stands still then."""
+    if sys.platform == "darwin":
+        return time.clock_gettime(time.CLOCK_MONOTONIC)
+    else:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def pong(vitals: Vitals, now: float, state: State, busy_since: float | None) -> Pong:
