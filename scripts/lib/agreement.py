@@ -20,6 +20,7 @@ from benchmark.vocabulary import write_tokenizer
 from reference.random_checkpoint import write_random_checkpoint
 
 from qwen3_asr_mlx_runtime.audio.recording import read_file
+from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.model.drift import SAFETY, largest_drift
 from qwen3_asr_mlx_runtime.transcript import Transcript
@@ -90,6 +91,7 @@ def compare(recognizer: Recognizer, utterances: Sequence[Utterance], rows: int) 
     }
 
 
+@guarded("agreement")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="demo")
@@ -107,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -22,6 +22,8 @@ from pathlib import Path
 
 import psutil
 
+from qwen3_asr_mlx_runtime.command import guarded
+
 CHUNK_SAMPLES = 320  # 20 ms, as a microphone gives them
 CHUNK = base64.b64encode(bytes(2 * CHUNK_SAMPLES)).decode()
 IN_FLIGHT = 50  # utterances, as many again while they are answered
@@ -242,6 +244,7 @@ def table(figures: Sequence[Figure], memory: Sequence[tuple[int, float]]) -> str
     return "\n".join(rows)
 
 
+@guarded("bridge-benchmark")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bridge-benchmark", description=__doc__)
     parser.add_argument("root", type=Path, help=argparse.SUPPRESS)
@@ -263,4 +266,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

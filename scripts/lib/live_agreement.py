@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwen3_asr_mlx_runtime.audio.recording import read_file
+from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.jobs import Failed, FinalPolicy, Finished, Heard, Job, Listen
 from qwen3_asr_mlx_runtime.recognition.live_audio import ALL, Keeps
@@ -164,6 +165,7 @@ def compare(
     }
 
 
+@guarded("live-agreement")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=1000, help="utterances in all (default: 1000)")

@@ -31,6 +31,7 @@ from benchmark.vocabulary import write_tokenizer
 from live_agreement import joined_examples
 from reference.random_checkpoint import write_random_checkpoint
 
+from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.jobs import Job, Listen
 from qwen3_asr_mlx_runtime.model import verify
@@ -176,6 +177,7 @@ def table(measured: dict[float, Measured]) -> str:
     return "\n".join(lines)
 
 
+@guarded("live-benchmark")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("tiny", "0.6b", "1.7b"), default="0.6b")
@@ -213,4 +215,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from live_agreement import KINDS, spoken
 
+from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.conversation import stability
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Heard, Job, Listen
@@ -118,6 +119,7 @@ def sets(name: str, seed: int, scale: float) -> Iterator[tuple[str, Iterator[Utt
             yield title, (case.utterance for case in cases)
 
 
+@guarded("live-stability")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", choices=("examples", "test", "val"), default="examples")

@@ -7,6 +7,7 @@ no speech, except for `demo`, which hears the clips of examples/audio.
 
 import argparse
 import gc
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from reference.random_checkpoint import write_random_checkpoint
 
 from qwen3_asr_mlx_runtime.audio.recording import read_file
+from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.model.features import log_mel
 from qwen3_asr_mlx_runtime.model.generate import generate
 from qwen3_asr_mlx_runtime.model.prompt import Prompt, PromptBuilder
@@ -47,6 +49,7 @@ class Outcome(NamedTuple):
     peak: float
 
 
+@guarded("quantization-loss")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", nargs="+", default=["tiny", "demo"], choices=["tiny", "0.6b", "1.7b", "demo"])
@@ -136,4 +139,4 @@ def relative(expected: NDArray[np.float32], got: NDArray[np.float32]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,9 +7,12 @@ import argparse
 import json
 import statistics
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from qwen3_asr_mlx_runtime.command import guarded
 
 ROOT = Path(__file__).resolve().parents[2]
 UTTERANCES = 10
@@ -43,6 +46,7 @@ def one_run(command: list[str], audio: str) -> dict[str, float]:
     return seconds
 
 
+@guarded("startup")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=7)
@@ -57,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -31,6 +31,13 @@ _EXHAUSTED: dict[str, object] = {"code": "resource_exhausted", "retryable": True
 def main(make_engine: "MakeEngine | None" = None) -> NoReturn:
     """The whole life of the process. `make_engine` stands in for the real engine in tests."""
     leave_when_interrupted()
+    from qwen3_asr_mlx_runtime.command import guarded
+    from qwen3_asr_mlx_runtime.settings import PROGRAM
+
+    _leave(guarded(PROGRAM, puts_away=False)(_main)(make_engine))
+
+
+def _main(make_engine: "MakeEngine | None") -> int:
     from qwen3_asr_mlx_runtime.errors import ResourceExhausted
     from qwen3_asr_mlx_runtime.lifecycle import ParentWatch
     from qwen3_asr_mlx_runtime.settings import parse_command_line
@@ -41,33 +48,31 @@ def main(make_engine: "MakeEngine | None" = None) -> NoReturn:
     for notice in line.notices:
         diagnose(notice)
     if line.print_capabilities:
-        _print_capabilities(line.settings)
+        return _print_capabilities(line.settings)
     if line.print_schema:
-        _print_schema()
+        return _print_schema()
     parent = ParentWatch(line.settings.parent_pid, started_by=parent_at_launch())
     try:
         with named_shortage():
             wire = claim_stdio()
     except (OSError, ResourceExhausted) as error:
-        _leave(_cannot_begin(1, error, "stdin and stdout cannot be claimed"))
-    _leave(_serve(line, wire, parent, make_engine))
+        return _cannot_begin(1, error, "stdin and stdout cannot be claimed")
+    return _serve(line, wire, parent, make_engine)
 
 
-def _print_capabilities(settings: "Settings") -> NoReturn:
+def _print_capabilities(settings: "Settings") -> int:
     from qwen3_asr_mlx_runtime.protocol.capabilities import capabilities
     from qwen3_asr_mlx_runtime.protocol.replies import encode_line
 
     sys.stdout.buffer.write(encode_line(capabilities(settings)))
-    sys.stdout.buffer.flush()
-    _leave(0)
+    return 0
 
 
-def _print_schema() -> NoReturn:
+def _print_schema() -> int:
     from qwen3_asr_mlx_runtime.protocol.schema import schema_text
 
     sys.stdout.buffer.write(schema_text().encode("ascii"))
-    sys.stdout.buffer.flush()
-    _leave(0)
+    return 0
 
 
 def _serve(line: "CommandLine", wire: "Wire", parent: "ParentWatch", make_engine: "MakeEngine | None") -> int:

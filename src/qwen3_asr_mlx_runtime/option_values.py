@@ -46,7 +46,7 @@ def language(text: str) -> str | None:
     try:
         choice = language_choice(text)
     except InvalidParams as error:
-        raise argparse.ArgumentTypeError(error.message.replace("%", "%%")) from None
+        raise argparse.ArgumentTypeError(f"{error.message}, got {text!r}") from None
     return None if choice == AUTO else choice
 
 

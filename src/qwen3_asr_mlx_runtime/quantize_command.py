@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from qwen3_asr_mlx_runtime.entry import interruptible, say_interrupted
+from qwen3_asr_mlx_runtime.command import guarded, tell
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.jobs import Progress
 from qwen3_asr_mlx_runtime.model.checkpoint import check_files
@@ -25,27 +25,27 @@ from qwen3_asr_mlx_runtime.model.snapshot import resolve
 from qwen3_asr_mlx_runtime.model.weights import load_model
 from qwen3_asr_mlx_runtime.telemetry import Stopwatch
 
+PROGRAM = "qwen3-asr-mlx-quantize"
 
+
+@guarded(PROGRAM)
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, 1 with an `error` line, 2 for a bad command line; a signal leaves nothing behind either."""
     options = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        with interruptible():
-            result = _quantize(options)
+        result = _quantize(options)
     except BridgeError as error:
         return _failed(error.code, error.message)
     except OSError as error:
         return _failed("io_error", f"{error.strerror or type(error).__name__}: {error.filename or options.target}")
-    except KeyboardInterrupt:
-        return say_interrupted()
     _write({"type": "quantized", **result})
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="qwen3-asr-mlx-quantize",
+        prog=PROGRAM,
         description="Write a checkpoint with quantised weights, in the layout of mlx-community.",
         epilog="example: qwen3-asr-mlx-quantize Qwen/Qwen3-ASR-0.6B models/0.6b-8bit --scheme 8bit",
         allow_abbrev=False,
@@ -90,11 +90,11 @@ def _quantize(options: argparse.Namespace) -> dict[str, Any]:
 
 def _tell(progress: Progress) -> None:
     share = f" {progress.done / progress.total:.0%}" if progress.done is not None and progress.total else ""
-    sys.stderr.write(f"{progress.stage}{share}\n")
+    tell(f"{progress.stage}{share}")
 
 
 def _failed(code: str, message: str) -> int:
-    sys.stderr.write(f"{message}\n")
+    tell(message)
     _write({"type": "error", "code": code, "message": message})
     return 1
 

@@ -1,7 +1,6 @@
 """What the process was started with: every option, its environment variable and its default, once."""
 
 import argparse
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,7 +8,9 @@ from typing import NoReturn
 
 from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime import option_values as values
+from qwen3_asr_mlx_runtime.command import printable
 
+PROGRAM = "qwen3-asr-mlx-bridge"
 DEFAULT_MODEL = "Qwen/Qwen3-ASR-0.6B"
 MAX_NEW_TOKENS = 4096
 MAX_PATH_CHARACTERS = 4096
@@ -96,21 +97,12 @@ def parse_command_line(argv: Sequence[str], environ: Mapping[str, str]) -> Comma
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Name the option and keep its value out of stderr: it may be a path, or words somebody said."""
-        start, unknown, words = message.partition("unrecognized arguments: ")
-        if unknown:
-            message = start + unknown + ", ".join(_option_or_word(word) for word in words.split())
-        super().error(re.sub(r"""(['"]).*?\1""", "what was given", message, count=1))
-
-
-def _option_or_word(word: str) -> str:
-    option = re.match(r"--?[A-Za-z][A-Za-z-]*", word)
-    return option[0] if option else "a word"
+        super().error(printable(message))
 
 
 def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="qwen3-asr-mlx-bridge",
+        prog=PROGRAM,
         description="Speech to text with Qwen3-ASR on MLX: requests on stdin, replies on stdout, a JSON object a line.",
         epilog="example: qwen3-asr-mlx-bridge --model demo < examples/demo.jsonl",
         allow_abbrev=False,

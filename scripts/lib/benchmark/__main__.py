@@ -21,8 +21,10 @@ from benchmark.figures import agreement, markdown
 from benchmark.plan import Measurement, Plan
 from benchmark.process import Process
 from benchmark.vocabulary import write_tokenizer
+from qwen3_asr_mlx_runtime.command import guarded
 
 
+@guarded("benchmark")
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     with _folder(options.workdir) as workdir:
@@ -177,4 +179,4 @@ def _report(
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

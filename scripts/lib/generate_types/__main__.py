@@ -9,6 +9,7 @@ from pathlib import Path
 from generate_types.shapes import protocol
 from generate_types.swift import swift
 from generate_types.typescript import typescript
+from qwen3_asr_mlx_runtime.command import guarded
 
 ROOT = Path(__file__).resolve().parents[3]
 SCHEMA = "docs/protocol.schema.json"
@@ -39,6 +40,7 @@ def write(root: Path = ROOT) -> None:
         (root / path).write_text(text, encoding="utf-8")
 
 
+@guarded("generate-types")
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="generate-types",

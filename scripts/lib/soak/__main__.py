@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from qwen3_asr_mlx_runtime.command import guarded
 from soak.bridge import Bridge
 from soak.figures import Sample, after, slope, table
 from soak.ledger import Broken, Ledger
@@ -44,6 +45,7 @@ class Result:
         return failed
 
 
+@guarded("soak")
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     result = soak(options)

@@ -3,12 +3,12 @@
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
+from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.errors import BridgeError, DeviceUnavailable
 from qwen3_asr_mlx_runtime.packages import missing
-from qwen3_asr_mlx_runtime.tools.command import Parser, run
+from qwen3_asr_mlx_runtime.tools.command import Parser
 from qwen3_asr_mlx_runtime.tools.doctor.finding import Finding, failure
 
 PROGRAM = "qwen3-asr-mlx-doctor"
@@ -20,13 +20,14 @@ Each line says ok, warning or failure, and what to do. The exit code is 1 where 
 """
 
 
+@guarded(PROGRAM)
 def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         PROGRAM, "Looks at the machine and at a model, and tries the engine on audio that it knows.", EXAMPLES
     )
     parser.add_argument("--model", default="demo", help="`demo`, a folder, or owner/name in the cache (default: demo)")
     parser.add_argument("--cache-dir", type=Path, help="where models are kept (default: Hugging Face's own cache)")
-    return run(PROGRAM, partial(_doctor, parser.parse_args(argv)))
+    return _doctor(parser.parse_args(argv))
 
 
 def _doctor(options: argparse.Namespace) -> int:

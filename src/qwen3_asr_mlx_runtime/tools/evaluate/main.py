@@ -18,10 +18,11 @@ from typing import get_args
 import msgspec
 
 from qwen3_asr_mlx_runtime import option_values as values
+from qwen3_asr_mlx_runtime.command import complain, guarded
 from qwen3_asr_mlx_runtime.errors import EngineUnavailable, InvalidParams
 from qwen3_asr_mlx_runtime.jobs import DecoderMode
 from qwen3_asr_mlx_runtime.settings import DEFAULT_MODEL, MAX_NEW_TOKENS, QUANTIZE
-from qwen3_asr_mlx_runtime.tools.command import Parser, complain, run, table_console
+from qwen3_asr_mlx_runtime.tools.command import Parser, table_console
 from qwen3_asr_mlx_runtime.tools.evaluate.configuration import FULL_PRECISION, Configuration, configurations
 from qwen3_asr_mlx_runtime.tools.evaluate.evaluation import Evaluation, Failure, Result, Scoring, evaluation
 from qwen3_asr_mlx_runtime.tools.evaluate.measurement import Measured, Tell, measure
@@ -45,6 +46,7 @@ librispeech[:clean|other], fleurs[:LANGUAGE, as de_de] and eka[:en|hi], from the
 """
 
 
+@guarded(PROGRAM)
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0; 1 where a configuration, a file or the data are at fault, said in a line each on stderr; 2 for a bad
     command line."""
@@ -52,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _command_line()
     options = parser.parse_args(words)
     _check(parser, options)
-    return run(PROGRAM, partial(_evaluate, options, shlex.join([PROGRAM, *words])))
+    return _evaluate(options, shlex.join([PROGRAM, *words]))
 
 
 def _check(parser: Parser, options: argparse.Namespace) -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import shlex
 import sys
 import time
@@ -10,10 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qwen3_asr_mlx_runtime.client import Bridge, ClientError, Limits, RequestFailed, Setup
-from qwen3_asr_mlx_runtime.entry import interruptible, say_interrupted
-from qwen3_asr_mlx_runtime.entry import interruptible, say_interrupted
+from qwen3_asr_mlx_runtime.command import complain, guarded
 from qwen3_asr_mlx_runtime.errors import BridgeError
-from qwen3_asr_mlx_runtime.tools.live.record import Record, printable, summary
+from qwen3_asr_mlx_runtime.tools.live.record import Record, summary
 from qwen3_asr_mlx_runtime.tools.live.screen import Lines, Screen, Silent, Terminal
 from qwen3_asr_mlx_runtime.tools.live.session import Failed, Plan, Recording, Session
 
@@ -27,26 +25,19 @@ EXAMPLES = f"""examples:
 """
 
 
+@guarded(PROGRAM)
 def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = None) -> int:
     """Exit code 0; 1 where something went wrong, said in one line on stderr; 2 for a bad command line; 130 when
     interrupted. `bridge`: the command line of another bridge than that of this package."""
     options = _parser().parse_args(arguments)
     try:
         recordings = [Recording.read(path) for path in options.files]
-        with interruptible():
-            with interruptible():
-            records, seconds = _run(options, recordings, [*(bridge or _command()), *_bridge_options(options)])
+        records, seconds = _run(options, recordings, [*(bridge or _command()), *_bridge_options(options)])
         if options.json:
             sys.stdout.write(json.dumps(_report(options, records, seconds), indent=1) + "\n")
         return 0
     except (Failed, BridgeError, ClientError) as error:
-        sys.stderr.write(f"{PROGRAM}: {printable(_told(error))}\n")
-        return 1
-    except BrokenPipeError:  # nobody watches any more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        return say_interrupted()
+        return complain(PROGRAM, _told(error))
 
 
 def _run(

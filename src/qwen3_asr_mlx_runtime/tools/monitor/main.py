@@ -7,15 +7,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 
 from qwen3_asr_mlx_runtime.client.messages import LineBuffer
+from qwen3_asr_mlx_runtime.command import complain, guarded
 from qwen3_asr_mlx_runtime.entry import parent_at_launch
-from qwen3_asr_mlx_runtime.tools.command import Parser, complain, run
+from qwen3_asr_mlx_runtime.tools.command import Parser
 from qwen3_asr_mlx_runtime.tools.monitor.figures import Figures, Summary
 from qwen3_asr_mlx_runtime.tools.monitor.record import Began, Ended, Note, Recorder, read_record
 from qwen3_asr_mlx_runtime.tools.monitor.relay import Block, Relay, Side, Tap, leave_as
@@ -41,6 +41,7 @@ _ALONE = ("--show-text", "--help", "-h")
 _PATIENCE_SECONDS = 5.0
 
 
+@guarded(PROGRAM)
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of the bridge, or, by its signal, no return; of a replay 0. 1 where something of the monitor's own
     is at fault, 2 for a bad command line, each before the bridge was started."""
@@ -55,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not options.replay and not options.bridge:
         parser.error("no qwen3-asr-mlx-bridge is installed beside this Python or on PATH: name one by --bridge")
     if options.replay:
-        return run(PROGRAM, partial(_replay, options))
-    return run(PROGRAM, partial(_monitor, options, bridges))
+        return _replay(options)
+    return _monitor(options, bridges)
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:

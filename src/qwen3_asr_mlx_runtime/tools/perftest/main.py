@@ -5,7 +5,6 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -13,11 +12,12 @@ import msgspec
 
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime import process_memory
+from qwen3_asr_mlx_runtime.command import complain, guarded
 from qwen3_asr_mlx_runtime.errors import AudioNotFound, ModelError
 from qwen3_asr_mlx_runtime.jobs import DecoderMode
 from qwen3_asr_mlx_runtime.settings import DEFAULT_MODEL, MAX_NEW_TOKENS, QUANTIZE
 from qwen3_asr_mlx_runtime.telemetry import Stopwatch
-from qwen3_asr_mlx_runtime.tools.command import Parser, complain, run, table_console
+from qwen3_asr_mlx_runtime.tools.command import Parser, table_console
 from qwen3_asr_mlx_runtime.tools.manifest import Entry, bad_line, read_manifest
 from qwen3_asr_mlx_runtime.tools.progress_bar import progress_bar
 
@@ -38,6 +38,7 @@ languages of a manifest are what was spoken: the model decides by itself unless 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
+@guarded(PROGRAM)
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0; 1 where a file or the model is at fault, said in one line on stderr; 2 for a bad command line."""
     parser = command_line()
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words and options.manifest is None:
         taken = f"; {options.words[0]!r} is no file and was taken for the model" if options.words else ""
         parser.error(f"expected a FILE, or --manifest{taken}")
-    return run(PROGRAM, partial(_perftest, options, words))
+    return _perftest(options, words)
 
 
 def choose_model(model: str | None, words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, list[str]]:

@@ -3,15 +3,15 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime import option_values as values
+from qwen3_asr_mlx_runtime.command import complain, guarded
 from qwen3_asr_mlx_runtime.errors import InvalidParams
-from qwen3_asr_mlx_runtime.tools.command import Parser, complain, run, table_console
+from qwen3_asr_mlx_runtime.tools.command import Parser, table_console
 from qwen3_asr_mlx_runtime.tools.manifest import Entry, read_manifest
 from qwen3_asr_mlx_runtime.tools.score.bootstrap import CONFIDENCE, Bootstrap
 from qwen3_asr_mlx_runtime.tools.score.comparison import Comparison, compare
@@ -43,6 +43,7 @@ class Outcome(msgspec.Struct, frozen=True):
     comparison: Comparison | None
 
 
+@guarded(PROGRAM)
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0; 1 where something has no match or cannot be read, said in one line on stderr; 2 for a bad command
     line."""
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if len(options.predictions) > 2:
         parser.error("--predictions is given more than twice")
-    return run(PROGRAM, partial(_score, options))
+    return _score(options)
 
 
 def _parser() -> Parser:

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from qwen3_asr_mlx_runtime.tools.command import printable
+from qwen3_asr_mlx_runtime.command import printable
 from qwen3_asr_mlx_runtime.tools.score.alignment import diff_rows
 from qwen3_asr_mlx_runtime.tools.score.bootstrap import Interval
 from qwen3_asr_mlx_runtime.tools.score.comparison import Changed, Comparison, Difference, Differences
