@@ -198,6 +198,8 @@ TOOLS = (
     "tools.monitor.figures",
     "tools.monitor.relay",
     "tools.monitor.screen",
+    "tools.monitor.stderr_pane",
+    "tools.monitor.session",
     "tools.monitor.main",
     "tools.monitor",
     "tools.live.record",

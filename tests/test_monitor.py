@@ -459,6 +459,33 @@ def words_told(*data: bytes, audio: bytes) -> list[str]:
     return [word for word in SECRETS if word.encode() in told] + ["audio"] * (audio[:24].lower() in told)
 
 
+def test_lines_of_stderr_have_a_pane_of_their_own_where_they_would_break_up_the_drawing(
+    tmp_path: Path, terminal: tuple[str, int], drawn: bytearray
+) -> None:
+    code = r"import os; os.write(2, b'12 %\r57 %\r\n\x1b[31mno \xff model\x1b[0m\nunfinished'); os.read(0, 1)"
+    with (
+        Path(terminal[0]).open("wb", buffering=0) as stderr,
+        subprocess.Popen(
+            monitor(python(tmp_path / "bridge", code)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
+        ) as process,
+    ):
+        process.communicate(b"x")
+    rows = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "\n", drawn.decode()).split("\n")
+    assert any(row.startswith("╭─ stderr, 3 lines ─") for row in rows)
+    for line in ("57 %", "no � model", "unfinished"):
+        assert {row for row in rows if line in row} == {f"│ {line:<{COLUMNS - 4}} │"}
+    assert not any("12 %" in row for row in rows)
+
+
+def test_stderr_is_left_where_it_goes_if_nothing_is_drawn_there(
+    tmp_path: Path, terminal: tuple[str, int], drawn: bytearray
+) -> None:
+    bridge = python(tmp_path / "bridge", "import os; os.write(2, b'12 %\\r57 %\\n')")
+    ran = subprocess.run(monitor(bridge, "--screen", terminal[0]), capture_output=True, check=False)
+    assert ran.stderr == b"12 %\r57 %\n"
+    assert b"57 %" not in drawn
+
+
 @pytest.mark.parametrize("asked", [False, True])
 def test_no_word_and_no_audio_reach_screen_record_or_figures_unless_asked(
     repository: Path, tmp_path: Path, terminal: tuple[str, int], drawn: bytearray, asked: bool

@@ -5,26 +5,23 @@ import os
 import shutil
 import sys
 import threading
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from qwen3_asr_mlx_runtime.client.messages import LineBuffer
 from qwen3_asr_mlx_runtime.command import complain, guarded
 from qwen3_asr_mlx_runtime.entry import parent_at_launch
 from qwen3_asr_mlx_runtime.tools.command import Parser
 from qwen3_asr_mlx_runtime.tools.monitor.figures import Figures, Summary
-from qwen3_asr_mlx_runtime.tools.monitor.record import Began, Ended, Note, Recorder, read_record
-from qwen3_asr_mlx_runtime.tools.monitor.relay import Block, Relay, Side, Tap, leave_as
+from qwen3_asr_mlx_runtime.tools.monitor.record import Recorder, read_record
+from qwen3_asr_mlx_runtime.tools.monitor.relay import Relay, Tap, leave_as
 from qwen3_asr_mlx_runtime.tools.monitor.watch import Watch
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from qwen3_asr_mlx_runtime.tools.monitor.screen import Screen
+    from qwen3_asr_mlx_runtime.tools.monitor.session import Say, Session
 
 PROGRAM = "qwen3-asr-mlx-monitor"
 EXAMPLES = f"""examples:
@@ -38,7 +35,6 @@ where there is none it writes its figures to stderr at the end. docs/telemetry.m
 """
 _WITH_VALUE = ("--record", "--replay", "--json", "--screen", "--bridge")
 _ALONE = ("--show-text", "--help", "-h")
-_PATIENCE_SECONDS = 5.0
 
 
 @guarded(PROGRAM)
@@ -113,15 +109,19 @@ def _replay(options: argparse.Namespace) -> int:
 
 def _monitor(options: argparse.Namespace, bridges: Sequence[str]) -> int:
     from qwen3_asr_mlx_runtime.tools.monitor.screen import find_terminal
+    from qwen3_asr_mlx_runtime.tools.monitor.session import Session
+    from qwen3_asr_mlx_runtime.tools.monitor.stderr_pane import StderrPane, stderr_is_on
 
     recorder = Recorder(options.record) if options.record else None
     if options.json:
         options.json.touch()  # before anything is started: that it cannot be written is told at once
-    threading.excepthook = lambda args: _say_failure(args.exc_type)
     tap = Tap()
     terminal = find_terminal(options.screen)
-    relay = Relay([options.bridge, *_with_parent(bridges)], tap)
-    session = Session(tap, Watch(options.show_text), recorder)
+    pane = StderrPane() if terminal is not None and stderr_is_on(terminal) else None
+    say = partial(complain, PROGRAM) if pane is None else pane.say
+    threading.excepthook = lambda args: _say_failure(say, args.exc_type)
+    relay = Relay([options.bridge, *_with_parent(bridges)], tap, None if pane is None else pane.take)
+    session = Session(tap, Watch(options.show_text), recorder, say, pane)
     screen = None if terminal is None else session.draw(terminal)
     code = relay.run()
     session.end(code)
@@ -137,9 +137,9 @@ def _monitor(options: argparse.Namespace, bridges: Sequence[str]) -> int:
     return code
 
 
-def _say_failure(failure: type[BaseException]) -> None:
+def _say_failure(say: "Say", failure: type[BaseException]) -> None:
     """Without its message, which may quote anything. What passes goes on passing."""
-    complain(PROGRAM, f"a bug of the monitor: {failure.__name__}; its figures are wrong from here on")
+    say(f"a bug of the monitor: {failure.__name__}; its figures are wrong from here on")
 
 
 def _with_parent(bridges: Sequence[str]) -> list[str]:
@@ -149,95 +149,7 @@ def _with_parent(bridges: Sequence[str]) -> list[str]:
     return [*bridges, *(() if named or not parent else ("--parent-pid", str(parent)))]
 
 
-class Session:
-    """Looks at what passes, on a thread of its own, and holds the figures."""
-
-    def __init__(self, tap: Tap, watch: Watch, recorder: Recorder | None) -> None:
-        from qwen3_asr_mlx_runtime.tools.monitor.screen import Texts
-
-        self._tap = tap
-        self._watch = watch
-        self._recorder = recorder
-        self._buffers: dict[Side, LineBuffer] = {"app": LineBuffer(), "bridge": LineBuffer()}
-        self._figures, self._texts = Figures(), Texts()
-        self._lock = threading.Lock()
-        self._start = time.monotonic()
-        self._take([Began(at=0.0, time=time.time())])
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-        self._thread.start()
-
-    def summary(self) -> Summary:
-        with self._lock:
-            return self._figures.summary(self._now())
-
-    def draw(self, terminal: TextIO) -> "Screen":
-        from qwen3_asr_mlx_runtime.tools.monitor.screen import Screen, picture
-
-        def look() -> "RenderableType":
-            with self._lock:
-                return picture(self._figures.summary(self._now()), self._texts)
-
-        return Screen(terminal, look)
-
-    def end(self, code: int) -> None:
-        """Look at what is left, for some seconds at most."""
-        self._tap.close()
-        self._thread.join(_PATIENCE_SECONDS)
-        self._take([*self._watch.traffic(self._now(), self._tap.take_unseen()), Ended(at=self._now(), code=code)])
-        self._note(None)
-
-    def _now(self) -> float:
-        return round(time.monotonic() - self._start, 6)
-
-    def _run(self) -> None:
-        told = 0.0
-        while True:
-            try:
-                block = self._tap.take(timeout=1.0)
-            except EOFError:
-                return
-            if block is not None:
-                self._take(self._notes(block))
-            if (now := self._now()) - told >= 1.0:
-                told = now
-                self._take(self._watch.traffic(now, self._tap.take_unseen()))
-                self._note(None)
-
-    def _notes(self, block: Block) -> Iterator[Note]:
-        data, at = block.data, max(0.0, round(block.at - self._start, 6))
-        if block.torn:  # go on with the next whole line
-            self._buffers[block.side] = LineBuffer()
-            data = data.partition(b"\n")[2]
-        try:
-            lines = self._buffers[block.side].feed(data)
-        except ValueError:
-            self._buffers[block.side] = LineBuffer()
-            return
-        for line in lines:
-            yield from self._watch.sent(at, line) if block.side == "app" else self._watch.received(at, line)
-
-    def _take(self, notes: Iterable[Note]) -> None:
-        for note in notes:
-            with self._lock:
-                self._figures.take(note)
-                self._texts.take(note)
-            self._note(note)
-
-    def _note(self, note: Note | None) -> None:
-        """Into the record; with None, onto the disk."""
-        if self._recorder is None:
-            return
-        try:
-            if note is None:
-                self._recorder.flush()
-            else:
-                self._recorder.write(note)
-        except OSError as error:
-            self._recorder = None
-            complain(PROGRAM, f"the record ends here: {error.strerror}")
-
-
-def _tell(session: Session) -> None:
+def _tell(session: "Session") -> None:
     """To stderr, and not for ever: nobody may be reading there."""
     from rich.console import Console
 

@@ -80,12 +80,16 @@ class Tap:
 
 class Relay:
     """The child that `command` starts. It is in a process group of its own, so that a terminal's Ctrl-C reaches it
-    once, from here. Main thread only. Raises OSError where it cannot be started."""
+    once, from here. Main thread only. Raises OSError where it cannot be started. `take_stderr` gets what it writes to
+    stderr; without it that goes where this process's goes."""
 
-    def __init__(self, command: Sequence[str], tap: Tap) -> None:
+    def __init__(self, command: Sequence[str], tap: Tap, take_stderr: Callable[[bytes], None] | None = None) -> None:
         self._tap = tap
+        self._take_stderr = take_stderr
         pipe = subprocess.PIPE
-        self._child = subprocess.Popen(command, stdin=pipe, stdout=pipe, bufsize=0, process_group=0)  # noqa: S603 the app's
+        self._child = subprocess.Popen(  # noqa: S603 the app's
+            command, stdin=pipe, stdout=pipe, stderr=pipe if take_stderr else None, bufsize=0, process_group=0
+        )
         self._ended = self._told_to_end = False
         for number in _HANDED_ON:
             signal.signal(number, self._hand_on)
@@ -102,10 +106,18 @@ class Relay:
         back = threading.Thread(target=_pump, args=("bridge", from_child, 1, self._tap.put), name="from bridge")
         back.daemon = True
         back.start()
+        diagnostics = threading.Thread(target=self._read_stderr, name="stderr", daemon=True)
+        diagnostics.start()
         code = self._child.wait()
         self._ended = True
         back.join(_PATIENCE_SECONDS if self._told_to_end else None)
+        diagnostics.join(_PATIENCE_SECONDS)  # a child of the bridge may hold it open
         return code
+
+    def _read_stderr(self) -> None:
+        if self._child.stderr is not None and self._take_stderr is not None:
+            while data := os.read(self._child.stderr.fileno(), _BLOCK_BYTES):
+                self._take_stderr(data)
 
     def _hand_on(self, number: int, _frame: FrameType | None) -> None:
         if self._ended:  # nobody reads what the child left behind

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TextIO
 
@@ -45,8 +45,8 @@ class Texts:
         return finals + [Text(f"{stream}… {printable(text)}", "dim") for stream, text in self._partials.items()]
 
 
-def picture(summary: Summary, texts: Texts) -> RenderableType:
-    return Group(_head(summary), _times(summary), _rest(summary), *texts.lines())
+def picture(summary: Summary, texts: Texts, pane: Iterable[RenderableType] = ()) -> RenderableType:
+    return Group(_head(summary), *pane, _times(summary), _rest(summary), *texts.lines())
 
 
 def _head(summary: Summary) -> Text:
