@@ -27,6 +27,7 @@ COMMON = (
     "transcript",
     "jobs",
     "option_values",
+    "model_name",
     "settings",
 )
 CONVERSATION = (

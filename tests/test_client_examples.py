@@ -10,7 +10,7 @@ import pytest
 from client_children import child
 from e2e.client import WAIT, command
 
-DEMO = shlex.join(command(None, "--local-files-only"))
+DEMO = shlex.join(command(None, "--model", "demo", "--local-files-only"))
 
 
 def run(repository: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,7 @@ import pytest
 from conformance.player import engine_command
 from conftest import ROOT
 
-from qwen3_asr_mlx_runtime.command import guarded, tell
+from qwen3_asr_mlx_runtime.command import guarded, note
 from qwen3_asr_mlx_runtime.errors import InvalidParams
 
 FULL = Path("/dev/full")
@@ -145,4 +145,4 @@ class TestGuard:
 
     def test_a_line_is_lost_where_stderr_is_closed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stderr", None)
-        tell("lost")
+        note("lost")

@@ -332,7 +332,7 @@ class TestMistakes:
 def test_the_launcher_starts_it_and_help_shows_examples(repository: Path, tmp_path: Path) -> None:
     told = launched(repository, tmp_path, "qwen3-asr-mlx-live", "--help", groups="")
     assert (told.returncode, told.stderr) == (0, "")
-    assert "qwen3-asr-mlx-live examples/audio/sample.wav" in told.stdout
+    assert "qwen3-asr-mlx-live --model demo examples/audio/sample.wav" in told.stdout
 
 
 def test_the_whole_of_it_against_a_stand_in_for_the_engine(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from test_score import main as score_main
 
 from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.errors import AudioEmpty
+from qwen3_asr_mlx_runtime.model_name import DEMO_KNOWS
 from qwen3_asr_mlx_runtime.telemetry import Profile
 from qwen3_asr_mlx_runtime.tools.perftest.main import choose_model, main
 from qwen3_asr_mlx_runtime.tools.perftest.performance import Item, Pass, Plan, transcribe, warm_up
@@ -194,7 +195,7 @@ class TestProcess:
         told = capsys.readouterr()
         assert "english-one.wav" in told.out
         assert "Eight" not in told.out
-        assert told.err == ""
+        assert told.err == f"qwen3-asr-mlx-perftest: {DEMO_KNOWS}\n"
 
 
 class TestMistakes:

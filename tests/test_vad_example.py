@@ -18,7 +18,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "examples" / "vad"
 sys.path.insert(0, str(FOLDER))
 from endpointing import FRAME_SAMPLES, Boundary, Endpointer, Policy, Speech  # noqa: E402
 
-DEMO = shlex.join(command(None, "--local-files-only"))
+DEMO = shlex.join(command(None, "--model", "demo", "--local-files-only"))
 
 
 def actions(pattern: str, hang_over_ms: int = 64, pre_roll_ms: int = 32, block: int = 700) -> list[Speech | Boundary]:

@@ -14,19 +14,19 @@ process.stdout.on("error", (error) => {
 const launcher = fileURLToPath(new URL("../../scripts/qwen3-asr-mlx-bridge", import.meta.url));
 const OPTIONS = {
   bridge: { type: "string", default: launcher },
-  model: { type: "string", default: "demo" },
+  model: { type: "string" }, // the bridge's default where none is given
   help: { type: "boolean", default: false },
 };
 
 /**
- * `{ values, files }`, of `least` to `most` files. Ends the program where `--help` is there, which prints `usage`, or with one
+ * `{ values, files, bridgeArguments }`, of `least` to `most` files. Ends the program where `--help` is there, which prints `usage`, or with one
  * line where something is wrong.
  */
 export function commandLine(usage, { options = {}, least = 0, most = least } = {}) {
   try {
     const { values, positionals: files } = parseArgs({ allowPositionals: true, options: { ...OPTIONS, ...options } });
     if (!values.help && (files.length < least || files.length > most)) throw new Error(`${files.length} files are given`);
-    if (!values.help) return { values, files };
+    if (!values.help) return { values, files, bridgeArguments: values.model ? ["--model", values.model] : [] };
     console.log(usage);
     process.exit(0);
   } catch (error) {

@@ -7,7 +7,7 @@ import { commandLine } from "./command_line.mjs";
 
 const USAGE = "node examples/node/live.mjs [--bridge PATH] [--model MODEL] examples/audio/english-ten.wav";
 const CHUNK_SECONDS = 0.1;
-const { values, files } = commandLine(USAGE, { least: 1 });
+const { values, files, bridgeArguments } = commandLine(USAGE, { least: 1 });
 
 /** The rate and the PCM of a WAV file. */
 function readWav(path) {
@@ -38,7 +38,7 @@ async function play(bridge, { rate, pcm }) {
   await stream.stop(); // answered behind the final
 }
 
-const bridge = new Bridge({ bridge: values.bridge, arguments: ["--model", values.model], openTimeout: 600_000 });
+const bridge = new Bridge({ bridge: values.bridge, arguments: bridgeArguments, openTimeout: 600_000 });
 try {
   const wav = readWav(files[0]);
   const listening = listen(bridge);

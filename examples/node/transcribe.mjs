@@ -5,8 +5,8 @@ import { Bridge } from "./bridge.mjs";
 import { commandLine } from "./command_line.mjs";
 
 const USAGE = "node examples/node/transcribe.mjs [--bridge PATH] [--model MODEL] examples/audio/sample.wav other.flac";
-const { values, files } = commandLine(USAGE, { least: 1, most: Infinity });
-const bridge = new Bridge({ bridge: values.bridge, arguments: ["--model", values.model], openTimeout: 600_000 });
+const { values, files, bridgeArguments } = commandLine(USAGE, { least: 1, most: Infinity });
+const bridge = new Bridge({ bridge: values.bridge, arguments: bridgeArguments, openTimeout: 600_000 });
 
 async function transcribe(file) {
   try {

@@ -41,10 +41,11 @@ async def show(bridge: AsyncBridge) -> None:
 
 
 async def run(options: argparse.Namespace) -> None:
+    command = shlex.split(options.bridge) + (["--model", options.model] if options.model else [])
     with wave.open(str(options.audio)) as file:
         if (file.getnchannels(), file.getsampwidth()) != (1, 2):
             raise wave.Error("expected 16-bit mono")
-        async with AsyncBridge([*shlex.split(options.bridge), "--model", options.model]) as bridge:
+        async with AsyncBridge(command) as bridge:
             stream = await bridge.start_stream(
                 "mic", sample_rate=file.getframerate(), partials=True, auto_flush=True, batch_size=1
             )
@@ -58,7 +59,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("audio", type=Path)
     parser.add_argument("--bridge", default=shlex.quote(str(LAUNCHER)))
-    parser.add_argument("--model", default="demo")
+    parser.add_argument("--model", help="the bridge's default where none is given")
     parser.add_argument("--speed", type=float, default=1.0)
     failures: list[Exception] = []
     try:

@@ -19,11 +19,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("audio", nargs="+", type=Path)
     parser.add_argument("--bridge", default=shlex.quote(str(LAUNCHER)))
-    parser.add_argument("--model", default="demo")
+    parser.add_argument("--model", help="the bridge's default where none is given")
     parser.add_argument("--language", help="name or ISO code; the model decides where none is given")
     options = parser.parse_args()
+    command = shlex.split(options.bridge) + (["--model", options.model] if options.model else [])
     try:
-        with Bridge([*shlex.split(options.bridge), "--model", options.model]) as bridge:
+        with Bridge(command) as bridge:
             for path in options.audio:
                 print(bridge.transcribe(path.resolve(), language=options.language).text)
     except ClientError as error:

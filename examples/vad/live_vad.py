@@ -64,14 +64,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("audio", type=Path)
     parser.add_argument("--bridge", default=shlex.quote(str(LAUNCHER)))
-    parser.add_argument("--model", default="demo")
+    parser.add_argument("--model", help="the bridge's default where none is given")
     parser.add_argument("--hang-over-ms", type=int, default=500)
     parser.add_argument("--speed", type=float, default=1.0)
     options = parser.parse_args()
+    command = shlex.split(options.bridge) + (["--model", options.model] if options.model else [])
     try:
         with (
             wave.open(str(options.audio)) as file,
-            Bridge([*shlex.split(options.bridge), "--model", options.model]) as bridge,
+            Bridge(command) as bridge,
         ):
             if (file.getnchannels(), file.getsampwidth(), file.getframerate()) != (1, 2, SAMPLE_RATE):
                 raise wave.Error("expected 16-bit mono at 16 kHz")

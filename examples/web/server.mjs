@@ -5,10 +5,10 @@ import { commandLine } from "../node/command_line.mjs";
 import { serve } from "./app.mjs";
 
 const USAGE = "node examples/web/server.mjs [--port 8090] [--bridge PATH] [--model Qwen/Qwen3-ASR-0.6B]";
-const { values } = commandLine(USAGE, { options: { port: { type: "string", default: "8090" } } });
+const { values, bridgeArguments } = commandLine(USAGE, { options: { port: { type: "string", default: "8090" } } });
 const bridge = new Bridge({
   bridge: values.bridge,
-  arguments: ["--model", values.model],
+  arguments: bridgeArguments,
   client: { name: "web example" },
   want: ["events"],
   openTimeout: 600_000, // the launcher may have to make its environment first

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from qwen3_asr_mlx_runtime.settings import CommandLine, Settings
     from qwen3_asr_mlx_runtime.wire.descriptors import Wire
 
+WAITS = (
+    'waits for requests here, one JSON object a line, as {"type":"transcribe","audio":"talk.wav"}; Ctrl-D ends it; '
+    "docs/protocol.md has all of them"
+)
 _ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -40,6 +44,7 @@ def main(make_engine: "MakeEngine | None" = None) -> NoReturn:
 def _main(make_engine: "MakeEngine | None") -> int:
     from qwen3_asr_mlx_runtime.errors import ResourceExhausted
     from qwen3_asr_mlx_runtime.lifecycle import ParentWatch
+    from qwen3_asr_mlx_runtime.model_name import DEMO, DEMO_KNOWS
     from qwen3_asr_mlx_runtime.settings import parse_command_line
     from qwen3_asr_mlx_runtime.shortage import named_shortage
     from qwen3_asr_mlx_runtime.wire.descriptors import claim_stdio, diagnose
@@ -51,6 +56,10 @@ def _main(make_engine: "MakeEngine | None") -> int:
         return _print_capabilities(line.settings)
     if line.print_schema:
         return _print_schema()
+    if line.settings.model == DEMO:
+        diagnose(DEMO_KNOWS)
+    if os.isatty(0):
+        diagnose(WAITS)
     parent = ParentWatch(line.settings.parent_pid, started_by=parent_at_launch())
     try:
         with named_shortage():
@@ -100,6 +109,8 @@ def _daemon(
 
     from qwen3_asr_mlx_runtime import process_memory
     from qwen3_asr_mlx_runtime.lifecycle import install_hooks, install_signal_handlers
+    from qwen3_asr_mlx_runtime.model_name import trouble
+    from qwen3_asr_mlx_runtime.wire.descriptors import diagnose
 
     process_memory.keep_little()
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -108,6 +119,8 @@ def _daemon(
     from qwen3_asr_mlx_runtime.daemon import Daemon
     from qwen3_asr_mlx_runtime.engine_thread import EngineThread
 
+    if wrong := trouble(settings.model, settings.cache_dir, settings.local_files_only):
+        diagnose(wrong)
     return Daemon(settings, *wire, make_engine or EngineThread, inbox=inbox, parent=parent)
 
 

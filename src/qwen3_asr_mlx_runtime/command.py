@@ -51,11 +51,11 @@ def guarded(
 
 def complain(program: str, message: str) -> int:
     """One line to stderr, and exit code 1."""
-    tell(f"{program}: {message}")
+    note(f"{program}: {message}")
     return 1
 
 
-def tell(line: str) -> None:
+def note(line: str) -> None:
     """To stderr, or to nobody where it cannot be written."""
     with suppress(OSError, AttributeError):  # it may be closed, which makes it None
         sys.stderr.write(f"{printable(line)}\n")

@@ -78,6 +78,16 @@ def seconds(low: float, high: float = MAX_SECONDS) -> Callable[[str], float]:
     return parse
 
 
+def decibels(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not -100 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"expected -100 to 100 decibels, got {text!r}")
+    return value
+
+
 def mebibytes(text: str) -> int:
     """In bytes."""
     return whole_number(0, 2**24)(text) * MIB

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from qwen3_asr_mlx_runtime.command import guarded, tell
+from qwen3_asr_mlx_runtime.command import guarded, note
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.jobs import Progress
 from qwen3_asr_mlx_runtime.model.checkpoint import check_files
@@ -90,11 +90,11 @@ def _quantize(options: argparse.Namespace) -> dict[str, Any]:
 
 def _tell(progress: Progress) -> None:
     share = f" {progress.done / progress.total:.0%}" if progress.done is not None and progress.total else ""
-    tell(f"{progress.stage}{share}")
+    note(f"{progress.stage}{share}")
 
 
 def _failed(code: str, message: str) -> int:
-    tell(message)
+    note(message)
     _write({"type": "error", "code": code, "message": message})
     return 1
 

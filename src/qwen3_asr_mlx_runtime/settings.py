@@ -9,9 +9,10 @@ from typing import NoReturn
 from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.command import printable
+from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, chosen_model
+from qwen3_asr_mlx_runtime.model_name import model as model_word
 
 PROGRAM = "qwen3-asr-mlx-bridge"
-DEFAULT_MODEL = "Qwen/Qwen3-ASR-0.6B"
 MAX_NEW_TOKENS = 4096
 MAX_PATH_CHARACTERS = 4096
 MAX_BATCH_ROWS = 16  # segments of batched jobs that are decoded at a time
@@ -19,6 +20,7 @@ MAX_CONTEXT_CHARACTERS = values.MAX_CONTEXT_CHARACTERS
 DTYPES = ("float32", "bfloat16", "float16")
 VERIFY = ("once", "always", "never")
 QUANTIZE = ("8bit", "mixed")
+SLOW_ON_A_CPU = "on a CPU about ten times slower than full precision"
 IGNORED_OPTIONS = {
     "--no-cache": "the decoder always uses its key/value cache",
     "--no-trust-remote-code": "code of a model repository is never run",
@@ -88,11 +90,19 @@ def parse_command_line(argv: Sequence[str], environ: Mapping[str, str]) -> Comma
         limit = f"{options.max_audio_seconds:g} seconds, the limit of --max-audio-seconds"
         parser.error(f"argument --max-chunk-seconds: expected at most {limit}")
     given = {field.name: getattr(options, field.name) for field in fields(Settings) if field.name in options}
-    given["model"] = options.model or options.positional_model or environ.get("QWEN3_ASR_MLX_MODEL") or Settings.model
+    given["model"] = _model(parser, chosen_model(options.model or options.positional_model, environ))
     given["cache_dir"] = values.expanded(options.cache_dir or environ.get("QWEN3_ASR_MLX_CACHE_DIR"))
     given["state_dir"] = values.state_dir(options.state_dir, environ)
     notices = [f"{option} has no effect: {IGNORED_OPTIONS[option]}" for option in options.ignored or ()]
     return CommandLine(Settings(**given), options.print_capabilities, options.print_schema, tuple(notices))
+
+
+def _model(parser: argparse.ArgumentParser, name: str) -> str:
+    """Also where the environment names it."""
+    try:
+        return model_word(name)
+    except argparse.ArgumentTypeError as error:
+        parser.error(str(error))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -115,7 +125,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
 
 
 def _add_model_options(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
-    model = environ.get("QWEN3_ASR_MLX_MODEL") or DEFAULT_MODEL
+    model = chosen_model(None, environ)
     parser.add_argument("positional_model", nargs="?", type=values.name, metavar="MODEL", help="the same as --model")
     parser.add_argument(
         "--model",
@@ -129,7 +139,9 @@ def _add_model_options(parser: argparse.ArgumentParser, environ: Mapping[str, st
     )
     parser.add_argument("--dtype", choices=DTYPES, help="compute in this type (default: the checkpoint's)")
     parser.add_argument(
-        "--quantize", choices=QUANTIZE, help="weights in 8 bits, or the decoder's in 4 and the rest in 8"
+        "--quantize",
+        choices=QUANTIZE,
+        help=f"the decoder's weights in 8 or 4 bits, the rest in 8; {SLOW_ON_A_CPU}",
     )
     parser.add_argument("--force-4bit-tower", action="store_true", help="run a checkpoint whose audio tower has 4 bits")
     parser.add_argument("--local-files-only", action="store_true", help="never download")

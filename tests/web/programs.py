@@ -26,7 +26,7 @@ def program(*names: str) -> str:
 def bridge_program(folder: Path) -> str:
     """The bridge in the environment of these tests, as one program."""
     path = folder / "bridge"
-    path.write_text(f'#!/bin/sh\nexec {shlex.join(command(None, "--local-files-only"))} "$@"\n')
+    path.write_text(f'#!/bin/sh\nexec {shlex.join(command(None, "--model", "demo", "--local-files-only"))} "$@"\n')
     path.chmod(0o755)
     return str(path)
 

@@ -1,15 +1,14 @@
 """The name of a model → the folder that holds its files."""
 
-import re
 from pathlib import Path
 
 from qwen3_asr_mlx_runtime.errors import ModelIncomplete, ModelNotFound
 from qwen3_asr_mlx_runtime.model.checkpoint import check_files
 from qwen3_asr_mlx_runtime.model.hub import Hub
 from qwen3_asr_mlx_runtime.model.progress import Reporter
+from qwen3_asr_mlx_runtime.model_name import is_repository
 
 DEMO_FOLDER = Path(__file__).parent.parent / "demo"
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
 def resolve(
@@ -28,7 +27,7 @@ def resolve(
     folder = DEMO_FOLDER if model == "demo" else _folder(model)
     if folder is not None:
         return _checked(folder)
-    if not _REPOSITORY.fullmatch(model):
+    if not is_repository(model):
         raise ModelNotFound("the model is neither `demo`, nor a folder, nor owner/name on the hub", model=model)
     return _snapshot(model, hub, local_files_only, report or Reporter())
 

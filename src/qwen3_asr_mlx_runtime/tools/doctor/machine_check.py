@@ -26,8 +26,9 @@ def check_machine(cache_dir: Path | None) -> Iterator[Finding]:
     yield _device()
 
 
-def check_model_files(model: str, cache_dir: Path | None, verify: str) -> Iterator[Finding]:
-    """Whether the model is here, whole, what its digests say, and small enough."""
+def check_model_files(model: str, cache_dir: Path | None, verify: str, is_wanted: bool = True) -> Iterator[Finding]:
+    """Whether the model is here, whole, what its digests say, and small enough. That it is not here is a failure only
+    where it `is_wanted`."""
     from qwen3_asr_mlx_runtime.model.checkpoint import check_files
     from qwen3_asr_mlx_runtime.model.hub import Hub
     from qwen3_asr_mlx_runtime.model.integrity import Verified
@@ -44,7 +45,9 @@ def check_model_files(model: str, cache_dir: Path | None, verify: str) -> Iterat
         yield ok(f"the files of {model} are whole; {known}")
         Governor.check_model(needed)
     except ModelNotFound as error:
-        yield failure(error.message, "name a folder, or let the bridge fetch it: `start` without --local-files-only")
+        level = failure if is_wanted else warning
+        advice = "name a folder, or let the bridge fetch it: `start` without --local-files-only"
+        yield level(f"{model}: {error.message}", advice)
     except BridgeError as error:
         yield unusable(model, error)
     else:

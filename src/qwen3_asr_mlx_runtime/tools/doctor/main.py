@@ -1,12 +1,14 @@
 """scripts/qwen3-asr-mlx-doctor: is this machine ready, and does it compute what it should?"""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.errors import BridgeError, DeviceUnavailable
+from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO, chosen_model, model
 from qwen3_asr_mlx_runtime.packages import missing
 from qwen3_asr_mlx_runtime.tools.command import Parser
 from qwen3_asr_mlx_runtime.tools.doctor.finding import Finding, failure
@@ -25,34 +27,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         PROGRAM, "Looks at the machine and at a model, and tries the engine on audio that it knows.", EXAMPLES
     )
-    parser.add_argument("--model", default="demo", help="`demo`, a folder, or owner/name in the cache (default: demo)")
+    default = f"QWEN3_ASR_MLX_MODEL, or {DEFAULT_MODEL}"
+    parser.add_argument("--model", type=model, help=f"`demo`, a folder, or owner/name in the cache ({default})")
     parser.add_argument("--cache-dir", type=Path, help="where models are kept (default: Hugging Face's own cache)")
     return _doctor(parser.parse_args(argv))
 
 
 def _doctor(options: argparse.Namespace) -> int:
     failed = False
-    for finding in findings(options.model, options.cache_dir):
+    named = options.model or os.environ.get("QWEN3_ASR_MLX_MODEL")
+    for finding in findings(chosen_model(named, {}), options.cache_dir, is_wanted=bool(named)):
         sys.stdout.write(f"{finding}\n")
         sys.stdout.flush()
         failed |= finding.level == "failure"
     return int(failed)
 
 
-def findings(model: str, cache_dir: Path | None) -> Iterator[Finding]:
-    """One after the other. What needs MLX comes only where there is one, and has a device."""
+def findings(model: str, cache_dir: Path | None, is_wanted: bool = True) -> Iterator[Finding]:
+    """One after the other. What needs MLX comes only where there is one, and has a device. `is_wanted`: the user named
+    this model, and it is a failure where it is not there."""
     from qwen3_asr_mlx_runtime.tools.doctor.machine_check import check_machine, check_model_files
 
     try:
         yield from check_machine(cache_dir)
         whole = True
-        for finding in check_model_files(model, cache_dir, "always"):
+        for finding in check_model_files(model, cache_dir, "always", is_wanted):
             whole &= finding.level == "ok"
             yield finding
         from qwen3_asr_mlx_runtime.tools.doctor.self_check import check_engine
 
         yield from check_engine()
-        if whole and model != "demo":
+        if whole and model != DEMO:
             yield from _check_model(model, cache_dir)
     except DeviceUnavailable as error:
         yield failure(error.message, "log in at the screen of this Mac; a sandbox or a virtual machine may have no GPU")

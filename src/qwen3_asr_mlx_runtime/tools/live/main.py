@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shlex
 import sys
 import time
@@ -9,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qwen3_asr_mlx_runtime.client import Bridge, ClientError, Limits, RequestFailed, Setup
-from qwen3_asr_mlx_runtime.command import complain, guarded
+from qwen3_asr_mlx_runtime.command import complain, guarded, note
 from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO, DEMO_KNOWS, chosen_model, model
 from qwen3_asr_mlx_runtime.tools.live.record import Record, summary
 from qwen3_asr_mlx_runtime.tools.live.screen import Lines, Screen, Silent, Terminal
 from qwen3_asr_mlx_runtime.tools.live.session import Failed, Plan, Recording, Session
@@ -19,7 +21,7 @@ PROGRAM = "qwen3-asr-mlx-live"
 SOURCE = Path(__file__).resolve().parents[3]
 _START = "import sys; sys.path.insert(0, {source!r}); from qwen3_asr_mlx_runtime.__main__ import main; main()"
 EXAMPLES = f"""examples:
-  {PROGRAM} examples/audio/sample.wav
+  {PROGRAM} --model demo examples/audio/sample.wav
   {PROGRAM} --model Qwen/Qwen3-ASR-0.6B --language en --interval-ms 300 talk.wav
   {PROGRAM} --streams 4 --no-wait --json talk.wav > figures.json
 """
@@ -31,6 +33,9 @@ def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = 
     interrupted. `bridge`: the command line of another bridge than that of this package."""
     options = _parser().parse_args(arguments)
     try:
+        options.model = chosen_model(options.model, os.environ)
+        if options.model == DEMO and not options.json:
+            note(f"{PROGRAM}: {DEMO_KNOWS}")
         recordings = [Recording.read(path) for path in options.files]
         records, seconds = _run(options, recordings, [*(bridge or _command()), *_bridge_options(options)])
         if options.json:
@@ -110,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("files", metavar="FILE", type=Path, nargs="+", help="each is one utterance, one file after the other")
-    add("--model", default="demo", help="repository, folder, or demo (default: %(default)s)")
+    add("--model", type=model, help=f"repository, folder, or demo (QWEN3_ASR_MLX_MODEL, or {DEFAULT_MODEL})")
     add("--interval-ms", type=_whole(100, 60_000), default=500, help="audio between partials (default: %(default)s)")
     add("--chunk-ms", type=_whole(10, 30_000), default=100, help="audio in each chunk (default: %(default)s)")
     add("--language", help="name or ISO code; the model decides where none is given")

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,10 +11,11 @@ import msgspec
 
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime import process_memory
-from qwen3_asr_mlx_runtime.command import complain, guarded
+from qwen3_asr_mlx_runtime.command import complain, guarded, note
 from qwen3_asr_mlx_runtime.errors import AudioNotFound, ModelError
 from qwen3_asr_mlx_runtime.jobs import DecoderMode
-from qwen3_asr_mlx_runtime.settings import DEFAULT_MODEL, MAX_NEW_TOKENS, QUANTIZE
+from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO, DEMO_KNOWS, chosen_model, is_repository, model
+from qwen3_asr_mlx_runtime.settings import MAX_NEW_TOKENS, QUANTIZE, SLOW_ON_A_CPU
 from qwen3_asr_mlx_runtime.telemetry import Stopwatch
 from qwen3_asr_mlx_runtime.tools.command import Parser, table_console
 from qwen3_asr_mlx_runtime.tools.manifest import Entry, bad_line, read_manifest
@@ -35,7 +35,6 @@ EXAMPLES = f"""examples:
 The first argument is the model if it is `demo`, a folder, or owner/name and no file, unless --model names one. The
 languages of a manifest are what was spoken: the model decides by itself unless --language names one.
 """
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
 @guarded(PROGRAM)
@@ -54,12 +53,12 @@ def choose_model(model: str | None, words: Sequence[str], environ: Mapping[str, 
     """(the model, the files)"""
     if model is None and words and _is_model(words[0]):
         return words[0], list(words[1:])
-    return model or environ.get("QWEN3_ASR_MLX_MODEL") or DEFAULT_MODEL, list(words)
+    return chosen_model(model, environ), list(words)
 
 
 def _is_model(word: str) -> bool:
     path = values.expanded(word) or Path(word)
-    return word == "demo" or path.is_dir() or (_REPOSITORY.fullmatch(word) is not None and not path.exists())
+    return word == DEMO or path.is_dir() or (is_repository(word) and not path.exists())
 
 
 def command_line() -> Parser:
@@ -67,7 +66,7 @@ def command_line() -> Parser:
     add = parser.add_argument
     count = values.whole_number(1, 1_000_000)
     add("words", metavar="[MODEL] FILE", nargs="*", help="the model (see below), and sound files")
-    add("--model", type=values.name, help=f"repository, folder, or `demo` (QWEN3_ASR_MLX_MODEL, or {DEFAULT_MODEL})")
+    add("--model", type=model, help=f"repository, folder, or `demo` (QWEN3_ASR_MLX_MODEL, or {DEFAULT_MODEL})")
     add("--manifest", type=Path, metavar="FILE", help="JSON lines with `audio`, from its folder, and `text`")
     add("--decoder-mode", choices=get_args(DecoderMode), default="sequential", help="default %(default)s")
     add("--batch-size", type=count, help="files given to the engine at a time (default 1, or 8 if batched)")
@@ -76,7 +75,7 @@ def command_line() -> Parser:
     add("--max-new-tokens", type=tokens, default=0, help="of 30 s of audio (default 0: until the model stops)")
     add("--language", type=values.language, help="name or ISO code; the model decides where none is given")
     add("--context", type=values.context, default="", help="words or text given to the model as background")
-    add("--quantize", choices=QUANTIZE, help="weights in 8 bits, or the decoder's in 4 and the rest in 8")
+    add("--quantize", choices=QUANTIZE, help=f"the decoder's weights in 8 or 4 bits, the rest in 8; {SLOW_ON_A_CPU}")
     add("--local-files-only", action="store_true", help="never download")
     add("--show-text", action="store_true", help="texts in the table too; --json always has them")
     add("--json", action="store_true", help="one object in place of tables")
@@ -88,6 +87,8 @@ def _perftest(options: argparse.Namespace, words: Sequence[str]) -> int:
 
     entries = listed(options.manifest) if options.manifest else ()
     files = [*_given(words), *((entry.audio, entry.path) for entry in entries)]
+    if options.model == DEMO and not options.json:
+        note(f"{PROGRAM}: {DEMO_KNOWS}")
     try:
         with progress_bar() as tell:
             performance = measure(options, files, tell)
@@ -123,6 +124,8 @@ def measure(options: argparse.Namespace, files: Sequence[tuple[str, Path]], tell
     from qwen3_asr_mlx_runtime.model.device import check_device
 
     check_device()  # before the imports that need one
+    import mlx.core as mx
+
     from qwen3_asr_mlx_runtime.engine import Recognizer
     from qwen3_asr_mlx_runtime.tools.perftest.performance import Plan, transcribe, warm_up
     from qwen3_asr_mlx_runtime.tools.perftest.report import report
@@ -145,6 +148,8 @@ def measure(options: argparse.Namespace, files: Sequence[tuple[str, Path]], tell
         local_files_only=options.local_files_only,
         on_progress=lambda progress: tell(progress.stage, progress.done, progress.total),
     )
+    if options.quantize and mx.default_device() == mx.cpu:
+        note(f"{PROGRAM}: --quantize {options.quantize}: quantised weights are {SLOW_ON_A_CPU}")
     before = (watch.total, warm_up(recognizer, plan))
     passes = transcribe(recognizer, plan, tell)
     return report(options.model, options.quantize, recognizer, plan, before, passes)

@@ -1,0 +1,63 @@
+"""What a user names as the model: the default, and what can be seen to be wrong without a network."""
+
+import argparse
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from qwen3_asr_mlx_runtime import option_values as values
+
+DEFAULT_MODEL = "Qwen/Qwen3-ASR-0.6B"
+DEMO = "demo"
+DEMO_KNOWS = "the demonstration model knows the ten digits in English and Arabic, and no other word"
+_VARIABLE = "QWEN3_ASR_MLX_MODEL"
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_SOUND = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".aifc", ".caf", ".au", ".m4a", ".mp4", ".webm")
+
+
+def chosen_model(named: str | None, environ: Mapping[str, str]) -> str:
+    """The one default of every command."""
+    return named or environ.get(_VARIABLE) or DEFAULT_MODEL
+
+
+def model(text: str) -> str:
+    """A word of the command line that names a model. Raises argparse.ArgumentTypeError for what can be none."""
+    name = values.name(text)
+    path = values.expanded(name) or Path(name)
+    is_file = os.path.isfile(path)  # noqa: PTH113 False, and no error, for a name that is too long
+    is_free = not os.path.isdir(path) and not is_repository(name)  # noqa: PTH112 the same
+    if path.suffix.lower() in _SOUND and (is_file or is_free):
+        raise argparse.ArgumentTypeError(
+            f"expected a model, got the sound file {name!r}: send it in a request, or give it to qwen3-asr-mlx-live"
+        )
+    if is_file:
+        raise argparse.ArgumentTypeError(f"expected a repository, a folder or `{DEMO}`, got the file {name!r}")
+    return name
+
+
+def is_repository(name: str) -> bool:
+    """Whether `name` is owner/name, as on the hub."""
+    return _REPOSITORY.fullmatch(name) is not None
+
+
+def trouble(name: str, cache_dir: Path | None, local_files_only: bool) -> str | None:
+    """Why a load of this model will fail, as far as names of files say so; None where nothing is known against it.
+    `name` is not quoted: it may be a path."""
+    if name == DEMO:
+        return None
+    folder = values.expanded(name) or Path(name)
+    if os.path.isdir(folder):  # noqa: PTH112 as above
+        whole = (folder / "config.json").exists() and any(folder.glob("*.safetensors"))
+        return None if whole else "the model's folder holds no config.json beside *.safetensors"
+    if not is_repository(name):
+        return f"the model is neither a folder that exists, nor owner/name on the hub, nor `{DEMO}`"
+    if local_files_only and not _is_cached(name, cache_dir):
+        return "the model is not in the cache, and --local-files-only forbids to download it"
+    return None
+
+
+def _is_cached(repository: str, cache_dir: Path | None) -> bool:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return (cache_dir or Path(HF_HUB_CACHE)).joinpath("models--" + repository.replace("/", "--")).is_dir()
