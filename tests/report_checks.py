@@ -25,6 +25,11 @@ _SHOWN = """
   };
 })
 """
+_CUT_CELLS = """
+[...document.querySelectorAll("#results td")]
+  .filter(cell => cell.getBoundingClientRect().right > cell.closest(".table").getBoundingClientRect().right + 1)
+  .map(cell => cell.textContent)
+"""
 
 
 def figures(page: Page) -> dict[str, Any]:
@@ -44,6 +49,8 @@ def complaints(page: Page, path: Path) -> list[str]:
 def _complaints(page: Page) -> Iterator[str]:
     if page.run("document.documentElement.scrollWidth > window.innerWidth"):
         yield "the page is wider than the screen"
+    if cut := page.run(_CUT_CELLS):
+        yield f"the table is cut off: {cut}"
     for name, figure in figures(page).items():
         yield from (f"{name}: {said}" for said in _of_figure(figure))
 

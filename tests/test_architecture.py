@@ -191,6 +191,7 @@ TOOLS = (
     "tools.evaluate.charts",
     "tools.evaluate.report",
     "tools.evaluate.recipes",
+    "tools.evaluate.noise",
     "tools.evaluate.main",
     "tools.evaluate",
     "tools.distribution",

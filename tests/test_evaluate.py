@@ -9,6 +9,7 @@ from multiprocessing import active_children
 from pathlib import Path
 from threading import Thread
 
+import mlx.core as mx
 import msgspec
 import numpy as np
 import pytest
@@ -18,11 +19,16 @@ from test_recipes import make_source
 from test_score import lines
 from test_score import main as score_main
 
+from qwen3_asr_mlx_runtime.engine import Recognizer
 from qwen3_asr_mlx_runtime.errors import EngineUnavailable
+from qwen3_asr_mlx_runtime.model_name import DEMO_KNOWS
 from qwen3_asr_mlx_runtime.telemetry import MIB
 from qwen3_asr_mlx_runtime.tools.evaluate.main import main
 from qwen3_asr_mlx_runtime.tools.evaluate.measurement import Measured, measure
+from qwen3_asr_mlx_runtime.tools.evaluate.noise import noisy, noisy_files
 from qwen3_asr_mlx_runtime.tools.machine import this_machine
+from qwen3_asr_mlx_runtime.tools.manifest import Entry
+from qwen3_asr_mlx_runtime.tools.perftest.main import main as perftest
 
 PROGRAM = "qwen3-asr-mlx-evaluate"
 
@@ -63,7 +69,8 @@ class TestProcess:
             *("--manifest", short, "--save-predictions", tmp_path / "predictions", "--worst", 3),
         )
         assert told.returncode == 1
-        first, second = told.stderr.splitlines()
+        knows, first, second = told.stderr.splitlines()
+        assert knows == f"{PROGRAM}: {DEMO_KNOWS}"
         assert first.startswith(f"{PROGRAM}: none, sequential: model '{tmp_path / 'none'}': ")
         assert second.startswith(f"{PROGRAM}: none, batched: model ")
         for shown in ("demo", "sequential", "batched", "0.00 to 0.00", "failed", "report: evaluation.html"):
@@ -106,7 +113,7 @@ class TestProcess:
     def test_help_shows_examples(self, repository: Path, tmp_path: Path) -> None:
         told = launched(repository, tmp_path, "tools", "--help")
         assert (told.returncode, told.stderr) == (0, "")
-        assert f"{PROGRAM} --model demo --manifest examples/audio/expected.jsonl" in told.stdout
+        assert "--snr-db -3 --manifest examples/audio/expected.jsonl" in told.stdout
 
 
 class TestMeasurement:
@@ -130,6 +137,58 @@ class TestMeasurement:
 
         with pytest.raises(EngineUnavailable, match="its process ended: signal 9"):
             measure(["--model=demo"], files, kill)
+
+
+class TestNoise:
+    def test_it_is_the_same_for_the_same_seed_and_as_loud_as_was_asked(self) -> None:
+        tone = np.sin(np.arange(160_000) / 10).astype(np.float32)
+        added = noisy(tone, -6.0, (1, 0)) - tone
+        assert 10 * np.log10(np.mean(tone**2) / np.mean(added**2)) == pytest.approx(-6.0, abs=0.1)
+        assert np.array_equal(noisy(tone, -6.0, (1, 0)), noisy(tone, -6.0, (1, 0)))
+        assert not np.array_equal(noisy(tone, -6.0, (1, 0)), noisy(tone, -6.0, (1, 1)))
+        assert not np.array_equal(noisy(tone, -6.0, (1, 0)), noisy(tone, -6.0, (2, 0)))
+
+    def test_silence_stays_silence_and_nothing_stays_nothing(self) -> None:
+        assert not noisy(np.zeros(9, np.float32), 0.0, (0, 0)).any()
+        assert len(noisy(np.zeros(0, np.float32), 0.0, (0, 0))) == 0
+
+    def test_a_file_that_cannot_be_read_is_left_to_whoever_transcribes_it(self, tmp_path: Path) -> None:
+        entry = Entry("empty.wav", tmp_path / "empty.wav", "one", None, 1)
+        entry.path.touch()
+        with noisy_files([entry], 0.0, 0) as files:
+            assert files == [("empty.wav", entry.path)]
+
+    def test_the_examples_with_noise_have_errors_and_every_digit_counts(
+        self, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        report = tmp_path / "report.html"
+        options = ["--manifest", str(audio / "expected.jsonl"), "--report", str(report), "--json", "--snr-db", "-3"]
+        assert main(["--model", "demo", *options]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["data"].endswith("expected.jsonl, with noise at -3 dB from seed 0")
+        for language, digits in (("English", 19), ("Arabic", 10)):
+            rate = told["results"][0]["score"]["languages"][language]["wer"]
+            assert rate["length"] == digits
+            assert 0 < rate["rate"] < 1
+
+    def test_a_ratio_that_is_no_number_is_refused(self, capsys: pytest.CaptureFixture) -> None:
+        with pytest.raises(SystemExit):
+            main(["--manifest", "x", "--snr-db", "loud"])
+        assert "expected -100 to 100 decibels, got 'loud'" in capsys.readouterr().err
+
+
+class TestQuantizedOnACPU:
+    def test_it_is_said_how_slow_that_is(
+        self, audio: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        recognizer = Recognizer.load("demo")
+        monkeypatch.setattr(Recognizer, "load", lambda *_, **__: recognizer)
+        monkeypatch.setattr(mx, "default_device", lambda: mx.cpu)
+        assert perftest(["demo", str(audio / "english-one.wav"), "--quantize", "8bit", "--json"]) == 0
+        slow = "qwen3-asr-mlx-perftest: --quantize 8bit: quantised weights are on a CPU about ten times slower"
+        assert capsys.readouterr().err.startswith(slow)
+        assert perftest(["demo", str(audio / "english-one.wav"), "--json"]) == 0
+        assert capsys.readouterr().err == ""
 
 
 class TestMistakes:
@@ -177,7 +236,7 @@ class TestMistakes:
         both = lines(tmp_path / "both.jsonl", good, {"audio": "empty.wav", "text": "one"})
         assert main(["--model", "demo", "--manifest", str(both), "--worst", "1"]) == 1
         told = capsys.readouterr()
-        [line] = told.err.splitlines()
+        _, line = told.err.splitlines()
         assert "demo, sequential: 1 of 2 files failed; the first: " in line
         written = Path("evaluation.html").read_text()
         assert "1 of 2 files failed" in written

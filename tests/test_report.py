@@ -21,7 +21,7 @@ from qwen3_asr_mlx_runtime.tools.evaluate.configuration import Configuration, co
 from qwen3_asr_mlx_runtime.tools.evaluate.evaluation import Evaluation, Failure, Result, Scoring, error_rate, evaluation
 from qwen3_asr_mlx_runtime.tools.evaluate.measurement import Measured, MeasuredItem
 from qwen3_asr_mlx_runtime.tools.evaluate.report import page
-from qwen3_asr_mlx_runtime.tools.evaluate.table import cells, show_evaluation
+from qwen3_asr_mlx_runtime.tools.evaluate.table import cells, columns, show_evaluation
 from qwen3_asr_mlx_runtime.tools.machine import Machine
 from qwen3_asr_mlx_runtime.tools.manifest import Entry
 from qwen3_asr_mlx_runtime.tools.score.bootstrap import Bootstrap
@@ -214,6 +214,13 @@ class TestPage:
         written = page(msgspec.structs.replace(made, results=made.results[:1]))
         assert "C: none, sequential, 8bit: it is not there" in written
         assert "<b>A</b> one, sequential" in written
+
+    def test_the_heading_of_the_difference_names_what_is_compared(self) -> None:
+        made = evaluated(["one"])
+        assert "WER minus A’s (95 %)" in columns(made)
+        assert "<th>WER minus A’s (95 %)</th>" in page(made)
+        without_first = msgspec.structs.replace(made, results=made.results[1:])
+        assert "WER minus B’s (95 %)" in columns(without_first)
 
 
 class TestTable:

@@ -474,6 +474,38 @@ def test_the_launcher_starts_it_and_help_shows_examples(repository: Path, tmp_pa
     assert "--expected examples/audio/expected.jsonl" in told.stdout
 
 
+DIGITS = "Zero one two three four five six seven eight nine."
+
+
+@pytest.mark.parametrize(
+    ("line", "options", "model", "words"),
+    [
+        ({}, [], None, 1),  # Whisper's English reads one number
+        ({"normaliser": "basic"}, [], None, 10),
+        ({}, ["--normaliser", "basic"], None, 10),
+        ({}, [], "demo", 10),
+        ({"normaliser": "by-language"}, [], "demo", 1),
+        ({"normaliser": "basic"}, ["--normaliser", "by-language"], "demo", 1),
+    ],
+)
+def test_digits_are_told_apart_where_line_option_or_the_demonstration_asks_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture, line: dict, options: list[str], model: str | None, words: int
+) -> None:
+    expected = lines(tmp_path / "expected.jsonl", {"audio": "a.wav", "text": DIGITS, "language": "en", **line})
+    predictions = tmp_path / "predictions.json"
+    written = {"items": [{"audio": "a.wav", "text": DIGITS.replace("nine", "one")}]}
+    predictions.write_text(json.dumps(written if model is None else {"model": model, **written}))
+    assert main(["--expected", str(expected), "--predictions", str(predictions), "--json", *options]) == 0
+    rate = json.loads(capsys.readouterr().out)["reports"][0]["overall"]["wer"]
+    assert (rate["length"], rate["substitutions"]) == (words, 1)
+
+
+def test_a_normaliser_that_is_unknown_is_named_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    expected = lines(tmp_path / "expected.jsonl", {"audio": "a.wav", "text": "one", "normaliser": "mine"})
+    assert main(["--expected", str(expected), "--predictions", str(expected)]) == 1
+    assert "line 1: Invalid enum value 'mine'" in capsys.readouterr().err
+
+
 def test_nobody_who_reads_is_no_traceback(repository: Path, tmp_path: Path, expected: Path, predictions: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)

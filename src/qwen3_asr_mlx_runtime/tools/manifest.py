@@ -1,13 +1,19 @@
 """A manifest: JSON lines that say which sound file holds which words."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from qwen3_asr_mlx_runtime.errors import InvalidParams
 from qwen3_asr_mlx_runtime.languages import AUTO, language_choice
+from qwen3_asr_mlx_runtime.model_name import DEMO
+
+# What texts are brought to before they are compared; `basic` leaves words as they are.
+NormaliserChoice = Literal["by-language", "basic"]
+NORMALISER_HELP = "for all lines; default: what a line says, else by-language, or basic for the demonstration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +25,21 @@ class Entry:
     text: str
     language: str | None
     line: int
+    normaliser: NormaliserChoice | None = None
+
+    def completed(
+        self, language: str | None, normaliser: NormaliserChoice | None, default: NormaliserChoice | None
+    ) -> "Entry":
+        """With options of a command line: `language` where the line has none, `normaliser` whatever the line has, and
+        `default` where neither names a normaliser."""
+        return replace(self, language=self.language or language, normaliser=normaliser or self.normaliser or default)
 
 
 class _Line(msgspec.Struct):
     audio: str
     text: str
     language: str | None = None
+    normaliser: NormaliserChoice | None = None
 
 
 def read_manifest(path: Path) -> list[Entry]:
@@ -37,6 +52,11 @@ def read_manifest(path: Path) -> list[Entry]:
         if first.setdefault(entry.audio, entry.line) != entry.line:
             raise bad_line(path, entry.line, f"the audio of line {first[entry.audio]} again")
     return entries
+
+
+def normaliser_for(models: Iterable[str | None]) -> NormaliserChoice | None:
+    """The demonstration is judged by each of its digits."""
+    return "basic" if set(models) == {DEMO} else None
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -61,4 +81,4 @@ def _entry(path: Path, number: int, line: bytes) -> Entry:
     if not found.audio:
         raise bad_line(path, number, "`audio` is empty")
     resolved = path.parent / found.audio
-    return Entry(found.audio, resolved, found.text, None if language == AUTO else language, number)
+    return Entry(found.audio, resolved, found.text, None if language == AUTO else language, number, found.normaliser)

@@ -7,8 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -18,18 +17,20 @@ from typing import get_args
 import msgspec
 
 from qwen3_asr_mlx_runtime import option_values as values
-from qwen3_asr_mlx_runtime.command import complain, guarded
+from qwen3_asr_mlx_runtime.command import complain, guarded, note
 from qwen3_asr_mlx_runtime.errors import EngineUnavailable, InvalidParams
 from qwen3_asr_mlx_runtime.jobs import DecoderMode
-from qwen3_asr_mlx_runtime.settings import DEFAULT_MODEL, MAX_NEW_TOKENS, QUANTIZE
+from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO, DEMO_KNOWS, chosen_model, model
+from qwen3_asr_mlx_runtime.settings import MAX_NEW_TOKENS, QUANTIZE, SLOW_ON_A_CPU
 from qwen3_asr_mlx_runtime.tools.command import Parser, table_console
 from qwen3_asr_mlx_runtime.tools.evaluate.configuration import FULL_PRECISION, Configuration, configurations
 from qwen3_asr_mlx_runtime.tools.evaluate.evaluation import Evaluation, Failure, Result, Scoring, evaluation
 from qwen3_asr_mlx_runtime.tools.evaluate.measurement import Measured, Tell, measure
+from qwen3_asr_mlx_runtime.tools.evaluate.noise import noisy_files
 from qwen3_asr_mlx_runtime.tools.evaluate.recipes import MANIFEST, RECIPES, fetch, slice_of
 from qwen3_asr_mlx_runtime.tools.evaluate.table import show_evaluation
 from qwen3_asr_mlx_runtime.tools.machine import this_machine
-from qwen3_asr_mlx_runtime.tools.manifest import Entry
+from qwen3_asr_mlx_runtime.tools.manifest import NORMALISER_HELP, Entry, NormaliserChoice, normaliser_for
 from qwen3_asr_mlx_runtime.tools.perftest import main as perftest
 from qwen3_asr_mlx_runtime.tools.progress_bar import progress_bar
 from qwen3_asr_mlx_runtime.tools.score.bootstrap import Bootstrap
@@ -37,7 +38,7 @@ from qwen3_asr_mlx_runtime.tools.score.bootstrap import Bootstrap
 PROGRAM = "qwen3-asr-mlx-evaluate"
 LIMIT = 50
 EXAMPLES = f"""examples:
-  {PROGRAM} --model demo --manifest examples/audio/expected.jsonl
+  {PROGRAM} --model demo --decoder-mode sequential batched --snr-db -3 --manifest examples/audio/expected.jsonl
   {PROGRAM} --model Qwen/Qwen3-ASR-0.6B Qwen/Qwen3-ASR-1.7B --quantize none 8bit --manifest mine.jsonl
   {PROGRAM} --recipe librispeech:other --limit 100 --decoder-mode sequential batched --report librispeech.html
 
@@ -71,6 +72,9 @@ def _command_line() -> Parser:
     _add_perftest(parser)
     add = parser.add_argument
     add("--report", type=Path, default=Path("evaluation.html"), metavar="FILE", help="to write (default %(default)s)")
+    add("--normaliser", choices=get_args(NormaliserChoice), help=NORMALISER_HELP)
+    add("--snr-db", type=values.decibels, metavar="DB", help="add white noise to every recording, at this ratio")
+    add("--noise-seed", type=values.whole_number(0, 2**32 - 1), default=0, metavar="N", help="of it (default 0)")
     add("--worst", type=values.whole_number(0, 1000), default=0, metavar="N", help="worst texts to show (default none)")
     add("--save-predictions", type=Path, metavar="FOLDER", help="what perftest --json writes, of each configuration")
     add("--json", action="store_true", help="one object in place of the table")
@@ -80,10 +84,10 @@ def _command_line() -> Parser:
 def _add_choices(parser: Parser) -> None:
     add = parser.add_argument
     models = f"repositories, folders, `demo` (QWEN3_ASR_MLX_MODEL, or {DEFAULT_MODEL})"
-    add("--model", type=values.name, nargs="+", action="extend", help=models)
+    add("--model", type=model, nargs="+", action="extend", help=models)
     modes, weights = get_args(DecoderMode), (FULL_PRECISION, *QUANTIZE)
     add("--decoder-mode", choices=modes, nargs="+", action="extend", help="default sequential")
-    add("--quantize", choices=weights, nargs="+", action="extend", help=f"default {FULL_PRECISION}")
+    add("--quantize", choices=weights, nargs="+", action="extend", help=f"default {FULL_PRECISION}; {SLOW_ON_A_CPU}")
     add("--manifest", type=Path, metavar="FILE", help="JSON lines with `audio` from its folder, `text`, `language`")
     add("--recipe", metavar="NAME", help=f"a slice of a public set in its place: {', '.join(RECIPES)}")
     add("--recipe-source", metavar="FOLDER", help="where the set is, if not on the Hub")
@@ -108,15 +112,24 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
     _check_places(options)
     with progress_bar() as tell, _manifest(options, tell) as manifest:
         listed = perftest.listed(manifest)
-        entries = [replace(entry, language=entry.language or options.language) for entry in listed]
+        default = normaliser_for(_models(options))
+        entries = [entry.completed(options.language, options.normaliser, default) for entry in listed]
         outcomes = list(_outcomes(options, manifest, entries, tell))
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    data = (options.recipe or str(options.manifest), len(entries))
-    told = evaluation(command, made, this_machine(), data, Bootstrap(), outcomes)
+    told = evaluation(command, made, this_machine(), (_data(options), len(entries)), Bootstrap(), outcomes)
     if told.results:
         options.report.write_text(page(told), encoding="utf-8")
         _show(options, told)
     return _exit_code(told)
+
+
+def _models(options: argparse.Namespace) -> list[str]:
+    return options.model or [chosen_model(None, os.environ)]
+
+
+def _data(options: argparse.Namespace) -> str:
+    noise = "" if options.snr_db is None else f", with noise at {options.snr_db:g} dB from seed {options.noise_seed}"
+    return f"{options.recipe or options.manifest}{noise}"
 
 
 def _check_places(options: argparse.Namespace) -> None:
@@ -144,21 +157,26 @@ def _outcomes(
     options: argparse.Namespace, manifest: Path, entries: Sequence[Entry], tell: Tell
 ) -> Iterator[Result | Failure]:
     scoring = Scoring(manifest, entries, options.worst, Bootstrap())
-    model = os.environ.get("QWEN3_ASR_MLX_MODEL") or DEFAULT_MODEL
     chosen = configurations(
-        options.model or [model], options.decoder_mode or ["sequential"], options.quantize or [FULL_PRECISION]
+        _models(options), options.decoder_mode or ["sequential"], options.quantize or [FULL_PRECISION]
     )
-    files = [(entry.audio, entry.path) for entry in entries]
-    for one in chosen:
-        arguments = [*one.arguments(), *_common_arguments(options)]
-        try:
-            written = measure(arguments, files, partial(_tell, tell, f"{one.key} of {chosen[-1].key}: {one.label}"))
-        except EngineUnavailable as error:
-            yield Failure(one, error.message)
-            continue
-        if options.save_predictions:
-            (options.save_predictions / f"{_file_name(one)}.json").write_bytes(written + b"\n")
-        yield scoring.result(one, msgspec.json.decode(written, type=Measured))
+    with _files(options, entries) as files:
+        for one in chosen:
+            arguments = [*one.arguments(), *_common_arguments(options)]
+            try:
+                written = measure(arguments, files, partial(_tell, tell, f"{one.key} of {chosen[-1].key}: {one.label}"))
+            except EngineUnavailable as error:
+                yield Failure(one, error.message)
+                continue
+            if options.save_predictions:
+                (options.save_predictions / f"{_file_name(one)}.json").write_bytes(written + b"\n")
+            yield scoring.result(one, msgspec.json.decode(written, type=Measured))
+
+
+def _files(options: argparse.Namespace, entries: Sequence[Entry]) -> AbstractContextManager[list[tuple[str, Path]]]:
+    if options.snr_db is None:
+        return nullcontext([(entry.audio, entry.path) for entry in entries])
+    return noisy_files(entries, options.snr_db, options.noise_seed)
 
 
 def _tell(tell: Tell, label: str, stage: str, done: int | None, total: int | None) -> None:
@@ -184,6 +202,8 @@ def _show(options: argparse.Namespace, told: Evaluation) -> None:
     if options.json:
         sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
         return
+    if any(one.configuration.model == DEMO for one in told.results):
+        note(f"{PROGRAM}: {DEMO_KNOWS}")
     console = table_console()
     show_evaluation(console, told)
     console.print(f"report: {options.report}", soft_wrap=True)

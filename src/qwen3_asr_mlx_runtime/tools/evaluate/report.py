@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from qwen3_asr_mlx_runtime.tools.evaluate.charts import charts
 from qwen3_asr_mlx_runtime.tools.evaluate.evaluation import Evaluation
 from qwen3_asr_mlx_runtime.tools.evaluate.plotting import MARKERS
-from qwen3_asr_mlx_runtime.tools.evaluate.table import COLUMNS, cells
+from qwen3_asr_mlx_runtime.tools.evaluate.table import cells, columns
 from qwen3_asr_mlx_runtime.tools.score.alignment import Alignment
 from qwen3_asr_mlx_runtime.tools.stages import STAGES
 
@@ -38,7 +38,7 @@ def page(evaluation: Evaluation) -> str:
     return template.render(
         evaluation=evaluation,
         charts=charts(evaluation),
-        columns=COLUMNS,
+        columns=columns(evaluation),
         cells=cells,
         runs=runs,
         shapes=[_SHAPES[marker] for marker in MARKERS],

@@ -16,10 +16,16 @@ from qwen3_asr_mlx_runtime.tools.score.comparison import Difference
 from qwen3_asr_mlx_runtime.tools.score.scoring import Rate
 from qwen3_asr_mlx_runtime.tools.score.table import between
 
-COLUMNS = ("WER %", "95 % interval", "CER %", "− first (95 %)", "× real time", "p50 s", "p95 s", "load s", "MiB")
 NONE = "–"
 _ENDLESS = 10_000
 _FOLDED = 16
+
+
+def columns(evaluation: Evaluation) -> list[str]:
+    """The fourth names the configuration that the others are compared with: the first that has a result."""
+    first = next((result.configuration.key for result in evaluation.results), "")
+    difference = f"WER minus {first}’s (95 %)"
+    return ["WER %", "95 % interval", "CER %", difference, "× real time", "p50 s", "p95 s", "load s", "MiB"]
 
 
 def show_evaluation(console: Console, evaluation: Evaluation) -> None:
@@ -36,7 +42,7 @@ def _table(evaluation: Evaluation) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("")
     table.add_column("configuration", overflow="fold")
-    for column in COLUMNS:
+    for column in columns(evaluation):
         table.add_column(re.sub(r" (?=\(|\S+$)", "\n", column, count=1), justify="right", no_wrap=True)
     for result in evaluation.results:
         one = result.configuration
@@ -55,10 +61,11 @@ def _least_width(console: Console, table: Table) -> int:
 
 def _show_list(console: Console, evaluation: Evaluation) -> None:
     console.print(_text(_title(evaluation), "bold"))
+    names = columns(evaluation)
     for result in evaluation.results:
         console.print(_text(f"{result.configuration.key} {result.configuration.label}", "bold"))
-        for column, cell in zip(COLUMNS, cells(result), strict=True):
-            console.print(f"  {column:{max(map(len, COLUMNS))}}  {cell}", soft_wrap=True)
+        for name, cell in zip(names, cells(result), strict=True):
+            console.print(f"  {name:{max(map(len, names))}}  {cell}", soft_wrap=True)
     for failure in evaluation.failures:
         console.print(_text(f"{failure.configuration.key} {failure.configuration.label}: failed", "bold"))
 
@@ -68,7 +75,7 @@ def _title(evaluation: Evaluation) -> str:
 
 
 def cells(result: Result) -> Iterator[str]:
-    """One for each of COLUMNS."""
+    """One for each column."""
     overall, figures = result.score.overall, result.figures
     yield _percent(overall.wer)
     yield between((overall.wer or overall.cer).interval)

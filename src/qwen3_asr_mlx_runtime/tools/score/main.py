@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
@@ -12,7 +13,7 @@ from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.command import complain, guarded
 from qwen3_asr_mlx_runtime.errors import InvalidParams
 from qwen3_asr_mlx_runtime.tools.command import Parser, table_console
-from qwen3_asr_mlx_runtime.tools.manifest import Entry, read_manifest
+from qwen3_asr_mlx_runtime.tools.manifest import NORMALISER_HELP, NormaliserChoice, normaliser_for, read_manifest
 from qwen3_asr_mlx_runtime.tools.score.bootstrap import CONFIDENCE, Bootstrap
 from qwen3_asr_mlx_runtime.tools.score.comparison import Comparison, compare
 from qwen3_asr_mlx_runtime.tools.score.matching import Matching, match
@@ -60,6 +61,7 @@ def _parser() -> Parser:
     add("--expected", type=Path, metavar="FILE", required=True, help="what was said")
     add("--predictions", type=Path, metavar="FILE", required=True, action="append", help="twice: compare the two")
     add("--language", type=values.language, help="name or ISO code, of lines of --expected that name none")
+    add("--normaliser", choices=get_args(NormaliserChoice), help=NORMALISER_HELP)
     add("--worst", type=values.whole_number(0, 1_000_000), default=5, metavar="N", help="to show (default %(default)s)")
     count = values.whole_number(1, 1_000_000)
     add("--resamples", type=count, default=Bootstrap.resamples, help="drawings of the bootstrap (default %(default)s)")
@@ -69,9 +71,11 @@ def _parser() -> Parser:
 
 
 def _score(options: argparse.Namespace) -> int:
-    entries = [_with_language(entry, options.language) for entry in read_manifest(options.expected)]
+    listed = read_manifest(options.expected)
     bootstrap = Bootstrap(options.resamples, options.seed)
     files = [read_predictions(path) for path in options.predictions]
+    default = normaliser_for(file.model for file in files)
+    entries = [entry.completed(options.language, options.normaliser, default) for entry in listed]
     matchings = [match(entries, predictions) for predictions in files]
     for predictions, matching in zip(files, matchings, strict=True):
         if not matching.pairs:
@@ -79,10 +83,6 @@ def _score(options: argparse.Namespace) -> int:
     scored = [[score(pair) for pair in matching.pairs] for matching in matchings]
     _write(options, _outcome(options, bootstrap, files, matchings, scored))
     return _exit_code(files, matchings)
-
-
-def _with_language(entry: Entry, language: str | None) -> Entry:
-    return Entry(entry.audio, entry.path, entry.text, entry.language or language, entry.line)
 
 
 def _outcome(

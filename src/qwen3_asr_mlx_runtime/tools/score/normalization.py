@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 
+from qwen3_asr_mlx_runtime.tools.manifest import NormaliserChoice
 from qwen3_asr_mlx_runtime.transcript import WRITTEN_WITHOUT_SPACES
 
 BASIC = "basic (NFKC, case folded, without punctuation and symbols)"
@@ -23,10 +24,10 @@ class Normaliser:
     apply: Callable[[str], str]
 
 
-def normaliser_of(language: str | None, reference: str) -> Normaliser:
+def normaliser_of(language: str | None, reference: str, choice: NormaliserChoice | None = None) -> Normaliser:
     """The normaliser of a language; where none is named, the script of the reference decides between words and
-    characters."""
-    if language == "English":
+    characters. `basic` is for texts of spelt digits, which Whisper's English joins to one number."""
+    if language == "English" and choice != "basic":
         return _english()
     by_character = language in BY_CHARACTER or (language is None and WRITTEN_WITHOUT_SPACES.search(reference))
     return _SPACELESS if by_character else _BASIC

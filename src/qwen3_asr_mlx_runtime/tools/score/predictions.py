@@ -1,6 +1,6 @@
 """What a recogniser wrote, in any of the forms in which it is at hand."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +23,13 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """`path` is the file's. `unnamed` counts those that name no audio, as utterances of a stream do not."""
+    """`path` is the file's. `unnamed` counts those that name no audio, as utterances of a stream do not. `model`: what
+    perftest wrote, or None."""
 
     path: Path
     items: list[Prediction]
     unnamed: int
+    model: str | None = None
 
 
 class _Error(msgspec.Struct):
@@ -42,22 +44,25 @@ class _Item(msgspec.Struct):
 
 class _Line(_Item):
     type: str | None = None
+    model: str | None = None
     items: list[_Item] | None = None
 
 
 def read_predictions(path: Path) -> Predictions:
     """The object that perftest writes, replies of the bridge (other lines are passed over), or JSON lines with `audio`
     and `text`. Raises InvalidParams, which names the line at fault."""
-    found = list(_items(path))
+    objects = list(_objects(path))
+    found = list(_items(path, objects))
     named = [Prediction(item.audio, item.text, number) for number, item in found if item.audio]
     _check_twice(path, named)
     if not named:
         raise InvalidParams(f"{path}: expected at least one prediction with `audio` and `text`")
-    return Predictions(path, named, len(found) - len(named))
+    model = objects[0][1].model if len(objects) == 1 else None
+    return Predictions(path, named, len(found) - len(named), model)
 
 
-def _items(path: Path) -> Iterator[tuple[int, _Item]]:
-    for number, line in _objects(path):
+def _items(path: Path, objects: Iterable[tuple[int, _Line]]) -> Iterator[tuple[int, _Item]]:
+    for number, line in objects:
         if line.type is not None and line.type not in _REPLIES:
             continue
         if line.items is not None:

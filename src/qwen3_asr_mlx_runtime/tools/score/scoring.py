@@ -75,7 +75,7 @@ class Report(msgspec.Struct, frozen=True):
 
 def score(pair: Pair) -> Scored:
     entry = pair.entry
-    normaliser = normaliser_of(entry.language, entry.text)
+    normaliser = normaliser_of(entry.language, entry.text, entry.normaliser)
     reference, hypothesis = normaliser.apply(entry.text), normaliser.apply(pair.text)
     return Scored(
         entry.audio,
