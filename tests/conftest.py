@@ -98,3 +98,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         mx.set_default_device(device)
         if device != mx.cpu:
             mx.enable_compile()  # which a load on the CPU turns off, for the whole process
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What a test has to say though it passed, as a property of the name `note`."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "note":
+                terminalreporter.write_line(str(value))

@@ -117,6 +117,18 @@ def test_a_target_that_exists_is_left_alone(source, tmp_path, capsys):
     assert list(tmp_path.rglob("*")) == [tmp_path / "target"]
 
 
+def test_the_folders_above_a_target_are_made(source, tmp_path, capsys):
+    code, line = run(capsys, source, tmp_path / "models" / "tiny" / "8bit", "--scheme", "8bit")
+    assert (code, line["type"]) == (0, "quantized")
+    check_files(tmp_path / "models" / "tiny" / "8bit")
+
+
+def test_a_target_below_a_file_is_refused_before_anything_is_loaded(source, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    code, line = run(capsys, "nobody/nothing", tmp_path / "file" / "models" / "8bit", "--scheme", "8bit")
+    assert (code, line["code"]) == (1, "invalid_params")
+
+
 def test_a_target_that_appears_meanwhile_is_left_alone(source, tmp_path, monkeypatch):
     model = load_model(source, quantize="8bit", join=False)
     monkeypatch.setattr(mx, "save_safetensors", _then(mx.save_safetensors, (tmp_path / "target").mkdir))

@@ -1,5 +1,5 @@
 """Stream a WAV file as if it were spoken, and print the text as it comes:
-PYTHONPATH=src python examples/python/live.py examples/audio/sample.wav
+scripts/python examples/python/live.py --model demo examples/audio/sample.wav
 
 The file is 16-bit mono; --speed 2 feeds it twice as fast as it was spoken.
 """

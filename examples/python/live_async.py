@@ -1,4 +1,6 @@
-"""As live.py, with asyncio: PYTHONPATH=src python examples/python/live_async.py examples/audio/sample.wav"""
+"""As live.py, with asyncio:
+scripts/python examples/python/live_async.py --model demo examples/audio/sample.wav
+"""
 
 import argparse
 import asyncio

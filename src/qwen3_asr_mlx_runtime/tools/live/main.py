@@ -23,7 +23,7 @@ _START = "import sys; sys.path.insert(0, {source!r}); from qwen3_asr_mlx_runtime
 EXAMPLES = f"""examples:
   {PROGRAM} --model demo examples/audio/sample.wav
   {PROGRAM} --model Qwen/Qwen3-ASR-0.6B --language en --interval-ms 300 talk.wav
-  {PROGRAM} --streams 4 --no-wait --json talk.wav > figures.json
+  {PROGRAM} --model demo --streams 4 --no-wait --json examples/audio/sample.wav > figures.json
 """
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PROGRAM = "qwen3-asr-mlx-monitor"
 EXAMPLES = f"""examples:
   {PROGRAM} --model demo < examples/demo.jsonl > replies.jsonl
-  {PROGRAM} --record session.jsonl --json figures.json --model Qwen/Qwen3-ASR-0.6B
+  {PROGRAM} --record session.jsonl --json figures.json --model demo < examples/demo.jsonl > replies.jsonl
   {PROGRAM} --replay session.jsonl
 
 An app starts it in place of the bridge. Its own options come first; from the first word that is none of them, all go

@@ -25,7 +25,8 @@ PROGRAM = "qwen3-asr-mlx-score"
 EXAMPLES = f"""examples:
   scripts/qwen3-asr-mlx-perftest demo --manifest examples/audio/expected.jsonl --json > predictions.json
   {PROGRAM} --expected examples/audio/expected.jsonl --predictions predictions.json
-  {PROGRAM} --expected expected.jsonl --predictions full.json --predictions 8bit.json --json
+  {PROGRAM} --expected examples/audio/expected.jsonl --predictions predictions.json --worst 0 --json
+  {PROGRAM} --expected EXPECTED --predictions FULL --predictions 8BIT
 
 FILE of --expected: JSON lines with `audio`, `text` and, where known, `language`. Of --predictions: what
 qwen3-asr-mlx-perftest --json wrote, what the bridge replied, or JSON lines with `audio` and `text`.
