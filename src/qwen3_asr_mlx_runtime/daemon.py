@@ -29,8 +29,8 @@ from qwen3_asr_mlx_runtime.conversation.line_source import EndOfInput, LineSourc
 from qwen3_asr_mlx_runtime.conversation.outbox import Outgoing
 from qwen3_asr_mlx_runtime.conversation.session import Session
 from qwen3_asr_mlx_runtime.conversation.vitals import Vitals
-from qwen3_asr_mlx_runtime.conversation.watchdog import Watchdog, log_stacks
-from qwen3_asr_mlx_runtime.errors import BridgeError, EngineLost, EngineUnavailable
+from qwen3_asr_mlx_runtime.conversation.watchdog import Watchdog, log_load, log_stacks, loss_of_engine
+from qwen3_asr_mlx_runtime.errors import BridgeError, EngineUnavailable
 from qwen3_asr_mlx_runtime.jobs import Engine, Failed, Finished, Heard, Loaded, LoadFailed, Outcome, Post, Progress
 from qwen3_asr_mlx_runtime.lifecycle import FORCED_EXIT_SECONDS, Crash, Exit, ParentWatch
 from qwen3_asr_mlx_runtime.protocol.replies import Fatal, encode_any_line, encode_line
@@ -159,7 +159,9 @@ class Daemon:
             case Crash(thread):
                 self._survive(thread)
             case Loaded() | LoadFailed() | Finished() | Heard() | Failed() | Progress():
-                self._note(message)
+                log_load(message)
+                if (loss := loss_of_engine(message)) is not None:
+                    self._lose_engine(loss)
                 self._session.outcome(message)
 
     def _heed(self, news: WriterNews) -> None:
@@ -185,14 +187,6 @@ class Daemon:
         log_stacks()
         self._end_soon(Exit.ENGINE_LOST)
         self._session.engine_lost(trouble)
-
-    def _note(self, outcome: Outcome) -> None:
-        if isinstance(outcome, Loaded):
-            diagnose(f"model loaded in {outcome.load_seconds:.2f} s")
-        elif isinstance(outcome, LoadFailed):
-            diagnose(f"loading failed: {outcome.error.code}")
-        if isinstance(outcome, LoadFailed | Failed) and isinstance(outcome.error, EngineLost):
-            self._lose_engine(outcome.error)
 
     def _advance(self) -> None:
         """Write what may be written, begin what may be begun, and close when nothing is left to do."""

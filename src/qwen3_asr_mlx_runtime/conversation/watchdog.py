@@ -5,8 +5,8 @@ import os
 import re
 from collections.abc import Callable
 
-from qwen3_asr_mlx_runtime.errors import EngineError, EngineStalled, EngineUnavailable
-from qwen3_asr_mlx_runtime.jobs import Engine
+from qwen3_asr_mlx_runtime.errors import EngineError, EngineLost, EngineStalled, EngineUnavailable
+from qwen3_asr_mlx_runtime.jobs import Engine, Failed, Loaded, LoadFailed, Outcome
 from qwen3_asr_mlx_runtime.wire.descriptors import diagnose
 
 STALL_SECONDS = 30.0  # and the length of the audio; without a sign of life for so long it is stuck
@@ -46,6 +46,20 @@ class Watchdog:
         if still <= STALL_SECONDS + audio_seconds:
             return None
         return EngineStalled(f"the engine has not moved for {still:.0f} seconds", seconds=round(still))
+
+
+def loss_of_engine(outcome: Outcome) -> EngineLost | None:
+    """The error of an outcome after which the engine can do nothing more."""
+    error = outcome.error if isinstance(outcome, Failed | LoadFailed) else None
+    return error if isinstance(error, EngineLost) else None
+
+
+def log_load(outcome: Outcome) -> None:
+    """How a load went, to stderr."""
+    if isinstance(outcome, Loaded):
+        diagnose(f"model loaded in {outcome.load_seconds:.2f} s")
+    elif isinstance(outcome, LoadFailed):
+        diagnose(f"loading failed: {outcome.error.code}")
 
 
 def log_stacks() -> None:
