@@ -16,7 +16,8 @@ WAIT = 60
 INTERRUPT = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True: pass\n"
 PUTS_AWAY = """
 import os, signal
-from qwen3_asr_mlx_runtime.entry import interruptible, say_interrupted
+from qwen3_asr_mlx_runtime.entry import interruptible
+from qwen3_asr_mlx_runtime.entry import say_interrupted
 
 def main():
     try:

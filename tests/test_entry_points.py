@@ -133,7 +133,7 @@ def test_the_wheel_has_every_command_and_names_what_each_lacks(
 
     requests = '{"type":"start"}\n' + json.dumps({"type": "transcribe", "audio": sample}) + '\n{"type":"stop"}\n'
     if sys.platform == "linux":
-        python = [tmp_path / "venv" / "bin" / "python", "-c", "import qwen3_asr_mlx_runtime.engine"]
+        python = [tmp_path / "venv" / "bin" / "python", "-c", "import qwen3_asr_mlx_runtime.engine.recognizer"]
         library = subprocess.run(python, capture_output=True, text=True, check=False).stderr.splitlines()[-1]
         (error, *_) = map(json.loads, installed.run("bridge", "--model", "demo", stdin=requests).stdout.splitlines())
         assert error["code"] == "engine_unavailable"

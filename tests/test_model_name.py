@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conformance.player import engine_command
 from live.__main__ import main as live
-from tiny_checkpoint import write_tiny_checkpoint
+from support.tiny_checkpoint import write_tiny_checkpoint
 
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO_KNOWS, chosen_model, model, trouble
 from qwen3_asr_mlx_runtime.settings import Settings, parse_command_line

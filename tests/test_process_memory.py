@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from qwen3_asr_mlx_runtime import process_memory
-from qwen3_asr_mlx_runtime.telemetry import Memory
+from qwen3_asr_mlx_runtime.engines.profile import Memory
 
 MIB = 1024 * 1024
 # struct rusage_info_v0 of macOS's sys/resource.h, after its UUID

@@ -18,9 +18,9 @@ from pathlib import Path
 from testsets import TAKES, Case, test_sets
 
 from qwen3_asr_mlx_runtime.command import guarded
-from qwen3_asr_mlx_runtime.engine import Recognizer
+from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
+from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.settings import DTYPES, QUANTIZE
-from qwen3_asr_mlx_runtime.transcript import Transcript
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,7 +12,7 @@ import soxr
 import text
 from numpy.typing import NDArray
 
-from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Utterance
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
 
 FSDD, ARABIC = "fsdd/fsdd.npz", "asc_digits/asc_digits.npz"
 TAKES = {"test": (2, 4), "val": (5, 7)}

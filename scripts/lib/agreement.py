@@ -21,10 +21,10 @@ from reference.random_checkpoint import write_random_checkpoint
 
 from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.command import guarded
-from qwen3_asr_mlx_runtime.engine import Recognizer
+from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
+from qwen3_asr_mlx_runtime.engines.transcript import Transcript
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
 from qwen3_asr_mlx_runtime.model.drift import SAFETY, largest_drift
-from qwen3_asr_mlx_runtime.transcript import Transcript
-from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Utterance
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "audio"
 RANDOM_SIZES = ("tiny", "0.6b")

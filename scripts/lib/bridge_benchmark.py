@@ -31,7 +31,7 @@ WAIT = 600.0
 FAKE = """
 import sys
 sys.path[:0] = {paths!r}
-from fake_engine import FakeEngine, transcript
+from support.fake_engine import FakeEngine, transcript
 from qwen3_asr_mlx_runtime.__main__ import main
 answer = transcript(audio_samples=320)
 class Engine(FakeEngine):

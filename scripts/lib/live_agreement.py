@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 
 from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.command import guarded
-from qwen3_asr_mlx_runtime.engine import Recognizer
-from qwen3_asr_mlx_runtime.jobs import Failed, FinalPolicy, Finished, Heard, Job, Listen
-from qwen3_asr_mlx_runtime.recognition.live_audio import ALL, Keeps
-from qwen3_asr_mlx_runtime.recognition.schedule import Schedule
-from qwen3_asr_mlx_runtime.telemetry import Reuse
-from qwen3_asr_mlx_runtime.transcript import Transcript
-from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples, Utterance
+from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, Keeps
+from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
+from qwen3_asr_mlx_runtime.engine.scheduler import Schedule
+from qwen3_asr_mlx_runtime.engines.api import Failed, FinalPolicy, Finished, Heard, Job, Listen
+from qwen3_asr_mlx_runtime.engines.profile import Reuse
+from qwen3_asr_mlx_runtime.engines.transcript import Transcript
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "audio"
 STREAMS = 3

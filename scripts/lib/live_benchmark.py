@@ -32,15 +32,15 @@ from live_agreement import joined_examples
 from reference.random_checkpoint import write_random_checkpoint
 
 from qwen3_asr_mlx_runtime.command import guarded
-from qwen3_asr_mlx_runtime.engine import Recognizer
-from qwen3_asr_mlx_runtime.jobs import Job, Listen
-from qwen3_asr_mlx_runtime.model import verify
+from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
+from qwen3_asr_mlx_runtime.engine.sequence import Recognition
+from qwen3_asr_mlx_runtime.engine.streaming_utterance import LiveUtterance
+from qwen3_asr_mlx_runtime.engines.api import Job, Listen
+from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
+from qwen3_asr_mlx_runtime.model import speculative as verify
 from qwen3_asr_mlx_runtime.model.generate import Choice
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
-from qwen3_asr_mlx_runtime.recognition.live import LiveUtterance
-from qwen3_asr_mlx_runtime.recognition.recognition import Recognition
-from qwen3_asr_mlx_runtime.telemetry import Stopwatch
-from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples, Utterance
 
 INTERVAL = 0.5  # seconds between two hearings
 TOKENS_PER_SECOND = 3

@@ -20,13 +20,13 @@ from pathlib import Path
 from live_agreement import KINDS, spoken
 
 from qwen3_asr_mlx_runtime.command import guarded
-from qwen3_asr_mlx_runtime.conversation import stability
-from qwen3_asr_mlx_runtime.engine import Recognizer
-from qwen3_asr_mlx_runtime.jobs import Failed, Finished, Heard, Job, Listen
-from qwen3_asr_mlx_runtime.recognition.schedule import Schedule
+from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
+from qwen3_asr_mlx_runtime.engine.scheduler import Schedule
+from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Heard, Job, Listen
+from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
+from qwen3_asr_mlx_runtime.session import local_agreement as stability
 from qwen3_asr_mlx_runtime.tools.live.record import prefix_distance
-from qwen3_asr_mlx_runtime.transcript import Hypothesis
-from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Utterance
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = 300

@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 from reference.random_checkpoint import write_random_checkpoint
 
 from qwen3_asr_mlx_runtime.audio.recording import read_file
+from qwen3_asr_mlx_runtime.checkpoint.quantize import SCHEMES, Scheme
+from qwen3_asr_mlx_runtime.checkpoint.resolve import DEMO_FOLDER
+from qwen3_asr_mlx_runtime.checkpoint.weights import load_model, named_parameters
 from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.model.features import log_mel
 from qwen3_asr_mlx_runtime.model.generate import generate
 from qwen3_asr_mlx_runtime.model.prompt import Prompt, PromptBuilder
-from qwen3_asr_mlx_runtime.model.quantization import SCHEMES, Scheme
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
-from qwen3_asr_mlx_runtime.model.snapshot import DEMO_FOLDER
 from qwen3_asr_mlx_runtime.model.splice import splice
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
-from qwen3_asr_mlx_runtime.model.weights import load_model, named_parameters
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "audio"
 HEADER = """| weights | scheme | in memory, MB | load peak, MB | positions | KL mean | KL max | logits, relative | \

@@ -10,10 +10,10 @@ from qwen3_asr_mlx_runtime.entry import leave_when_interrupted, parent_at_launch
 from qwen3_asr_mlx_runtime.packages import missing
 
 if TYPE_CHECKING:
-    from qwen3_asr_mlx_runtime.daemon import Daemon, MakeEngine, Message
-    from qwen3_asr_mlx_runtime.lifecycle import ParentWatch
+    from qwen3_asr_mlx_runtime.bridge.lifecycle import ParentWatch
+    from qwen3_asr_mlx_runtime.bridge.loop import Daemon, MakeEngine, Message
+    from qwen3_asr_mlx_runtime.bridge.stdio import Wire
     from qwen3_asr_mlx_runtime.settings import CommandLine, Settings
-    from qwen3_asr_mlx_runtime.wire.descriptors import Wire
 
 WAITS = (
     'waits for requests here, one JSON object a line, as {"type":"transcribe","audio":"talk.wav"}; Ctrl-D ends it; '
@@ -42,12 +42,12 @@ def main(make_engine: "MakeEngine | None" = None) -> NoReturn:
 
 
 def _main(make_engine: "MakeEngine | None") -> int:
+    from qwen3_asr_mlx_runtime.bridge.lifecycle import ParentWatch
+    from qwen3_asr_mlx_runtime.bridge.stdio import claim_stdio, diagnose
     from qwen3_asr_mlx_runtime.errors import ResourceExhausted
-    from qwen3_asr_mlx_runtime.lifecycle import ParentWatch
     from qwen3_asr_mlx_runtime.model_name import DEMO, DEMO_KNOWS
     from qwen3_asr_mlx_runtime.settings import parse_command_line
     from qwen3_asr_mlx_runtime.shortage import named_shortage
-    from qwen3_asr_mlx_runtime.wire.descriptors import claim_stdio, diagnose
 
     line = parse_command_line(sys.argv[1:], os.environ)
     for notice in line.notices:
@@ -85,7 +85,7 @@ def _print_schema() -> int:
 
 
 def _serve(line: "CommandLine", wire: "Wire", parent: "ParentWatch", make_engine: "MakeEngine | None") -> int:
-    from qwen3_asr_mlx_runtime.lifecycle import Exit
+    from qwen3_asr_mlx_runtime.bridge.lifecycle import Exit
     from qwen3_asr_mlx_runtime.shortage import named_shortage
 
     if wire.stdout is None:
@@ -108,16 +108,16 @@ def _daemon(
     import queue
 
     from qwen3_asr_mlx_runtime import process_memory
-    from qwen3_asr_mlx_runtime.lifecycle import install_hooks, install_signal_handlers
+    from qwen3_asr_mlx_runtime.bridge.lifecycle import install_hooks, install_signal_handlers
+    from qwen3_asr_mlx_runtime.bridge.stdio import diagnose
     from qwen3_asr_mlx_runtime.model_name import trouble
-    from qwen3_asr_mlx_runtime.wire.descriptors import diagnose
 
     process_memory.keep_little()
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
     install_signal_handlers(inbox.put)
     install_hooks(inbox.put)
-    from qwen3_asr_mlx_runtime.daemon import Daemon
-    from qwen3_asr_mlx_runtime.engine_thread import EngineThread
+    from qwen3_asr_mlx_runtime.bridge.loop import Daemon
+    from qwen3_asr_mlx_runtime.engine.thread import EngineThread
 
     if wrong := trouble(settings.model, settings.cache_dir, settings.local_files_only):
         diagnose(wrong)
@@ -133,8 +133,8 @@ def _set_environment(settings: "Settings") -> None:
 def _run(daemon: "Daemon") -> int:
     import traceback
 
-    from qwen3_asr_mlx_runtime.lifecycle import Exit
-    from qwen3_asr_mlx_runtime.wire.descriptors import diagnose
+    from qwen3_asr_mlx_runtime.bridge.lifecycle import Exit
+    from qwen3_asr_mlx_runtime.bridge.stdio import diagnose
 
     try:
         return daemon.run()
@@ -156,8 +156,8 @@ def _cannot_begin(stdout: int, error: Exception, what: str) -> int:
 
 def _fatal(stdout: int, message: str, kind: dict[str, object] = _MISSING) -> int:
     """The `fatal` line, made without any package: one of them may be what is missing."""
-    from qwen3_asr_mlx_runtime.lifecycle import Exit
-    from qwen3_asr_mlx_runtime.wire.descriptors import diagnose
+    from qwen3_asr_mlx_runtime.bridge.lifecycle import Exit
+    from qwen3_asr_mlx_runtime.bridge.stdio import diagnose
 
     diagnose(message)
     line = {"type": "fatal", "message": message, **kind}

@@ -22,7 +22,7 @@ COMMANDS = {
     "live": "qwen3_asr_mlx_runtime.tools.live.main",
     "monitor": "qwen3_asr_mlx_runtime.tools.monitor.main",
     "perftest": "qwen3_asr_mlx_runtime.tools.perftest.main",
-    "quantize": "qwen3_asr_mlx_runtime.quantize_command",
+    "quantize": "qwen3_asr_mlx_runtime.tools.quantize",
     "score": "qwen3_asr_mlx_runtime.tools.score.main",
 }
 

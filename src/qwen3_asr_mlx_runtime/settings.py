@@ -40,8 +40,8 @@ class Settings:
     that brings nothing for so long is given up. `max_streams`, `max_pending_requests` (those with an `id`),
     `max_pending_audio_seconds` and `max_pending_utterances` (of all streams, from the chunk or the boundary to the
     outcome) and `max_utterance_seconds` bound what a conversation may keep in memory.
-    `memory_limit_bytes`, `cache_limit_bytes` and `wired_limit_bytes` are those of model/memory.py.
-    `quantize`: a scheme of model/quantization.py, None for weights as they are stored; `force_4bit_tower`: run a
+    `memory_limit_bytes`, `cache_limit_bytes` and `wired_limit_bytes` are those of engine/memory.py.
+    `quantize`: a scheme of checkpoint/quantize.py, None for weights as they are stored; `force_4bit_tower`: run a
     checkpoint with such a tower.
     """
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from protocol_monitor import ProtocolMonitor
+from support.protocol_monitor import ProtocolMonitor
 
 from qwen3_asr_mlx_runtime.client import Bridge, Limits, Setup
 from qwen3_asr_mlx_runtime.client.child import Child

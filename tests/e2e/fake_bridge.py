@@ -6,11 +6,11 @@ import subprocess
 import sys
 from typing import NoReturn
 
-from fake_engine import HOLD, FakeEngine, transcript
+from support.fake_engine import HOLD, FakeEngine, transcript
 
 from qwen3_asr_mlx_runtime.__main__ import main as bridge_main
+from qwen3_asr_mlx_runtime.engines.api import Job, Post
 from qwen3_asr_mlx_runtime.errors import DecodeFailed
-from qwen3_asr_mlx_runtime.jobs import Job, Post
 from qwen3_asr_mlx_runtime.settings import Settings
 
 CANARY = "zaqwsxcde"

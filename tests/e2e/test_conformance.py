@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conformance.player import engine_command, mismatch, play, scenario_files
 from e2e.client import TESTS, WAIT
-from schema_check import check_lines
+from support.schema_check import check_lines
 
 ENGINES = ("speak", "count", "hold", "second_fails", "loading", "no_model", "broken", "demo")
 

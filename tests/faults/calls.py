@@ -11,15 +11,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fake_engine import FakeEngine
-from protocol_monitor import ProtocolMonitor
+from support.fake_engine import FakeEngine
+from support.protocol_monitor import ProtocolMonitor
 
 from qwen3_asr_mlx_runtime.audio import recording as audio
-from qwen3_asr_mlx_runtime.daemon import Daemon
-from qwen3_asr_mlx_runtime.lifecycle import Exit, ParentWatch
+from qwen3_asr_mlx_runtime.bridge.lifecycle import Exit, ParentWatch
+from qwen3_asr_mlx_runtime.bridge.line_reader import LineReader
+from qwen3_asr_mlx_runtime.bridge.line_writer import LineWriter
+from qwen3_asr_mlx_runtime.bridge.loop import Daemon
 from qwen3_asr_mlx_runtime.settings import Settings
-from qwen3_asr_mlx_runtime.wire.reader import LineReader
-from qwen3_asr_mlx_runtime.wire.writer import LineWriter
 
 WAIT = 60.0
 

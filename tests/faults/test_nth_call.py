@@ -12,16 +12,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
-from fake_engine import FakeEngine
 from faults.calls import READ_BYTES, Ended, Fault, converse, line, planted, raising
+from support.fake_engine import FakeEngine
 
-from qwen3_asr_mlx_runtime import engine as engine_module
-from qwen3_asr_mlx_runtime.engine_thread import EngineThread
-from qwen3_asr_mlx_runtime.lifecycle import Exit
+from qwen3_asr_mlx_runtime.bridge.lifecycle import Exit
+from qwen3_asr_mlx_runtime.engine import recognizer as engine_module
+from qwen3_asr_mlx_runtime.engine import sequence as recognition
+from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Segment
+from qwen3_asr_mlx_runtime.engine.scheduler import Schedule
+from qwen3_asr_mlx_runtime.engine.thread import EngineThread
 from qwen3_asr_mlx_runtime.model.generate import Token
-from qwen3_asr_mlx_runtime.recognition import recognition
-from qwen3_asr_mlx_runtime.recognition.preparation import DecoderInput, Segment
-from qwen3_asr_mlx_runtime.recognition.schedule import Schedule
 from qwen3_asr_mlx_runtime.settings import Settings
 
 PCM = base64.b64encode(np.zeros(160, "<i2").tobytes()).decode()

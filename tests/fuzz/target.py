@@ -6,13 +6,13 @@ it, some let the load, a file, a job or the clock go on. Whatever it is, no prom
 
 import json
 
-from conversation import Conversation
+from support.conversation import Conversation
 
-from qwen3_asr_mlx_runtime.conversation.line_source import _decode
+from qwen3_asr_mlx_runtime.bridge.line_reader import Line, LineReader, LongLine
+from qwen3_asr_mlx_runtime.bridge.stdin_reader import _decode
 from qwen3_asr_mlx_runtime.errors import DecodeFailed, ModelNotFound
-from qwen3_asr_mlx_runtime.protocol.requests import Rejected
+from qwen3_asr_mlx_runtime.protocol.decode import Rejected
 from qwen3_asr_mlx_runtime.settings import Settings
-from qwen3_asr_mlx_runtime.wire.reader import Line, LineReader, LongLine
 
 LIMIT = 8192
 MAX_STEPS = 200

@@ -7,8 +7,8 @@ from fuzz.target import REQUESTS, Play, play
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qwen3_asr_mlx_runtime.conversation.intake import Intake
-from qwen3_asr_mlx_runtime.conversation.partials import Partials
+from qwen3_asr_mlx_runtime.session.partials import Partials
+from qwen3_asr_mlx_runtime.session.stream_registry import Intake
 
 REGRESSIONS = sorted((Path(__file__).parent / "regressions").glob("*.bin"))
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
+from qwen3_asr_mlx_runtime.checkpoint.weights import load_model
 from qwen3_asr_mlx_runtime.model.features import log_mel
 from qwen3_asr_mlx_runtime.model.generate import generate
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.splice import splice
-from qwen3_asr_mlx_runtime.model.weights import load_model
 from reference import command_line
 from reference.activations import PREFIX, SUFFIX, Activations, Array, prompt_ids
 

@@ -6,13 +6,13 @@ import subprocess
 import threading
 from typing import NoReturn
 
-from fake_engine import HOLD, FakeEngine, heard, transcript
+from support.fake_engine import HOLD, FakeEngine, heard, transcript
 
 from qwen3_asr_mlx_runtime.__main__ import main as bridge_main
+from qwen3_asr_mlx_runtime.engines.api import Job, Post
+from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.errors import DecodeFailed, NonFiniteOutput
-from qwen3_asr_mlx_runtime.jobs import Job, Post
 from qwen3_asr_mlx_runtime.settings import Settings
-from qwen3_asr_mlx_runtime.transcript import Transcript
 
 MARKER = "zaqwsxcde"
 LINE_BREAKS = "one\u2028two\u2029three\u0085four\u000bfive\u000csix\r\nseven\t\x1b[31m\x00\U0001f600\ud800"

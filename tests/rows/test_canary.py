@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from e2e.client import Client
-from fake_hub import FakeHub
 from rows.bridge import command
 from rows.scenarios import MARKER
-from tiny_checkpoint import write_tiny_checkpoint
+from support.fake_hub import FakeHub
+from support.tiny_checkpoint import write_tiny_checkpoint
 
 PCM = base64.b64encode(np.zeros(100, "<i2").tobytes()).decode()
 OPTIONS = ("--context", MARKER, "--local-files-only")
@@ -130,8 +130,8 @@ def test_a_session_that_ends_in_the_middle(rooms: Rooms, scenario: str, code: in
 
 
 EXCEPTIONS = f"""
-from qwen3_asr_mlx_runtime.conversation import audio_reader
-from qwen3_asr_mlx_runtime.recognition import preparation
+from qwen3_asr_mlx_runtime.bridge import file_reader as audio_reader
+from qwen3_asr_mlx_runtime.engine import prepare as preparation
 _prepare, _read, _calls = preparation.Preparation.prepare, audio_reader.read_file, []
 def _raise(self, segments):
     _calls.append(1)
@@ -156,9 +156,9 @@ def test_the_real_engine_and_its_exceptions(rooms: Rooms, model: Path, before: s
 
 
 ESCAPES = {
-    "stdin": "from qwen3_asr_mlx_runtime.wire import reader; place, name = reader.LineReader, '_take'",
-    "stdout": "from qwen3_asr_mlx_runtime.wire import writer; place, name = writer.LineWriter, '_write_whole'",
-    "engine": "from qwen3_asr_mlx_runtime import engine_thread; place, name = engine_thread.EngineThread, '_count'",
+    "stdin": "from qwen3_asr_mlx_runtime.bridge import line_reader as reader; place, name = reader.LineReader, '_take'",
+    "stdout": "from qwen3_asr_mlx_runtime.bridge import line_writer as writer; place, name = writer.LineWriter, '_write_whole'",
+    "engine": "from qwen3_asr_mlx_runtime.engine import thread as engine_thread; place, name = engine_thread.EngineThread, '_count'",
 }
 ESCAPING = """
 {place}
@@ -218,7 +218,7 @@ def test_a_hub_that_refuses(rooms: Rooms, model: Path, part: str, status: int) -
 
 LIBRARY = f"""
 import logging, warnings
-from qwen3_asr_mlx_runtime.conversation import audio_reader
+from qwen3_asr_mlx_runtime.bridge import file_reader as audio_reader
 _read = audio_reader.read_file
 def _complain(path, **options):
     logging.getLogger("some_library").error("cannot cope with %s", path)
@@ -238,8 +238,8 @@ def test_what_libraries_log_and_warn_of_is_not_quoted(rooms: Rooms) -> None:
 
 SABOTAGE = {
     "stderr": """
-from qwen3_asr_mlx_runtime.conversation import audio_reader
-from qwen3_asr_mlx_runtime.wire.descriptors import diagnose
+from qwen3_asr_mlx_runtime.bridge import file_reader as audio_reader
+from qwen3_asr_mlx_runtime.bridge.stdio import diagnose
 _read = audio_reader.read_file
 def _log(path, **options):
     diagnose(f"audio.loaded path={path}")
@@ -248,7 +248,7 @@ audio_reader.read_file = _log
 """,
     "disk": """
 import tempfile
-from qwen3_asr_mlx_runtime.conversation import audio_reader
+from qwen3_asr_mlx_runtime.bridge import file_reader as audio_reader
 _read = audio_reader.read_file
 def _keep(path, **options):
     with tempfile.NamedTemporaryFile("w", delete=False) as file:

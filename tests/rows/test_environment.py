@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 from e2e.client import TESTS, WAIT, Client
-from no_metal import NO_METAL
 from rows.bridge import command, real_model
-from tiny_checkpoint import write_tiny_checkpoint
+from support.no_metal import NO_METAL
+from support.tiny_checkpoint import write_tiny_checkpoint
 
 SOURCE = TESTS.parent / "src" / "qwen3_asr_mlx_runtime"
 TEXT = "8000 samples"
@@ -253,7 +253,7 @@ def test_row_100_few_descriptors_are_enough(model: Path, speech: str) -> None:
 # Only Linux lets another process set its limits, so it does that itself, while it reads one file.
 NO_DESCRIPTOR_LEFT = """
 import resource
-from qwen3_asr_mlx_runtime.conversation import audio_reader
+from qwen3_asr_mlx_runtime.bridge import file_reader as audio_reader
 _read_file = audio_reader.read_file
 def _limited(path, **options):
     if "crowded" not in path:
@@ -318,7 +318,7 @@ def test_row_101_stop_ends_it_cleanly_while_stdin_stays_open(scenario: str) -> N
 
 
 def test_row_102_behind_a_shell_the_process_that_was_started_is_the_bridge(speech: str) -> None:
-    """scripts/qwen3-asr-mlx-bridge ends in an exec too: tests/test_launcher.py holds it to that."""
+    """scripts/qwen3-asr-mlx-bridge ends in an exec too: tests/scripts/test_launcher.py holds it to that."""
     with Client(["/bin/sh", "-c", 'exec "$0" "$@"', *command("speak")]) as bridge:
         assert bridge.ask("transcribe", audio=speech)["text"] == TEXT
         bridge.signal(signal.SIGTERM)

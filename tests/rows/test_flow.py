@@ -261,7 +261,7 @@ def test_row_68_one_bad_item_fails_alone() -> None:
         assert bridge.wait() == 0
 
 
-IMPATIENT = "from qwen3_asr_mlx_runtime.conversation import watchdog; watchdog.STALL_SECONDS = 0.5"
+IMPATIENT = "from qwen3_asr_mlx_runtime.bridge import watchdog; watchdog.STALL_SECONDS = 0.5"
 
 
 def test_row_88_an_engine_that_hangs_is_told_and_ends_the_process(speech: str) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 from e2e.client import Client
-from fake_hub import FakeHub
 from rows.bridge import command, real_model
-from tiny_checkpoint import INDEX, WEIGHTS, change_weights, write_tiny_checkpoint
+from support.fake_hub import FakeHub
+from support.tiny_checkpoint import INDEX, WEIGHTS, change_weights, write_tiny_checkpoint
 
 SNAPSHOT = "0" * 40
 
@@ -324,7 +324,7 @@ generate._prefill = _poisoned
 
 LOADS = """
 import sys
-from qwen3_asr_mlx_runtime import engine
+from qwen3_asr_mlx_runtime.engine import recognizer as engine
 _load = engine.load_model
 def _told(*arguments, **options):
     print("weights are read", file=sys.stderr)
@@ -369,7 +369,7 @@ def test_row_80_a_model_that_repeats_itself_is_ended(folder: Path, speech: str) 
 
 
 OUT_OF_MEMORY = """
-from qwen3_asr_mlx_runtime.recognition import preparation
+from qwen3_asr_mlx_runtime.engine import prepare as preparation
 _encode, _calls = preparation.Preparation.encode, []
 def _no_room(self, features):
     _calls.append(1)
@@ -396,7 +396,7 @@ def test_row_81_and_82_what_runs_out_or_gives_up_fails_that_utterance(folder: Pa
 
 HALF_CHARACTERS = """
 import itertools
-from qwen3_asr_mlx_runtime.recognition import sequential
+from qwen3_asr_mlx_runtime.engine import single as sequential
 from qwen3_asr_mlx_runtime.model.generate import Token
 _ids = itertools.count()
 def _nonsense(model, embeddings, eos_ids, budget, **_):

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from e2e.client import WAIT, Client
 from rows.bridge import command, real_model
-from tiny_checkpoint import write_tiny_checkpoint
+from support.tiny_checkpoint import write_tiny_checkpoint
 
 SECONDS_TO_END = 2.0  # from a signal to the end of the process
 BUSY_MACHINE = 4.0  # times as long where two cores are shared with other work

@@ -1,5 +1,5 @@
 // Opens the page of examples/web in Chromium with a microphone that plays a recording, presses the button, and prints what
-// was shown as JSON. Run by tests/test_web_example.py.
+// was shown as JSON. Run by tests/examples/test_web.py.
 //   node page.mjs --packages node_modules --chromium PATH --url URL [--speech WAV --finals N] [--refuse] [--no-worklet] [--screenshot PNG]
 // Without --finals it waits for the page to complain.
 

@@ -13,7 +13,7 @@ from make_environment import PIP_INSTALL, Failed, reason, say
 from installing.child import check_run, child
 
 SUMS = "SHA256SUMS"
-OLDEST_MACOS = "14"  # that every wheel of constraints.txt has a build for; tests/test_install.py looks
+OLDEST_MACOS = "14"  # that every wheel of constraints.txt has a build for; tests/scripts/test_install.py looks
 _ELSEWHERE = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
 
 

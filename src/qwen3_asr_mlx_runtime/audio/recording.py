@@ -15,6 +15,7 @@ from qwen3_asr_mlx_runtime.audio.refusal import ADVICE
 from qwen3_asr_mlx_runtime.audio.regular_file import open_regular, unreadable
 from qwen3_asr_mlx_runtime.audio.resampling import Resampler
 from qwen3_asr_mlx_runtime.audio.sound_file import LibsndfileError, SoundFile
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 from qwen3_asr_mlx_runtime.errors import (
     AudioChanged,
     AudioCorrupt,
@@ -23,7 +24,6 @@ from qwen3_asr_mlx_runtime.errors import (
     AudioUnsupported,
     InvalidParams,
 )
-from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples
 
 MAX_FILE_SECONDS = 1200.0
 MAX_CHANNELS = 32

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import soxr
 
-from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 
 _NOTHING = np.zeros(0, np.float32)
 

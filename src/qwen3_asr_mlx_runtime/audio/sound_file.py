@@ -9,7 +9,7 @@ from soundfile import LibsndfileError
 from qwen3_asr_mlx_runtime.audio.byte_window import ByteWindow
 from qwen3_asr_mlx_runtime.audio.data_chunk import UNKNOWN_BYTES, DataChunk
 from qwen3_asr_mlx_runtime.audio.refusal import refusal
-from qwen3_asr_mlx_runtime.utterance import Samples
+from qwen3_asr_mlx_runtime.engines.utterance import Samples
 
 __all__ = ["LibsndfileError", "SoundFile", "formats"]
 

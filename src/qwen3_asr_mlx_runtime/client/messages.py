@@ -9,8 +9,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from qwen3_asr_mlx_runtime.protocol.commands import Command, Id
+from qwen3_asr_mlx_runtime.protocol.decode import Rejected, decode_line
 from qwen3_asr_mlx_runtime.protocol.replies import Line
-from qwen3_asr_mlx_runtime.protocol.requests import Rejected, decode_line
 from qwen3_asr_mlx_runtime.protocol.schema import EVENTS, REPLIES
 
 MAX_LINE_BYTES = 64 * 1024 * 1024

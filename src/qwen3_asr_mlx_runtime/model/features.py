@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 
 N_FFT = 400
 HOP_LENGTH = 160

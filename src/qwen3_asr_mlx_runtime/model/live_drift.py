@@ -8,7 +8,7 @@ from collections.abc import Generator
 
 import mlx.core as mx
 
-from qwen3_asr_mlx_runtime.model.audio_tower import audio_token_count
+from qwen3_asr_mlx_runtime.model.audio_encoder import audio_token_count
 from qwen3_asr_mlx_runtime.model.blocks import block_ends
 from qwen3_asr_mlx_runtime.model.decoder import KVCache
 from qwen3_asr_mlx_runtime.model.drift import Margin

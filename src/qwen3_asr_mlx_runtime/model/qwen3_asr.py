@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from qwen3_asr_mlx_runtime.model.audio_tower import AudioTower
+from qwen3_asr_mlx_runtime.engines.profile import Quantization
+from qwen3_asr_mlx_runtime.model.audio_encoder import AudioTower
 from qwen3_asr_mlx_runtime.model.config import ModelConfig
 from qwen3_asr_mlx_runtime.model.decoder import Cache, Decoder, KVCache
-from qwen3_asr_mlx_runtime.model.skinny import with_skinny_products
-from qwen3_asr_mlx_runtime.telemetry import Quantization
+from qwen3_asr_mlx_runtime.model.gemv import with_skinny_products
 
 
 class Qwen3ASR(nn.Module):

@@ -1,14 +1,14 @@
 """What this build does, told without loading anything."""
 
 from qwen3_asr_mlx_runtime import __version__
+from qwen3_asr_mlx_runtime.bridge.input_allowance import MAX_INPUT_BYTES
+from qwen3_asr_mlx_runtime.bridge.line_reader import MAX_LINE_BYTES
+from qwen3_asr_mlx_runtime.bridge.line_writer import MAX_QUEUED_BYTES
 from qwen3_asr_mlx_runtime.errors import error_codes
 from qwen3_asr_mlx_runtime.languages import LANGUAGE_CODES
 from qwen3_asr_mlx_runtime.protocol.commands import COMMANDS
 from qwen3_asr_mlx_runtime.protocol.replies import AudioInput, CapabilitiesReply, Limits, Rates, Server
 from qwen3_asr_mlx_runtime.settings import MAX_CONTEXT_CHARACTERS, MAX_NEW_TOKENS, Settings
-from qwen3_asr_mlx_runtime.wire.allowance import MAX_INPUT_BYTES
-from qwen3_asr_mlx_runtime.wire.reader import MAX_LINE_BYTES
-from qwen3_asr_mlx_runtime.wire.writer import MAX_QUEUED_BYTES
 
 SAMPLE_RATE = 16_000  # utterance.SAMPLE_RATE, which a test holds equal: importing it would cost numpy
 MAX_CHUNK_SECONDS = 30.0

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from qwen3_asr_mlx_runtime.engines.profile import Memory
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.protocol.commands import (
     DECODER_MODES,
@@ -16,7 +17,6 @@ from qwen3_asr_mlx_runtime.protocol.commands import (
     Id,
 )
 from qwen3_asr_mlx_runtime.settings import MAX_BATCH_ROWS
-from qwen3_asr_mlx_runtime.telemetry import Memory
 
 RUNTIME = "qwen3-asr-mlx"
 PROTOCOL = "qwen3-asr-mlx-jsonl-v1"

@@ -5,10 +5,10 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from qwen3_asr_mlx_runtime.engines.profile import Profile
+from qwen3_asr_mlx_runtime.engines.transcript import Confidence
 from qwen3_asr_mlx_runtime.protocol.commands import Id
 from qwen3_asr_mlx_runtime.protocol.replies import Reply
-from qwen3_asr_mlx_runtime.telemetry import Profile
-from qwen3_asr_mlx_runtime.transcript import Confidence
 
 
 class TranscriptReply(Reply, kw_only=True, tag="transcript"):

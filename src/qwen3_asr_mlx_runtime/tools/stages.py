@@ -1,6 +1,6 @@
 """The stages of the work, by the names that people read."""
 
-from qwen3_asr_mlx_runtime.telemetry import Profile
+from qwen3_asr_mlx_runtime.engines.profile import Profile
 
 STAGES = {
     "feature_extract_seconds": "features",

@@ -8,10 +8,10 @@ from benchmark.contenders.contender import Contender, Samples
 
 
 class Runtime(Contender):
-    import_statement = "from qwen3_asr_mlx_runtime.engine import Recognizer"
+    import_statement = "from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer"
 
     def load(self, checkpoint: Path, dtype: str) -> None:
-        from qwen3_asr_mlx_runtime.engine import Recognizer
+        from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
         from qwen3_asr_mlx_runtime.model.prompt import PromptBuilder
         from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
@@ -40,12 +40,12 @@ class Runtime(Contender):
         return (token.id for token in generate(model, embeddings, frozenset(), new_tokens))
 
     def transcribe(self, samples: Samples, new_tokens: int) -> Sequence[int]:
-        from qwen3_asr_mlx_runtime.utterance import Utterance
+        from qwen3_asr_mlx_runtime.engines.utterance import Utterance
 
         return self._recognizer.transcribe(Utterance(samples, max_new_tokens=new_tokens)).token_ids
 
     def transcribe_batch(self, clips: Sequence[Samples], new_tokens: int, decoder_mode: str) -> list[Sequence[int]]:
-        from qwen3_asr_mlx_runtime.utterance import Utterance
+        from qwen3_asr_mlx_runtime.engines.utterance import Utterance
 
         utterances = [Utterance(samples, max_new_tokens=new_tokens) for samples in clips]
         transcripts = self._recognizer.transcribe_batch(utterances, decoder_mode=decoder_mode, drift_guard=False)

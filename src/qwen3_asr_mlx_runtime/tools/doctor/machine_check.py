@@ -29,13 +29,13 @@ def check_machine(cache_dir: Path | None) -> Iterator[Finding]:
 def check_model_files(model: str, cache_dir: Path | None, verify: str, is_wanted: bool = True) -> Iterator[Finding]:
     """Whether the model is here, whole, what its digests say, and small enough. That it is not here is a failure only
     where it `is_wanted`."""
-    from qwen3_asr_mlx_runtime.model.checkpoint import check_files
-    from qwen3_asr_mlx_runtime.model.hub import Hub
-    from qwen3_asr_mlx_runtime.model.integrity import Verified
-    from qwen3_asr_mlx_runtime.model.integrity import verify as verify_files
-    from qwen3_asr_mlx_runtime.model.memory import Governor, machine_limit
-    from qwen3_asr_mlx_runtime.model.snapshot import resolve
-    from qwen3_asr_mlx_runtime.model.weights import loaded_bytes
+    from qwen3_asr_mlx_runtime.checkpoint.files import check_files
+    from qwen3_asr_mlx_runtime.checkpoint.hub import Hub
+    from qwen3_asr_mlx_runtime.checkpoint.integrity import Verified
+    from qwen3_asr_mlx_runtime.checkpoint.integrity import verify as verify_files
+    from qwen3_asr_mlx_runtime.checkpoint.resolve import resolve
+    from qwen3_asr_mlx_runtime.checkpoint.weights import loaded_bytes
+    from qwen3_asr_mlx_runtime.engine.memory import Governor, machine_limit
 
     try:
         folder = resolve(model, Hub(cache=cache_dir), local_files_only=True)

@@ -66,7 +66,7 @@ def findings(model: str, cache_dir: Path | None, is_wanted: bool = True) -> Iter
 
 
 def _check_model(model: str, cache_dir: Path | None) -> Iterator[Finding]:
-    from qwen3_asr_mlx_runtime.engine import Recognizer
+    from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
     from qwen3_asr_mlx_runtime.tools.doctor.machine_check import unusable
     from qwen3_asr_mlx_runtime.tools.doctor.self_check import check_margins
 

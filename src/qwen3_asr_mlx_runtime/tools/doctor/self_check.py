@@ -12,13 +12,13 @@ import mlx.core as mx
 import numpy as np
 import soundfile
 
-from qwen3_asr_mlx_runtime.engine import Recognizer
-from qwen3_asr_mlx_runtime.jobs import Finished, Job, Listen
+from qwen3_asr_mlx_runtime.checkpoint.resolve import DEMO_FOLDER
+from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
+from qwen3_asr_mlx_runtime.engines.api import Finished, Job, Listen
+from qwen3_asr_mlx_runtime.engines.transcript import Transcript
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
 from qwen3_asr_mlx_runtime.model.drift import LONG_LENGTH, largest_drift
-from qwen3_asr_mlx_runtime.model.snapshot import DEMO_FOLDER
 from qwen3_asr_mlx_runtime.tools.doctor.finding import Finding, failure, ok
-from qwen3_asr_mlx_runtime.transcript import Transcript
-from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples, Utterance
 
 TOLERANCE = {"float32": 2e-3, "bfloat16": 0.3}  # of a log-probability
 DRIFT_LIMIT = {"float32": 1e-2, "bfloat16": 2.0}  # of a logit: what is wrong moves them by ten and more

@@ -9,7 +9,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qwen3_asr_mlx_runtime.telemetry import MIB
+from qwen3_asr_mlx_runtime.engines.profile import MIB
 from qwen3_asr_mlx_runtime.tools.evaluate.evaluation import BANDS, Evaluation, Result, error_rate
 from qwen3_asr_mlx_runtime.tools.evaluate.plotting import (
     INK,

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from qwen3_asr_mlx_runtime.jobs import DecoderMode
+from qwen3_asr_mlx_runtime.engines.api import DecoderMode
 
 FULL_PRECISION = "none"
 

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET
 
-from qwen3_asr_mlx_runtime.telemetry import Memory
+from qwen3_asr_mlx_runtime.engines.profile import Memory
 from qwen3_asr_mlx_runtime.tools.evaluate.configuration import Configuration
 from qwen3_asr_mlx_runtime.tools.evaluate.measurement import Measured
 from qwen3_asr_mlx_runtime.tools.machine import Machine

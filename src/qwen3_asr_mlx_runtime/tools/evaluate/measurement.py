@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from qwen3_asr_mlx_runtime.engines.profile import Profile
 from qwen3_asr_mlx_runtime.errors import BridgeError, EngineUnavailable, ModelError
 from qwen3_asr_mlx_runtime.protocol.transcripts import ItemError
-from qwen3_asr_mlx_runtime.telemetry import Profile
 from qwen3_asr_mlx_runtime.tools.perftest import main as perftest
 
 Tell = Callable[[str, int | None, int | None], None]

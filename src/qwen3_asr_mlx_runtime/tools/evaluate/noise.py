@@ -9,9 +9,9 @@ import numpy as np
 import soundfile
 
 from qwen3_asr_mlx_runtime.audio.recording import read_file
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 from qwen3_asr_mlx_runtime.errors import AudioError
 from qwen3_asr_mlx_runtime.tools.manifest import Entry
-from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE, Samples
 
 
 def noisy(samples: Samples, snr_db: float, seed: Sequence[int]) -> Samples:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qwen3_asr_mlx_runtime.command import printable
-from qwen3_asr_mlx_runtime.telemetry import MIB
+from qwen3_asr_mlx_runtime.engines.profile import MIB
 from qwen3_asr_mlx_runtime.tools.evaluate.evaluation import Evaluation, Result
 from qwen3_asr_mlx_runtime.tools.score.comparison import Difference
 from qwen3_asr_mlx_runtime.tools.score.scoring import Rate

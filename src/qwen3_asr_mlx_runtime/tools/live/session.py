@@ -12,11 +12,11 @@ import numpy as np
 from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.client import Bridge, BridgeLost, Event, Stream
 from qwen3_asr_mlx_runtime.client.options import StreamOptions
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, StreamError
 from qwen3_asr_mlx_runtime.protocol.transcripts import FinalResult, RealtimeBatchFinal
 from qwen3_asr_mlx_runtime.tools.live.record import Partial, Record
 from qwen3_asr_mlx_runtime.tools.live.screen import Screen
-from qwen3_asr_mlx_runtime.utterance import SAMPLE_RATE
 
 _PATIENCE_SECONDS = 60.0
 

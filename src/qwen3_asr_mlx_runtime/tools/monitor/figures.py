@@ -4,8 +4,8 @@ from collections import Counter, deque
 
 import msgspec
 
+from qwen3_asr_mlx_runtime.engines.profile import Memory
 from qwen3_asr_mlx_runtime.protocol.replies import Queues
-from qwen3_asr_mlx_runtime.telemetry import Memory
 from qwen3_asr_mlx_runtime.tools.distribution import Distribution, Spread
 from qwen3_asr_mlx_runtime.tools.monitor import record as notes
 

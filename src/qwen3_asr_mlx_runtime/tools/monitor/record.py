@@ -11,9 +11,9 @@ from typing import Literal, Union
 
 import msgspec
 
+from qwen3_asr_mlx_runtime.engines.profile import Memory
 from qwen3_asr_mlx_runtime.errors import InvalidParams
 from qwen3_asr_mlx_runtime.protocol.replies import Queues
-from qwen3_asr_mlx_runtime.telemetry import Memory
 
 
 class Note(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True, tag_field="what"):

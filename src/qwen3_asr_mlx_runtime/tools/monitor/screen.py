@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from qwen3_asr_mlx_runtime.command import printable
+from qwen3_asr_mlx_runtime.engines.profile import MIB
 from qwen3_asr_mlx_runtime.errors import InvalidParams
-from qwen3_asr_mlx_runtime.telemetry import MIB
 from qwen3_asr_mlx_runtime.tools.distribution import Spread
 from qwen3_asr_mlx_runtime.tools.monitor.figures import Summary
 from qwen3_asr_mlx_runtime.tools.monitor.record import Note, Outcome, Partial

@@ -8,12 +8,12 @@ from typing import Literal, NamedTuple, TypeVar
 from msgspec import UNSET
 
 from qwen3_asr_mlx_runtime.client.messages import decode
+from qwen3_asr_mlx_runtime.engines.profile import Profile
 from qwen3_asr_mlx_runtime.errors import error_codes
 from qwen3_asr_mlx_runtime.protocol import replies, streams, transcripts
 from qwen3_asr_mlx_runtime.protocol.capabilities import SAMPLE_RATE
 from qwen3_asr_mlx_runtime.protocol.commands import AudioChunk, Boundary, Command, Id, StartStream
-from qwen3_asr_mlx_runtime.protocol.requests import Rejected, Request, decode_line
-from qwen3_asr_mlx_runtime.telemetry import Profile
+from qwen3_asr_mlx_runtime.protocol.decode import Rejected, Request, decode_line
 from qwen3_asr_mlx_runtime.tools.monitor.record import (
     Answered,
     Failed,

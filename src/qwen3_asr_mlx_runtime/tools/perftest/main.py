@@ -12,11 +12,11 @@ import msgspec
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime import process_memory
 from qwen3_asr_mlx_runtime.command import complain, guarded, note
+from qwen3_asr_mlx_runtime.engines.api import DecoderMode
+from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
 from qwen3_asr_mlx_runtime.errors import AudioNotFound, ModelError
-from qwen3_asr_mlx_runtime.jobs import DecoderMode
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO, DEMO_KNOWS, chosen_model, is_repository, model
 from qwen3_asr_mlx_runtime.settings import MAX_NEW_TOKENS, QUANTIZE, SLOW_ON_A_CPU
-from qwen3_asr_mlx_runtime.telemetry import Stopwatch
 from qwen3_asr_mlx_runtime.tools.command import Parser, table_console
 from qwen3_asr_mlx_runtime.tools.manifest import Entry, bad_line, read_manifest
 from qwen3_asr_mlx_runtime.tools.progress_bar import progress_bar
@@ -126,7 +126,7 @@ def measure(options: argparse.Namespace, files: Sequence[tuple[str, Path]], tell
     check_device()  # before the imports that need one
     import mlx.core as mx
 
-    from qwen3_asr_mlx_runtime.engine import Recognizer
+    from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
     from qwen3_asr_mlx_runtime.tools.perftest.performance import Plan, transcribe, warm_up
     from qwen3_asr_mlx_runtime.tools.perftest.report import report
 

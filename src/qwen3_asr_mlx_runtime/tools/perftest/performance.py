@@ -8,13 +8,13 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from qwen3_asr_mlx_runtime.audio.recording import read_file
-from qwen3_asr_mlx_runtime.engine import Recognizer
+from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
+from qwen3_asr_mlx_runtime.engines.api import DecoderMode, Failed, Finished, Job
+from qwen3_asr_mlx_runtime.engines.profile import Profile, Stopwatch
+from qwen3_asr_mlx_runtime.engines.transcript import Transcript
+from qwen3_asr_mlx_runtime.engines.utterance import Utterance
 from qwen3_asr_mlx_runtime.errors import BridgeError
-from qwen3_asr_mlx_runtime.jobs import DecoderMode, Failed, Finished, Job
 from qwen3_asr_mlx_runtime.protocol.transcripts import ItemError
-from qwen3_asr_mlx_runtime.telemetry import Profile, Stopwatch
-from qwen3_asr_mlx_runtime.transcript import Transcript
-from qwen3_asr_mlx_runtime.utterance import Utterance
 
 WARM_UP_TOKENS = 4
 

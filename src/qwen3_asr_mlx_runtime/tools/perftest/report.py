@@ -7,9 +7,9 @@ import mlx.core as mx
 import msgspec
 
 from qwen3_asr_mlx_runtime import __version__
-from qwen3_asr_mlx_runtime.conversation.results import batch_profile
-from qwen3_asr_mlx_runtime.engine import Recognizer
-from qwen3_asr_mlx_runtime.telemetry import Profile
+from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
+from qwen3_asr_mlx_runtime.engines.profile import Profile
+from qwen3_asr_mlx_runtime.session.results import batch_profile
 from qwen3_asr_mlx_runtime.tools.perftest.performance import Item, Pass, Plan
 
 

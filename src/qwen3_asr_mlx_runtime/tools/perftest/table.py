@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qwen3_asr_mlx_runtime.command import printable
-from qwen3_asr_mlx_runtime.telemetry import Memory, Profile
+from qwen3_asr_mlx_runtime.engines.profile import Memory, Profile
 from qwen3_asr_mlx_runtime.tools.perftest.performance import Item
 from qwen3_asr_mlx_runtime.tools.perftest.report import Performance
 from qwen3_asr_mlx_runtime.tools.stages import stage_seconds

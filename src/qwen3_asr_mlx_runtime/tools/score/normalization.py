@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 
+from qwen3_asr_mlx_runtime.engines.transcript import WRITTEN_WITHOUT_SPACES
 from qwen3_asr_mlx_runtime.tools.manifest import NormaliserChoice
-from qwen3_asr_mlx_runtime.transcript import WRITTEN_WITHOUT_SPACES
 
 BASIC = "basic (NFKC, case folded, without punctuation and symbols)"
 SPACELESS = f"{BASIC[:-1]} and spaces)"

@@ -1,0 +1,255 @@
+"""The control loop on the main thread: inbox → session → effects, until there is a reason to end.
+
+Everything that happens comes as a message in one inbox: requests from the stdin thread, audio from the audio threads,
+outcomes from the engine's thread, news from the stdout thread, signals. Main never imports MLX and waits for nothing
+else, so a signal or the parent's death is seen at once, whatever is being computed.
+"""
+
+import contextlib
+import os
+import queue
+import secrets
+import time
+from collections.abc import Callable
+
+from qwen3_asr_mlx_runtime.bridge.file_reader import AudioReader
+from qwen3_asr_mlx_runtime.bridge.input_allowance import Allowance
+from qwen3_asr_mlx_runtime.bridge.lifecycle import FORCED_EXIT_SECONDS, Crash, Exit, ParentWatch
+from qwen3_asr_mlx_runtime.bridge.line_writer import LineWriter, WriterNews
+from qwen3_asr_mlx_runtime.bridge.stdin_reader import EndOfInput, LineSource, Received
+from qwen3_asr_mlx_runtime.bridge.stdio import diagnose
+from qwen3_asr_mlx_runtime.bridge.watchdog import Watchdog, log_load, log_stacks, loss_of_engine
+from qwen3_asr_mlx_runtime.engines.api import (
+    Engine,
+    Failed,
+    Finished,
+    Heard,
+    Loaded,
+    LoadFailed,
+    Outcome,
+    Post,
+    Progress,
+)
+from qwen3_asr_mlx_runtime.errors import BridgeError, EngineUnavailable
+from qwen3_asr_mlx_runtime.protocol.replies import Fatal, encode_any_line, encode_line
+from qwen3_asr_mlx_runtime.session.effects import (
+    AudioFailed,
+    AudioRead,
+    Cancel,
+    Effect,
+    Forget,
+    Hear,
+    LoadModel,
+    ReadAudio,
+    Submit,
+    WatchParent,
+)
+from qwen3_asr_mlx_runtime.session.reply_queue import Outgoing
+from qwen3_asr_mlx_runtime.session.session import Session
+from qwen3_asr_mlx_runtime.session.status import Vitals
+from qwen3_asr_mlx_runtime.settings import Settings
+
+POLL_SECONDS = 1.0  # how often the parent and the engine are looked at
+GRACE_SECONDS = 0.1  # how long requests behind a `stop` or a signal are still refused before `stopped` is the last line
+ENGINE_EXIT_SECONDS = 1.0
+MESSAGES_IN_A_ROW = 64  # how many are taken in before lines are written and work is begun
+
+Message = Received | EndOfInput | AudioRead | AudioFailed | Outcome | WriterNews | Exit | Crash
+MakeEngine = Callable[[Settings, Post], Engine]
+
+
+class Daemon:
+    """One conversation over two descriptors, from the first line to the exit code.
+
+    An `Exit` in the `inbox` is a signal: end soon, with that code. Raises RuntimeError where there is no thread for it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        stdin: int,
+        stdout: int,
+        make_engine: MakeEngine,
+        *,
+        inbox: queue.SimpleQueue[Message],
+        parent: ParentWatch,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._inbox = inbox
+        self._allowance = Allowance()
+        self._source = LineSource(stdin, self._inbox.put, self._allowance)
+        self._writer = LineWriter(stdout, self._inbox.put)
+        self._audio = AudioReader(settings.max_audio_seconds, self._inbox.put)
+        self._engine = make_engine(settings, self._inbox.put)
+        self._watchdog = Watchdog(self._engine, clock)
+        self._parent = parent
+        self._vitals = Vitals(
+            started_at=clock(),
+            progress_at=clock(),
+            partial_line_bytes=lambda: self._source.partial_bytes,
+            session=secrets.token_hex(8),
+            pid=os.getpid(),
+        )
+        self._session = Session(settings, clock, self._vitals)
+        self._next_poll = clock() + POLL_SECONDS
+        self._input_ended = False
+        self._grace_ends: float | None = None
+        self._forced_exit: float | None = None
+        self._closing = False
+        self._code = Exit.DONE
+        self._exit: Exit | None = None
+        self._writer.start()
+        self._source.start()
+
+    def run(self) -> Exit:
+        """Converse until the end; the exit code. Threads may be left behind: the process is to end without them."""
+        while self._exit is None:
+            self._receive()
+            self._look_around()
+            self._session.tick()
+            self._advance()
+        if self._exit is Exit.DONE:
+            self._engine.join(ENGINE_EXIT_SECONDS)
+        elif self._forced_exit is not None:
+            self._engine.join(self._seconds_until(self._forced_exit))
+        return self._exit
+
+    def fail(self, message: str) -> None:
+        """A last line after an internal error, if it can still be written within a second."""
+        self._writer.put(encode_line(Fatal(code=BridgeError.code, message=message)))
+        self._writer.finish()
+        self._writer.join(1.0)
+
+    def _receive(self) -> None:
+        """Wait for something to happen, and take in what has happened."""
+        patience = self._patience()
+        with contextlib.suppress(queue.Empty):
+            with self._vitals.timed(patience):
+                message = self._inbox.get(timeout=patience)
+            self._take(message)
+            for _ in range(MESSAGES_IN_A_ROW):
+                self._take(self._inbox.get_nowait())
+
+    def _patience(self) -> float:
+        """Seconds until something has to be looked at although nothing happened."""
+        deadlines = (self._next_poll, self._grace_ends, self._forced_exit, self._session.deadline)
+        return min(self._seconds_until(deadline) for deadline in deadlines if deadline is not None)
+
+    def _seconds_until(self, deadline: float) -> float:
+        return max(0.0, deadline - self._clock())
+
+    def _look_around(self) -> None:
+        self._watchdog.look()
+        self._vitals.progress_at = self._watchdog.progress_at
+        if self._clock() < self._next_poll:
+            return
+        self._next_poll = self._clock() + POLL_SECONDS
+        if self._parent.is_gone():
+            self._exit = Exit.PARENT_GONE
+        elif trouble := self._watchdog.trouble(self._session.busy_since, self._session.decoding_seconds):
+            self._lose_engine(trouble)
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case Received(request, size):
+                self._session.handle(request, size)
+            case EndOfInput():
+                self._input_ended = True
+                self._session.end_of_input()
+            case AudioRead():
+                self._session.audio_read(message)
+            case AudioFailed():
+                self._session.audio_failed(message)
+            case WriterNews():
+                self._heed(message)
+            case Exit():
+                self._end_soon(message)
+                self._session.terminate()
+            case Crash(thread):
+                self._survive(thread)
+            case Loaded() | LoadFailed() | Finished() | Heard() | Failed() | Progress():
+                log_load(message)
+                if (loss := loss_of_engine(message)) is not None:
+                    self._lose_engine(loss)
+                self._session.outcome(message)
+
+    def _heed(self, news: WriterNews) -> None:
+        if news is WriterNews.LOST:
+            self._exit = Exit.PARENT_GONE
+        elif news is WriterNews.WRITTEN:
+            self._exit = self._code
+
+    def _end_soon(self, code: Exit) -> None:
+        self._code = code
+        self._forced_exit = self._clock() + FORCED_EXIT_SECONDS
+
+    def _survive(self, thread: str) -> None:
+        """All but the engine's threads are needed to say anything at all."""
+        if thread != "engine":
+            raise RuntimeError(f"the thread {thread} has failed")
+        self._lose_engine(EngineUnavailable("the engine has failed"))
+
+    def _lose_engine(self, trouble: BridgeError) -> None:
+        if self._closing or self._code is not Exit.DONE:
+            return  # it is on its way out already
+        diagnose(f"the engine is lost: {trouble.code}")
+        log_stacks()
+        self._end_soon(Exit.ENGINE_LOST)
+        self._session.engine_lost(trouble)
+
+    def _advance(self) -> None:
+        """Write what may be written, begin what may be begun, and close when nothing is left to do."""
+        if not self._closing:  # the last line is the last: what still comes in is read, and answered no more
+            self._write()
+        self._perform(self._session.effects())
+        if self._session.ending and not self._session.pending and not self._closing and self._grace_is_over():
+            self._close()
+        if self._forced_exit is not None and self._clock() >= self._forced_exit:
+            self._exit = self._exit or self._code
+
+    def _write(self) -> None:
+        while self._writer.has_room and (outgoing := self._session.take_line()) is not None:
+            self._put(outgoing)
+        while self._session.has_partials and self._writer.is_empty_or_tells():
+            if (partial := self._session.take_partial()) is None:
+                return
+            self._put(partial)
+
+    def _put(self, outgoing: Outgoing) -> None:
+        if outgoing.line is not None:
+            self._writer.put(encode_any_line(outgoing.line))
+        self._allowance.give_back(outgoing.size)
+
+    def _grace_is_over(self) -> bool:
+        if self._input_ended:
+            return True
+        if self._grace_ends is None:
+            self._grace_ends = self._clock() + GRACE_SECONDS
+        return self._clock() >= self._grace_ends
+
+    def _close(self) -> None:
+        self._closing = True
+        self._session.finish()
+        if (last := self._session.take_line()) is not None:  # put even where a full stdout leaves no room
+            self._put(last)
+        self._writer.finish()
+        self._engine.close()
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case LoadModel():
+                    self._engine.load()
+                case ReadAudio(job_id, path):
+                    self._audio.start_reading(job_id, path)
+                case Submit(job):
+                    self._engine.submit(job)
+                case Cancel(job_id):
+                    self._engine.cancel(job_id)
+                case Hear(listen):
+                    self._engine.listen(listen)
+                case Forget(speech):
+                    self._engine.forget(speech)
+                case WatchParent(pid):
+                    self._parent.watch(pid)

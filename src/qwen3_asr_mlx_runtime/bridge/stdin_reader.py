@@ -1,0 +1,74 @@
+"""The stdin thread: bytes → lines → requests, in the order they came, and then the end of input."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from qwen3_asr_mlx_runtime.bridge.input_allowance import AUDIO_OVERHEAD_BYTES, LINE_OVERHEAD_BYTES, Allowance
+from qwen3_asr_mlx_runtime.bridge.line_reader import MAX_LINE_BYTES, Line, LineReader, LongLine
+from qwen3_asr_mlx_runtime.errors import BridgeError, InvalidJson, InvalidUtf8, LineTooLong
+from qwen3_asr_mlx_runtime.protocol.commands import BatchTranscribe, Boundary
+from qwen3_asr_mlx_runtime.protocol.decode import Rejected, Request, decode_line
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A request, or what is wrong with a line. Whoever has worked on it gives `size` back to the allowance."""
+
+    request: Request | Rejected
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfInput:
+    """Nothing more will come."""
+
+
+class LineSource:
+    """Reads on a thread named `stdin`, no further ahead of the work than the allowance permits."""
+
+    def __init__(self, fd: int, tell: Callable[[Received | EndOfInput], None], allowance: Allowance) -> None:
+        self._reader = LineReader(fd)
+        self._tell = tell
+        self._allowance = allowance
+        self._thread = threading.Thread(target=self._run, name="stdin", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def partial_bytes(self) -> int:
+        """How much has come of a line that has not ended."""
+        return self._reader.partial_bytes
+
+    def _run(self) -> None:
+        for line in self._reader:
+            request = _decode(line)
+            size = _size(line, request)
+            self._allowance.take(size)
+            self._tell(Received(request, size))
+        self._tell(EndOfInput())
+
+
+def _size(line: Line | LongLine, request: Request | Rejected) -> int:
+    """What it costs in memory until it is answered; the samples of streams are counted elsewhere."""
+    size = LINE_OVERHEAD_BYTES + (len(line.data) if isinstance(line, Line) else 0)
+    match request:
+        case Request(command=BatchTranscribe(audio=paths)):
+            size += AUDIO_OVERHEAD_BYTES * len(paths)
+        case Request(command=Boundary()):
+            size += AUDIO_OVERHEAD_BYTES
+    return size
+
+
+def _decode(line: Line | LongLine) -> Request | Rejected:
+    if isinstance(line, LongLine):
+        message = f"a line of {line.length} bytes was skipped; the limit is {MAX_LINE_BYTES}"
+        return Rejected(LineTooLong(message, limit=MAX_LINE_BYTES, bytes=line.length))
+    try:
+        decoded = decode_line(line.data)
+    except Exception as error:  # noqa: BLE001 the one boundary of decoding: no line may end the reading
+        return Rejected(BridgeError(f"the line could not be decoded: {type(error).__name__}"))
+    if not line.terminated and isinstance(decoded, Rejected) and isinstance(decoded.error, InvalidJson | InvalidUtf8):
+        decoded.error.data["truncated"] = True
+    return decoded

@@ -1,0 +1,79 @@
+"""Tells when the engine is stuck or gone."""
+
+import faulthandler
+import os
+import re
+from collections.abc import Callable
+
+from qwen3_asr_mlx_runtime.bridge.stdio import diagnose
+from qwen3_asr_mlx_runtime.engines.api import Engine, Failed, Loaded, LoadFailed, Outcome
+from qwen3_asr_mlx_runtime.errors import EngineError, EngineLost, EngineStalled, EngineUnavailable
+
+STALL_SECONDS = 30.0  # and the length of the audio; without a sign of life for so long it is stuck
+SLEPT_SECONDS = 5.0  # the loop looks at least once a second: a longer pause was a sleep, or a stop, of the process
+_STACK_BYTES = 16 * 1024
+_FOLDER = re.compile(r'"[^"]*/')
+
+
+class Watchdog:
+    """Watches the heartbeats of an engine by the clock of whoever asks."""
+
+    def __init__(self, engine: Engine, clock: Callable[[], float]) -> None:
+        self.progress_at = clock()  # when the engine was last seen to move
+        self._engine = engine
+        self._clock = clock
+        self._heartbeats = engine.heartbeats
+        self._looked = clock()
+
+    def look(self) -> None:
+        """Take note of progress; time that the process itself slept through, or that a load takes, does not count."""
+        now = self._clock()
+        slept = now - self._looked
+        if slept > SLEPT_SECONDS:
+            self.progress_at += slept
+        self._looked = now
+        heartbeats = self._engine.heartbeats
+        if self._engine.is_loading or heartbeats != self._heartbeats:
+            self._heartbeats, self.progress_at = heartbeats, now
+
+    def trouble(self, busy_since: float | None, audio_seconds: float) -> EngineError | None:
+        """What is wrong. `busy_since`: since when the engine has had work, of so long audio; None if it has none."""
+        if self._engine.join(0.0):
+            return EngineUnavailable("the engine has ended")
+        if busy_since is None:
+            return None
+        still = self._clock() - max(self.progress_at, busy_since)
+        if still <= STALL_SECONDS + audio_seconds:
+            return None
+        return EngineStalled(f"the engine has not moved for {still:.0f} seconds", seconds=round(still))
+
+
+def loss_of_engine(outcome: Outcome) -> EngineLost | None:
+    """The error of an outcome after which the engine can do nothing more."""
+    error = outcome.error if isinstance(outcome, Failed | LoadFailed) else None
+    return error if isinstance(error, EngineLost) else None
+
+
+def log_load(outcome: Outcome) -> None:
+    """How a load went, to stderr."""
+    if isinstance(outcome, Loaded):
+        diagnose(f"model loaded in {outcome.load_seconds:.2f} s")
+    elif isinstance(outcome, LoadFailed):
+        diagnose(f"loading failed: {outcome.error.code}")
+
+
+def log_stacks() -> None:
+    """Where every thread stands, to stderr: functions and lines, no values, and no folders."""
+    read_end, write_end = os.pipe()
+    try:
+        os.set_blocking(write_end, False)
+        os.set_blocking(read_end, False)
+        faulthandler.dump_traceback(write_end)
+        stacks = os.read(read_end, _STACK_BYTES).decode("ascii", "replace")
+    except OSError:
+        return
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    for line in stacks.splitlines():
+        diagnose(_FOLDER.sub('"', line))

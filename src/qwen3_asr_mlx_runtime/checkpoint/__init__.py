@@ -1,0 +1,1 @@
+"""A model's name in, its files, its weights out."""

@@ -1,0 +1,35 @@
+"""How far a load has come, told at a pace that a client can take."""
+
+import time
+from collections.abc import Callable
+
+from qwen3_asr_mlx_runtime.engines.api import OnProgress, Progress
+
+INTERVAL_SECONDS = 0.25
+
+
+class Reporter:
+    """Tells the first and the last of a stage, and between them at most four reports a second; within a stage `done`
+    never goes back."""
+
+    def __init__(self, on_progress: OnProgress | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._on_progress = on_progress
+        self._clock = clock
+        self._last: Progress | None = None
+        self._told_at = 0.0
+        self._best: dict[str, int] = {}
+
+    def __call__(self, stage: str, done: int | None = None, total: int | None = None) -> None:
+        if done is not None:
+            done = self._best[stage] = max(done, self._best.get(stage, 0))
+        report = Progress(stage, done, total)
+        if self._on_progress is None or report == self._last or not self._is_due(report):
+            return
+        self._last, self._told_at = report, self._clock()
+        self._on_progress(report)
+
+    def _is_due(self, report: Progress) -> bool:
+        if self._last is None or report.stage != self._last.stage:
+            return True
+        complete = report.done is not None and report.done == report.total
+        return complete or self._clock() - self._told_at >= INTERVAL_SECONDS

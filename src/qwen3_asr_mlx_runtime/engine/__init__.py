@@ -1,0 +1,1 @@
+"""Jobs in, transcripts out, on the thread that owns MLX."""

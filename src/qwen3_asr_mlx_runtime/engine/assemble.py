@@ -1,0 +1,111 @@
+"""The decoded pieces of one utterance → its transcript."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qwen3_asr_mlx_runtime.engines.profile import Memory, Profile, Reuse, Stopwatch
+from qwen3_asr_mlx_runtime.engines.transcript import Transcript, join_languages, join_pieces, parse_transcript
+from qwen3_asr_mlx_runtime.engines.utterance import Utterance
+from qwen3_asr_mlx_runtime.model.features import NUM_MEL_BINS
+from qwen3_asr_mlx_runtime.model.generate import FinishReason, Token
+
+_SEVERITY: tuple[FinishReason, ...] = ("stop", "length", "repetition")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What the model made of at most `max_piece_seconds` of speech: mel `frames`, `audio_tokens`, and what it wrote."""
+
+    raw_text: str
+    tokens: Sequence[Token]
+    frames: int
+    audio_tokens: int
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        return self.tokens[-1].finish_reason or "length"
+
+
+def assemble(
+    utterance: Utterance,
+    pieces: Sequence[Piece],
+    watch: Stopwatch,
+    hidden_size: int,
+    *,
+    redecoded: int = 0,
+    verified_tokens: int | None = None,
+    reuse: Reuse | None = None,
+) -> Transcript:
+    """Join the pieces. An utterance without a single mel frame has none, and an empty text with no language."""
+    parsed = [parse_transcript(piece.raw_text, utterance.language) for piece in pieces]
+    audio_tokens = tuple(piece.audio_tokens for piece in pieces)
+    return Transcript(
+        text=join_pieces([text for _, text in parsed]),
+        language=join_languages([language for language, _ in parsed]),
+        raw_text="\n".join(piece.raw_text for piece in pieces),
+        finish_reason=max((piece.finish_reason for piece in pieces), key=_SEVERITY.index, default="stop"),
+        token_ids=tuple(token.id for piece in pieces for token in piece.tokens),
+        audio_embeddings_shape=(sum(audio_tokens), hidden_size),
+        audio_output_lengths=audio_tokens,
+        profile=_profile(utterance, pieces, watch, hidden_size),
+        warnings=utterance.warnings,
+        logprobs=_logprobs(pieces) if utterance.logprobs else None,
+        redecoded=redecoded,
+        verified_tokens=verified_tokens,
+        reuse=reuse,
+    )
+
+
+def _logprobs(pieces: Sequence[Piece]) -> tuple[float, ...]:
+    logprobs = (token.logprob for piece in pieces for token in piece.tokens)
+    return tuple(logprob for logprob in logprobs if logprob is not None)
+
+
+def _profile(utterance: Utterance, pieces: Sequence[Piece], watch: Stopwatch, hidden_size: int) -> Profile:
+    generated = sum(len(piece.tokens) for piece in pieces)
+    prefill, continuation = watch.read("prefill"), watch.read("continuation")
+    decode = None if prefill is None else round(prefill + (continuation or 0.0), 4)
+    prepare = _prepare_profile(utterance, pieces, watch, hidden_size)
+    return Profile(
+        stage="transcribe",
+        audio_samples=prepare.audio_samples,
+        audio_seconds=prepare.audio_seconds,
+        feature_extract_seconds=prepare.feature_extract_seconds,
+        prompt_assembly_seconds=prepare.prompt_assembly_seconds,
+        audio_tower_seconds=prepare.audio_tower_seconds,
+        prefill_seconds=prefill,
+        continuation_seconds=continuation,
+        decode_seconds=decode,
+        total_seconds=watch.busy,
+        audio_feature_lengths=prepare.audio_feature_lengths,
+        audio_output_lengths=prepare.audio_output_lengths,
+        input_features_shape=prepare.input_features_shape,
+        audio_embeddings_shape=prepare.audio_embeddings_shape,
+        generated_tokens=[generated],
+        generated_tokens_total=generated,
+        generated_tokens_per_second=round(generated / decode, 2) if decode else None,
+        realtime_factor=round(utterance.seconds / watch.busy, 2) if pieces and watch.busy else None,
+        memory=Memory.read(),
+        prepare=prepare,
+    )
+
+
+def _prepare_profile(utterance: Utterance, pieces: Sequence[Piece], watch: Stopwatch, hidden_size: int) -> Profile:
+    """What was done before decoding."""
+    stages = [watch.read(name) for name in ("feature_extract", "prompt_assembly", "audio_tower")]
+    measured = [seconds for seconds in stages if seconds is not None]
+    frames = [piece.frames for piece in pieces]
+    audio_tokens = [piece.audio_tokens for piece in pieces]
+    return Profile(
+        stage="prepare",
+        audio_samples=[len(utterance.samples)],
+        audio_seconds=round(utterance.seconds, 4),
+        feature_extract_seconds=stages[0],
+        prompt_assembly_seconds=stages[1],
+        audio_tower_seconds=stages[2],
+        total_seconds=round(sum(measured), 4) if measured else None,
+        audio_feature_lengths=frames,
+        audio_output_lengths=audio_tokens,
+        input_features_shape=[1, NUM_MEL_BINS, sum(frames)],
+        audio_embeddings_shape=[sum(audio_tokens), hidden_size],
+    )

@@ -1,0 +1,151 @@
+"""Samples of an utterance that is still being spoken → audio embeddings: what is final is kept, the rest made anew.
+
+A mel frame is final when its samples are there, a second of the convolutions' output when its frames are, a window of
+the tower's when its seconds are. One thing reaches back: a louder frame lifts the floor under all others. What lies
+wholly above the floor, the former and the new one, is not touched by it.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import mlx.core as mx
+import numpy as np
+
+from qwen3_asr_mlx_runtime.engines.profile import Reuse, Stopwatch
+from qwen3_asr_mlx_runtime.engines.utterance import Samples
+from qwen3_asr_mlx_runtime.model.audio_encoder import AudioTower
+from qwen3_asr_mlx_runtime.model.blocks import closed_windows
+from qwen3_asr_mlx_runtime.model.features import (
+    Features,
+    GrowingLogMel,
+    apply_floor,
+    final_frame_count,
+    floor_under,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Keeps:
+    """What is kept from one hearing to the next: each can be switched off, which changes nothing but the work."""
+
+    frames: bool = True
+    seconds: bool = True
+    windows: bool = True
+    positions: bool = True
+    tokens: bool = True
+
+
+ALL = Keeps()
+
+
+class Embedded(NamedTuple):
+    """Embeddings of each closed window, and of what is open, (T, D) each. A window that was kept is the same array."""
+
+    windows: list[mx.array]
+    open: list[mx.array]
+    frames: int
+
+
+class _Rows(NamedTuple):
+    """What was made of mel frames with this floor; their least cell before it is `least`."""
+
+    rows: mx.array
+    floor: np.float32
+    least: np.float32
+
+    def serves(self, floor: np.float32) -> bool:
+        """Whether it would be the same with another floor."""
+        return bool(floor == self.floor or max(floor, self.floor) <= self.least)
+
+
+class LiveAudio:
+    """The audio side of one piece of an utterance."""
+
+    def __init__(self, tower: AudioTower, dtype: mx.Dtype, keeps: Keeps = ALL) -> None:
+        self.reuse = Reuse()
+        self._tower = tower
+        self._dtype = dtype
+        self._keeps = keeps
+        self._mel = GrowingLogMel()
+        self._seconds: dict[int, _Rows] = {}
+        self._windows: dict[int, _Rows] = {}
+
+    @property
+    def nbytes(self) -> int:
+        kept = (*self._seconds.values(), *self._windows.values())
+        return self._mel.kept.nbytes + sum(one.rows.nbytes for one in kept)
+
+    def drop(self) -> None:
+        """Let go of all that is kept."""
+        self._mel = GrowingLogMel()
+        self._seconds.clear()
+        self._windows.clear()
+
+    def embed(self, samples: Samples, watch: Stopwatch) -> Generator[None, None, Embedded]:
+        """All samples of the piece so far, or, where it is cut, its beginning: more than 200. Yields between
+        windows."""
+        with watch.stage("feature_extract"):
+            frames = self._frames(samples)
+        loudest = float(frames.max())
+        size, seconds = self._tower.window_frames, final_frame_count(len(samples)) // self._tower.config.chunk_frames
+        closed, windows = closed_windows(len(samples), size), []
+        self._seconds = {index: kept for index, kept in self._seconds.items() if index < seconds}
+        self._windows = {index: kept for index, kept in self._windows.items() if index < closed and self._keeps.windows}
+        for index in range(closed):
+            self.reuse.of_windows += 1
+            kept = self._windows.get(index)
+            if kept is not None and kept.serves(floor_under(loudest)):
+                self.reuse.windows += 1
+            else:
+                with watch.stage("audio_tower"):
+                    kept = self._window(frames, loudest, index, seconds)
+                yield
+            windows.append(kept.rows)
+        with watch.stage("audio_tower"):
+            rest = range(closed, -(-len(frames) // size))
+            opened = [self._window(frames, loudest, index, seconds).rows for index in rest]
+        return Embedded(windows, opened, len(frames))
+
+    def _frames(self, samples: Samples) -> Features:
+        if not self._keeps.frames:
+            self._mel = GrowingLogMel()
+        before = len(self._mel.kept)
+        frames = self._mel.frames(samples)
+        self.reuse.frames += min(before, len(frames))
+        self.reuse.of_frames += len(frames)
+        return frames
+
+    def _window(self, frames: Features, loudest: float, index: int, final: int) -> _Rows:
+        """Encode a window, and keep it if it is closed. `final`: how many seconds are."""
+        size, second = self._tower.window_frames, self._tower.config.chunk_frames
+        stop = min((index + 1) * size, len(frames))
+        numbers = range(index * size // second, -(-stop // second))
+        rows = [self._second(frames, loudest, number, number < final) for number in numbers]
+        encoded = self._tower.encode_window(rows[0] if len(rows) == 1 else mx.concatenate(rows))
+        mx.eval(encoded)
+        made = _rows(encoded, frames[index * size : stop], loudest)
+        if stop == (index + 1) * size and numbers.stop <= final:
+            self._windows[index] = made
+            for number in numbers:
+                self._seconds.pop(number, None)
+        return made
+
+    def _second(self, frames: Features, loudest: float, number: int, is_final: bool) -> mx.array:
+        self.reuse.of_seconds += 1
+        kept = self._seconds.get(number)
+        if kept is not None and kept.serves(floor_under(loudest)):
+            self.reuse.seconds += 1
+            return kept.rows
+        size = self._tower.config.chunk_frames
+        cells = frames[number * size : (number + 1) * size]
+        features = mx.array(apply_floor(cells, loudest)).astype(self._dtype)
+        rows = self._tower.embed_chunks(features, part=len(frames) >= size)
+        if is_final and self._keeps.seconds:
+            mx.eval(rows)
+            self._seconds[number] = _rows(rows, cells, loudest)
+        return rows
+
+
+def _rows(rows: mx.array, cells: Features, loudest: float) -> _Rows:
+    return _Rows(rows, floor_under(loudest), cells.min())

@@ -1,0 +1,194 @@
+"""What the numeric half may take of the machine's memory: the one place that sets MLX's limits and says what fits.
+
+A job is estimated before it begins. On a CPU, MLX does not survive an allocation that fails, and on a machine whose GPU
+shares the memory others may be made to pay for one that does not.
+"""
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import mlx.core as mx
+
+from qwen3_asr_mlx_runtime import process_memory
+from qwen3_asr_mlx_runtime.checkpoint.files import TensorHeader
+from qwen3_asr_mlx_runtime.engine import control_groups
+from qwen3_asr_mlx_runtime.engine.job_memory import JobMemory
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE
+from qwen3_asr_mlx_runtime.errors import OutOfMemory
+from qwen3_asr_mlx_runtime.model.config import ModelConfig
+from qwen3_asr_mlx_runtime.settings import MAX_BATCH_ROWS
+
+MIB = 1024 * 1024
+_GPU_CACHE = 512 * MIB
+_CPU_CACHE = 32 * MIB  # MLX's own default: the C library keeps freed memory as well
+_GROWTH = 4 * MIB  # of the process, before freed memory is given back: that takes about a millisecond
+_SHARE_FOR_CACHE = 16  # of a small machine's limit
+_CPU_SHARE = 0.8
+_CUDA_SHARE = 0.95
+_PIECE_SAMPLES = 30 * SAMPLE_RATE
+_STORED_BYTES = {"U8": 1, "I8": 1, "BOOL": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4}
+
+
+class MemoryLimits(NamedTuple):
+    """What the process may take; None is what suits the machine."""
+
+    limit_bytes: int | None = None
+    cache_limit_bytes: int | None = None
+    wired_limit_bytes: int = 0
+
+
+class Governor:
+    """Made when the model is loaded, on the thread that owns MLX; its limits are the process's.
+
+    `limit_bytes` bounds what MLX holds in buffers, weights included; None is what the machine recommends. MLX enforces
+    no such limit: it waits for running work where it is exceeded, and `admit` refuses. `cache_limit_bytes` bounds the
+    freed buffers that MLX keeps; None is 512 MiB on a GPU, 32 MiB on a CPU, and at most a sixteenth of the limit.
+    `wired_limit_bytes` is memory that macOS may not page out; 0, the default, wires nothing.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        weight_bytes: int,
+        *,
+        limit_bytes: int | None,
+        cache_limit_bytes: int | None,
+        wired_limit_bytes: int = 0,
+        dtype: mx.Dtype = mx.float32,
+    ) -> None:
+        self.limit_bytes = machine_limit() if limit_bytes is None else limit_bytes
+        self.cache_limit_bytes = _cache_limit(self.limit_bytes) if cache_limit_bytes is None else cache_limit_bytes
+        self._weight_bytes = weight_bytes
+        self._job_memory = JobMemory(config, dtype.size)
+        self._trimmed_bytes = 0  # resident after the last time
+        self.relieve: Callable[[], None] = lambda: None  # lets go of what is kept and can be made again
+        mx.set_memory_limit(self.limit_bytes)
+        mx.set_cache_limit(self.cache_limit_bytes)
+        if mx.metal.is_available():
+            mx.set_wired_limit(min(wired_limit_bytes, _recommended_working_set()))
+
+    @staticmethod
+    def check_model(weight_bytes: int, limit_bytes: int | None = None) -> None:
+        """Raise OutOfMemory where weights of so many bytes leave no room. To be asked before they are read."""
+        limit = machine_limit() if limit_bytes is None else limit_bytes
+        _require("the model needs more memory than it may have", weight_bytes, limit)
+        _require_available(weight_bytes)
+
+    def admit(self, samples: int, positions: int, rows: int = 1) -> None:
+        """Raise OutOfMemory unless a job fits beside what MLX holds now.
+
+        `samples`: all that goes through the tower at once. `positions`: keys and values reserved for each of `rows`.
+        """
+        wanted = self.estimate(samples, positions, rows)
+        if self._held + wanted > self.limit_bytes:
+            self.relieve()
+        held = self._held
+        _require("the audio needs more memory than is left", held + wanted, self.limit_bytes)
+        _require_available(wanted)
+
+    @property
+    def _held(self) -> int:
+        return max(mx.get_active_memory(), self._weight_bytes)
+
+    def estimate(self, samples: int, positions: int, rows: int = 1) -> int:
+        """Bytes that a job takes beside the weights at its worst moment: an upper bound, not a tight one."""
+        return self._job_memory.job(samples, positions, rows)
+
+    @property
+    def live_bytes(self) -> int:
+        """What may be kept of utterances that are being spoken: an eighth of what the weights leave."""
+        return (self.limit_bytes - self._weight_bytes) // 8
+
+    def rows(self, capacity: int) -> int:
+        """How many rows of `capacity` positions can be decoded together: 1 at least, MAX_BATCH_ROWS at most."""
+        piece = self.estimate(_PIECE_SAMPLES, capacity)
+        free = self.limit_bytes - self._weight_bytes - piece
+        return max(1, min(MAX_BATCH_ROWS, 1 + free // self._row_bytes(capacity)))
+
+    def has_room(self, rows: int, capacity: int) -> bool:
+        """Whether so many rows of `capacity` positions can be decoded together, beside what the machine does now."""
+        available = _available_on_cpu()
+        fits = available is None or rows * self._row_bytes(capacity) <= available
+        return fits and rows <= self.rows(capacity)
+
+    def _row_bytes(self, capacity: int) -> int:
+        moved = 2 * self._job_memory.row(capacity)  # rows that join or leave are copied
+        return moved + self._job_memory.logits()
+
+    def tidy(self) -> None:
+        """To be called after every job: give back what MLX keeps where that is more than half of what it may, and what
+        the C library keeps where the process has grown."""
+        if mx.get_cache_memory() > self.cache_limit_bytes // 2:
+            mx.clear_cache()
+        if (process_memory.rss_bytes() or 0) > self._trimmed_bytes + _GROWTH:
+            self._trim()
+
+    def idle(self) -> None:
+        """To be called when nothing waits: give back all that is kept."""
+        mx.clear_cache()
+        self._trim()
+
+    def _trim(self) -> None:
+        process_memory.trim()
+        self._trimmed_bytes = process_memory.rss_bytes() or 0
+
+
+def weight_bytes(config: ModelConfig, headers: Mapping[str, TensorHeader], dtype: mx.Dtype) -> int:
+    """What the stored tensors take in memory when those of floating point become `dtype`; a tied head takes nothing."""
+    tied = "lm_head.weight" if config.text.tie_word_embeddings else "\0"
+    return sum(_tensor_bytes(header, dtype) for name, header in headers.items() if not name.endswith(tied))
+
+
+def machine_limit() -> int:
+    """What MLX's buffers may take in all: on Metal the working set that it recommends, on CUDA nearly all of the card,
+    on a CPU four fifths of the memory of the machine or the container."""
+    if mx.metal.is_available():
+        return _recommended_working_set()
+    if mx.default_device() != mx.cpu:
+        return int(_CUDA_SHARE * int(mx.device_info()["total_memory"]))
+    everything = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(_CPU_SHARE * min(everything, control_groups.memory_limit() or everything))
+
+
+def _require(message: str, needed: int, limit: int) -> None:
+    if needed > limit:
+        text = f"{message}: {-(-needed // MIB)} MiB of {limit // MIB}"
+        raise OutOfMemory(text, needed_bytes=needed, limit_bytes=limit)
+
+
+def _require_available(wanted: int) -> None:
+    """On a CPU memory that is not there ends the process. On Metal what counts as available tells little, since macOS
+    compresses what is in use."""
+    available = _available_on_cpu()
+    if available is not None:
+        _require("the machine has too little memory left", wanted, available)
+
+
+def _available_on_cpu() -> int | None:
+    available = _available() if mx.default_device() == mx.cpu else None
+    return None if available is None else available + mx.get_cache_memory()
+
+
+def _available() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration):
+        return None
+
+
+def _recommended_working_set() -> int:
+    return int(mx.device_info()["max_recommended_working_set_size"])
+
+
+def _cache_limit(limit_bytes: int) -> int:
+    most = _CPU_CACHE if mx.default_device() == mx.cpu else _GPU_CACHE
+    return min(most, limit_bytes // _SHARE_FOR_CACHE)
+
+
+def _tensor_bytes(header: TensorHeader, dtype: mx.Dtype) -> int:
+    itemsize = dtype.size if "F" in header.dtype else _STORED_BYTES.get(header.dtype, 8)
+    return math.prod(header.shape) * itemsize

@@ -1,0 +1,143 @@
+"""Samples → what the decoder starts from: features, audio tower, prompt, splice."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from qwen3_asr_mlx_runtime.audio.recording import split_at_quiet
+from qwen3_asr_mlx_runtime.engine.memory import Governor
+from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
+from qwen3_asr_mlx_runtime.errors import InvalidParams
+from qwen3_asr_mlx_runtime.model.audio_encoder import audio_token_count
+from qwen3_asr_mlx_runtime.model.blocks import block_ends, closed_windows
+from qwen3_asr_mlx_runtime.model.decoder import KVCache
+from qwen3_asr_mlx_runtime.model.features import Features, frame_count, log_mel
+from qwen3_asr_mlx_runtime.model.generate import token_budget
+from qwen3_asr_mlx_runtime.model.prompt import Prompt, PromptBuilder
+from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.model.splice import splice
+from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Segment:
+    """What is decoded in one go: all of an utterance, or at most `max_piece_seconds` of it."""
+
+    utterance: Utterance
+    samples: Samples
+    watch: Stopwatch
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / SAMPLE_RATE
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DecoderInput:
+    """Prompt embeddings with the audio in them, (1, L, D), and how many tokens may follow.
+
+    `frames` are those of the mel, `audio_tokens` those among L. `blocks` are the places among L where the prefill is
+    cut; `cache` has the keys and values of the first of them, if they are there already.
+    """
+
+    embeddings: mx.array
+    max_new_tokens: int
+    frames: int
+    audio_tokens: int
+    blocks: tuple[int, ...] = ()
+    cache: list[KVCache] | None = None
+
+
+class Preparation:
+    """What happens to audio before the decoder sees it."""
+
+    def __init__(self, model: Qwen3ASR, tokenizer: Tokenizer, governor: Governor, max_piece_seconds: float) -> None:
+        self._model = model
+        self._governor = governor
+        self._prompts = PromptBuilder(tokenizer)
+        self.max_piece_seconds = max_piece_seconds
+
+    @property
+    def packs(self) -> bool:
+        """Whether several segments go through the tower together. On a CPU that gains nothing, and there a product of
+        more rows may change the last bits of each."""
+        return mx.default_device() != mx.cpu
+
+    def cut(self, utterance: Utterance, watch: Stopwatch) -> list[Segment]:
+        """Cut what is too long at quiet places; what has not one mel frame is left out."""
+        spans = split_at_quiet(utterance.samples, self.max_piece_seconds)
+        segments = [Segment(utterance, utterance.samples[start:stop], watch) for start, stop in spans]
+        return [segment for segment in segments if frame_count(len(segment.samples))]
+
+    def prepare(self, segments: Sequence[Segment]) -> list[DecoderInput | InvalidParams]:
+        """Segments, of one utterance or of several; InvalidParams is for a context that does not fit.
+
+        Raises OutOfMemory where memory is too small for all of them together.
+        """
+        self.admit(segments)
+        features = []
+        for segment in segments:
+            with segment.watch.stage("feature_extract"):
+                features.append(log_mel(segment.samples))
+        audio = self._encode(segments, features)
+        return [self._assemble(*one) for one in zip(segments, features, audio, strict=True)]
+
+    def admit(self, segments: Sequence[Segment]) -> None:
+        """Raise OutOfMemory where memory is too small for all of them together."""
+        samples = sum(len(segment.samples) for segment in segments)
+        positions = []
+        for segment in segments:
+            prompt = self.prompt(segment.utterance.context, segment.utterance.language)
+            text = len(prompt.prefix_ids) + len(prompt.suffix_ids)
+            wanted = segment.utterance.max_new_tokens or token_budget(segment.seconds)
+            positions.append(text + audio_token_count(frame_count(len(segment.samples))) + wanted)
+        limit = self._model.config.text.max_position_embeddings
+        self._governor.admit(samples, min(limit, max(positions)), rows=len(segments))
+
+    def encode(self, features: Sequence[Features]) -> list[mx.array]:
+        """Log-mel float32 (F, 128) of each → its audio embeddings (T, D) in the model's dtype."""
+        arrays = [mx.array(one).astype(self._model.dtype) for one in features]
+        if self.packs:
+            return self._model.audio_tower.encode(arrays)
+        return [self._model.audio_tower.one_by_one(array) for array in arrays]
+
+    def _encode(self, segments: Sequence[Segment], features: Sequence[Features]) -> list[mx.array]:
+        watch = Stopwatch()
+        with watch.stage("audio_tower"):
+            audio = self.encode(features)
+            mx.eval(audio)
+        frames = sum(map(len, features))
+        for segment, one in zip(segments, features, strict=True):
+            segment.watch.add("audio_tower", watch.seconds["audio_tower"] * len(one) / frames)
+        return audio
+
+    def _assemble(self, segment: Segment, features: Features, audio: mx.array) -> DecoderInput | InvalidParams:
+        utterance = segment.utterance
+        with segment.watch.stage("prompt_assembly"):
+            prompt = self.prompt(utterance.context, utterance.language)
+            embeddings = splice(self._model.embed(prompt.prefix_ids), audio, self._model.embed(prompt.suffix_ids))
+            try:
+                budget = self.budget(utterance.max_new_tokens, segment.seconds, embeddings.shape[1])
+            except InvalidParams as error:
+                return error
+        blocks = () if self.packs else self._blocks(len(prompt.prefix_ids), len(segment.samples))
+        return DecoderInput(embeddings, budget, len(features), audio.shape[0], blocks)
+
+    def _blocks(self, head: int, samples: int) -> tuple[int, ...]:
+        size = self._model.audio_tower.window_frames
+        return block_ends(head, closed_windows(samples, size), audio_token_count(size))
+
+    def prompt(self, context: str, language: str | None) -> Prompt:
+        return self._prompts.build(context, language)
+
+    def budget(self, asked: int, seconds: float, prompt_length: int) -> int:
+        """The tokens asked for, 0 meaning as many as the audio can need, as far as the model has positions for them."""
+        limit, likely = self._model.config.text.max_position_embeddings, token_budget(seconds)
+        wanted = asked or likely
+        needed = prompt_length + min(wanted, likely)
+        if needed > limit:
+            message = f"context, audio and text need {needed} positions, the model has {limit}"
+            raise InvalidParams(message, field="context")
+        return min(wanted, limit - prompt_length)

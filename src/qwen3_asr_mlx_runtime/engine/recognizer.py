@@ -1,0 +1,203 @@
+"""Utterances → transcripts: the numeric half behind one class, usable without the daemon.
+
+recognizer = Recognizer.load("demo")
+transcript = recognizer.transcribe(Utterance(samples))
+"""
+
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from qwen3_asr_mlx_runtime.packages import missing
+
+try:
+    import mlx.core as mx
+except ImportError as error:
+    error.msg = missing(error)
+    raise
+import msgspec
+import numpy as np
+
+from qwen3_asr_mlx_runtime.checkpoint.files import check_files, weight_files
+from qwen3_asr_mlx_runtime.checkpoint.hub import STALL_SECONDS, Hub
+from qwen3_asr_mlx_runtime.checkpoint.integrity import Verification, Verified, unchanged
+from qwen3_asr_mlx_runtime.checkpoint.integrity import verify as verify_files
+from qwen3_asr_mlx_runtime.checkpoint.progress import Reporter
+from qwen3_asr_mlx_runtime.checkpoint.resolve import resolve
+from qwen3_asr_mlx_runtime.checkpoint.weights import load_model, loaded_bytes, named_parameters
+from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, Keeps
+from qwen3_asr_mlx_runtime.engine.memory import Governor, MemoryLimits
+from qwen3_asr_mlx_runtime.engine.prepare import Preparation
+from qwen3_asr_mlx_runtime.engine.scheduler import Schedule
+from qwen3_asr_mlx_runtime.engines.api import DecoderMode, Failed, Finished, Heard, Job, OnProgress
+from qwen3_asr_mlx_runtime.engines.profile import Memory, Stopwatch
+from qwen3_asr_mlx_runtime.engines.transcript import Transcript
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
+from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelUnsupported, NonFiniteOutput
+from qwen3_asr_mlx_runtime.model.device import check_device, device_failures
+from qwen3_asr_mlx_runtime.model.drift import Drift
+from qwen3_asr_mlx_runtime.model.features import Features
+from qwen3_asr_mlx_runtime.model.live_drift import LiveDrift
+from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
+
+MAX_PIECE_SECONDS = 30.0
+NO_LIMITS = MemoryLimits()
+_WARM_UP_TOKENS = 4
+
+
+class Recognizer:
+    """A loaded model and its tokenizer. Everything happens on the thread that loaded it: MLX arrays do not change
+    threads."""
+
+    def __init__(
+        self,
+        model: Qwen3ASR,
+        tokenizer: Tokenizer,
+        max_piece_seconds: float = MAX_PIECE_SECONDS,
+        limits: MemoryLimits = NO_LIMITS,
+    ) -> None:
+        if tokenizer.token_id("<|audio_pad|>") != model.config.audio_token_id:
+            raise ModelUnsupported("audio_token_id is not the tokenizer's <|audio_pad|>", field="audio_token_id")
+        if tokenizer.size > model.config.text.vocab_size:
+            message = f"the tokenizer has {tokenizer.size} ids, the model embeddings for {model.config.text.vocab_size}"
+            raise ModelUnsupported(message, field="vocab_size")
+        self.model = model
+        self.max_piece_seconds = max_piece_seconds
+        self.model_dir = ""
+        self.load_profile: dict[str, Any] = {}
+        self._tokenizer = tokenizer
+        held = sum(value.nbytes for _, value in named_parameters(model))
+        self._governor = Governor(model.config, held, dtype=model.dtype, **limits._asdict())
+        self._preparation = Preparation(model, tokenizer, self._governor, max_piece_seconds)
+        self._drift = Drift(model, self._governor.has_room)
+        self._live_drift = LiveDrift(model, packs=self._preparation.packs)
+
+    @classmethod
+    @device_failures()
+    def load(
+        cls,
+        model: str,
+        *,
+        cache_dir: Path | None = None,
+        dtype: str | None = None,
+        quantize: str | None = None,
+        force_4bit_tower: bool = False,
+        local_files_only: bool = False,
+        max_piece_seconds: float = MAX_PIECE_SECONDS,
+        verify: str = "once",
+        state_dir: Path | None = None,
+        stall_seconds: float = STALL_SECONDS,
+        limits: MemoryLimits = NO_LIMITS,
+        on_progress: OnProgress | None = None,
+    ) -> "Recognizer":
+        """Load `demo`, a folder, or `owner/name` from the hub or its cache. Raises a ModelError, or an EngineError
+        where the device fails.
+
+        `quantize`: `8bit` or `mixed`, None for weights as they are stored; `force_4bit_tower`: whatever that costs.
+        `verify`: compare weights with the digest that the hub's cache names them by `once`, `always` or `never`;
+        `state_dir` is where it is remembered what was. A download that stalls for `stall_seconds` is given up. `limits`
+        are the process's; raises OutOfMemory before any weight is read where they leave no room.
+        """
+        check_device()
+        _avoid_jit_files()
+        watch, report = Stopwatch(), Reporter(on_progress)
+        report("resolve")
+        with watch.stage("resolve"):
+            hub = Hub(cache=cache_dir, stall_seconds=stall_seconds)
+            folder = resolve(model, hub, local_files_only=local_files_only, report=report)
+        with unchanged(files := check_files(folder)):
+            report("verify")
+            with watch.stage("verify"):
+                verification = verify_files(files, verify, Verified(state_dir), partial(report, "verify"))
+            report("load")
+            with watch.stage("tokenizer"):
+                tokenizer = Tokenizer.from_folder(folder)
+            Governor.check_model(loaded_bytes(folder, dtype, quantize), limits.limit_bytes)
+            with watch.stage("weights"):
+                weights = load_model(folder, dtype, quantize=quantize, force_4bit_tower=force_4bit_tower)
+        recognizer = cls(weights, tokenizer, max_piece_seconds, limits)
+        report("warmup")
+        with watch.stage("warmup"):
+            recognizer.warm_up()
+        recognizer.model_dir = str(folder)
+        recognizer.load_profile = _load_profile(folder, weights, verification, watch)
+        return recognizer
+
+    def warm_up(self) -> None:
+        """Decode a few tokens of noise, so that the first utterance finds everything compiled and in memory. Raises
+        ModelCorrupt where the weights yield no numbers."""
+        noise = np.random.default_rng(0).standard_normal(SAMPLE_RATE).astype(np.float32) * np.float32(0.02)
+        try:
+            self.transcribe(Utterance(noise, max_new_tokens=_WARM_UP_TOKENS))
+        except NonFiniteOutput as error:
+            raise ModelCorrupt("the weights yield no numbers: infinite, or not a number, are among them") from error
+
+    def transcribe(self, utterance: Utterance) -> Transcript:
+        """Transcribe one utterance to the end. Raises InvalidParams for a context that does not fit, or an
+        EngineError."""
+        [outcome] = self.outcomes([Job(0, utterance)])
+        if isinstance(outcome, Failed):
+            raise outcome.error
+        return outcome.transcript
+
+    def transcribe_batch(
+        self, utterances: Iterable[Utterance], decoder_mode: DecoderMode = "sequential", *, drift_guard: bool = True
+    ) -> list[Transcript]:
+        """Transcribe several, in their order. Raises the error of the first that fails.
+
+        `sequential` decodes one after the other; `batched` all at once, and those whose text might differ from that of
+        `sequential` again, unless `drift_guard` is off.
+        """
+        jobs = [Job(number, utterance, decoder_mode, drift_guard) for number, utterance in enumerate(utterances)]
+        outcomes = self.outcomes(jobs)
+        for outcome in outcomes:
+            if isinstance(outcome, Failed):
+                raise outcome.error
+        return [outcome.transcript for outcome in outcomes if isinstance(outcome, Finished)]
+
+    def outcomes(self, jobs: Iterable[Job]) -> list[Finished | Failed]:
+        """Run jobs of different ids to the end. One outcome for each, in the order of the ids."""
+        schedule = self.schedule()
+        for job in jobs:
+            schedule.submit(job)
+        outcomes: list[Finished | Failed] = []
+        while schedule.is_busy:
+            outcomes += (outcome for outcome in schedule.step() if not isinstance(outcome, Heard))
+        return sorted(outcomes, key=lambda outcome: outcome.job_id)
+
+    def schedule(self, keeps: Keeps = ALL) -> Schedule:
+        """A schedule of its own, for jobs that come and go. `keeps`: of utterances that are being spoken."""
+        return Schedule(
+            self.model, self._tokenizer, self._preparation, self._governor, self._drift, self._live_drift, keeps
+        )
+
+    def encode(self, features: Features) -> mx.array:
+        """Log-mel float32 (F, 128) → audio embeddings (T, D) in the model's dtype."""
+        return self._preparation.encode([features])[0]
+
+
+def _avoid_jit_files() -> None:
+    """On the CPU, MLX compiles fused kernels with the system's C++ compiler and loads them back from a folder under the
+    temporary directory: slower at start, no faster after, and a shared folder is no place to load code from."""
+    if mx.default_device() == mx.cpu:
+        mx.disable_compile()
+
+
+def _load_profile(folder: Path, model: Qwen3ASR, verification: Verification, watch: Stopwatch) -> dict[str, Any]:
+    return {
+        "stage": "load",
+        "files": [file.name for file in weight_files(folder)],
+        "weight_count": len(named_parameters(model)),
+        "dtype": str(model.dtype).removeprefix("mlx.core."),
+        "quantization": msgspec.to_builtins(model.quantization),
+        "verification": msgspec.to_builtins(verification),
+        "resolve_seconds": watch.read("resolve"),
+        "verify_seconds": watch.read("verify"),
+        "tokenizer_seconds": watch.read("tokenizer"),
+        "weights_seconds": watch.read("weights"),
+        "warmup_seconds": watch.read("warmup"),
+        "total_seconds": watch.total,
+        "memory": msgspec.to_builtins(Memory.read()),
+    }

@@ -1,0 +1,141 @@
+"""Jobs on their way through the engine: which step comes next, and what becomes of each."""
+
+from qwen3_asr_mlx_runtime.engine.continuous_batch import Batching
+from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, Keeps
+from qwen3_asr_mlx_runtime.engine.line import LIVE_IN_A_ROW
+from qwen3_asr_mlx_runtime.engine.memory import Governor
+from qwen3_asr_mlx_runtime.engine.prepare import Preparation
+from qwen3_asr_mlx_runtime.engine.sequence import Recognition
+from qwen3_asr_mlx_runtime.engine.single import Sequential
+from qwen3_asr_mlx_runtime.engine.streaming import Listening
+from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Heard, Job, Listen
+from qwen3_asr_mlx_runtime.errors import Cancelled
+from qwen3_asr_mlx_runtime.model.drift import Drift
+from qwen3_asr_mlx_runtime.model.live_drift import LiveDrift
+from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
+
+
+class Schedule:
+    """One step at a time, on the thread that loaded the model.
+
+    Where `sequential` and `batched` jobs are under way, they take turns; and in the turns of the batched ones the batch
+    and what left it to be decoded alone.
+    """
+
+    def __init__(
+        self,
+        model: Qwen3ASR,
+        tokenizer: Tokenizer,
+        preparation: Preparation,
+        governor: Governor,
+        drift: Drift,
+        live_drift: LiveDrift,
+        keeps: Keeps = ALL,
+    ) -> None:
+        self._model = model
+        self._governor = governor
+        self._preparation = preparation
+        self._sequential = Sequential(model, tokenizer, preparation)
+        self._alone = Sequential(model, tokenizer, preparation)
+        self._listening = Listening(model, tokenizer, preparation, governor, live_drift, keeps)
+        self._batching = Batching(model, tokenizer, preparation, governor, drift, self._alone.add_segment)
+        self._open: dict[int, Recognition] = {}
+        self._ended: list[Failed] = []  # hearings that ended because their utterance did
+        self._heard_in_a_row = 0
+        self._batch_is_next = False
+        self._alone_is_next = False
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._open or self._ended or self._listening.is_busy)
+
+    @property
+    def open_ids(self) -> list[int]:
+        return [*self._open, *self._listening.open_ids]
+
+    def submit(self, job: Job) -> None:
+        self._open[job.id] = recognition = Recognition.of(job, self._preparation)
+        live, hearing = self._listening.take(job)
+        if hearing is not None:
+            self._ended.append(hearing)
+        if live is not None:
+            self._sequential.add(recognition, live.finish(recognition))
+        elif job.decoder_mode == "batched":
+            self._batching.add(recognition)
+        else:
+            self._sequential.add(recognition)
+
+    def listen(self, listen: Listen) -> None:
+        """Hear an utterance that is being spoken, when no job of a stream is open."""
+        failed = self._listening.add(listen)
+        if failed is not None:
+            self._ended.append(failed)
+
+    def forget(self, speech: int) -> Failed | None:
+        """Let go of an utterance of which no job will come: its hearing, if one was asked for, ends."""
+        return self._listening.forget(speech)
+
+    def cancel(self, job_id: int) -> Failed | None:
+        """End a job or a hearing that waits or is under way; None where there is no such."""
+        recognition = self._open.pop(job_id, None)
+        if recognition is None:
+            return self._listening.cancel(job_id)
+        self._remove(recognition)
+        return Failed(job_id, Cancelled("cancelled before its transcript was written"))
+
+    def cancel_all(self) -> list[Failed]:
+        """End everything."""
+        ended, self._ended = self._ended, []
+        return [*ended, *filter(None, map(self.cancel, self.open_ids))]
+
+    def step(self) -> list[Finished | Heard | Failed]:
+        """One decoder step. Returns the outcomes of the jobs and hearings that ended."""
+        ended, self._ended = self._ended, []
+        if self._is_time_to_hear():
+            outcome = self._listening.step()
+            return [*ended, outcome] if outcome is not None else [*ended]
+        return [*ended, *self._decode()]
+
+    def _is_time_to_hear(self) -> bool:
+        """A hearing never delays what somebody waits for who has spoken; files have one turn in five."""
+        urgent = any(recognition.job.live for recognition in self._open.values())
+        hears = self._listening.is_busy and not urgent
+        hears = hears and not (self._open and self._heard_in_a_row >= LIVE_IN_A_ROW)
+        self._heard_in_a_row = self._heard_in_a_row + 1 if hears else 0
+        return hears
+
+    def _decode(self) -> list[Finished | Failed]:
+        batched = self._batching.is_busy or self._alone.is_busy
+        self._batch_is_next = batched and (self._batch_is_next or not self._sequential.is_busy)
+        if self._batch_is_next:
+            self._step_batched()
+        elif self._sequential.is_busy:
+            self._sequential.step()
+        self._batch_is_next = not self._batch_is_next
+        return [self._end(recognition) for recognition in [*self._open.values()] if recognition.is_done]
+
+    def _step_batched(self) -> None:
+        self._alone_is_next = self._alone.is_busy and (self._alone_is_next or not self._batching.is_busy)
+        (self._alone if self._alone_is_next else self._batching).step()
+        self._alone_is_next = not self._alone_is_next
+
+    def idle(self) -> None:
+        """Nothing waits, and nothing has for a while."""
+        self._governor.idle()
+
+    def _end(self, recognition: Recognition) -> Finished | Failed:
+        del self._open[recognition.job.id]
+        self._remove(recognition)
+        self._governor.tidy()
+        outcome = recognition.outcome(self._model.config.text.hidden_size)
+        if isinstance(outcome, Finished):
+            profile = outcome.transcript.profile
+            for one in filter(None, (profile, profile.prepare)):
+                one.quantization = self._model.quantization
+        return outcome
+
+    def _remove(self, recognition: Recognition) -> None:
+        self._sequential.remove(recognition)
+        self._alone.remove(recognition)
+        self._batching.remove(recognition)

@@ -1,0 +1,92 @@
+"""Jobs decoded one after the other, each segment in a cache of its own."""
+
+from itertools import islice
+
+from qwen3_asr_mlx_runtime.engine.line import Line
+from qwen3_asr_mlx_runtime.engine.prepare import Preparation
+from qwen3_asr_mlx_runtime.engine.sequence import Recognition, Steps, decode, failure, prepare_next
+from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
+
+_MAX_PACKED = 8  # segments that go through the tower together
+
+
+class Sequential:
+    """One decoder step for each `step`, of whoever is next in line."""
+
+    def __init__(self, model: Qwen3ASR, tokenizer: Tokenizer, preparation: Preparation) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._preparation = preparation
+        self._line: Line[tuple[Recognition, Steps]] = Line(lambda one: one[0].job)
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._line)
+
+    def add(self, recognition: Recognition, live: Steps | None = None) -> None:
+        """`live`: the steps that end what was listened to while it was spoken."""
+        steps = self._all_segments(recognition) if live is None else self._ended(recognition, live)
+        self._line.append((recognition, steps))
+
+    def add_segment(self, recognition: Recognition, index: int) -> None:
+        """Decode one segment that was prepared for a batch."""
+        self._line.append((recognition, self._again(recognition, index)))
+
+    def remove(self, recognition: Recognition) -> None:
+        self._line.remove_job(recognition.job.id)
+
+    def step(self) -> None:
+        recognition, steps = self._line.choose()
+        try:
+            next(steps)
+        except StopIteration:
+            self._line.remove((recognition, steps))
+        except Exception as error:  # noqa: BLE001 the one boundary of decoding: the guilty job fails, the engine goes on
+            self._line.remove((recognition, steps))
+            recognition.error = failure(error)
+
+    def _ended(self, recognition: Recognition, live: Steps) -> Steps:
+        try:
+            yield from live
+            return
+        except Exception:  # noqa: BLE001 whatever it provokes: from the beginning it has another chance
+            del live  # with all that it kept, which may be what there was no room for
+        yield from self._all_segments(recognition)
+
+    def _all_segments(self, recognition: Recognition) -> Steps:
+        for index in range(len(recognition.segments)):
+            if index >= recognition.prepared:
+                prepare_next([recognition, *self._followers(recognition)], self._preparation)
+                yield
+            if recognition.error is not None:
+                return
+            yield from self._segment(recognition, index)
+
+    def _followers(self, recognition: Recognition) -> list[Recognition]:
+        """Which files are prepared together with it: the next in line of which nothing is prepared. What is live has no
+        company: it would wait for the others' audio, and its last bits would depend on it."""
+        if recognition.job.live or not self._preparation.packs:
+            return []
+        others = (one for one, _ in self._line if one is not recognition and not one.job.live)
+        return list(islice((one for one in others if one.segments and not one.prepared), _MAX_PACKED - 1))
+
+    def _again(self, recognition: Recognition, index: int) -> Steps:
+        if self._preparation.packs:
+            [made] = self._preparation.prepare([recognition.segments[index]])
+            if isinstance(made, BridgeError):
+                raise made
+            recognition.inputs[index] = made
+            yield
+        yield from self._segment(recognition, index)
+
+    def _segment(self, recognition: Recognition, index: int) -> Steps:
+        tokens = yield from decode(
+            self._model,
+            self._tokenizer.eos_ids,
+            recognition.inputs[index],
+            recognition.watch,
+            logprobs=recognition.job.utterance.logprobs,
+        )
+        recognition.written(index, tokens, self._tokenizer.decode(token.id for token in tokens))

@@ -1,0 +1,108 @@
+"""A piece of an utterance that is still being spoken: its audio, its place in the decoder, what was written of it."""
+
+from collections.abc import Generator, Sequence
+from itertools import takewhile
+
+import mlx.core as mx
+
+from qwen3_asr_mlx_runtime.engine.incremental_encoder import Keeps, LiveAudio
+from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Preparation
+from qwen3_asr_mlx_runtime.engines.api import Listen
+from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
+from qwen3_asr_mlx_runtime.model.audio_encoder import audio_token_count
+from qwen3_asr_mlx_runtime.model.blocks import block_ends
+from qwen3_asr_mlx_runtime.model.decoder import KVCache
+from qwen3_asr_mlx_runtime.model.features import frame_count
+from qwen3_asr_mlx_runtime.model.generate import prefill
+from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.model.speculative import Written, write
+from qwen3_asr_mlx_runtime.model.splice import splice
+
+
+class LivePiece:
+    """What is decoded in one go: the audio since the last cut. `ids` is what was written last."""
+
+    def __init__(self, model: Qwen3ASR, preparation: Preparation, said: Listen, keeps: Keeps) -> None:
+        self.ids: list[int] = []
+        self.audio = LiveAudio(model.audio_tower, model.dtype, keeps)
+        self._model = model
+        self._preparation = preparation
+        self._said = said
+        self._keeps = keeps
+        self._cache: list[KVCache] | None = None
+        self._cached: list[mx.array] = []
+
+    @property
+    def nbytes(self) -> int:
+        return self.audio.nbytes + sum(layer.keys.nbytes + layer.values.nbytes for layer in self._cache or ())
+
+    def drop(self) -> None:
+        """Let go of all that can be made again from the samples."""
+        self._cache, self._cached = None, []
+        self.audio.drop()
+
+    def prepare(self, samples: Samples, watch: Stopwatch) -> Generator[None, None, DecoderInput]:
+        """All its samples so far → a prompt, and the cache that has its unchanged beginning. Raises InvalidParams for a
+        context that does not fit."""
+        model, prompt = self._model, self._preparation.prompt(self._said.context, self._said.language)
+        length = len(prompt.input_ids(audio_token_count(frame_count(len(samples)))))
+        budget = self._preparation.budget(self._said.max_new_tokens, len(samples) / SAMPLE_RATE, length)
+        embedded = yield from self.audio.embed(samples, watch)
+        with watch.stage("prompt_assembly"):
+            audio = mx.concatenate([*embedded.windows, *embedded.open])
+            embeddings = splice(model.embed(prompt.prefix_ids), audio, model.embed(prompt.suffix_ids))
+        head = len(prompt.prefix_ids)
+        cache = self._cache_of(embedded.windows, head)
+        self.audio.reuse.positions += cache[0].offset
+        self.audio.reuse.of_positions += length
+        blocks = block_ends(head, len(embedded.windows), self._window_tokens)
+        return DecoderInput(embeddings, budget, embedded.frames, audio.shape[0], blocks, cache)
+
+    def _cache_of(self, windows: list[mx.array], head: int) -> list[KVCache]:
+        """The cache, rewound to the end of what it has of these very windows. `_cached` are those that it was filled
+        from last, or would have been, had nothing come between."""
+        pairs = zip(windows, self._cached, strict=False)
+        same = len([*takewhile(lambda pair: pair[0] is pair[1], pairs)])
+        if self._cache is None or not self._keeps.positions:
+            self._cache = self._model.make_cache(1)
+        _rewind(self._cache, block_ends(head, same, self._window_tokens))
+        self._cached = windows
+        return self._cache
+
+    @property
+    def _window_tokens(self) -> int:
+        return audio_token_count(self._model.audio_tower.window_frames)
+
+    def write(
+        self, made: DecoderInput, eos_ids: frozenset[int], *, margin: float = 0.0, logprobs: bool = False
+    ) -> Generator[None, None, Written]:
+        """Decode, with what was written last as a draft."""
+        cache = made.cache or []
+        for layer in cache:
+            layer.reserve(made.embeddings.shape[1])
+        for end in made.blocks:
+            if cache[0].offset < end:
+                mx.eval(prefill(self._model, made.embeddings[:, cache[0].offset : end], cache))
+                yield
+        written = yield from write(
+            self._model,
+            made.embeddings[:, cache[0].offset :],
+            cache,
+            self.ids if self._keeps.tokens else (),
+            eos_ids,
+            made.max_new_tokens,
+            margin=margin,
+            logprobs=logprobs,
+        )
+        _rewind(cache, made.blocks)
+        self.audio.reuse.tokens += written.verified
+        self.audio.reuse.of_tokens += len(written.tokens)
+        if not written.doubtful:
+            self.ids = written.ids
+        return written
+
+
+def _rewind(cache: Sequence[KVCache], blocks: tuple[int, ...]) -> None:
+    for layer in cache:
+        layer.rewind(blocks[-1] if blocks else 0)

@@ -1,0 +1,231 @@
+"""The engine on a thread of its own: MLX is imported, loaded, run and released there, and nowhere else.
+
+One decoder step at a time: between two steps the thread looks at its inbox, so a cancel ends a job at its next step.
+"""
+
+import queue
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Heard, Job, Listen, Loaded, LoadFailed, Post
+from qwen3_asr_mlx_runtime.errors import (
+    BridgeError,
+    Cancelled,
+    EngineUnavailable,
+    ModelError,
+    ModelNotFound,
+    NonFiniteOutput,
+)
+from qwen3_asr_mlx_runtime.packages import missing
+from qwen3_asr_mlx_runtime.settings import Settings
+from qwen3_asr_mlx_runtime.shortage import named_shortage
+
+if TYPE_CHECKING:
+    from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
+    from qwen3_asr_mlx_runtime.engine.scheduler import Schedule
+
+_MAX_NON_FINITE = 3
+_IDLE_SECONDS = 10.0  # without a request: then memory that is kept for the next is given back
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Cancel:
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Forget:
+    speech: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Close:
+    pass
+
+
+_Request = _Load | Job | Listen | _Cancel | _Forget | _Close
+
+
+class EngineThread:
+    """A jobs.Engine over a Recognizer."""
+
+    def __init__(self, settings: Settings, post: Post) -> None:
+        self._settings = settings
+        self._post = post
+        self._inbox: queue.SimpleQueue[_Request] = queue.SimpleQueue()
+        self._schedule: Schedule | None = None
+        self._loaded: Loaded | None = None
+        self._heartbeats = 0
+        self._is_loading = False
+        self._non_finite_in_a_row = 0
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def heartbeats(self) -> int:
+        return self._heartbeats
+
+    @property
+    def is_loading(self) -> bool:
+        return self._is_loading
+
+    def load(self) -> None:
+        self._inbox.put(_Load())
+
+    def submit(self, job: Job) -> None:
+        self._inbox.put(job)
+
+    def listen(self, listen: Listen) -> None:
+        self._inbox.put(listen)
+
+    def forget(self, speech: int) -> None:
+        self._inbox.put(_Forget(speech))
+
+    def cancel(self, job_id: int) -> None:
+        self._inbox.put(_Cancel(job_id))
+
+    def close(self) -> None:
+        self._inbox.put(_Close())
+
+    def join(self, timeout: float) -> bool:
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            request = self._next_request()
+            if isinstance(request, _Close):
+                self._cancel_all()
+                return
+            if request is not None:
+                self._take(request)
+            else:
+                self._step()
+
+    def _next_request(self) -> _Request | None:
+        """The next request; None where there is none and work to do instead."""
+        schedule = self._schedule
+        if schedule is not None and schedule.is_busy:
+            return None if self._inbox.empty() else self._inbox.get()
+        try:
+            return self._inbox.get(timeout=_IDLE_SECONDS)
+        except queue.Empty:
+            if schedule is not None:
+                schedule.idle()
+            return self._inbox.get()
+
+    def _take(self, request: _Load | Job | Listen | _Cancel | _Forget) -> None:
+        match request:
+            case _Load():
+                self._load()
+            case Job() | Listen():
+                self._submit(request)
+            case _Forget(speech):
+                self._post_any(self._schedule.forget(speech) if self._schedule is not None else None)
+            case _Cancel(job_id):
+                self._cancel(job_id)
+
+    def _load(self) -> None:
+        try:
+            if self._loaded is None:
+                self._loaded = self._load_model()
+            self._post(self._loaded)
+        except BridgeError as error:
+            self._post(LoadFailed(error))
+        except OSError as error:
+            reason = type(error).__name__
+            self._post(LoadFailed(ModelNotFound("the model's files cannot be read", reason=reason)))
+        except ImportError as error:
+            self._post(LoadFailed(EngineUnavailable(missing(error))))
+        except Exception as error:  # noqa: BLE001 the one boundary of loading: whatever a checkpoint provokes becomes a code
+            self._post(LoadFailed(ModelError(f"the model could not be loaded: {type(error).__name__}")))
+
+    def _load_model(self) -> Loaded:
+        self._is_loading = True
+        try:
+            with named_shortage():
+                recognizer = self._recognizer()
+        finally:
+            self._is_loading = False
+        self._schedule = recognizer.schedule()
+        profile = recognizer.load_profile
+        return Loaded(self._settings.model, recognizer.model_dir, profile["total_seconds"], profile)
+
+    def _recognizer(self) -> "Recognizer":
+        from qwen3_asr_mlx_runtime.model.device import check_device
+
+        check_device()  # before the imports that need one
+        from qwen3_asr_mlx_runtime.engine.memory import MemoryLimits
+        from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
+
+        settings = self._settings
+        return Recognizer.load(
+            settings.model,
+            cache_dir=settings.cache_dir,
+            dtype=settings.dtype,
+            quantize=settings.quantize,
+            force_4bit_tower=settings.force_4bit_tower,
+            local_files_only=settings.local_files_only,
+            max_piece_seconds=settings.max_chunk_seconds,
+            verify=settings.verify,
+            state_dir=settings.state_dir,
+            stall_seconds=settings.stall_seconds,
+            limits=MemoryLimits(settings.memory_limit_bytes, settings.cache_limit_bytes, settings.wired_limit_bytes),
+            on_progress=self._post,
+        )
+
+    def _step(self) -> None:
+        """One decoder step."""
+        self._heartbeats += 1
+        if self._schedule is not None:
+            for outcome in self._schedule.step():
+                self._count(outcome)
+                self._post(outcome)
+
+    def _submit(self, job: Job | Listen) -> None:
+        try:
+            schedule = self._schedule if isinstance(job, Listen) else self._sound_schedule()
+        except BridgeError as error:
+            self._post(Failed(job.id, error))
+            return
+        except Exception as error:  # noqa: BLE001 whatever loading provokes: this job has no model
+            self._post(Failed(job.id, EngineUnavailable(f"the model could not be loaded: {type(error).__name__}")))
+            return
+        if schedule is None:
+            self._post(Failed(job.id, EngineUnavailable("no model is loaded")))
+        elif isinstance(job, Listen):
+            schedule.listen(job)
+        else:
+            schedule.submit(job)
+
+    def _count(self, outcome: Finished | Heard | Failed) -> None:
+        if isinstance(outcome, Failed) and isinstance(outcome.error, Cancelled):
+            return
+        non_finite = isinstance(outcome, Failed) and isinstance(outcome.error, NonFiniteOutput)
+        self._non_finite_in_a_row = self._non_finite_in_a_row + 1 if non_finite else 0
+
+    def _sound_schedule(self) -> "Schedule | None":
+        """Weights that gave three jobs no numbers may have been damaged in memory: they are read again."""
+        if self._non_finite_in_a_row >= _MAX_NON_FINITE and not (self._schedule and self._schedule.is_busy):
+            self._schedule = None
+            self._load_model()
+            self._non_finite_in_a_row = 0
+        return self._schedule
+
+    def _cancel(self, job_id: int) -> None:
+        """End a job that waits or runs; one that has finished has its outcome already."""
+        self._post_any(self._schedule.cancel(job_id) if self._schedule is not None else None)
+
+    def _post_any(self, outcome: Failed | None) -> None:
+        if outcome is not None:
+            self._post(outcome)
+
+    def _cancel_all(self) -> None:
+        for outcome in self._schedule.cancel_all() if self._schedule is not None else []:
+            self._post(outcome)

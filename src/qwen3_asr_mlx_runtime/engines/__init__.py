@@ -1,0 +1,1 @@
+"""What stands behind `Engine`: the interface, and the values that cross it."""

@@ -1,0 +1,149 @@
+"""The one door between the conversation half and the numeric half: jobs go in, outcomes come back.
+
+The daemon holds an `Engine` and never more of it than this; a fake engine in tests has the same face, and a worker
+process could have it too.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, Transcript
+from qwen3_asr_mlx_runtime.engines.utterance import Samples, Utterance
+from qwen3_asr_mlx_runtime.errors import BridgeError
+
+DecoderMode = Literal["sequential", "batched"]
+FinalPolicy = Literal["strict", "guarded", "fast"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One utterance to transcribe. `id` is unique in the process; the outcome carries it back.
+
+    `decoder_mode`: `sequential`, one after the other in the order they came, or `batched`, together with other batched
+    jobs. `drift_guard`: what in a batch might have become another text than alone is decoded again, alone. `live`:
+    somebody speaks and waits for it, so it goes before jobs that are not, also before the next step of one that has
+    begun; these still get one turn in five. `speech`: the number under which it was listened to while it was spoken,
+    and `final_policy` how much of what was written then may be used: `guarded`, what is sure to be the text of
+    `sequential`; `strict`, none of it; `fast`, all that comes out again.
+    """
+
+    id: int
+    utterance: Utterance
+    decoder_mode: DecoderMode = "sequential"
+    drift_guard: bool = True
+    live: bool = False
+    speech: int | None = None
+    final_policy: FinalPolicy = "guarded"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Listen:
+    """More of an utterance that is still being spoken, whose text so far is wanted.
+
+    `id` is unique among jobs; the outcome carries it back. `speech` is the number of the utterance, unique in the
+    process; of each no more than one Listen waits for its outcome. `samples`: float32 (N,), from the utterance's
+    `start`th on: what follows those of the Listen before, whatever became of that. `language`, `context` and
+    `max_new_tokens` as in Utterance, and `final_policy` as in Job: always the same.
+    """
+
+    id: int
+    speech: int
+    samples: Samples
+    start: int = 0
+    language: str | None = None
+    context: str = ""
+    max_new_tokens: int = 0
+    final_policy: FinalPolicy = "guarded"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model is ready. `load_profile` holds what was loaded and how long each step took, in seconds."""
+
+    model: str
+    model_dir: str
+    load_seconds: float
+    load_profile: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    error: BridgeError
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a load has come: a `stage` of `resolve`, `download`, `waiting_for_lock`, `verify`, `load`, `warmup`.
+
+    `done` of `total`, in bytes, where the stage can tell; never less than the stage has told before.
+    """
+
+    stage: str
+    done: int | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    job_id: int
+    transcript: Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The text so far of an utterance that is still being spoken."""
+
+    job_id: int
+    hypothesis: Hypothesis
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    job_id: int
+    error: BridgeError
+
+
+Outcome = Loaded | LoadFailed | Progress | Finished | Heard | Failed
+Post = Callable[[Outcome], None]
+OnProgress = Callable[[Progress], None]
+
+
+class Engine(Protocol):
+    """What the daemon asks of an engine. Every call returns at once; outcomes come through the `post` the engine was
+    made with, on the engine's own thread: any number of Progress during a load, and exactly one other for each `load`,
+    each `submit` and each `listen`."""
+
+    @property
+    def heartbeats(self) -> int:
+        """Grows with every step the engine takes: as long as it does, the engine is not stuck. Read on any thread."""
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether the engine reads the model, for the first time or again, which takes no steps and may take long. Read
+        on any thread."""
+
+    def load(self) -> None:
+        """Load the model, or report again what is loaded. Loaded or LoadFailed, and nothing else, ends it."""
+
+    def submit(self, job: Job) -> None:
+        """Transcribe, after a successful load. Answered by Finished or Failed."""
+
+    def listen(self, listen: Listen) -> None:
+        """Tell the text so far of an utterance that is being spoken, after a successful load and when nothing more
+        urgent is to be done. Answered by Heard or Failed; by Failed(Cancelled) as soon as a job of its `speech` is
+        submitted, or it is forgotten."""
+
+    def forget(self, speech: int) -> None:
+        """Let go of an utterance that was listened to, and of which no job will come."""
+
+    def cancel(self, job_id: int) -> None:
+        """End a job or a Listen at its next decoder step, or before it starts: Failed(Cancelled), unless it finished
+        first."""
+
+    def close(self) -> None:
+        """Cancel everything and end the engine's thread. Nothing is posted once this has returned and `join` came
+        back."""
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the engine's thread at most `timeout` seconds; True if it has ended."""

@@ -1,0 +1,162 @@
+"""What comes out of the engine: the text of an utterance, parsed from what the model wrote.
+
+The model writes `language English<asr_text>Hello.`, or `language None<asr_text>` where it hears no speech; when its
+language is forced by the prompt, it writes the text alone.
+"""
+
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import msgspec
+
+from qwen3_asr_mlx_runtime.engines.profile import Profile, Reuse
+from qwen3_asr_mlx_runtime.languages import LANGUAGE_CODES
+
+ASR_TEXT = "<asr_text>"
+
+_LANGUAGE_LINE = re.compile(r"^\s*language ([^\n]*)", re.IGNORECASE | re.MULTILINE)
+_LANGUAGE_ONLY = re.compile(r"language(?:\s+([^\s,]+(?:,\s*[^\s,]+)*,?))?", re.IGNORECASE)
+
+_MAX_REPEATS = 20
+_CHARACTER_RUN = re.compile(rf"(.)\1{{{_MAX_REPEATS},}}", re.DOTALL)
+_PATTERN_RUN = re.compile(rf"(.{{1,20}}?)\1{{{_MAX_REPEATS - 1},}}", re.DOTALL)
+
+# Thai, Lao, Burmese, Khmer, CJK radicals, punctuation, kana, bopomofo and ideographs, full-width forms: not Hangul.
+WRITTEN_WITHOUT_SPACES = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u19e0-\u19ff\u2e80-\u312f\u3190-\u4dbf\u4e00-\u9fff"
+    "\ua9e0-\ua9ff\uaa60-\uaa7f\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff9f\U0001aff0-\U0001b16f\U00020000-\U0003ffff]"
+)
+_ATTACHES_LEFT = frozenset(",.;:!?%‰…،؛؟٪۔।॥·")
+_ATTACHES_RIGHT = frozenset("¿¡")  # quotes are in neither: “ opens in English and closes in German
+
+
+class Confidence(msgspec.Struct, frozen=True):
+    """Probabilities of an utterance's tokens, those of its language and its end among them: their geometric mean, and
+    the smallest."""
+
+    mean: float
+    minimum: float
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """The whole result of one utterance.
+
+    `text` is clean; `raw_text` is what the model wrote, metadata included (pieces of long audio joined by newlines).
+    `language` is a canonical name, several joined by commas when pieces differ, or None where no speech was heard.
+    `finish_reason`: `stop`, `length` (the budget ended it) or `repetition` (the loop guard ended it); the worst of the
+    pieces. `token_ids` end with the EOS token where there was one. `audio_output_lengths` has the audio tokens of each
+    piece, `audio_embeddings_shape` is (their sum, the decoder's hidden size). `logprobs` has the natural-log
+    probability of each token where that was asked for. `redecoded` counts the pieces that were decoded in a batch first
+    and then again alone. `verified_tokens`, where the utterance was listened to while it was spoken: those that were
+    written then, and only verified at its end; and `reuse`, what else was kept from then.
+    """
+
+    text: str
+    language: str | None
+    raw_text: str
+    finish_reason: str
+    token_ids: tuple[int, ...]
+    audio_embeddings_shape: tuple[int, int]
+    audio_output_lengths: tuple[int, ...]
+    profile: Profile
+    warnings: tuple[str, ...] = ()
+    logprobs: tuple[float, ...] | None = None
+    redecoded: int = 0
+    verified_tokens: int | None = None
+    reuse: Reuse | None = None
+
+    @property
+    def confidence(self) -> Confidence | None:
+        if not self.logprobs:
+            return None
+        mean = sum(self.logprobs) / len(self.logprobs)
+        return Confidence(mean=round(math.exp(mean), 4), minimum=round(math.exp(min(self.logprobs)), 4))
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """What an utterance that is still being spoken says so far; any of it may yet change.
+
+    `text` and `language` as in a Transcript. `audio_seconds` of speech were heard. `tokens` is how many the model
+    wrote, of which `verified` were written before and came out again; `seconds` of work it took.
+    """
+
+    text: str
+    language: str | None
+    audio_seconds: float
+    tokens: int
+    verified: int
+    seconds: float
+
+
+def parse_transcript(raw: str, forced_language: str | None) -> tuple[str | None, str]:
+    """What the model wrote → (language, clean text), by the grammar of the reference, qwen-asr 0.0.6.
+
+    Blank → (None, ""). A forced language → (it, all of the text). `language None` → None: no guess. Without
+    `<asr_text>` all is text, but for a lone `language English`, or its beginning: metadata that the budget cut off.
+    Several languages are joined by commas; unlike in the reference, each is canonical and none is "None".
+    """
+    written = fix_repetitions(raw.strip())
+    if not written:
+        return None, ""
+    if forced_language is not None:
+        return forced_language, written
+    metadata, tag, text = written.partition(ASR_TEXT)
+    if not tag:
+        return _without_tag(written)
+    if "language none" in metadata.lower():
+        return None, text.strip()
+    line = _LANGUAGE_LINE.search(metadata)
+    return _joined(_language_names(line[1]) if line else []), text.strip()
+
+
+def _without_tag(written: str) -> tuple[str | None, str]:
+    metadata = _LANGUAGE_ONLY.fullmatch(written)
+    if metadata is None:
+        return None, written
+    return _joined([name for name in _language_names(metadata[1] or "") if name in LANGUAGE_CODES]), ""
+
+
+def _language_names(listed: str) -> list[str]:
+    names = [name.strip().capitalize() for name in listed.split(",")]
+    return [name for name in names if name and name != "None"]
+
+
+def _joined(names: Sequence[str]) -> str | None:
+    return ",".join(names) or None
+
+
+def fix_repetitions(text: str) -> str:
+    """Undo loops as the reference does: more than 20 of one character become one, then 20 or more of a pattern of up to
+    20 characters become one, if at least 40 characters are left where the run begins.
+    """
+    text = _CHARACTER_RUN.sub(r"\1", text)
+    last = len(text) - 2 * _MAX_REPEATS
+    return _PATTERN_RUN.sub(lambda run: run[1] if run.start() <= last else run[0], text)
+
+
+def join_pieces(texts: Sequence[str]) -> str:
+    """The texts of consecutive pieces as one, with a space between two where their script writes one. Blanks vanish."""
+    joined = ""
+    for text in filter(None, map(str.strip, texts)):
+        joined += f" {text}" if joined and _spaced(joined[-1], text[0]) else text
+    return joined
+
+
+def _spaced(left: str, right: str) -> bool:
+    if WRITTEN_WITHOUT_SPACES.match(left) or WRITTEN_WITHOUT_SPACES.match(right):
+        return False
+    if left in _ATTACHES_RIGHT or unicodedata.category(left) == "Ps":
+        return False
+    return right not in _ATTACHES_LEFT and unicodedata.category(right) not in ("Pe", "Mn", "Mc", "Me")
+
+
+def join_languages(languages: Sequence[str | None]) -> str | None:
+    """The languages of consecutive pieces as one list joined by commas, without None and without repeating itself."""
+    names = [name for language in languages if language for name in language.split(",")]
+    return _joined([name for name, _ in groupby(names)])

@@ -1,0 +1,1 @@
+"""What one client asked for and is owed. Pure: no thread, no descriptor; the clock is an argument."""

@@ -1,0 +1,74 @@
+"""What the session wants done. It decides; the daemon does."""
+
+from dataclasses import dataclass
+
+from qwen3_asr_mlx_runtime.engines.api import Job, Listen
+from qwen3_asr_mlx_runtime.engines.utterance import Samples
+from qwen3_asr_mlx_runtime.errors import BridgeError
+
+
+@dataclass(frozen=True, slots=True)
+class LoadModel:
+    """Ask the engine to load; Loaded or LoadFailed comes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAudio:
+    """Read a file off the main thread; AudioRead or AudioFailed comes back."""
+
+    job_id: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Give the engine a job; Finished or Failed comes back."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Tell the engine to end a job; its outcome comes back all the same."""
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hear:
+    """Have the engine listen to more of an utterance that is being spoken; Heard or Failed comes back."""
+
+    listen: Listen
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Tell the engine that no job of an utterance will come which it has listened to."""
+
+    speech: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchParent:
+    """Live and die with this process too."""
+
+    pid: int
+
+
+Effect = LoadModel | ReadAudio | Submit | Cancel | Hear | Forget | WatchParent
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AudioRead:
+    """A file was read in `seconds`. `samples`: float32 (N,), mono, 16 kHz."""
+
+    job_id: int
+    samples: Samples
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFailed:
+    job_id: int
+    error: BridgeError

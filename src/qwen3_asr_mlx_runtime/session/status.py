@@ -1,0 +1,106 @@
+"""How the process is doing, for `ping` and `status`."""
+
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+
+from qwen3_asr_mlx_runtime import __version__
+from qwen3_asr_mlx_runtime.engines.profile import Memory
+from qwen3_asr_mlx_runtime.protocol.replies import Counters, Limits, Pong, Queues, State, StatusReply, Versions
+
+
+@dataclass(slots=True)
+class Vitals:
+    """What only the loop around the session knows. Times are of its clock, in seconds.
+
+    `progress_at`: when the engine was last seen to move. `timer_lag`: how late the last timer was.
+    """
+
+    started_at: float
+    progress_at: float
+    timer_lag: float = 0.0
+    partial_line_bytes: Callable[[], int] = int
+    session: str | None = None
+    pid: int | None = None
+
+    @contextmanager
+    def timed(self, seconds: float) -> Iterator[None]:
+        """Around a wait for a timer that is due in so many seconds: how late it was, unless the wait ended before."""
+        due = running_in_sleep() + seconds
+        try:
+            yield
+        finally:
+            lag = running_in_sleep() - due
+            if lag >= 0:
+                self.timer_lag = lag
+
+
+def running_in_sleep() -> float:
+    """Seconds by a clock that goes on while the machine sleeps; `time.monotonic` stands still then."""
+    if sys.platform == "darwin":
+        return time.clock_gettime(time.CLOCK_MONOTONIC)
+    else:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def pong(vitals: Vitals, now: float, state: State, busy_since: float | None) -> Pong:
+    busy_ms, progress_ms = _busy(vitals, now, busy_since)
+    return Pong(
+        uptime_s=round(now - vitals.started_at, 3), state=state, busy_ms=busy_ms, last_progress_ms_ago=progress_ms
+    )
+
+
+def status(
+    vitals: Vitals,
+    now: float,
+    state: State,
+    busy_since: float | None,
+    *,
+    streams: int,
+    queues: Queues,
+    counters: Counters,
+    limits: Limits,
+    mlx: bool,
+) -> StatusReply:
+    """`mlx`: whether MLX has been imported, so that it can be asked for its memory."""
+    busy_ms, progress_ms = _busy(vitals, now, busy_since)
+    memory = Memory.read(mlx=mlx)
+    return StatusReply(
+        state=state,
+        uptime_s=round(now - vitals.started_at, 3),
+        busy_ms=busy_ms,
+        last_progress_ms_ago=progress_ms,
+        timer_lag_ms=round(vitals.timer_lag * 1000, 1),
+        partial_line_bytes=vitals.partial_line_bytes(),
+        streams=streams,
+        queues=queues,
+        counters=counters,
+        rss_bytes=memory.rss_bytes,
+        memory=memory,
+        limits=limits,
+        versions=_versions(),
+    )
+
+
+def _busy(vitals: Vitals, now: float, busy_since: float | None) -> tuple[int | None, int | None]:
+    if busy_since is None:
+        return None, None
+    return _milliseconds(now - busy_since), _milliseconds(now - max(vitals.progress_at, busy_since))
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1000))
+
+
+@cache
+def _versions() -> Versions:
+    try:
+        mlx = metadata.version("mlx")
+    except metadata.PackageNotFoundError:
+        mlx = None
+    return Versions(runtime=__version__, python=platform.python_version(), mlx=mlx)

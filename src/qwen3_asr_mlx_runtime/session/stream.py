@@ -1,0 +1,183 @@
+"""Streams of PCM: chunks in, utterances cut off at their boundaries. Nothing is changed before all of it is checked."""
+
+import base64
+from dataclasses import dataclass
+
+from msgspec import UNSET
+
+from qwen3_asr_mlx_runtime.audio.pcm_buffer import BYTES_PER_SAMPLE, PcmBuffer, length
+from qwen3_asr_mlx_runtime.engines.utterance import Samples
+from qwen3_asr_mlx_runtime.errors import (
+    BadBase64,
+    InvalidParams,
+    OddPcmLength,
+    SeqOutOfOrder,
+    UnsupportedSampleRate,
+)
+from qwen3_asr_mlx_runtime.protocol.capabilities import MAX_CHUNK_SECONDS, MAX_STREAM_RATE, MIN_STREAM_RATE
+from qwen3_asr_mlx_runtime.protocol.commands import AudioChunk, StartStream
+from qwen3_asr_mlx_runtime.protocol.streams import Gap, PartialResult
+from qwen3_asr_mlx_runtime.session.utterance_names import IsInUse, Names
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The audio of one utterance, at 16 kHz. `gap`: a chunk of it was refused, or never came."""
+
+    samples: Samples
+    gap: bool
+
+
+class Stream:
+    """What is known of one stream, and the audio behind its last boundary."""
+
+    def __init__(self, command: StartStream, is_in_use: IsInUse) -> None:
+        self.command = command
+        self._audio = PcmBuffer(command.sample_rate)
+        self._chunks = 0
+        self._gap = False
+        self._last_seq: int | None = None
+        self._names = Names(command.stream_id, is_in_use)
+        self._is_in_use = is_in_use
+
+    @property
+    def id(self) -> str:
+        return self.command.stream_id
+
+    @property
+    def rate(self) -> int:
+        """Hz, of its PCM."""
+        return self.command.sample_rate
+
+    @property
+    def samples(self) -> int:
+        """Of the utterance that is being spoken, at 16 kHz."""
+        return self._audio.samples
+
+    def growth(self, pcm: bytes) -> int:
+        """How many samples at 16 kHz a chunk would add."""
+        return self._audio.growth(len(pcm) // BYTES_PER_SAMPLE)
+
+    def heard(self, start: int) -> Samples:
+        """The utterance that is being spoken from the sample `start` on, as far as it is certain: audio at another rate
+        is held back for some milliseconds. What the utterance is cut to begins with it."""
+        return self._audio.heard(start)
+
+    def restarted(self, command: StartStream) -> "Stream":
+        """A new stream in the place of this one, which goes on counting its utterances."""
+        stream = Stream(command, self._is_in_use)
+        stream._names = self._names
+        return stream
+
+    @property
+    def spoken_id(self) -> str | None:
+        """The name of the utterance that is being spoken, if it has one yet; with partials from its first chunk on."""
+        return self._names.spoken
+
+    def next_utterance_id(self) -> str:
+        return self._names.next()
+
+    def check_utterance(self, chunk: AudioChunk) -> None:
+        """Raises InvalidParams for a chunk of another utterance than the one of which there is audio."""
+        if self.samples:
+            self._names.check(chunk.utterance_id)
+
+    def is_duplicate(self, chunk: AudioChunk) -> bool:
+        """Whether it is the last chunk again. Raises SeqOutOfOrder for one that is older still."""
+        if chunk.seq is None or self._last_seq is None or chunk.seq > self._last_seq:
+            return False
+        if chunk.seq < self._last_seq:
+            message = f"`seq`: expected more than {self._last_seq}, got {chunk.seq}; the chunk was not taken"
+            raise SeqOutOfOrder(message, expected=self._last_seq + 1, got=chunk.seq)
+        return True
+
+    def mark_gap(self) -> None:
+        """A chunk was refused: the utterance that is being spoken is not whole."""
+        self._gap = True
+
+    def append(self, chunk: AudioChunk, pcm: bytes) -> Gap | None:
+        """Take a checked chunk; the gap before it, if one shows."""
+        gap = None
+        if chunk.seq is not None:
+            if self._last_seq is not None and chunk.seq > self._last_seq + 1:
+                gap = Gap(expected=self._last_seq + 1, got=chunk.seq)
+                self._gap = True
+            self._last_seq = chunk.seq
+        self._call_utterance(chunk)
+        self._audio.append(pcm)
+        self._chunks += 1
+        return gap
+
+    def _call_utterance(self, chunk: AudioChunk) -> None:
+        if not self.samples or self.spoken_id is None:
+            self._names.call(chunk.utterance_id)
+        if self.command.partials and self.spoken_id is None:
+            self._names.call(self._names.next())
+
+    def cut(self, *, goes_on: bool = False) -> Cut:
+        """Take out what is buffered: the utterance has ended. `goes_on`: so that its next chunks make another one."""
+        if goes_on:
+            self._names.split()
+        else:
+            self._names.end()
+        cut = Cut(self._audio.end(), self._gap)
+        self._audio, self._chunks, self._gap = PcmBuffer(self.rate), 0, False
+        return cut
+
+    def partial(self) -> PartialResult:
+        return PartialResult(stream_id=self.id, samples_buffered=self.samples, chunks=self._chunks)
+
+    def duplicate(self) -> PartialResult:
+        reply = self.partial()
+        reply.duplicate = True
+        return reply
+
+    def taken(self, gap: Gap | None) -> PartialResult:
+        reply = self.partial()
+        reply.gap = UNSET if gap is None else gap
+        return reply
+
+
+def checked_pcm(text: str, rate: int, max_seconds: float = MAX_CHUNK_SECONDS) -> bytes:
+    """The bytes of a `pcm16` field. Raises the RequestError that says why they cannot be taken."""
+    pcm = _decoded(text)
+    if len(pcm) % BYTES_PER_SAMPLE:
+        raise OddPcmLength(f"`pcm16`: expected 16-bit samples, got {len(pcm)} bytes", field="pcm16")
+    seconds = len(pcm) / BYTES_PER_SAMPLE / rate
+    if seconds > max_seconds:
+        message = f"`pcm16`: expected at most {max_seconds:g} seconds of audio, got {seconds:.1f}"
+        raise InvalidParams(message, field="pcm16", limit_seconds=max_seconds)
+    return pcm
+
+
+def count_samples(text: str, rate: int) -> int:
+    """How many samples at 16 kHz a `pcm16` field holds, 0 if that cannot be told."""
+    try:
+        return length(_decoded(text), rate)
+    except BadBase64:
+        return 0
+
+
+def check_stream_rate(rate: int) -> None:
+    """Whether PCM of this rate can be resampled."""
+    if not MIN_STREAM_RATE <= rate <= MAX_STREAM_RATE:
+        supported = {"minimum": MIN_STREAM_RATE, "maximum": MAX_STREAM_RATE}
+        message = f"`sample_rate`: expected {MIN_STREAM_RATE} to {MAX_STREAM_RATE}, got {rate}"
+        raise UnsupportedSampleRate(message, field="sample_rate", supported=supported)
+
+
+def check_is_rate_of(stream: Stream, rate: int | None) -> None:
+    if rate not in (None, stream.rate):
+        message = f"`sample_rate`: expected {stream.rate}, which is the stream's, got {rate}"
+        raise UnsupportedSampleRate(message, field="sample_rate", supported=[stream.rate])
+
+
+def _decoded(text: str) -> bytes:
+    """Only what the encoder writes: Python's decoder lets pass surplus padding and trailing bits that are not zero."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError:
+        data = b""
+    if base64.b64encode(data) != text.encode("utf-8", "replace"):
+        raise BadBase64("`pcm16`: expected standard base64: no spaces, padded with `=` and zero bits", field="pcm16")
+    return data

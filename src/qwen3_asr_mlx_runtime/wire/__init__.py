@@ -1,1 +1,0 @@
-"""The wire: file descriptors 0 and 1, and nothing else touches them."""

@@ -1,0 +1,119 @@
+"""An engine that is stuck, one that is slow, one that is gone, and a process that slept."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from support.fake_engine import DIE, WAIT, FakeEngine
+
+from qwen3_asr_mlx_runtime.bridge.watchdog import Watchdog
+from qwen3_asr_mlx_runtime.engines.api import Job
+from qwen3_asr_mlx_runtime.engines.utterance import Utterance
+
+
+class StillEngine:
+    heartbeats = 0
+    is_loading = False
+    ended = False
+
+    def join(self, timeout: float) -> bool:
+        return self.ended
+
+
+class Watch:
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.engine = StillEngine()
+        self.dog = Watchdog(self.engine, lambda: self.now)
+
+    def wait(self, seconds: float) -> None:
+        """Time passes, and is looked at every second, as the loop does."""
+        for _ in range(int(seconds)):
+            self.now += 1.0
+            self.dog.look()
+
+    def code(self, busy_since: float | None = 0.0, audio_seconds: float = 10.0) -> str | None:
+        trouble = self.dog.trouble(busy_since, audio_seconds)
+        return trouble and trouble.code
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+def test_row_88_thirty_seconds_and_the_audio_without_a_step_is_a_stall(watch: Watch) -> None:
+    watch.wait(40)
+    assert watch.code() is None
+    watch.wait(1)
+    assert watch.code() == "engine_stalled"
+
+
+def test_an_engine_that_moves_is_not_stuck_and_an_idle_one_neither(watch: Watch) -> None:
+    for _ in range(10):
+        watch.engine.heartbeats += 1
+        watch.wait(30)
+    assert watch.code() is None
+    watch.wait(100)
+    assert (watch.code(None), watch.code(busy_since=380.0)) == (None, None)
+
+
+def test_an_engine_that_loads_is_not_stuck_however_long_that_takes(watch: Watch) -> None:
+    watch.engine.is_loading = True
+    watch.wait(600)
+    assert watch.code() is None
+    watch.engine.is_loading = False
+    watch.wait(40)
+    assert watch.code() is None
+    watch.wait(1)
+    assert watch.code() == "engine_stalled"
+
+
+def test_row_96_time_that_the_process_slept_through_does_not_count(watch: Watch) -> None:
+    watch.wait(20)
+    watch.now += 3600.0
+    watch.wait(20)
+    assert watch.code() is None
+    watch.wait(2)
+    assert watch.code() == "engine_stalled"
+
+
+def test_row_83_an_engine_that_is_gone_is_seen_even_when_idle(watch: Watch) -> None:
+    watch.engine.ended = True
+    assert watch.code(None) == "engine_unavailable"
+
+
+def test_a_thread_that_died_is_gone() -> None:
+    engine = FakeEngine(lambda _: None, [DIE])
+    engine.submit(Job(1, Utterance([])))
+    assert engine.join(WAIT)
+    assert Watchdog(engine, lambda: 0.0).trouble(None, 0.0).code == "engine_unavailable"
+
+
+STACKS = """
+import threading
+from qwen3_asr_mlx_runtime.bridge import watchdog
+
+def speaking():
+    words = "zaqwsxcde"
+    watchdog.log_stacks()
+    return words
+
+watchdog.diagnose = print
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+speaking()
+print("threads", threading.active_count())
+"""
+
+
+def test_stacks_are_logged_without_folders_and_without_values() -> None:
+    """In a process of its own: the threads that other tests leave behind would fill the dump."""
+    command = [sys.executable, "-c", STACKS]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    lines = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert any("in speaking" in line for line in lines)
+    assert not any(os.sep in line for line in lines)
+    assert not any("zaqwsxcde" in line for line in lines)
+    headings = sum(line.startswith(("Thread", "Current thread")) for line in lines)
+    assert lines[-1] == f"threads {headings}"

@@ -1,0 +1,294 @@
+"""docs/protocol.md against the code: its tables are those of the types, and its examples are played."""
+
+import json
+import re
+import wave
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from conformance.player import Player, engine_command, mismatch
+from e2e.client import Client
+from support.protocol_monitor import LINES
+from support.schema_check import check_lines, validator
+
+from qwen3_asr_mlx_runtime.bridge.lifecycle import FORCED_EXIT_SECONDS, Exit
+from qwen3_asr_mlx_runtime.bridge.watchdog import STALL_SECONDS
+from qwen3_asr_mlx_runtime.errors import BridgeError, error_codes
+from qwen3_asr_mlx_runtime.protocol import replies, streams, transcripts
+from qwen3_asr_mlx_runtime.protocol.capabilities import FEATURES, limits
+from qwen3_asr_mlx_runtime.protocol.commands import COMMANDS, DECODER_MODES, WANTS
+from qwen3_asr_mlx_runtime.protocol.json_text import MAX_DEPTH, MAX_MEMBERS
+from qwen3_asr_mlx_runtime.protocol.schema import schema
+from qwen3_asr_mlx_runtime.session.local_agreement import STABLE_SECONDS
+from qwen3_asr_mlx_runtime.session.reply_queue import REMEMBERED, CancelState
+from qwen3_asr_mlx_runtime.session.scheduler import READ_SECONDS
+from qwen3_asr_mlx_runtime.session.spoken import Reason
+from qwen3_asr_mlx_runtime.settings import Settings
+
+DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+ENVELOPE = {"id", "warnings"}
+PATH = "/recordings/seven.wav"
+LATER = "…"
+
+Rows = list[list[str]]
+
+
+def section(heading: str) -> str:
+    """The text under a heading, to the next one of its level or above."""
+    level = heading.partition(" ")[0]
+    _, found, rest = DOCUMENT.partition(f"\n{heading}\n")
+    assert found, f"no heading {heading}"
+    return re.split(rf"\n#{{1,{len(level)}}} ", rest)[0]
+
+
+def table(heading: str, first: str) -> Rows:
+    """The rows of the table whose first column has this title."""
+    lines = section(heading).splitlines()
+    start = next((place for place, line in enumerate(lines) if line.startswith(f"| {first} |")), None)
+    if start is None:
+        return []
+    rows = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def names(rows: Rows) -> list[str]:
+    return [row[0].strip("`") for row in rows]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_members_of_a_request_are_those_of_its_type(name: str) -> None:
+    rows = table(f"### Request `{name}`", "member")
+    fields = {field.encode_name: field for field in msgspec.structs.fields(COMMANDS[name])}
+    assert sorted(names(rows)) == sorted(fields)
+    definition = schema()["$defs"][COMMANDS[name].__name__]["properties"]
+    for member, kind, default, _ in rows:
+        field = fields[member.strip("`")]
+        assert default == _default(field.default), member
+        for number in _numbers(definition[field.encode_name]):
+            assert str(number) in re.findall(r"\d+", kind), f"{member}: {number}"
+
+
+def _default(value: object) -> str:
+    if value is msgspec.NODEFAULT:
+        return "required"
+    return "–" if value is None else f"`{json.dumps(value)}`"
+
+
+def _numbers(properties: Mapping[str, Any]) -> list[int]:
+    """Every limit that the schema gives, but for lengths that are at least one."""
+    limits_of = ("minimum", "maximum", "maxLength", "maxItems")
+    inside = [properties, *properties.get("anyOf", ())]
+    inside += [each["items"] for each in inside if "items" in each]
+    return [one[key] for one in inside for key in limits_of if key in one]
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.__struct_config__.tag)
+def test_the_members_of_a_line_are_those_of_its_type(line: type[msgspec.Struct]) -> None:
+    tag = line.__struct_config__.tag
+    kind = "Event" if tag in ("progress", "stream_error") else "Reply"
+    fields = {field.encode_name for field in msgspec.structs.fields(line)} - ENVELOPE
+    assert sorted(names(table(f"### {kind} `{tag}`", "member"))) == sorted(fields)
+
+
+def test_the_members_of_an_outcome_are_those_of_its_type() -> None:
+    fields = {field.encode_name for field in msgspec.structs.fields(transcripts.FinalResult)}
+    assert sorted(names(table("### Part `final_result`", "member"))) == sorted(fields)
+
+
+@pytest.mark.parametrize(
+    ("heading", "member", "words"),
+    [
+        ("### Reply `status`", "queues", replies.Queues.__struct_fields__),
+        ("### Reply `status`", "counters", replies.Counters.__struct_fields__),
+        ("### Reply `status`", "versions", replies.Versions.__struct_fields__),
+        ("### Reply `capabilities`", "server", replies.Server.__struct_fields__),
+        ("### Reply `capabilities`", "audio", replies.AudioInput.__struct_fields__),
+        ("### Reply `capabilities`", "models", replies.Models.__struct_fields__),
+        (
+            "### Reply `batch_transcript`",
+            "items",
+            [*transcripts.BatchItem.__struct_fields__[:-1], "error {code, message}"],
+        ),
+        ("### Reply `stopped`", "unfinished", transcripts.Unfinished.__struct_fields__),
+        ("### Part `final_result`", "error", transcripts.ItemError.__struct_fields__),
+        ("### Part `final_result`", "source", get_args(transcripts.Source)),
+        ("### Reply `partial_result`", "gap", streams.Gap.__struct_fields__),
+        ("### Reply `partial_result`", "split", streams.Split.__struct_fields__),
+        ("### Reply `pong`", "state", get_args(replies.State)),
+        ("### Reply `realtime_batch_final`", "reason", get_args(Reason)),
+        ("### Reply `cancel_result`", "state", get_args(CancelState)),
+        ("### Request `hello`", "want", WANTS),
+        ("### Request `batch_transcribe`", "decoder_mode", DECODER_MODES),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_a_member_may_hold_is_told(heading: str, member: str, words: Sequence[str]) -> None:
+    rows = table(heading, "member")
+    meaning = rows[names(rows).index(member)][-1]
+    assert [word for word in words if f"`{word}`" not in meaning] == []
+
+
+def test_every_code_is_told_and_whether_it_may_be_tried_again() -> None:
+    rows = table("## Error codes", "code")
+    assert sorted(names(rows)) == error_codes()
+    retryable = {known.code for known in _classes() if known.retryable}
+    assert {name for name, row in zip(names(rows), rows, strict=True) if row[1] == "yes"} == retryable
+    assert {row[1] for row in rows} == {"yes", "no"}
+
+
+def test_the_codes_of_a_fatal_line_are_those_that_the_process_and_its_launchers_say() -> None:
+    root = Path(__file__).resolve().parents[2]
+    places = ("src/qwen3_asr_mlx_runtime/__main__.py", "scripts/lib/environment.sh", "scripts/lib/make_environment.py",
+              "scripts/lib/installing/launcher.sh")  # fmt: skip
+    said = {"internal_error"}  # by the daemon, as the conversation under this heading shows
+    for place in places:
+        found = re.findall(r'\bfatal ([a-z_]+) "|"code": ?"([a-z_]+)"', (root / place).read_text(encoding="utf-8"))
+        assert found, place
+        said |= {word for pair in found for word in pair if word}
+    rows = table("### Reply `fatal`", "code")
+    assert set(names(rows)) == said
+    assert {int(row[1]) for row in rows} == {Exit.INTERNAL_ERROR, Exit.ENVIRONMENT}
+    at_exit_2 = {name for name, row in zip(names(rows), rows, strict=True) if int(row[1]) == Exit.ENVIRONMENT}
+    embedding = (root / "docs" / "embedding.md").read_text(encoding="utf-8").partition("## Exit codes")[2]
+    assert [code for code in sorted(at_exit_2) if f"`{code}`" not in embedding] == []
+
+
+def _classes() -> list[type[BridgeError]]:
+    classes = [BridgeError]
+    for known in classes:
+        classes += known.__subclasses__()
+    return classes
+
+
+def test_every_limit_is_told_with_its_default() -> None:
+    rows = table("## Limits", "limit")
+    told = {name: json.loads(row[1].strip("`")) for name, row in zip(names(rows), rows, strict=True)}
+    assert told == msgspec.to_builtins(limits(Settings()))
+    assert READ_SECONDS == STALL_SECONDS == 30
+    assert (MAX_DEPTH, MAX_MEMBERS, REMEMBERED, FORCED_EXIT_SECONDS) == (32, 64, 1024, 1.5)
+
+
+def test_how_long_a_text_must_stand_to_be_stable_is_told() -> None:
+    assert f"over {STABLE_SECONDS:g} second of audio" in " ".join(section("## Partial text").split())
+
+
+def test_every_feature_is_told() -> None:
+    assert names(table("## Two ways to talk", "feature")) == FEATURES
+
+
+def test_every_exit_code_is_told() -> None:
+    codes = [int(row[0]) for row in table("## The end", "exit code")]
+    assert codes == sorted(Exit)
+    said = {int(code) for row in table("## The end", "what ends it") for code in re.findall(r"\d+", row[5])}
+    assert said == set(Exit) - {Exit.INTERNAL_ERROR, Exit.ENVIRONMENT}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A conversation of the document. Messages are as they stand there; `steps` are what a player does."""
+
+    place: int
+    engine: str
+    lines: tuple[str, ...]
+
+    def steps(self, speech: str) -> list[dict]:
+        return [_step(line.replace(PATH, speech)) for line in self.lines if line != f"← {LATER}"]
+
+    def messages(self, arrow: str) -> list[dict]:
+        said = [line[2:] for line in self.lines if line.startswith(f"{arrow} {{")]
+        return [message for text in said if (message := _message(text)) is not None]
+
+
+def _examples() -> list[Example]:
+    blocks = re.finditer(r"^```jsonl session (\w+)\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
+    return [Example(place, each[1], tuple(each[2].splitlines())) for place, each in enumerate(blocks)]
+
+
+EXAMPLES = _examples()
+
+
+def _message(text: str) -> dict | None:
+    """A message in which a bare … is anything; None for a line that is meant to be bad."""
+    try:
+        return json.loads(re.sub(r"(?<=[:\[,])…", '"…"', text))
+    except ValueError:
+        return None
+
+
+def _step(line: str) -> dict:
+    arrow, _, said = line.partition(" ")
+    if exit_code := re.fullmatch(r"\(exit (\d+)\)", said):
+        return {"exit": int(exit_code[1])}
+    if said == "(end of input)":
+        return {"close": True}
+    if named := re.fullmatch(r"\((SIG\w+)\)", said):
+        return {"signal": named[1]}
+    message = _message(said)
+    if arrow == "→":
+        return {"send_text": said} if message is None else {"send": message}
+    assert message is not None, f"not JSON: {said}"
+    return {"expect": message}
+
+
+class Reader(Player):
+    """A player that may leave out lines where the document does."""
+
+    def play_lines(self, example: Example, speech: str) -> None:
+        steps = iter(example.steps(speech))
+        leaves_out = False
+        for line in example.lines:
+            if line == f"← {LATER}":
+                leaves_out = True
+                continue
+            step = next(steps)
+            if leaves_out:
+                self.skip_to(step["expect"])
+            else:
+                self.play([step])
+            leaves_out = False
+
+    def skip_to(self, expected: dict) -> None:
+        while mismatch(expected, self._client.read()) is not None:
+            pass
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("recordings") / "seven.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(bytes(16_000))
+    return str(path)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.place}-{example.engine}")
+def test_the_example_is_what_the_process_says(example: Example, speech: str) -> None:
+    with Client(engine_command(example.engine)) as client:
+        reader = Reader(client, speech)
+        reader.play_lines(example, speech)
+        check_lines(reader.lines)
+
+
+def test_there_is_an_example_of_every_message() -> None:
+    sent = {message["type"] for example in EXAMPLES for message in example.messages("→")}
+    read = {message["type"] for example in EXAMPLES for message in example.messages("←")}
+    assert sent == set(COMMANDS)
+    assert read == {line.__struct_config__.tag for line in LINES}
+
+
+def test_what_the_examples_send_is_in_the_schema() -> None:
+    refused = []
+    for message in (message for example in EXAMPLES for message in example.messages("→")):
+        if not validator("Request").is_valid(message):
+            refused.append(message)
+    assert refused == [{"type": "start_stream", "batch_size": 99}]  # the example of what is refused

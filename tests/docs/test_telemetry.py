@@ -1,0 +1,39 @@
+"""docs/telemetry.md names every field that tells how the process is doing."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from qwen3_asr_mlx_runtime.engines.profile import Memory, Profile
+from qwen3_asr_mlx_runtime.protocol.replies import Counters, Pong, Queues, StatusReply
+from qwen3_asr_mlx_runtime.tools.distribution import Spread
+from qwen3_asr_mlx_runtime.tools.monitor.figures import Recent, Summary
+
+ELSEWHERE = {"type", "id", "warnings"}  # of the envelope
+
+
+@pytest.fixture(scope="module")
+def document(repository: Path) -> str:
+    return (repository / "docs" / "telemetry.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("struct", "prefix"), [(Profile, ""), (StatusReply, ""), (Pong, ""), (Counters, "counters."), (Queues, "queues.")]
+)
+def test_every_field_is_there(document: str, struct: type[msgspec.Struct], prefix: str) -> None:
+    fields = {field.encode_name for field in msgspec.structs.fields(struct)} - ELSEWHERE
+    grouped = {"queues", "counters"}  # told member by member
+    assert [name for name in fields - grouped if f"`{prefix}{name}`" not in document] == []
+
+
+def test_every_reading_of_memory_is_there(document: str) -> None:
+    names = [field.name for field in msgspec.structs.fields(Memory) if field.name.endswith("_bytes")]
+    assert [name for name in names if f"`{name}`" not in document] == []
+
+
+@pytest.mark.parametrize(("struct", "prefix"), [(Summary, ""), (Recent, "recent."), (Spread, "")])
+def test_every_figure_of_the_monitor_is_there(document: str, struct: type[msgspec.Struct], prefix: str) -> None:
+    section = document.partition("## A session, watched")[2]
+    names = {field.name for field in msgspec.structs.fields(struct)} - {"recent"}  # told member by member
+    assert [name for name in names if f"`{prefix}{name}`" not in section] == []

@@ -1,0 +1,278 @@
+"""The final of an utterance that was streamed is that of the same samples whole."""
+
+from dataclasses import asdict, fields
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from live_agreement import compare, joined_examples, spoken
+
+from qwen3_asr_mlx_runtime.engine import streaming_segment as live_piece
+from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, Keeps
+from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
+from qwen3_asr_mlx_runtime.engine.scheduler import Schedule
+from qwen3_asr_mlx_runtime.engine.streaming_utterance import LiveUtterance
+from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Heard, Job, Listen
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
+from qwen3_asr_mlx_runtime.errors import OutOfMemory
+from qwen3_asr_mlx_runtime.model.decoder import KVCache
+from qwen3_asr_mlx_runtime.model.generate import Token
+from qwen3_asr_mlx_runtime.model.speculative import Written
+
+SPEECH = 7
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> Recognizer:
+    return Recognizer.load("demo", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def utterance() -> Utterance:
+    [drawn] = [one for one in spoken(8, 0, 2) if 9 < one.seconds < 14]
+    return drawn
+
+
+def run(schedule: Schedule) -> list[Finished | Heard | Failed]:
+    outcomes = []
+    while schedule.is_busy:
+        outcomes += schedule.step()
+    return outcomes
+
+
+def listen(schedule: Schedule, samples: np.ndarray, seconds: float = 1.0, **said) -> list[Heard]:
+    """Hear samples in pieces of so many seconds."""
+    heard = []
+    for number, start in enumerate(range(0, len(samples), int(seconds * SAMPLE_RATE))):
+        more = samples[start : start + int(seconds * SAMPLE_RATE)]
+        schedule.listen(Listen(100 + number, SPEECH, more, start, **said))
+        heard += run(schedule)
+    return heard
+
+
+def final(schedule: Schedule, utterance: Utterance, **options) -> Finished:
+    schedule.submit(Job(1, utterance, live=True, speech=SPEECH, **options))
+    [*_, outcome] = run(schedule)
+    return outcome
+
+
+def test_streamed_equals_whole(recognizer):
+    found = compare(recognizer, [*spoken(8, 1, seed=11)], "guarded", ALL, seed=1)
+    assert found["different"] == []
+    assert found["final_tokens_verified"] > found["final_tokens"] / 2
+    reuse = found["reuse"]
+    assert all(reuse[name] > 0 for name in ("frames", "seconds", "windows", "positions", "tokens")), reuse
+
+
+def test_streamed_equals_whole_step_by_step(recognizer):
+    found = compare(recognizer, [*spoken(4, 0, seed=12)], "strict", ALL, seed=2)
+    assert (found["different"], found["final_tokens_verified"]) == ([], 0)
+
+
+def test_streamed_equals_whole_where_all_is_believed(recognizer):
+    assert compare(recognizer, [*spoken(3, 0, seed=13)], "fast", ALL, seed=3)["different"] == []
+
+
+@pytest.mark.parametrize("policy", ["guarded", "strict"])
+def test_streamed_equals_whole_in_bfloat16(policy):
+    found = compare(Recognizer.load("demo", dtype="bfloat16"), [*spoken(2, 0, seed=16)], policy, ALL, seed=4)
+    assert found["different"] == []
+
+
+@pytest.mark.parametrize("name", [one.name for one in fields(Keeps)])
+def test_streamed_equals_whole_with_something_not_kept(recognizer, name):
+    found = compare(recognizer, [*spoken(2, 0, seed=15)], "guarded", Keeps(**{name: False}), seed=5)
+    assert found["different"] == []
+    assert found["reuse"][name] == 0
+
+
+def test_stale_keys_and_values_would_be_seen(recognizer, monkeypatch):
+    def stale(layer: KVCache, offset: int) -> None:
+        layer.keys, layer.offset = mx.zeros_like(layer.keys), min(layer.offset, offset)
+
+    monkeypatch.setattr(KVCache, "rewind", stale)
+    utterances = [one for one in spoken(8, 0, seed=11) if one.seconds > 9]
+    assert compare(recognizer, utterances, "guarded", ALL, seed=1)["different"] != []
+
+
+def test_a_token_that_was_forced_would_be_seen(recognizer, monkeypatch):
+    accept = live_piece.write
+
+    def forced(model, prompt, cache, draft, *rest, **options):
+        return accept(model, prompt, cache, draft, *rest, **options) if not draft else _given(draft)
+
+    monkeypatch.setattr(live_piece, "write", forced)
+    assert compare(recognizer, [*spoken(4, 0, seed=11)], "fast", ALL, seed=1)["different"] != []
+
+
+def _given(draft):
+    tokens = [*map(Token, draft[:-1]), Token(draft[-1], None, "stop")]
+    written = Written(tokens, [*draft], len(draft))
+    yield
+    return written
+
+
+def test_the_prompt_of_a_final_is_that_of_the_whole_to_the_last_bit(recognizer, utterance, monkeypatch):
+    """Embeddings, and the logits after them: on the CPU the shapes are the same."""
+    logprobs = {}
+    for policy in ("strict", "guarded"):
+        schedule = recognizer.schedule()
+        listen(schedule, utterance.samples[: 9 * SAMPLE_RATE], final_policy=policy)
+        asked = Utterance(utterance.samples, logprobs=True)
+        logprobs[policy] = final(schedule, asked, final_policy=policy).transcript.logprobs
+    assert logprobs["strict"] == recognizer.transcribe(asked).logprobs
+    assert logprobs["guarded"] == pytest.approx(logprobs["strict"], abs=1e-3)
+
+
+def test_hypotheses_follow_the_speech(recognizer, utterance):
+    heard = listen(recognizer.schedule(), utterance.samples, 0.5)
+    seconds = [one.hypothesis.audio_seconds for one in heard]
+    assert seconds == sorted(seconds)
+    assert seconds[-1] == round(utterance.seconds, 4)
+    last = heard[-1].hypothesis
+    whole = recognizer.transcribe(utterance)
+    assert (last.text, last.language, last.tokens) == (whole.text, whole.language, len(whole.token_ids))
+    assert last.verified > 0
+
+
+def test_doubt_is_decoded_step_by_step(recognizer, utterance, monkeypatch):
+    monkeypatch.setattr(type(recognizer._live_drift), "margin", 1e9)
+    schedule = recognizer.schedule()
+    listen(schedule, utterance.samples)
+    transcript = final(schedule, utterance).transcript
+    assert (transcript.verified_tokens, transcript.token_ids) == (0, recognizer.transcribe(utterance).token_ids)
+
+
+def test_what_was_verified_is_counted(recognizer, utterance):
+    schedule = recognizer.schedule()
+    listen(schedule, utterance.samples)
+    transcript = final(schedule, utterance).transcript
+    assert transcript.verified_tokens == len(transcript.token_ids)
+    assert recognizer.transcribe(utterance).verified_tokens is None
+
+
+@pytest.mark.parametrize("changed", [{"language": "English"}, {"context": "digits"}, {"max_new_tokens": 3}], ids=str)
+def test_other_options_at_the_end_are_obeyed(recognizer, utterance, changed):
+    schedule = recognizer.schedule()
+    listen(schedule, utterance.samples)
+    asked = Utterance(utterance.samples, **changed)
+    transcript = final(schedule, asked).transcript
+    assert transcript.verified_tokens is None
+    assert transcript.token_ids == recognizer.transcribe(asked).token_ids
+
+
+def test_audio_that_is_not_what_was_heard_is_decoded_from_its_beginning(recognizer, utterance):
+    schedule = recognizer.schedule()
+    listen(schedule, utterance.samples[::-1])
+    transcript = final(schedule, utterance).transcript
+    assert transcript.verified_tokens is None
+    assert transcript.token_ids == recognizer.transcribe(utterance).token_ids
+
+
+def test_a_final_whose_live_end_fails_is_decoded_from_its_beginning(recognizer, utterance, monkeypatch):
+    schedule = recognizer.schedule()
+    listen(schedule, utterance.samples)
+
+    def fail(*_, **__):
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(LiveUtterance, "_end_piece", fail)
+    assert final(schedule, utterance).transcript.token_ids == recognizer.transcribe(utterance).token_ids
+
+
+def test_pieces_that_can_grow_no_more_end_while_the_rest_is_spoken(recognizer):
+    [long] = spoken(0, 1, seed=3)
+    schedule = recognizer.schedule()
+    heard = listen(schedule, long.samples[: 40 * SAMPLE_RATE], 5.0)
+    assert len(heard) == 8
+    transcript = final(schedule, long).transcript
+    whole = recognizer.transcribe(long)
+    assert (transcript.token_ids, transcript.text) == (whole.token_ids, whole.text)
+    assert len(transcript.audio_output_lengths) > 1
+
+
+@pytest.mark.parametrize("policy", ["strict", "guarded"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_a_final_that_cuts_a_hearing_short_has_nothing_stale(recognizer, policy, steps):
+    """A loud end lifts the floor, and the hearing that encodes all windows again is ended after so many steps."""
+    samples = (joined_examples(19 * SAMPLE_RATE, np.random.default_rng(0))).astype(np.float32)
+    samples[: 17 * SAMPLE_RATE] *= 0.003
+    schedule = recognizer.schedule()
+    listen(schedule, samples[: 16 * SAMPLE_RATE + 8000], 30.0, final_policy=policy)
+    before = 16 * SAMPLE_RATE + 8000
+    schedule.listen(Listen(2, SPEECH, samples[before : 18 * SAMPLE_RATE], before, final_policy=policy))
+    for _ in range(steps):
+        schedule.step()
+    transcript = final(schedule, Utterance(samples), final_policy=policy).transcript
+    assert transcript.token_ids == recognizer.transcribe(Utterance(samples)).token_ids
+
+
+def test_memory_that_is_kept_for_others_makes_room(recognizer, utterance, monkeypatch):
+    """Also where what is missing is kept for the very utterance that ends."""
+    schedule = recognizer.schedule()
+    listen(schedule, utterance.samples)
+    schedule.listen(Listen(1, SPEECH + 1, utterance.samples))
+    run(schedule)
+    admit, refused = type(recognizer._governor).admit, []
+
+    def tight(self, *asked, **options):
+        if any(one.nbytes for one in schedule._listening._utterances.values()):
+            self.relieve()
+        if not refused:
+            refused.append(True)
+            raise OutOfMemory("planted")
+        admit(self, *asked, **options)
+
+    monkeypatch.setattr(type(recognizer._governor), "admit", tight)
+    assert final(schedule, utterance).transcript.token_ids == recognizer.transcribe(utterance).token_ids
+    assert schedule._listening._utterances[SPEECH + 1].nbytes == 0
+
+
+def test_the_first_final_measures_the_drift_step_by_step():
+    recognizer = Recognizer.load("demo", dtype="float32")
+    schedule = recognizer.schedule()
+    schedule.listen(Listen(1, SPEECH, np.zeros(SAMPLE_RATE, np.float32)))
+    schedule.step()
+    schedule.submit(Job(2, Utterance(np.zeros(SAMPLE_RATE, np.float32)), live=True, speech=SPEECH))
+    steps = 0
+    while schedule.is_busy:
+        was_known = recognizer._live_drift.is_known
+        schedule.step()
+        steps += not was_known
+    assert steps > 10
+
+
+@pytest.mark.parametrize("samples", [0, 100, 200, 201], ids=str)
+def test_too_little_to_hear_is_no_text(recognizer, samples):
+    schedule = recognizer.schedule()
+    silence = np.zeros(samples, np.float32)
+    [heard] = listen(schedule, silence) or [None]
+    if samples:
+        assert (heard.hypothesis.text, heard.hypothesis.language) == ("", None)
+    assert final(schedule, Utterance(silence)).transcript.text == ""
+
+
+def test_memory_that_is_too_small_refuses_the_hearing_and_the_next_begins_anew(recognizer, utterance, monkeypatch):
+    schedule = recognizer.schedule()
+    with monkeypatch.context() as patched:
+        patched.setattr(recognizer._governor, "limit_bytes", 1)
+        [failed] = listen(schedule, utterance.samples[:SAMPLE_RATE])
+    assert isinstance(failed.error, OutOfMemory)
+    schedule.listen(Listen(2, SPEECH, utterance.samples[SAMPLE_RATE:], SAMPLE_RATE))
+    [heard] = run(schedule)
+    assert heard.hypothesis.text == recognizer.transcribe(utterance).text
+
+
+def test_what_is_kept_is_bounded(recognizer, utterance, monkeypatch):
+    """Nothing may be kept: all is made again, and is the same."""
+    monkeypatch.setattr(type(recognizer._governor), "live_bytes", 0)
+    schedule = recognizer.schedule()
+    listen(schedule, utterance.samples[: 9 * SAMPLE_RATE])
+    schedule.listen(Listen(1, SPEECH + 1, utterance.samples))
+    run(schedule)
+    assert schedule._listening._utterances[SPEECH].nbytes == 0
+    assert final(schedule, utterance).transcript.token_ids == recognizer.transcribe(utterance).token_ids
+
+
+def test_keeps_are_all_on_by_default():
+    assert all(asdict(ALL).values())

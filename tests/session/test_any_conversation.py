@@ -1,0 +1,331 @@
+"""Anything a client may say, anything the engine and the files may do, at any time and in any order: the monitor finds
+no promise broken, every text stands with the audio it was made of, and in the end everything is answered and told."""
+
+import json
+from collections import Counter
+from itertools import count
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.conversation import Conversation, pcm
+from support.fake_engine import heard
+
+from qwen3_asr_mlx_runtime.engines.api import Job
+from qwen3_asr_mlx_runtime.engines.transcript import Transcript
+from qwen3_asr_mlx_runtime.errors import Cancelled, DecodeFailed, EngineStalled, NonFiniteOutput
+from qwen3_asr_mlx_runtime.session.engine_slots import MAX_JOBS
+from qwen3_asr_mlx_runtime.session.file_prefetch import READ_AHEAD
+from qwen3_asr_mlx_runtime.settings import Settings
+
+STREAMS = st.sampled_from(["a", "b", "default"])
+RATES = st.sampled_from([None, None, 16_000, 8_000, 44_100, 100])
+NAMES = st.sampled_from([None, None, "u", "v", "a-1"])
+PARTIALS = st.fixed_dictionaries(
+    {},
+    optional={
+        "partials": st.just(True),
+        "partial_interval_ms": st.sampled_from([100, 200]),
+        "final_policy": st.sampled_from(["guarded", "strict", "fast"]),
+    },
+)
+DELAYS = st.sampled_from([0, 50, 60_000])
+BUDGETS = st.sampled_from([None, None, None, 0, 7])
+LANGUAGES = st.sampled_from([None, None, "en", "ar"])
+HOW = st.fixed_dictionaries(
+    {},
+    optional={
+        "decoder_mode": st.sampled_from(["sequential", "batched"]),
+        "drift_guard": st.booleans(),
+        "logprobs": st.booleans(),
+    },
+)
+LIMITS = Settings(max_streams=2, max_pending_audio_seconds=1.0, max_utterance_seconds=0.25, max_pending_requests=5)
+MAY_FAIL_WITH = {
+    "cancelled",
+    "timeout",
+    "non_finite_output",
+    "shutting_down",
+    "model_not_found",
+    "engine_stalled",
+}
+
+
+def spoken(job: Job) -> Transcript:
+    return heard(job, f"{len(job.utterance.samples)} samples", redecoded=int(job.decoder_mode == "batched"))
+
+
+class AnyConversation(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.talk = Conversation(LIMITS)
+        self.lengths = count(1)  # every piece of audio has a length of its own
+        self.ids = count(1)
+        self.seq = dict.fromkeys(["a", "b", "default"], 0)
+        self.loads_answered = 0
+        self.splitting: set[str] = set()
+
+    @initialize(want=st.sampled_from([None, [], ["events"], ["progress"], ["events", "progress"]]))
+    def hello(self, want: list[str] | None) -> None:
+        if want is not None:
+            self.talk.send("hello", want=want)
+
+    @precondition(lambda self: not self.talk.session.ending)
+    @rule(want=st.sampled_from([[], ["events"], ["progress"]]))
+    def hello_again(self, want: list[str]) -> None:
+        self.talk.send("hello", want=want)
+
+    def ask(self, type: str, with_id: bool, **members: object) -> None:
+        given = {name: value for name, value in members.items() if value is not None}
+        if with_id:
+            given["id"] = next(self.ids)
+        self.talk.send(type, **given)
+
+    @rule(
+        stream=STREAMS,
+        size=st.integers(1, 3),
+        delay=DELAYS,
+        auto=st.booleans(),
+        restart=st.booleans(),
+        split=st.booleans(),
+        sample_rate=RATES,
+        language=LANGUAGES,
+        how=HOW,
+        partials=PARTIALS,
+        with_id=st.booleans(),
+    )
+    def start_stream(
+        self, stream: str, size: int, delay: int, auto: bool, split: bool, how: dict, partials: dict, **members: object
+    ) -> None:
+        self.splitting |= {stream} if split else set()
+        self.ask(
+            "start_stream",
+            stream_id=stream,
+            batch_size=size,
+            max_batch_delay_ms=delay,
+            auto_flush=auto,
+            on_limit="split" if split else "refuse",
+            **how,
+            **partials,
+            **members,
+        )
+
+    @rule(stream=STREAMS, auto=st.booleans(), size=st.integers(1, 3), delay=DELAYS, rate=RATES, with_id=st.booleans())
+    def change_stream(self, stream: str, auto: bool, size: int, delay: int, rate: int | None, with_id: bool) -> None:
+        members = {"batch_size": size, "max_batch_delay_ms": delay, "sample_rate": rate, "partials": size > 1}
+        self.ask("start_stream", with_id, stream_id=stream, restart=True, auto_flush=auto, **members)
+
+    @rule(stream=STREAMS, step=st.sampled_from([None, 1, 1, 1, 0, -1, 2]), with_id=st.booleans())
+    def chunk(self, stream: str, step: int | None, with_id: bool) -> None:
+        seq = None
+        if step is not None:
+            seq = max(0, self.seq[stream] + step)
+            self.seq[stream] = max(seq, self.seq[stream])
+        self.ask("audio_chunk", with_id, stream_id=stream, pcm16=pcm(next(self.lengths)), seq=seq)
+
+    @rule(stream=STREAMS, chunks=st.integers(1, 3), name=st.sampled_from([None, "u", "v"]), with_id=st.booleans())
+    def say(self, stream: str, chunks: int, name: str | None, with_id: bool) -> None:
+        for _ in range(chunks):
+            self.ask("audio_chunk", with_id, stream_id=stream, pcm16=pcm(next(self.lengths)))
+        self.ask("vad_boundary", with_id, stream_id=stream, utterance_id=name)
+
+    @rule(stream=STREAMS, seconds=st.sampled_from([0.1, 0.1, 0.2, 31.0]), name=NAMES, with_id=st.booleans())
+    def long_chunk(self, stream: str, seconds: float, name: str | None, with_id: bool) -> None:
+        """One that is listened to. What a chunk splits off unheard must have a name that only a split can have."""
+        name = None if stream in self.splitting else name
+        length = int(seconds * 16_000) + next(self.lengths)
+        self.ask("audio_chunk", with_id, stream_id=stream, pcm16=pcm(length), utterance_id=name)
+
+    @rule(stream=STREAMS, text=st.sampled_from(["!!", "AAA=", "", 7]), with_id=st.booleans())
+    def bad_chunk(self, stream: str, text: object, with_id: bool) -> None:
+        self.ask("audio_chunk", with_id, stream_id=stream, pcm16=text)
+
+    @rule(
+        stream=STREAMS,
+        source=st.sampled_from(["buffer", "buffer", "pcm16", "audio"]),
+        name=st.sampled_from([None, "u", "v"]),
+        rate=RATES,
+        budget=BUDGETS,
+        timeout=st.sampled_from([None, None, 100]),
+        how=HOW,
+        with_id=st.booleans(),
+    )
+    def boundary(
+        self,
+        stream: str,
+        source: str,
+        name: str | None,
+        rate: int | None,
+        budget: int | None,
+        timeout: int | None,
+        how: dict,
+        with_id: bool,
+    ) -> None:
+        length = next(self.lengths)
+        audio = {"pcm16": {"pcm16": pcm(length)}, "audio": {"audio": f"{length}.wav"}}.get(source, {})
+        self.ask(
+            "end_utterance",
+            with_id,
+            stream_id=stream,
+            utterance_id=name,
+            sample_rate=rate,
+            max_new_tokens=budget,
+            timeout_ms=timeout,
+            **how,
+            **audio,
+        )
+
+    @rule(
+        stream=st.none() | STREAMS, budget=BUDGETS, timeout=st.sampled_from([None, 100]), how=HOW, with_id=st.booleans()
+    )
+    def flush(self, stream: str | None, budget: int | None, timeout: int | None, how: dict, with_id: bool) -> None:
+        self.ask("flush", with_id, stream_id=stream, max_new_tokens=budget, timeout_ms=timeout, **how)
+
+    @rule(stream=STREAMS, mode=st.sampled_from(["drain", "discard"]), with_id=st.booleans())
+    def stop_stream(self, stream: str, mode: str, with_id: bool) -> None:
+        self.ask("stop_stream", with_id, stream_id=stream, mode=mode)
+
+    @rule(files=st.integers(0, 3), timeout=st.sampled_from([None, 100]), how=HOW, with_id=st.booleans())
+    def transcribe(self, files: int, timeout: int | None, how: dict, with_id: bool) -> None:
+        paths = [f"{next(self.lengths)}.wav" for _ in range(max(1, files))]
+        if files:
+            self.ask("batch_transcribe", with_id, audio=paths, timeout_ms=timeout, **how)
+        else:
+            self.ask("transcribe", with_id, audio=paths[0], timeout_ms=timeout, **how)
+
+    @rule(kind=st.sampled_from(["start", "ping", "status", "capabilities", "nonsense"]), with_id=st.booleans())
+    def simple(self, kind: str, with_id: bool) -> None:
+        self.ask(kind, with_id)
+
+    @rule(back=st.integers(0, 6), with_id=st.booleans())
+    def cancel_a_request(self, back: int, with_id: bool) -> None:
+        """The same id again is told `duplicate_id`, and leaves the first alone."""
+        latest = next(self.ids)
+        self.ask("cancel", with_id, target=max(1, latest - back))
+
+    @rule(stream=STREAMS, name=st.sampled_from(["u", "v", "a-1", "default-1"]), with_id=st.booleans())
+    def cancel_an_utterance(self, stream: str, name: str, with_id: bool) -> None:
+        self.ask("cancel", with_id, stream_id=stream, utterance_id=name)
+
+    @precondition(lambda self: self.talk.loads > self.loads_answered)
+    @rule(works=st.booleans())
+    def answer_load(self, works: bool) -> None:
+        self.loads_answered += 1
+        if works:
+            self.talk.load()
+        else:
+            self.talk.fail_load()
+
+    @precondition(lambda self: self.talk.reads)
+    @rule(works=st.booleans(), data=st.data())
+    def answer_read(self, works: bool, data: st.DataObject) -> None:
+        path = data.draw(st.sampled_from(sorted(self.talk.reads.values())))
+        if works:
+            self.talk.read(path, samples=np.zeros(int(path.removesuffix(".wav")), np.float32))
+        else:
+            self.talk.fail_read(path)
+
+    @precondition(lambda self: self.talk.jobs)
+    @rule(outcome=st.sampled_from(["text", "text", "error"]), data=st.data())
+    def answer_job(self, outcome: str, data: st.DataObject) -> None:
+        job_id = data.draw(st.sampled_from(sorted(self.talk.jobs)))
+        if job_id in self.talk.cancelled and data.draw(st.booleans()):
+            self.talk.decode(Cancelled("cancelled while it was decoded"), job_id=job_id)
+        elif outcome == "error":
+            self.talk.decode(NonFiniteOutput("NaN"), job_id=job_id)
+        else:
+            self.talk.decode(spoken(self.talk.jobs[job_id]), job_id=job_id)
+
+    @precondition(lambda self: self.talk.listens)
+    @rule(text=st.sampled_from([None, "a b", "a b c", "x b c", "a b c d", "", DecodeFailed("planted")]), data=st.data())
+    def answer_listen(self, text: object, data: st.DataObject) -> None:
+        """Also one whose utterance has ended: as cancelled, or with a text that came too late."""
+        listen_id = data.draw(st.sampled_from(sorted(self.talk.listens)))
+        is_over = self.talk.listens[listen_id].speech in self.talk.speeches.ended
+        if is_over and data.draw(st.booleans()):
+            text = Cancelled("its utterance has ended")
+        lines = self.talk.hear(text, listen_id=listen_id)
+        assert not is_over or not [line for line in lines if "queue_seconds" in line]
+
+    @rule(seconds=st.sampled_from([0.01, 0.06, 0.2, 31.0]))
+    def wait(self, seconds: float) -> None:
+        self.talk.wait(seconds)
+
+    @rule(seconds=st.sampled_from([0.06, 61.0]))
+    def sleep(self, seconds: float) -> None:
+        """Nobody looks at the timers in time."""
+        self.talk.now += seconds
+        self.talk.session.tick()
+        self.talk.perform()
+
+    @rule()
+    def stop_or_go_on_reading(self) -> None:
+        self.talk.reads_lines = not self.talk.reads_lines
+        self.talk.perform()
+
+    @rule()
+    def stop_or_go_on_writing(self) -> None:
+        self.talk.has_written = not self.talk.has_written
+        self.talk.perform()
+
+    @precondition(lambda self: not self.talk.session.ending)
+    @rule(how=st.sampled_from(["stop", "abort", "end_of_input", "engine lost"]), deadline=st.sampled_from([None, 100]))
+    def end(self, how: str, deadline: int | None) -> None:
+        if how == "engine lost":
+            self.talk.monitor.signalled()
+            self.talk.session.engine_lost(EngineStalled("it has not moved"))
+            self.talk.perform()
+        elif how == "end_of_input":
+            self.talk.end_of_input()
+        else:
+            self.ask("stop", with_id=False, mode="abort" if how == "abort" else "drain", deadline_ms=deadline)
+
+    @invariant()
+    def what_is_under_way_is_bounded(self) -> None:
+        assert len(self.talk.reads) <= READ_AHEAD + 4  # four more hang
+        modes = Counter(job.decoder_mode for job in self.talk.jobs.values())
+        assert all(number <= MAX_JOBS[mode] for mode, number in modes.items())
+        parts = self.talk.session._talk
+        assert (parts.work.busy_since is None) == (not self.talk.jobs and not self.talk.listens)
+        assert len(parts.outbox._partials) <= len(parts.speech.intake)
+
+    @invariant()
+    def every_text_stands_with_its_audio(self) -> None:
+        for reply in self.talk.monitor.replies:
+            for item in reply.get("items", ()):
+                assert ("final_policy" in item) == ("verified_tokens" in item)
+                if "error" in item:
+                    assert item["error"]["code"] in MAY_FAIL_WITH | {"audio_not_found", "audio_read_timeout"}
+                elif "samples" in item:
+                    assert item["text"] == f"{item['samples']} samples"
+                else:
+                    assert item["text"] == item["audio"].replace(".wav", " samples")
+
+    def teardown(self) -> None:
+        """Whatever came before: when the work is done, everything is answered, and nothing is kept."""
+        talk = self.talk
+        talk.reads_lines = talk.has_written = True
+        talk.perform()
+        if not talk.session.ending:
+            talk.end_of_input()
+        while talk.session.pending:
+            if talk.loads > self.loads_answered:
+                self.answer_load(True)
+            elif talk.reads:
+                path = next(iter(talk.reads.values()))
+                talk.read(path, samples=np.zeros(int(path.removesuffix(".wav")), np.float32))
+            elif talk.jobs:
+                talk.decode(spoken(talk.jobs[min(talk.jobs)]))
+            else:
+                raise AssertionError(f"{talk.session.pending} wait, and nothing is left to do")
+        talk.finish()
+        self.every_text_stands_with_its_audio()
+        talk.monitor.finish()
+        parts = talk.session._talk
+        assert parts.batches.budget.samples == parts.speech.intake.buffered_samples
+        assert parts.outbox.unanswered == 0
+        assert talk.speeches.given == {}  # each had its job, or was forgotten
+        assert json.dumps(talk.monitor.replies)
+
+
+TestAnyConversation = AnyConversation.TestCase

@@ -1,0 +1,205 @@
+"""A session without its threads: what it wants done is kept until a test does it, and time stands until it is moved."""
+
+import base64
+import json
+
+import numpy as np
+from support.fake_engine import heard, hypothesis
+from support.protocol_monitor import ProtocolMonitor
+
+from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Heard, Job, Listen, Loaded, LoadFailed
+from qwen3_asr_mlx_runtime.errors import AudioNotFound, BridgeError, ModelNotFound
+from qwen3_asr_mlx_runtime.protocol.decode import decode_line
+from qwen3_asr_mlx_runtime.protocol.replies import encode_line
+from qwen3_asr_mlx_runtime.session.effects import (
+    AudioFailed,
+    AudioRead,
+    Cancel,
+    Effect,
+    Forget,
+    Hear,
+    LoadModel,
+    ReadAudio,
+    Submit,
+    WatchParent,
+)
+from qwen3_asr_mlx_runtime.session.session import Session
+from qwen3_asr_mlx_runtime.settings import Settings
+
+LOADED = Loaded("demo", "/models/demo", 1.5, {"stage": "load"})
+
+
+def pcm(samples: int, value: int = 100) -> str:
+    return base64.b64encode(np.full(samples, value, "<i2").tobytes()).decode()
+
+
+class Speeches:
+    """What the engine was given of utterances that were being spoken, and the end of each: a job, or none."""
+
+    def __init__(self) -> None:
+        self.given: dict[int, np.ndarray] = {}  # of those that have not ended
+        self.ended: set[int] = set()
+
+    def heard(self, listen: Listen, waiting: dict[int, Listen]) -> None:
+        assert listen.speech not in self.ended, "listened to after its end"
+        assert all(one.speech != listen.speech for one in waiting.values()), "two Listens of one utterance"
+        assert len(listen.samples), "nothing to listen to"
+        before = self.given.get(listen.speech, np.zeros(0, np.float32))
+        self.given[listen.speech] = np.concatenate([before, listen.samples])
+
+    def submitted(self, job: Job) -> None:
+        if job.speech is not None:
+            given = self.given.pop(job.speech)
+            assert np.array_equal(job.utterance.samples[: len(given)], given), "listened to something else"
+            self.ended.add(job.speech)
+
+    def forgotten(self, speech: int) -> None:
+        del self.given[speech]
+        self.ended.add(speech)
+
+
+class Conversation:
+    """A session, the effects that are still to be carried out, and what the client has read, under the monitor."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.now = 100.0
+        self.session = Session(settings or Settings(), lambda: self.now)
+        self.monitor = ProtocolMonitor()
+        self.reads_lines = True
+        self.has_written = True  # all lines; partial text waits for that
+        self.loads = 0
+        self.reads: dict[int, str] = {}
+        self.jobs: dict[int, Job] = {}
+        self.listens: dict[int, Listen] = {}
+        self.speeches = Speeches()
+        self.cancelled: list[int] = []
+        self.parents: list[int] = []
+
+    def send(self, type: str, **members: object) -> list[dict]:
+        return self.write(json.dumps({"type": type, **members}).encode())
+
+    def write(self, line: bytes) -> list[dict]:
+        self.monitor.sent(line)
+        self.session.handle(decode_line(line), len(line))
+        return self.perform()
+
+    def receive_together(self, messages: list[dict]) -> None:
+        """Lines that come in before anything is done about the first."""
+        for message in messages:
+            line = json.dumps(message).encode()
+            self.monitor.sent(line)
+            self.session.handle(decode_line(line), len(line))
+
+    def chunk(self, samples: int = 1600, stream_id: str = "default", **members: object) -> list[dict]:
+        return self.send("audio_chunk", stream_id=stream_id, pcm16=pcm(samples), **members)
+
+    def speak(self, utterance_id: str, stream_id: str = "default", **members: object) -> list[dict]:
+        """An utterance with its audio inline."""
+        members = {"pcm16": pcm(160), **members}
+        return self.send("end_utterance", stream_id=stream_id, utterance_id=utterance_id, **members)
+
+    def perform(self) -> list[dict]:
+        """What came of the last thing that happened: the lines, read, and the effects, noted."""
+        lines = []
+        while self.reads_lines and (outgoing := self.session.take_line()) is not None:
+            if outgoing.line is not None:
+                lines += self.monitor.received(encode_line(outgoing.line))
+        while self.reads_lines and self.has_written and (outgoing := self.session.take_partial()) is not None:
+            lines += self.monitor.received(encode_line(outgoing.line))
+        for effect in self.session.effects():
+            self._note(effect)
+        return lines
+
+    def _note(self, effect: Effect) -> None:
+        match effect:
+            case LoadModel():
+                self.loads += 1
+            case ReadAudio(job_id, path):
+                self.reads[job_id] = path
+            case Submit(job):
+                self.jobs[job.id] = job
+                self.speeches.submitted(job)
+            case Cancel(job_id):
+                self.cancelled.append(job_id)
+            case WatchParent(pid):
+                self.parents.append(pid)
+            case _:
+                self._note_of_listening(effect)
+
+    def _note_of_listening(self, effect: Effect) -> None:
+        match effect:
+            case Hear(listen):
+                self.speeches.heard(listen, self.listens)
+                self.listens[listen.id] = listen
+            case Forget(speech):
+                self.speeches.forgotten(speech)
+
+    def wait(self, seconds: float) -> list[dict]:
+        """Time passes, and is looked at as often as the session asks for it."""
+        end = self.now + seconds
+        lines = []
+        while (deadline := self.session.deadline) is not None and deadline <= end:
+            self.now = max(self.now, deadline)
+            self.session.tick()
+            lines += self.perform()
+            assert self.session.deadline is None or self.session.deadline > self.now, "a deadline that never passes"
+        self.now = end
+        self.session.tick()
+        return lines + self.perform()
+
+    def load(self) -> list[dict]:
+        self.session.outcome(LOADED)
+        return self.perform()
+
+    def fail_load(self, error: BridgeError | None = None) -> list[dict]:
+        self.session.outcome(LoadFailed(error or ModelNotFound("not there")))
+        return self.perform()
+
+    def read(self, path: str, **fields: object) -> list[dict]:
+        job_id = self._take_read(path)
+        audio = {"samples": np.zeros(8, np.float32), "warnings": (), "seconds": 0.05, **fields}
+        self.session.audio_read(AudioRead(job_id, **audio))
+        return self.perform()
+
+    def fail_read(self, path: str) -> list[dict]:
+        self.session.audio_failed(AudioFailed(self._take_read(path), AudioNotFound("no such file")))
+        return self.perform()
+
+    def decode(self, outcome: object = None, *, job_id: int | None = None) -> list[dict]:
+        """Give a job, or the oldest one, its outcome."""
+        job_id = min(self.jobs) if job_id is None else job_id
+        job = self.jobs.pop(job_id)
+        if isinstance(outcome, BridgeError):
+            self.session.outcome(Failed(job_id, outcome))
+        else:
+            self.session.outcome(Finished(job_id, outcome or heard(job)))
+        return self.perform()
+
+    def hear(self, outcome: object = None, *, listen_id: int | None = None) -> list[dict]:
+        """Give a Listen, or the oldest one, its outcome: an error, a text, or one word for each half second."""
+        listen_id = min(self.listens) if listen_id is None else listen_id
+        listen = self.listens.pop(listen_id)
+        if isinstance(outcome, BridgeError):
+            self.session.outcome(Failed(listen_id, outcome))
+        else:
+            given = self.speeches.given.get(listen.speech, listen.samples)
+            self.session.outcome(Heard(listen_id, hypothesis(len(given), outcome)))
+        return self.perform()
+
+    def terminate(self) -> list[dict]:
+        self.monitor.signalled()
+        self.session.terminate()
+        return self.perform()
+
+    def end_of_input(self) -> list[dict]:
+        self.session.end_of_input()
+        return self.perform()
+
+    def finish(self) -> list[dict]:
+        self.session.finish()
+        return self.perform()
+
+    def _take_read(self, path: str) -> int:
+        job_id = next(job_id for job_id, each in self.reads.items() if each == path)
+        del self.reads[job_id]
+        return job_id

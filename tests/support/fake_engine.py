@@ -1,0 +1,263 @@
+"""A jobs.Engine without a model: it does what the script says, on a thread of its own.
+
+The script is a list of steps, one for each job, the last one repeated. A step is a Transcript or a BridgeError (the
+outcome), or a fault:
+
+HOLD   wait for `release`, or for a cancel; then transcribe
+LOOP   take steps without end, until a cancel
+HANG   take no step and hear no cancel, until the engine is closed
+DIE    end the engine's thread without a word
+
+or a function to call with the job, which returns one of these: `delayed(event)` waits for a threading.Event,
+`native_print` writes to descriptor 1 behind Python's back, `leak` keeps a megabyte for ever, `abort` ends the process
+as a failed assertion in C++ does.
+
+What it hears of an utterance that is being spoken has a second script, of texts, errors and faults, one for each
+Listen; without it, it hears one word more for each half second.
+"""
+
+import ctypes
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+
+from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Heard, Job, Listen, Loaded, LoadFailed, Outcome, Post
+from qwen3_asr_mlx_runtime.engines.profile import Profile
+from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, Transcript
+from qwen3_asr_mlx_runtime.errors import BridgeError, Cancelled
+
+WAIT = 60.0
+HOLD, LOOP, HANG, DIE = "hold", "loop", "hang", "die"
+STEP_SECONDS = 0.001
+NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+Step = Transcript | BridgeError | str | Callable[[Job], object]
+
+
+def transcript(text: str = "Seven three one.", *, audio_samples: int = 16_000, **fields: object) -> Transcript:
+    profile = Profile(
+        stage="transcribe",
+        audio_samples=[audio_samples],
+        audio_seconds=audio_samples / 16_000,
+        feature_extract_seconds=0.01,
+        prompt_assembly_seconds=0.001,
+        audio_tower_seconds=0.02,
+        prefill_seconds=0.03,
+        continuation_seconds=0.07,
+        decode_seconds=0.1,
+        total_seconds=0.2,
+        audio_feature_lengths=[100],
+        audio_output_lengths=[13],
+        input_features_shape=[1, 128, 100],
+        audio_embeddings_shape=[13, 256],
+        generated_tokens=[3],
+        generated_tokens_total=3,
+    )
+    whole = {
+        "text": text,
+        "language": "English",
+        "raw_text": f"language English<asr_text>{text}",
+        "finish_reason": "stop",
+        "token_ids": (5, 6, 7),
+        "audio_embeddings_shape": (13, 256),
+        "audio_output_lengths": (13,),
+        "profile": profile,
+    }
+    return Transcript(**{**whole, **fields})
+
+
+def heard(job: Job, text: str = "Seven three one.", **fields: object) -> Transcript:
+    """What a recognizer answers: with log-probabilities where the job asks for them, and how much was verified of what
+    it had listened to."""
+    fields = {"warnings": job.utterance.warnings, **fields}
+    if job.utterance.logprobs:
+        fields = {"logprobs": (-0.5, -0.25, 0.0), **fields}
+    if job.speech is not None:
+        fields = {"verified_tokens": 2, **fields}
+    return transcript(text, audio_samples=len(job.utterance.samples), **fields)
+
+
+def hypothesis(samples: int, text: object = None) -> Hypothesis:
+    """What a recognizer hears in so many samples: one word for each half second, unless it is told what."""
+    seconds = samples / 16_000
+    words = [NUMBERS[n % len(NUMBERS)] for n in range(int(seconds / 0.5))]
+    said = " ".join(words) if text is None else str(text)
+    return Hypothesis(said, "English" if said else None, seconds, len(words) + 3, len(words), 0.04)
+
+
+def delayed(event: threading.Event) -> Callable[[Job], Transcript]:
+    def wait(_: Job) -> Transcript:
+        event.wait(WAIT)
+        return transcript()
+
+    return wait
+
+
+def native_print(_: Job) -> Transcript:
+    libc = ctypes.CDLL(None)
+    libc.puts(b"native noise")
+    libc.fflush(None)
+    return transcript()
+
+
+LEAKED: list[bytearray] = []
+
+
+def leak(_: Job) -> Transcript:
+    LEAKED.append(bytearray(b"x" * 2**20))
+    return transcript()
+
+
+def abort(_: Job) -> Transcript:
+    os.abort()
+
+
+class FakeEngine:
+    """`started` counts the jobs and Listens that began. `submitted` holds every job, `listened` every Listen,
+    `forgotten` the numbers of utterances; `loads` counts the loads."""
+
+    def __init__(
+        self,
+        post: Post,
+        script: Sequence[Step] = (),
+        load_script: Sequence[BridgeError | str | None] = (),
+        hear_script: Sequence[str | BridgeError | None] = (),
+    ) -> None:
+        self._post = post
+        self._script = list(script) or [heard]
+        self._load_script = list(load_script) or [None]
+        self._hear_script = list(hear_script) or [None]
+        self._inbox: queue.SimpleQueue[Job | Listen | str | None] = queue.SimpleQueue()
+        self._cancelled: set[int] = set()
+        self._changed = threading.Condition()
+        self._released = 0
+        self._closing = False
+        self.started = threading.Semaphore(0)
+        self.submitted: list[Job] = []
+        self.listened: list[Listen] = []
+        self.forgotten: list[int] = []
+        self._waiting: dict[int, int] = {}  # the Listen of each utterance that has one
+        self._given: dict[int, int] = {}  # samples of each utterance
+        self.loads = 0
+        self.heartbeats = 0
+        self.is_loading = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    def load(self) -> None:
+        self._inbox.put("load")
+
+    def submit(self, job: Job) -> None:
+        self.heartbeats += 1
+        self.submitted.append(job)
+        self._end(job.speech)
+        self._inbox.put(job)
+
+    def listen(self, listen: Listen) -> None:
+        self.heartbeats += 1
+        self.listened.append(listen)
+        with self._changed:
+            self._waiting[listen.speech] = listen.id
+        self._inbox.put(listen)
+
+    def forget(self, speech: int) -> None:
+        self.forgotten.append(speech)
+        self._end(speech)
+
+    def cancel(self, job_id: int) -> None:
+        with self._changed:
+            self._cancelled.add(job_id)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._inbox.put(None)
+
+    def join(self, timeout: float) -> bool:
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def release(self) -> None:
+        """Let one held job, or load, go on."""
+        with self._changed:
+            self._released += 1
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while (work := self._inbox.get()) is not None:
+            self.started.release()
+            outcome = self._outcome(work)
+            if outcome is None:
+                return
+            self._post(outcome)
+
+    def _outcome(self, work: Job | Listen | str) -> Outcome | None:
+        if isinstance(work, Job):
+            return self._decode(work)
+        return self._hear(work) if isinstance(work, Listen) else self._load()
+
+    def _load(self) -> Loaded | LoadFailed:
+        step = self._load_script[min(self.loads, len(self._load_script) - 1)]
+        self.loads += 1
+        if step == HOLD:
+            self._hold(0)
+        if isinstance(step, BridgeError):
+            return LoadFailed(step)
+        return Loaded("fake", "/models/fake", 1.5, {"stage": "load", "total_seconds": 1.5})
+
+    def _decode(self, job: Job) -> Finished | Failed | None:
+        step = self._script[0] if len(self._script) == 1 else self._script.pop(0)
+        if callable(step):
+            step = step(job)
+        if step == DIE:
+            return None
+        if step in (HOLD, LOOP, HANG):
+            self._stay(step, job.id)
+            step = transcript()
+        if job.id in self._cancelled:
+            return Failed(job.id, Cancelled("cancelled"))
+        return Failed(job.id, step) if isinstance(step, BridgeError) else Finished(job.id, step)
+
+    def _hear(self, listen: Listen) -> Heard | Failed | None:
+        step = self._hear_script[0] if len(self._hear_script) == 1 else self._hear_script.pop(0)
+        if step == DIE:
+            return None
+        with self._changed:
+            samples = self._given[listen.speech] = self._given.get(listen.speech, 0) + len(listen.samples)
+        if step in (HOLD, LOOP, HANG):
+            self._stay(step, listen.id)
+            step = None
+        with self._changed:
+            if listen.id in self._cancelled:
+                return Failed(listen.id, Cancelled("its utterance has ended"))
+            self._waiting.pop(listen.speech, None)
+        if isinstance(step, BridgeError):
+            return Failed(listen.id, step)
+        return Heard(listen.id, hypothesis(samples, step))
+
+    def _end(self, speech: int | None) -> None:
+        """An utterance is being spoken no more."""
+        with self._changed:
+            self._cancelled.add(self._waiting.pop(speech, 0))
+            self._changed.notify_all()
+
+    def _stay(self, step: str, job_id: int) -> None:
+        {HOLD: self._hold, LOOP: self._loop, HANG: self._hang}[step](job_id)
+
+    def _hold(self, job_id: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._released or self._closing or job_id in self._cancelled, WAIT)
+            self._released = max(0, self._released - 1)
+
+    def _loop(self, job_id: int) -> None:
+        with self._changed:
+            while not self._closing and job_id not in self._cancelled:
+                self.heartbeats += 1
+                self._changed.wait(STEP_SECONDS)
+
+    def _hang(self, _: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing, WAIT)
