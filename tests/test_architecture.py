@@ -1,18 +1,20 @@
-"""One stage, one file; imports point one way; the conversation half knows no tensors."""
+"""Imports point one way, and the half that speaks the protocol knows no tensors."""
 
 import ast
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = "qwen3_asr_mlx_runtime"
 
-# The listing is the data flow: a module imports only from above it. A name stands for a package's modules too.
+# The listing is the data flow: a module imports only from its own folder and from those above it.
 COMMON = (
     "packages",
     "entry",
@@ -21,198 +23,17 @@ COMMON = (
     "shortage",
     "command",
     "languages",
-    "utterance",
+    "limits",
     "process_memory",
-    "telemetry",
-    "transcript",
-    "jobs",
     "option_values",
     "model_name",
     "settings",
+    "engines",
 )
-CONVERSATION = (
-    "wire.descriptors",
-    "wire.allowance",
-    "wire.reader",
-    "wire.writer",
-    "wire",
-    "protocol.json_text",
-    "protocol.commands",
-    "protocol.requests",
-    "protocol.replies",
-    "protocol.transcripts",
-    "protocol.streams",
-    "protocol.capabilities",
-    "protocol.schema",
-    "protocol",
-    "client.exits",
-    "client.errors",
-    "client.messages",
-    "client.child",
-    "client.events",
-    "client.life",
-    "client.outgoing",
-    "client.pipes",
-    "client.requests",
-    "client.connection",
-    "client.options",
-    "client.chunks",
-    "client.answers",
-    "client.session",
-    "client.properties",
-    "client.bridge",
-    "client.waiting",
-    "client.aio",
-    "client",
-    "audio.regular_file",
-    "audio.byte_window",
-    "audio.data_chunk",
-    "audio.refusal",
-    "audio.sound_file",
-    "audio.mpeg",
-    "audio.links",
-    "audio.resampling",
-    "audio.recording",
-    "audio.pcm_buffer",
-    "audio",
-    "conversation.line_source",
-    "conversation.effects",
-    "conversation.audio_reader",
-    "conversation.tasks",
-    "conversation.turns",
-    "conversation.reading",
-    "conversation.occupancy",
-    "conversation.work",
-    "conversation.results",
-    "conversation.outbox",
-    "conversation.files",
-    "conversation.loading",
-    "conversation.starting",
-    "conversation.spoken",
-    "conversation.batcher",
-    "conversation.telling",
-    "conversation.finals",
-    "conversation.naming",
-    "conversation.streams",
-    "conversation.stability",
-    "conversation.partials",
-    "conversation.intake",
-    "conversation.decoding",
-    "conversation.batches",
-    "conversation.speech",
-    "conversation.ending",
-    "conversation.vitals",
-    "conversation.parts",
-    "conversation.reception",
-    "conversation.session",
-    "conversation.watchdog",
-    "conversation",
-)
-NUMERIC = (
-    "model.device",
-    "model.control_groups",
-    "model.features",
-    "model.blocks",
-    "model.tokenizer",
-    "model.prompt",
-    "model.config",
-    "model.checkpoint",
-    "model.integrity",
-    "model.progress",
-    "model.hub",
-    "model.transfer",
-    "model.download",
-    "model.snapshot",
-    "model.activations",
-    "model.audio_tower",
-    "model.skinny",
-    "model.splice",
-    "model.decoder",
-    "model.job_memory",
-    "model.memory",
-    "model.qwen3_asr",
-    "model.quantization",
-    "model.shapes",
-    "model.weights",
-    "model.saving",
-    "model.generate",
-    "model.batch",
-    "model.drift",
-    "model.live_drift",
-    "model.verify",
-    "model",
-    "recognition.pieces",
-    "recognition.preparation",
-    "recognition.recognition",
-    "recognition.line",
-    "recognition.sequential",
-    "recognition.batching",
-    "recognition.live_audio",
-    "recognition.live_piece",
-    "recognition.live",
-    "recognition.listening",
-    "recognition.schedule",
-    "recognition",
-    "engine",
-    "engine_thread",
-    "quantize_command",
-)
-TOOLS = (
-    "tools.command",
-    "tools.manifest",
-    "tools.score.predictions",
-    "tools.score.matching",
-    "tools.score.normalization",
-    "tools.score.alignment",
-    "tools.score.bootstrap",
-    "tools.score.scoring",
-    "tools.score.comparison",
-    "tools.score.table",
-    "tools.score.main",
-    "tools.score",
-    "tools.progress_bar",
-    "tools.stages",
-    "tools.perftest.performance",
-    "tools.perftest.report",
-    "tools.perftest.table",
-    "tools.perftest.main",
-    "tools.perftest",
-    "tools.doctor.finding",
-    "tools.doctor.machine_check",
-    "tools.doctor.self_check",
-    "tools.doctor.main",
-    "tools.doctor",
-    "tools.machine",
-    "tools.evaluate.configuration",
-    "tools.evaluate.measurement",
-    "tools.evaluate.evaluation",
-    "tools.evaluate.table",
-    "tools.evaluate.plotting",
-    "tools.evaluate.charts",
-    "tools.evaluate.report",
-    "tools.evaluate.recipes",
-    "tools.evaluate.noise",
-    "tools.evaluate.main",
-    "tools.evaluate",
-    "tools.distribution",
-    "tools.monitor.record",
-    "tools.monitor.watch",
-    "tools.monitor.figures",
-    "tools.monitor.relay",
-    "tools.monitor.screen",
-    "tools.monitor.stderr_pane",
-    "tools.monitor.session",
-    "tools.monitor.main",
-    "tools.monitor",
-    "tools.live.record",
-    "tools.live.screen",
-    "tools.live.session",
-    "tools.live.main",
-    "tools.live",
-    "tools",
-)
-MEETING = ("lifecycle", "daemon", "__main__")
-ORDER = (*COMMON, *CONVERSATION, *NUMERIC, *TOOLS, *MEETING)
+CONVERSATION = ("audio", "protocol", "session", "bridge", "client")  # never imports MLX
+NUMERIC = ("model", "checkpoint", "engine")  # never sees a message
+ORDER = (*COMMON, *CONVERSATION, *NUMERIC, "tools", "__main__")
+MAX_MODULES = 22  # of one folder
 EXTRA = {"jiwer", "rich", "whisper_normalizer"}
 EVALUATION = {  # the extras report and recipes
     "tools.evaluate.charts": {"matplotlib"},
@@ -241,27 +62,40 @@ def imports(tree: ast.Module) -> Iterator[str]:
             yield from (f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names)
 
 
-def own_imports(name: str, tree: ast.Module) -> Iterator[str]:
-    """The modules of the package that `name` imports, the longest name of the order that fits each."""
+def own_imports(tree: ast.Module, known: Iterable[str]) -> Iterator[str]:
+    """The modules of the package that a module imports."""
     for imported in imports(tree):
         inside = imported.removeprefix(f"{PACKAGE}.")
-        if inside == imported:
-            continue
-        fitting = [known for known in ORDER if f"{inside}.".startswith(f"{known}.")]
-        if fitting:
-            yield max(fitting, key=len)
+        if inside != imported:
+            fitting = [name for name in known if name and f"{inside}.".startswith(f"{name}.")]
+            if fitting:
+                yield max(fitting, key=len)
+
+
+def folder(name: str) -> str:
+    return name.split(".")[0]
 
 
 def upward_imports(found: dict[str, ast.Module]) -> list[str]:
-    """`batcher imports engine` for every import from below."""
-    place = {name: position for position, name in enumerate(ORDER)}
+    """`session.stream imports engine.memory` for every import of a folder below."""
+    known = {*found, *ORDER}
     return [
         f"{name} imports {imported}"
         for name, tree in found.items()
-        if name in place
-        for imported in own_imports(name, tree)
-        if place[imported] >= place[name]
+        if name
+        for imported in own_imports(tree, known)
+        if folder(imported) != folder(name) and ORDER.index(folder(imported)) >= ORDER.index(folder(name))
     ]
+
+
+def circle(found: dict[str, ast.Module]) -> list[str]:
+    """Modules of which each imports the next, and the last the first; none where there is no circle."""
+    sorter = TopologicalSorter({name: {*own_imports(tree, found)} - {name} for name, tree in found.items()})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        return [*error.args[1]]
+    return []
 
 
 def imports_of(found: dict[str, ast.Module], libraries: set[str]) -> list[str]:
@@ -282,30 +116,28 @@ def found(repository: Path) -> dict[str, ast.Module]:
     return modules(repository / "src" / PACKAGE)
 
 
-def test_every_module_has_its_place_in_the_order(found: dict[str, ast.Module]) -> None:
-    assert [name for name in found if name and name not in ORDER] == []
-    assert [name for name in ORDER if name not in found] == []
+def test_every_folder_has_its_place_in_the_order(found: dict[str, ast.Module]) -> None:
+    assert {folder(name) for name in found if name} == {*ORDER}
+
+
+def test_a_folder_is_small_enough_to_be_read(found: dict[str, ast.Module]) -> None:
+    folders = {name.rpartition(".")[0] for name in found}
+    sizes = Counter(name.rpartition(".")[0] for name in {*found} - folders)
+    assert {name: size for name, size in sizes.items() if size > MAX_MODULES} == {}
+
+
+def test_every_module_says_what_it_is_for(found: dict[str, ast.Module]) -> None:
+    assert [name for name, tree in found.items() if not ast.get_docstring(tree)] == []
 
 
 def test_a_module_imports_only_from_above_it(found: dict[str, ast.Module]) -> None:
     assert upward_imports(found) == []
 
 
-def mutual_imports(found: dict[str, ast.Module]) -> list[tuple[str, str]]:
-    """Pairs of folders of which each imports the other."""
-    seen = {
-        (name.split(".")[0], own.split(".")[0])
-        for name, tree in found.items()
-        if "." in name
-        for own in own_imports(name, tree)
-    }
-    return sorted((one, other) for one, other in seen if one < other and (other, one) in seen)
-
-
-def test_of_two_folders_only_one_imports_the_other(found: dict[str, ast.Module]) -> None:
-    assert mutual_imports(found) == []
-    back = ast.parse(f"from {PACKAGE}.recognition.live import Live")
-    assert mutual_imports(found | {"model.memory": back}) == [("model", "recognition")]
+def test_no_modules_import_each_other_in_a_circle(found: dict[str, ast.Module]) -> None:
+    assert circle(found) == []
+    back = ast.parse(f"from {PACKAGE}.session.session import Session")
+    assert {"session.session", "session.effects"} <= {*circle(found | {"session.effects": back})}
 
 
 def test_imports_are_absolute(found: dict[str, ast.Module]) -> None:
@@ -324,27 +156,28 @@ def test_imports_are_absolute(found: dict[str, ast.Module]) -> None:
     ],
 )
 def test_an_import_from_below_is_named(line: str) -> None:
-    assert upward_imports({"conversation.session": ast.parse(line)}) == ["conversation.session imports engine"]
-    assert upward_imports({"daemon": ast.parse(line)}) == []
+    assert upward_imports({"session.session": ast.parse(line)}) == ["session.session imports engine"]
+    assert upward_imports({"tools.live": ast.parse(line)}) == []
 
 
 def test_the_conversation_half_never_imports_mlx(found: dict[str, ast.Module]) -> None:
-    half = {name: found[name] for name in (*COMMON, *CONVERSATION) if name in found}
+    half = {name: tree for name, tree in found.items() if folder(name) in (*COMMON, *CONVERSATION)}
     assert imports_of(half, {"mlx", "mlx_lm", "transformers"}) == []
     assert imports_of({"session": ast.parse("from mlx import core as mx")}, {"mlx"}) == ["session imports mlx.core"]
 
 
 def test_the_numeric_half_never_sees_a_message(found: dict[str, ast.Module]) -> None:
-    seen = {(name, own) for name in NUMERIC if name in found for own in own_imports(name, found[name])}
-    doors = {"audio.recording"}  # long audio is cut where the pieces are decoded
-    assert [f"{name} imports {own}" for name, own in sorted(seen) if own in set(CONVERSATION) - doors] == []
+    seen = {(name, own) for name, tree in found.items() if folder(name) in NUMERIC for own in own_imports(tree, found)}
+    doors = {"audio.recording"}  # long audio is cut where the segments are decoded
+    assert [
+        f"{name} imports {own}" for name, own in sorted(seen) if folder(own) in CONVERSATION and own not in doors
+    ] == []
 
 
 def test_nothing_but_the_tools_needs_their_extra_or_imports_them(found: dict[str, ast.Module]) -> None:
-    others = {name: tree for name, tree in found.items() if name not in TOOLS}
+    tools = {name: tree for name, tree in found.items() if folder(name) == "tools"}
+    others = {name: tree for name, tree in found.items() if name not in tools}
     assert imports_of(others, EXTRA) == []
-    assert [f"{name} imports {own}" for name in others for own in own_imports(name, others[name]) if own in TOOLS] == []
-    tools = {name: found[name] for name in TOOLS}
     assert {line.split(" imports ")[1].split(".")[0] for line in imports_of(tools, EXTRA)} == EXTRA
 
 
@@ -368,19 +201,6 @@ def test_the_reference_implementations_are_never_imported(found: dict[str, ast.M
     assert imports_of({"engine": ast.parse("import torch.nn")}, REFERENCES) == ["engine imports torch.nn"]
 
 
-def distributions(requirements: list[str]) -> set[str]:
-    return {re.split(r"[\[<>=]", name)[0].replace("_", "-") for name in requirements}
-
-
-def test_what_the_runtime_depends_on_is_what_it_imports(repository: Path, found: dict[str, ast.Module]) -> None:
-    tables = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    runtime = {name: tree for name, tree in found.items() if name not in TOOLS}
-    imported = {name.split(".")[0].replace("_", "-") for tree in runtime.values() for name in imports(tree)}
-    declared = distributions(tables["dependencies"])
-    assert declared - imported == set()
-    assert distributions(tables["optional-dependencies"]["reference"]) & (declared | imported) == set()
-
-
 def test_nothing_prints(found: dict[str, ast.Module]) -> None:
     assert {name: lines for name, tree in found.items() if (lines := prints(tree))} == {}
     assert prints(ast.parse("x = 1\nprint(x)")) == [2]
@@ -396,8 +216,9 @@ def imported_by(repository: Path, *arguments: str) -> set[str]:
 
 
 def test_the_conversation_half_and_the_daemon_load_no_model_library(repository: Path) -> None:
-    modules = [*COMMON, *CONVERSATION, *MEETING]
-    loaded = imported_by(repository, "; ".join(f"import {PACKAGE}.{name}" for name in modules))
+    source = repository / "src" / PACKAGE
+    names = [name for name in modules(source) if folder(name) in (*COMMON, *CONVERSATION, "__main__")]
+    loaded = imported_by(repository, "; ".join(f"import {PACKAGE}.{name}" for name in names))
     assert PACKAGE in loaded
     assert loaded & {"mlx", "mlx_lm", "transformers", "tokenizers", "torch"} == set()
 
@@ -408,6 +229,19 @@ def test_telling_what_it_can_do_costs_no_numerics(repository: Path, option: str)
     loaded = imported_by(repository, start, option)
     assert PACKAGE in loaded
     assert loaded & {"mlx", "mlx_lm", "transformers", "torch", "numpy", "soundfile"} == set()
+
+
+def distributions(requirements: list[str]) -> set[str]:
+    return {re.split(r"[\[<>=]", name)[0].replace("_", "-") for name in requirements}
+
+
+def test_what_the_runtime_depends_on_is_what_it_imports(repository: Path, found: dict[str, ast.Module]) -> None:
+    tables = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    runtime = {name: tree for name, tree in found.items() if folder(name) != "tools"}
+    imported = {name.split(".")[0].replace("_", "-") for tree in runtime.values() for name in imports(tree)}
+    declared = distributions(tables["dependencies"])
+    assert declared - imported == set()
+    assert distributions(tables["optional-dependencies"]["reference"]) & (declared | imported) == set()
 
 
 def test_the_lock_pins_every_dependency_and_knows_no_reference_and_no_address(repository: Path) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from conformance.player import engine_command
-from live.__main__ import main as live
 from support.tiny_checkpoint import write_tiny_checkpoint
 
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO_KNOWS, chosen_model, model, trouble
 from qwen3_asr_mlx_runtime.settings import Settings, parse_command_line
 from qwen3_asr_mlx_runtime.tools.doctor.main import main as doctor
 from qwen3_asr_mlx_runtime.tools.evaluate.main import main as evaluate
+from qwen3_asr_mlx_runtime.tools.live.main import main as live
 from qwen3_asr_mlx_runtime.tools.perftest.main import choose_model
 from qwen3_asr_mlx_runtime.tools.perftest.main import main as perftest
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from qwen3_asr_mlx_runtime.errors import InvalidParams
 from qwen3_asr_mlx_runtime.languages import AUTO, language_choice
+from qwen3_asr_mlx_runtime.limits import MAX_CONTEXT_CHARACTERS
 
-MAX_CONTEXT_CHARACTERS = 16_384
 MAX_SECONDS = 24 * 3600.0
 MIB = 1024 * 1024
 

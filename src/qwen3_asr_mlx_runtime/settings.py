@@ -9,14 +9,11 @@ from typing import NoReturn
 from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.command import printable
+from qwen3_asr_mlx_runtime.limits import MAX_NEW_TOKENS
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, chosen_model
 from qwen3_asr_mlx_runtime.model_name import model as model_word
 
 PROGRAM = "qwen3-asr-mlx-bridge"
-MAX_NEW_TOKENS = 4096
-MAX_PATH_CHARACTERS = 4096
-MAX_BATCH_ROWS = 16  # segments of batched jobs that are decoded at a time
-MAX_CONTEXT_CHARACTERS = values.MAX_CONTEXT_CHARACTERS
 DTYPES = ("float32", "bfloat16", "float16")
 VERIFY = ("once", "always", "never")
 QUANTIZE = ("8bit", "mixed")

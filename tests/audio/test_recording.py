@@ -19,7 +19,7 @@ from qwen3_asr_mlx_runtime import errors
 from qwen3_asr_mlx_runtime.audio.recording import pcm16, read_file, split_at_quiet
 from qwen3_asr_mlx_runtime.audio.sound_file import SoundFile, formats
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
-from qwen3_asr_mlx_runtime.settings import MAX_PATH_CHARACTERS
+from qwen3_asr_mlx_runtime.limits import MAX_PATH_CHARACTERS
 
 DATA = Path(os.environ.get("QWEN3_ASR_MLX_TEST_DATA", Path(__file__).parents[2] / "../shared/data"))
 SPEECH = DATA / "speech"

@@ -16,12 +16,12 @@ from qwen3_asr_mlx_runtime.checkpoint.weights import load_model, named_parameter
 from qwen3_asr_mlx_runtime.engine.memory import MIB, Governor, machine_limit, weight_bytes
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE
 from qwen3_asr_mlx_runtime.errors import OutOfMemory
+from qwen3_asr_mlx_runtime.limits import MAX_BATCH_ROWS
 from qwen3_asr_mlx_runtime.model.config import ModelConfig
 from qwen3_asr_mlx_runtime.model.device import as_out_of_memory
 from qwen3_asr_mlx_runtime.model.features import log_mel
 from qwen3_asr_mlx_runtime.model.generate import generate
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
-from qwen3_asr_mlx_runtime.settings import MAX_BATCH_ROWS
 
 TINY = ModelConfig(audio=AUDIO, text=TEXT, audio_token_id=600)
 # The widths of the 0.6B model; layers and vocabulary are fewer, so that the weights are small.

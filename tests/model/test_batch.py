@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tiny import tiny_model
 
+from qwen3_asr_mlx_runtime.limits import MAX_BATCH_ROWS
 from qwen3_asr_mlx_runtime.model import drift
 from qwen3_asr_mlx_runtime.model.batch import Batch, Row, RowCache
 from qwen3_asr_mlx_runtime.model.decoder import Decoder
 from qwen3_asr_mlx_runtime.model.drift import Drift, Margin, largest_drift, long_drift
 from qwen3_asr_mlx_runtime.model.generate import generate
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
-from qwen3_asr_mlx_runtime.settings import MAX_BATCH_ROWS
 
 MODEL = tiny_model()
 NO_EOS: frozenset[int] = frozenset()

@@ -156,9 +156,9 @@ def test_the_real_engine_and_its_exceptions(rooms: Rooms, model: Path, before: s
 
 
 ESCAPES = {
-    "stdin": "from qwen3_asr_mlx_runtime.bridge import line_reader as reader; place, name = reader.LineReader, '_take'",
-    "stdout": "from qwen3_asr_mlx_runtime.bridge import line_writer as writer; place, name = writer.LineWriter, '_write_whole'",
-    "engine": "from qwen3_asr_mlx_runtime.engine import thread as engine_thread; place, name = engine_thread.EngineThread, '_count'",
+    "stdin": "from qwen3_asr_mlx_runtime.bridge import line_reader; place, name = line_reader.LineReader, '_take'",
+    "stdout": "from qwen3_asr_mlx_runtime.bridge import line_writer as w; place, name = w.LineWriter, '_write_whole'",
+    "engine": "from qwen3_asr_mlx_runtime.engine import thread; place, name = thread.EngineThread, '_count'",
 }
 ESCAPING = """
 {place}

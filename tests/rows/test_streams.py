@@ -159,7 +159,7 @@ def test_row_43_a_boundary_that_brings_its_audio(bridge: Client, stream: str, me
 
 
 def test_row_44_silence_may_have_no_text(bridge: Client, stream: str) -> None:
-    """What a model makes of silence is the numeric half's: tests/engine/test_recognizer.py; here an empty text is a result."""
+    """What a model makes of silence is in tests/engine/test_recognizer.py; here an empty text is a result."""
     reply = bridge.ask("end_utterance", stream_id=stream, pcm16=pcm(0) or "")
     assert reply.get("code") == "no_audio"
 

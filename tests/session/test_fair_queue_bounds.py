@@ -12,12 +12,12 @@ from support.fake_engine import transcript
 
 from qwen3_asr_mlx_runtime.engine.line import LIVE_IN_A_ROW, Line
 from qwen3_asr_mlx_runtime.engines.api import DecoderMode, Job
+from qwen3_asr_mlx_runtime.limits import MAX_BATCH_ROWS
 from qwen3_asr_mlx_runtime.session.effects import AudioRead, ReadAudio, Submit
 from qwen3_asr_mlx_runtime.session.engine_slots import MAX_FILES
 from qwen3_asr_mlx_runtime.session.fair_queue import LIVE_BEFORE_A_FILE
 from qwen3_asr_mlx_runtime.session.scheduler import Work
 from qwen3_asr_mlx_runtime.session.tasks import Options, Task
-from qwen3_asr_mlx_runtime.settings import MAX_BATCH_ROWS
 
 MODES: tuple[DecoderMode, ...] = ("sequential", "batched")
 

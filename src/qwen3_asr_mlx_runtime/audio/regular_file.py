@@ -12,7 +12,7 @@ from qwen3_asr_mlx_runtime.errors import (
     InvalidParams,
     PathNotAllowed,
 )
-from qwen3_asr_mlx_runtime.settings import MAX_PATH_CHARACTERS
+from qwen3_asr_mlx_runtime.limits import MAX_PATH_CHARACTERS
 
 
 def _check_path(path: str) -> None:

@@ -2,7 +2,8 @@
 
 import threading
 
-MAX_INPUT_BYTES = 64 * 1024 * 1024
+from qwen3_asr_mlx_runtime.limits import MAX_READ_AHEAD_BYTES
+
 LINE_OVERHEAD_BYTES = 512  # what a decoded line costs in memory besides its own length
 AUDIO_OVERHEAD_BYTES = 1024  # and what each piece of audio does that it names or brings to be transcribed
 
@@ -10,7 +11,7 @@ AUDIO_OVERHEAD_BYTES = 1024  # and what each piece of audio does that it names o
 class Allowance:
     """Bytes of input read and not yet answered. The reader waits in `take`, and the rest of the input in the pipe."""
 
-    def __init__(self, limit: int = MAX_INPUT_BYTES) -> None:
+    def __init__(self, limit: int = MAX_READ_AHEAD_BYTES) -> None:
         self._limit = limit
         self._taken = 0
         self._changed = threading.Condition()

@@ -5,7 +5,8 @@ import select
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-MAX_LINE_BYTES = 8 * 1024 * 1024
+from qwen3_asr_mlx_runtime.limits import MAX_LINE_BYTES
+
 _READ_BYTES = 64 * 1024
 _BOM = b"\xef\xbb\xbf"
 

@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 
-MAX_QUEUED_BYTES = 16 * 1024 * 1024
+from qwen3_asr_mlx_runtime.limits import MAX_OUTPUT_QUEUE_BYTES
+
 _WRITE_BYTES = 64 * 1024
 
 Write = Callable[[int, memoryview], int]
@@ -34,7 +35,7 @@ class LineWriter:
         fd: int,
         tell: Callable[[WriterNews], None],
         *,
-        limit: int = MAX_QUEUED_BYTES,
+        limit: int = MAX_OUTPUT_QUEUE_BYTES,
         write: Write = os.write,
     ) -> None:
         self._fd = fd

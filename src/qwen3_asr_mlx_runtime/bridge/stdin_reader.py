@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qwen3_asr_mlx_runtime.bridge.input_allowance import AUDIO_OVERHEAD_BYTES, LINE_OVERHEAD_BYTES, Allowance
-from qwen3_asr_mlx_runtime.bridge.line_reader import MAX_LINE_BYTES, Line, LineReader, LongLine
+from qwen3_asr_mlx_runtime.bridge.line_reader import Line, LineReader, LongLine
 from qwen3_asr_mlx_runtime.errors import BridgeError, InvalidJson, InvalidUtf8, LineTooLong
+from qwen3_asr_mlx_runtime.limits import MAX_LINE_BYTES
 from qwen3_asr_mlx_runtime.protocol.commands import BatchTranscribe, Boundary
 from qwen3_asr_mlx_runtime.protocol.decode import Rejected, Request, decode_line
 

@@ -3,6 +3,7 @@
 Names, shapes and dtypes are checked by the headers before a module is built or a weight is read.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,6 @@ from qwen3_asr_mlx_runtime.checkpoint.quantize import (
     summary,
 )
 from qwen3_asr_mlx_runtime.checkpoint.shapes import EMBEDDING, FLOATING, HEAD, check_headers
-from qwen3_asr_mlx_runtime.engine.memory import weight_bytes
 from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelUnsupported
 from qwen3_asr_mlx_runtime.model.config import ModelConfig
 from qwen3_asr_mlx_runtime.model.device import as_device_failure
@@ -35,6 +35,9 @@ _RENAMED = (  # prefixes of the released and the native layout → ours, which i
     ("model.multi_modal_projector.linear_2.", "audio_tower.proj2."),
 )
 _CONVOLUTIONS = tuple(f"audio_tower.conv2d{i}.weight" for i in (1, 2, 3))
+
+
+_STORED_BYTES = {"U8": 1, "I8": 1, "BOOL": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4}
 
 
 class _Stored(NamedTuple):
@@ -164,3 +167,14 @@ def loaded_bytes(folder: Path, dtype: str | None, quantize: str | None) -> int:
     stored = _Stored.of(folder)
     target = DTYPES[dtype] if dtype else stored.dtype
     return weight_bytes(stored.config, stored.headers, mx.uint8 if quantize else target)
+
+
+def weight_bytes(config: ModelConfig, headers: Mapping[str, TensorHeader], dtype: mx.Dtype) -> int:
+    """What the stored tensors take in memory when those of floating point become `dtype`; a tied head takes nothing."""
+    tied = "lm_head.weight" if config.text.tie_word_embeddings else "\0"
+    return sum(_tensor_bytes(header, dtype) for name, header in headers.items() if not name.endswith(tied))
+
+
+def _tensor_bytes(header: TensorHeader, dtype: mx.Dtype) -> int:
+    itemsize = dtype.size if "F" in header.dtype else _STORED_BYTES.get(header.dtype, 8)
+    return math.prod(header.shape) * itemsize

@@ -4,22 +4,20 @@ A job is estimated before it begins. On a CPU, MLX does not survive an allocatio
 shares the memory others may be made to pay for one that does not.
 """
 
-import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import mlx.core as mx
 
 from qwen3_asr_mlx_runtime import process_memory
-from qwen3_asr_mlx_runtime.checkpoint.files import TensorHeader
 from qwen3_asr_mlx_runtime.engine import control_groups
 from qwen3_asr_mlx_runtime.engine.job_memory import JobMemory
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE
 from qwen3_asr_mlx_runtime.errors import OutOfMemory
+from qwen3_asr_mlx_runtime.limits import MAX_BATCH_ROWS
 from qwen3_asr_mlx_runtime.model.config import ModelConfig
-from qwen3_asr_mlx_runtime.settings import MAX_BATCH_ROWS
 
 MIB = 1024 * 1024
 _GPU_CACHE = 512 * MIB
@@ -29,7 +27,6 @@ _SHARE_FOR_CACHE = 16  # of a small machine's limit
 _CPU_SHARE = 0.8
 _CUDA_SHARE = 0.95
 _PIECE_SAMPLES = 30 * SAMPLE_RATE
-_STORED_BYTES = {"U8": 1, "I8": 1, "BOOL": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4}
 
 
 class MemoryLimits(NamedTuple):
@@ -136,12 +133,6 @@ class Governor:
         self._trimmed_bytes = process_memory.rss_bytes() or 0
 
 
-def weight_bytes(config: ModelConfig, headers: Mapping[str, TensorHeader], dtype: mx.Dtype) -> int:
-    """What the stored tensors take in memory when those of floating point become `dtype`; a tied head takes nothing."""
-    tied = "lm_head.weight" if config.text.tie_word_embeddings else "\0"
-    return sum(_tensor_bytes(header, dtype) for name, header in headers.items() if not name.endswith(tied))
-
-
 def machine_limit() -> int:
     """What MLX's buffers may take in all: on Metal the working set that it recommends, on CUDA nearly all of the card,
     on a CPU four fifths of the memory of the machine or the container."""
@@ -187,8 +178,3 @@ def _recommended_working_set() -> int:
 def _cache_limit(limit_bytes: int) -> int:
     most = _CPU_CACHE if mx.default_device() == mx.cpu else _GPU_CACHE
     return min(most, limit_bytes // _SHARE_FOR_CACHE)
-
-
-def _tensor_bytes(header: TensorHeader, dtype: mx.Dtype) -> int:
-    itemsize = dtype.size if "F" in header.dtype else _STORED_BYTES.get(header.dtype, 8)
-    return math.prod(header.shape) * itemsize

@@ -9,10 +9,10 @@ from collections.abc import Callable, Generator, Sequence
 
 import mlx.core as mx
 
+from qwen3_asr_mlx_runtime.limits import MAX_BATCH_ROWS
 from qwen3_asr_mlx_runtime.model.batch import Places, RowCache
 from qwen3_asr_mlx_runtime.model.decoder import KVCache, round_up
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
-from qwen3_asr_mlx_runtime.settings import MAX_BATCH_ROWS
 
 _LENGTHS = (61, 40, 28, 23)
 _STEPS = 4

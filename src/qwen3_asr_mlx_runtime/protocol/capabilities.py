@@ -1,18 +1,23 @@
 """What this build does, told without loading anything."""
 
 from qwen3_asr_mlx_runtime import __version__
-from qwen3_asr_mlx_runtime.bridge.input_allowance import MAX_INPUT_BYTES
-from qwen3_asr_mlx_runtime.bridge.line_reader import MAX_LINE_BYTES
-from qwen3_asr_mlx_runtime.bridge.line_writer import MAX_QUEUED_BYTES
 from qwen3_asr_mlx_runtime.errors import error_codes
 from qwen3_asr_mlx_runtime.languages import LANGUAGE_CODES
+from qwen3_asr_mlx_runtime.limits import (
+    MAX_CHUNK_SECONDS,
+    MAX_CONTEXT_CHARACTERS,
+    MAX_LINE_BYTES,
+    MAX_NEW_TOKENS,
+    MAX_OUTPUT_QUEUE_BYTES,
+    MAX_READ_AHEAD_BYTES,
+    MAX_STREAM_RATE,
+    MIN_STREAM_RATE,
+)
 from qwen3_asr_mlx_runtime.protocol.commands import COMMANDS
 from qwen3_asr_mlx_runtime.protocol.replies import AudioInput, CapabilitiesReply, Limits, Rates, Server
-from qwen3_asr_mlx_runtime.settings import MAX_CONTEXT_CHARACTERS, MAX_NEW_TOKENS, Settings
+from qwen3_asr_mlx_runtime.settings import Settings
 
 SAMPLE_RATE = 16_000  # utterance.SAMPLE_RATE, which a test holds equal: importing it would cost numpy
-MAX_CHUNK_SECONDS = 30.0
-MIN_STREAM_RATE, MAX_STREAM_RATE = 8_000, 192_000
 FEATURES = [
     "clean_text",
     "language",
@@ -61,8 +66,8 @@ def capabilities(settings: Settings) -> CapabilitiesReply:
 def limits(settings: Settings) -> Limits:
     return Limits(
         max_line_bytes=MAX_LINE_BYTES,
-        max_read_ahead_bytes=MAX_INPUT_BYTES,
-        max_output_queue_bytes=MAX_QUEUED_BYTES,
+        max_read_ahead_bytes=MAX_READ_AHEAD_BYTES,
+        max_output_queue_bytes=MAX_OUTPUT_QUEUE_BYTES,
         max_pending_requests=settings.max_pending_requests,
         max_pending_audio_seconds=settings.max_pending_audio_seconds,
         max_pending_utterances=settings.max_pending_utterances,

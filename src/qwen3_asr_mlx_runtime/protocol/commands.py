@@ -5,14 +5,19 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from qwen3_asr_mlx_runtime.settings import MAX_CONTEXT_CHARACTERS, MAX_NEW_TOKENS, MAX_PATH_CHARACTERS
+from qwen3_asr_mlx_runtime.limits import (
+    MAX_BATCH_DELAY_MS,
+    MAX_BATCH_ITEMS,
+    MAX_BATCH_SIZE,
+    MAX_CONTEXT_CHARACTERS,
+    MAX_ID_CHARACTERS,
+    MAX_MILLISECONDS,
+    MAX_NEW_TOKENS,
+    MAX_PARTIAL_INTERVAL_MS,
+    MAX_PATH_CHARACTERS,
+    MIN_PARTIAL_INTERVAL_MS,
+)
 
-MAX_BATCH_ITEMS = 256
-MAX_BATCH_SIZE = 16
-MAX_BATCH_DELAY_MS = 60_000
-MIN_PARTIAL_INTERVAL_MS, MAX_PARTIAL_INTERVAL_MS = 100, 60_000
-MAX_ID_CHARACTERS = 128
-MAX_MILLISECONDS = 24 * 3600 * 1000
 DECODER_MODES = ("sequential", "batched")
 WANTS = ("events", "progress")
 DEFAULT_STREAM = "default"

@@ -9,11 +9,11 @@ from msgspec import UNSET, UnsetType
 
 from qwen3_asr_mlx_runtime.errors import BridgeError, InvalidParams, RequestError, UnknownType
 from qwen3_asr_mlx_runtime.languages import language_choice
+from qwen3_asr_mlx_runtime.limits import MAX_ID_CHARACTERS
 from qwen3_asr_mlx_runtime.protocol.commands import (
     COMMANDS,
     DECODER_MODES,
     DEFAULT_STREAM,
-    MAX_ID_CHARACTERS,
     WANTS,
     AudioChunk,
     Boundary,

@@ -8,15 +8,14 @@ from msgspec import UNSET, UnsetType
 
 from qwen3_asr_mlx_runtime.engines.profile import Memory
 from qwen3_asr_mlx_runtime.errors import BridgeError
-from qwen3_asr_mlx_runtime.protocol.commands import (
-    DECODER_MODES,
+from qwen3_asr_mlx_runtime.limits import (
     MAX_BATCH_ITEMS,
+    MAX_BATCH_ROWS,
     MAX_BATCH_SIZE,
     MAX_PARTIAL_INTERVAL_MS,
     MIN_PARTIAL_INTERVAL_MS,
-    Id,
 )
-from qwen3_asr_mlx_runtime.settings import MAX_BATCH_ROWS
+from qwen3_asr_mlx_runtime.protocol.commands import DECODER_MODES, Id
 
 RUNTIME = "qwen3-asr-mlx"
 PROTOCOL = "qwen3-asr-mlx-jsonl-v1"

@@ -6,8 +6,9 @@ from typing import Any, get_args
 import msgspec
 
 from qwen3_asr_mlx_runtime.errors import error_codes
+from qwen3_asr_mlx_runtime.limits import MAX_ID_CHARACTERS
 from qwen3_asr_mlx_runtime.protocol import replies, streams, transcripts
-from qwen3_asr_mlx_runtime.protocol.commands import COMMANDS, MAX_ID_CHARACTERS
+from qwen3_asr_mlx_runtime.protocol.commands import COMMANDS
 from qwen3_asr_mlx_runtime.protocol.json_text import MAX_INTEGER
 
 REPLIES: tuple[type[replies.Reply], ...] = (

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qwen3_asr_mlx_runtime.engines.api import DecoderMode
+from qwen3_asr_mlx_runtime.limits import MAX_BATCH_ROWS
 from qwen3_asr_mlx_runtime.session.tasks import Task
-from qwen3_asr_mlx_runtime.settings import MAX_BATCH_ROWS
 
 # What the engine has can change places no more; what waits for it can. One sequential job is decoded, and those behind
 # it go through the audio tower together. A batched job is decoded as soon as it is there, so all rows may be taken.

@@ -4,8 +4,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from qwen3_asr_mlx_runtime.engines.api import DecoderMode
+from qwen3_asr_mlx_runtime.limits import MAX_BATCH_ROWS
 from qwen3_asr_mlx_runtime.session.tasks import Task
-from qwen3_asr_mlx_runtime.settings import MAX_BATCH_ROWS
 
 READ_AHEAD = 4  # files that are read at a time
 MAX_HELD: dict[DecoderMode, int] = {"sequential": READ_AHEAD, "batched": MAX_BATCH_ROWS + READ_AHEAD}

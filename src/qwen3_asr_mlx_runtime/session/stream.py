@@ -14,7 +14,7 @@ from qwen3_asr_mlx_runtime.errors import (
     SeqOutOfOrder,
     UnsupportedSampleRate,
 )
-from qwen3_asr_mlx_runtime.protocol.capabilities import MAX_CHUNK_SECONDS, MAX_STREAM_RATE, MIN_STREAM_RATE
+from qwen3_asr_mlx_runtime.limits import MAX_CHUNK_SECONDS, MAX_STREAM_RATE, MIN_STREAM_RATE
 from qwen3_asr_mlx_runtime.protocol.commands import AudioChunk, StartStream
 from qwen3_asr_mlx_runtime.protocol.streams import Gap, PartialResult
 from qwen3_asr_mlx_runtime.session.utterance_names import IsInUse, Names

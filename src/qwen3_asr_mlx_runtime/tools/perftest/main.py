@@ -15,8 +15,9 @@ from qwen3_asr_mlx_runtime.command import complain, guarded, note
 from qwen3_asr_mlx_runtime.engines.api import DecoderMode
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
 from qwen3_asr_mlx_runtime.errors import AudioNotFound, ModelError
+from qwen3_asr_mlx_runtime.limits import MAX_NEW_TOKENS
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO, DEMO_KNOWS, chosen_model, is_repository, model
-from qwen3_asr_mlx_runtime.settings import MAX_NEW_TOKENS, QUANTIZE, SLOW_ON_A_CPU
+from qwen3_asr_mlx_runtime.settings import QUANTIZE, SLOW_ON_A_CPU
 from qwen3_asr_mlx_runtime.tools.command import Parser, table_console
 from qwen3_asr_mlx_runtime.tools.manifest import Entry, bad_line, read_manifest
 from qwen3_asr_mlx_runtime.tools.progress_bar import progress_bar
