@@ -27,7 +27,7 @@ from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, Keeps
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engine.scheduler import Schedule
-from qwen3_asr_mlx_runtime.engines.api import Failed, FinalPolicy, Finished, Heard, Job, Listen
+from qwen3_asr_mlx_runtime.engines.api import Failed, FinalPolicy, Finished, Job, PartialDone, PartialJob
 from qwen3_asr_mlx_runtime.engines.profile import Reuse
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
@@ -110,11 +110,11 @@ class Streams:
             given, self._given[number] = self._given[number], self._fed[number]
             self._listens[job_id := next(self._ids)] = number
             heard = samples[given : self._fed[number]]
-            self._schedule.listen(Listen(job_id, number, heard, given, final_policy=self._policy))
+            self._schedule.listen(PartialJob(job_id, number, heard, given, final_policy=self._policy))
 
     def _end(self, number: int) -> None:
         self._jobs[job_id := next(self._ids)] = number
-        job = Job(job_id, self._utterances[number], live=True, speech=number, final_policy=self._policy)
+        job = Job(job_id, self._utterances[number], interactive=True, live_id=number, final_policy=self._policy)
         self._schedule.submit(job)
         del self._fed[number], self._given[number]
 
@@ -125,9 +125,9 @@ class Streams:
             for outcome in self._schedule.step():
                 self._take(outcome)
 
-    def _take(self, outcome: Finished | Heard | Failed) -> None:
+    def _take(self, outcome: Finished | PartialDone | Failed) -> None:
         match outcome:
-            case Heard(job_id):
+            case PartialDone(job_id):
                 del self._listens[job_id]
                 self.hypotheses += 1
             case Finished(job_id, transcript):

@@ -35,7 +35,7 @@ from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engine.sequence import Recognition
 from qwen3_asr_mlx_runtime.engine.streaming_utterance import LiveUtterance
-from qwen3_asr_mlx_runtime.engines.api import Job, Listen
+from qwen3_asr_mlx_runtime.engines.api import Job, PartialJob
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
 from qwen3_asr_mlx_runtime.model import speculative as verify
@@ -57,8 +57,11 @@ class Speaker:
         self.utterance = Utterance(samples, max_new_tokens=new_tokens)
 
     def live(self, before_the_end: float) -> LiveUtterance:
-        """Heard until then, with one token of text."""
-        recognizer, said = self._recognizer, Listen(1, 1, self._samples, max_new_tokens=self.utterance.max_new_tokens)
+        """PartialDone until then, with one token of text."""
+        recognizer, said = (
+            self._recognizer,
+            PartialJob(1, 1, self._samples, max_new_tokens=self.utterance.max_new_tokens),
+        )
         live = LiveUtterance(
             recognizer.model, recognizer._tokenizer, recognizer._preparation, recognizer._live_drift, said
         )

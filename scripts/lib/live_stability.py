@@ -22,10 +22,10 @@ from live_agreement import KINDS, spoken
 from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engine.scheduler import Schedule
-from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Heard, Job, Listen
+from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, PartialDone, PartialJob
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
-from qwen3_asr_mlx_runtime.session import local_agreement as stability
+from qwen3_asr_mlx_runtime.session import local_agreement as agreement
 from qwen3_asr_mlx_runtime.tools.live.record import prefix_distance
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,9 +55,9 @@ class Count:
     shown: int = 0
 
     def add(self, one: HeardOut) -> None:
-        rule = stability.Stability()
+        rule = agreement.LocalAgreement()
         for hypothesis in one.hypotheses:
-            rule.hear(hypothesis.text, hypothesis.audio_seconds)
+            rule.add(hypothesis.text, hypothesis.audio_seconds)
             self.shown_stable += len(rule.text.split())
             self.shown += len(hypothesis.text.split())
         final, stable = one.final.split(), rule.text.split()
@@ -92,12 +92,12 @@ class Listener:
         speech, hypotheses = next(self._ids), []
         for start in range(0, len(utterance.samples) - self._interval + 1, self._interval):
             samples = utterance.samples[start : start + self._interval]
-            self._schedule.listen(Listen(next(self._ids), speech, samples, start))
+            self._schedule.listen(PartialJob(next(self._ids), speech, samples, start))
             hypotheses.append(self._outcome().hypothesis)
-        self._schedule.submit(Job(next(self._ids), utterance, live=True, speech=speech))
+        self._schedule.submit(Job(next(self._ids), utterance, interactive=True, live_id=speech))
         return HeardOut(hypotheses, self._outcome().transcript.text)
 
-    def _outcome(self) -> Heard | Finished:
+    def _outcome(self) -> PartialDone | Finished:
         while True:
             for outcome in self._schedule.step():
                 if isinstance(outcome, Failed):
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--set", choices=("examples", "test", "val"), default="examples")
     parser.add_argument("--scale", type=float, default=1.0, help="shrinks the sets (default: %(default)s)")
     parser.add_argument("--interval-ms", type=int, default=500)
-    parser.add_argument("--after", type=float, nargs="+", default=[stability.STABLE_SECONDS], metavar="SECONDS")
+    parser.add_argument("--after", type=float, nargs="+", default=[agreement.STABLE_SECONDS], metavar="SECONDS")
     parser.add_argument("--model", default="demo")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--seed", type=int, default=2026)
@@ -136,7 +136,7 @@ def main() -> None:
         counts = {seconds: Count() for seconds in options.after}
         for utterance in utterances:
             heard = listener.hear(utterance)
-            for stability.STABLE_SECONDS, counted in counts.items():
+            for agreement.STABLE_SECONDS, counted in counts.items():
                 counted.add(heard)
         for seconds, counted in counts.items():
             print(counted.row(name, seconds), flush=True)

@@ -87,10 +87,10 @@ def test_splits_and_refusals_leave_no_sample_uncounted(rate: int, sizes: list[in
     talk.send("start_stream", sample_rate=rate, on_limit="split", batch_size=16)
     lengths = [talk.send("audio_chunk", pcm16=encoded(speech(size, 0)))[0].get("samples_buffered", 0) for size in sizes]
     assert max(lengths) <= 800
-    parts = talk.session._talk
-    waiting = sum(spoken.sample_count or 0 for spoken in parts.batches.batcher)
-    assert parts.batches.budget.samples == parts.speech.intake.buffered_samples + waiting
-    assert all(spoken.sample_count == len(spoken.samples) for spoken in parts.batches.batcher)
+    state = talk.session._state
+    counts = [(each.utterance.sample_count, len(each.samples)) for each in state.utterances.waiting]
+    assert state.budget.samples == state.streams.registry.buffered_samples + sum(count for count, _ in counts)
+    assert all(count == length for count, length in counts)
 
 
 def test_what_is_refused_without_a_reply_is_counted_at_16_khz() -> None:

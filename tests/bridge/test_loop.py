@@ -25,8 +25,8 @@ from qwen3_asr_mlx_runtime.bridge.loop import Daemon
 from qwen3_asr_mlx_runtime.bridge.stdin_reader import Received
 from qwen3_asr_mlx_runtime.errors import DecodeFailed, EngineLost, ModelNotFound
 from qwen3_asr_mlx_runtime.protocol.decode import decode_line
-from qwen3_asr_mlx_runtime.session import status as vitals
-from qwen3_asr_mlx_runtime.session.stream_registry import Intake
+from qwen3_asr_mlx_runtime.session import status
+from qwen3_asr_mlx_runtime.session.stream_registry import StreamRegistry
 from qwen3_asr_mlx_runtime.settings import Settings
 
 WAIT = 60
@@ -503,7 +503,7 @@ def test_a_text_that_is_still_being_spoken_is_told_and_then_its_final(bridge) ->
     (item,) = talk.read()["items"]
     assert (item["text"], item["verified_tokens"], item["final_policy"]) == ("Done.", 2, "guarded")
     assert [len(listen.samples) for listen in talk.engine.listened] == [8_000, 8_000]
-    assert talk.engine.submitted[0].speech == talk.engine.listened[0].speech
+    assert talk.engine.submitted[0].live_id == talk.engine.listened[0].live_id
     talk.send("audio_chunk", stream_id="s", pcm16=pcm(8_000))
     assert talk.read()["revision"] == 1
     talk.send("stop_stream", stream_id="s", id="x")
@@ -511,7 +511,7 @@ def test_a_text_that_is_still_being_spoken_is_told_and_then_its_final(bridge) ->
     talk.close_stdin()
     assert talk.read()["type"] == "stopped"
     assert talk.ended() is Exit.DONE
-    assert talk.engine.forgotten == [talk.engine.listened[-1].speech]
+    assert talk.engine.forgotten == [talk.engine.listened[-1].live_id]
 
 
 def test_while_nobody_reads_no_more_than_one_partial_text_of_a_stream_waits(bridge, monkeypatch) -> None:
@@ -519,13 +519,13 @@ def test_while_nobody_reads_no_more_than_one_partial_text_of_a_stream_waits(brid
     speak(talk)
     assert talk.read()["revision"] == 1
     taken = threading.Semaphore(0)
-    chunk = Intake.chunk
+    chunk = StreamRegistry.chunk
 
     def watched(*arguments: object, **members: object) -> object:
         taken.release()
         return chunk(*arguments, **members)
 
-    monkeypatch.setattr(Intake, "chunk", watched)
+    monkeypatch.setattr(StreamRegistry, "chunk", watched)
     many = 60
     for _ in range(many):  # their replies fill any pipe
         talk.send("capabilities", id="c")
@@ -629,7 +629,7 @@ def test_row_96_the_lag_of_timers_tells_of_sleep_to_the_first_request_behind_it(
             clock.now += 3600
             return message
 
-    monkeypatch.setattr(vitals, "running_in_sleep", clock, raising=False)
+    monkeypatch.setattr(status, "running_in_sleep", clock, raising=False)
     talk = bridge(inbox=Inbox())
     talk.send("status")
     assert 3_599_000 <= talk.read()["timer_lag_ms"] <= 3_600_000  # a timer is due each second
@@ -644,4 +644,4 @@ def test_the_lag_of_timers_goes_by_a_clock_that_goes_on_in_sleep(
         monkeypatch.setattr(time, name, number, raising=False)
     monkeypatch.setattr(time, "clock_gettime", float)
     monkeypatch.setattr(sys, "platform", platform)
-    assert vitals.running_in_sleep() == clocks[clock]
+    assert status.running_in_sleep() == clocks[clock]

@@ -23,10 +23,10 @@ from qwen3_asr_mlx_runtime.protocol.capabilities import FEATURES, limits
 from qwen3_asr_mlx_runtime.protocol.commands import COMMANDS, DECODER_MODES, WANTS
 from qwen3_asr_mlx_runtime.protocol.json_text import MAX_DEPTH, MAX_MEMBERS
 from qwen3_asr_mlx_runtime.protocol.schema import schema
+from qwen3_asr_mlx_runtime.session.delivery import Reason
 from qwen3_asr_mlx_runtime.session.local_agreement import STABLE_SECONDS
 from qwen3_asr_mlx_runtime.session.reply_queue import REMEMBERED, CancelState
 from qwen3_asr_mlx_runtime.session.scheduler import READ_SECONDS
-from qwen3_asr_mlx_runtime.session.spoken import Reason
 from qwen3_asr_mlx_runtime.settings import Settings
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")

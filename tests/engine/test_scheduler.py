@@ -221,11 +221,11 @@ def steps_until(schedule, job_id: int) -> int:
 
 def test_a_live_job_goes_before_a_file_that_has_begun_which_still_gets_a_step_in_five(recognizer, clips, expected):
     alone, schedule = recognizer.schedule(), recognizer.schedule()
-    alone.submit(Job(1, clips[0], live=True))
+    alone.submit(Job(1, clips[0], interactive=True))
     schedule.submit(Job(0, Utterance(np.tile(clips[0].samples, 6))))
     for _ in range(5):
         schedule.step()
-    schedule.submit(Job(1, clips[0], live=True))
+    schedule.submit(Job(1, clips[0], interactive=True))
     steps = steps_until(alone, 1)
     assert steps_until(schedule, 1) == steps + (steps - 1) // 4
     [file] = run(schedule).values()
@@ -239,7 +239,7 @@ def test_a_live_job_gets_the_next_row_before_what_is_left_of_a_file(recognizer, 
     schedule.submit(Job(0, Utterance(np.tile(clips[0].samples, 6)), "batched"))
     for _ in range(5):
         schedule.step()
-    schedule.submit(Job(1, Utterance(clips[1].samples[:32_000]), "batched", live=True))
+    schedule.submit(Job(1, Utterance(clips[1].samples[:32_000]), "batched", interactive=True))
     steps_until(schedule, 1)
     assert len(schedule._open[0].pieces) <= 1
     assert isinstance(run(schedule)[0], Finished)
@@ -248,7 +248,7 @@ def test_a_live_job_gets_the_next_row_before_what_is_left_of_a_file(recognizer, 
 def test_rows_decode_between_the_segments_that_a_file_prepares(recognizer, clips):
     alone, schedule = recognizer.schedule(), recognizer.schedule()
     for one in (alone, schedule):
-        one.submit(Job(1, clips[0], "batched", live=True))
+        one.submit(Job(1, clips[0], "batched", interactive=True))
         for _ in range(2):
             one.step()
     schedule.submit(Job(0, Utterance(np.tile(clips[1].samples, 8)), "batched"))
@@ -258,9 +258,9 @@ def test_rows_decode_between_the_segments_that_a_file_prepares(recognizer, clips
 
 def test_a_live_job_does_not_wait_until_a_file_is_prepared(recognizer, clips):
     alone, schedule = recognizer.schedule(), recognizer.schedule()
-    alone.submit(Job(1, clips[0], "batched", live=True))
+    alone.submit(Job(1, clips[0], "batched", interactive=True))
     schedule.submit(Job(0, Utterance(np.tile(clips[1].samples, 20)), "batched"))
-    schedule.submit(Job(1, clips[0], "batched", live=True))
+    schedule.submit(Job(1, clips[0], "batched", interactive=True))
     assert steps_until(schedule, 1) <= 2 * steps_until(alone, 1)
     assert isinstance(run(schedule)[0], Finished)
 
@@ -303,9 +303,9 @@ def test_a_row_whose_text_cannot_be_made_is_decoded_again_alone(recognizer, clip
 def test_what_is_decoded_again_without_end_starves_no_sequential_job(recognizer, clips, monkeypatch, live):
     monkeypatch.setattr(recognizer, "_drift", UNTRUSTED)
     alone, schedule = recognizer.schedule(), recognizer.schedule()
-    job = Job(0, Utterance(np.tile(clips[0].samples[:32_000], 4)), live=live)
+    job = Job(0, Utterance(np.tile(clips[0].samples[:32_000], 4)), interactive=live)
     for number in range(1, 40):
-        schedule.submit(Job(number, Utterance(clips[0].samples[:32_000]), "batched", live=live))
+        schedule.submit(Job(number, Utterance(clips[0].samples[:32_000]), "batched", interactive=live))
     for _ in range(30):
         schedule.step()
     alone.submit(job)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from qwen3_asr_mlx_runtime.engine.line import LIVE_IN_A_ROW
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engine.scheduler import Schedule
 from qwen3_asr_mlx_runtime.engine.streaming_utterance import LiveUtterance
-from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Heard, Job, Listen
+from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, PartialDone, PartialJob
+from qwen3_asr_mlx_runtime.engines.fair_queue import INTERACTIVE_IN_A_ROW
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
 from qwen3_asr_mlx_runtime.errors import NonFiniteOutput
 
@@ -27,7 +27,7 @@ def schedule(recognizer) -> Schedule:
     return recognizer.schedule()
 
 
-def run(schedule: Schedule) -> list[Finished | Heard | Failed]:
+def run(schedule: Schedule) -> list[Finished | PartialDone | Failed]:
     outcomes = []
     while schedule.is_busy:
         outcomes += schedule.step()
@@ -40,15 +40,15 @@ def ids(outcomes) -> list[int]:
 
 def test_streams_are_heard_in_the_order_in_which_they_asked(schedule):
     for number in (3, 1, 2):
-        schedule.listen(Listen(number, number, NOISE))
+        schedule.listen(PartialJob(number, number, NOISE))
     assert schedule.open_ids == [3, 1, 2]
     assert ids(run(schedule)) == [3, 1, 2]
 
 
 def test_a_hearing_waits_for_what_somebody_waits_for_who_has_spoken(schedule):
-    schedule.listen(Listen(1, 1, NOISE))
+    schedule.listen(PartialJob(1, 1, NOISE))
     schedule.step()
-    schedule.submit(Job(2, FILE, live=True))
+    schedule.submit(Job(2, FILE, interactive=True))
     assert ids(run(schedule)) == [2, 1]
 
 
@@ -62,26 +62,26 @@ def test_files_have_one_step_in_five_beside_hearings(schedule, monkeypatch, mode
             yield
 
     monkeypatch.setattr(LiveUtterance, "hear", endless)
-    schedule.listen(Listen(1, 1, NOISE))
+    schedule.listen(PartialJob(1, 1, NOISE))
     schedule.submit(Job(2, FILE, mode))
     while 2 in schedule.open_ids:
         schedule.step()
         steps.append("step")
     heard = "".join("h" if one == "hear" else "." for one in steps).replace("h.", "h")
-    assert heard.startswith("h" * LIVE_IN_A_ROW + ".h")
+    assert heard.startswith("h" * INTERACTIVE_IN_A_ROW + ".h")
     assert "." * 2 not in heard
 
 
 def test_a_job_of_the_utterance_ends_its_hearing(schedule):
-    schedule.listen(Listen(1, 9, NOISE))
-    schedule.submit(Job(2, FILE, live=True, speech=9))
+    schedule.listen(PartialJob(1, 9, NOISE))
+    schedule.submit(Job(2, FILE, interactive=True, live_id=9))
     failed, finished = run(schedule)
     assert (failed.job_id, failed.error.code) == (1, "cancelled")
     assert (finished.job_id, finished.transcript.verified_tokens) == (2, None)  # it was listened to with other options
 
 
 def test_what_is_forgotten_ends_its_hearing_and_nothing_is_kept(schedule):
-    schedule.listen(Listen(1, 9, NOISE))
+    schedule.listen(PartialJob(1, 9, NOISE))
     schedule.step()
     assert schedule.forget(9).error.code == "cancelled"
     assert not schedule.is_busy
@@ -90,11 +90,11 @@ def test_what_is_forgotten_ends_its_hearing_and_nothing_is_kept(schedule):
 
 
 def test_a_cancel_ends_a_hearing_and_the_next_has_its_samples(schedule):
-    schedule.listen(Listen(1, 9, NOISE))
+    schedule.listen(PartialJob(1, 9, NOISE))
     schedule.step()
     assert schedule.cancel(1).error.code == "cancelled"
     assert schedule.cancel(1) is None
-    schedule.listen(Listen(2, 9, NOISE, len(NOISE)))
+    schedule.listen(PartialJob(2, 9, NOISE, len(NOISE)))
     [heard] = run(schedule)
     assert heard.hypothesis.audio_seconds == 4.0
 
@@ -102,12 +102,12 @@ def test_a_cancel_ends_a_hearing_and_the_next_has_its_samples(schedule):
 def test_a_hearing_that_fails_fails_alone(schedule, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("qwen3_asr_mlx_runtime.model.speculative.check_finite", _not_finite)
-        schedule.listen(Listen(1, 9, NOISE))
+        schedule.listen(PartialJob(1, 9, NOISE))
         [failed] = run(schedule)
     assert (failed.job_id, failed.error.code) == (1, "non_finite_output")
-    schedule.listen(Listen(2, 9, NOISE, len(NOISE)))
+    schedule.listen(PartialJob(2, 9, NOISE, len(NOISE)))
     schedule.submit(Job(3, FILE))
-    assert {type(outcome) for outcome in run(schedule)} == {Heard, Finished}
+    assert {type(outcome) for outcome in run(schedule)} == {PartialDone, Finished}
 
 
 def _not_finite(*_):
@@ -116,10 +116,10 @@ def _not_finite(*_):
 
 def test_what_is_not_the_rest_of_what_was_heard_is_no_text(schedule):
     """As after the model was loaded again: the engine knows nothing of what came before."""
-    schedule.listen(Listen(1, 9, NOISE, start=SAMPLE_RATE))
+    schedule.listen(PartialJob(1, 9, NOISE, start=SAMPLE_RATE))
     [failed] = run(schedule)
     assert (failed.job_id, failed.error.code) == (1, "decode_failed")
-    schedule.submit(Job(2, FILE, live=True, speech=9))
+    schedule.submit(Job(2, FILE, interactive=True, live_id=9))
     [finished] = run(schedule)
     assert finished.transcript.verified_tokens is None
 
@@ -127,8 +127,8 @@ def test_what_is_not_the_rest_of_what_was_heard_is_no_text(schedule):
 def test_the_drift_is_measured_while_nothing_else_is_to_be_done():
     recognizer = Recognizer.load("demo", dtype="float32")
     schedule = recognizer.schedule()
-    schedule.listen(Listen(1, 9, NOISE))
-    while not isinstance((schedule.step() or [None])[0], Heard):
+    schedule.listen(PartialJob(1, 9, NOISE))
+    while not isinstance((schedule.step() or [None])[0], PartialDone):
         assert not recognizer._live_drift.is_known
     assert schedule.is_busy
     assert run(schedule) == []

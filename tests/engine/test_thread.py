@@ -9,7 +9,7 @@ import pytest
 from qwen3_asr_mlx_runtime import shortage
 from qwen3_asr_mlx_runtime.engine import recognizer as engine
 from qwen3_asr_mlx_runtime.engine.thread import EngineThread
-from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, Listen, Loaded, LoadFailed, Progress
+from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, Loaded, LoadFailed, PartialJob, Progress
 from qwen3_asr_mlx_runtime.engines.utterance import Utterance
 from qwen3_asr_mlx_runtime.errors import Cancelled, EngineLost, ModelCorrupt, ModelNotFound, NonFiniteOutput
 from qwen3_asr_mlx_runtime.settings import Settings
@@ -30,7 +30,7 @@ class ScriptedRecognizer:
         self.loads = 0
         self.on_load = lambda: None
         self.jobs: list[Job] = []
-        self.heard: list[Listen] = []
+        self.heard: list[PartialJob] = []
 
     def load(self, *_: object, **__: object) -> "ScriptedRecognizer":
         self.loads += 1
@@ -54,11 +54,11 @@ class ScriptedRecognizer:
     def submit(self, job: Job) -> None:
         self.jobs.append(job)
 
-    def listen(self, listen: Listen) -> None:
+    def partial(self, listen: PartialJob) -> None:
         self.heard.append(listen)
 
     def forget(self, speech: int) -> Failed | None:
-        [listen] = [one for one in self.heard if one.speech == speech] or [None]
+        [listen] = [one for one in self.heard if one.live_id == speech] or [None]
         return Failed(listen.id, Cancelled("forgotten")) if listen else None
 
     def cancel(self, job_id: int) -> Failed | None:
@@ -151,8 +151,8 @@ def test_a_job_before_any_load_fails(thread, outcomes):
     assert next_of(outcomes).error.code == "engine_unavailable"
 
 
-def listen(id: int, speech: int = 7) -> Listen:
-    return Listen(id, speech, np.zeros(1600, dtype=np.float32))
+def listen(id: int, speech: int = 7) -> PartialJob:
+    return PartialJob(id, speech, np.zeros(1600, dtype=np.float32))
 
 
 def test_a_hearing_before_any_load_fails(thread, outcomes):

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from qwen3_asr_mlx_runtime.session.partials import Partials
-from qwen3_asr_mlx_runtime.session.stream_registry import Intake
+from qwen3_asr_mlx_runtime.session.stream_registry import StreamRegistry
 
 REGRESSIONS = sorted((Path(__file__).parent / "regressions").glob("*.bin"))
 
@@ -27,7 +27,7 @@ def test_what_broke_something_once(path: Path) -> None:
 
 def test_a_defect_that_is_planted_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Audio that is forgotten at the end of its stream: some conversation shows it."""
-    monkeypatch.setattr(Intake, "buffered_samples", property(lambda _: 0))
+    monkeypatch.setattr(StreamRegistry, "buffered_samples", property(lambda _: 0))
     chunk_to_a_new_stream = bytes([0, 11, 0, 1, 1, 1])
     with pytest.raises(AssertionError):
         Play(chunk_to_a_new_stream).run()

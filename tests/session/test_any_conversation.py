@@ -70,7 +70,7 @@ class AnyConversation(RuleBasedStateMachine):
         if want is not None:
             self.talk.send("hello", want=want)
 
-    @precondition(lambda self: not self.talk.session.ending)
+    @precondition(lambda self: not self.talk.session.is_draining)
     @rule(want=st.sampled_from([[], ["events"], ["progress"]]))
     def hello_again(self, want: list[str]) -> None:
         self.talk.send("hello", want=want)
@@ -241,7 +241,7 @@ class AnyConversation(RuleBasedStateMachine):
     def answer_listen(self, text: object, data: st.DataObject) -> None:
         """Also one whose utterance has ended: as cancelled, or with a text that came too late."""
         listen_id = data.draw(st.sampled_from(sorted(self.talk.listens)))
-        is_over = self.talk.listens[listen_id].speech in self.talk.speeches.ended
+        is_over = self.talk.listens[listen_id].live_id in self.talk.speeches.ended
         if is_over and data.draw(st.booleans()):
             text = Cancelled("its utterance has ended")
         lines = self.talk.hear(text, listen_id=listen_id)
@@ -268,7 +268,7 @@ class AnyConversation(RuleBasedStateMachine):
         self.talk.has_written = not self.talk.has_written
         self.talk.perform()
 
-    @precondition(lambda self: not self.talk.session.ending)
+    @precondition(lambda self: not self.talk.session.is_draining)
     @rule(how=st.sampled_from(["stop", "abort", "end_of_input", "engine lost"]), deadline=st.sampled_from([None, 100]))
     def end(self, how: str, deadline: int | None) -> None:
         if how == "engine lost":
@@ -285,9 +285,9 @@ class AnyConversation(RuleBasedStateMachine):
         assert len(self.talk.reads) <= READ_AHEAD + 4  # four more hang
         modes = Counter(job.decoder_mode for job in self.talk.jobs.values())
         assert all(number <= MAX_JOBS[mode] for mode, number in modes.items())
-        parts = self.talk.session._talk
-        assert (parts.work.busy_since is None) == (not self.talk.jobs and not self.talk.listens)
-        assert len(parts.outbox._partials) <= len(parts.speech.intake)
+        state = self.talk.session._state
+        assert (state.scheduler.slots.busy_since is None) == (not self.talk.jobs and not self.talk.listens)
+        assert len(state.replies._partials) <= len(state.streams.registry)
 
     @invariant()
     def every_text_stands_with_its_audio(self) -> None:
@@ -306,7 +306,7 @@ class AnyConversation(RuleBasedStateMachine):
         talk = self.talk
         talk.reads_lines = talk.has_written = True
         talk.perform()
-        if not talk.session.ending:
+        if not talk.session.is_draining:
             talk.end_of_input()
         while talk.session.pending:
             if talk.loads > self.loads_answered:
@@ -321,9 +321,9 @@ class AnyConversation(RuleBasedStateMachine):
         talk.finish()
         self.every_text_stands_with_its_audio()
         talk.monitor.finish()
-        parts = talk.session._talk
-        assert parts.batches.budget.samples == parts.speech.intake.buffered_samples
-        assert parts.outbox.unanswered == 0
+        state = talk.session._state
+        assert state.budget.samples == state.streams.registry.buffered_samples
+        assert state.replies.unanswered == 0
         assert talk.speeches.given == {}  # each had its job, or was forgotten
         assert json.dumps(talk.monitor.replies)
 

@@ -9,15 +9,16 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.fake_engine import transcript
+from support.utterances import utterance
 
-from qwen3_asr_mlx_runtime.engine.line import LIVE_IN_A_ROW, Line
 from qwen3_asr_mlx_runtime.engines.api import DecoderMode, Job
+from qwen3_asr_mlx_runtime.engines.fair_queue import INTERACTIVE_IN_A_ROW, FairQueue
 from qwen3_asr_mlx_runtime.limits import MAX_BATCH_ROWS
+from qwen3_asr_mlx_runtime.protocol.commands import Transcribe
 from qwen3_asr_mlx_runtime.session.effects import AudioRead, ReadAudio, Submit
 from qwen3_asr_mlx_runtime.session.engine_slots import MAX_FILES
-from qwen3_asr_mlx_runtime.session.fair_queue import LIVE_BEFORE_A_FILE
-from qwen3_asr_mlx_runtime.session.scheduler import Work
-from qwen3_asr_mlx_runtime.session.tasks import Options, Task
+from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
+from qwen3_asr_mlx_runtime.session.transcription import FileRequest, Options
 
 MODES: tuple[DecoderMode, ...] = ("sequential", "batched")
 
@@ -36,8 +37,8 @@ class Steps:
     """The schedule of the engine without its tensors: a decoder step of one sequential job, or of all rows."""
 
     def __init__(self) -> None:
-        self._sequential: Line[Job] = Line(lambda job: job)
-        self._waiting: Line[Job] = Line(lambda job: job)
+        self._sequential: FairQueue[Job] = FairQueue(lambda job: job.lane)
+        self._waiting: FairQueue[Job] = FairQueue(lambda job: job.lane)
         self._rows: list[Job] = []
         self._left: dict[int, int] = {}
         self._batch_is_next = False
@@ -76,22 +77,16 @@ class Day:
     def __init__(self, arrivals: list[Arrival]) -> None:
         self.arrivals = arrivals
         self.now = 0
-        self.work = Work(lambda: float(self.now))
-        self.work.model_loaded = True
+        self.scheduler = Scheduler(lambda: float(self.now))
+        self.scheduler.model_loaded = True
         self.engine = Steps()
-        self.tasks: dict[int, Task] = {}
+        self.numbers: dict[int, int] = {}  # of arrivals, by job
         self.ready: dict[int, int] = {}  # when it could have been taken, as a place in `taken`
         self.ready_at: dict[int, int] = {}
         self.taken: list[int] = []
         self.done_at: dict[int, int] = {}
         self.most_live_in_a_row: Counter[DecoderMode] = Counter()  # while a file might have gone
         self._live_in_a_row: Counter[DecoderMode] = Counter()
-
-    def was_read(self, task: Task) -> None:
-        pass
-
-    def settled(self, task: Task) -> None:
-        self.done_at[task.id] = self.now
 
     def run(self) -> None:
         last = max(arrival.at for arrival in self.arrivals)
@@ -102,7 +97,8 @@ class Day:
             self._advance()
             self.now += 1
             for job_id in self.engine.step():
-                self.work.decoded(job_id, transcript())
+                self.scheduler.decoded(job_id, transcript())
+                self.done_at[self.numbers[job_id]] = self.now
             assert self.now <= last + self.steps(range(len(self.arrivals))) + 1, "an engine that idles, or work lost"
 
     def steps(self, numbers) -> int:
@@ -124,34 +120,35 @@ class Day:
     def _arrive(self, number: int, arrival: Arrival) -> None:
         options = Options(0, None, "", arrival.mode)
         if arrival.lane is None:
-            task = Task(number, self, options, path="a.wav")
+            transcription = self.scheduler.add_file(FileRequest(None, Transcribe(audio="a.wav")), "a.wav", options)
         else:
-            task = Task(number, self, options, lane=arrival.lane, samples=np.zeros(8, np.float32))
+            origin = utterance(f"{arrival.lane}1").utterance
+            transcription = self.scheduler.add_samples(origin, np.zeros(8, np.float32), options)
             self._is_ready(number)
-        self.tasks[number] = task
-        self.work.add(task)
-        self.work.want(task)
+        self.numbers[transcription.id] = number
+        self.scheduler.request_decode(transcription, options)
 
     def _is_ready(self, number: int) -> None:
         self.ready[number], self.ready_at[number] = len(self.taken), self.now
 
     def _advance(self) -> None:
-        self.work.advance()
-        while self.work.effects:
-            effects, self.work.effects[:] = [*self.work.effects], []
+        self.scheduler.advance()
+        while self.scheduler.effects:
+            effects, self.scheduler.effects[:] = [*self.scheduler.effects], []
             for submit in [effect for effect in effects if isinstance(effect, Submit)]:
                 self._take(submit.job)
             for read in [effect for effect in effects if isinstance(effect, ReadAudio)]:
-                self._is_ready(read.job_id)
-                self.work.audio_read(AudioRead(read.job_id, np.zeros(8, np.float32), (), 0.0))
-            self.work.advance()
+                self._is_ready(self.numbers[read.job_id])
+                self.scheduler.audio_read(AudioRead(read.job_id, np.zeros(8, np.float32), (), 0.0))
+            self.scheduler.advance()
 
     def _take(self, job: Job) -> None:
         mode = job.decoder_mode
-        self._live_in_a_row[mode] = self._live_in_a_row[mode] + 1 if job.live and self._file_may_go(mode) else 0
+        self._live_in_a_row[mode] = self._live_in_a_row[mode] + 1 if job.interactive and self._file_may_go(mode) else 0
         self.most_live_in_a_row[mode] = max(self.most_live_in_a_row[mode], self._live_in_a_row[mode])
-        self.taken.append(job.id)
-        self.engine.submit(job, self.arrivals[job.id].steps)
+        number = self.numbers[job.id]
+        self.taken.append(number)
+        self.engine.submit(job, self.arrivals[number].steps)
 
     def _file_may_go(self, mode: DecoderMode) -> bool:
         files = [one for one, arrival in enumerate(self.arrivals) if arrival.lane is None and arrival.mode == mode]
@@ -184,7 +181,7 @@ def test_nobody_waits_longer_than_the_rule_says(day: Day) -> None:
             check_file(day, number)
         else:
             check_utterance(day, number, arrival.lane)
-    assert all(most <= LIVE_BEFORE_A_FILE for most in day.most_live_in_a_row.values())
+    assert all(most <= INTERACTIVE_IN_A_ROW for most in day.most_live_in_a_row.values())
 
 
 def check_utterance(day: Day, number: int, lane: str) -> None:
@@ -193,10 +190,10 @@ def check_utterance(day: Day, number: int, lane: str) -> None:
     others = len(overtook) - own - files
     streams = len({one.lane for one in day.arrivals} - {None})
     assert others <= (own + 1) * (streams - 1)
-    assert files <= (own + others) // LIVE_BEFORE_A_FILE + 1
+    assert files <= (own + others) // INTERACTIVE_IN_A_ROW + 1
     live = [one for one in [*day.before(number), number] if day.arrivals[one].lane is not None]
     waited = day.done_at[number] - day.ready_at[number]
-    in_its_mode = -(-day.steps(live) * (LIVE_IN_A_ROW + 1) // LIVE_IN_A_ROW) + 1
+    in_its_mode = -(-day.steps(live) * (INTERACTIVE_IN_A_ROW + 1) // INTERACTIVE_IN_A_ROW) + 1
     assert waited <= 2 * in_its_mode, "it waited for files, or for what came later"
 
 
@@ -205,7 +202,7 @@ def check_file(day: Day, number: int) -> None:
     files = [one for one in before if day.arrivals[one].lane is None]
     live = [one for one in before if day.arrivals[one].lane is not None]
     waited = day.done_at[number] - day.ready_at[number]
-    assert waited <= 2 * (day.steps(live) + (LIVE_IN_A_ROW + 1) * day.steps(files)) + 2
+    assert waited <= 2 * (day.steps(live) + (INTERACTIVE_IN_A_ROW + 1) * day.steps(files)) + 2
 
 
 @settings(deadline=None, max_examples=50)

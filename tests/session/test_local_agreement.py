@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3_asr_mlx_runtime.engines.transcript import WRITTEN_WITHOUT_SPACES
-from qwen3_asr_mlx_runtime.session.local_agreement import STABLE_SECONDS, Stability
+from qwen3_asr_mlx_runtime.session.local_agreement import STABLE_SECONDS, LocalAgreement
 
 
 def told(*hypotheses: tuple[float, str]) -> list[str]:
     """The stable text after each."""
-    stability = Stability()
+    agreement = LocalAgreement()
     texts = []
     for audio_seconds, text in hypotheses:
-        stability.hear(text, audio_seconds)
-        texts.append(stability.text)
+        agreement.add(text, audio_seconds)
+        texts.append(agreement.text)
     return texts
 
 
@@ -93,14 +93,14 @@ WORDS = st.lists(st.sampled_from(["a", "ab", "b", "日", "本", "é", "ก็", 
 def test_it_only_grows_and_is_the_beginning_of_a_hypothesis_and_ends_where_a_unit_does(
     said: list[tuple[float, str]],
 ) -> None:
-    stability, now, former = Stability(), 0.0, ""
+    agreement, now, former = LocalAgreement(), 0.0, ""
     for seconds, text in said:
         now += seconds
-        stability.hear(text, now)
-        assert stability.text.startswith(former)
-        if stability.text != former:
-            rest = text.removeprefix(stability.text)
+        agreement.add(text, now)
+        assert agreement.text.startswith(former)
+        if agreement.text != former:
+            rest = text.removeprefix(agreement.text)
             assert rest
             assert rest != text
-            assert re.match(r"\s", rest) or any(map(WRITTEN_WITHOUT_SPACES.match, (rest[0], stability.text[-1])))
-        former = stability.text
+            assert re.match(r"\s", rest) or any(map(WRITTEN_WITHOUT_SPACES.match, (rest[0], agreement.text[-1])))
+        former = agreement.text

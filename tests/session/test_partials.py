@@ -7,10 +7,10 @@ import pytest
 from support.conversation import Conversation, pcm
 from support.fake_engine import transcript
 
-from qwen3_asr_mlx_runtime.engines.api import Listen
+from qwen3_asr_mlx_runtime.engines.api import PartialJob
 from qwen3_asr_mlx_runtime.errors import Cancelled, DecodeFailed, EngineStalled, OutOfMemory
-from qwen3_asr_mlx_runtime.session.engine_slots import MAX_TICK_SECONDS
-from qwen3_asr_mlx_runtime.session.utterance_names import Names
+from qwen3_asr_mlx_runtime.session.engine_slots import MAX_PARTIAL_SECONDS
+from qwen3_asr_mlx_runtime.session.utterance_names import UtteranceNames
 from qwen3_asr_mlx_runtime.settings import Settings
 
 HALF = 8_000  # samples
@@ -43,7 +43,7 @@ def talk() -> Conversation:
     return begun()
 
 
-def listens(talk: Conversation) -> list[Listen]:
+def listens(talk: Conversation) -> list[PartialJob]:
     return list(talk.listens.values())
 
 
@@ -103,7 +103,7 @@ class TestWhenTheEngineListens:
         for samples in (HALF, 2 * HALF, HALF):
             (listen,) = listens(live)
             assert len(listen.samples) == samples
-            speeches.append(listen.speech)
+            speeches.append(listen.live_id)
             live.hear()
         assert listens(live) == []
         assert speeches[0] == speeches[2] != speeches[1]
@@ -340,7 +340,7 @@ class TestTheEndOfAnUtterance:
         live.send(boundary, id=1, stream_id="s")
         live.send("flush", id=2)
         (job,) = live.jobs.values()
-        assert (job.speech, job.final_policy) == (listen.speech, "fast")
+        assert (job.live_id, job.final_policy) == (listen.live_id, "fast")
         (batch,) = live.decode(transcript("Done.", verified_tokens=3))
         (item,) = batch["items"]
         assert (item["final_policy"], item["verified_tokens"], item["text"]) == ("fast", 3, "Done.")
@@ -350,7 +350,7 @@ class TestTheEndOfAnUtterance:
         live.send("end_utterance", id=1, stream_id="s")
         live.send("flush", id=2)
         (job,) = live.jobs.values()
-        assert (job.speech, job.final_policy) == (None, "guarded")
+        assert (job.live_id, job.final_policy) == (None, "guarded")
         assert not {"final_policy", "verified_tokens"} & set(live.decode()[0]["items"][0])
 
     @pytest.mark.parametrize("brought", [{"pcm16": pcm(100)}, {"audio": "/a.wav"}])
@@ -363,7 +363,7 @@ class TestTheEndOfAnUtterance:
             live.read("/a.wav")
         live.send("flush", id=2)
         (job,) = live.jobs.values()
-        assert job.speech is None
+        assert job.live_id is None
         (event,) = live.hear()
         assert (event["utterance_id"], event["revision"]) == ("s-1", 1)
 
@@ -387,11 +387,11 @@ class TestTheEndOfAnUtterance:
         live.send("end_utterance", id=1, stream_id="s")
         live.wait(60.0)
         (job,) = live.jobs.values()
-        assert job.speech is not None
+        assert job.live_id is not None
         live.decode()
         live.send("flush", id=2, max_new_tokens=5)
         (again,) = live.jobs.values()
-        assert (again.speech, again.final_policy) == (None, "guarded")
+        assert (again.live_id, again.final_policy) == (None, "guarded")
         (batch,) = live.decode()
         assert not {"final_policy", "verified_tokens"} & set(batch["items"][0])
         assert live.speeches.given == {}
@@ -415,7 +415,7 @@ class TestTheEndOfAnUtterance:
         assert live.chunk(1, "s", utterance_id="u", id=2)[0]["samples_buffered"] == HALF + 1
         live.send("flush", id=3)
         (job,) = live.jobs.values()
-        assert (job.speech, len(job.utterance.samples)) == (1, 2 * HALF)
+        assert (job.live_id, len(job.utterance.samples)) == (1, 2 * HALF)
         assert live.send("end_utterance", id=4, stream_id="s")[0]["utterance_id"] == "s-1"
 
     def test_one_over_the_limit_is_refused_and_goes_on(self) -> None:
@@ -491,7 +491,7 @@ class TestNames:
         assert talk.send("end_utterance", stream_id="s")[0]["utterance_id"] == "s-2"
 
     def test_an_utterance_that_goes_on_does_not_take_the_name_of_the_part_that_was_split_off(self) -> None:
-        names = Names("s", lambda *_: False)
+        names = UtteranceNames("s", lambda *_: False)
         names.call("s-1")
         names.split()
         assert names.next() == "s-2"
@@ -682,7 +682,7 @@ class TestHowItIsDoing:
             live.chunk(16 * HALF, "s")
             live.hear()
         live.chunk(16 * HALF, "s")
-        assert live.session.decoding_seconds == MAX_TICK_SECONDS == 30.0
+        assert live.session.decoding_seconds == MAX_PARTIAL_SECONDS == 30.0
 
     def test_one_that_is_dropped_keeps_the_engine_busy_until_it_comes_back(self, live: Conversation) -> None:
         live.chunk(HALF, "s")
@@ -699,7 +699,7 @@ def hear_what_is_asked(talk: Conversation) -> None:
 
 def give_in(talk: Conversation) -> None:
     """The engine does as it was told: it ends what has ended, and decodes what is to be decoded."""
-    while ended := [one.id for one in listens(talk) if one.speech in talk.speeches.ended]:
+    while ended := [one.id for one in listens(talk) if one.live_id in talk.speeches.ended]:
         talk.hear(Cancelled("its utterance has ended"), listen_id=ended[0])
     while talk.jobs:
         talk.decode(Cancelled("at the next step") if min(talk.jobs) in talk.cancelled else None)

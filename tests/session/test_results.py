@@ -3,15 +3,16 @@ from dataclasses import replace
 import msgspec
 import pytest
 from support.fake_engine import transcript
+from support.utterances import file
 
 from qwen3_asr_mlx_runtime.engines.profile import Memory, Profile, Quantization, QuantizedLayers
 from qwen3_asr_mlx_runtime.errors import AudioNotFound
 from qwen3_asr_mlx_runtime.session.results import batch_reply, transcript_reply
-from qwen3_asr_mlx_runtime.session.tasks import Options, Task
+from qwen3_asr_mlx_runtime.session.transcription import Options, Transcription
 
 
-def item(path: str, outcome: object, read_seconds: float | None = 0.05) -> Task:
-    return Task(1, None, Options(0, None, ""), path=path, outcome=outcome, read_seconds=read_seconds)
+def item(path: str, result: object, read_seconds: float | None = 0.05) -> Transcription:
+    return file(1, path, Options(0, None, ""), result=result, read_seconds=read_seconds)
 
 
 def test_a_transcript_has_every_field_of_the_protocol() -> None:
@@ -48,13 +49,13 @@ def test_a_transcript_without_warnings_says_so() -> None:
 
 def test_log_probabilities_stand_beside_their_tokens_where_they_were_asked_for() -> None:
     sure = transcript(logprobs=(-0.1234567, -2.0, -1e-9))
-    asked = Task(1, None, Options(0, None, "", logprobs=True), path="a", outcome=sure)
+    asked = file(1, "a", Options(0, None, "", logprobs=True), result=sure)
     reply = msgspec.to_builtins(transcript_reply(asked, sure, 0.0))
     assert reply["generated_token_ids"] == [5, 6, 7]
     assert str(reply["token_logprobs"]) == "[-0.123457, -2.0, 0.0]"
     assert reply["confidence"] == {"mean": 0.4927, "minimum": 0.1353}
     told = {name: reply[name] for name in ("generated_token_ids", "token_logprobs", "confidence")}
-    failed = Task(2, None, asked.options, path="b", outcome=AudioNotFound("no such file"))
+    failed = file(2, "b", asked.options, result=AudioNotFound("no such file"))
     batch = msgspec.to_builtins(batch_reply([asked, failed], "sequential", 0.0))
     assert told.items() <= batch["items"][0].items()
     assert not told.keys() & batch["items"][1].keys()
@@ -69,7 +70,7 @@ def test_nobody_who_did_not_ask_is_told_log_probabilities() -> None:
 
 def test_silence_has_no_confidence() -> None:
     silent = transcript("", token_ids=(), logprobs=())
-    asked = Task(1, None, Options(0, None, "", logprobs=True), path="a", outcome=silent)
+    asked = file(1, "a", Options(0, None, "", logprobs=True), result=silent)
     reply = transcript_reply(asked, silent, 0.0)
     assert (reply.token_logprobs, reply.confidence) == ([], None)
 
@@ -147,6 +148,6 @@ def test_a_batch_profile_sums_seconds_and_joins_lists() -> None:
     )
 
 
-def test_an_item_without_an_outcome_cannot_be_reported() -> None:
-    with pytest.raises(ValueError, match="without an outcome"):
+def test_an_item_without_a_result_cannot_be_reported() -> None:
+    with pytest.raises(ValueError, match="without a result"):
         batch_reply([item("a", None)], "sequential", 0.0)

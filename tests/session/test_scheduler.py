@@ -1,75 +1,69 @@
-"""Tasks: read ahead, taken in turns, settled once, ended when they take too long."""
+"""Transcriptions: read ahead, taken in turns, finished once, failed when they take too long."""
 
 import numpy as np
 import pytest
 from support.conversation import Conversation
 from support.fake_engine import transcript
+from support.utterances import utterance
 
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
-from qwen3_asr_mlx_runtime.errors import AudioNotFound, Cancelled, ShuttingDown
+from qwen3_asr_mlx_runtime.errors import AudioNotFound, ShuttingDown
+from qwen3_asr_mlx_runtime.protocol.commands import Transcribe
 from qwen3_asr_mlx_runtime.session.effects import AudioFailed, AudioRead, Cancel, ReadAudio, Submit
 from qwen3_asr_mlx_runtime.session.engine_slots import MAX_FILES, MAX_JOBS
 from qwen3_asr_mlx_runtime.session.file_prefetch import MAX_HELD, MAX_HELD_SECONDS, MAX_STUCK, READ_AHEAD, READ_SECONDS
-from qwen3_asr_mlx_runtime.session.scheduler import Work
-from qwen3_asr_mlx_runtime.session.tasks import Options, Task
+from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
+from qwen3_asr_mlx_runtime.session.transcription import FileRequest, Options, State, Transcription
 
+PLAIN = Options(0, None, "")
 BATCHED = Options(0, None, "", "batched")
 
 
-class Owner:
-    """Keeps what became of its tasks, in the order in which it was told."""
-
-    def __init__(self) -> None:
-        self.read: list[int] = []
-        self.told: list[tuple[int, str]] = []
-
-    def was_read(self, task: Task) -> None:
-        self.read.append(task.id)
-
-    def settled(self, task: Task) -> None:
-        outcome = task.outcome
-        self.told.append((task.id, outcome.text if isinstance(outcome, Transcript) else outcome.code))
-
-
 class Bench:
+    """A scheduler and its clock. Jobs are numbered from 0."""
+
     def __init__(self) -> None:
         self.now = 0.0
-        self.work = Work(lambda: self.now)
-        self.work.model_loaded = True
-        self.owner = Owner()
-        self.tasks: dict[int, Task] = {}
+        self.scheduler = Scheduler(lambda: self.now)
+        self.scheduler.model_loaded = True
 
-    def file(self, number: int, **members: object) -> Task:
-        members = {"options": Options(0, None, ""), **members}
-        return self.add(Task(number, self.owner, path=f"{number}.wav", **members))
+    def file(self, options: Options = PLAIN) -> Transcription:
+        origin = FileRequest(None, Transcribe(audio="a.wav"))
+        transcription = self.scheduler.add_file(origin, "a.wav", options)
+        self.scheduler.request_decode(transcription, options)
+        return transcription
 
-    def speech(self, number: int, lane: str = "s", **members: object) -> Task:
-        samples = np.zeros(16_000, np.float32)
-        members = {"options": Options(0, None, ""), **members}
-        return self.add(Task(number, self.owner, lane=lane, samples=samples, **members))
-
-    def add(self, task: Task) -> Task:
-        self.tasks[task.id] = task
-        self.work.add(task)
-        self.work.want(task)
-        return task
+    def utterance(self, stream: str = "s", options: Options = PLAIN) -> Transcription:
+        origin = utterance(f"{stream}1").utterance
+        transcription = self.scheduler.add_samples(origin, np.zeros(16_000, np.float32), options)
+        self.scheduler.request_decode(transcription, options)
+        return transcription
 
     def effects(self) -> list[tuple[str, int]]:
-        self.work.advance()
+        self.scheduler.advance()
         names = {ReadAudio: "read", Submit: "submit", Cancel: "cancel"}
         effects = [
-            (names[type(effect)], effect.job.id if isinstance(effect, Submit) else effect.job_id)
-            for effect in self.work.effects
+            (names[type(effect)], (effect.job.id if isinstance(effect, Submit) else effect.job_id) - 1)
+            for effect in self.scheduler.effects
         ]
-        self.work.effects.clear()
+        self.scheduler.effects.clear()
         return effects
 
-    def read(self, number: int) -> None:
-        self.work.audio_read(AudioRead(number, np.zeros(8, np.float32), (), 0.1))
+    def finished(self) -> list[tuple[int, str]]:
+        return [
+            (each.id - 1, each.result.text if isinstance(each.result, Transcript) else each.result.code)
+            for each in self.scheduler.take_finished()
+        ]
+
+    def read(self, number: int, samples: int = 8) -> Transcription | None:
+        return self.scheduler.audio_read(AudioRead(number + 1, np.zeros(samples, np.float32), (), 0.1))
+
+    def decoded(self, number: int, text: str = "Text.") -> None:
+        self.scheduler.decoded(number + 1, transcript(text))
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
-        self.work.tick()
+        self.scheduler.tick()
 
 
 @pytest.fixture
@@ -78,154 +72,179 @@ def bench() -> Bench:
 
 
 def test_few_are_in_the_engine_and_few_are_read_at_a_time(bench: Bench) -> None:
-    for number in range(10):
-        bench.file(number)
+    for _ in range(10):
+        bench.file()
     assert bench.effects() == [("read", number) for number in range(READ_AHEAD)]
     for number in range(READ_AHEAD):
         bench.read(number)
     assert bench.effects() == [("submit", number) for number in range(MAX_FILES["sequential"])]
-    bench.work.decoded(0, transcript("Zero."))
+    bench.decoded(0)
     assert bench.effects() == [("read", READ_AHEAD), ("submit", MAX_FILES["sequential"])]
 
 
 def test_a_batch_takes_all_rows_and_its_files_leave_some_to_streams(bench: Bench) -> None:
-    for number in range(30):
-        bench.file(number, options=BATCHED)
+    for _ in range(30):
+        bench.file(BATCHED)
     while reads := [number for kind, number in bench.effects() if kind == "read"]:
         for number in reads:
             bench.read(number)
-    assert bench.work.decoding == MAX_FILES["batched"]
-    assert bench.work.reading.unread == 30 - MAX_HELD["batched"]
+    assert len(bench.scheduler.slots) == MAX_FILES["batched"]
+    assert bench.scheduler.files.unread == 30 - MAX_HELD["batched"]
     for number in range(30, 60):
-        bench.speech(number, lane=str(number % 7), options=BATCHED)
-    live = [number for _, number in bench.effects()]
-    assert len(live) == MAX_JOBS["batched"] - MAX_FILES["batched"]
-    assert min(live) >= 30
+        bench.utterance(str(number % 7), BATCHED)
+    interactive = [number for _, number in bench.effects()]
+    assert len(interactive) == MAX_JOBS["batched"] - MAX_FILES["batched"]
+    assert min(interactive) >= 30
 
 
 def test_no_more_than_a_few_long_files_are_held_for_a_batch(bench: Bench) -> None:
-    for number in range(30):
-        bench.file(number, options=BATCHED)
-    long = np.zeros(int(MAX_HELD_SECONDS * 16_000) // 4, np.float32)
+    for _ in range(30):
+        bench.file(BATCHED)
     while reads := [number for kind, number in bench.effects() if kind == "read"]:
         for number in reads:
-            bench.work.audio_read(AudioRead(number, long, (), 0.1))
-    assert 30 - bench.work.reading.unread == READ_AHEAD
+            bench.read(number, int(MAX_HELD_SECONDS * 16_000) // 4)
+    assert 30 - bench.scheduler.files.unread == READ_AHEAD
 
 
 def test_a_mode_without_room_keeps_nothing_of_the_other_back(bench: Bench) -> None:
-    for number in range(10):
-        bench.speech(number)
-    bench.speech(10, lane="t", options=BATCHED)
-    submitted = [number for _, number in bench.effects()]
-    assert submitted == [0, 10, 1, 2, 3]
-    bench.work.decoded(10, transcript())
-    bench.speech(11, lane="s", options=BATCHED)
+    for _ in range(10):
+        bench.utterance()
+    bench.utterance("t", BATCHED)
+    assert [number for _, number in bench.effects()] == [0, 10, 1, 2, 3]
+    bench.decoded(10)
+    bench.utterance("s", BATCHED)
     assert bench.effects() == []  # it comes after those of its own stream
 
 
-def test_one_step_may_have_to_do_with_all_rows(bench: Bench) -> None:
-    for number in range(3):
-        bench.speech(number, options=BATCHED)
-    bench.speech(3, lane="t")
+def test_one_step_may_process_all_rows(bench: Bench) -> None:
+    for _ in range(3):
+        bench.utterance("s", BATCHED)
+    bench.utterance("t")
     bench.effects()
-    assert bench.work.decoding_seconds == 3.0
+    assert bench.scheduler.slots.seconds == 3.0
     for number in range(3):
-        bench.work.decoded(number, transcript())
-    assert bench.work.decoding_seconds == 1.0
+        bench.decoded(number)
+    assert bench.scheduler.slots.seconds == 1.0
 
 
-def test_what_is_not_wanted_is_read_but_not_decoded(bench: Bench) -> None:
-    task = Task(1, bench.owner, Options(0, None, ""), lane="s", path="1.wav")
-    bench.work.add(task)
-    assert bench.effects() == [("read", 1)]
-    bench.read(1)
-    assert (bench.effects(), bench.owner.read) == ([], [1])
-    bench.work.want(task)
-    assert bench.effects() == [("submit", 1)]
+def test_a_file_is_read_ahead_and_decoded_on_request(bench: Bench) -> None:
+    transcription = bench.scheduler.add_file(utterance("s1").utterance, "a.wav", PLAIN)
+    assert bench.effects() == [("read", 0)]
+    assert bench.read(0) is transcription
+    assert (bench.effects(), transcription.state) == ([], State.QUEUED)
+    bench.scheduler.request_decode(transcription, PLAIN)
+    assert (bench.effects(), transcription.state) == ([("submit", 0)], State.DECODING)
 
 
-def test_nothing_is_decoded_before_the_model_is_there(bench: Bench) -> None:
-    bench.work.model_loaded = False
-    bench.speech(1)
+def test_nothing_is_decoded_before_the_model_is_loaded(bench: Bench) -> None:
+    bench.scheduler.model_loaded = False
+    bench.utterance()
     assert bench.effects() == []
-    bench.work.model_loaded = True
-    assert bench.effects() == [("submit", 1)]
+    bench.scheduler.model_loaded = True
+    assert bench.effects() == [("submit", 0)]
 
 
-def test_row_67_speech_that_came_later_goes_before_files(bench: Bench) -> None:
-    for number in range(4):
-        bench.file(number)
+def test_row_67_an_utterance_that_came_later_goes_before_files(bench: Bench) -> None:
+    for _ in range(4):
+        bench.file()
     bench.effects()
     for number in range(4):
         bench.read(number)
     bench.effects()
-    bench.speech(9)
-    bench.work.decoded(0, transcript())
-    assert bench.effects() == [("submit", 9), ("submit", 2)]
+    bench.utterance()
+    bench.decoded(0)
+    assert bench.effects() == [("submit", 4), ("submit", 2)]
 
 
-def test_cancel_tells_how_far_it_came(bench: Bench) -> None:
-    running, *_, waiting = [bench.speech(number) for number in range(1, 2 + MAX_JOBS["sequential"])]
+def test_a_cancel_ends_what_waits_now_and_what_is_decoded_at_its_next_step(bench: Bench) -> None:
+    running, *_, waiting = [bench.utterance() for _ in range(1 + MAX_JOBS["sequential"])]
     bench.effects()
-    error = Cancelled("by a client")
-    assert bench.work.cancel(waiting, error) == "cancelled"
-    assert bench.work.cancel(waiting, error) == "already_done"
-    assert bench.work.cancel(running, error) == "cancelling"
-    assert bench.effects() == [("cancel", 1)]
-    bench.work.decoded(1, transcript("Won."))
-    assert bench.owner.told == [(waiting.id, "cancelled"), (1, "Won.")]
+    assert bench.scheduler.cancel([waiting]) == "cancelled"
+    assert bench.scheduler.cancel([waiting]) == "already_done"
+    assert bench.scheduler.cancel([running, waiting]) == "cancelling"
+    assert bench.effects() == [("cancel", 0)]
+    bench.decoded(0, "Won.")
+    assert bench.finished() == [(waiting.id - 1, "cancelled"), (0, "Won.")]
 
 
-def test_an_outcome_that_comes_too_late_is_dropped(bench: Bench) -> None:
-    bench.speech(1)
+def test_a_result_that_comes_too_late_is_dropped(bench: Bench) -> None:
+    bench.utterance()
     bench.effects()
-    bench.work.give_up_all(ShuttingDown("ends"))
-    bench.work.decoded(1, transcript("Too late."))
-    bench.work.decoded(1, transcript("Later still."))
-    assert bench.owner.told == [(1, "shutting_down")]
-    assert bench.work.transcripts == 0
+    bench.scheduler.fail_all(ShuttingDown("ends"))
+    bench.decoded(0, "Too late.")
+    bench.decoded(0, "Later still.")
+    assert bench.finished() == [(0, "shutting_down")]
+    assert bench.scheduler.transcripts == 0
 
 
 def test_timeout_ms_counts_from_the_earlier_of_two(bench: Bench) -> None:
-    task = bench.speech(1, expires=5.0)
-    bench.work.expire(task, 2.0)
-    assert bench.work.deadline == 2.0
+    transcription = bench.utterance()
+    bench.scheduler.expire_after([transcription], 5000)
+    bench.scheduler.expire_after([transcription], 2000)
+    assert bench.scheduler.deadline == 2.0
     bench.wait(2.0)
-    assert bench.owner.told == [(1, "timeout")]
+    assert bench.finished() == [(0, "timeout")]
     bench.wait(9.0)
-    assert (bench.owner.told, bench.work.deadline) == ([(1, "timeout")], None)
+    assert (bench.finished(), bench.scheduler.deadline) == ([], None)
 
 
-def test_row_36_a_file_that_is_not_read_in_time_is_given_up_and_its_place_is_free(bench: Bench) -> None:
-    for number in range(READ_AHEAD + 1):
-        bench.file(number)
+def test_decoding_with_other_options_is_another_job_and_keeps_its_time_out(bench: Bench) -> None:
+    transcription = bench.utterance()
+    bench.scheduler.expire_after([transcription], 2000)
+    bench.effects()
+    bench.scheduler.request_decode(transcription, Options(5, None, ""))
+    assert bench.effects() == [("cancel", 0), ("submit", 1)]
+    bench.decoded(0, "With the former options.")
+    assert bench.finished() == []
+    bench.wait(2.0)
+    assert bench.finished() == [(1, "timeout")]
+
+
+def test_a_transcript_that_does_not_serve_is_decoded_again_without_a_time_out(bench: Bench) -> None:
+    transcription = bench.utterance()
+    bench.scheduler.expire_after([transcription], 2000)
+    bench.effects()
+    bench.decoded(0, "In time.")
+    assert bench.finished() == [(0, "In time.")]
+    bench.scheduler.request_decode(transcription, PLAIN)
+    assert (bench.effects(), transcription.state) == ([], State.DONE)
+    bench.scheduler.request_decode(transcription, Options(5, None, ""))
+    assert (bench.effects(), transcription.state) == ([("submit", 1)], State.DECODING)
+    bench.wait(9.0)
+    bench.decoded(1, "Again.")
+    assert bench.finished() == [(1, "Again.")]
+
+
+def test_row_36_a_file_that_is_not_read_in_time_fails_and_its_place_is_free(bench: Bench) -> None:
+    for _ in range(READ_AHEAD + 1):
+        bench.file()
     bench.effects()
     bench.wait(READ_SECONDS - 0.1)
-    bench.work.audio_failed(AudioFailed(0, AudioNotFound("gone")))
+    bench.scheduler.audio_failed(AudioFailed(1, AudioNotFound("gone")))
     bench.wait(0.1)
-    assert bench.owner.told == [(0, "audio_not_found"), *((number, "audio_read_timeout") for number in (1, 2, 3))]
-    assert (bench.effects(), bench.work.reading.stuck) == ([("read", 4)], 3)
+    assert bench.finished() == [(0, "audio_not_found"), *((number, "audio_read_timeout") for number in (1, 2, 3))]
+    assert (bench.effects(), bench.scheduler.files.stuck) == ([("read", 4)], 3)
 
 
 def test_row_36_with_four_threads_stuck_no_more_files_are_tried_until_one_comes_back(bench: Bench) -> None:
-    for number in range(MAX_STUCK):
-        bench.file(number)
+    for _ in range(MAX_STUCK):
+        bench.file()
     bench.effects()
     bench.wait(READ_SECONDS)
-    bench.file(7)
+    bench.file()
     assert bench.effects() == []
-    assert bench.owner.told[-1] == (7, "audio_read_timeout")
+    assert bench.finished()[-1] == (4, "audio_read_timeout")
     bench.read(0)
-    bench.file(8)
-    assert bench.effects() == [("read", 8)]
+    bench.file()
+    assert bench.effects() == [("read", 5)]
 
 
-def test_a_million_expired_tasks_leave_nothing_behind(bench: Bench) -> None:
-    for number in range(1000):
-        task = bench.speech(number, expires=1e6)
-        bench.work.cancel(task, Cancelled("at once"))
-    assert len(bench.work._expiring) < 200
+def test_a_thousand_cancelled_utterances_leave_nothing_behind(bench: Bench) -> None:
+    for _ in range(1000):
+        transcription = bench.utterance()
+        bench.scheduler.expire_after([transcription], 1_000_000)
+        bench.scheduler.cancel([transcription])
+    assert len(bench.scheduler._expiring) < 200
 
 
 def test_row_67_the_file_of_an_utterance_is_read_before_those_of_a_batch() -> None:

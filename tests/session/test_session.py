@@ -200,7 +200,7 @@ class TestEnd:
         assert types(ready.send("transcribe", audio="late")) == []
         ready.read("a")
         assert types(ready.decode()) == ["transcript", "shutting_down"]
-        assert (ready.session.ending, ready.session.pending) == (True, 0)
+        assert (ready.session.is_draining, ready.session.pending) == (True, 0)
         assert types(ready.finish()) == ["stopped"]
         ready.monitor.finish()
 
@@ -252,7 +252,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         self.names = iter(range(10**6))
         self.loads_answered = 0
 
-    @precondition(lambda self: not self.talk.session.ending)
+    @precondition(lambda self: not self.talk.session.is_draining)
     @rule(kind=st.sampled_from(["capabilities", "start", "nonsense"]), id=st.none() | st.integers(0, 9))
     def ask(self, kind: str, id: int | None) -> None:
         self.talk.send(kind, **({} if id is None else {"id": id}))
@@ -290,7 +290,7 @@ class AnyInterleaving(RuleBasedStateMachine):
 
     @rule(how=st.sampled_from(["stop", "end_of_input", "terminate"]))
     def end(self, how: str) -> None:
-        if self.talk.session.ending and how != "terminate":
+        if self.talk.session.is_draining and how != "terminate":
             return
         if how == "stop":
             self.talk.send("stop")

@@ -154,10 +154,9 @@ class TestLockStep:
         talk.speak("u1")
         talk.speak("u2")
         assert [job.decoder_mode for job in talk.jobs.values()] == ["batched"] * 2
-        talk.decode()
-        (final,) = talk.decode()
-        assert final["decoder_mode"] == "batched"
-        assert [item["confidence"]["minimum"] for item in final["items"]] == [0.6065] * 2
+        events = [*talk.decode(), *talk.decode()]
+        assert [event["decoder_mode"] for event in events] == ["batched"] * 2
+        assert [item["confidence"]["minimum"] for event in events for item in event["items"]] == [0.6065] * 2
 
     def test_utterances_of_different_modes_do_not_share_an_event(self) -> None:
         talk = Conversation()
@@ -476,10 +475,11 @@ class TestEvents:
     def test_a_full_batch_comes_as_an_event(self, live: Conversation) -> None:
         for name in ("u1", "u2", "u3"):
             assert said(live.speak(name, "s")) == ["utterance_queued"]
-        assert live.decode(transcript("One.")) == live.decode(transcript("Two.")) == []
-        (event,) = live.decode(transcript("Three."))
-        assert (event["event"], event["n"], event["reason"], "id" in event) == (True, 1, "batch_size", False)
-        assert heard(event) == [("u1", "One."), ("u2", "Two."), ("u3", "Three.")]
+        events = [event for text in ("One.", "Two.", "Three.") for event in live.decode(transcript(text))]
+        assert [(event["event"], event["n"], event["reason"], "id" in event) for event in events] == [
+            (True, number, "batch_size", False) for number in (1, 2, 3)
+        ]
+        assert [heard(event) for event in events] == [[("u1", "One.")], [("u2", "Two.")], [("u3", "Three.")]]
 
     def test_a_flood_of_utterances_is_bounded(self) -> None:
         live = loaded("events", max_pending_utterances=5)
@@ -500,9 +500,8 @@ class TestEvents:
         live.speak("u2", "s")
         assert (live.wait(0.009), live.jobs) == ([], {})
         live.wait(0.001)
-        live.decode()
-        (event,) = live.decode()
-        assert (event["reason"], event["count"]) == ("delay", 2)
+        events = [*live.decode(), *live.decode()]
+        assert [(event["reason"], event["count"]) for event in events] == [("delay", 1)] * 2
         assert live.wait(1.0) == []
 
     def test_row_61_a_flush_and_the_timer_at_the_same_time(self, live: Conversation) -> None:
@@ -528,7 +527,9 @@ class TestEvents:
         live.speak("u3", "t")
         live.speak("u4", "s")
         events = [event for _ in range(3) for event in live.decode()]
-        assert [[name for name, _ in heard(event)] for event in events] == [["u1", "u3", "u4"]]
+        assert [(event["reason"], [name for name, _ in heard(event)]) for event in events] == [
+            ("batch_size", [name]) for name in ("u1", "u3", "u4")
+        ]
 
     def test_a_stream_is_told_in_the_order_of_its_boundaries_whatever_the_options(self, live: Conversation) -> None:
         live.speak("u1", "s", language="Arabic")

@@ -7,7 +7,7 @@ import numpy as np
 from support.fake_engine import heard, hypothesis
 from support.protocol_monitor import ProtocolMonitor
 
-from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Heard, Job, Listen, Loaded, LoadFailed
+from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, Loaded, LoadFailed, PartialDone, PartialJob
 from qwen3_asr_mlx_runtime.errors import AudioNotFound, BridgeError, ModelNotFound
 from qwen3_asr_mlx_runtime.protocol.decode import decode_line
 from qwen3_asr_mlx_runtime.protocol.replies import encode_line
@@ -17,9 +17,9 @@ from qwen3_asr_mlx_runtime.session.effects import (
     Cancel,
     Effect,
     Forget,
-    Hear,
     LoadModel,
     ReadAudio,
+    StartPartial,
     Submit,
     WatchParent,
 )
@@ -40,18 +40,18 @@ class Speeches:
         self.given: dict[int, np.ndarray] = {}  # of those that have not ended
         self.ended: set[int] = set()
 
-    def heard(self, listen: Listen, waiting: dict[int, Listen]) -> None:
-        assert listen.speech not in self.ended, "listened to after its end"
-        assert all(one.speech != listen.speech for one in waiting.values()), "two Listens of one utterance"
+    def heard(self, listen: PartialJob, waiting: dict[int, PartialJob]) -> None:
+        assert listen.live_id not in self.ended, "listened to after its end"
+        assert all(one.live_id != listen.live_id for one in waiting.values()), "two Listens of one utterance"
         assert len(listen.samples), "nothing to listen to"
-        before = self.given.get(listen.speech, np.zeros(0, np.float32))
-        self.given[listen.speech] = np.concatenate([before, listen.samples])
+        before = self.given.get(listen.live_id, np.zeros(0, np.float32))
+        self.given[listen.live_id] = np.concatenate([before, listen.samples])
 
     def submitted(self, job: Job) -> None:
-        if job.speech is not None:
-            given = self.given.pop(job.speech)
+        if job.live_id is not None:
+            given = self.given.pop(job.live_id)
             assert np.array_equal(job.utterance.samples[: len(given)], given), "listened to something else"
-            self.ended.add(job.speech)
+            self.ended.add(job.live_id)
 
     def forgotten(self, speech: int) -> None:
         del self.given[speech]
@@ -70,7 +70,7 @@ class Conversation:
         self.loads = 0
         self.reads: dict[int, str] = {}
         self.jobs: dict[int, Job] = {}
-        self.listens: dict[int, Listen] = {}
+        self.listens: dict[int, PartialJob] = {}
         self.speeches = Speeches()
         self.cancelled: list[int] = []
         self.parents: list[int] = []
@@ -128,7 +128,7 @@ class Conversation:
 
     def _note_of_listening(self, effect: Effect) -> None:
         match effect:
-            case Hear(listen):
+            case StartPartial(listen):
                 self.speeches.heard(listen, self.listens)
                 self.listens[listen.id] = listen
             case Forget(speech):
@@ -176,14 +176,14 @@ class Conversation:
         return self.perform()
 
     def hear(self, outcome: object = None, *, listen_id: int | None = None) -> list[dict]:
-        """Give a Listen, or the oldest one, its outcome: an error, a text, or one word for each half second."""
+        """Give a PartialJob, or the oldest one, its outcome: an error, a text, or one word for each half second."""
         listen_id = min(self.listens) if listen_id is None else listen_id
         listen = self.listens.pop(listen_id)
         if isinstance(outcome, BridgeError):
             self.session.outcome(Failed(listen_id, outcome))
         else:
-            given = self.speeches.given.get(listen.speech, listen.samples)
-            self.session.outcome(Heard(listen_id, hypothesis(len(given), outcome)))
+            given = self.speeches.given.get(listen.live_id, listen.samples)
+            self.session.outcome(PartialDone(listen_id, hypothesis(len(given), outcome)))
         return self.perform()
 
     def terminate(self) -> list[dict]:

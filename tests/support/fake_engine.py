@@ -13,7 +13,7 @@ or a function to call with the job, which returns one of these: `delayed(event)`
 as a failed assertion in C++ does.
 
 What it hears of an utterance that is being spoken has a second script, of texts, errors and faults, one for each
-Listen; without it, it hears one word more for each half second.
+PartialJob; without it, it hears one word more for each half second.
 """
 
 import ctypes
@@ -22,7 +22,17 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 
-from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Heard, Job, Listen, Loaded, LoadFailed, Outcome, Post
+from qwen3_asr_mlx_runtime.engines.api import (
+    Failed,
+    Finished,
+    Job,
+    Loaded,
+    LoadFailed,
+    Outcome,
+    PartialDone,
+    PartialJob,
+    Post,
+)
 from qwen3_asr_mlx_runtime.engines.profile import Profile
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, Transcript
 from qwen3_asr_mlx_runtime.errors import BridgeError, Cancelled
@@ -73,7 +83,7 @@ def heard(job: Job, text: str = "Seven three one.", **fields: object) -> Transcr
     fields = {"warnings": job.utterance.warnings, **fields}
     if job.utterance.logprobs:
         fields = {"logprobs": (-0.5, -0.25, 0.0), **fields}
-    if job.speech is not None:
+    if job.live_id is not None:
         fields = {"verified_tokens": 2, **fields}
     return transcript(text, audio_samples=len(job.utterance.samples), **fields)
 
@@ -114,7 +124,7 @@ def abort(_: Job) -> Transcript:
 
 
 class FakeEngine:
-    """`started` counts the jobs and Listens that began. `submitted` holds every job, `listened` every Listen,
+    """`started` counts the jobs and Listens that began. `submitted` holds every job, `listened` every PartialJob,
     `forgotten` the numbers of utterances; `loads` counts the loads."""
 
     def __init__(
@@ -128,16 +138,16 @@ class FakeEngine:
         self._script = list(script) or [heard]
         self._load_script = list(load_script) or [None]
         self._hear_script = list(hear_script) or [None]
-        self._inbox: queue.SimpleQueue[Job | Listen | str | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Job | PartialJob | str | None] = queue.SimpleQueue()
         self._cancelled: set[int] = set()
         self._changed = threading.Condition()
         self._released = 0
         self._closing = False
         self.started = threading.Semaphore(0)
         self.submitted: list[Job] = []
-        self.listened: list[Listen] = []
+        self.listened: list[PartialJob] = []
         self.forgotten: list[int] = []
-        self._waiting: dict[int, int] = {}  # the Listen of each utterance that has one
+        self._waiting: dict[int, int] = {}  # the PartialJob of each utterance that has one
         self._given: dict[int, int] = {}  # samples of each utterance
         self.loads = 0
         self.heartbeats = 0
@@ -151,14 +161,14 @@ class FakeEngine:
     def submit(self, job: Job) -> None:
         self.heartbeats += 1
         self.submitted.append(job)
-        self._end(job.speech)
+        self._end(job.live_id)
         self._inbox.put(job)
 
-    def listen(self, listen: Listen) -> None:
+    def partial(self, listen: PartialJob) -> None:
         self.heartbeats += 1
         self.listened.append(listen)
         with self._changed:
-            self._waiting[listen.speech] = listen.id
+            self._waiting[listen.live_id] = listen.id
         self._inbox.put(listen)
 
     def forget(self, speech: int) -> None:
@@ -194,10 +204,10 @@ class FakeEngine:
                 return
             self._post(outcome)
 
-    def _outcome(self, work: Job | Listen | str) -> Outcome | None:
+    def _outcome(self, work: Job | PartialJob | str) -> Outcome | None:
         if isinstance(work, Job):
             return self._decode(work)
-        return self._hear(work) if isinstance(work, Listen) else self._load()
+        return self._hear(work) if isinstance(work, PartialJob) else self._load()
 
     def _load(self) -> Loaded | LoadFailed:
         step = self._load_script[min(self.loads, len(self._load_script) - 1)]
@@ -221,22 +231,22 @@ class FakeEngine:
             return Failed(job.id, Cancelled("cancelled"))
         return Failed(job.id, step) if isinstance(step, BridgeError) else Finished(job.id, step)
 
-    def _hear(self, listen: Listen) -> Heard | Failed | None:
+    def _hear(self, listen: PartialJob) -> PartialDone | Failed | None:
         step = self._hear_script[0] if len(self._hear_script) == 1 else self._hear_script.pop(0)
         if step == DIE:
             return None
         with self._changed:
-            samples = self._given[listen.speech] = self._given.get(listen.speech, 0) + len(listen.samples)
+            samples = self._given[listen.live_id] = self._given.get(listen.live_id, 0) + len(listen.samples)
         if step in (HOLD, LOOP, HANG):
             self._stay(step, listen.id)
             step = None
         with self._changed:
             if listen.id in self._cancelled:
                 return Failed(listen.id, Cancelled("its utterance has ended"))
-            self._waiting.pop(listen.speech, None)
+            self._waiting.pop(listen.live_id, None)
         if isinstance(step, BridgeError):
             return Failed(listen.id, step)
-        return Heard(listen.id, hypothesis(samples, step))
+        return PartialDone(listen.id, hypothesis(samples, step))
 
     def _end(self, speech: int | None) -> None:
         """An utterance is being spoken no more."""

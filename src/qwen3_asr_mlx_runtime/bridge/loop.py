@@ -23,10 +23,10 @@ from qwen3_asr_mlx_runtime.engines.api import (
     Engine,
     Failed,
     Finished,
-    Heard,
     Loaded,
     LoadFailed,
     Outcome,
+    PartialDone,
     Post,
     Progress,
 )
@@ -38,15 +38,15 @@ from qwen3_asr_mlx_runtime.session.effects import (
     Cancel,
     Effect,
     Forget,
-    Hear,
     LoadModel,
     ReadAudio,
+    StartPartial,
     Submit,
     WatchParent,
 )
 from qwen3_asr_mlx_runtime.session.reply_queue import Outgoing
 from qwen3_asr_mlx_runtime.session.session import Session
-from qwen3_asr_mlx_runtime.session.status import Vitals
+from qwen3_asr_mlx_runtime.session.status import ProcessHealth
 from qwen3_asr_mlx_runtime.settings import Settings
 
 POLL_SECONDS = 1.0  # how often the parent and the engine are looked at
@@ -84,14 +84,14 @@ class Daemon:
         self._engine = make_engine(settings, self._inbox.put)
         self._watchdog = Watchdog(self._engine, clock)
         self._parent = parent
-        self._vitals = Vitals(
+        self._health = ProcessHealth(
             started_at=clock(),
             progress_at=clock(),
             partial_line_bytes=lambda: self._source.partial_bytes,
             session=secrets.token_hex(8),
             pid=os.getpid(),
         )
-        self._session = Session(settings, clock, self._vitals)
+        self._session = Session(settings, clock, self._health)
         self._next_poll = clock() + POLL_SECONDS
         self._input_ended = False
         self._grace_ends: float | None = None
@@ -125,7 +125,7 @@ class Daemon:
         """Wait for something to happen, and take in what has happened."""
         patience = self._patience()
         with contextlib.suppress(queue.Empty):
-            with self._vitals.timed(patience):
+            with self._health.timed(patience):
                 message = self._inbox.get(timeout=patience)
             self._take(message)
             for _ in range(MESSAGES_IN_A_ROW):
@@ -141,7 +141,7 @@ class Daemon:
 
     def _look_around(self) -> None:
         self._watchdog.look()
-        self._vitals.progress_at = self._watchdog.progress_at
+        self._health.progress_at = self._watchdog.progress_at
         if self._clock() < self._next_poll:
             return
         self._next_poll = self._clock() + POLL_SECONDS
@@ -168,7 +168,7 @@ class Daemon:
                 self._session.terminate()
             case Crash(thread):
                 self._survive(thread)
-            case Loaded() | LoadFailed() | Finished() | Heard() | Failed() | Progress():
+            case Loaded() | LoadFailed() | Finished() | PartialDone() | Failed() | Progress():
                 log_load(message)
                 if (loss := loss_of_engine(message)) is not None:
                     self._lose_engine(loss)
@@ -203,7 +203,7 @@ class Daemon:
         if not self._closing:  # the last line is the last: what still comes in is read, and answered no more
             self._write()
         self._perform(self._session.effects())
-        if self._session.ending and not self._session.pending and not self._closing and self._grace_is_over():
+        if self._session.is_draining and not self._session.pending and not self._closing and self._grace_is_over():
             self._close()
         if self._forced_exit is not None and self._clock() >= self._forced_exit:
             self._exit = self._exit or self._code
@@ -247,9 +247,9 @@ class Daemon:
                     self._engine.submit(job)
                 case Cancel(job_id):
                     self._engine.cancel(job_id)
-                case Hear(listen):
-                    self._engine.listen(listen)
-                case Forget(speech):
-                    self._engine.forget(speech)
+                case StartPartial(job):
+                    self._engine.partial(job)
+                case Forget(live_id):
+                    self._engine.forget(live_id)
                 case WatchParent(pid):
                     self._parent.watch(pid)

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from qwen3_asr_mlx_runtime.engine.line import Line
 from qwen3_asr_mlx_runtime.engine.memory import Governor
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
 from qwen3_asr_mlx_runtime.engine.sequence import Recognition, prepare_next
+from qwen3_asr_mlx_runtime.engines.fair_queue import FairQueue
 from qwen3_asr_mlx_runtime.model.batch import Batch, Row
 from qwen3_asr_mlx_runtime.model.decoder import PREFILL_BLOCK
 from qwen3_asr_mlx_runtime.model.drift import Drift
@@ -45,7 +45,9 @@ class Batching:
         self._governor = governor
         self._drift = drift
         self._alone = alone
-        self._waiting: Line[Recognition] = Line(lambda one: one.job)  # with segments that are not prepared
+        self._waiting: FairQueue[Recognition] = FairQueue(
+            lambda recognition: recognition.job.lane
+        )  # with segments that are not prepared
         self._ready: dict[Row, _Place] = {}  # prepared, not joined
         self._rows: dict[Row, _Place] = {}
         self._batch = Batch(model, tokenizer.eos_ids)
@@ -61,7 +63,7 @@ class Batching:
             self._waiting.append(recognition)
 
     def remove(self, recognition: Recognition) -> None:
-        self._waiting.remove_job(recognition.job.id)
+        self._waiting.remove(recognition)
         self._ready = {row: place for row, place in self._ready.items() if place.recognition is not recognition}
         for row in [row for row, place in self._rows.items() if place.recognition is recognition]:
             self._batch.leave(row)
@@ -71,7 +73,7 @@ class Batching:
         """Prepare what has room, and when no more waits, let it join; then decode. Rows that are under way decode in
         between, and a live one does not wait for others to be prepared."""
         room = self._most_rows() - len(self._rows) - len(self._ready)
-        urgent = bool(self._rows) or any(place.recognition.job.live for place in self._ready.values())
+        urgent = bool(self._rows) or any(place.recognition.job.interactive for place in self._ready.values())
         self._prepares = room > 0 and bool(self._waiting) and not (urgent and self._prepares)
         if self._prepares:
             self._prepare(room if self._preparation.packs else 1)
@@ -110,7 +112,9 @@ class Batching:
     def _prepare(self, room: int) -> None:
         """Live segments only with each other: they are not to wait for the audio of files."""
         first = self._waiting.choose()
-        alike = (one for one in self._waiting if one is not first and one.job.live == first.job.live)
+        if first is None:
+            return
+        alike = (one for one in self._waiting if one is not first and one.job.interactive == first.job.interactive)
         group = [first, *islice(alike, room - 1)]
         for one in group:
             self._waiting.remove(one)

@@ -30,7 +30,7 @@ from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, Keeps
 from qwen3_asr_mlx_runtime.engine.memory import Governor, MemoryLimits
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
 from qwen3_asr_mlx_runtime.engine.scheduler import Schedule
-from qwen3_asr_mlx_runtime.engines.api import DecoderMode, Failed, Finished, Heard, Job, OnProgress
+from qwen3_asr_mlx_runtime.engines.api import DecoderMode, Failed, Finished, Job, OnProgress, PartialDone
 from qwen3_asr_mlx_runtime.engines.profile import Memory, Stopwatch
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
@@ -164,7 +164,7 @@ class Recognizer:
             schedule.submit(job)
         outcomes: list[Finished | Failed] = []
         while schedule.is_busy:
-            outcomes += (outcome for outcome in schedule.step() if not isinstance(outcome, Heard))
+            outcomes += (outcome for outcome in schedule.step() if not isinstance(outcome, PartialDone))
         return sorted(outcomes, key=lambda outcome: outcome.job_id)
 
     def schedule(self, keeps: Keeps = ALL) -> Schedule:

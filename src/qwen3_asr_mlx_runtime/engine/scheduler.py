@@ -2,13 +2,13 @@
 
 from qwen3_asr_mlx_runtime.engine.continuous_batch import Batching
 from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, Keeps
-from qwen3_asr_mlx_runtime.engine.line import LIVE_IN_A_ROW
 from qwen3_asr_mlx_runtime.engine.memory import Governor
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
 from qwen3_asr_mlx_runtime.engine.sequence import Recognition
 from qwen3_asr_mlx_runtime.engine.single import Sequential
 from qwen3_asr_mlx_runtime.engine.streaming import Listening
-from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Heard, Job, Listen
+from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, PartialDone, PartialJob
+from qwen3_asr_mlx_runtime.engines.fair_queue import INTERACTIVE_IN_A_ROW
 from qwen3_asr_mlx_runtime.errors import Cancelled
 from qwen3_asr_mlx_runtime.model.drift import Drift
 from qwen3_asr_mlx_runtime.model.live_drift import LiveDrift
@@ -66,15 +66,15 @@ class Schedule:
         else:
             self._sequential.add(recognition)
 
-    def listen(self, listen: Listen) -> None:
+    def listen(self, listen: PartialJob) -> None:
         """Hear an utterance that is being spoken, when no job of a stream is open."""
         failed = self._listening.add(listen)
         if failed is not None:
             self._ended.append(failed)
 
-    def forget(self, speech: int) -> Failed | None:
+    def forget(self, live_id: int) -> Failed | None:
         """Let go of an utterance of which no job will come: its hearing, if one was asked for, ends."""
-        return self._listening.forget(speech)
+        return self._listening.forget(live_id)
 
     def cancel(self, job_id: int) -> Failed | None:
         """End a job or a hearing that waits or is under way; None where there is no such."""
@@ -89,7 +89,7 @@ class Schedule:
         ended, self._ended = self._ended, []
         return [*ended, *filter(None, map(self.cancel, self.open_ids))]
 
-    def step(self) -> list[Finished | Heard | Failed]:
+    def step(self) -> list[Finished | PartialDone | Failed]:
         """One decoder step. Returns the outcomes of the jobs and hearings that ended."""
         ended, self._ended = self._ended, []
         if self._is_time_to_hear():
@@ -99,9 +99,9 @@ class Schedule:
 
     def _is_time_to_hear(self) -> bool:
         """A hearing never delays what somebody waits for who has spoken; files have one turn in five."""
-        urgent = any(recognition.job.live for recognition in self._open.values())
+        urgent = any(recognition.job.interactive for recognition in self._open.values())
         hears = self._listening.is_busy and not urgent
-        hears = hears and not (self._open and self._heard_in_a_row >= LIVE_IN_A_ROW)
+        hears = hears and not (self._open and self._heard_in_a_row >= INTERACTIVE_IN_A_ROW)
         self._heard_in_a_row = self._heard_in_a_row + 1 if hears else 0
         return hears
 

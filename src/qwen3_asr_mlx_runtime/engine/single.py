@@ -2,9 +2,9 @@
 
 from itertools import islice
 
-from qwen3_asr_mlx_runtime.engine.line import Line
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
 from qwen3_asr_mlx_runtime.engine.sequence import Recognition, Steps, decode, failure, prepare_next
+from qwen3_asr_mlx_runtime.engines.fair_queue import FairQueue
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
@@ -13,38 +13,42 @@ _MAX_PACKED = 8  # segments that go through the tower together
 
 
 class Sequential:
-    """One decoder step for each `step`, of whoever is next in line."""
+    """One decoder step for each `step`, of the recognition whose turn it is."""
 
     def __init__(self, model: Qwen3ASR, tokenizer: Tokenizer, preparation: Preparation) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._preparation = preparation
-        self._line: Line[tuple[Recognition, Steps]] = Line(lambda one: one[0].job)
+        self._queue: FairQueue[tuple[Recognition, Steps]] = FairQueue(lambda entry: entry[0].job.lane)
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._line)
+        return bool(self._queue)
 
     def add(self, recognition: Recognition, live: Steps | None = None) -> None:
         """`live`: the steps that end what was listened to while it was spoken."""
         steps = self._all_segments(recognition) if live is None else self._ended(recognition, live)
-        self._line.append((recognition, steps))
+        self._queue.append((recognition, steps))
 
     def add_segment(self, recognition: Recognition, index: int) -> None:
         """Decode one segment that was prepared for a batch."""
-        self._line.append((recognition, self._again(recognition, index)))
+        self._queue.append((recognition, self._again(recognition, index)))
 
     def remove(self, recognition: Recognition) -> None:
-        self._line.remove_job(recognition.job.id)
+        for entry in [entry for entry in self._queue if entry[0] is recognition]:
+            self._queue.remove(entry)
 
     def step(self) -> None:
-        recognition, steps = self._line.choose()
+        entry = self._queue.choose()
+        if entry is None:
+            return
+        recognition, steps = entry
         try:
             next(steps)
         except StopIteration:
-            self._line.remove((recognition, steps))
+            self._queue.remove(entry)
         except Exception as error:  # noqa: BLE001 the one boundary of decoding: the guilty job fails, the engine goes on
-            self._line.remove((recognition, steps))
+            self._queue.remove(entry)
             recognition.error = failure(error)
 
     def _ended(self, recognition: Recognition, live: Steps) -> Steps:
@@ -65,11 +69,11 @@ class Sequential:
             yield from self._segment(recognition, index)
 
     def _followers(self, recognition: Recognition) -> list[Recognition]:
-        """Which files are prepared together with it: the next in line of which nothing is prepared. What is live has no
-        company: it would wait for the others' audio, and its last bits would depend on it."""
-        if recognition.job.live or not self._preparation.packs:
+        """The next files in the queue of which nothing is prepared: they are prepared together with it. An interactive
+        job has none: it would wait for the others' audio, and its last bits would depend on it."""
+        if recognition.job.interactive or not self._preparation.packs:
             return []
-        others = (one for one, _ in self._line if one is not recognition and not one.job.live)
+        others = (one for one, _ in self._queue if one is not recognition and not one.job.interactive)
         return list(islice((one for one in others if one.segments and not one.prepared), _MAX_PACKED - 1))
 
     def _again(self, recognition: Recognition, index: int) -> Steps:

@@ -9,7 +9,7 @@ from qwen3_asr_mlx_runtime.engine.memory import Governor
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
 from qwen3_asr_mlx_runtime.engine.sequence import failure
 from qwen3_asr_mlx_runtime.engine.streaming_utterance import LiveUtterance
-from qwen3_asr_mlx_runtime.engines.api import Failed, Heard, Job, Listen
+from qwen3_asr_mlx_runtime.engines.api import Failed, Job, PartialDone, PartialJob
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis
 from qwen3_asr_mlx_runtime.errors import Cancelled, DecodeFailed
 from qwen3_asr_mlx_runtime.model.live_drift import LiveDrift
@@ -19,7 +19,7 @@ from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
 class _Hearing(NamedTuple):
     id: int
-    speech: int
+    live_id: int
     steps: Generator[None, None, Hypothesis]
 
 
@@ -57,55 +57,55 @@ class Listening:
     def open_ids(self) -> list[int]:
         return [hearing.id for hearing in self._hearings]
 
-    def add(self, listen: Listen) -> Failed | None:
+    def add(self, listen: PartialJob) -> Failed | None:
         """Failed where the model was loaded again since the utterance began: its final will be whole all the same."""
-        utterance = self._utterances.get(listen.speech)
+        utterance = self._utterances.get(listen.live_id)
         if (0 if utterance is None else utterance.heard) != listen.start:
             return Failed(listen.id, DecodeFailed("what was heard of the utterance before is lost"))
         if utterance is None:
             self._drift.try_again()
             self._governor.relieve = self.drop
             utterance = LiveUtterance(self._model, self._tokenizer, self._preparation, self._drift, listen, self._keeps)
-            self._utterances[listen.speech] = utterance
+            self._utterances[listen.live_id] = utterance
         utterance.append(listen.samples)
-        self._hearings.append(_Hearing(listen.id, listen.speech, utterance.hear()))
+        self._hearings.append(_Hearing(listen.id, listen.live_id, utterance.hear()))
         return None
 
     def cancel(self, job_id: int) -> Failed | None:
         """End a hearing; None where there is no such."""
         return self._end([hearing for hearing in self._hearings if hearing.id == job_id])
 
-    def forget(self, speech: int) -> Failed | None:
+    def forget(self, live_id: int) -> Failed | None:
         """Let go of an utterance, and of its hearing if one is asked for."""
-        self._utterances.pop(speech, None)
-        return self._end([hearing for hearing in self._hearings if hearing.speech == speech])
+        self._utterances.pop(live_id, None)
+        return self._end([hearing for hearing in self._hearings if hearing.live_id == live_id])
 
     def take(self, job: Job) -> tuple[LiveUtterance | None, Failed | None]:
         """What was heard of the utterance of a job, where it can be used; and its hearing, which ends with that."""
-        if job.speech is None:
+        if job.live_id is None:
             return None, None
-        utterance = self._utterances.get(job.speech)
-        ended = self.forget(job.speech)
+        utterance = self._utterances.get(job.live_id)
+        ended = self.forget(job.live_id)
         return (utterance if utterance is not None and utterance.serves(job) else None), ended
 
-    def step(self) -> Heard | Failed | None:
+    def step(self) -> PartialDone | Failed | None:
         """One step of the hearing that was asked for first: its outcome, if that was the last. Where none is, the
         drift is measured, which the first final will ask for."""
         if not self._hearings:
             self._drift.step()
             return None
         hearing = self._hearings[0]
-        outcome: Heard | Failed
+        outcome: PartialDone | Failed
         try:
             next(hearing.steps)
             return None
         except StopIteration as end:
-            outcome = Heard(hearing.id, end.value)
+            outcome = PartialDone(hearing.id, end.value)
         except Exception as error:  # noqa: BLE001 the guilty hearing fails, and begins anew with the next
-            self._utterances[hearing.speech].drop()
+            self._utterances[hearing.live_id].drop()
             outcome = Failed(hearing.id, failure(error))
         self._hearings.popleft()
-        self._utterances.move_to_end(hearing.speech)
+        self._utterances.move_to_end(hearing.live_id)
         self._make_room()
         return outcome
 

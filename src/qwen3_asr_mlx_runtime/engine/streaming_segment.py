@@ -7,7 +7,7 @@ import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.engine.incremental_encoder import Keeps, LiveAudio
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Preparation
-from qwen3_asr_mlx_runtime.engines.api import Listen
+from qwen3_asr_mlx_runtime.engines.api import PartialJob
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 from qwen3_asr_mlx_runtime.model.audio_encoder import audio_token_count
@@ -23,7 +23,7 @@ from qwen3_asr_mlx_runtime.model.splice import splice
 class LivePiece:
     """What is decoded in one go: the audio since the last cut. `ids` is what was written last."""
 
-    def __init__(self, model: Qwen3ASR, preparation: Preparation, said: Listen, keeps: Keeps) -> None:
+    def __init__(self, model: Qwen3ASR, preparation: Preparation, said: PartialJob, keeps: Keeps) -> None:
         self.ids: list[int] = []
         self.audio = LiveAudio(model.audio_tower, model.dtype, keeps)
         self._model = model

@@ -17,7 +17,7 @@ from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, Keeps
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Preparation, Segment
 from qwen3_asr_mlx_runtime.engine.sequence import Recognition, Steps, decode, timed
 from qwen3_asr_mlx_runtime.engine.streaming_segment import LivePiece
-from qwen3_asr_mlx_runtime.engines.api import Job, Listen
+from qwen3_asr_mlx_runtime.engines.api import Job, PartialJob
 from qwen3_asr_mlx_runtime.engines.profile import Reuse, Stopwatch
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, join_languages, join_pieces, parse_transcript
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
@@ -40,7 +40,7 @@ class Ended(NamedTuple):
 
 
 class LiveUtterance:
-    """`said`: the Listen that came first."""
+    """`said`: the PartialJob that came first."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class LiveUtterance:
         tokenizer: Tokenizer,
         preparation: Preparation,
         drift: LiveDrift,
-        said: Listen,
+        said: PartialJob,
         keeps: Keeps = ALL,
     ) -> None:
         self._model = model

@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Heard, Job, Listen, Loaded, LoadFailed, Post
+from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, Loaded, LoadFailed, PartialDone, PartialJob, Post
 from qwen3_asr_mlx_runtime.errors import (
     BridgeError,
     Cancelled,
@@ -41,7 +41,7 @@ class _Cancel:
 
 @dataclass(frozen=True, slots=True)
 class _Forget:
-    speech: int
+    live_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class _Close:
     pass
 
 
-_Request = _Load | Job | Listen | _Cancel | _Forget | _Close
+_Request = _Load | Job | PartialJob | _Cancel | _Forget | _Close
 
 
 class EngineThread:
@@ -81,11 +81,11 @@ class EngineThread:
     def submit(self, job: Job) -> None:
         self._inbox.put(job)
 
-    def listen(self, listen: Listen) -> None:
-        self._inbox.put(listen)
+    def partial(self, job: PartialJob) -> None:
+        self._inbox.put(job)
 
-    def forget(self, speech: int) -> None:
-        self._inbox.put(_Forget(speech))
+    def forget(self, live_id: int) -> None:
+        self._inbox.put(_Forget(live_id))
 
     def cancel(self, job_id: int) -> None:
         self._inbox.put(_Cancel(job_id))
@@ -120,14 +120,14 @@ class EngineThread:
                 schedule.idle()
             return self._inbox.get()
 
-    def _take(self, request: _Load | Job | Listen | _Cancel | _Forget) -> None:
+    def _take(self, request: _Load | Job | PartialJob | _Cancel | _Forget) -> None:
         match request:
             case _Load():
                 self._load()
-            case Job() | Listen():
+            case Job() | PartialJob():
                 self._submit(request)
-            case _Forget(speech):
-                self._post_any(self._schedule.forget(speech) if self._schedule is not None else None)
+            case _Forget(live_id):
+                self._post_any(self._schedule.forget(live_id) if self._schedule is not None else None)
             case _Cancel(job_id):
                 self._cancel(job_id)
 
@@ -188,9 +188,9 @@ class EngineThread:
                 self._count(outcome)
                 self._post(outcome)
 
-    def _submit(self, job: Job | Listen) -> None:
+    def _submit(self, job: Job | PartialJob) -> None:
         try:
-            schedule = self._schedule if isinstance(job, Listen) else self._sound_schedule()
+            schedule = self._schedule if isinstance(job, PartialJob) else self._sound_schedule()
         except BridgeError as error:
             self._post(Failed(job.id, error))
             return
@@ -199,12 +199,12 @@ class EngineThread:
             return
         if schedule is None:
             self._post(Failed(job.id, EngineUnavailable("no model is loaded")))
-        elif isinstance(job, Listen):
+        elif isinstance(job, PartialJob):
             schedule.listen(job)
         else:
             schedule.submit(job)
 
-    def _count(self, outcome: Finished | Heard | Failed) -> None:
+    def _count(self, outcome: Finished | PartialDone | Failed) -> None:
         if isinstance(outcome, Failed) and isinstance(outcome.error, Cancelled):
             return
         non_finite = isinstance(outcome, Failed) and isinstance(outcome.error, NonFiniteOutput)

@@ -21,10 +21,10 @@ class Job:
     """One utterance to transcribe. `id` is unique in the process; the outcome carries it back.
 
     `decoder_mode`: `sequential`, one after the other in the order they came, or `batched`, together with other batched
-    jobs. `drift_guard`: what in a batch might have become another text than alone is decoded again, alone. `live`:
-    somebody speaks and waits for it, so it goes before jobs that are not, also before the next step of one that has
-    begun; these still get one turn in five. `speech`: the number under which it was listened to while it was spoken,
-    and `final_policy` how much of what was written then may be used: `guarded`, what is sure to be the text of
+    jobs. `drift_guard`: what in a batch might have become another text than alone is decoded again, alone.
+    `interactive`: a speaker waits for it, so it goes before jobs that are not, also before the next step of one that
+    has begun; these still get one turn in five. `live_id`: the number under which the engine has partials of it, and
+    `final_policy` how much of what was written then may be used: `guarded`, what is sure to be the text of
     `sequential`; `strict`, none of it; `fast`, all that comes out again.
     """
 
@@ -32,23 +32,28 @@ class Job:
     utterance: Utterance
     decoder_mode: DecoderMode = "sequential"
     drift_guard: bool = True
-    live: bool = False
-    speech: int | None = None
+    interactive: bool = False
+    live_id: int | None = None
     final_policy: FinalPolicy = "guarded"
+
+    @property
+    def lane(self) -> str | None:
+        """Its lane in a FairQueue of the engine."""
+        return "interactive" if self.interactive else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Listen:
-    """More of an utterance that is still being spoken, whose text so far is wanted.
+class PartialJob:
+    """More of an open utterance, of whose text so far a hypothesis is wanted.
 
-    `id` is unique among jobs; the outcome carries it back. `speech` is the number of the utterance, unique in the
-    process; of each no more than one Listen waits for its outcome. `samples`: float32 (N,), from the utterance's
-    `start`th on: what follows those of the Listen before, whatever became of that. `language`, `context` and
+    `id` is unique among jobs; the outcome carries it back. `live_id` is the number of the utterance, unique in the
+    process; of each no more than one PartialJob waits for its outcome. `samples`: float32 (N,), from the utterance's
+    `start`th on: what follows those of the PartialJob before, whatever became of that. `language`, `context` and
     `max_new_tokens` as in Utterance, and `final_policy` as in Job: always the same.
     """
 
     id: int
-    speech: int
+    live_id: int
     samples: Samples
     start: int = 0
     language: str | None = None
@@ -91,7 +96,7 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class PartialDone:
     """The text so far of an utterance that is still being spoken."""
 
     job_id: int
@@ -104,7 +109,7 @@ class Failed:
     error: BridgeError
 
 
-Outcome = Loaded | LoadFailed | Progress | Finished | Heard | Failed
+Outcome = Loaded | LoadFailed | Progress | Finished | PartialDone | Failed
 Post = Callable[[Outcome], None]
 OnProgress = Callable[[Progress], None]
 
@@ -112,7 +117,7 @@ OnProgress = Callable[[Progress], None]
 class Engine(Protocol):
     """What the daemon asks of an engine. Every call returns at once; outcomes come through the `post` the engine was
     made with, on the engine's own thread: any number of Progress during a load, and exactly one other for each `load`,
-    each `submit` and each `listen`."""
+    each `submit` and each `partial`."""
 
     @property
     def heartbeats(self) -> int:
@@ -129,17 +134,17 @@ class Engine(Protocol):
     def submit(self, job: Job) -> None:
         """Transcribe, after a successful load. Answered by Finished or Failed."""
 
-    def listen(self, listen: Listen) -> None:
-        """Tell the text so far of an utterance that is being spoken, after a successful load and when nothing more
-        urgent is to be done. Answered by Heard or Failed; by Failed(Cancelled) as soon as a job of its `speech` is
-        submitted, or it is forgotten."""
+    def partial(self, job: PartialJob) -> None:
+        """Compute a hypothesis of an open utterance, after a successful load and when nothing more urgent is to be
+        done. Answered by PartialDone or Failed; by Failed(Cancelled) as soon as a job of its `live_id` is submitted, or
+        it is forgotten."""
 
-    def forget(self, speech: int) -> None:
+    def forget(self, live_id: int) -> None:
         """Let go of an utterance that was listened to, and of which no job will come."""
 
     def cancel(self, job_id: int) -> None:
-        """End a job or a Listen at its next decoder step, or before it starts: Failed(Cancelled), unless it finished
-        first."""
+        """End a job or a PartialJob at its next decoder step, or before it starts: Failed(Cancelled), unless it
+        finished first."""
 
     def close(self) -> None:
         """Cancel everything and end the engine's thread. Nothing is posted once this has returned and `join` came

@@ -1,8 +1,8 @@
-"""What the session wants done. It decides; the daemon does."""
+"""What the session wants done. It decides; the loop does."""
 
 from dataclasses import dataclass
 
-from qwen3_asr_mlx_runtime.engines.api import Job, Listen
+from qwen3_asr_mlx_runtime.engines.api import Job, PartialJob
 from qwen3_asr_mlx_runtime.engines.utterance import Samples
 from qwen3_asr_mlx_runtime.errors import BridgeError
 
@@ -29,33 +29,33 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Tell the engine to end a job; its outcome comes back all the same."""
+    """Have the engine end a job; its outcome comes back all the same."""
 
     job_id: int
 
 
 @dataclass(frozen=True, slots=True)
-class Hear:
-    """Have the engine listen to more of an utterance that is being spoken; Heard or Failed comes back."""
+class StartPartial:
+    """Have the engine compute a partial; PartialDone or Failed comes back."""
 
-    listen: Listen
+    job: PartialJob
 
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Tell the engine that no job of an utterance will come which it has listened to."""
+    """The engine drops what it keeps of an open utterance: no job comes of it."""
 
-    speech: int
+    live_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class WatchParent:
-    """Live and die with this process too."""
+    """End when this process ends."""
 
     pid: int
 
 
-Effect = LoadModel | ReadAudio | Submit | Cancel | Hear | Forget | WatchParent
+Effect = LoadModel | ReadAudio | Submit | Cancel | StartPartial | Forget | WatchParent
 
 
 @dataclass(frozen=True, slots=True, eq=False)

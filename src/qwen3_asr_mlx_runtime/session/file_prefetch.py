@@ -5,33 +5,37 @@ from collections.abc import Callable
 
 from qwen3_asr_mlx_runtime.engines.api import DecoderMode
 from qwen3_asr_mlx_runtime.limits import MAX_BATCH_ROWS
-from qwen3_asr_mlx_runtime.session.tasks import Task
+from qwen3_asr_mlx_runtime.session.transcription import Transcription
 
 READ_AHEAD = 4  # files that are read at a time
 MAX_HELD: dict[DecoderMode, int] = {"sequential": READ_AHEAD, "batched": MAX_BATCH_ROWS + READ_AHEAD}
-MAX_HELD_SECONDS = 1200.0  # of audio: with more of it in memory no batch is worth more than READ_AHEAD files
-MAX_STUCK = 4  # files whose reading was given up and has not come back
+MAX_HELD_SECONDS = 1200.0  # of audio: beyond it no batch is worth more than READ_AHEAD files in memory
+MAX_STUCK = 4  # files whose reading timed out and has not come back
 READ_SECONDS = 30.0
 
 
-class Reading:
-    """Those of streams are read first, and wait for no file to be decoded; of the others few are held at a time, from
-    the beginning of their reading to their outcome."""
+class FilePrefetch:
+    """Files of streams are read first. Of the others few are held at a time, from the start of the reading to the
+    result."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._unread: dict[DecoderMode | None, deque[Task]] = {None: deque(), "sequential": deque(), "batched": deque()}
-        self._began: dict[int, float] = {}
+        self._unread: dict[DecoderMode | None, deque[Transcription]] = {
+            None: deque(),
+            "sequential": deque(),
+            "batched": deque(),
+        }
+        self._started: dict[int, float] = {}
         self._stuck: set[int] = set()
-        self._held: dict[int, Task] = {}
+        self._held: dict[int, Transcription] = {}
 
     @property
     def unread(self) -> int:
-        return sum(task.outcome is None for tasks in self._unread.values() for task in tasks)
+        return sum(item.is_unfinished for items in self._unread.values() for item in items)
 
     @property
     def reading(self) -> int:
-        return len(self._began)
+        return len(self._started)
 
     @property
     def stuck(self) -> int:
@@ -39,54 +43,54 @@ class Reading:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether so many are that no other is tried."""
+        """Whether so many are stuck that no other is tried."""
         return len(self._stuck) >= MAX_STUCK
 
     @property
     def deadline(self) -> float | None:
-        """When the next reading is to be given up."""
-        return min((began + READ_SECONDS for began in self._began.values()), default=None)
+        """When the next reading times out."""
+        return min((started + READ_SECONDS for started in self._started.values()), default=None)
 
-    def add(self, task: Task) -> None:
-        """A task with a file."""
-        self._unread[task.options.decoder_mode if task.lane is None else None].append(task)
+    def add(self, transcription: Transcription) -> None:
+        is_file = transcription.stream_id is None
+        self._unread[transcription.options.decoder_mode if is_file else None].append(transcription)
 
-    def take(self) -> Task | None:
-        """The next one that is to be read now."""
-        for mode, tasks in self._unread.items():
-            while tasks and tasks[0].outcome is not None:
-                tasks.popleft()
-            if tasks and len(self._began) < READ_AHEAD and (mode is None or self._has_room(mode)):
-                return tasks.popleft()
+    def take(self) -> Transcription | None:
+        """The next one to read now."""
+        for mode, items in self._unread.items():
+            while items and not items[0].is_unfinished:
+                items.popleft()
+            if items and len(self._started) < READ_AHEAD and (mode is None or self._has_room(mode)):
+                return items.popleft()
         return None
 
-    def begin(self, task: Task) -> None:
-        self._began[task.id] = self._clock()
-        if task.lane is None:
-            self._held[task.id] = task
+    def start(self, transcription: Transcription) -> None:
+        self._started[transcription.id] = self._clock()
+        if transcription.stream_id is None:
+            self._held[transcription.id] = transcription
 
     def end(self, job_id: int) -> None:
         """It was read, or could not be."""
-        self._began.pop(job_id, None)
+        self._started.pop(job_id, None)
         self._stuck.discard(job_id)
-        if job_id in self._held and self._held[job_id].outcome is not None:
+        if job_id in self._held and not self._held[job_id].is_unfinished:
             del self._held[job_id]
 
     def release(self, job_id: int) -> None:
         """Its audio is held no more, unless its thread still reads it."""
-        if job_id not in self._began:
+        if job_id not in self._started:
             self._held.pop(job_id, None)
 
-    def give_up(self) -> list[int]:
+    def take_timed_out(self) -> list[int]:
         """Those that were not read in time. Their threads are stuck."""
         now = self._clock()
-        late = [job_id for job_id, began in self._began.items() if began + READ_SECONDS <= now]
+        late = [job_id for job_id, started in self._started.items() if started + READ_SECONDS <= now]
         for job_id in late:
-            del self._began[job_id]
+            del self._started[job_id]
             self._stuck.add(job_id)
         return late
 
     def _has_room(self, mode: DecoderMode) -> bool:
-        held = Counter(task.options.decoder_mode for task in self._held.values())
-        seconds = sum(task.seconds for task in self._held.values())
+        held = Counter(item.options.decoder_mode for item in self._held.values())
+        seconds = sum(item.seconds for item in self._held.values())
         return held[mode] < (MAX_HELD[mode] if seconds < MAX_HELD_SECONDS else READ_AHEAD)

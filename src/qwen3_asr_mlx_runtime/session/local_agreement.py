@@ -1,4 +1,4 @@
-"""Which beginning of a text that may yet change is not likely to: what an app may show as firm."""
+"""Local agreement: which prefix of consecutive hypotheses is stable, so that an app may show it as such."""
 
 import re
 import unicodedata
@@ -12,8 +12,8 @@ _CHARACTER = WRITTEN_WITHOUT_SPACES.pattern
 _UNIT = re.compile(rf"\s*(?:{_CHARACTER}|(?:(?!{_CHARACTER})\S)+)")
 
 
-class Stability:
-    """The stable text of one utterance, from its hypotheses in their order.
+class LocalAgreement:
+    """The stable prefix of one utterance, from its hypotheses in their order.
 
     A unit is a word, or one character with its marks in scripts that are written without spaces, and the space before
     it. A unit is stable once it and all before it were the same in consecutive hypotheses, two at least and the latest
@@ -25,14 +25,14 @@ class Stability:
     def __init__(self) -> None:
         self._stable: list[str] = []
         self._units: list[str] = []
-        self._since: list[float] = []  # for each unit, when it and all before it were heard first
+        self._since: list[float] = []  # for each unit, when it and all before it first appeared
 
     @property
     def text(self) -> str:
         return "".join(self._stable)
 
-    def hear(self, text: str, audio_seconds: float) -> None:
-        """The next hypothesis, of so much audio."""
+    def add(self, text: str, audio_seconds: float) -> None:
+        """The next hypothesis, of so many seconds of audio."""
         units = _units(text)
         agreed = _agreement(self._units, units)
         self._since = self._since[:agreed] + [audio_seconds] * (len(units) - agreed)
@@ -61,4 +61,4 @@ def _units(text: str) -> list[str]:
 def _agreement(former: list[str], latter: list[str]) -> int:
     """How many units at the beginning are the same."""
     pairs = zip(former, latter, strict=False)
-    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(former), len(latter)))
+    return next((index for index, (a, b) in enumerate(pairs) if a != b), min(len(former), len(latter)))

@@ -1,8 +1,8 @@
-"""When the utterances that wait go, and which of them together. Pure: no clock.
+"""Utterances that wait until their decoding starts, and which of them start together. Pure: no clock.
 
-One queue holds the utterances of all streams in the order of their boundaries. Those of streams with `auto_flush` go by
-themselves, together with all whose options agree; the others wait for a `flush`, or for the boundary that fills their
-batch, and the timer only starts their decoding ahead. No step costs more than what it touches.
+One queue holds the utterances of all streams in the order of their boundaries. Those of streams with `auto_flush` start
+by themselves, together with all whose options agree. The others wait for a `flush`, or for the boundary that fills
+their batch; the timer only starts their decoding ahead. No step costs more than what it touches.
 """
 
 import heapq
@@ -10,123 +10,118 @@ from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import TypeVar
 
-from qwen3_asr_mlx_runtime.session.spoken import Kind, Spoken
+from qwen3_asr_mlx_runtime.session.transcription import Options, Transcription
 
 AnyKey = TypeVar("AnyKey")
-Ordered = dict[int, Spoken]  # by place: a set that keeps its order
+Ordered = dict[int, Transcription]  # by `seq`: a set that keeps its order
 
 
-class Batcher:
+class MicroBatch:
     """The queue."""
 
     def __init__(self) -> None:
         self.queued = 0  # utterances that were accepted
-        self.unsettled = 0  # utterances without an outcome
-        self._places = count(1)
+        self._seqs = count(1)
         self._waiting: Ordered = {}
-        self._kinds: dict[Kind, Ordered] = {}
-        self._accepted: dict[Kind, int] = {}
+        self._groups: dict[Options | None, Ordered] = {}
+        self._accepted: dict[Options | None, int] = {}
         self._streams: dict[str, Ordered] = {}
         self._timers: list[tuple[float, int]] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def __iter__(self) -> Iterator[Spoken]:
+    def __iter__(self) -> Iterator[Transcription]:
         return iter([*self._waiting.values()])
 
-    def __contains__(self, spoken: Spoken) -> bool:
-        return spoken.place in self._waiting
+    def __contains__(self, transcription: Transcription) -> bool:
+        return transcription.utterance.seq in self._waiting
 
-    def add(self, spoken: Spoken) -> None:
+    @property
+    def unfinished(self) -> int:
+        """Utterances without a result."""
+        return sum(transcription.is_unfinished for transcription in self._waiting.values())
+
+    def add(self, transcription: Transcription) -> None:
         """Give an utterance its place at the end."""
-        spoken.place = next(self._places)
-        self._waiting[spoken.place] = spoken
-        self._kinds.setdefault(spoken.kind, {})[spoken.place] = spoken
-        self._streams.setdefault(spoken.stream_id, {})[spoken.place] = spoken
-        self.unsettled += 1
-        heapq.heappush(self._timers, (spoken.due, spoken.place))
+        utterance = transcription.utterance
+        utterance.seq = next(self._seqs)
+        self._waiting[utterance.seq] = transcription
+        self._groups.setdefault(utterance.group_key, {})[utterance.seq] = transcription
+        self._streams.setdefault(utterance.stream_id, {})[utterance.seq] = transcription
+        heapq.heappush(self._timers, (utterance.due, utterance.seq))
         if len(self._timers) > 64 + 2 * len(self._waiting):
-            self._timers = [(due, place) for due, place in self._timers if not self._is_over(place)]
+            self._timers = [(due, seq) for due, seq in self._timers if not self._is_over(seq)]
             heapq.heapify(self._timers)
 
-    def accept(self, spoken: Spoken) -> None:
+    def accept(self, transcription: Transcription) -> None:
         """Count an utterance, if it still waits."""
-        if spoken in self:
+        if transcription in self:
             self.queued += 1
-            self._accepted[spoken.kind] = self._accepted.get(spoken.kind, 0) + 1
+            key = transcription.utterance.group_key
+            self._accepted[key] = self._accepted.get(key, 0) + 1
 
-    def settle(self, spoken: Spoken) -> None:
-        """Take note that an utterance has its outcome."""
-        self.unsettled -= spoken in self
-
-    def unsettle(self, spoken: Spoken) -> None:
-        """Take note that it has none any more."""
-        self.unsettled += spoken in self
-
-    def remove(self, spoken: Spoken) -> None:
+    def remove(self, transcription: Transcription) -> None:
         """Take an utterance out, if it is here."""
-        if spoken not in self:
+        if transcription not in self:
             return
-        del self._waiting[spoken.place]
-        _drop(self._kinds, spoken.kind, spoken)
-        _drop(self._streams, spoken.stream_id, spoken)
-        self.unsettled -= spoken.outcome is None
-        if spoken.is_accepted:
+        utterance = transcription.utterance
+        del self._waiting[utterance.seq]
+        _drop(self._groups, utterance.group_key, utterance.seq)
+        _drop(self._streams, utterance.stream_id, utterance.seq)
+        if utterance.is_accepted:
             self.queued -= 1
-            self._accepted[spoken.kind] -= 1
-        if spoken.kind not in self._kinds:
-            self._accepted.pop(spoken.kind, None)
+            self._accepted[utterance.group_key] -= 1
+        if utterance.group_key not in self._groups:
+            self._accepted.pop(utterance.group_key, None)
 
-    def group(self, of: Spoken) -> list[Spoken]:
-        """All that wait and may go with this one, itself included; none if it has gone."""
-        return [*self._kinds[of.kind].values()] if of in self else []
+    def group(self, of: Transcription) -> list[Transcription]:
+        """All that wait and may start with this one, itself included; none if it waits no more."""
+        return [*self._groups[of.utterance.group_key].values()] if of in self else []
 
-    def of_stream(self, stream_id: str) -> list[Spoken]:
+    def of_stream(self, stream_id: str) -> list[Transcription]:
         return [*self._streams.get(stream_id, {}).values()]
 
-    def is_full(self, by: Spoken) -> bool:
+    def is_full(self, by: Transcription) -> bool:
         """Whether this utterance makes as many wait as its stream wants in a batch."""
-        return by in self and self._accepted.get(by.kind, 0) >= by.stream.batch_size
+        return by in self and self._accepted.get(by.utterance.group_key, 0) >= by.utterance.stream.batch_size
 
-    def due(self, now: float) -> list[Spoken]:
-        """The utterance that has waited longest of each kind, if it has waited long enough. Each is told once."""
-        heads: dict[Kind, Spoken] = {}
+    def due(self, now: float) -> list[Transcription]:
+        """The utterance of each group that has waited longest, if it has waited long enough. Each is named once."""
+        heads: dict[Options | None, Transcription] = {}
         while (when := self.deadline) is not None and when <= now:
-            spoken = self._waiting[heapq.heappop(self._timers)[1]]
-            heads.setdefault(spoken.kind, spoken)
+            transcription = self._waiting[heapq.heappop(self._timers)[1]]
+            heads.setdefault(transcription.utterance.group_key, transcription)
         return [*heads.values()]
 
     @property
     def deadline(self) -> float | None:
-        """When the next utterance will have waited long enough."""
+        """When the next utterance has waited long enough."""
         while self._timers and self._is_over(self._timers[0][1]):
             heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None
 
-    def leading(self, members: Iterable[Spoken]) -> list[Spoken]:
-        """These, and what waits of the same streams before them and so is to be told before them; in their order."""
+    def leading(self, members: Iterable[Transcription]) -> list[Transcription]:
+        """These, and what waits of the same streams before them and so is delivered before them; in their order."""
         last: dict[str, int] = {}
-        for spoken in members:
-            last[spoken.stream_id] = max(spoken.place, last.get(spoken.stream_id, 0))
-        chosen = [
-            spoken for stream_id, place in last.items() for spoken in _until(self._streams.get(stream_id, {}), place)
-        ]
-        return sorted(chosen, key=lambda spoken: spoken.place)
+        for utterance in (member.utterance for member in members):
+            last[utterance.stream_id] = max(utterance.seq, last.get(utterance.stream_id, 0))
+        chosen = [item for stream_id, seq in last.items() for item in _until(self._streams.get(stream_id, {}), seq)]
+        return sorted(chosen, key=lambda item: item.utterance.seq)
 
-    def _is_over(self, place: int) -> bool:
-        spoken = self._waiting.get(place)
-        return spoken is None or spoken.ahead
+    def _is_over(self, seq: int) -> bool:
+        transcription = self._waiting.get(seq)
+        return transcription is None or transcription.utterance.decode_started
 
 
-def _until(ordered: Ordered, place: int) -> Iterator[Spoken]:
-    for spoken in ordered.values():
-        if spoken.place > place:
+def _until(ordered: Ordered, seq: int) -> Iterator[Transcription]:
+    for transcription in ordered.values():
+        if transcription.utterance.seq > seq:
             return
-        yield spoken
+        yield transcription
 
 
-def _drop(table: dict[AnyKey, Ordered], key: AnyKey, spoken: Spoken) -> None:
-    del table[key][spoken.place]
+def _drop(table: dict[AnyKey, Ordered], key: AnyKey, seq: int) -> None:
+    del table[key][seq]
     if not table[key]:
         del table[key]

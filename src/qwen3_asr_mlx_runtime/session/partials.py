@@ -1,4 +1,4 @@
-"""The text of what is still being spoken: when the engine listens, and what is told of it. Pure: no thread, no wait."""
+"""Partials: when the engine computes one, and which line delivers it. Pure: no thread, no wait."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,166 +6,164 @@ from itertools import count
 
 from msgspec import UNSET
 
-from qwen3_asr_mlx_runtime.engines.api import Failed, Heard, Listen
+from qwen3_asr_mlx_runtime.engines.api import Failed, PartialDone, PartialJob
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult
-from qwen3_asr_mlx_runtime.session.local_agreement import Stability
-from qwen3_asr_mlx_runtime.session.reply_queue import Outbox
-from qwen3_asr_mlx_runtime.session.scheduler import Work
+from qwen3_asr_mlx_runtime.session.local_agreement import LocalAgreement
+from qwen3_asr_mlx_runtime.session.reply_queue import ReplyQueue
+from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
 from qwen3_asr_mlx_runtime.session.stream import Stream
-from qwen3_asr_mlx_runtime.session.tasks import Options, resolve
+from qwen3_asr_mlx_runtime.session.transcription import Options, resolve
 from qwen3_asr_mlx_runtime.settings import Settings
 
-NOTHING = Hypothesis(text="", language=None, audio_seconds=0.0, tokens=0, verified=0, seconds=0.0)
+NO_HYPOTHESIS = Hypothesis(text="", language=None, audio_seconds=0.0, tokens=0, verified=0, seconds=0.0)
 
 
 @dataclass(slots=True, eq=False)
-class _Speaking:
-    """An utterance that is being spoken. `speech`: its number, once the engine was given some of it; `given`: how many
-    samples, when `come` had come: audio at another rate is held back a little. `due_at`: when so much more had come
-    that the engine is to listen again; `asked_at`: the same of the Listen that it has, whose id is `listen_id`."""
+class OpenUtterance:
+    """The open utterance of a stream with `partials`.
+
+    `live_id`: its number in the engine, once that was given samples of it. `given`: how many samples; `received`: how
+    many the stream had then, of which the resampler holds back a few. `due_at`: when the next partial became due.
+    `job_id`: of the partial that the engine computes, due since `started_at`.
+    """
 
     stream: Stream
     options: Options
-    speech: int | None = None
+    live_id: int | None = None
     given: int = 0
-    come: int = 0
+    received: int = 0
     due_at: float | None = None
-    asked_at: float = 0.0
-    listen_id: int | None = None
+    started_at: float = 0.0
+    job_id: int | None = None
     revision: int = 0
-    latest: Hypothesis = NOTHING
-    stability: Stability = field(default_factory=Stability)
+    latest: Hypothesis = NO_HYPOTHESIS
+    agreement: LocalAgreement = field(default_factory=LocalAgreement)
 
     @property
     def has_grown(self) -> bool:
-        milliseconds = (self.stream.samples - self.come) / SAMPLE_RATE * 1000
+        milliseconds = (self.stream.samples - self.received) / SAMPLE_RATE * 1000
         return milliseconds >= self.stream.command.partial_interval_ms
 
-    def tell_in(self, line: PartialResult) -> PartialResult:
-        line.utterance_id = self.stream.spoken_id or UNSET
-        line.revision, line.stable_text = self.revision, self.stability.text
+    def fill(self, line: PartialResult) -> PartialResult:
+        line.utterance_id = self.stream.utterance_id or UNSET
+        line.revision, line.stable_text = self.revision, self.agreement.text
         line.text, line.language = self.latest.text, self.latest.language
         line.audio_seconds = round(self.latest.audio_seconds, 3)
         return line
 
 
 class Partials:
-    """Of each stream with `partials`, the utterance that is being spoken.
+    """The engine computes one partial at a time, from all samples since the one before, and none while it would have to
+    wait: with much to do there are fewer partials, and nothing queues. A partial of an ended utterance is dropped.
 
-    The engine has one Listen at most, none where it would wait, and each has all that came since: with much to do it
-    listens less often, and nothing queues. `as_events`: whether hypotheses are told unasked. What the engine says of an
-    utterance that has ended is dropped.
+    `as_events`: whether partials are sent unasked.
     """
 
     def __init__(
         self,
         settings: Settings,
-        work: Work,
-        outbox: Outbox,
-        job_ids: "count[int]",
+        scheduler: Scheduler,
+        replies: ReplyQueue,
         clock: Callable[[], float],
         as_events: Callable[[], bool],
     ) -> None:
         self._settings = settings
-        self._work = work
-        self._outbox = outbox
-        self._job_ids = job_ids
+        self._scheduler = scheduler
+        self._replies = replies
         self._clock = clock
         self._as_events = as_events
-        self._speeches = count(1)
-        self._spoken: dict[str, _Speaking] = {}  # by stream
-        self._due: dict[str, _Speaking] = {}  # in the order in which they became so
-        self._listens: dict[int, _Speaking] = {}
+        self._live_ids = count(1)
+        self._open: dict[str, OpenUtterance] = {}  # by stream
+        self._due: dict[str, OpenUtterance] = {}  # in the order in which they became due
+        self._running: dict[int, OpenUtterance] = {}  # by job
 
-    def took(self, stream: Stream) -> None:
-        """More audio has come."""
+    def chunk_added(self, stream: Stream) -> None:
         if not stream.command.partials:
             return
-        one = self._spoken.setdefault(stream.id, self._of(stream))
-        if one.due_at is None and one.has_grown:
-            one.due_at = self._clock()
-            self._due[stream.id] = one
+        utterance = self._open.setdefault(stream.id, self._of(stream))
+        if utterance.due_at is None and utterance.has_grown:
+            utterance.due_at = self._clock()
+            self._due[stream.id] = utterance
 
-    def told_in(self, reply: PartialResult, stream: Stream) -> PartialResult:
-        """The reply to a chunk, with the latest hypothesis where the stream has any."""
-        return self._of(stream).tell_in(reply) if stream.command.partials else reply
+    def fill(self, reply: PartialResult, stream: Stream) -> PartialResult:
+        """The reply to a chunk, with the latest hypothesis where the stream has partials."""
+        return self._of(stream).fill(reply) if stream.command.partials else reply
 
     def advance(self) -> None:
-        """Have the engine listen to what has been due for longest, but for a stream of which something is still to be
-        said; and to nothing while it would have to wait."""
-        if not self._work.model_loaded:
+        """Start the partial that has been due longest, except for a stream whose last partial is not written yet."""
+        if not self._scheduler.model_loaded:
             return
-        for one in [*self._due.values()]:
-            if not self._work.may_listen:
+        for utterance in [*self._due.values()]:
+            if not self._scheduler.slots.may_start_partial:
                 return
-            if not self._outbox.has_partial(one.stream.id):
-                self._listen(one)
+            if not self._replies.has_partial(utterance.stream.id):
+                self._start(utterance)
 
-    def ended(self, outcome: Heard | Failed) -> None:
-        """A Listen has its outcome. After one that failed the next has its turn when enough audio has come again."""
-        one = self._listens.pop(outcome.job_id, None)
-        if one is None:
+    def ended(self, outcome: PartialDone | Failed) -> None:
+        """A partial job has its outcome. After one that failed the next is due when enough audio has arrived again."""
+        utterance = self._running.pop(outcome.job_id, None)
+        if utterance is None:
             return
-        one.listen_id = None
-        if isinstance(outcome, Heard):
-            self._hear(one, outcome.hypothesis)
+        utterance.job_id = None
+        if isinstance(outcome, PartialDone):
+            self._update(utterance, outcome.hypothesis)
 
     def end(self, stream: Stream) -> int | None:
-        """The utterance has ended: the number that its job is to have, None if it was not listened to."""
-        one = self._spoken.pop(stream.id, None)
-        if one is None:
+        """The utterance has ended: its number in the engine, None if that has no samples of it."""
+        utterance = self._open.pop(stream.id, None)
+        if utterance is None:
             return None
         self._due.pop(stream.id, None)
-        self._outbox.withdraw_partial(stream.id)
-        if one.listen_id is not None:
-            del self._listens[one.listen_id]
-        return one.speech
+        self._replies.withdraw_partial(stream.id)
+        if utterance.job_id is not None:
+            del self._running[utterance.job_id]
+        return utterance.live_id
 
     def drop(self, stream: Stream) -> None:
-        """No job will come of the utterance."""
-        self._work.forget(self.end(stream))
+        """No final comes of the utterance."""
+        self._scheduler.forget_live(self.end(stream))
 
     def close(self) -> None:
-        """The conversation ends, and no more audio will come: nothing is listened to any more."""
-        for one in [*self._spoken.values()]:
-            self.drop(one.stream)
+        """No more audio will arrive: no more partials."""
+        for utterance in [*self._open.values()]:
+            self.drop(utterance.stream)
 
-    def _of(self, stream: Stream) -> _Speaking:
-        """The utterance that is being spoken, or one of which nothing has come."""
-        return self._spoken.get(stream.id) or _Speaking(stream, resolve(self._settings, [stream.command]))
+    def _of(self, stream: Stream) -> OpenUtterance:
+        """The open utterance, or one that has no samples yet."""
+        return self._open.get(stream.id) or OpenUtterance(stream, resolve(self._settings, [stream.command]))
 
-    def _listen(self, one: _Speaking) -> None:
-        samples = one.stream.heard(one.given)
-        if one.due_at is None or not len(samples):
+    def _start(self, utterance: OpenUtterance) -> None:
+        samples = utterance.stream.settled(utterance.given)
+        if utterance.due_at is None or not len(samples):
             return
-        del self._due[one.stream.id]
-        one.asked_at, one.due_at = one.due_at, None
-        one.given += len(samples)
-        one.come = one.stream.samples
-        one.speech = next(self._speeches) if one.speech is None else one.speech
-        one.listen_id = next(self._job_ids)
-        self._listens[one.listen_id] = one
-        listen = Listen(
-            id=one.listen_id,
-            speech=one.speech,
+        del self._due[utterance.stream.id]
+        utterance.started_at, utterance.due_at = utterance.due_at, None
+        utterance.given += len(samples)
+        utterance.received = utterance.stream.samples
+        utterance.live_id = next(self._live_ids) if utterance.live_id is None else utterance.live_id
+        utterance.job_id = self._scheduler.next_job_id()
+        self._running[utterance.job_id] = utterance
+        job = PartialJob(
+            id=utterance.job_id,
+            live_id=utterance.live_id,
             samples=samples,
-            start=one.given - len(samples),
-            language=one.options.language,
-            context=one.options.context,
-            max_new_tokens=one.options.max_new_tokens,
-            final_policy=one.stream.command.final_policy,
+            start=utterance.given - len(samples),
+            language=utterance.options.language,
+            context=utterance.options.context,
+            max_new_tokens=utterance.options.max_new_tokens,
+            final_policy=utterance.stream.command.final_policy,
         )
-        self._work.listen(listen, one.given / SAMPLE_RATE)
+        self._scheduler.start_partial(job, utterance.given / SAMPLE_RATE)
 
-    def _hear(self, one: _Speaking, hypothesis: Hypothesis) -> None:
-        one.revision += 1
-        one.latest = hypothesis
-        one.stability.hear(hypothesis.text, hypothesis.audio_seconds)
+    def _update(self, utterance: OpenUtterance, hypothesis: Hypothesis) -> None:
+        utterance.revision += 1
+        utterance.latest = hypothesis
+        utterance.agreement.add(hypothesis.text, hypothesis.audio_seconds)
         if self._as_events():
-            event = one.tell_in(one.stream.partial())
+            event = utterance.fill(utterance.stream.partial())
             event.seconds = round(hypothesis.seconds, 4)
-            event.queue_seconds = round(self._clock() - one.asked_at, 4)
+            event.queue_seconds = round(self._clock() - utterance.started_at, 4)
             event.tokens, event.verified_tokens = hypothesis.tokens, hypothesis.verified
-            self._outbox.tell_partial(event)
+            self._replies.set_partial(event)

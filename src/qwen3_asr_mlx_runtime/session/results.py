@@ -1,24 +1,30 @@
-"""What the engine made of the files of a request → the reply that tells of it."""
+"""Transcriptions that have their result → the lines that deliver it."""
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
+from msgspec import UNSET
+
 from qwen3_asr_mlx_runtime.engines.profile import Profile
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.protocol.commands import DECODER_MODES
+from qwen3_asr_mlx_runtime.protocol.streams import UtteranceQueued
 from qwen3_asr_mlx_runtime.protocol.transcripts import (
     BatchItem,
     BatchTranscript,
     FinalResult,
     ItemError,
+    RealtimeBatchFinal,
     TranscriptReply,
 )
-from qwen3_asr_mlx_runtime.session.tasks import Task
+from qwen3_asr_mlx_runtime.session.delivery import Group, Reason
+from qwen3_asr_mlx_runtime.session.transcription import StreamUtterance, Transcription
 
 
-def transcript_reply(task: Task, transcript: Transcript, load_seconds: float) -> TranscriptReply:
+def transcript_reply(transcription: Transcription, transcript: Transcript, load_seconds: float) -> TranscriptReply:
     reply = TranscriptReply(
-        audio=task.path or "",
+        audio=transcription.path or "",
         text=transcript.text,
         language=transcript.language,
         raw_text=transcript.raw_text,
@@ -27,45 +33,45 @@ def transcript_reply(task: Task, transcript: Transcript, load_seconds: float) ->
         generated_token_ids=list(transcript.token_ids),
         audio_embeddings_shape=list(transcript.audio_embeddings_shape),
         audio_output_lengths=list(transcript.audio_output_lengths),
-        rms_dbfs=task.rms_dbfs,
+        rms_dbfs=transcription.rms_dbfs,
         decode_seconds=transcript.profile.decode_seconds,
-        total_seconds=task.total_seconds,
+        total_seconds=transcription.total_seconds,
         load_seconds=load_seconds,
-        decoder_mode=task.options.decoder_mode,
+        decoder_mode=transcription.options.decoder_mode,
         redecoded=transcript.redecoded,
         profile=transcript.profile,
         warnings=list(transcript.warnings),
     )
-    if task.options.logprobs:
-        tell_logprobs(reply, transcript)
+    if transcription.options.logprobs:
+        add_logprobs(reply, transcript)
     return reply
 
 
-def tell_logprobs(of: TranscriptReply | BatchItem | FinalResult, transcript: Transcript) -> None:
-    """How sure the model was, token for token, and of the whole."""
-    of.generated_token_ids = list(transcript.token_ids)
-    of.token_logprobs = [round(logprob, 6) + 0.0 for logprob in transcript.logprobs or ()]  # 0.0: there is no -0.0
-    of.confidence = transcript.confidence
+def add_logprobs(line: TranscriptReply | BatchItem | FinalResult, transcript: Transcript) -> None:
+    """Add the confidence of each token, and of the whole."""
+    line.generated_token_ids = list(transcript.token_ids)
+    line.token_logprobs = [round(logprob, 6) + 0.0 for logprob in transcript.logprobs or ()]  # 0.0: there is no -0.0
+    line.confidence = transcript.confidence
 
 
-def batch_reply(tasks: Sequence[Task], decoder_mode: str, load_seconds: float) -> BatchTranscript:
-    """Items in their order. Every task has its outcome."""
-    transcripts = [task.outcome for task in tasks if isinstance(task.outcome, Transcript)]
+def batch_reply(transcriptions: Sequence[Transcription], decoder_mode: str, load_seconds: float) -> BatchTranscript:
+    """Items in their order. Every transcription has its result."""
+    transcripts = [each.result for each in transcriptions if isinstance(each.result, Transcript)]
     return BatchTranscript(
-        count=len(tasks),
-        failed=len(tasks) - len(transcripts),
-        items=[_batch_item(task) for task in tasks],
-        total_seconds=total(task.total_seconds for task in tasks),
+        count=len(transcriptions),
+        failed=len(transcriptions) - len(transcripts),
+        items=[_batch_item(each) for each in transcriptions],
+        total_seconds=total(each.total_seconds for each in transcriptions),
         load_seconds=load_seconds,
         decoder_mode=decoder_mode,
-        redecoded=sum(one.redecoded for one in transcripts),
-        profile=batch_profile([one.profile for one in transcripts], f"batch_{decoder_mode}", len(tasks)),
+        redecoded=sum(each.redecoded for each in transcripts),
+        profile=batch_profile([each.profile for each in transcripts], f"batch_{decoder_mode}", len(transcriptions)),
     )
 
 
-def _batch_item(task: Task) -> BatchItem:
-    item = BatchItem(audio=task.path or "", text=None)
-    match task.outcome:
+def _batch_item(transcription: Transcription) -> BatchItem:
+    item = BatchItem(audio=transcription.path or "", text=None)
+    match transcription.result:
         case Transcript() as transcript:
             item.text = transcript.text
             item.language = transcript.language
@@ -73,17 +79,94 @@ def _batch_item(task: Task) -> BatchItem:
             item.finish_reason = transcript.finish_reason
             item.generated_tokens = len(transcript.token_ids)
             item.audio_embeddings_shape = list(transcript.audio_embeddings_shape)
-            item.rms_dbfs = task.rms_dbfs
+            item.rms_dbfs = transcription.rms_dbfs
             item.decode_seconds = transcript.profile.decode_seconds
             item.redecoded = transcript.redecoded
             item.warnings = list(transcript.warnings)
-            if task.options.logprobs:
-                tell_logprobs(item, transcript)
+            if transcription.options.logprobs:
+                add_logprobs(item, transcript)
         case BridgeError() as error:
             item.error = ItemError(code=error.code, message=error.message)
         case None:
-            raise ValueError("a task without an outcome cannot be reported")
+            raise ValueError("a transcription without a result cannot be reported")
     return item
+
+
+def utterance_queued(utterance: StreamUtterance, queued: int) -> UtteranceQueued:
+    """It was accepted. `queued`: how many wait for a batch, itself included."""
+    return UtteranceQueued(
+        stream_id=utterance.stream_id,
+        utterance_id=utterance.utterance_id,
+        samples=utterance.sample_count or 0,
+        queued=queued,
+        batch_size=utterance.stream.batch_size,
+    )
+
+
+def final_result(transcription: Transcription) -> FinalResult:
+    """The result of an utterance that has one."""
+    utterance, result = transcription.utterance, transcription.result
+    if result is None or utterance.finished_at is None:
+        raise ValueError("an utterance without a result cannot be delivered")
+    final = FinalResult(
+        job=transcription.id,
+        stream_id=utterance.stream_id,
+        utterance_id=utterance.utterance_id,
+        source=utterance.source,
+        samples=utterance.sample_count,
+        queue_seconds=round(utterance.finished_at - utterance.queued_at, 4),
+        audio_gap=utterance.audio_gap,
+    )
+    if isinstance(result, BridgeError):
+        final.error = ItemError(code=result.code, message=result.message)
+        return final
+    final.rms_dbfs = transcription.rms_dbfs
+    final.text = result.text
+    final.language = result.language
+    final.raw_text = result.raw_text
+    final.finish_reason = result.finish_reason
+    final.generated_tokens = len(result.token_ids)
+    final.audio_embeddings_shape = list(result.audio_embeddings_shape)
+    final.decode_seconds = result.profile.decode_seconds
+    final.redecoded = result.redecoded
+    if result.verified_tokens is not None:
+        final.final_policy, final.verified_tokens = utterance.stream.final_policy, result.verified_tokens
+    final.warnings = list(result.warnings)
+    if transcription.options.logprobs:
+        add_logprobs(final, result)
+    return final
+
+
+def realtime_batch_final(group: Group, members: Sequence[Transcription]) -> RealtimeBatchFinal:
+    """The line that delivers these members of a group."""
+    load_seconds = group.load_seconds if group.request is None else group.request.load_seconds
+    line = finals(members, group.reason, load_seconds, group.decoder_mode)
+    if group.filled_by is not None:
+        line.utterance_id = group.filled_by.utterance.utterance_id
+    return line
+
+
+def finals(
+    members: Sequence[Transcription], reason: Reason, load_seconds: float, requested_mode: str | None = None
+) -> RealtimeBatchFinal:
+    """`requested_mode`: the one that the request named. Without it the mode is that of all members, or the default."""
+    modes = {member.options.decoder_mode for member in members}
+    decoder_mode = requested_mode or (modes.pop() if len(modes) == 1 else DECODER_MODES[0])
+    items = [final_result(member) for member in members]
+    transcripts = [member.result for member in members if isinstance(member.result, Transcript)]
+    return RealtimeBatchFinal(
+        reason=reason,
+        count=len(items),
+        failed=sum(item.error is not UNSET for item in items),
+        items=items,
+        total_seconds=total(member.total_seconds for member in members),
+        load_seconds=load_seconds,
+        decoder_mode=decoder_mode,
+        redecoded=sum(transcript.redecoded for transcript in transcripts),
+        profile=batch_profile(
+            [transcript.profile for transcript in transcripts], f"realtime_batch_{decoder_mode}", len(items)
+        ),
+    )
 
 
 _SUMMED = (
@@ -103,7 +186,7 @@ _JOINED = ("audio_samples", "audio_feature_lengths", "audio_output_lengths", "ge
 def batch_profile(profiles: Sequence[Profile], stage: str, batch_size: int) -> Profile:
     """Sums over the items that did not fail, with how fast that was, and the memory as it was after the last."""
     profile = _summed_profile(profiles, stage, batch_size)
-    prepared = [one.prepare for one in profiles if one.prepare is not None]
+    prepared = [each.prepare for each in profiles if each.prepare is not None]
     profile.prepare = _summed_profile(prepared, "prepare", batch_size) if prepared else None
     profile.memory = profiles[-1].memory if profiles else None
     profile.generated_tokens_total = None if profile.generated_tokens is None else sum(profile.generated_tokens)
@@ -117,9 +200,9 @@ def _summed_profile(profiles: Sequence[Profile], stage: str, batch_size: int) ->
     profile = Profile(stage=stage, batch_size=batch_size)
     profile.quantization = profiles[-1].quantization if profiles else None
     for name in _SUMMED:
-        setattr(profile, name, total(getattr(one, name) for one in profiles))
+        setattr(profile, name, total(getattr(each, name) for each in profiles))
     for name in _JOINED:
-        lists = [values for one in profiles if (values := getattr(one, name)) is not None]
+        lists = [values for each in profiles if (values := getattr(each, name)) is not None]
         setattr(profile, name, list(chain.from_iterable(lists)) if lists else None)
     return profile
 

@@ -1,223 +1,282 @@
-"""Tasks on their way: read ahead, taken in turns, few in the engine at a time, each settled once."""
+"""Every transcription without a result: fair queue, engine slots, time-outs, cancellation.
+
+It returns what happened: effects gather in `effects`, transcriptions that got their result come out of `take_finished`.
+"""
 
 import heapq
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterable
+from itertools import count
 
-from qwen3_asr_mlx_runtime.engines.api import Listen
+from qwen3_asr_mlx_runtime.engines.api import PartialJob
+from qwen3_asr_mlx_runtime.engines.fair_queue import FairQueue
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
-from qwen3_asr_mlx_runtime.errors import AudioReadTimeout, BridgeError, TimedOut
+from qwen3_asr_mlx_runtime.engines.utterance import Samples
+from qwen3_asr_mlx_runtime.errors import AudioReadTimeout, BridgeError, Cancelled, TimedOut
 from qwen3_asr_mlx_runtime.session.effects import (
     AudioFailed,
     AudioRead,
     Cancel,
     Effect,
     Forget,
-    Hear,
     ReadAudio,
+    StartPartial,
     Submit,
 )
-from qwen3_asr_mlx_runtime.session.engine_slots import Occupancy
-from qwen3_asr_mlx_runtime.session.fair_queue import Turns
-from qwen3_asr_mlx_runtime.session.file_prefetch import READ_SECONDS, Reading
-from qwen3_asr_mlx_runtime.session.tasks import Result, Task, rms_dbfs
+from qwen3_asr_mlx_runtime.session.engine_slots import EngineSlots
+from qwen3_asr_mlx_runtime.session.file_prefetch import READ_SECONDS, FilePrefetch
+from qwen3_asr_mlx_runtime.session.reply_queue import CancelState
+from qwen3_asr_mlx_runtime.session.transcription import (
+    FileRequest,
+    Options,
+    Result,
+    State,
+    StreamUtterance,
+    Transcription,
+    rms_dbfs,
+)
 
-Cancellation = Literal["cancelled", "cancelling", "already_done"]
 
-
-class Work:
-    """Every task without an outcome. Effects gather in `effects`; owners are told what becomes of their tasks."""
+class Scheduler:
+    """Owns a transcription from its acceptance to its result, which it gets exactly once, in `_finish`."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.effects: list[Effect] = []
         self.model_loaded = False
         self.transcripts = 0
         self.audio_seconds = 0.0  # of these
+        self.slots = EngineSlots(clock)
+        self.files = FilePrefetch(clock)
         self._clock = clock
-        self._open: dict[int, Task] = {}
-        self.reading = Reading(clock)
-        self._ready = Turns()
-        self._engine = Occupancy(clock)
+        self._job_ids = count(1)
+        self._open: dict[int, Transcription] = {}
+        self._ready: FairQueue[Transcription] = FairQueue(_lane, _kind)
         self._expiring: list[tuple[float, int]] = []
+        self._finished: list[Transcription] = []
 
     @property
     def ready(self) -> int:
+        """Transcriptions that wait for the engine."""
         return len(self._ready)
 
     @property
-    def decoding(self) -> int:
-        return len(self._engine)
-
-    @property
-    def listening(self) -> int:
-        return self._engine.listening
-
-    @property
-    def decoding_seconds(self) -> float:
-        """The most audio that one step of the engine may have to do with."""
-        return self._engine.seconds
-
-    @property
-    def may_listen(self) -> bool:
-        """Whether the engine has no Listen, and no job that goes before one."""
-        return self._engine.may_listen
-
-    @property
-    def busy_since(self) -> float | None:
-        """Since when the engine has had work without a pause."""
-        return self._engine.busy_since
-
-    @property
     def needs_model(self) -> bool:
-        return any(task.wanted for task in self._open.values())
+        return any(transcription.decode_requested for transcription in self._open.values())
 
     @property
     def deadline(self) -> float | None:
         """When `tick` has something to do."""
-        times = (self.reading.deadline, self._expiring[0][0] if self._expiring else None)
+        times = (self.files.deadline, self._expiring[0][0] if self._expiring else None)
         return min((when for when in times if when is not None), default=None)
 
-    def add(self, task: Task) -> None:
-        """Take a task on. Its file is read ahead; it is decoded once it is `want`ed."""
-        self._open[task.id] = task
-        if task.path is not None:
-            self.reading.add(task)
-        if task.expires is not None:
-            self.expire(task, task.expires)
+    def next_job_id(self) -> int:
+        return next(self._job_ids)
 
-    def expire(self, task: Task, when: float) -> None:
-        """End it with `timeout` if it has no outcome then."""
-        task.expires = when if task.expires is None else min(when, task.expires)
-        heapq.heappush(self._expiring, (when, task.id))
-        if len(self._expiring) > 64 + 2 * len(self._open):
-            self._expiring = [(expires, job_id) for expires, job_id in self._expiring if job_id in self._open]
-            heapq.heapify(self._expiring)
+    def add_file(self, origin: FileRequest | StreamUtterance, path: str, options: Options) -> Transcription:
+        """Accept a file. It is read ahead."""
+        transcription = Transcription(self.next_job_id(), origin, options, path=path, state=State.READING)
+        self._open[transcription.id] = transcription
+        self.files.add(transcription)
+        return transcription
 
-    def want(self, task: Task) -> None:
-        """Decode it as soon as its turn comes."""
-        if not task.wanted and task.outcome is None:
-            task.wanted = True
-            if task.samples is not None:
-                self._ready.put(task)
+    def add_samples(
+        self,
+        origin: StreamUtterance,
+        samples: Samples,
+        options: Options,
+        live_id: int | None = None,
+    ) -> Transcription:
+        """Accept audio that is in memory. `live_id`: the number under which the engine has computed its partials."""
+        transcription = Transcription(self.next_job_id(), origin, options, samples=samples, live_id=live_id)
+        transcription.final_policy = origin.stream.final_policy
+        self._open[transcription.id] = transcription
+        return transcription
 
-    def has_begun(self, task: Task) -> bool:
-        """Whether it is being decoded, or has its outcome: too late to say how."""
-        return task.outcome is not None or task in self._engine
+    def expire_after(self, transcriptions: Iterable[Transcription], timeout_ms: int | None) -> None:
+        """Those without a result so long from now fail with `timeout`."""
+        if timeout_ms is not None:
+            for transcription in transcriptions:
+                self._expire(transcription, self._clock() + timeout_ms / 1000)
 
-    def unwant(self, task: Task) -> None:
-        """Let it wait until it is wanted again."""
-        if task.id in self._open and task not in self._engine:
-            task.wanted = False
-            self._ready.remove(task)
+    def request_decode(self, transcription: Transcription, options: Options) -> None:
+        """Decode it when its turn comes. What was decoded with other options that do not serve is decoded again."""
+        has_started = transcription.state not in (State.READING, State.QUEUED)
+        serves = transcription.options.serve(options) or isinstance(transcription.result, BridgeError)
+        transcription.options = options
+        if has_started and not serves:
+            self._restart(transcription)
+        if transcription.is_unfinished and not transcription.decode_requested:
+            transcription.decode_requested = True
+            if transcription.state is State.QUEUED:
+                self._ready.append(transcription)
 
-    def audio_read(self, audio: AudioRead) -> None:
-        self.reading.end(audio.job_id)
-        task = self._open.get(audio.job_id)
-        if task is None:
-            return
-        task.samples, task.warnings, task.read_seconds = audio.samples, audio.warnings, audio.seconds
-        was_wanted = task.wanted
-        task.owner.was_read(task)
-        if was_wanted and task.outcome is None:
-            self._ready.put(task)
+    def withdraw(self, transcription: Transcription) -> None:
+        """Let it wait until its decoding is requested again."""
+        if transcription.state in (State.READING, State.QUEUED):
+            transcription.decode_requested = False
+            self._ready.remove(transcription)
+
+    def audio_read(self, audio: AudioRead) -> Transcription | None:
+        """The transcription whose file was read, unless it has its result already."""
+        self.files.end(audio.job_id)
+        transcription = self._open.get(audio.job_id)
+        if transcription is None:
+            return None
+        transcription.samples, transcription.warnings = audio.samples, audio.warnings
+        transcription.read_seconds = audio.seconds
+        transcription.state = State.QUEUED
+        if transcription.decode_requested:
+            self._ready.append(transcription)
+        return transcription
 
     def audio_failed(self, failure: AudioFailed) -> None:
-        self.reading.end(failure.job_id)
-        self._settle_id(failure.job_id, failure.error)
+        self.files.end(failure.job_id)
+        self._finish_id(failure.job_id, failure.error)
 
-    def decoded(self, job_id: int, outcome: Result) -> None:
-        self._engine.leave(job_id)
-        self.reading.release(job_id)
-        self._settle_id(job_id, outcome)
+    def decoded(self, job_id: int, result: Result) -> None:
+        self.slots.free(job_id)
+        self.files.release(job_id)
+        self._finish_id(job_id, result)
 
-    def listen(self, listen: Listen, seconds: float) -> None:
-        """Have the engine listen to an utterance that has so many seconds by now."""
-        self._engine.listen(listen.id, seconds)
-        self.effects.append(Hear(listen))
+    def start_partial(self, job: PartialJob, seconds: float) -> None:
+        """Have the engine compute a partial of an utterance that has so many seconds by now."""
+        self.slots.start_partial(job.id, seconds)
+        self.effects.append(StartPartial(job))
 
-    def listened(self, job_id: int) -> bool:
-        """Take note of an outcome, if it is that of a Listen."""
-        is_listen = self._engine.listens(job_id)
-        if is_listen:
-            self._engine.leave(job_id)
-        return is_listen
+    def partial_ended(self, job_id: int) -> bool:
+        """Free the slot of a partial. False where the outcome is that of a job."""
+        is_partial = self.slots.has_partial(job_id)
+        if is_partial:
+            self.slots.free(job_id)
+        return is_partial
 
-    def forget(self, speech: int | None) -> None:
-        """No job will come of an utterance that was listened to."""
-        if speech is not None:
-            self.effects.append(Forget(speech))
+    def forget_live(self, live_id: int | None) -> None:
+        """No job comes of an utterance of which the engine has computed partials."""
+        if live_id is not None:
+            self.effects.append(Forget(live_id))
 
-    def cancel(self, task: Task, error: BridgeError) -> Cancellation:
-        """End a task with `error`: at once, or, where it is being decoded, at the next step unless it wins."""
-        if task.outcome is not None:
-            return "already_done"
-        if task in self._engine:
-            self.effects.append(Cancel(task.id))
-            return "cancelling"
-        self._settle(task, error)
-        return "cancelled"
+    def cancel(self, transcriptions: Iterable[Transcription]) -> CancelState:
+        """End those without a result: at once, or, where the engine has one, at its next step unless that finishes it.
+        `cancelling` if one of them is being decoded, else `cancelled`."""
+        state: CancelState = "already_done"
+        for transcription in transcriptions:
+            if transcription.state is State.DECODING:
+                self.effects.append(Cancel(transcription.id))
+                state = "cancelling"
+            elif transcription.is_unfinished:
+                self._finish(transcription, Cancelled("cancelled before it was decoded"))
+                state = "cancelled" if state == "already_done" else state
+        return state
 
-    def give_up(self, task: Task, error: BridgeError) -> None:
-        """End a task with `error` at once; what the engine still makes of it is dropped."""
-        if task.outcome is not None:
-            return
-        if task in self._engine:
-            self.effects.append(Cancel(task.id))
-        self._settle(task, error)
+    def fail(self, transcription: Transcription, error: BridgeError) -> None:
+        """End it with `error` now; what the engine still makes of it is dropped."""
+        if transcription.is_unfinished:
+            if transcription.state is State.DECODING:
+                self.effects.append(Cancel(transcription.id))
+            self._finish(transcription, error)
 
-    def give_up_all(self, error: BridgeError) -> None:
-        for task in list(self._open.values()):
-            self.give_up(task, error)
+    def discard(self, transcription: Transcription, error: BridgeError) -> None:
+        """End it, and do not report it as finished."""
+        self.fail(transcription, error)
+        if transcription in self._finished:
+            self._finished.remove(transcription)
 
-    def give_up_wanted(self, error: BridgeError) -> None:
+    def fail_all(self, error: BridgeError) -> None:
+        for transcription in [*self._open.values()]:
+            self.fail(transcription, error)
+
+    def fail_requested(self, error: BridgeError) -> None:
         """End all that wait for the model."""
-        for task in list(self._open.values()):
-            if task.wanted:
-                self.give_up(task, error)
+        for transcription in [*self._open.values()]:
+            if transcription.decode_requested:
+                self.fail(transcription, error)
+
+    def take_finished(self) -> list[Transcription]:
+        """Those that got their result since the last call, in order."""
+        finished, self._finished = self._finished, []
+        return finished
 
     def tick(self) -> None:
-        """End what takes too long."""
+        """Fail what takes too long."""
         now = self._clock()
         while self._expiring and self._expiring[0][0] <= now:
             _, job_id = heapq.heappop(self._expiring)
             if job_id in self._open:
-                self.give_up(self._open[job_id], TimedOut("not transcribed within `timeout_ms`"))
-        for job_id in self.reading.give_up():
-            self._settle_id(job_id, _read_timeout())
+                self.fail(self._open[job_id], TimedOut("not transcribed within `timeout_ms`"))
+        for job_id in self.files.take_timed_out():
+            self._finish_id(job_id, _read_timeout())
 
     def advance(self) -> None:
-        """Begin what may begin."""
+        """Start what may start: reading, and decoding."""
         self._read_ahead()
-        while self.model_loaded and (task := self._ready.take(self._engine.admits)) is not None:
-            self._engine.enter(task)
-            self.effects.append(Submit(task.job()))
-            task.speech = None
+        while self.model_loaded and (transcription := self._ready.take(self.slots.admits)) is not None:
+            self.slots.start(transcription)
+            transcription.state = State.DECODING
+            self.effects.append(Submit(transcription.job()))
+            transcription.live_id = None
 
     def _read_ahead(self) -> None:
-        while (task := self.reading.take()) is not None:
-            if self.reading.is_stuck:
-                self._settle(task, _read_timeout())
+        while (transcription := self.files.take()) is not None:
+            if self.files.is_stuck:
+                self._finish(transcription, _read_timeout())
                 continue
-            self.reading.begin(task)
-            self.effects.append(ReadAudio(task.id, task.path or ""))
+            self.files.start(transcription)
+            self.effects.append(ReadAudio(transcription.id, transcription.path or ""))
 
-    def _settle_id(self, job_id: int, outcome: Result) -> None:
+    def _expire(self, transcription: Transcription, when: float) -> None:
+        earlier = transcription.expires
+        transcription.expires = when if earlier is None else min(when, earlier)
+        heapq.heappush(self._expiring, (when, transcription.id))
+        if len(self._expiring) > 64 + 2 * len(self._open):
+            self._expiring = [(expires, job_id) for expires, job_id in self._expiring if job_id in self._open]
+            heapq.heapify(self._expiring)
+
+    def _restart(self, transcription: Transcription) -> None:
+        """Decode it again, as another job. A transcript that was in time once cannot time out."""
+        if transcription.state is State.DECODING:
+            self.effects.append(Cancel(transcription.id))
+            del self._open[transcription.id]
+        else:
+            transcription.expires = None
+            transcription.result = None
+            transcription.utterance.finished_at = None
+        transcription.id = self.next_job_id()
+        transcription.state = State.QUEUED
+        transcription.decode_requested = False
+        self._open[transcription.id] = transcription
+        if transcription.expires is not None:
+            self._expire(transcription, transcription.expires)
+
+    def _finish_id(self, job_id: int, result: Result) -> None:
         if job_id in self._open:
-            self._settle(self._open[job_id], outcome)
+            self._finish(self._open[job_id], result)
 
-    def _settle(self, task: Task, outcome: Result) -> None:
-        """The one place where a task gets its outcome; one that comes too late finds no task."""
-        del self._open[task.id]
-        self._ready.remove(task)
-        self.forget(task.speech)
-        if task not in self._engine:
-            self.reading.release(task.id)
-        if isinstance(outcome, Transcript):
+    def _finish(self, transcription: Transcription, result: Result) -> None:
+        """The one place where a transcription gets its result. A result that comes too late finds none."""
+        del self._open[transcription.id]
+        self._ready.remove(transcription)
+        self.forget_live(transcription.live_id)
+        transcription.live_id = None
+        if transcription.state is not State.DECODING:
+            self.files.release(transcription.id)
+        if isinstance(result, Transcript):
             self.transcripts += 1
-            self.audio_seconds += task.seconds
-            task.rms_dbfs = None if task.samples is None else rms_dbfs(task.samples)
-        task.outcome, task.samples = outcome, None
-        task.owner.settled(task)
+            self.audio_seconds += transcription.seconds
+            transcription.rms_dbfs = None if transcription.samples is None else rms_dbfs(transcription.samples)
+        transcription.result = result
+        transcription.state = State.DONE
+        if transcription.stream_id is None:
+            transcription.samples = None
+        else:
+            transcription.utterance.finished_at = self._clock()
+        self._finished.append(transcription)
+
+
+def _lane(transcription: Transcription) -> str | None:
+    return transcription.stream_id
+
+
+def _kind(transcription: Transcription) -> str:
+    return transcription.options.decoder_mode
 
 
 def _read_timeout() -> AudioReadTimeout:

@@ -1,4 +1,4 @@
-"""How a conversation ends: nothing new is taken, what was accepted is finished or named, and one line is the last."""
+"""How a session ends: nothing new is accepted, what was accepted is finished or named, and one line is the last."""
 
 from collections.abc import Callable
 
@@ -6,102 +6,84 @@ from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.protocol.commands import Id
 from qwen3_asr_mlx_runtime.protocol.replies import ErrorReply
 from qwen3_asr_mlx_runtime.protocol.transcripts import Stopped, Unfinished
-from qwen3_asr_mlx_runtime.session.batches import Batches
-from qwen3_asr_mlx_runtime.session.finals import final_result, finals
-from qwen3_asr_mlx_runtime.session.reply_queue import Outbox, Ticket
-from qwen3_asr_mlx_runtime.session.scheduler import Work
-from qwen3_asr_mlx_runtime.session.spoken import Reason
-from qwen3_asr_mlx_runtime.session.starting import Starting
-from qwen3_asr_mlx_runtime.session.stream_registry import Intake
+from qwen3_asr_mlx_runtime.session.delivery import Reason
+from qwen3_asr_mlx_runtime.session.reply_queue import PendingRequest, ReplyQueue
+from qwen3_asr_mlx_runtime.session.results import final_result, finals
+from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
+from qwen3_asr_mlx_runtime.session.utterances import Utterances
 
 END_OF_INPUT: Reason = "end_of_input"
 
 
-class Ending:
-    """`reason` is None as long as the conversation goes on. The first reason stands, unless a harder one comes."""
+class Shutdown:
+    """`reason` is None as long as the session goes on. The first reason stands, unless a harder one comes."""
 
-    def __init__(
-        self,
-        outbox: Outbox,
-        work: Work,
-        starting: Starting,
-        batches: Batches,
-        intake: Intake,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, replies: ReplyQueue, clock: Callable[[], float]) -> None:
         self.reason: str | None = None
         self.deadline: float | None = None  # when what is unfinished is no longer waited for
-        self._outbox = outbox
-        self._work = work
-        self._starting = starting
-        self._batches = batches
-        self._intake = intake
+        self._replies = replies
         self._clock = clock
-        self._ticket: Ticket | None = None
-        self._unfinished_ids: list[tuple[Id, str]] = []
+        self._stop: PendingRequest | None = None
+        self._unfinished: list[tuple[Id, str]] = []
 
     @property
-    def is_on(self) -> bool:
+    def is_draining(self) -> bool:
         return self.reason is not None
 
-    def drain(self, reason: str, *, as_events: bool, ticket: Ticket | None = None) -> None:
-        """Finish all that was accepted. `ticket`: the request that the last line answers."""
-        if self.is_on:
-            return
+    def drain(self, reason: str, utterances: Utterances, *, as_events: bool, stop: PendingRequest | None) -> None:
+        """Finish all that was accepted. `stop`: the request that the last line answers."""
         self.reason = reason
-        self._ticket = ticket
-        self._intake.partials.close()
-        waiting = [*self._batches.batcher]
-        self._batches.close_events([one for one in waiting if as_events or one.stream.auto_flush], "flush")
-        self._batches.tasks.decode_ahead([*self._batches.batcher])
+        self._stop = stop
+        waiting = [*utterances.waiting]
+        utterances.start_events([each for each in waiting if as_events or each.utterance.stream.auto_flush], "flush")
+        utterances.decode_ahead([*utterances.waiting])
 
     def end_after(self, milliseconds: int) -> None:
         self.deadline = self._clock() + milliseconds / 1000
 
-    def abort(self, reason: str, error: BridgeError, *, as_events: bool) -> None:
-        """End all that is unfinished with this error."""
-        self.drain(reason, as_events=as_events)
+    def abort(self, reason: str) -> list[PendingRequest]:
+        """What is unfinished is no longer waited for: the requests that have no answer yet."""
         self.reason = reason
         self.deadline = None
-        open_tickets = self._outbox.open_tickets()
-        self._batches.end = error
-        self._starting.failed(error)
-        self._work.give_up_all(error)
-        for ticket in open_tickets:
-            if ticket.answered is None:
-                ticket.refuse(error)
-            if isinstance(ticket.id, str | int) and _is_error(ticket, error):
-                self._unfinished_ids.append((ticket.id, error.code))
+        return self._replies.unanswered_requests()
 
-    def last_line(self, *, as_events: bool) -> None:
-        """Say what is left to say, once nothing is pending.
+    def refuse(self, requests: list[PendingRequest], error: BridgeError) -> None:
+        """Answer what is still unanswered with an error, and keep the names of requests that end with it."""
+        for request in requests:
+            if request.answered is None:
+                request.refuse(error)
+            if isinstance(request.id, str | int) and _ended_with(request, error):
+                self._unfinished.append((request.id, error.code))
 
-        At the end of input alone a client that asked for no events is told no more, unless speech would vanish.
-        """
-        left, dropped = self._batches.take_left(), self._intake.buffered_samples
+    def send_last_line(
+        self, utterances: Utterances, scheduler: Scheduler, dropped_samples: int, *, as_events: bool
+    ) -> None:
+        """Send the last line, once nothing is pending. At the end of input alone a client without events gets none,
+        unless results would be lost."""
+        left = utterances.take_left()
         if self.reason == END_OF_INPUT and not as_events:
-            if left or dropped:
+            if left or dropped_samples:
                 line = finals(left, END_OF_INPUT, 0.0)
-                line.dropped_samples = dropped
-                self._outbox.last(line)
+                line.dropped_samples = dropped_samples
+                self._replies.send_last(line)
             return
-        utterances = [
-            Unfinished(stream_id=one.stream_id, utterance_id=one.utterance_id, code=error.code)
-            for one, error in self._batches.unfinished
+        named = [
+            Unfinished(stream_id=utterance.stream_id, utterance_id=utterance.utterance_id, code=error.code)
+            for utterance, error in utterances.unfinished
         ]
-        requests = [Unfinished(id=identifier, code=code) for identifier, code in self._unfinished_ids]
+        requests = [Unfinished(id=identifier, code=code) for identifier, code in self._unfinished]
         stopped = Stopped(
             reason=self.reason or END_OF_INPUT,
-            completed=self._work.transcripts,
-            unfinished=[*utterances, *requests],
-            dropped_samples=dropped,
-            items=[final_result(one) for one in left],
+            completed=scheduler.transcripts,
+            unfinished=[*named, *requests],
+            dropped_samples=dropped_samples,
+            items=[final_result(each) for each in left],
         )
-        if self._ticket is not None:
-            self._ticket.answer(stopped)
+        if self._stop is not None:
+            self._stop.answer(stopped)
         else:
-            self._outbox.last(stopped)
+            self._replies.send_last(stopped)
 
 
-def _is_error(ticket: Ticket, error: BridgeError) -> bool:
-    return isinstance(ticket.answered, ErrorReply) and ticket.answered.code == error.code
+def _ended_with(request: PendingRequest, error: BridgeError) -> bool:
+    return isinstance(request.answered, ErrorReply) and request.answered.code == error.code

@@ -1,4 +1,4 @@
-"""How the process is doing, for `ping` and `status`."""
+"""The state of the process, for `ping` and `status`."""
 
 import platform
 import sys
@@ -15,7 +15,7 @@ from qwen3_asr_mlx_runtime.protocol.replies import Counters, Limits, Pong, Queue
 
 
 @dataclass(slots=True)
-class Vitals:
+class ProcessHealth:
     """What only the loop around the session knows. Times are of its clock, in seconds.
 
     `progress_at`: when the engine was last seen to move. `timer_lag`: how late the last timer was.
@@ -48,15 +48,15 @@ def running_in_sleep() -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def pong(vitals: Vitals, now: float, state: State, busy_since: float | None) -> Pong:
-    busy_ms, progress_ms = _busy(vitals, now, busy_since)
+def pong(health: ProcessHealth, now: float, state: State, busy_since: float | None) -> Pong:
+    busy_ms, progress_ms = _busy(health, now, busy_since)
     return Pong(
-        uptime_s=round(now - vitals.started_at, 3), state=state, busy_ms=busy_ms, last_progress_ms_ago=progress_ms
+        uptime_s=round(now - health.started_at, 3), state=state, busy_ms=busy_ms, last_progress_ms_ago=progress_ms
     )
 
 
 def status(
-    vitals: Vitals,
+    health: ProcessHealth,
     now: float,
     state: State,
     busy_since: float | None,
@@ -68,15 +68,15 @@ def status(
     mlx: bool,
 ) -> StatusReply:
     """`mlx`: whether MLX has been imported, so that it can be asked for its memory."""
-    busy_ms, progress_ms = _busy(vitals, now, busy_since)
+    busy_ms, progress_ms = _busy(health, now, busy_since)
     memory = Memory.read(mlx=mlx)
     return StatusReply(
         state=state,
-        uptime_s=round(now - vitals.started_at, 3),
+        uptime_s=round(now - health.started_at, 3),
         busy_ms=busy_ms,
         last_progress_ms_ago=progress_ms,
-        timer_lag_ms=round(vitals.timer_lag * 1000, 1),
-        partial_line_bytes=vitals.partial_line_bytes(),
+        timer_lag_ms=round(health.timer_lag * 1000, 1),
+        partial_line_bytes=health.partial_line_bytes(),
         streams=streams,
         queues=queues,
         counters=counters,
@@ -87,10 +87,10 @@ def status(
     )
 
 
-def _busy(vitals: Vitals, now: float, busy_since: float | None) -> tuple[int | None, int | None]:
+def _busy(health: ProcessHealth, now: float, busy_since: float | None) -> tuple[int | None, int | None]:
     if busy_since is None:
         return None, None
-    return _milliseconds(now - busy_since), _milliseconds(now - max(vitals.progress_at, busy_since))
+    return _milliseconds(now - busy_since), _milliseconds(now - max(health.progress_at, busy_since))
 
 
 def _milliseconds(seconds: float) -> int:

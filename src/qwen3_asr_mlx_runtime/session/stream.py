@@ -1,4 +1,4 @@
-"""Streams of PCM: chunks in, utterances cut off at their boundaries. Nothing is changed before all of it is checked."""
+"""A stream of PCM: chunks in, an utterance out at each boundary. Everything is checked before anything changes."""
 
 import base64
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from qwen3_asr_mlx_runtime.errors import (
 from qwen3_asr_mlx_runtime.limits import MAX_CHUNK_SECONDS, MAX_STREAM_RATE, MIN_STREAM_RATE
 from qwen3_asr_mlx_runtime.protocol.commands import AudioChunk, StartStream
 from qwen3_asr_mlx_runtime.protocol.streams import Gap, PartialResult
-from qwen3_asr_mlx_runtime.session.utterance_names import IsInUse, Names
+from qwen3_asr_mlx_runtime.session.utterance_names import IsInUse, UtteranceNames
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class EndedUtterance:
     """The audio of one utterance, at 16 kHz. `gap`: a chunk of it was refused, or never came."""
 
     samples: Samples
@@ -29,7 +29,7 @@ class Cut:
 
 
 class Stream:
-    """What is known of one stream, and the audio behind its last boundary."""
+    """One stream, and the audio behind its last boundary: its open utterance."""
 
     def __init__(self, command: StartStream, is_in_use: IsInUse) -> None:
         self.command = command
@@ -37,7 +37,7 @@ class Stream:
         self._chunks = 0
         self._gap = False
         self._last_seq: int | None = None
-        self._names = Names(command.stream_id, is_in_use)
+        self._names = UtteranceNames(command.stream_id, is_in_use)
         self._is_in_use = is_in_use
 
     @property
@@ -51,34 +51,34 @@ class Stream:
 
     @property
     def samples(self) -> int:
-        """Of the utterance that is being spoken, at 16 kHz."""
+        """Of the open utterance, at 16 kHz."""
         return self._audio.samples
 
     def growth(self, pcm: bytes) -> int:
         """How many samples at 16 kHz a chunk would add."""
         return self._audio.growth(len(pcm) // BYTES_PER_SAMPLE)
 
-    def heard(self, start: int) -> Samples:
-        """The utterance that is being spoken from the sample `start` on, as far as it is certain: audio at another rate
-        is held back for some milliseconds. What the utterance is cut to begins with it."""
+    def settled(self, start: int) -> Samples:
+        """The open utterance from the sample `start` on, as far as later audio cannot change it: the resampler holds
+        back some milliseconds. The ended utterance begins with it."""
         return self._audio.heard(start)
 
     def restarted(self, command: StartStream) -> "Stream":
-        """A new stream in the place of this one, which goes on counting its utterances."""
+        """A new stream that replaces this one and goes on counting its utterances."""
         stream = Stream(command, self._is_in_use)
         stream._names = self._names
         return stream
 
     @property
-    def spoken_id(self) -> str | None:
-        """The name of the utterance that is being spoken, if it has one yet; with partials from its first chunk on."""
-        return self._names.spoken
+    def utterance_id(self) -> str | None:
+        """The name of the open utterance, if it has one yet; with partials from its first chunk on."""
+        return self._names.current
 
     def next_utterance_id(self) -> str:
         return self._names.next()
 
     def check_utterance(self, chunk: AudioChunk) -> None:
-        """Raises InvalidParams for a chunk of another utterance than the one of which there is audio."""
+        """Raises InvalidParams for a chunk of another utterance than the open one."""
         if self.samples:
             self._names.check(chunk.utterance_id)
 
@@ -92,7 +92,7 @@ class Stream:
         return True
 
     def mark_gap(self) -> None:
-        """A chunk was refused: the utterance that is being spoken is not whole."""
+        """A chunk was refused: the open utterance is not whole."""
         self._gap = True
 
     def append(self, chunk: AudioChunk, pcm: bytes) -> Gap | None:
@@ -103,26 +103,26 @@ class Stream:
                 gap = Gap(expected=self._last_seq + 1, got=chunk.seq)
                 self._gap = True
             self._last_seq = chunk.seq
-        self._call_utterance(chunk)
+        self._name_utterance(chunk)
         self._audio.append(pcm)
         self._chunks += 1
         return gap
 
-    def _call_utterance(self, chunk: AudioChunk) -> None:
-        if not self.samples or self.spoken_id is None:
-            self._names.call(chunk.utterance_id)
-        if self.command.partials and self.spoken_id is None:
-            self._names.call(self._names.next())
+    def _name_utterance(self, chunk: AudioChunk) -> None:
+        if not self.samples or self.utterance_id is None:
+            self._names.set(chunk.utterance_id)
+        if self.command.partials and self.utterance_id is None:
+            self._names.set(self._names.next())
 
-    def cut(self, *, goes_on: bool = False) -> Cut:
-        """Take out what is buffered: the utterance has ended. `goes_on`: so that its next chunks make another one."""
+    def end_utterance(self, *, goes_on: bool = False) -> EndedUtterance:
+        """Take out the audio of the open utterance. `goes_on`: its next chunks make another one."""
         if goes_on:
             self._names.split()
         else:
             self._names.end()
-        cut = Cut(self._audio.end(), self._gap)
+        ended = EndedUtterance(self._audio.end(), self._gap)
         self._audio, self._chunks, self._gap = PcmBuffer(self.rate), 0, False
-        return cut
+        return ended
 
     def partial(self) -> PartialResult:
         return PartialResult(stream_id=self.id, samples_buffered=self.samples, chunks=self._chunks)
@@ -173,7 +173,7 @@ def check_is_rate_of(stream: Stream, rate: int | None) -> None:
 
 
 def _decoded(text: str) -> bytes:
-    """Only what the encoder writes: Python's decoder lets pass surplus padding and trailing bits that are not zero."""
+    """Only what an encoder writes: Python's decoder also takes surplus padding and trailing bits that are not zero."""
     try:
         data = base64.b64decode(text, validate=True)
     except ValueError:

@@ -1,6 +1,6 @@
-"""What a client asks of its streams: boundaries, flushes, and their end."""
+"""What a client requests of its streams: boundaries, flushes, and their end."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from msgspec import UNSET
 
@@ -10,36 +10,49 @@ from qwen3_asr_mlx_runtime.errors import Cancelled, LimitExceeded, NoAudio
 from qwen3_asr_mlx_runtime.protocol.commands import Boundary, EndUtterance, Flush, StartStream, StopStream
 from qwen3_asr_mlx_runtime.protocol.streams import Split, StreamReady, StreamStopped
 from qwen3_asr_mlx_runtime.protocol.transcripts import Source
-from qwen3_asr_mlx_runtime.session.batches import Batches
+from qwen3_asr_mlx_runtime.session.delivery import DeliverAfter, Group
 from qwen3_asr_mlx_runtime.session.partials import Partials
-from qwen3_asr_mlx_runtime.session.reply_queue import Ticket
-from qwen3_asr_mlx_runtime.session.spoken import After, Batch, Spoken
+from qwen3_asr_mlx_runtime.session.reply_queue import PendingRequest
+from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
 from qwen3_asr_mlx_runtime.session.stream import Stream, check_is_rate_of, check_stream_rate, checked_pcm
-from qwen3_asr_mlx_runtime.session.stream_registry import IMPLICIT, Intake
-from qwen3_asr_mlx_runtime.session.tasks import resolve
+from qwen3_asr_mlx_runtime.session.stream_registry import IMPLICIT, AudioBudget, StreamRegistry
+from qwen3_asr_mlx_runtime.session.transcription import StreamUtterance, Transcription, resolve
+from qwen3_asr_mlx_runtime.session.utterances import Utterances
 from qwen3_asr_mlx_runtime.settings import Settings
 
 
-class Speech:
-    """Requests come with their tickets. A RequestError is raised before anything is changed."""
+class StreamHandlers:
+    """Answers requests. A RequestError is raised before anything is changed."""
 
-    def __init__(self, settings: Settings, batches: Batches, partials: Partials) -> None:
-        self.intake = Intake(settings, batches.budget, partials, self._split_off, self._is_in_use)
+    def __init__(
+        self,
+        settings: Settings,
+        scheduler: Scheduler,
+        utterances: Utterances,
+        partials: Partials,
+        budget: AudioBudget,
+        clock: Callable[[], float],
+    ) -> None:
+        self.registry = StreamRegistry(settings, budget, partials, self._split, self._is_in_use)
         self._settings = settings
-        self._batches = batches
+        self._scheduler = scheduler
+        self._utterances = utterances
+        self._partials = partials
+        self._budget = budget
+        self._clock = clock
 
     @property
     def needs_events(self) -> bool:
-        """Whether something is to be told that only events can tell."""
-        waiting = any(spoken.stream.auto_flush for spoken in self._batches.batcher)
-        return waiting or self._batches.telling.has_events or self.intake.has_auto_flush
+        """Whether something is to be delivered that only events can deliver."""
+        waiting = any(each.utterance.stream.auto_flush for each in self._utterances.waiting)
+        return waiting or self._utterances.delivery.has_events or self.registry.has_auto_flush
 
     def start(self, command: StartStream, *, may_replace: bool) -> tuple[Stream, StreamReady]:
-        """Open a stream: it, and the reply for when the model is there. Where replies will tell what events have told,
-        what is left for events goes now: a reply must not come to wait for an event that waits for a reply."""
-        stream, dropped = self.intake.start(command, may_replace=may_replace)
+        """Open a stream: it, and the reply for when the model is loaded. A restarted stream without `auto_flush` first
+        starts what its events have to deliver: a reply must not wait for an event that waits for a reply."""
+        stream, dropped = self.registry.start(command, may_replace=may_replace)
         if not command.auto_flush:
-            self._close_events(self._batches.batcher.of_stream(stream.id))
+            self._start_events(self._utterances.waiting.of_stream(stream.id))
         ready = StreamReady(
             stream_id=stream.id,
             sample_rate=command.sample_rate,
@@ -55,50 +68,53 @@ class Speech:
             ready.final_policy = command.final_policy
         return stream, ready
 
-    def boundary(self, ticket: Ticket, command: Boundary, *, known_only: bool) -> None:
-        stream = self.intake.find(command.stream_id, known_only=known_only)
-        if stream.command.auto_flush or ticket.id is not UNSET:
-            self._check_count()  # all others wait for the replies before their own, and the reader of input with them
+    def boundary(self, request: PendingRequest, command: Boundary, *, known_only: bool) -> None:
+        stream = self.registry.find(command.stream_id, known_only=known_only)
+        if stream.command.auto_flush or request.id is not UNSET:
+            self._check_count()  # the reader of input holds back all others: each waits for the replies before its own
         inline = self._checked_audio(stream, command)
-        if not self.intake.is_open(stream):
-            self.intake.register(stream)
-            ticket.warn(IMPLICIT)
+        if not self.registry.is_open(stream):
+            self.registry.register(stream)
+            request.warn(IMPLICIT)
         if command.audio is not None:
-            self._batches.enqueue_file(self._spoken(stream, command, "audio"), command.audio, ticket)
+            self._utterances.add_file(self._utterance(stream, command, "audio"), command.audio, request)
         elif inline is not None:
-            self._batches.enqueue(self._spoken(stream, command, "pcm16"), inline, ticket)
+            self._utterances.add_samples(self._utterance(stream, command, "pcm16"), inline, request)
         else:
-            self._end_utterance(stream, command, ticket)
+            self._end_utterance(stream, command, request)
 
-    def flush(self, ticket: Ticket, command: Flush) -> None:
-        batches, stream_id = self._batches, command.stream_id
-        if stream_id is not None and not batches.of_stream(stream_id):
-            self.intake.find(stream_id, known_only=True)
-        asked_for = [*batches.batcher] if stream_id is None else batches.batcher.of_stream(stream_id)
-        self._close_events(asked_for)
-        held = [one for one in asked_for if one in batches.batcher]  # what an event took along is not here any more
-        batches.close_for(Batch(held, "flush", ticket, after=After(stream_id)), command)
-        batches.tasks.expire(asked_for, command.timeout_ms)
+    def flush(self, request: PendingRequest, command: Flush) -> None:
+        waiting, stream_id = self._utterances.waiting, command.stream_id
+        if stream_id is not None and not self._utterances.has_stream(stream_id):
+            self.registry.find(stream_id, known_only=True)
+        requested = [*waiting] if stream_id is None else waiting.of_stream(stream_id)
+        self._start_events(requested)
+        members = [each for each in requested if each in waiting]  # those that an event took along wait no more
+        self._utterances.start_reply(Group(members, "flush", request, after=DeliverAfter(stream_id)), command)
+        self._scheduler.expire_after(requested, command.timeout_ms)
 
-    def stop(self, ticket: Ticket, command: StopStream) -> None:
-        stream, dropped = self.intake.stop(command.stream_id)
-        batches = self._batches
-        cancelled = self._discard(stream.id) if command.mode == "discard" else []
-        self._close_events(batches.batcher.of_stream(stream.id))
+    def stop(self, request: PendingRequest, command: StopStream) -> None:
+        stream, dropped = self.registry.stop(command.stream_id)
+        discarded: list[str] = []
+        if command.mode == "discard":
+            error = Cancelled("the stream was stopped and its utterances discarded")
+            discarded = self._utterances.discard(stream.id, error)
+        self._start_events(self._utterances.waiting.of_stream(stream.id))
         reply = StreamStopped(
             stream_id=stream.id,
             dropped_samples=dropped,
-            queued=len(batches.batcher.of_stream(stream.id)),
-            cancelled_utterances=cancelled,
+            queued=len(self._utterances.waiting.of_stream(stream.id)),
+            cancelled_utterances=discarded,
         )
-        batches.close_for(Batch([], "flush", ticket, after=After(stream.id), reply=reply), None)
+        group = Group([], "flush", request, after=DeliverAfter(stream.id), reply=reply)
+        self._utterances.start_reply(group, None)
 
-    def _close_events(self, members: Iterable[Spoken]) -> None:
-        self._batches.close_events([one for one in members if one.stream.auto_flush], "flush")
+    def _start_events(self, members: Iterable[Transcription]) -> None:
+        self._utterances.start_events([each for each in members if each.utterance.stream.auto_flush], "flush")
 
     def _check_count(self) -> None:
         limit = self._settings.max_pending_utterances
-        if self._batches.utterances >= limit:
+        if len(self._utterances) >= limit:
             message = (
                 f"at most {limit} utterances may wait for their outcome (--max-pending-utterances); nothing was queued"
             )
@@ -112,46 +128,35 @@ class Speech:
             pcm = checked_pcm(command.pcm16, rate, self._settings.max_utterance_seconds)
             if not pcm:
                 raise NoAudio("`pcm16`: expected at least one sample; nothing was queued", field="pcm16")
-            self._batches.budget.take(length(pcm, rate))
+            self._budget.take(length(pcm, rate))
             return resampled(pcm, rate)
         check_is_rate_of(stream, command.sample_rate)
         if command.audio is None and not stream.samples:
             raise NoAudio("the stream has no audio behind its last boundary; nothing was queued", field="stream_id")
         return None
 
-    def _end_utterance(self, stream: Stream, command: Boundary, ticket: Ticket | None) -> Spoken:
-        spoken = self._spoken(stream, command, "buffer")
-        spoken.speech = self.intake.partials.end(stream)
-        cut = stream.cut(goes_on=ticket is None)
-        spoken.audio_gap = cut.gap
-        self._batches.enqueue(spoken, cut.samples, ticket)
-        return spoken
+    def _end_utterance(self, stream: Stream, command: Boundary, request: PendingRequest | None) -> StreamUtterance:
+        utterance = self._utterance(stream, command, "buffer")
+        live_id = self._partials.end(stream)
+        ended = stream.end_utterance(goes_on=request is None)
+        utterance.audio_gap = ended.gap
+        self._utterances.add_samples(utterance, ended.samples, request, live_id)
+        return utterance
 
-    def _split_off(self, stream: Stream) -> Split:
-        """End an utterance that would grow too long, without anybody having asked."""
-        spoken = self._end_utterance(stream, EndUtterance(stream_id=stream.id), None)
-        return Split(utterance_id=spoken.utterance_id, samples=spoken.sample_count or 0)
+    def _split(self, stream: Stream) -> Split:
+        """End an utterance that would grow too long, without a request."""
+        utterance = self._end_utterance(stream, EndUtterance(stream_id=stream.id), None)
+        return Split(utterance_id=utterance.utterance_id, samples=utterance.sample_count or 0)
 
     def _is_in_use(self, stream_id: str, utterance_id: str) -> bool:
-        return any(one.utterance_id == utterance_id for one in self._batches.of_stream(stream_id))
+        return bool(self._utterances.named(stream_id, utterance_id))
 
-    def _spoken(self, stream: Stream, command: Boundary, source: Source) -> Spoken:
-        name = command.utterance_id or (stream.spoken_id if source == "buffer" else None)
-        return Spoken(
+    def _utterance(self, stream: Stream, command: Boundary, source: Source) -> StreamUtterance:
+        name = command.utterance_id or (stream.utterance_id if source == "buffer" else None)
+        return StreamUtterance(
             stream=stream.command,
-            asked=command,
+            boundary=command,
             utterance_id=name or stream.next_utterance_id(),
             source=source,
-            options=resolve(self._settings, [command, stream.command]),
-            queued_at=self._batches.clock(),
+            queued_at=self._clock(),
         )
-
-    def _discard(self, stream_id: str) -> list[str]:
-        """End the utterances of a stream. Those that wait are named here; the others are told by their batch, and those
-        whose boundary is not answered yet by the error that it gets."""
-        error = Cancelled("the stream was stopped and its utterances discarded")
-        self._batches.cancel(self._batches.telling.of_stream(stream_id))
-        waiting = self._batches.batcher.of_stream(stream_id)
-        named = [one.utterance_id for one in waiting if one.is_accepted]
-        self._batches.discard(waiting, error)
-        return named

@@ -1,4 +1,4 @@
-"""The open streams, and the chunks that come in for them."""
+"""The open streams, and the chunks that arrive for them."""
 
 from collections.abc import Callable
 
@@ -23,8 +23,8 @@ IMPLICIT = "implicit_stream"
 SplitOff = Callable[[Stream], Split]
 
 
-class Budget:
-    """Samples of all streams in memory, from the chunk until the outcome is told."""
+class AudioBudget:
+    """Samples of all streams in memory, from the chunk until the result is delivered."""
 
     def __init__(self, max_seconds: float) -> None:
         self.samples = 0
@@ -45,11 +45,11 @@ class Budget:
         self.samples -= samples
 
 
-class Intake:
-    """Streams by their ids. `known_only`: whether a stream has to be started before it is spoken of."""
+class StreamRegistry:
+    """Streams by their ids. `known_only`: a stream has to be started before it is used."""
 
     def __init__(
-        self, settings: Settings, budget: Budget, partials: Partials, split_off: SplitOff, is_in_use: IsInUse
+        self, settings: Settings, budget: AudioBudget, partials: Partials, split_off: SplitOff, is_in_use: IsInUse
     ) -> None:
         self.partials = partials
         self._budget = budget
@@ -81,7 +81,7 @@ class Intake:
         if former is None:
             return self.register(Stream(command, self._is_in_use)), 0
         if not may_replace and not command.restart:
-            raise StreamExists("a stream of this name is open; `restart` begins it anew", field="stream_id")
+            raise StreamExists("a stream of this name is open; `restart` replaces it", field="stream_id")
         dropped = self._drop(former)
         return self.register(former.restarted(command)), dropped
 
@@ -109,7 +109,7 @@ class Intake:
         stream = self.find(command.stream_id, known_only=known_only)
         is_new = not self.is_open(stream)
         if stream.is_duplicate(command):
-            return self.partials.told_in(stream.duplicate(), stream)
+            return self.partials.fill(stream.duplicate(), stream)
         try:
             stream.check_utterance(command)
             check_is_rate_of(stream, command.sample_rate)
@@ -119,8 +119,8 @@ class Intake:
             stream.mark_gap()
             raise
         gap = self.register(stream).append(command, pcm)
-        self.partials.took(stream)
-        reply = self.partials.told_in(stream.taken(gap), stream)
+        self.partials.chunk_added(stream)
+        reply = self.partials.fill(stream.taken(gap), stream)
         if split is not None:
             reply.split = split
         if is_new:
@@ -151,23 +151,23 @@ class Intake:
         return self._drop(stream)
 
     def cancel(self, stream_id: str, utterance_id: str) -> int:
-        """Drop what is being spoken, if it is called so; how many samples."""
+        """Drop the open utterance, if that is its name; how many samples."""
         stream = self._streams.get(stream_id)
-        return 0 if stream is None or stream.spoken_id != utterance_id else self._drop(stream)
+        return 0 if stream is None or stream.utterance_id != utterance_id else self._drop(stream)
 
     def _drop(self, stream: Stream) -> int:
         self.partials.drop(stream)
         samples = stream.samples
         self._budget.give_back(samples)
-        stream.cut()
+        stream.end_utterance()
         return samples
 
     def _make_room(self, stream: Stream, pcm: bytes) -> Split | None:
-        """Let the utterance grow by a chunk; the one that was split off, if it would have grown too long."""
+        """Make room for a chunk; the utterance that was split off, if it would have grown too long."""
         samples = stream.growth(pcm)
         too_long = stream.samples + samples > self._max_samples
         if too_long:
-            samples = length(pcm, stream.rate)  # it begins an utterance, if it is taken at all
+            samples = length(pcm, stream.rate)  # it would begin an utterance
         if too_long and (stream.command.on_limit == "refuse" or samples > self._max_samples):
             limit = self._max_samples / SAMPLE_RATE
             message = f"an utterance has at most {limit:g} seconds; the chunk was not taken"

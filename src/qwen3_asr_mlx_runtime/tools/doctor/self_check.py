@@ -14,7 +14,7 @@ import soundfile
 
 from qwen3_asr_mlx_runtime.checkpoint.resolve import DEMO_FOLDER
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
-from qwen3_asr_mlx_runtime.engines.api import Finished, Job, Listen
+from qwen3_asr_mlx_runtime.engines.api import Finished, Job, PartialJob
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
 from qwen3_asr_mlx_runtime.model.drift import LONG_LENGTH, largest_drift
@@ -98,10 +98,10 @@ def _streamed(recognizer: Recognizer, utterance: Utterance) -> Transcript:
     schedule, samples, step = recognizer.schedule(), utterance.samples, SAMPLE_RATE // 2
     for start in range(0, len(samples), step):
         heard = samples[start : start + step]
-        schedule.listen(Listen(start + 2, 1, heard, start, utterance.language))
+        schedule.listen(PartialJob(start + 2, 1, heard, start, utterance.language))
         while schedule.is_busy:
             schedule.step()
-    schedule.submit(Job(1, utterance, live=True, speech=1))
+    schedule.submit(Job(1, utterance, interactive=True, live_id=1))
     outcomes = []
     while schedule.is_busy:
         outcomes += schedule.step()

@@ -1,0 +1,235 @@
+"""Results in the order of boundaries, each as soon as it is ready, and which of them share a line.
+
+Results go out as events, or in one reply that holds them all, as the first protocol has it: such a reply waits for all
+its members, and for the events before them.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count, takewhile
+from typing import Literal, NamedTuple
+
+from msgspec import UNSET, UnsetType
+
+from qwen3_asr_mlx_runtime.protocol.commands import Id
+from qwen3_asr_mlx_runtime.protocol.replies import Reply
+from qwen3_asr_mlx_runtime.session.reply_queue import PendingRequest
+from qwen3_asr_mlx_runtime.session.transcription import Options, State, Transcription
+
+Reason = Literal["flush", "batch_size", "delay", "end_of_input"]
+
+REMEMBERED = 1024  # delivered utterances that are still known by name
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverAfter:
+    """The events of one stream, or of all (None)."""
+
+    stream_id: str | None
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Utterances whose decoding starts together and that are not delivered.
+
+    They go out in the reply to `request`, or, if that is None, in events. `after`: events that must be sent before the
+    reply. `reply` replaces the results, where the request asks for none. `filled_by`: the utterance whose boundary
+    `request` is. `decoder_mode`: the one that the request asked for. `seq`: its place among all groups.
+    """
+
+    members: list[Transcription]
+    reason: Reason
+    request: PendingRequest | None = None
+    after: DeliverAfter | None = None
+    reply: Reply | None = None
+    filled_by: Transcription | None = None
+    decoder_mode: str | None = None
+    load_seconds: float = 0.0
+    seq: int = 0
+
+    @property
+    def id(self) -> Id | UnsetType | None:
+        return UNSET if self.request is None else self.request.id
+
+    @property
+    def streams(self) -> list[str]:
+        return [*dict.fromkeys(member.utterance.stream_id for member in self.members)]
+
+    def leading_done(self, stream_id: str) -> list[Transcription]:
+        """The results of a stream that wait for none before them."""
+        mine = (member for member in self.members if member.utterance.stream_id == stream_id)
+        return [*takewhile(_is_done, mine)]
+
+
+class Delivered(NamedTuple):
+    """What one line holds: all of a group that has a request, or what is ready of one that has none."""
+
+    group: Group
+    members: list[Transcription]
+
+
+class Delivery:
+    """Groups whose results are not all delivered. Only those are looked at that the last change can have made ready.
+
+    A reply holds back the later results of its streams until it is sent: it may still wait for other replies.
+    """
+
+    def __init__(self) -> None:
+        self._seqs = count(1)
+        self._open: dict[int, Group] = {}
+        self._events: dict[int, Group] = {}
+        self._streams: dict[str, deque[Group]] = {}
+        self._group_of: dict[Transcription, Group] = {}
+        self._candidates: deque[Group] = deque()
+        self._blocked: dict[int, Group] = {}  # ready, but for the events before them
+        self._unsent: dict[PendingRequest, list[str]] = {}  # replies that are made, and the streams they hold back
+        self._names: deque[tuple[str, str]] = deque(maxlen=REMEMBERED)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def utterances(self) -> int:
+        """Those that are not delivered."""
+        return len(self._group_of)
+
+    @property
+    def has_events(self) -> bool:
+        return bool(self._events)
+
+    def open(self, group: Group) -> None:
+        """Take in a group whose members wait no more."""
+        group.seq = next(self._seqs)
+        self._open[group.seq] = group
+        if group.request is None:
+            self._events[group.seq] = group
+        for stream_id in group.streams:
+            self._streams.setdefault(stream_id, deque()).append(group)
+        for member in group.members:
+            self._group_of[member] = group
+        self._candidates.append(group)
+
+    def finished(self, transcription: Transcription) -> None:
+        """An utterance has its result."""
+        if (group := self._group_of.get(transcription)) is not None:
+            self._candidates.append(group)
+
+    def remove(self, transcription: Transcription) -> None:
+        """Take an utterance whose boundary is refused out of its group, if it is in one."""
+        if (group := self._group_of.pop(transcription, None)) is not None:
+            group.members.remove(transcription)
+            if transcription.utterance.stream_id not in group.streams:
+                self._leave(group, transcription.utterance.stream_id)
+            self._candidates.append(group)
+
+    def take(self) -> Delivered | None:
+        """The next results that may be delivered in one line."""
+        while self._candidates:
+            group = self._candidates.popleft()
+            if group.seq not in self._open:
+                continue
+            delivered = self._take_event(group) if group.request is None else self._take_reply(group)
+            if delivered is not None:
+                return delivered
+        return None
+
+    def sent(self, request: PendingRequest) -> None:
+        """A reply can be overtaken no more."""
+        for stream_id in self._unsent.pop(request, ()):
+            self._leave(None, stream_id)
+
+    def waited_for(self, group: Group) -> list[Transcription]:
+        """The members of a group, and those of the events before it."""
+        events = [] if group.after is None else self._events_before(group, group.after)
+        return [*group.members, *(member for event in events for member in event.members)]
+
+    def of_stream(self, stream_id: str) -> Iterator[Transcription]:
+        """Utterances of a stream that are in a group, in their order."""
+        for group in self._streams.get(stream_id, ()):
+            if group.seq in self._open:
+                yield from (member for member in group.members if member.utterance.stream_id == stream_id)
+
+    def remember(self, transcription: Transcription) -> None:
+        """It was delivered: keep its name."""
+        transcription.state = State.DELIVERED
+        self._names.append((transcription.utterance.stream_id, transcription.utterance.utterance_id))
+
+    def was_delivered(self, stream_id: str, utterance_id: str) -> bool:
+        """Whether an utterance of this name was delivered, as far as is remembered."""
+        return (stream_id, utterance_id) in self._names
+
+    def _take_event(self, group: Group) -> Delivered | None:
+        """What is ready of a group, of each stream for which it is the first."""
+        first = [stream_id for stream_id in group.streams if self._streams[stream_id][0] is group]
+        ready = {member for stream_id in first for member in group.leading_done(stream_id)}
+        members = [member for member in group.members if member in ready]
+        for member in members:
+            del self._group_of[member]
+        group.members = [member for member in group.members if member not in ready]
+        left = group.streams
+        if not group.members:
+            self._close(group)
+        for stream_id in first:
+            if stream_id not in left:
+                self._leave(group, stream_id)
+        return Delivered(group, members) if members else None
+
+    def _take_reply(self, group: Group) -> Delivered | None:
+        is_first = all(self._streams[stream_id][0] is group for stream_id in group.streams)
+        if not is_first or not all(map(_is_done, group.members)):
+            return None
+        if group.after is not None and self._events_before(group, group.after):
+            self._blocked[group.seq] = group
+            return None
+        for member in group.members:
+            del self._group_of[member]
+        self._close(group)
+        if group.request is not None:
+            self._unsent[group.request] = group.streams
+        return Delivered(group, group.members)
+
+    def _events_before(self, group: Group, after: DeliverAfter) -> list[Group]:
+        events: Iterable[Group] = self._events.values()
+        if after.stream_id is not None:
+            events = (each for each in self._streams.get(after.stream_id, ()) if each.request is None)
+        return [event for event in events if event.seq < group.seq]
+
+    def _close(self, group: Group) -> None:
+        del self._open[group.seq]
+        self._events.pop(group.seq, None)
+        self._blocked.pop(group.seq, None)
+        if group.request is None:
+            self._candidates.extend(self._blocked.values())
+
+    def _leave(self, group: Group | None, stream_id: str) -> None:
+        """A group has no more results of a stream: the next that has may be ready. None: the first of the stream."""
+        groups = self._streams[stream_id]
+        groups.remove(groups[0] if group is None else group)
+        if groups:
+            self._candidates.append(groups[0])
+        else:
+            del self._streams[stream_id]
+        self._candidates.extend(self._blocked.values())
+
+
+def in_runs(members: Iterable[Transcription]) -> list[list[Transcription]]:
+    """Utterances in few groups: each of such as may share an event, and every stream in its order."""
+    runs: list[list[Transcription]] = []
+    fitting: dict[Options | None, list[int]] = {}  # the runs of each key
+    last: dict[str, int] = {}  # the run that holds the last utterance of each stream
+    for member in members:
+        utterance = member.utterance
+        first = last.get(utterance.stream_id, 0)
+        numbers = fitting.setdefault(utterance.group_key, [])
+        number = next((number for number in numbers if number >= first), len(runs))
+        if number == len(runs):
+            runs.append([])
+            numbers.append(number)
+        runs[number].append(member)
+        last[utterance.stream_id] = number
+    return runs
+
+
+def _is_done(transcription: Transcription) -> bool:
+    return transcription.state is State.DONE

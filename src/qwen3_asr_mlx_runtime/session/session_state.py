@@ -1,0 +1,165 @@
+"""The parts of one session, and what happens between them."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from qwen3_asr_mlx_runtime.audio.sound_file import formats
+from qwen3_asr_mlx_runtime.engines.api import Loaded
+from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.protocol.capabilities import capabilities, limits
+from qwen3_asr_mlx_runtime.protocol.replies import CapabilitiesReply, Pong, Queues, State, StatusReply
+from qwen3_asr_mlx_runtime.session.file_requests import file_finished
+from qwen3_asr_mlx_runtime.session.model_state import ModelState
+from qwen3_asr_mlx_runtime.session.partials import Partials
+from qwen3_asr_mlx_runtime.session.reply_queue import PendingRequest, ReplyQueue
+from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
+from qwen3_asr_mlx_runtime.session.shutdown import Shutdown
+from qwen3_asr_mlx_runtime.session.status import ProcessHealth, pong, status
+from qwen3_asr_mlx_runtime.session.stream_handlers import StreamHandlers
+from qwen3_asr_mlx_runtime.session.stream_registry import AudioBudget
+from qwen3_asr_mlx_runtime.session.transcription import FileRequest
+from qwen3_asr_mlx_runtime.session.utterances import Utterances
+from qwen3_asr_mlx_runtime.settings import Settings
+
+
+class SessionState:
+    """Made once a session."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float], health: ProcessHealth) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.wants: list[str] = []
+        self.replies = ReplyQueue()
+        self.scheduler = Scheduler(clock)
+        self.model = ModelState(self.scheduler.effects, clock)
+        self.budget = AudioBudget(settings.max_pending_audio_seconds)
+        self.utterances = Utterances(settings, self.scheduler, self.model, self.replies, self.budget, clock)
+        self.partials = Partials(settings, self.scheduler, self.replies, clock, lambda: self.has_events)
+        self.streams = StreamHandlers(settings, self.scheduler, self.utterances, self.partials, self.budget, clock)
+        self.shutdown = Shutdown(self.replies, clock)
+        self._health = health
+        self._capabilities = capabilities(settings)
+        self._capabilities.session = health.session
+        self._capabilities.server.pid = health.pid
+        self._capabilities.audio.formats = list(formats())
+
+    @property
+    def has_events(self) -> bool:
+        return "events" in self.wants
+
+    @property
+    def pending(self) -> int:
+        """What is still to be delivered, a last line aside: replies, results, and lines that nobody has taken."""
+        return self.replies.pending + self.utterances.pending
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether a request or an utterance waits for the model."""
+        return self.model.is_awaited or self.scheduler.needs_model
+
+    @property
+    def deadline(self) -> float | None:
+        """When something has to be looked at although nothing has happened."""
+        progress = self.model.deadline if self.replies.is_clear else None
+        times = (self.scheduler.deadline, self.utterances.waiting.deadline, self.shutdown.deadline, progress)
+        return min((when for when in times if when is not None), default=None)
+
+    @property
+    def state(self) -> State:
+        if self.shutdown.is_draining:
+            return "draining"
+        if self.model.is_loading:
+            return "downloading" if self.model.stage == "download" else "loading"
+        if self.model.model is not None:
+            return "ready" if self.scheduler.slots.busy_since is None and not self.scheduler.ready else "busy"
+        return "failed" if self.model.failed else "unloaded"
+
+    def deliver(self) -> None:
+        """Send every result that may be sent."""
+        is_settled = False
+        while not is_settled:
+            for transcription in self.scheduler.take_finished():
+                if isinstance(transcription.origin, FileRequest):
+                    file_finished(transcription.origin)
+                else:
+                    self.utterances.finished(transcription)
+            for request in self.replies.take_sent():
+                self.utterances.delivery.sent(request)
+            is_settled = not self.utterances.deliver()
+
+    def drain(self, reason: str, stop: PendingRequest | None = None) -> None:
+        """Finish what was accepted, and accept nothing new."""
+        if not self.shutdown.is_draining:
+            self.partials.close()
+            self.shutdown.drain(reason, self.utterances, as_events=self.has_events, stop=stop)
+
+    def abort(self, reason: str, error: BridgeError) -> None:
+        """End all that is unfinished with this error."""
+        self.drain(reason)
+        requests = self.shutdown.abort(reason)
+        self.utterances.end_error = error
+        self.model.fail_starts(error)
+        self.scheduler.fail_all(error)
+        self.deliver()
+        self.shutdown.refuse(requests, error)
+
+    def loaded(self, model: Loaded) -> None:
+        self.scheduler.model_loaded = True
+        self.model.loaded(model)
+
+    def load_failed(self, error: BridgeError) -> None:
+        """All that waited for this load fail with it; the next request that needs a model tries again."""
+        self.model.load_failed(error)
+        if not self.shutdown.is_draining:  # no flush could ask for what waits any more
+            self.utterances.load_failed()
+        self.scheduler.fail_requested(error)
+
+    def send_progress(self) -> None:
+        """Send the progress of the load, to clients that read and want it. What comes faster is replaced."""
+        if not self.replies.is_clear:
+            return
+        progress = self.model.take_progress()
+        if progress is not None and "progress" in self.wants:
+            self.replies.send_event(progress)
+
+    def capabilities(self) -> CapabilitiesReply:
+        return msgspec.structs.replace(self._capabilities, want=self.wants)
+
+    def pong(self) -> Pong:
+        return pong(self._health, self.clock(), self.state, self.scheduler.slots.busy_since)
+
+    def status(self) -> StatusReply:
+        counters = msgspec.structs.replace(
+            self.replies.counters,
+            transcripts=self.scheduler.transcripts,
+            audio_seconds=round(self.scheduler.audio_seconds, 3),
+            chunks=self.streams.registry.chunks,
+            errors=dict(self.replies.counters.errors),
+        )
+        return status(
+            self._health,
+            self.clock(),
+            self.state,
+            self.scheduler.slots.busy_since,
+            streams=len(self.streams.registry),
+            queues=self._queues(),
+            counters=counters,
+            limits=limits(self.settings),
+            mlx=self.model.has_begun,
+        )
+
+    def _queues(self) -> Queues:
+        scheduler = self.scheduler
+        return Queues(
+            requests=self.replies.unanswered,
+            utterances_waiting=len(self.utterances.waiting),
+            utterances_in_batches=self.utterances.delivery.utterances,
+            files_unread=scheduler.files.unread,
+            files_reading=scheduler.files.reading,
+            files_stuck=scheduler.files.stuck,
+            ready=scheduler.ready,
+            decoding=len(scheduler.slots),
+            listening=scheduler.slots.partials,
+            pending_audio_seconds=self.budget.seconds,
+        )

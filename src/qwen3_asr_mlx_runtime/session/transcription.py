@@ -1,0 +1,230 @@
+"""One piece of audio between its acceptance and the delivery of its result: the only record of it."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeVar, cast
+
+import numpy as np
+
+from qwen3_asr_mlx_runtime.engines.api import DecoderMode, FinalPolicy, Job
+from qwen3_asr_mlx_runtime.engines.transcript import Transcript
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
+from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.languages import AUTO
+from qwen3_asr_mlx_runtime.protocol.commands import (
+    DECODER_MODES,
+    BatchTranscribe,
+    Boundary,
+    Decoding,
+    StartStream,
+    Transcribe,
+)
+from qwen3_asr_mlx_runtime.protocol.transcripts import Source
+from qwen3_asr_mlx_runtime.session.reply_queue import PendingRequest
+from qwen3_asr_mlx_runtime.settings import Settings
+
+Result = Transcript | BridgeError
+Value = TypeVar("Value")
+
+
+class State(Enum):
+    """`reading` → `queued` → `decoding` → `done` → `delivered`. A cancel ends each of the first three as `done`."""
+
+    READING = "reading"  # its file is not in memory yet
+    QUEUED = "queued"  # its samples are; it waits for a request to decode it, or for the engine
+    DECODING = "decoding"  # the engine has it
+    DONE = "done"  # it has its result
+    DELIVERED = "delivered"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to decode, with nothing left open."""
+
+    max_new_tokens: int
+    language: str | None
+    context: str
+    decoder_mode: DecoderMode = "sequential"
+    drift_guard: bool = True
+    logprobs: bool = False
+
+    def serve(self, requested: "Options") -> bool:
+        """Whether a transcript decoded with these options also answers `requested`. The mode alone changes no text,
+        except in a batch without the guard."""
+        mine = (self.max_new_tokens, self.language, self.context)
+        theirs = (requested.max_new_tokens, requested.language, requested.context)
+        return mine == theirs and self.logprobs >= requested.logprobs and self._is_exact >= requested._is_exact
+
+    @property
+    def _is_exact(self) -> bool:
+        """Whether the text is that of `sequential`."""
+        return self.drift_guard or self.decoder_mode == "sequential"
+
+
+def resolve(settings: Settings, levels: Iterable[Decoding]) -> Options:
+    """Each option from the first of `levels` that gives it, else from the process's settings."""
+    process = Decoding(
+        max_new_tokens=settings.max_new_tokens,
+        language=settings.language or AUTO,
+        context=settings.context,
+        decoder_mode=DECODER_MODES[0],
+        drift_guard=True,
+        logprobs=False,
+    )
+    every = [*levels, process]
+    language = _first(level.language for level in every)
+    return Options(
+        max_new_tokens=_first(level.max_new_tokens for level in every),
+        language=None if language == AUTO else language,
+        context=_first(level.context for level in every),
+        decoder_mode=cast(DecoderMode, _first(level.decoder_mode for level in every)),
+        drift_guard=_first(level.drift_guard for level in every),
+        logprobs=_first(level.logprobs for level in every),
+    )
+
+
+def _first(given: Iterable[Value | None]) -> Value:
+    return next(value for value in given if value is not None)
+
+
+@dataclass(slots=True, eq=False)
+class StreamUtterance:
+    """What makes a transcription an utterance of a stream.
+
+    `boundary_request` is answered when the utterance is accepted; None once it is. `sample_count` is None until the
+    audio is there. `decode_started`: a flush or the delay timer has asked for its decoding. `seq`: its place among all
+    boundaries. `group_key`: utterances with equal keys may share an event; None where no event delivers them.
+    """
+
+    stream: StartStream
+    boundary: Boundary
+    utterance_id: str
+    source: Source
+    queued_at: float
+    group_key: Options | None = None
+    audio_gap: bool = False
+    boundary_request: PendingRequest | None = None
+    sample_count: int | None = None
+    decode_started: bool = False
+    finished_at: float | None = None
+    seq: int = 0
+
+    @property
+    def stream_id(self) -> str:
+        return self.stream.stream_id
+
+    @property
+    def is_accepted(self) -> bool:
+        return self.boundary_request is None
+
+    @property
+    def is_read(self) -> bool:
+        return self.sample_count is not None
+
+    @property
+    def due(self) -> float:
+        """When its decoding starts although nobody has asked for it."""
+        return self.queued_at + self.stream.max_batch_delay_ms / 1000
+
+    @property
+    def group_overrides(self) -> Decoding:
+        """What its boundary sets for the whole group that it fills."""
+        boundary = self.boundary
+        return Decoding(
+            max_new_tokens=boundary.max_new_tokens,
+            decoder_mode=boundary.decoder_mode,
+            drift_guard=boundary.drift_guard,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class FileRequest:
+    """One `transcribe` or `batch_transcribe`: its request, and the transcription of each file in order."""
+
+    request: PendingRequest
+    command: Transcribe | BatchTranscribe
+    transcriptions: "list[Transcription]" = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Transcription:
+    """`origin`: what it is delivered to. `id` is that of its job; decoding it again gives it a new one.
+
+    `path` is None for audio that came over the wire. `samples`: float32 (N,), None before they are read; those of a
+    stream are kept until delivery. `expires`: when it fails with `timeout`. `live_id`: the number under which the
+    engine has computed partials of it, until the engine has the job. `rms_dbfs` is measured with the transcript.
+    """
+
+    id: int
+    origin: StreamUtterance | FileRequest
+    options: Options
+    path: str | None = None
+    samples: Samples | None = None
+    state: State = State.QUEUED
+    decode_requested: bool = False
+    expires: float | None = None
+    live_id: int | None = None
+    final_policy: FinalPolicy = "guarded"
+    warnings: tuple[str, ...] = ()
+    read_seconds: float | None = None
+    result: Result | None = None
+    rms_dbfs: float | None = None
+
+    @property
+    def utterance(self) -> StreamUtterance:
+        """Of a transcription that belongs to a stream."""
+        if not isinstance(self.origin, StreamUtterance):
+            raise TypeError("a file is no utterance of a stream")
+        return self.origin
+
+    @property
+    def stream_id(self) -> str | None:
+        """None for a file that no stream waits for."""
+        return self.origin.stream_id if isinstance(self.origin, StreamUtterance) else None
+
+    @property
+    def is_unfinished(self) -> bool:
+        return self.result is None
+
+    @property
+    def seconds(self) -> float:
+        return 0.0 if self.samples is None else len(self.samples) / SAMPLE_RATE
+
+    @property
+    def total_seconds(self) -> float | None:
+        """The work spent on it: reading, features, tower and decoder; not the waiting."""
+        if not isinstance(self.result, Transcript):
+            return None
+        measured = [s for s in (self.read_seconds, self.result.profile.total_seconds) if s is not None]
+        return round(sum(measured), 4) if measured else None
+
+    def job(self) -> Job:
+        """What the engine gets. Raises ValueError where the samples are not there."""
+        if self.samples is None:
+            raise ValueError("audio that was not read cannot be decoded")
+        utterance = Utterance(
+            samples=self.samples,
+            language=self.options.language,
+            context=self.options.context,
+            max_new_tokens=self.options.max_new_tokens,
+            logprobs=self.options.logprobs,
+            warnings=self.warnings,
+        )
+        return Job(
+            id=self.id,
+            utterance=utterance,
+            decoder_mode=self.options.decoder_mode,
+            drift_guard=self.options.drift_guard,
+            interactive=self.stream_id is not None,
+            live_id=self.live_id,
+            final_policy=self.final_policy,
+        )
+
+
+def rms_dbfs(samples: Samples) -> float | None:
+    """How loud it is on the whole, 0 for a square wave at full scale; None for digital silence, which has no level."""
+    energy = float(np.einsum("i,i->", samples, samples, dtype=np.float64))  # np.dot would start threads of a BLAS
+    power = energy / max(1, len(samples))
+    return round(10 * math.log10(power), 1) if power else None
