@@ -60,6 +60,7 @@ def test_the_command_fails_where_they_are_stale(tmp_path: Path) -> None:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(command.ROOT / path, tmp_path / path)
     shutil.copytree(command.ROOT / "scripts/lib/generate_types", tmp_path / "scripts/lib/generate_types")
+    (tmp_path / "src").symlink_to(command.ROOT / "src")
     script = tmp_path / "scripts" / "generate-types"
     ran = subprocess.run([script, "--check"], capture_output=True, text=True, check=False)
     assert ran.returncode == 1

@@ -152,7 +152,7 @@ def make_checkout(repository: Path, folder: Path) -> Checkout:
     (root / "pyproject.toml").write_text(project_file((repository / "pyproject.toml").read_text()))
     (root / "constraints.txt").write_text("spoken==1.0\n")
     (package / "__init__.py").touch()
-    for name in ("entry.py", "start.py"):
+    for name in ("entry.py", "packages.py", "start.py"):
         shutil.copy2(repository / "src" / "qwen3_asr_mlx_runtime" / name, package)
     (package / "__main__.py").write_text(BRIDGE)
     environ = {"PATH": os.defpath, "HOME": str(home), "QWEN3_ASR_MLX_PYTHON": sys.executable}
@@ -602,7 +602,7 @@ def test_of_the_pythons_in_one_place_the_newest_is_taken(search: Checkout, tmp_p
 
 
 def test_on_a_mac_the_environment_lies_in_library_caches_and_mlx_needs_no_backend(mac: Checkout) -> None:
-    tell = 'case $2 in *make_environment.py) echo "[$4] [$5]" >&2; exit 9 ;; esac'
+    tell = 'case $5 in make_environment) echo "[$7] [$8]" >&2; exit 9 ;; esac'
     put(Path(mac.environ["PATH"]) / "python3.12", f"{tell}\necho '3.12 arm64'")
     outcome = mac.run(environ={"QWEN3_ASR_MLX_BACKEND": "cuda13", "XDG_CACHE_HOME": "/elsewhere"})
     assert outcome.code == 9
