@@ -110,7 +110,7 @@ class Streams:
             given, self._given[number] = self._given[number], self._fed[number]
             self._listens[job_id := next(self._ids)] = number
             heard = samples[given : self._fed[number]]
-            self._schedule.listen(PartialJob(job_id, number, heard, given, final_policy=self._policy))
+            self._schedule.partial(PartialJob(job_id, number, heard, given, final_policy=self._policy))
 
     def _end(self, number: int) -> None:
         self._jobs[job_id := next(self._ids)] = number

@@ -92,7 +92,7 @@ class Listener:
         speech, hypotheses = next(self._ids), []
         for start in range(0, len(utterance.samples) - self._interval + 1, self._interval):
             samples = utterance.samples[start : start + self._interval]
-            self._schedule.listen(PartialJob(next(self._ids), speech, samples, start))
+            self._schedule.partial(PartialJob(next(self._ids), speech, samples, start))
             hypotheses.append(self._outcome().hypothesis)
         self._schedule.submit(Job(next(self._ids), utterance, interactive=True, live_id=speech))
         return HeardOut(hypotheses, self._outcome().transcript.text)

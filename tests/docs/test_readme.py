@@ -47,7 +47,7 @@ def test_every_command_it_names_is_there(repository: Path) -> None:
     assert sorted(name for name in named if not (repository / name).exists()) == []
 
 
-@pytest.mark.parametrize("module", ["__main__", "quantize_command", *(f"tools.{name}.main" for name in TOOLS)])
+@pytest.mark.parametrize("module", ["__main__", "tools.quantize", *(f"tools.{name}.main" for name in TOOLS)])
 def test_the_help_of_every_command_has_an_example(
     module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,8 +12,8 @@ from support.tiny import AUDIO, EOS, TEXT, tiny_model
 
 from qwen3_asr_mlx_runtime import process_memory
 from qwen3_asr_mlx_runtime.checkpoint.files import TensorHeader, read_config, read_headers, weight_files
-from qwen3_asr_mlx_runtime.checkpoint.weights import load_model, named_parameters
-from qwen3_asr_mlx_runtime.engine.memory import MIB, Governor, machine_limit, weight_bytes
+from qwen3_asr_mlx_runtime.checkpoint.weights import load_model, named_parameters, weight_bytes
+from qwen3_asr_mlx_runtime.engine.memory import MIB, Governor, machine_limit
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE
 from qwen3_asr_mlx_runtime.errors import OutOfMemory
 from qwen3_asr_mlx_runtime.limits import MAX_BATCH_ROWS

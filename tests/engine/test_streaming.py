@@ -40,13 +40,13 @@ def ids(outcomes) -> list[int]:
 
 def test_streams_are_heard_in_the_order_in_which_they_asked(schedule):
     for number in (3, 1, 2):
-        schedule.listen(PartialJob(number, number, NOISE))
+        schedule.partial(PartialJob(number, number, NOISE))
     assert schedule.open_ids == [3, 1, 2]
     assert ids(run(schedule)) == [3, 1, 2]
 
 
 def test_a_hearing_waits_for_what_somebody_waits_for_who_has_spoken(schedule):
-    schedule.listen(PartialJob(1, 1, NOISE))
+    schedule.partial(PartialJob(1, 1, NOISE))
     schedule.step()
     schedule.submit(Job(2, FILE, interactive=True))
     assert ids(run(schedule)) == [2, 1]
@@ -62,7 +62,7 @@ def test_files_have_one_step_in_five_beside_hearings(schedule, monkeypatch, mode
             yield
 
     monkeypatch.setattr(LiveUtterance, "hear", endless)
-    schedule.listen(PartialJob(1, 1, NOISE))
+    schedule.partial(PartialJob(1, 1, NOISE))
     schedule.submit(Job(2, FILE, mode))
     while 2 in schedule.open_ids:
         schedule.step()
@@ -73,7 +73,7 @@ def test_files_have_one_step_in_five_beside_hearings(schedule, monkeypatch, mode
 
 
 def test_a_job_of_the_utterance_ends_its_hearing(schedule):
-    schedule.listen(PartialJob(1, 9, NOISE))
+    schedule.partial(PartialJob(1, 9, NOISE))
     schedule.submit(Job(2, FILE, interactive=True, live_id=9))
     failed, finished = run(schedule)
     assert (failed.job_id, failed.error.code) == (1, "cancelled")
@@ -81,7 +81,7 @@ def test_a_job_of_the_utterance_ends_its_hearing(schedule):
 
 
 def test_what_is_forgotten_ends_its_hearing_and_nothing_is_kept(schedule):
-    schedule.listen(PartialJob(1, 9, NOISE))
+    schedule.partial(PartialJob(1, 9, NOISE))
     schedule.step()
     assert schedule.forget(9).error.code == "cancelled"
     assert not schedule.is_busy
@@ -90,11 +90,11 @@ def test_what_is_forgotten_ends_its_hearing_and_nothing_is_kept(schedule):
 
 
 def test_a_cancel_ends_a_hearing_and_the_next_has_its_samples(schedule):
-    schedule.listen(PartialJob(1, 9, NOISE))
+    schedule.partial(PartialJob(1, 9, NOISE))
     schedule.step()
     assert schedule.cancel(1).error.code == "cancelled"
     assert schedule.cancel(1) is None
-    schedule.listen(PartialJob(2, 9, NOISE, len(NOISE)))
+    schedule.partial(PartialJob(2, 9, NOISE, len(NOISE)))
     [heard] = run(schedule)
     assert heard.hypothesis.audio_seconds == 4.0
 
@@ -102,10 +102,10 @@ def test_a_cancel_ends_a_hearing_and_the_next_has_its_samples(schedule):
 def test_a_hearing_that_fails_fails_alone(schedule, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("qwen3_asr_mlx_runtime.model.speculative.check_finite", _not_finite)
-        schedule.listen(PartialJob(1, 9, NOISE))
+        schedule.partial(PartialJob(1, 9, NOISE))
         [failed] = run(schedule)
     assert (failed.job_id, failed.error.code) == (1, "non_finite_output")
-    schedule.listen(PartialJob(2, 9, NOISE, len(NOISE)))
+    schedule.partial(PartialJob(2, 9, NOISE, len(NOISE)))
     schedule.submit(Job(3, FILE))
     assert {type(outcome) for outcome in run(schedule)} == {PartialDone, Finished}
 
@@ -116,7 +116,7 @@ def _not_finite(*_):
 
 def test_what_is_not_the_rest_of_what_was_heard_is_no_text(schedule):
     """As after the model was loaded again: the engine knows nothing of what came before."""
-    schedule.listen(PartialJob(1, 9, NOISE, start=SAMPLE_RATE))
+    schedule.partial(PartialJob(1, 9, NOISE, start=SAMPLE_RATE))
     [failed] = run(schedule)
     assert (failed.job_id, failed.error.code) == (1, "decode_failed")
     schedule.submit(Job(2, FILE, interactive=True, live_id=9))
@@ -127,7 +127,7 @@ def test_what_is_not_the_rest_of_what_was_heard_is_no_text(schedule):
 def test_the_drift_is_measured_while_nothing_else_is_to_be_done():
     recognizer = Recognizer.load("demo", dtype="float32")
     schedule = recognizer.schedule()
-    schedule.listen(PartialJob(1, 9, NOISE))
+    schedule.partial(PartialJob(1, 9, NOISE))
     while not isinstance((schedule.step() or [None])[0], PartialDone):
         assert not recognizer._live_drift.is_known
     assert schedule.is_busy

@@ -45,7 +45,7 @@ def listen(schedule: Schedule, samples: np.ndarray, seconds: float = 1.0, **said
     heard = []
     for number, start in enumerate(range(0, len(samples), int(seconds * SAMPLE_RATE))):
         more = samples[start : start + int(seconds * SAMPLE_RATE)]
-        schedule.listen(PartialJob(100 + number, SPEECH, more, start, **said))
+        schedule.partial(PartialJob(100 + number, SPEECH, more, start, **said))
         heard += run(schedule)
     return heard
 
@@ -200,7 +200,7 @@ def test_a_final_that_cuts_a_hearing_short_has_nothing_stale(recognizer, policy,
     schedule = recognizer.schedule()
     listen(schedule, samples[: 16 * SAMPLE_RATE + 8000], 30.0, final_policy=policy)
     before = 16 * SAMPLE_RATE + 8000
-    schedule.listen(PartialJob(2, SPEECH, samples[before : 18 * SAMPLE_RATE], before, final_policy=policy))
+    schedule.partial(PartialJob(2, SPEECH, samples[before : 18 * SAMPLE_RATE], before, final_policy=policy))
     for _ in range(steps):
         schedule.step()
     transcript = final(schedule, Utterance(samples), final_policy=policy).transcript
@@ -211,7 +211,7 @@ def test_memory_that_is_kept_for_others_makes_room(recognizer, utterance, monkey
     """Also where what is missing is kept for the very utterance that ends."""
     schedule = recognizer.schedule()
     listen(schedule, utterance.samples)
-    schedule.listen(PartialJob(1, SPEECH + 1, utterance.samples))
+    schedule.partial(PartialJob(1, SPEECH + 1, utterance.samples))
     run(schedule)
     admit, refused = type(recognizer._governor).admit, []
 
@@ -231,7 +231,7 @@ def test_memory_that_is_kept_for_others_makes_room(recognizer, utterance, monkey
 def test_the_first_final_measures_the_drift_step_by_step():
     recognizer = Recognizer.load("demo", dtype="float32")
     schedule = recognizer.schedule()
-    schedule.listen(PartialJob(1, SPEECH, np.zeros(SAMPLE_RATE, np.float32)))
+    schedule.partial(PartialJob(1, SPEECH, np.zeros(SAMPLE_RATE, np.float32)))
     schedule.step()
     schedule.submit(Job(2, Utterance(np.zeros(SAMPLE_RATE, np.float32)), interactive=True, live_id=SPEECH))
     steps = 0
@@ -258,7 +258,7 @@ def test_memory_that_is_too_small_refuses_the_hearing_and_the_next_begins_anew(r
         patched.setattr(recognizer._governor, "limit_bytes", 1)
         [failed] = listen(schedule, utterance.samples[:SAMPLE_RATE])
     assert isinstance(failed.error, OutOfMemory)
-    schedule.listen(PartialJob(2, SPEECH, utterance.samples[SAMPLE_RATE:], SAMPLE_RATE))
+    schedule.partial(PartialJob(2, SPEECH, utterance.samples[SAMPLE_RATE:], SAMPLE_RATE))
     [heard] = run(schedule)
     assert heard.hypothesis.text == recognizer.transcribe(utterance).text
 
@@ -268,7 +268,7 @@ def test_what_is_kept_is_bounded(recognizer, utterance, monkeypatch):
     monkeypatch.setattr(type(recognizer._governor), "live_bytes", 0)
     schedule = recognizer.schedule()
     listen(schedule, utterance.samples[: 9 * SAMPLE_RATE])
-    schedule.listen(PartialJob(1, SPEECH + 1, utterance.samples))
+    schedule.partial(PartialJob(1, SPEECH + 1, utterance.samples))
     run(schedule)
     assert schedule._listening._utterances[SPEECH].nbytes == 0
     assert final(schedule, utterance).transcript.token_ids == recognizer.transcribe(utterance).token_ids

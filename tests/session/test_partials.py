@@ -10,7 +10,7 @@ from support.fake_engine import transcript
 from qwen3_asr_mlx_runtime.engines.api import PartialJob
 from qwen3_asr_mlx_runtime.errors import Cancelled, DecodeFailed, EngineStalled, OutOfMemory
 from qwen3_asr_mlx_runtime.session.engine_slots import MAX_PARTIAL_SECONDS
-from qwen3_asr_mlx_runtime.session.utterance_names import UtteranceNames
+from qwen3_asr_mlx_runtime.session.stream import UtteranceNames
 from qwen3_asr_mlx_runtime.settings import Settings
 
 HALF = 8_000  # samples
@@ -492,7 +492,7 @@ class TestNames:
 
     def test_an_utterance_that_goes_on_does_not_take_the_name_of_the_part_that_was_split_off(self) -> None:
         names = UtteranceNames("s", lambda *_: False)
-        names.call("s-1")
+        names.set("s-1")
         names.split()
         assert names.next() == "s-2"
 

@@ -66,7 +66,7 @@ class Schedule:
         else:
             self._sequential.add(recognition)
 
-    def listen(self, listen: PartialJob) -> None:
+    def partial(self, listen: PartialJob) -> None:
         """Hear an utterance that is being spoken, when no job of a stream is open."""
         failed = self._listening.add(listen)
         if failed is not None:

@@ -200,7 +200,7 @@ class EngineThread:
         if schedule is None:
             self._post(Failed(job.id, EngineUnavailable("no model is loaded")))
         elif isinstance(job, PartialJob):
-            schedule.listen(job)
+            schedule.partial(job)
         else:
             schedule.submit(job)
 

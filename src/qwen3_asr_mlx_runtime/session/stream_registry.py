@@ -9,13 +9,13 @@ from qwen3_asr_mlx_runtime.protocol.commands import AudioChunk, StartStream
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, Split
 from qwen3_asr_mlx_runtime.session.partials import Partials
 from qwen3_asr_mlx_runtime.session.stream import (
+    IsInUse,
     Stream,
     check_is_rate_of,
     check_stream_rate,
     checked_pcm,
     count_samples,
 )
-from qwen3_asr_mlx_runtime.session.utterance_names import IsInUse
 from qwen3_asr_mlx_runtime.settings import Settings
 
 IMPLICIT = "implicit_stream"

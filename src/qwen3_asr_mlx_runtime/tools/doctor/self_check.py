@@ -98,7 +98,7 @@ def _streamed(recognizer: Recognizer, utterance: Utterance) -> Transcript:
     schedule, samples, step = recognizer.schedule(), utterance.samples, SAMPLE_RATE // 2
     for start in range(0, len(samples), step):
         heard = samples[start : start + step]
-        schedule.listen(PartialJob(start + 2, 1, heard, start, utterance.language))
+        schedule.partial(PartialJob(start + 2, 1, heard, start, utterance.language))
         while schedule.is_busy:
             schedule.step()
     schedule.submit(Job(1, utterance, interactive=True, live_id=1))
