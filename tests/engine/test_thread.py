@@ -156,7 +156,7 @@ def listen(id: int, speech: int = 7) -> PartialJob:
 
 
 def test_a_hearing_before_any_load_fails(thread, outcomes):
-    thread.listen(listen(1))
+    thread.partial(listen(1))
     failure = next_of(outcomes)
     assert (failure.job_id, failure.error.code) == (1, "engine_unavailable")
     thread.forget(7)
@@ -167,7 +167,7 @@ def test_a_hearing_before_any_load_fails(thread, outcomes):
 def test_hearings_go_to_the_schedule_and_what_is_forgotten_ends_them(thread, recognizer, outcomes):
     thread.load()
     next_of(outcomes)
-    thread.listen(listen(1))
+    thread.partial(listen(1))
     thread.forget(8)
     thread.forget(7)
     failure = next_of(outcomes)
