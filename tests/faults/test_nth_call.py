@@ -223,7 +223,7 @@ class FailingEngine(FakeEngine):
 
     def __init__(self, post: Callable, fault: Fault) -> None:
         super().__init__(post)
-        for name in ("load", "submit", "cancel", "listen", "forget"):
+        for name in ("load", "submit", "cancel", "partial", "forget"):
             setattr(self, name, fault.around(getattr(self, name)))
 
 
