@@ -36,10 +36,10 @@ def transcript(talk: str) -> dict:
 
 
 def start(repository: Path, *arguments: str, out: int) -> subprocess.Popen:
-    paths = f"{repository / 'scripts' / 'lib'}{os.pathsep}{repository / 'src'}"
+    begin = "from qwen3_asr_mlx_runtime.entry import live; live()"
     return subprocess.Popen(
-        [sys.executable, "-m", "live", "--model", "demo", "--bridge=--local-files-only", *arguments],
-        env={**os.environ, "PYTHONPATH": paths, "COLUMNS": "80", "LINES": "24"},
+        [sys.executable, "-c", begin, "--model", "demo", "--bridge=--local-files-only", *arguments],
+        env={**os.environ, "PYTHONPATH": str(repository / "src"), "COLUMNS": "80", "LINES": "24"},
         stdin=subprocess.DEVNULL,
         stdout=out,
         stderr=subprocess.PIPE,

@@ -14,7 +14,7 @@ import pytest
 from support.fake_engine import FakeEngine
 from support.protocol_monitor import ProtocolMonitor
 
-from qwen3_asr_mlx_runtime.audio import recording as audio
+from qwen3_asr_mlx_runtime.audio import recording, regular_file
 from qwen3_asr_mlx_runtime.bridge.lifecycle import Exit, ParentWatch
 from qwen3_asr_mlx_runtime.bridge.line_reader import LineReader
 from qwen3_asr_mlx_runtime.bridge.line_writer import LineWriter
@@ -67,7 +67,8 @@ def planted(kind: str, fault: Fault) -> Iterator[None]:
         elif kind in ("open", "fstat"):
             own = SimpleNamespace(**vars(os))
             setattr(own, kind, fault.around(getattr(os, kind)))
-            patch.setattr(audio, "os", own)
+            for module in (recording, regular_file):
+                patch.setattr(module, "os", own)
         yield
 
 

@@ -266,5 +266,6 @@ def test_no_metal_device_is_one_line_and_no_traceback(repository: Path) -> None:
         check=False,
     )
     assert (ran.returncode, ran.stdout) == (1, "")
-    [line] = ran.stderr.splitlines()
+    known, line = ran.stderr.splitlines()
+    assert DEMO_KNOWS in known
     assert "No Metal device available" in line
