@@ -84,6 +84,9 @@ def command_line() -> Parser:
 
 
 def _perftest(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from qwen3_asr_mlx_runtime.model.device import check_device
+
+    check_device()  # before the imports that need one
     from qwen3_asr_mlx_runtime.tools.perftest.table import show_performance  # before the work: rich may be missing
 
     entries = listed(options.manifest) if options.manifest else ()
