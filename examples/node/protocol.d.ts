@@ -202,7 +202,7 @@ export interface Cancel {
 /**
  * `cancelled`: it will be answered so. `cancelling`: it is being decoded, and may still win. `already_done`: it was
  * answered before. `unknown`: nothing of that name is or was there, as far as is remembered. `dropped_samples`: of an
- * utterance that was still being spoken; otherwise absent.
+ * open utterance; otherwise absent.
  */
 export interface CancelResult {
   type: "cancel_result";
@@ -327,8 +327,8 @@ export interface Fatal {
  * buffer; `samples` at 16 kHz, null if the file was never read. With an `error`, `text` and all that the model would
  * have told are null. `audio_gap`: a chunk of it was refused or never came. `queue_seconds`: from the boundary to the
  * outcome, decoding included. `generated_token_ids`, `token_logprobs` and `confidence` are absent unless `logprobs` was
- * asked for. `final_policy` and `verified_tokens`, those of its tokens that were written while it was spoken and only
- * verified at its end, are absent unless it was listened to then.
+ * asked for. `final_policy` and `verified_tokens`, those of its tokens that a partial had and the final only verified,
+ * are absent unless it was listened to then.
  */
 export interface FinalResult {
   type: "final_result";
@@ -452,12 +452,11 @@ export interface Models {
 }
 
 /**
- * A chunk was taken, or not, if `duplicate`; as an event (`event` true, numbered `n`): what is being spoken.
- * `samples_buffered` and `chunks` of the utterance that is being spoken. `text`: its latest hypothesis, of its first
- * `audio_seconds`; empty, and all that belongs to it absent, unless the stream has `partials`. `revision` counts the
- * hypotheses of the utterance from 1, 0 before the first. `stable_text` only grows within an utterance. Only events
- * have `seconds` (of work), `queue_seconds` (from the chunk that made it due), `tokens` and, of these,
- * `verified_tokens` (written before, and only verified).
+ * A chunk was taken, or not, if `duplicate`; as an event (`event` true, numbered `n`): a partial. `samples_buffered`
+ * and `chunks` of the open utterance. `text`: its latest hypothesis, of its first `audio_seconds`; empty, and all that
+ * belongs to it absent, unless the stream has `partials`. `revision` counts the hypotheses of the utterance from 1, 0
+ * before the first. `stable_text` only grows within an utterance. Only events have `seconds` (of work), `queue_seconds`
+ * (from the chunk that made it due), `tokens` and, of these, `verified_tokens` (written before, and only verified).
  */
 export interface PartialResult {
   type: "partial_result";
@@ -569,8 +568,8 @@ export interface QuantizedLayers {
 
 /**
  * How much is where: requests without a reply, utterances that wait for their batch or are in one that is not told yet,
- * files not yet read, being read or given up while being read, audio that is ready, jobs of the engine, utterances
- * being spoken that it listens to, seconds of stream audio in memory.
+ * files not yet read, being read or given up while being read, audio that is ready, jobs of the engine, partials that
+ * it computes, seconds of stream audio in memory.
  */
 export interface Queues {
   requests: number;

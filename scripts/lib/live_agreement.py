@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.command import guarded
-from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, Keeps
+from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, CacheConfig
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
-from qwen3_asr_mlx_runtime.engine.scheduler import Schedule
+from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
 from qwen3_asr_mlx_runtime.engines.api import Failed, FinalPolicy, Finished, Job, PartialDone, PartialJob
 from qwen3_asr_mlx_runtime.engines.profile import Reuse
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
@@ -77,7 +77,9 @@ def _shape(samples: NDArray[np.float64], kind: str, rng: np.random.Generator) ->
 class Streams:
     """Utterances on three streams at a time, as far as each is heard and ended in any order."""
 
-    def __init__(self, schedule: Schedule, utterances: Sequence[Utterance], policy: FinalPolicy, seed: int) -> None:
+    def __init__(
+        self, schedule: EngineScheduler, utterances: Sequence[Utterance], policy: FinalPolicy, seed: int
+    ) -> None:
         self.transcripts: dict[int, Transcript] = {}
         self.hypotheses = 0
         self._schedule = schedule
@@ -139,7 +141,7 @@ class Streams:
 
 
 def compare(
-    recognizer: Recognizer, utterances: Sequence[Utterance], policy: FinalPolicy, keeps: Keeps, seed: int
+    recognizer: Recognizer, utterances: Sequence[Utterance], policy: FinalPolicy, keeps: CacheConfig, seed: int
 ) -> dict[str, object]:
     """Stream them all; how many got the transcript of the whole, and what was kept for that."""
     streams = Streams(recognizer.schedule(keeps), utterances, policy, seed)
@@ -173,7 +175,7 @@ def main() -> int:
     parser.add_argument("--model", default="demo")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--policy", choices=get_args(FinalPolicy), default="guarded")
-    parser.add_argument("--without", choices=[one.name for one in fields(Keeps)], help="keep none of these")
+    parser.add_argument("--without", choices=[one.name for one in fields(CacheConfig)], help="keep none of these")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     recognizer = Recognizer.load(options.model, dtype=options.dtype)

@@ -33,8 +33,8 @@ from reference.random_checkpoint import write_random_checkpoint
 
 from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
-from qwen3_asr_mlx_runtime.engine.sequence import Recognition
-from qwen3_asr_mlx_runtime.engine.streaming_utterance import LiveUtterance
+from qwen3_asr_mlx_runtime.engine.sequence import JobSequence
+from qwen3_asr_mlx_runtime.engine.streaming_utterance import StreamingUtterance
 from qwen3_asr_mlx_runtime.engines.api import Job, PartialJob
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
@@ -56,13 +56,13 @@ class Speaker:
         self._samples = samples
         self.utterance = Utterance(samples, max_new_tokens=new_tokens)
 
-    def live(self, before_the_end: float) -> LiveUtterance:
+    def live(self, before_the_end: float) -> StreamingUtterance:
         """PartialDone until then, with one token of text."""
         recognizer, said = (
             self._recognizer,
             PartialJob(1, 1, self._samples, max_new_tokens=self.utterance.max_new_tokens),
         )
-        live = LiveUtterance(
+        live = StreamingUtterance(
             recognizer.model, recognizer._tokenizer, recognizer._preparation, recognizer._live_drift, said
         )
         live.append(self._samples[: len(self._samples) - int(before_the_end * SAMPLE_RATE)])
@@ -76,17 +76,17 @@ class Speaker:
         live = self.live(INTERVAL)
         live.append(self._samples[-int(INTERVAL * SAMPLE_RATE) :])
         live._piece.ids = [*draft]
-        return seconds(lambda: exhaust(live.hear())), [*live._piece.ids]
+        return seconds(lambda: exhaust(live.partial())), [*live._piece.ids]
 
     def end(self, draft: Iterable[int] | None = None) -> float:
         """From the end of speech to the final, which comes in the middle between two hearings. Without a draft it has
         that of a hearing."""
         live = self.live(INTERVAL / 2)
         if draft is None:
-            exhaust(live.hear())
+            exhaust(live.partial())
         else:
             live._piece.ids = [*draft]
-        recognition = Recognition.of(Job(1, self.utterance), self._recognizer._preparation)
+        recognition = JobSequence.of(Job(1, self.utterance), self._recognizer._preparation)
         return seconds(lambda: exhaust(live.finish(recognition)))
 
     def whole(self) -> float:
@@ -112,7 +112,7 @@ def saying(text: Sequence[int]) -> Iterator[None]:
     """Whatever is verified or decoded comes out as these tokens, beyond doubt: logits of bfloat16 often tie."""
     accept = verify._accept
 
-    def say(written: verify.Written, choice: Choice, *rest: Any) -> int:
+    def say(written: verify.DraftResult, choice: Choice, *rest: Any) -> int:
         at = len(written.ids)
         reads = [
             read._replace(token=token, margin=read.margin if read.margin is None else 1.0)
@@ -130,7 +130,7 @@ def random_weights(size: str, dtype: str, folder: Path) -> Recognizer:
         tokenizer = write_tokenizer(folder / "tokenizer")
         write_random_checkpoint(folder / "checkpoint", size=size, dtype=dtype, seed=1, tokenizer=tokenizer)
     recognizer = Recognizer.load(str(folder / "checkpoint"), dtype=dtype, max_piece_seconds=LONGEST_PIECE)
-    recognizer._live_drift._margin = 1e-30  # margins are computed; those of random weights would always be doubtful
+    recognizer._live_drift._margin = 1e-30  # margins are computed; those of random weights would always be low_margin
     return recognizer
 
 

@@ -21,7 +21,7 @@ from live_agreement import KINDS, spoken
 
 from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
-from qwen3_asr_mlx_runtime.engine.scheduler import Schedule
+from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
 from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, PartialDone, PartialJob
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
@@ -83,7 +83,7 @@ HEAD = (
 class Listener:
     """Hears utterances out, one after the other."""
 
-    def __init__(self, schedule: Schedule, interval_ms: int) -> None:
+    def __init__(self, schedule: EngineScheduler, interval_ms: int) -> None:
         self._schedule = schedule
         self._interval = SAMPLE_RATE * interval_ms // 1000
         self._ids = count(1)

@@ -11,7 +11,7 @@ from qwen3_asr_mlx_runtime.packages import missing
 
 if TYPE_CHECKING:
     from qwen3_asr_mlx_runtime.bridge.lifecycle import ParentWatch
-    from qwen3_asr_mlx_runtime.bridge.loop import Daemon, MakeEngine, Message
+    from qwen3_asr_mlx_runtime.bridge.loop import Loop, MakeEngine, Message
     from qwen3_asr_mlx_runtime.bridge.stdio import Wire
     from qwen3_asr_mlx_runtime.settings import CommandLine, Settings
 
@@ -103,7 +103,7 @@ def _serve(line: "CommandLine", wire: "Wire", parent: "ParentWatch", make_engine
 
 def _daemon(
     settings: "Settings", wire: tuple[int, int], parent: "ParentWatch", make_engine: "MakeEngine | None"
-) -> "Daemon":
+) -> "Loop":
     """Imports the rest only now, with stdio claimed: whatever an import prints stays off the wire."""
     import queue
 
@@ -116,12 +116,12 @@ def _daemon(
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
     install_signal_handlers(inbox.put)
     install_hooks(inbox.put)
-    from qwen3_asr_mlx_runtime.bridge.loop import Daemon
+    from qwen3_asr_mlx_runtime.bridge.loop import Loop
     from qwen3_asr_mlx_runtime.engine.thread import EngineThread
 
     if wrong := trouble(settings.model, settings.cache_dir, settings.local_files_only):
         diagnose(wrong)
-    return Daemon(settings, *wire, make_engine or EngineThread, inbox=inbox, parent=parent)
+    return Loop(settings, *wire, make_engine or EngineThread, inbox=inbox, parent=parent)
 
 
 def _set_environment(settings: "Settings") -> None:
@@ -130,7 +130,7 @@ def _set_environment(settings: "Settings") -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-def _run(daemon: "Daemon") -> int:
+def _run(daemon: "Loop") -> int:
     import traceback
 
     from qwen3_asr_mlx_runtime.bridge.lifecycle import Exit

@@ -43,7 +43,7 @@ def footprint_bytes() -> int | None:
 
 def keep_little() -> None:
     """Have glibc give every larger buffer pages of its own, which go when it is freed, and share two arenas among all
-    threads. To be called before there are threads; other libraries need no telling."""
+    threads. Call it before there are threads; other C libraries need no such call."""
     tune = _glibc("mallopt")
     if tune is not None:
         tune(_MMAP_THRESHOLD, _LARGE_BYTES)

@@ -49,7 +49,7 @@ def test_the_count_is_that_of_the_utterance_if_it_ended_now(rate: int, sizes: li
 @given(RATES, st.integers(1, 20_000), st.integers(0, 5_000))
 def test_what_is_heard_before_the_end_stays_as_it_is(rate: int, frames: int, start: int) -> None:
     buffer = buffered(speech(frames), rate, [frames // 2])
-    heard, later = buffer.heard(), buffer.heard(start)
+    heard, later = buffer.settled(), buffer.settled(start)
     whole = buffer.end()
     assert np.array_equal(heard, whole[: len(heard)])
     assert np.array_equal(later, heard[start:])
@@ -57,7 +57,7 @@ def test_what_is_heard_before_the_end_stays_as_it_is(rate: int, frames: int, sta
 
 def test_pcm_at_16_khz_is_heard_at_once_and_as_it_came() -> None:
     pcm = speech(1_000)
-    assert np.array_equal(buffered(pcm, 16_000, [17]).heard(), pcm16(pcm))
+    assert np.array_equal(buffered(pcm, 16_000, [17]).settled(), pcm16(pcm))
 
 
 @pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
@@ -72,7 +72,7 @@ def test_a_stream_and_a_file_of_the_same_pcm_are_the_same_samples(rate: int, tmp
 def test_where_the_filter_overshoots_the_audio_is_cut(rate: int) -> None:
     square = np.where(np.arange(rate) // 20 % 2, 32_767, -32_768).astype("<i2").tobytes()
     buffer = buffered(square, rate, [])
-    assert np.abs(buffer.heard()).max() == 1
+    assert np.abs(buffer.settled()).max() == 1
     assert np.abs(buffer.end()).max() == 1
 
 

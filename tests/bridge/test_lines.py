@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_asr_mlx_runtime.bridge.input_allowance import Allowance
+from qwen3_asr_mlx_runtime.bridge.input_allowance import InputAllowance
 from qwen3_asr_mlx_runtime.bridge.line_reader import Line, LineReader, LongLine
 from qwen3_asr_mlx_runtime.bridge.line_writer import LineWriter, WriterNews
 from qwen3_asr_mlx_runtime.bridge.stdio import diagnose
@@ -240,7 +240,7 @@ class TestLineWriter:
 
 class TestAllowance:
     def test_taking_waits_until_enough_is_given_back(self) -> None:
-        allowance = Allowance(10)
+        allowance = InputAllowance(10)
         allowance.take(8)
         taken = threading.Event()
         thread = threading.Thread(target=lambda: (allowance.take(5), taken.set()), daemon=True)
@@ -252,7 +252,7 @@ class TestAllowance:
         assert allowance.taken == 10
 
     def test_what_never_fits_waits_only_for_all_others(self) -> None:
-        allowance = Allowance(10)
+        allowance = InputAllowance(10)
         allowance.take(11)
         assert allowance.taken == 11
 

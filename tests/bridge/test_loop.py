@@ -21,7 +21,7 @@ from support.protocol_monitor import ProtocolMonitor
 from qwen3_asr_mlx_runtime.bridge import loop as daemon_module
 from qwen3_asr_mlx_runtime.bridge import stdin_reader as line_source
 from qwen3_asr_mlx_runtime.bridge.lifecycle import Crash, Exit, ParentWatch
-from qwen3_asr_mlx_runtime.bridge.loop import Daemon
+from qwen3_asr_mlx_runtime.bridge.loop import Loop
 from qwen3_asr_mlx_runtime.bridge.stdin_reader import Received
 from qwen3_asr_mlx_runtime.errors import DecodeFailed, EngineLost, ModelNotFound
 from qwen3_asr_mlx_runtime.protocol.decode import decode_line
@@ -67,7 +67,7 @@ class Bridge:
 
         watch = ParentWatch(None, getppid=lambda: next(parents) if parents else 500)
         times = {} if clock is None else {"clock": clock}
-        self.daemon = Daemon(
+        self.daemon = Loop(
             Settings(max_audio_seconds=10.0),
             self.stdin[0],
             self.stdout[1],

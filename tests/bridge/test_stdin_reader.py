@@ -6,8 +6,8 @@ import queue
 
 import pytest
 
-from qwen3_asr_mlx_runtime.bridge.input_allowance import AUDIO_OVERHEAD_BYTES, LINE_OVERHEAD_BYTES, Allowance
-from qwen3_asr_mlx_runtime.bridge.stdin_reader import EndOfInput, LineSource
+from qwen3_asr_mlx_runtime.bridge.input_allowance import AUDIO_OVERHEAD_BYTES, LINE_OVERHEAD_BYTES, InputAllowance
+from qwen3_asr_mlx_runtime.bridge.stdin_reader import EndOfInput, StdinReader
 
 WAIT = 60
 
@@ -16,7 +16,7 @@ def sizes(*requests: dict) -> list[int]:
     """What is taken from the allowance for each."""
     read_end, write_end = os.pipe()
     inbox: queue.SimpleQueue = queue.SimpleQueue()
-    LineSource(read_end, inbox.put, Allowance()).start()
+    StdinReader(read_end, inbox.put, InputAllowance()).start()
     os.write(write_end, b"".join(json.dumps(request).encode() + b"\n" for request in requests))
     os.close(write_end)
     received = [inbox.get(timeout=WAIT) for _ in requests]

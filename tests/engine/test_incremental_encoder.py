@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.tiny import tiny_model
 
 from qwen3_asr_mlx_runtime.engine import incremental_encoder as live_audio
-from qwen3_asr_mlx_runtime.engine.incremental_encoder import Embedded, Keeps, LiveAudio
+from qwen3_asr_mlx_runtime.engine.incremental_encoder import CacheConfig, Embedded, IncrementalEncoder
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 from qwen3_asr_mlx_runtime.model.features import (
@@ -31,7 +31,7 @@ def noise(seconds: float, seed: int = 0, level: float = 0.1) -> Samples:
     return (rng.standard_normal(int(seconds * SAMPLE_RATE)) * level).clip(-1, 1).astype(np.float32)
 
 
-def embed(audio: LiveAudio, samples: Samples) -> Embedded:
+def embed(audio: IncrementalEncoder, samples: Samples) -> Embedded:
     steps = audio.embed(samples, Stopwatch())
     while True:
         try:
@@ -59,15 +59,15 @@ def quiet_then_loud(seconds: float) -> Samples:
 )
 def test_embeddings_are_those_of_the_clip_so_far_whatever_came_when(cuts, levels):
     samples = np.concatenate([noise(9, seed, level) for seed, level in enumerate(levels)])
-    audio = LiveAudio(TOWER, mx.float32)
+    audio = IncrementalEncoder(TOWER, mx.float32)
     for cut in sorted(cuts):
         if frame_count(cut):
             assert mx.array_equal(rows(embed(audio, samples[:cut])), whole(samples[:cut])), cut
 
 
-@pytest.mark.parametrize("name", [one.name for one in fields(Keeps)])
+@pytest.mark.parametrize("name", [one.name for one in fields(CacheConfig)])
 def test_each_thing_kept_can_be_switched_off_and_nothing_changes(name):
-    audio = LiveAudio(TOWER, mx.float32, Keeps(**{name: False}))
+    audio = IncrementalEncoder(TOWER, mx.float32, CacheConfig(**{name: False}))
     samples = quiet_then_loud(18)
     for seconds in (9.3, 17.2, 18.0):
         heard = samples[: int(seconds * SAMPLE_RATE)]
@@ -75,7 +75,7 @@ def test_each_thing_kept_can_be_switched_off_and_nothing_changes(name):
 
 
 def test_what_is_final_is_not_computed_again():
-    audio, samples = LiveAudio(TOWER, mx.float32), noise(18.5)
+    audio, samples = IncrementalEncoder(TOWER, mx.float32), noise(18.5)
     first = embed(audio, samples[: 17 * SAMPLE_RATE + 400])
     before = audio.reuse.of_windows, audio.reuse.windows
     embedded = embed(audio, samples)
@@ -87,7 +87,7 @@ def test_what_is_final_is_not_computed_again():
 
 
 def test_a_louder_end_reaches_back_to_what_its_floor_covers():
-    audio, samples = LiveAudio(TOWER, mx.float32), quiet_then_loud(18)
+    audio, samples = IncrementalEncoder(TOWER, mx.float32), quiet_then_loud(18)
     samples[: 8 * SAMPLE_RATE + 400] = noise(8 + 400 / SAMPLE_RATE, 3, 0.4)  # a loud first window: not touched
     first = embed(audio, samples[: 17 * SAMPLE_RATE])
     embedded = embed(audio, samples)
@@ -97,20 +97,20 @@ def test_a_louder_end_reaches_back_to_what_its_floor_covers():
 
 def test_a_window_that_is_kept_although_the_floor_rose_would_be_seen(monkeypatch):
     monkeypatch.setattr(live_audio._Rows, "serves", lambda *_: True)
-    audio, samples = LiveAudio(TOWER, mx.float32), quiet_then_loud(18)
+    audio, samples = IncrementalEncoder(TOWER, mx.float32), quiet_then_loud(18)
     embed(audio, samples[: 17 * SAMPLE_RATE])
     assert not mx.array_equal(rows(embed(audio, samples)), whole(samples))
 
 
 def test_a_clip_that_is_cut_shorter_gets_what_a_clip_of_that_length_gets():
-    audio, samples = LiveAudio(TOWER, mx.float32), quiet_then_loud(26)
+    audio, samples = IncrementalEncoder(TOWER, mx.float32), quiet_then_loud(26)
     embed(audio, samples)
     cut = int(16.61 * SAMPLE_RATE)
     assert mx.array_equal(rows(embed(audio, samples[:cut])), whole(samples[:cut]))
 
 
 def test_what_was_dropped_is_made_again():
-    audio, samples = LiveAudio(TOWER, mx.float32), noise(10)
+    audio, samples = IncrementalEncoder(TOWER, mx.float32), noise(10)
     embed(audio, samples[: 9 * SAMPLE_RATE])
     assert audio.nbytes > 0
     audio.drop()

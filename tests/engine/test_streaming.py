@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
-from qwen3_asr_mlx_runtime.engine.scheduler import Schedule
-from qwen3_asr_mlx_runtime.engine.streaming_utterance import LiveUtterance
+from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
+from qwen3_asr_mlx_runtime.engine.streaming_utterance import StreamingUtterance
 from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, PartialDone, PartialJob
 from qwen3_asr_mlx_runtime.engines.fair_queue import INTERACTIVE_IN_A_ROW
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
@@ -23,11 +23,11 @@ def recognizer() -> Recognizer:
 
 
 @pytest.fixture
-def schedule(recognizer) -> Schedule:
+def schedule(recognizer) -> EngineScheduler:
     return recognizer.schedule()
 
 
-def run(schedule: Schedule) -> list[Finished | PartialDone | Failed]:
+def run(schedule: EngineScheduler) -> list[Finished | PartialDone | Failed]:
     outcomes = []
     while schedule.is_busy:
         outcomes += schedule.step()
@@ -61,7 +61,7 @@ def test_files_have_one_step_in_five_beside_hearings(schedule, monkeypatch, mode
             steps.append("hear")
             yield
 
-    monkeypatch.setattr(LiveUtterance, "hear", endless)
+    monkeypatch.setattr(StreamingUtterance, "hear", endless)
     schedule.partial(PartialJob(1, 1, NOISE))
     schedule.submit(Job(2, FILE, mode))
     while 2 in schedule.open_ids:
@@ -85,7 +85,7 @@ def test_what_is_forgotten_ends_its_hearing_and_nothing_is_kept(schedule):
     schedule.step()
     assert schedule.forget(9).error.code == "cancelled"
     assert not schedule.is_busy
-    assert not schedule._listening._utterances
+    assert not schedule._open_utterances._utterances
     assert schedule.forget(9) is None
 
 

@@ -8,16 +8,16 @@ import pytest
 from live_agreement import compare, joined_examples, spoken
 
 from qwen3_asr_mlx_runtime.engine import streaming_segment as live_piece
-from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, Keeps
+from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, CacheConfig
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
-from qwen3_asr_mlx_runtime.engine.scheduler import Schedule
-from qwen3_asr_mlx_runtime.engine.streaming_utterance import LiveUtterance
+from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
+from qwen3_asr_mlx_runtime.engine.streaming_utterance import StreamingUtterance
 from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, PartialDone, PartialJob
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
 from qwen3_asr_mlx_runtime.errors import OutOfMemory
 from qwen3_asr_mlx_runtime.model.decoder import KVCache
 from qwen3_asr_mlx_runtime.model.generate import Token
-from qwen3_asr_mlx_runtime.model.speculative import Written
+from qwen3_asr_mlx_runtime.model.speculative import DraftResult
 
 SPEECH = 7
 
@@ -33,14 +33,14 @@ def utterance() -> Utterance:
     return drawn
 
 
-def run(schedule: Schedule) -> list[Finished | PartialDone | Failed]:
+def run(schedule: EngineScheduler) -> list[Finished | PartialDone | Failed]:
     outcomes = []
     while schedule.is_busy:
         outcomes += schedule.step()
     return outcomes
 
 
-def listen(schedule: Schedule, samples: np.ndarray, seconds: float = 1.0, **said) -> list[PartialDone]:
+def listen(schedule: EngineScheduler, samples: np.ndarray, seconds: float = 1.0, **said) -> list[PartialDone]:
     """StartPartial samples in pieces of so many seconds."""
     heard = []
     for number, start in enumerate(range(0, len(samples), int(seconds * SAMPLE_RATE))):
@@ -50,7 +50,7 @@ def listen(schedule: Schedule, samples: np.ndarray, seconds: float = 1.0, **said
     return heard
 
 
-def final(schedule: Schedule, utterance: Utterance, **options) -> Finished:
+def final(schedule: EngineScheduler, utterance: Utterance, **options) -> Finished:
     schedule.submit(Job(1, utterance, interactive=True, live_id=SPEECH, **options))
     [*_, outcome] = run(schedule)
     return outcome
@@ -79,9 +79,9 @@ def test_streamed_equals_whole_in_bfloat16(policy):
     assert found["different"] == []
 
 
-@pytest.mark.parametrize("name", [one.name for one in fields(Keeps)])
+@pytest.mark.parametrize("name", [one.name for one in fields(CacheConfig)])
 def test_streamed_equals_whole_with_something_not_kept(recognizer, name):
-    found = compare(recognizer, [*spoken(2, 0, seed=15)], "guarded", Keeps(**{name: False}), seed=5)
+    found = compare(recognizer, [*spoken(2, 0, seed=15)], "guarded", CacheConfig(**{name: False}), seed=5)
     assert found["different"] == []
     assert found["reuse"][name] == 0
 
@@ -107,7 +107,7 @@ def test_a_token_that_was_forced_would_be_seen(recognizer, monkeypatch):
 
 def _given(draft):
     tokens = [*map(Token, draft[:-1]), Token(draft[-1], None, "stop")]
-    written = Written(tokens, [*draft], len(draft))
+    written = DraftResult(tokens, [*draft], len(draft))
     yield
     return written
 
@@ -176,7 +176,7 @@ def test_a_final_whose_live_end_fails_is_decoded_from_its_beginning(recognizer, 
     def fail(*_, **__):
         raise RuntimeError("planted")
 
-    monkeypatch.setattr(LiveUtterance, "_end_piece", fail)
+    monkeypatch.setattr(StreamingUtterance, "_end_piece", fail)
     assert final(schedule, utterance).transcript.token_ids == recognizer.transcribe(utterance).token_ids
 
 
@@ -216,8 +216,8 @@ def test_memory_that_is_kept_for_others_makes_room(recognizer, utterance, monkey
     admit, refused = type(recognizer._governor).admit, []
 
     def tight(self, *asked, **options):
-        if any(one.nbytes for one in schedule._listening._utterances.values()):
-            self.relieve()
+        if any(one.nbytes for one in schedule._open_utterances._utterances.values()):
+            self.evict()
         if not refused:
             refused.append(True)
             raise OutOfMemory("planted")
@@ -225,7 +225,7 @@ def test_memory_that_is_kept_for_others_makes_room(recognizer, utterance, monkey
 
     monkeypatch.setattr(type(recognizer._governor), "admit", tight)
     assert final(schedule, utterance).transcript.token_ids == recognizer.transcribe(utterance).token_ids
-    assert schedule._listening._utterances[SPEECH + 1].nbytes == 0
+    assert schedule._open_utterances._utterances[SPEECH + 1].nbytes == 0
 
 
 def test_the_first_final_measures_the_drift_step_by_step():
@@ -270,7 +270,7 @@ def test_what_is_kept_is_bounded(recognizer, utterance, monkeypatch):
     listen(schedule, utterance.samples[: 9 * SAMPLE_RATE])
     schedule.partial(PartialJob(1, SPEECH + 1, utterance.samples))
     run(schedule)
-    assert schedule._listening._utterances[SPEECH].nbytes == 0
+    assert schedule._open_utterances._utterances[SPEECH].nbytes == 0
     assert final(schedule, utterance).transcript.token_ids == recognizer.transcribe(utterance).token_ids
 
 

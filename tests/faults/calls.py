@@ -18,7 +18,7 @@ from qwen3_asr_mlx_runtime.audio import recording, regular_file
 from qwen3_asr_mlx_runtime.bridge.lifecycle import Exit, ParentWatch
 from qwen3_asr_mlx_runtime.bridge.line_reader import LineReader
 from qwen3_asr_mlx_runtime.bridge.line_writer import LineWriter
-from qwen3_asr_mlx_runtime.bridge.loop import Daemon
+from qwen3_asr_mlx_runtime.bridge.loop import Loop
 from qwen3_asr_mlx_runtime.settings import Settings
 
 WAIT = 60.0
@@ -114,7 +114,7 @@ def converse(
     ended = Ended(None, None, [], monitor)
 
     def run() -> None:
-        daemon = Daemon(settings, stdin, stdout, engine, inbox=inbox, parent=watch)
+        daemon = Loop(settings, stdin, stdout, engine, inbox=inbox, parent=watch)
         try:
             ended.exit = daemon.run()
         except Exception as error:  # noqa: BLE001 it is looked at by the test

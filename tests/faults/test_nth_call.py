@@ -19,7 +19,7 @@ from qwen3_asr_mlx_runtime.bridge.lifecycle import Exit
 from qwen3_asr_mlx_runtime.engine import recognizer as engine_module
 from qwen3_asr_mlx_runtime.engine import sequence as recognition
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Segment
-from qwen3_asr_mlx_runtime.engine.scheduler import Schedule
+from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
 from qwen3_asr_mlx_runtime.engine.thread import EngineThread
 from qwen3_asr_mlx_runtime.model.generate import Token
 from qwen3_asr_mlx_runtime.settings import Settings
@@ -173,14 +173,14 @@ class FakeRecognizer:
     def __init__(self, fault: Fault) -> None:
         self._fault = fault
 
-    def schedule(self) -> Schedule:
+    def schedule(self) -> EngineScheduler:
         config = SimpleNamespace(text=SimpleNamespace(hidden_size=256))
         model = SimpleNamespace(config=config, quantization=None)
         tokenizer = SimpleNamespace(eos_ids=frozenset(), decode=lambda _: "language English<asr_text>Seven three one.")
         governor = SimpleNamespace(tidy=lambda: None, idle=lambda: None, rows=lambda _: 16)
         drift = SimpleNamespace(is_known=lambda _: True, margin=lambda _: 0.0, try_again=lambda: None)
-        live_drift = SimpleNamespace(is_known=True)
-        return Schedule(model, tokenizer, FakePreparation(self._fault), governor, drift, live_drift)
+        streaming_drift = SimpleNamespace(is_known=True)
+        return EngineScheduler(model, tokenizer, FakePreparation(self._fault), governor, drift, streaming_drift)
 
 
 def two_steps(fault: Fault) -> Callable[..., Iterator[Token]]:

@@ -10,7 +10,7 @@ from qwen3_asr_mlx_runtime.errors import NonFiniteOutput
 from qwen3_asr_mlx_runtime.model.decoder import PREFILL_BLOCK
 from qwen3_asr_mlx_runtime.model.generate import generate
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
-from qwen3_asr_mlx_runtime.model.speculative import Written, write
+from qwen3_asr_mlx_runtime.model.speculative import DraftResult, write
 
 MODEL = tiny_model()
 PROMPT = mx.random.normal((1, 20, 64), key=mx.random.key(3))
@@ -19,7 +19,7 @@ WHOLE = [token.id for token in generate(MODEL, PROMPT, frozenset(), BUDGET)]
 ids = st.integers(0, VOCABULARY - 1)
 
 
-def verify(draft, eos_ids=frozenset(), budget=BUDGET, **options) -> tuple[Written, int]:
+def verify(draft, eos_ids=frozenset(), budget=BUDGET, **options) -> tuple[DraftResult, int]:
     """What is written, and in how many forward passes."""
     steps = write(MODEL, PROMPT, MODEL.make_cache(PROMPT.shape[1]), draft, eos_ids, budget, **options)
     passes = 0
@@ -99,13 +99,13 @@ def test_an_end_in_the_draft_is_not_forced():
 
 def test_a_small_margin_ends_it():
     written, _ = verify(WHOLE, margin=1e9)
-    assert (written.doubtful, len(written.tokens)) == (True, 1)
-    assert not verify(WHOLE, margin=1e-9)[0].doubtful
+    assert (written.low_margin, len(written.tokens)) == (True, 1)
+    assert not verify(WHOLE, margin=1e-9)[0].low_margin
 
 
 def test_a_small_margin_after_the_draft_ends_it_too():
     written, _ = verify([], margin=1e9)
-    assert written.doubtful
+    assert written.low_margin
 
 
 def test_log_probabilities_are_those_of_single_steps():

@@ -22,13 +22,13 @@ def test_sixty_utterances_are_written_alike_in_both_modes(recognizer):
 
 def test_the_comparison_sees_a_difference(recognizer, monkeypatch):
     """A batch that decodes one token less differs in every utterance."""
-    place = batching.Batching._place
+    place = batching.ContinuousBatch._place
 
     def shortened(self, recognition, index):
         made = recognition.inputs[index]
         recognition.inputs[index] = replace(made, max_new_tokens=2)
         place(self, recognition, index)
 
-    monkeypatch.setattr(batching.Batching, "_place", shortened)
+    monkeypatch.setattr(batching.ContinuousBatch, "_place", shortened)
     found = agreement.compare(recognizer, list(agreement.spoken(3, seed=7)), rows=3)
     assert found["equal_with_guard"] == 0

@@ -9,7 +9,7 @@ import pytest
 from support.no_metal import NO_METAL
 from support.tiny_checkpoint import write_tiny_checkpoint
 
-from qwen3_asr_mlx_runtime.engine.scheduler import Schedule
+from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
 from qwen3_asr_mlx_runtime.errors import DecodeFailed
 from qwen3_asr_mlx_runtime.model.batch import Places
 from qwen3_asr_mlx_runtime.model.drift import Drift
@@ -130,14 +130,14 @@ def test_a_drift_that_cannot_be_measured_is_a_failure(float32_only, monkeypatch)
 
 def test_memory_that_does_not_come_back_is_seen(float32_only, monkeypatch):
     held = []
-    step = Schedule.step
+    step = EngineScheduler.step
 
     def leaks(self):
         held.append(mx.ones((256, 1024)))
         mx.eval(held[-1])
         return step(self)
 
-    monkeypatch.setattr(Schedule, "step", leaks)
+    monkeypatch.setattr(EngineScheduler, "step", leaks)
     assert any("left behind" in what for what in failures(self_check.check_engine()))
 
 

@@ -536,7 +536,7 @@ def test_the_figures_are_those_of_the_session(session: tuple[Path, dict, str]) -
     assert told["partials"] == told["partial_seconds"]["count"] > 0
     assert told["answers"]["transcribe"]["count"] == 2
     assert told["final_queue_seconds"]["count"] == 1
-    assert told["spoken_seconds"] == pytest.approx(1.7025, abs=0.01)
+    assert told["streamed_seconds"] == pytest.approx(1.7025, abs=0.01)
     assert (told["requests_waiting"], told["utterances_waiting"]) == (0, 0)
     assert told["queues"] is not None
     assert told["memory"]["rss_bytes"] > 0

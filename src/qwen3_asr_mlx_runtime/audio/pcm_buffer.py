@@ -1,4 +1,4 @@
-"""The audio of one utterance while it is spoken: PCM of the stream's rate comes in, 16 kHz goes out."""
+"""The audio of an open utterance: PCM of the stream's rate comes in, 16 kHz goes out."""
 
 import numpy as np
 
@@ -39,17 +39,17 @@ class PcmBuffer:
         else:
             self._kept += _within(self._resampler.take(pcm16(pcm)))
 
-    def heard(self, start: int = 0) -> Samples:
+    def settled(self, start: int = 0) -> Samples:
         """The utterance from the sample `start` on, as far as it is certain: without what the resampler still holds."""
         if self._resampler is None:
             return pcm16(bytes(self._kept[start * BYTES_PER_SAMPLE :]))
         return np.frombuffer(bytes(self._kept[start * _BYTES_PER_FLOAT :]), np.float32)
 
     def end(self) -> Samples:
-        """The whole utterance: what was heard, and what the resampler held. Nothing may be appended after it."""
+        """The whole utterance: what has settled, and what the resampler held. Nothing may be appended after it."""
         if self._resampler is not None:
             self._kept += _within(self._resampler.end())
-        return self.heard()
+        return self.settled()
 
 
 def resampled(pcm: bytes, rate: int) -> Samples:

@@ -15,7 +15,7 @@ def _read_file(path: str, max_seconds: float) -> Recording:
     return read_file(path, max_seconds=max_seconds)
 
 
-class AudioReader:
+class FileReader:
     """Reads each file on a thread of its own, named `audio`, and tells what came of it: one AudioRead or AudioFailed.
 
     How many are read at a time is for others to say; a thread that hangs in a read is left to itself.

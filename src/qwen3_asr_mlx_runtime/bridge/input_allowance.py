@@ -8,7 +8,7 @@ LINE_OVERHEAD_BYTES = 512  # what a decoded line costs in memory besides its own
 AUDIO_OVERHEAD_BYTES = 1024  # and what each piece of audio does that it names or brings to be transcribed
 
 
-class Allowance:
+class InputAllowance:
     """Bytes of input read and not yet answered. The reader waits in `take`, and the rest of the input in the pipe."""
 
     def __init__(self, limit: int = MAX_READ_AHEAD_BYTES) -> None:

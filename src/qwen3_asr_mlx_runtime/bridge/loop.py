@@ -12,11 +12,11 @@ import secrets
 import time
 from collections.abc import Callable
 
-from qwen3_asr_mlx_runtime.bridge.file_reader import AudioReader
-from qwen3_asr_mlx_runtime.bridge.input_allowance import Allowance
+from qwen3_asr_mlx_runtime.bridge.file_reader import FileReader
+from qwen3_asr_mlx_runtime.bridge.input_allowance import InputAllowance
 from qwen3_asr_mlx_runtime.bridge.lifecycle import FORCED_EXIT_SECONDS, Crash, Exit, ParentWatch
 from qwen3_asr_mlx_runtime.bridge.line_writer import LineWriter, WriterNews
-from qwen3_asr_mlx_runtime.bridge.stdin_reader import EndOfInput, LineSource, Received
+from qwen3_asr_mlx_runtime.bridge.stdin_reader import EndOfInput, Received, StdinReader
 from qwen3_asr_mlx_runtime.bridge.stdio import diagnose
 from qwen3_asr_mlx_runtime.bridge.watchdog import Watchdog, log_load, log_stacks, loss_of_engine
 from qwen3_asr_mlx_runtime.engines.api import (
@@ -58,7 +58,7 @@ Message = Received | EndOfInput | AudioRead | AudioFailed | Outcome | WriterNews
 MakeEngine = Callable[[Settings, Post], Engine]
 
 
-class Daemon:
+class Loop:
     """One conversation over two descriptors, from the first line to the exit code.
 
     An `Exit` in the `inbox` is a signal: end soon, with that code. Raises RuntimeError where there is no thread for it.
@@ -77,10 +77,10 @@ class Daemon:
     ) -> None:
         self._clock = clock
         self._inbox = inbox
-        self._allowance = Allowance()
-        self._source = LineSource(stdin, self._inbox.put, self._allowance)
+        self._allowance = InputAllowance()
+        self._source = StdinReader(stdin, self._inbox.put, self._allowance)
         self._writer = LineWriter(stdout, self._inbox.put)
-        self._audio = AudioReader(settings.max_audio_seconds, self._inbox.put)
+        self._audio = FileReader(settings.max_audio_seconds, self._inbox.put)
         self._engine = make_engine(settings, self._inbox.put)
         self._watchdog = Watchdog(self._engine, clock)
         self._parent = parent

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qwen3_asr_mlx_runtime.bridge.input_allowance import AUDIO_OVERHEAD_BYTES, LINE_OVERHEAD_BYTES, Allowance
+from qwen3_asr_mlx_runtime.bridge.input_allowance import AUDIO_OVERHEAD_BYTES, LINE_OVERHEAD_BYTES, InputAllowance
 from qwen3_asr_mlx_runtime.bridge.line_reader import Line, LineReader, LongLine
 from qwen3_asr_mlx_runtime.errors import BridgeError, InvalidJson, InvalidUtf8, LineTooLong
 from qwen3_asr_mlx_runtime.limits import MAX_LINE_BYTES
@@ -25,10 +25,10 @@ class EndOfInput:
     """Nothing more will come."""
 
 
-class LineSource:
+class StdinReader:
     """Reads on a thread named `stdin`, no further ahead of the work than the allowance permits."""
 
-    def __init__(self, fd: int, tell: Callable[[Received | EndOfInput], None], allowance: Allowance) -> None:
+    def __init__(self, fd: int, tell: Callable[[Received | EndOfInput], None], allowance: InputAllowance) -> None:
         self._reader = LineReader(fd)
         self._tell = tell
         self._allowance = allowance

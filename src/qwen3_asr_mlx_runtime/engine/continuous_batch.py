@@ -10,7 +10,7 @@ import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.engine.memory import Governor
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
-from qwen3_asr_mlx_runtime.engine.sequence import Recognition, prepare_next
+from qwen3_asr_mlx_runtime.engine.sequence import JobSequence, prepare_next
 from qwen3_asr_mlx_runtime.engines.fair_queue import FairQueue
 from qwen3_asr_mlx_runtime.model.batch import Batch, Row
 from qwen3_asr_mlx_runtime.model.decoder import PREFILL_BLOCK
@@ -22,11 +22,11 @@ from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 class _Place(NamedTuple):
     """Where the tokens of a row belong."""
 
-    recognition: Recognition
+    recognition: JobSequence
     segment: int
 
 
-class Batching:
+class ContinuousBatch:
     """One decoder step of all rows for each `step`. Segments join as soon as there is room, and those that wait
     together join together. `alone` takes what is not to be decoded in a batch, or not again."""
 
@@ -37,7 +37,7 @@ class Batching:
         preparation: Preparation,
         governor: Governor,
         drift: Drift,
-        alone: Callable[[Recognition, int], None],
+        alone: Callable[[JobSequence, int], None],
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
@@ -45,7 +45,7 @@ class Batching:
         self._governor = governor
         self._drift = drift
         self._alone = alone
-        self._waiting: FairQueue[Recognition] = FairQueue(
+        self._waiting: FairQueue[JobSequence] = FairQueue(
             lambda recognition: recognition.job.lane
         )  # with segments that are not prepared
         self._ready: dict[Row, _Place] = {}  # prepared, not joined
@@ -57,12 +57,12 @@ class Batching:
     def is_busy(self) -> bool:
         return bool(self._waiting or self._ready or self._rows)
 
-    def add(self, recognition: Recognition) -> None:
+    def add(self, recognition: JobSequence) -> None:
         if recognition.segments:
             self._drift.try_again()
             self._waiting.append(recognition)
 
-    def remove(self, recognition: Recognition) -> None:
+    def remove(self, recognition: JobSequence) -> None:
         self._waiting.remove(recognition)
         self._ready = {row: place for row, place in self._ready.items() if place.recognition is not recognition}
         for row in [row for row, place in self._rows.items() if place.recognition is recognition]:
@@ -126,7 +126,7 @@ class Batching:
             if index in recognition.inputs:
                 self._place(recognition, index)
 
-    def _place(self, recognition: Recognition, index: int) -> None:
+    def _place(self, recognition: JobSequence, index: int) -> None:
         made = recognition.inputs[index]
         if made.embeddings.shape[1] > PREFILL_BLOCK:
             self._alone(recognition, index)
@@ -157,7 +157,7 @@ class Batching:
             self._settle(row, *self._rows[row])
             del self._rows[row]  # not before: one that could not be settled is among those that are disbanded
 
-    def _settle(self, row: Row, recognition: Recognition, index: int) -> None:
+    def _settle(self, row: Row, recognition: JobSequence, index: int) -> None:
         if row.error is not None and not recognition.job.drift_guard:
             recognition.error = row.error
         elif row.error is not None or row.suspect:

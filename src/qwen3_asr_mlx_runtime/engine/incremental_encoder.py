@@ -1,4 +1,4 @@
-"""Samples of an utterance that is still being spoken → audio embeddings: what is final is kept, the rest made anew.
+"""Samples of an open utterance → audio embeddings: what is final is kept, the rest is computed again.
 
 A mel frame is final when its samples are there, a second of the convolutions' output when its frames are, a window of
 the tower's when its seconds are. One thing reaches back: a louder frame lifts the floor under all others. What lies
@@ -26,8 +26,8 @@ from qwen3_asr_mlx_runtime.model.features import (
 
 
 @dataclass(frozen=True, slots=True)
-class Keeps:
-    """What is kept from one hearing to the next: each can be switched off, which changes nothing but the work."""
+class CacheConfig:
+    """What is kept from one partial to the next: each can be switched off, which changes nothing but the work."""
 
     frames: bool = True
     seconds: bool = True
@@ -36,7 +36,7 @@ class Keeps:
     tokens: bool = True
 
 
-ALL = Keeps()
+ALL = CacheConfig()
 
 
 class Embedded(NamedTuple):
@@ -59,10 +59,10 @@ class _Rows(NamedTuple):
         return bool(floor == self.floor or max(floor, self.floor) <= self.least)
 
 
-class LiveAudio:
+class IncrementalEncoder:
     """The audio side of one piece of an utterance."""
 
-    def __init__(self, tower: AudioTower, dtype: mx.Dtype, keeps: Keeps = ALL) -> None:
+    def __init__(self, tower: AudioTower, dtype: mx.Dtype, keeps: CacheConfig = ALL) -> None:
         self.reuse = Reuse()
         self._tower = tower
         self._dtype = dtype
@@ -77,7 +77,7 @@ class LiveAudio:
         return self._mel.kept.nbytes + sum(one.rows.nbytes for one in kept)
 
     def drop(self) -> None:
-        """Let go of all that is kept."""
+        """Evict everything that is kept."""
         self._mel = GrowingLogMel()
         self._seconds.clear()
         self._windows.clear()

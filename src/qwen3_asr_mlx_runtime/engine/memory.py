@@ -61,7 +61,7 @@ class Governor:
         self._weight_bytes = weight_bytes
         self._job_memory = JobMemory(config, dtype.size)
         self._trimmed_bytes = 0  # resident after the last time
-        self.relieve: Callable[[], None] = lambda: None  # lets go of what is kept and can be made again
+        self.evict: Callable[[], None] = lambda: None  # lets go of what is kept and can be made again
         mx.set_memory_limit(self.limit_bytes)
         mx.set_cache_limit(self.cache_limit_bytes)
         if mx.metal.is_available():
@@ -81,7 +81,7 @@ class Governor:
         """
         wanted = self.estimate(samples, positions, rows)
         if self._held + wanted > self.limit_bytes:
-            self.relieve()
+            self.evict()
         held = self._held
         _require("the audio needs more memory than is left", held + wanted, self.limit_bytes)
         _require_available(wanted)
@@ -96,7 +96,7 @@ class Governor:
 
     @property
     def live_bytes(self) -> int:
-        """What may be kept of utterances that are being spoken: an eighth of what the weights leave."""
+        """What may be kept of open utterances: an eighth of what the weights leave."""
         return (self.limit_bytes - self._weight_bytes) // 8
 
     def rows(self, capacity: int) -> int:

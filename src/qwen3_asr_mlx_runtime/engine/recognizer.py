@@ -26,10 +26,10 @@ from qwen3_asr_mlx_runtime.checkpoint.integrity import verify as verify_files
 from qwen3_asr_mlx_runtime.checkpoint.progress import Reporter
 from qwen3_asr_mlx_runtime.checkpoint.resolve import resolve
 from qwen3_asr_mlx_runtime.checkpoint.weights import load_model, loaded_bytes, named_parameters
-from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, Keeps
+from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, CacheConfig
 from qwen3_asr_mlx_runtime.engine.memory import Governor, MemoryLimits
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
-from qwen3_asr_mlx_runtime.engine.scheduler import Schedule
+from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
 from qwen3_asr_mlx_runtime.engines.api import DecoderMode, Failed, Finished, Job, OnProgress, PartialDone
 from qwen3_asr_mlx_runtime.engines.profile import Memory, Stopwatch
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
@@ -38,8 +38,8 @@ from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelUnsupported, NonFini
 from qwen3_asr_mlx_runtime.model.device import check_device, device_failures
 from qwen3_asr_mlx_runtime.model.drift import Drift
 from qwen3_asr_mlx_runtime.model.features import Features
-from qwen3_asr_mlx_runtime.model.live_drift import LiveDrift
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.model.streaming_drift import StreamingDrift
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
 MAX_PIECE_SECONDS = 30.0
@@ -72,7 +72,7 @@ class Recognizer:
         self._governor = Governor(model.config, held, dtype=model.dtype, **limits._asdict())
         self._preparation = Preparation(model, tokenizer, self._governor, max_piece_seconds)
         self._drift = Drift(model, self._governor.has_room)
-        self._live_drift = LiveDrift(model, packs=self._preparation.packs)
+        self._live_drift = StreamingDrift(model, packs=self._preparation.packs)
 
     @classmethod
     @device_failures()
@@ -167,9 +167,9 @@ class Recognizer:
             outcomes += (outcome for outcome in schedule.step() if not isinstance(outcome, PartialDone))
         return sorted(outcomes, key=lambda outcome: outcome.job_id)
 
-    def schedule(self, keeps: Keeps = ALL) -> Schedule:
-        """A schedule of its own, for jobs that come and go. `keeps`: of utterances that are being spoken."""
-        return Schedule(
+    def schedule(self, keeps: CacheConfig = ALL) -> EngineScheduler:
+        """A schedule of its own, for jobs that come and go. `keeps`: what is kept of open utterances."""
+        return EngineScheduler(
             self.model, self._tokenizer, self._preparation, self._governor, self._drift, self._live_drift, keeps
         )
 

@@ -1,22 +1,22 @@
 """Jobs on their way through the engine: which step comes next, and what becomes of each."""
 
-from qwen3_asr_mlx_runtime.engine.continuous_batch import Batching
-from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, Keeps
+from qwen3_asr_mlx_runtime.engine.continuous_batch import ContinuousBatch
+from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, CacheConfig
 from qwen3_asr_mlx_runtime.engine.memory import Governor
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
-from qwen3_asr_mlx_runtime.engine.sequence import Recognition
-from qwen3_asr_mlx_runtime.engine.single import Sequential
-from qwen3_asr_mlx_runtime.engine.streaming import Listening
+from qwen3_asr_mlx_runtime.engine.sequence import JobSequence
+from qwen3_asr_mlx_runtime.engine.single import SingleDecoder
+from qwen3_asr_mlx_runtime.engine.streaming import OpenUtterances
 from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, PartialDone, PartialJob
 from qwen3_asr_mlx_runtime.engines.fair_queue import INTERACTIVE_IN_A_ROW
 from qwen3_asr_mlx_runtime.errors import Cancelled
 from qwen3_asr_mlx_runtime.model.drift import Drift
-from qwen3_asr_mlx_runtime.model.live_drift import LiveDrift
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.model.streaming_drift import StreamingDrift
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
 
-class Schedule:
+class EngineScheduler:
     """One step at a time, on the thread that loaded the model.
 
     Where `sequential` and `batched` jobs are under way, they take turns; and in the turns of the batched ones the batch
@@ -30,35 +30,35 @@ class Schedule:
         preparation: Preparation,
         governor: Governor,
         drift: Drift,
-        live_drift: LiveDrift,
-        keeps: Keeps = ALL,
+        streaming_drift: StreamingDrift,
+        keeps: CacheConfig = ALL,
     ) -> None:
         self._model = model
         self._governor = governor
         self._preparation = preparation
-        self._sequential = Sequential(model, tokenizer, preparation)
-        self._alone = Sequential(model, tokenizer, preparation)
-        self._listening = Listening(model, tokenizer, preparation, governor, live_drift, keeps)
-        self._batching = Batching(model, tokenizer, preparation, governor, drift, self._alone.add_segment)
-        self._open: dict[int, Recognition] = {}
-        self._ended: list[Failed] = []  # hearings that ended because their utterance did
-        self._heard_in_a_row = 0
+        self._sequential = SingleDecoder(model, tokenizer, preparation)
+        self._alone = SingleDecoder(model, tokenizer, preparation)
+        self._open_utterances = OpenUtterances(model, tokenizer, preparation, governor, streaming_drift, keeps)
+        self._batching = ContinuousBatch(model, tokenizer, preparation, governor, drift, self._alone.add_segment)
+        self._open: dict[int, JobSequence] = {}
+        self._ended: list[Failed] = []  # partials that ended because their utterance did
+        self._partials_in_a_row = 0
         self._batch_is_next = False
         self._alone_is_next = False
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._open or self._ended or self._listening.is_busy)
+        return bool(self._open or self._ended or self._open_utterances.is_busy)
 
     @property
     def open_ids(self) -> list[int]:
-        return [*self._open, *self._listening.open_ids]
+        return [*self._open, *self._open_utterances.open_ids]
 
     def submit(self, job: Job) -> None:
-        self._open[job.id] = recognition = Recognition.of(job, self._preparation)
-        live, hearing = self._listening.take(job)
-        if hearing is not None:
-            self._ended.append(hearing)
+        self._open[job.id] = recognition = JobSequence.of(job, self._preparation)
+        live, partial = self._open_utterances.take(job)
+        if partial is not None:
+            self._ended.append(partial)
         if live is not None:
             self._sequential.add(recognition, live.finish(recognition))
         elif job.decoder_mode == "batched":
@@ -66,21 +66,21 @@ class Schedule:
         else:
             self._sequential.add(recognition)
 
-    def partial(self, listen: PartialJob) -> None:
-        """Hear an utterance that is being spoken, when no job of a stream is open."""
-        failed = self._listening.add(listen)
+    def partial(self, job: PartialJob) -> None:
+        """Compute a partial of an open utterance, when no job of a stream is open."""
+        failed = self._open_utterances.add(job)
         if failed is not None:
             self._ended.append(failed)
 
     def forget(self, live_id: int) -> Failed | None:
-        """Let go of an utterance of which no job will come: its hearing, if one was asked for, ends."""
-        return self._listening.forget(live_id)
+        """Drop an open utterance of which no job comes: its partial, if it has one, ends."""
+        return self._open_utterances.forget(live_id)
 
     def cancel(self, job_id: int) -> Failed | None:
-        """End a job or a hearing that waits or is under way; None where there is no such."""
+        """End a job or a partial that waits or is under way; None where there is no such."""
         recognition = self._open.pop(job_id, None)
         if recognition is None:
-            return self._listening.cancel(job_id)
+            return self._open_utterances.cancel(job_id)
         self._remove(recognition)
         return Failed(job_id, Cancelled("cancelled before its transcript was written"))
 
@@ -90,20 +90,20 @@ class Schedule:
         return [*ended, *filter(None, map(self.cancel, self.open_ids))]
 
     def step(self) -> list[Finished | PartialDone | Failed]:
-        """One decoder step. Returns the outcomes of the jobs and hearings that ended."""
+        """One decoder step. Returns the outcomes of the jobs and partials that ended."""
         ended, self._ended = self._ended, []
-        if self._is_time_to_hear():
-            outcome = self._listening.step()
+        if self._is_time_for_partial():
+            outcome = self._open_utterances.step()
             return [*ended, outcome] if outcome is not None else [*ended]
         return [*ended, *self._decode()]
 
-    def _is_time_to_hear(self) -> bool:
-        """A hearing never delays what somebody waits for who has spoken; files have one turn in five."""
+    def _is_time_for_partial(self) -> bool:
+        """A partial never delays a final; files have one turn in five."""
         urgent = any(recognition.job.interactive for recognition in self._open.values())
-        hears = self._listening.is_busy and not urgent
-        hears = hears and not (self._open and self._heard_in_a_row >= INTERACTIVE_IN_A_ROW)
-        self._heard_in_a_row = self._heard_in_a_row + 1 if hears else 0
-        return hears
+        is_time = self._open_utterances.is_busy and not urgent
+        is_time = is_time and not (self._open and self._partials_in_a_row >= INTERACTIVE_IN_A_ROW)
+        self._partials_in_a_row = self._partials_in_a_row + 1 if is_time else 0
+        return is_time
 
     def _decode(self) -> list[Finished | Failed]:
         batched = self._batching.is_busy or self._alone.is_busy
@@ -124,7 +124,7 @@ class Schedule:
         """Nothing waits, and nothing has for a while."""
         self._governor.idle()
 
-    def _end(self, recognition: Recognition) -> Finished | Failed:
+    def _end(self, recognition: JobSequence) -> Finished | Failed:
         del self._open[recognition.job.id]
         self._remove(recognition)
         self._governor.tidy()
@@ -135,7 +135,7 @@ class Schedule:
                 one.quantization = self._model.quantization
         return outcome
 
-    def _remove(self, recognition: Recognition) -> None:
+    def _remove(self, recognition: JobSequence) -> None:
         self._sequential.remove(recognition)
         self._alone.remove(recognition)
         self._batching.remove(recognition)

@@ -18,11 +18,11 @@ Result = TypeVar("Result")
 
 
 @dataclass(eq=False, slots=True)
-class Recognition:
+class JobSequence:
     """`inputs` are prepared and not decoded, `pieces` are decoded, both by the index of their segment.
 
     `redecoded` counts the pieces that left a batch to be decoded alone; `verified` the tokens that were written while
-    it was spoken, None where nobody listened.
+    it was open, None where there were no partials.
     """
 
     job: Job
@@ -37,7 +37,7 @@ class Recognition:
     error: BridgeError | None = None
 
     @classmethod
-    def of(cls, job: Job, preparation: Preparation) -> "Recognition":
+    def of(cls, job: Job, preparation: Preparation) -> "JobSequence":
         recognition = cls(job)
         try:
             recognition.segments = preparation.cut(job.utterance, recognition.watch)
@@ -86,7 +86,7 @@ class Recognition:
         return Finished(self.job.id, transcript)
 
 
-def prepare_next(recognitions: Sequence[Recognition], preparation: Preparation) -> None:
+def prepare_next(recognitions: Sequence[JobSequence], preparation: Preparation) -> None:
     """Prepare the next segment of each together; where that fails, one by one, so that only the guilty one fails."""
     segments = [recognition.segments[recognition.prepared] for recognition in recognitions]
     try:

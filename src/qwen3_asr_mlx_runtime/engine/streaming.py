@@ -1,30 +1,30 @@
-"""Utterances that are being spoken, and the hearings that are asked for: each in turn, one step at a time."""
+"""Open utterances, and the partials that are computed of them: one after the other, one step at a time."""
 
 from collections import OrderedDict, deque
 from collections.abc import Generator
 from typing import NamedTuple
 
-from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, Keeps
+from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, CacheConfig
 from qwen3_asr_mlx_runtime.engine.memory import Governor
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
 from qwen3_asr_mlx_runtime.engine.sequence import failure
-from qwen3_asr_mlx_runtime.engine.streaming_utterance import LiveUtterance
+from qwen3_asr_mlx_runtime.engine.streaming_utterance import StreamingUtterance
 from qwen3_asr_mlx_runtime.engines.api import Failed, Job, PartialDone, PartialJob
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis
 from qwen3_asr_mlx_runtime.errors import Cancelled, DecodeFailed
-from qwen3_asr_mlx_runtime.model.live_drift import LiveDrift
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.model.streaming_drift import StreamingDrift
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
 
-class _Hearing(NamedTuple):
+class _RunningPartial(NamedTuple):
     id: int
     live_id: int
     steps: Generator[None, None, Hypothesis]
 
 
-class Listening:
-    """What was heard is kept until the job of its utterance comes, or it is forgotten."""
+class OpenUtterances:
+    """Open utterances by their live id. Each is kept until its job arrives, or it is forgotten."""
 
     def __init__(
         self,
@@ -32,8 +32,8 @@ class Listening:
         tokenizer: Tokenizer,
         preparation: Preparation,
         governor: Governor,
-        drift: LiveDrift,
-        keeps: Keeps = ALL,
+        drift: StreamingDrift,
+        keeps: CacheConfig = ALL,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
@@ -41,47 +41,49 @@ class Listening:
         self._governor = governor
         self._drift = drift
         self._keeps = keeps
-        self._utterances: OrderedDict[int, LiveUtterance] = OrderedDict()  # the one heard last at the end
-        self._hearings: deque[_Hearing] = deque()
+        self._utterances: OrderedDict[int, StreamingUtterance] = OrderedDict()  # the latest at the end
+        self._partials: deque[_RunningPartial] = deque()
 
     def drop(self) -> None:
-        """Let go of all that can be made again."""
+        """Evict everything that can be computed again."""
         for utterance in self._utterances.values():
             utterance.drop()
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._hearings or (self._utterances and not self._drift.is_known))
+        return bool(self._partials or (self._utterances and not self._drift.is_known))
 
     @property
     def open_ids(self) -> list[int]:
-        return [hearing.id for hearing in self._hearings]
+        return [partial.id for partial in self._partials]
 
-    def add(self, listen: PartialJob) -> Failed | None:
-        """Failed where the model was loaded again since the utterance began: its final will be whole all the same."""
-        utterance = self._utterances.get(listen.live_id)
-        if (0 if utterance is None else utterance.heard) != listen.start:
-            return Failed(listen.id, DecodeFailed("what was heard of the utterance before is lost"))
+    def add(self, job: PartialJob) -> Failed | None:
+        """Failed where the model was loaded again since the utterance began: its final is decoded whole."""
+        utterance = self._utterances.get(job.live_id)
+        if (0 if utterance is None else utterance.sample_count) != job.start:
+            return Failed(job.id, DecodeFailed("earlier audio of the utterance is lost: the model was loaded again"))
         if utterance is None:
             self._drift.try_again()
-            self._governor.relieve = self.drop
-            utterance = LiveUtterance(self._model, self._tokenizer, self._preparation, self._drift, listen, self._keeps)
-            self._utterances[listen.live_id] = utterance
-        utterance.append(listen.samples)
-        self._hearings.append(_Hearing(listen.id, listen.live_id, utterance.hear()))
+            self._governor.evict = self.drop
+            utterance = StreamingUtterance(
+                self._model, self._tokenizer, self._preparation, self._drift, job, self._keeps
+            )
+            self._utterances[job.live_id] = utterance
+        utterance.append(job.samples)
+        self._partials.append(_RunningPartial(job.id, job.live_id, utterance.partial()))
         return None
 
     def cancel(self, job_id: int) -> Failed | None:
-        """End a hearing; None where there is no such."""
-        return self._end([hearing for hearing in self._hearings if hearing.id == job_id])
+        """End a partial; None where there is no such."""
+        return self._end([partial for partial in self._partials if partial.id == job_id])
 
     def forget(self, live_id: int) -> Failed | None:
-        """Let go of an utterance, and of its hearing if one is asked for."""
+        """Drop an utterance, and end its partial if it has one."""
         self._utterances.pop(live_id, None)
-        return self._end([hearing for hearing in self._hearings if hearing.live_id == live_id])
+        return self._end([partial for partial in self._partials if partial.live_id == live_id])
 
-    def take(self, job: Job) -> tuple[LiveUtterance | None, Failed | None]:
-        """What was heard of the utterance of a job, where it can be used; and its hearing, which ends with that."""
+    def take(self, job: Job) -> tuple[StreamingUtterance | None, Failed | None]:
+        """The open utterance of a job, where it can serve; and its partial, which ends now."""
         if job.live_id is None:
             return None, None
         utterance = self._utterances.get(job.live_id)
@@ -89,28 +91,28 @@ class Listening:
         return (utterance if utterance is not None and utterance.serves(job) else None), ended
 
     def step(self) -> PartialDone | Failed | None:
-        """One step of the hearing that was asked for first: its outcome, if that was the last. Where none is, the
-        drift is measured, which the first final will ask for."""
-        if not self._hearings:
+        """One step of the oldest partial: its outcome, if that was the last step. Where there is none, a step of
+        measuring the drift, which the first final needs."""
+        if not self._partials:
             self._drift.step()
             return None
-        hearing = self._hearings[0]
+        partial = self._partials[0]
         outcome: PartialDone | Failed
         try:
-            next(hearing.steps)
+            next(partial.steps)
             return None
         except StopIteration as end:
-            outcome = PartialDone(hearing.id, end.value)
-        except Exception as error:  # noqa: BLE001 the guilty hearing fails, and begins anew with the next
-            self._utterances[hearing.live_id].drop()
-            outcome = Failed(hearing.id, failure(error))
-        self._hearings.popleft()
-        self._utterances.move_to_end(hearing.live_id)
+            outcome = PartialDone(partial.id, end.value)
+        except Exception as error:  # noqa: BLE001 the partial at fault fails, and the next starts over
+            self._utterances[partial.live_id].drop()
+            outcome = Failed(partial.id, failure(error))
+        self._partials.popleft()
+        self._utterances.move_to_end(partial.live_id)
         self._make_room()
         return outcome
 
     def _make_room(self) -> None:
-        """What was not heard for longest is made again when it is."""
+        """Evict what the utterances idle for longest keep; it is computed again when they need it."""
         kept = sum(utterance.nbytes for utterance in self._utterances.values())
         for utterance in [*self._utterances.values()][:-1]:
             if kept <= self._governor.live_bytes:
@@ -118,8 +120,8 @@ class Listening:
             kept -= utterance.nbytes
             utterance.drop()
 
-    def _end(self, hearings: list[_Hearing]) -> Failed | None:
-        for hearing in hearings:
-            self._hearings.remove(hearing)
-            return Failed(hearing.id, Cancelled("cancelled before its text was heard"))
+    def _end(self, partials: list[_RunningPartial]) -> Failed | None:
+        for partial in partials:
+            self._partials.remove(partial)
+            return Failed(partial.id, Cancelled("cancelled before its text was computed"))
         return None

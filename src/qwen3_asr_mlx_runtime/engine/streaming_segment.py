@@ -1,11 +1,11 @@
-"""A piece of an utterance that is still being spoken: its audio, its place in the decoder, what was written of it."""
+"""A segment of an open utterance: its audio, its place in the decoder, its latest text."""
 
 from collections.abc import Generator, Sequence
 from itertools import takewhile
 
 import mlx.core as mx
 
-from qwen3_asr_mlx_runtime.engine.incremental_encoder import Keeps, LiveAudio
+from qwen3_asr_mlx_runtime.engine.incremental_encoder import CacheConfig, IncrementalEncoder
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Preparation
 from qwen3_asr_mlx_runtime.engines.api import PartialJob
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
@@ -16,19 +16,19 @@ from qwen3_asr_mlx_runtime.model.decoder import KVCache
 from qwen3_asr_mlx_runtime.model.features import frame_count
 from qwen3_asr_mlx_runtime.model.generate import prefill
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
-from qwen3_asr_mlx_runtime.model.speculative import Written, write
+from qwen3_asr_mlx_runtime.model.speculative import DraftResult, write
 from qwen3_asr_mlx_runtime.model.splice import splice
 
 
-class LivePiece:
-    """What is decoded in one go: the audio since the last cut. `ids` is what was written last."""
+class StreamingSegment:
+    """The audio since the last cut, decoded by itself. `ids`: the tokens of its latest text."""
 
-    def __init__(self, model: Qwen3ASR, preparation: Preparation, said: PartialJob, keeps: Keeps) -> None:
+    def __init__(self, model: Qwen3ASR, preparation: Preparation, first: PartialJob, keeps: CacheConfig) -> None:
         self.ids: list[int] = []
-        self.audio = LiveAudio(model.audio_tower, model.dtype, keeps)
+        self.audio = IncrementalEncoder(model.audio_tower, model.dtype, keeps)
         self._model = model
         self._preparation = preparation
-        self._said = said
+        self._first = first
         self._keeps = keeps
         self._cache: list[KVCache] | None = None
         self._cached: list[mx.array] = []
@@ -38,16 +38,16 @@ class LivePiece:
         return self.audio.nbytes + sum(layer.keys.nbytes + layer.values.nbytes for layer in self._cache or ())
 
     def drop(self) -> None:
-        """Let go of all that can be made again from the samples."""
+        """Evict everything that can be computed again from the samples."""
         self._cache, self._cached = None, []
         self.audio.drop()
 
     def prepare(self, samples: Samples, watch: Stopwatch) -> Generator[None, None, DecoderInput]:
         """All its samples so far → a prompt, and the cache that has its unchanged beginning. Raises InvalidParams for a
         context that does not fit."""
-        model, prompt = self._model, self._preparation.prompt(self._said.context, self._said.language)
+        model, prompt = self._model, self._preparation.prompt(self._first.context, self._first.language)
         length = len(prompt.input_ids(audio_token_count(frame_count(len(samples)))))
-        budget = self._preparation.budget(self._said.max_new_tokens, len(samples) / SAMPLE_RATE, length)
+        budget = self._preparation.budget(self._first.max_new_tokens, len(samples) / SAMPLE_RATE, length)
         embedded = yield from self.audio.embed(samples, watch)
         with watch.stage("prompt_assembly"):
             audio = mx.concatenate([*embedded.windows, *embedded.open])
@@ -76,8 +76,8 @@ class LivePiece:
 
     def write(
         self, made: DecoderInput, eos_ids: frozenset[int], *, margin: float = 0.0, logprobs: bool = False
-    ) -> Generator[None, None, Written]:
-        """Decode, with what was written last as a draft."""
+    ) -> Generator[None, None, DraftResult]:
+        """Decode, with the latest text as a draft."""
         cache = made.cache or []
         for layer in cache:
             layer.reserve(made.embeddings.shape[1])
@@ -98,7 +98,7 @@ class LivePiece:
         _rewind(cache, made.blocks)
         self.audio.reuse.tokens += written.verified
         self.audio.reuse.of_tokens += len(written.tokens)
-        if not written.doubtful:
+        if not written.low_margin:
             self.ids = written.ids
         return written
 

@@ -1,7 +1,7 @@
-"""One utterance that is still being spoken: its text so far, and at its end the transcript that the whole would get.
+"""One open utterance: its partials, and at its end the transcript that the whole would get.
 
-It is cut into pieces where the whole would be cut. Of each piece the audio embeddings, the decoder's keys and values of
-its closed windows, and what was written last are kept; a hearing runs the open window and that text again.
+It is cut into segments where the whole would be cut. Of each segment the audio embeddings, the decoder's keys and
+values of its closed windows, and the latest text are kept; a partial runs the open window and that text again.
 """
 
 from collections.abc import Generator, Iterable
@@ -13,10 +13,10 @@ import numpy as np
 
 from qwen3_asr_mlx_runtime.audio.recording import split_at_quiet
 from qwen3_asr_mlx_runtime.engine.assemble import Piece
-from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, Keeps
+from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, CacheConfig
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Preparation, Segment
-from qwen3_asr_mlx_runtime.engine.sequence import Recognition, Steps, decode, timed
-from qwen3_asr_mlx_runtime.engine.streaming_segment import LivePiece
+from qwen3_asr_mlx_runtime.engine.sequence import JobSequence, Steps, decode, timed
+from qwen3_asr_mlx_runtime.engine.streaming_segment import StreamingSegment
 from qwen3_asr_mlx_runtime.engines.api import Job, PartialJob
 from qwen3_asr_mlx_runtime.engines.profile import Reuse, Stopwatch
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, join_languages, join_pieces, parse_transcript
@@ -24,43 +24,43 @@ from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Uttera
 from qwen3_asr_mlx_runtime.errors import OutOfMemory
 from qwen3_asr_mlx_runtime.model.features import frame_count
 from qwen3_asr_mlx_runtime.model.generate import Token
-from qwen3_asr_mlx_runtime.model.live_drift import LiveDrift
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
-from qwen3_asr_mlx_runtime.model.speculative import Written
+from qwen3_asr_mlx_runtime.model.speculative import DraftResult
+from qwen3_asr_mlx_runtime.model.streaming_drift import StreamingDrift
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
-_NOTHING: Samples = np.empty(0, np.float32)
+_NO_SAMPLES: Samples = np.empty(0, np.float32)
 
 
 class Ended(NamedTuple):
-    """A piece with its whole text; so many of its tokens were written before."""
+    """A segment with its whole text; `verified` of its tokens were in the draft."""
 
     piece: Piece
     verified: int
 
 
-class LiveUtterance:
-    """`said`: the PartialJob that came first."""
+class StreamingUtterance:
+    """`first`: its first partial job, whose options hold for all."""
 
     def __init__(
         self,
         model: Qwen3ASR,
         tokenizer: Tokenizer,
         preparation: Preparation,
-        drift: LiveDrift,
-        said: PartialJob,
-        keeps: Keeps = ALL,
+        drift: StreamingDrift,
+        first: PartialJob,
+        keeps: CacheConfig = ALL,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._preparation = preparation
         self._drift = drift
-        self._said = replace(said, samples=_NOTHING)
+        self._first = replace(first, samples=_NO_SAMPLES)
         self._keeps = keeps
         self._reuse = Reuse()  # of the pieces that have ended
         self._ended: list[Ended] = []
         self._start = 0  # of the piece that is open, in samples
-        self._samples = _NOTHING  # of it
+        self._samples = _NO_SAMPLES  # of it
         self._piece = self._new_piece()
 
     @property
@@ -69,8 +69,7 @@ class LiveUtterance:
         return self._piece.nbytes
 
     @property
-    def heard(self) -> int:
-        """Samples."""
+    def sample_count(self) -> int:
         return self._start + len(self._samples)
 
     @property
@@ -84,31 +83,31 @@ class LiveUtterance:
         self._samples = np.concatenate([self._samples, samples])
 
     def drop(self) -> None:
-        """Let go of all that can be made again."""
+        """Evict everything that can be computed again."""
         self._piece.drop()
 
     def serves(self, job: Job) -> bool:
-        """Whether the job is of this utterance, and asks for what was heard so far to be decoded as it was."""
-        utterance, said = job.utterance, self._said
+        """Whether the job is of this utterance, with the options of its partials."""
+        utterance, first = job.utterance, self._first
         asked = (utterance.language, utterance.context, utterance.max_new_tokens, job.final_policy)
         beginning = utterance.samples[self._start : self._start + len(self._samples)]
-        return asked == (said.language, said.context, said.max_new_tokens, said.final_policy) and np.array_equal(
+        return asked == (first.language, first.context, first.max_new_tokens, first.final_policy) and np.array_equal(
             beginning, self._samples
         )
 
-    def hear(self) -> Generator[None, None, Hypothesis]:
-        """The text so far. Yields between forward passes."""
+    def partial(self) -> Generator[None, None, Hypothesis]:
+        """A hypothesis of the audio so far. Yields between forward passes."""
         watch = Stopwatch()
         self._admit(watch)
         yield from self._cut(watch)
-        written = Written()
+        written = DraftResult()
         if frame_count(len(self._samples)):
             made = yield from self._piece.prepare(self._samples, watch)
             written = yield from timed(self._piece.write(made, self._tokenizer.eos_ids), watch, _decoding())
         return self._hypothesis(written, watch)
 
-    def finish(self, recognition: Recognition) -> Steps:
-        """The whole utterance, of which what was heard is the beginning: all pieces of its recognition."""
+    def finish(self, recognition: JobSequence) -> Steps:
+        """The final: all segments of the whole utterance."""
         recognition.verified = 0
         self._samples = recognition.job.utterance.samples[self._start :]
         self._admit(recognition.watch)
@@ -121,7 +120,7 @@ class LiveUtterance:
         recognition.reuse = self.reuse
 
     def _cut(self, watch: Stopwatch) -> Steps:
-        """End the pieces that can grow no more."""
+        """End the segments that can grow no more."""
         while len(spans := split_at_quiet(self._samples, self._preparation.max_piece_seconds)) > 1:
             _, stop = spans[0]
             if frame_count(stop):
@@ -134,19 +133,19 @@ class LiveUtterance:
     def _end_piece(self, samples: Samples, watch: Stopwatch, *, logprobs: bool = True) -> Steps:
         """`logprobs`: whether they are, or may be, asked for."""
         made = yield from self._piece.prepare(samples, watch)
-        written = Written(doubtful=True)
-        if self._said.final_policy != "strict":
+        written = DraftResult(low_margin=True)
+        if self._first.final_policy != "strict":
             margin = yield from self._margin()
             steps = self._piece.write(made, self._tokenizer.eos_ids, margin=margin, logprobs=logprobs)
             written = yield from timed(steps, watch, _decoding())
-        if written.doubtful:
-            written = Written((yield from self._alone(made, samples, watch, logprobs=logprobs)))
+        if written.low_margin:
+            written = DraftResult((yield from self._alone(made, samples, watch, logprobs=logprobs)))
         raw_text = self._tokenizer.decode(token.id for token in written.tokens)
         self._ended.append(Ended(Piece(raw_text, written.tokens, made.frames, made.audio_tokens), written.verified))
 
     def _margin(self) -> Generator[None, None, float]:
         """Under which a verified token is not trusted. Measured now, step by step, if it was not yet."""
-        if self._said.final_policy == "fast":
+        if self._first.final_policy == "fast":
             return 0.0
         while not self._drift.is_known:
             self._drift.step()
@@ -167,8 +166,8 @@ class LiveUtterance:
         return (yield from decode(self._model, self._tokenizer.eos_ids, made, watch, logprobs=logprobs))
 
     def _segment(self, samples: Samples, watch: Stopwatch) -> Segment:
-        said = self._said
-        return Segment(Utterance(samples, said.language, said.context, said.max_new_tokens), samples, watch)
+        first = self._first
+        return Segment(Utterance(samples, first.language, first.context, first.max_new_tokens), samples, watch)
 
     def _admit(self, watch: Stopwatch) -> None:
         """Raise OutOfMemory where a piece as long as can be does not fit."""
@@ -180,17 +179,17 @@ class LiveUtterance:
             self.drop()  # what is kept may be what there is no room for
             self._preparation.admit([segment])
 
-    def _new_piece(self) -> LivePiece:
-        return LivePiece(self._model, self._preparation, self._said, self._keeps)
+    def _new_piece(self) -> StreamingSegment:
+        return StreamingSegment(self._model, self._preparation, self._first, self._keeps)
 
-    def _hypothesis(self, written: Written, watch: Stopwatch) -> Hypothesis:
+    def _hypothesis(self, written: DraftResult, watch: Stopwatch) -> Hypothesis:
         raw_texts = [ended.piece.raw_text for ended in self._ended]
         raw_texts.append(self._tokenizer.decode(written.ids).rstrip("\ufffd"))
-        parsed = [parse_transcript(raw_text, self._said.language) for raw_text in raw_texts]
+        parsed = [parse_transcript(raw_text, self._first.language) for raw_text in raw_texts]
         return Hypothesis(
             text=join_pieces([text for _, text in parsed]),
             language=join_languages([language for language, _ in parsed]),
-            audio_seconds=round(self.heard / SAMPLE_RATE, 4),
+            audio_seconds=round(self.sample_count / SAMPLE_RATE, 4),
             tokens=len(written.tokens),
             verified=written.verified,
             seconds=watch.busy,

@@ -23,7 +23,7 @@ from qwen3_asr_mlx_runtime.shortage import named_shortage
 
 if TYPE_CHECKING:
     from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
-    from qwen3_asr_mlx_runtime.engine.scheduler import Schedule
+    from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
 
 _MAX_NON_FINITE = 3
 _IDLE_SECONDS = 10.0  # without a request: then memory that is kept for the next is given back
@@ -59,7 +59,7 @@ class EngineThread:
         self._settings = settings
         self._post = post
         self._inbox: queue.SimpleQueue[_Request] = queue.SimpleQueue()
-        self._schedule: Schedule | None = None
+        self._schedule: EngineScheduler | None = None
         self._loaded: Loaded | None = None
         self._heartbeats = 0
         self._is_loading = False
@@ -210,7 +210,7 @@ class EngineThread:
         non_finite = isinstance(outcome, Failed) and isinstance(outcome.error, NonFiniteOutput)
         self._non_finite_in_a_row = self._non_finite_in_a_row + 1 if non_finite else 0
 
-    def _sound_schedule(self) -> "Schedule | None":
+    def _sound_schedule(self) -> "EngineScheduler | None":
         """Weights that gave three jobs no numbers may have been damaged in memory: they are read again."""
         if self._non_finite_in_a_row >= _MAX_NON_FINITE and not (self._schedule and self._schedule.is_busy):
             self._schedule = None

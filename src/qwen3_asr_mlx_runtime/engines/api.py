@@ -1,4 +1,4 @@
-"""The one door between the conversation half and the numeric half: jobs go in, outcomes come back.
+"""The interface between session and engine: jobs go in, outcomes come back.
 
 The daemon holds an `Engine` and never more of it than this; a fake engine in tests has the same face, and a worker
 process could have it too.
@@ -97,7 +97,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class PartialDone:
-    """The text so far of an utterance that is still being spoken."""
+    """The hypothesis of a partial job."""
 
     job_id: int
     hypothesis: Hypothesis
@@ -140,7 +140,7 @@ class Engine(Protocol):
         it is forgotten."""
 
     def forget(self, live_id: int) -> None:
-        """Let go of an utterance that was listened to, and of which no job will come."""
+        """Drop an open utterance: no job comes of it."""
 
     def cancel(self, job_id: int) -> None:
         """End a job or a PartialJob at its next decoder step, or before it starts: Failed(Cancelled), unless it

@@ -52,7 +52,7 @@ class Transcript:
     pieces. `token_ids` end with the EOS token where there was one. `audio_output_lengths` has the audio tokens of each
     piece, `audio_embeddings_shape` is (their sum, the decoder's hidden size). `logprobs` has the natural-log
     probability of each token where that was asked for. `redecoded` counts the pieces that were decoded in a batch first
-    and then again alone. `verified_tokens`, where the utterance was listened to while it was spoken: those that were
+    and then again alone. `verified_tokens`, where partials of the utterance were computed: those that were
     written then, and only verified at its end; and `reuse`, what else was kept from then.
     """
 
@@ -80,7 +80,7 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What an utterance that is still being spoken says so far; any of it may yet change.
+    """The text of an open utterance so far; any of it may change.
 
     `text` and `language` as in a Transcript. `audio_seconds` of speech were heard. `tokens` is how many the model
     wrote, of which `verified` were written before and came out again; `seconds` of work it took.

@@ -1,4 +1,4 @@
-"""Where a prompt is cut for the prefill: the same for a whole utterance as for one that is still being spoken.
+"""Where a prompt is cut for the prefill: the same for a whole utterance as for an open one.
 
 A window of audio is closed once its last frame will not change any more. Its embeddings and their keys and values are
 kept from then on; what is open, and what follows the audio, goes through the decoder in one block.

@@ -19,17 +19,17 @@ _REACH = 8  # how far ahead in the draft a token is looked for that was not expe
 
 
 @dataclass(slots=True)
-class Written:
-    """`verified` of the tokens were in the draft. `doubtful`: the margin of the last was too small; it ended there."""
+class DraftResult:
+    """`verified` of the tokens were in the draft. `low_margin`: the margin of the last was too small, which ended it."""
 
     tokens: list[Token] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     verified: int = 0
-    doubtful: bool = False
+    low_margin: bool = False
 
     @property
     def has_ended(self) -> bool:
-        return self.doubtful or (bool(self.tokens) and self.tokens[-1].finish_reason is not None)
+        return self.low_margin or (bool(self.tokens) and self.tokens[-1].finish_reason is not None)
 
 
 class Draft:
@@ -73,13 +73,13 @@ def write(
     *,
     margin: float = 0.0,
     logprobs: bool = False,
-) -> Generator[None, None, Written]:
+) -> Generator[None, None, DraftResult]:
     """Decode greedily from embeddings (1, L, D) that follow the cache. Yields after each forward pass was begun.
 
-    A token whose logit is not at least `margin` above the second ends it: `doubtful`. Ends otherwise as `generate`
+    A token whose logit is not at least `margin` above the second ends it: `low_margin`. Ends otherwise as `generate`
     does, and raises NonFiniteOutput as it does.
     """
-    written, following, feed = Written(), Draft(draft), prompt
+    written, following, feed = DraftResult(), Draft(draft), prompt
     while True:
         guess = following.guess()[: max_new_tokens - len(written.tokens) - 1]
         place = cache[0].offset + feed.shape[1]
@@ -106,7 +106,7 @@ def _choose(
 
 
 def _accept(
-    written: Written, choice: Choice, guess: Sequence[int], eos_ids: frozenset[int], most: int, margin: float
+    written: DraftResult, choice: Choice, guess: Sequence[int], eos_ids: frozenset[int], most: int, margin: float
 ) -> int:
     """Write what was chosen as long as it was guessed, and one token more. Returns how many were guessed."""
     accepted = 0
@@ -115,7 +115,7 @@ def _accept(
         written.ids.append(read.token)
         reason = finish_reason(written.ids, eos_ids, len(written.ids) >= most)
         written.tokens.append(Token(read.token, read.logprob, reason))
-        written.doubtful = read.margin is not None and read.margin < margin
+        written.low_margin = read.margin is not None and read.margin < margin
         if accepted == len(guess) or guess[accepted] != read.token:
             break
         accepted += 1

@@ -140,7 +140,7 @@ class Counters(msgspec.Struct, kw_only=True):
 class Queues(msgspec.Struct, kw_only=True):
     """How much is where: requests without a reply, utterances that wait for their batch or are in one that is not told
     yet, files not yet read, being read or given up while being read, audio that is ready, jobs of the engine,
-    utterances being spoken that it listens to, seconds of stream audio in memory."""
+    partials that it computes, seconds of stream audio in memory."""
 
     requests: int
     utterances_waiting: int
@@ -183,7 +183,7 @@ class StatusReply(Reply, kw_only=True, tag="status"):
 class CancelResult(Reply, kw_only=True, tag="cancel_result"):
     """`cancelled`: it will be answered so. `cancelling`: it is being decoded, and may still win. `already_done`: it was
     answered before. `unknown`: nothing of that name is or was there, as far as is remembered. `dropped_samples`: of an
-    utterance that was still being spoken; otherwise absent."""
+    open utterance; otherwise absent."""
 
     state: Literal["cancelled", "cancelling", "already_done", "unknown"]
     dropped_samples: int | UnsetType = UNSET

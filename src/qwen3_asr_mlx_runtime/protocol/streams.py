@@ -44,9 +44,9 @@ class Split(msgspec.Struct, kw_only=True):
 
 
 class PartialResult(Reply, kw_only=True, tag="partial_result"):
-    """A chunk was taken, or not, if `duplicate`; as an event (`event` true, numbered `n`): what is being spoken.
+    """A chunk was taken, or not, if `duplicate`; as an event (`event` true, numbered `n`): a partial.
 
-    `samples_buffered` and `chunks` of the utterance that is being spoken. `text`: its latest hypothesis, of its first
+    `samples_buffered` and `chunks` of the open utterance. `text`: its latest hypothesis, of its first
     `audio_seconds`; empty, and all that belongs to it absent, unless the stream has `partials`. `revision` counts the
     hypotheses of the utterance from 1, 0 before the first. `stable_text` only grows within an utterance. Only events
     have `seconds` (of work), `queue_seconds` (from the chunk that made it due), `tokens` and, of these,

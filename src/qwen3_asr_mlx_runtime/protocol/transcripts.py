@@ -94,7 +94,7 @@ class FinalResult(msgspec.Struct, kw_only=True, tag_field="type", tag="final_res
     the file was never read. With an `error`, `text` and all that the model would have told are null. `audio_gap`: a
     chunk of it was refused or never came. `queue_seconds`: from the boundary to the outcome, decoding included.
     `generated_token_ids`, `token_logprobs` and `confidence` are absent unless `logprobs` was asked for. `final_policy`
-    and `verified_tokens`, those of its tokens that were written while it was spoken and only verified at its end, are
+    and `verified_tokens`, those of its tokens that a partial had and the final only verified, are
     absent unless it was listened to then.
     """
 

@@ -103,7 +103,7 @@ class Stream:
     def settled(self, start: int) -> Samples:
         """The open utterance from the sample `start` on, as far as later audio cannot change it: the resampler holds
         back some milliseconds. The ended utterance begins with it."""
-        return self._audio.heard(start)
+        return self._audio.settled(start)
 
     def restarted(self, command: StartStream) -> "Stream":
         """A new stream that replaces this one and goes on counting its utterances."""

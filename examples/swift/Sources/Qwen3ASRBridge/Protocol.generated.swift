@@ -454,7 +454,7 @@ extension Wire {
 extension Wire {
     /// `cancelled`: it will be answered so. `cancelling`: it is being decoded, and may still win. `already_done`: it
     /// was answered before. `unknown`: nothing of that name is or was there, as far as is remembered.
-    /// `dropped_samples`: of an utterance that was still being spoken; otherwise absent.
+    /// `dropped_samples`: of an open utterance; otherwise absent.
     public struct CancelResult: Codable, Equatable, Sendable {
         public private(set) var type = "cancel_result"
         public var id: ID?
@@ -698,8 +698,8 @@ extension Wire {
     /// buffer; `samples` at 16 kHz, null if the file was never read. With an `error`, `text` and all that the model
     /// would have told are null. `audio_gap`: a chunk of it was refused or never came. `queue_seconds`: from the
     /// boundary to the outcome, decoding included. `generated_token_ids`, `token_logprobs` and `confidence` are absent
-    /// unless `logprobs` was asked for. `final_policy` and `verified_tokens`, those of its tokens that were written
-    /// while it was spoken and only verified at its end, are absent unless it was listened to then.
+    /// unless `logprobs` was asked for. `final_policy` and `verified_tokens`, those of its tokens that a partial had
+    /// and the final only verified, are absent unless it was listened to then.
     public struct FinalResult: Codable, Equatable, Sendable {
         public private(set) var type = "final_result"
         public var job: Int
@@ -965,11 +965,11 @@ extension Wire {
 }
 
 extension Wire {
-    /// A chunk was taken, or not, if `duplicate`; as an event (`event` true, numbered `n`): what is being spoken.
-    /// `samples_buffered` and `chunks` of the utterance that is being spoken. `text`: its latest hypothesis, of its
-    /// first `audio_seconds`; empty, and all that belongs to it absent, unless the stream has `partials`. `revision`
-    /// counts the hypotheses of the utterance from 1, 0 before the first. `stable_text` only grows within an utterance.
-    /// Only events have `seconds` (of work), `queue_seconds` (from the chunk that made it due), `tokens` and, of these,
+    /// A chunk was taken, or not, if `duplicate`; as an event (`event` true, numbered `n`): a partial.
+    /// `samples_buffered` and `chunks` of the open utterance. `text`: its latest hypothesis, of its first
+    /// `audio_seconds`; empty, and all that belongs to it absent, unless the stream has `partials`. `revision` counts
+    /// the hypotheses of the utterance from 1, 0 before the first. `stable_text` only grows within an utterance. Only
+    /// events have `seconds` (of work), `queue_seconds` (from the chunk that made it due), `tokens` and, of these,
     /// `verified_tokens` (written before, and only verified).
     public struct PartialResult: Codable, Equatable, Sendable {
         public private(set) var type = "partial_result"
@@ -1198,7 +1198,7 @@ extension Wire {
 extension Wire {
     /// How much is where: requests without a reply, utterances that wait for their batch or are in one that is not told
     /// yet, files not yet read, being read or given up while being read, audio that is ready, jobs of the engine,
-    /// utterances being spoken that it listens to, seconds of stream audio in memory.
+    /// partials that it computes, seconds of stream audio in memory.
     public struct Queues: Codable, Equatable, Sendable {
         public var requests: Int
         public var utterancesWaiting: Int

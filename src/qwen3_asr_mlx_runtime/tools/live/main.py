@@ -108,7 +108,7 @@ def _whole(lowest: int, highest: int) -> type:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Show the text of sound files while they are spoken: stable text as usual, what may change dim.",
+        description="Show the text of sound files at the pace of speech: stable text as usual, what may change dim.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

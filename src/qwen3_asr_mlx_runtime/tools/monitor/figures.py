@@ -38,7 +38,7 @@ class Summary(msgspec.Struct, kw_only=True, frozen=True):
     bytes_out: int
     unseen_bytes: int
     chunks: int
-    spoken_seconds: float
+    streamed_seconds: float
     files: int
     utterances: int
     partials: int
@@ -67,7 +67,7 @@ class Figures:
     def __init__(self) -> None:
         self._at = 0.0
         self._sums: Counter[str] = Counter()
-        self._seconds: dict[str, float] = dict.fromkeys(("spoken", "audio", "work"), 0.0)
+        self._seconds: dict[str, float] = dict.fromkeys(("streamed", "audio", "work"), 0.0)
         self._waiting = notes.Waiting(at=0.0, requests=0, utterances=0, streams=0)
         self._most = (0, 0)
         self._told: notes.Told | None = None
@@ -107,7 +107,7 @@ class Figures:
     def _take_traffic(self, note: notes.Traffic) -> None:
         for name in ("lines_in", "lines_out", "bytes_in", "bytes_out", "chunks", "unseen_bytes"):
             self._sums[name] += getattr(note, name)
-        self._seconds["spoken"] += note.audio_seconds
+        self._seconds["streamed"] += note.audio_seconds
 
     def _take_outcome(self, note: notes.Outcome) -> None:
         self._sums["files" if note.source == "file" else "utterances"] += 1
@@ -176,7 +176,7 @@ class Figures:
             utterances_waiting_most=self._most[1],
             streams=self._waiting.streams,
             queues=self._queues,
-            spoken_seconds=round(self._seconds["spoken"], 3),
+            streamed_seconds=round(self._seconds["streamed"], 3),
             partials=self._partial.count,
             audio_seconds=round(audio, 3),
             work_seconds=round(work, 3),

@@ -64,7 +64,7 @@ class Failed(Note, kw_only=True, frozen=True, tag="failed"):
 
 
 class Partial(Note, kw_only=True, frozen=True, tag="partial"):
-    """A text of what is being spoken. `stream`: streams are numbered as they come."""
+    """A text of an open utterance. `stream`: streams are numbered as they come."""
 
     stream: int
     seconds: float

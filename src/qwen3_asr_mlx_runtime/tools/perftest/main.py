@@ -34,7 +34,7 @@ EXAMPLES = f"""examples:
   {PROGRAM} demo --manifest examples/audio/expected.jsonl --json > predictions.json
 
 The first argument is the model if it is `demo`, a folder, or owner/name and no file, unless --model names one. The
-languages of a manifest are what was spoken: the model decides by itself unless --language names one.
+languages of a manifest are only compared: the model decides by itself unless --language names one.
 """
 
 

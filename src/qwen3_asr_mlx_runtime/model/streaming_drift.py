@@ -1,4 +1,4 @@
-"""How far logits drift when an utterance is heard while it is spoken instead of whole.
+"""How far logits drift when an utterance is decoded as it grows instead of whole.
 
 Its windows go through the tower one by one, its prompt through the decoder in blocks, and its text all at once instead
 of token by token: products of other shapes, so the backend may add up in another order.
@@ -21,7 +21,7 @@ _HEAD, _TAIL, _TOKENS = 12, 6, 8
 _LONGEST = 128  # tokens in one pass: a backend may have another kernel for so many
 
 
-class LiveDrift(Margin):
+class StreamingDrift(Margin):
     """Of tokens that were only verified. `packs`: whether whole utterances go through tower and decoder in other
     shapes."""
 
