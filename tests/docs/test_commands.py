@@ -124,9 +124,10 @@ def test_the_options_of_commands_within_sentences_exist(clone: Path, shell: Call
     assert [(place, wrong) for place, text in named for wrong in missing(shell, clone, text)] == []
 
 
-def test_every_option_that_the_readme_names_is_one_of_a_program(clone: Path, shell: Callable[[str], str]) -> None:
+def test_every_option_that_the_readme_and_the_page_of_commands_name_is_one_of_a_program(clone: Path, shell: Callable[[str], str]) -> None:
     launchers = [file for file in (clone / "scripts").iterdir() if file.is_file()]
     known = "".join(_known(shell, file, f"scripts/{file.name}") for file in launchers)
-    named = re.findall(r"`(--[a-z][a-z-]+)", (clone / "README.md").read_text(encoding="utf-8"))
+    text = "".join((clone / name).read_text(encoding="utf-8") for name in ("README.md", "docs/commands.md"))
+    named = re.findall(r"`(--[a-z][a-z-]+)", text)
     assert len(named) > 5
     assert [option for option in named if not re.search(rf"{option}\b", known)] == []

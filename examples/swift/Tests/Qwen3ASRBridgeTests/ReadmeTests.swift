@@ -15,7 +15,9 @@ extension WithChildren {
             speech.finish()
             let (texts, heard) = AsyncStream.makeStream(of: String.self)
             let bridge = Bridge(demo())
-            try await listen(to: microphone, with: bridge) { heard.yield($0) }
+            let shown = Task { await display(bridge) { heard.yield($0) } }
+            try await listen(to: microphone, with: bridge)
+            await shown.value
             heard.finish()
             var last: String?
             for await text in texts { last = text }
@@ -25,25 +27,23 @@ extension WithChildren {
     }
 }
 
-// The example of README.md, word for word.
+// The examples of README.md, word for word.
 
-func listen(
-    to microphone: AsyncStream<[Int16]>, with bridge: Bridge, show: @escaping @Sendable (String) -> Void
-) async throws {
-    let display = Task {
-        for await event in bridge.events {
-            switch event {
-            case .partialResult(let partial): show("\(partial.text) …")
-            case .realtimeBatchFinal(let batch): for item in batch.items { show(item.text ?? "") }
-            case .bridgeLost(let error, _, _): show(error.message)
-            default: break
-            }
+func display(_ bridge: Bridge, show: @Sendable (String) -> Void) async {
+    for await event in bridge.events {
+        switch event {
+        case .partialResult(let partial): show("\(partial.text) …")
+        case .realtimeBatchFinal(let batch): for item in batch.items { show(item.text ?? "") }
+        case .bridgeLost(let error, _, _): show(error.message)
+        default: break
         }
     }
+}
+
+func listen(to microphone: AsyncStream<[Int16]>, with bridge: Bridge) async throws {
     let stream = try await bridge.startStream(
         Wire.StartStream(sampleRate: 16000, batchSize: 1, autoFlush: true, partials: true))
     for await samples in microphone { try await stream.append(samples) }
     _ = try await stream.endUtterance()
     await bridge.stop()
-    await display.value
 }
