@@ -1,5 +1,5 @@
 // A client of the bridge without packages: starts the process, asks, listens, starts it again within a limit, and never
-// leaves it behind. docs/clients.md says what every client of it does, docs/protocol.md what the messages hold.
+// leaves it behind. docs/clients.md says what every client of it does, docs/protocol/reference.md what the messages hold.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { Connection } from "./connection.mjs";

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 WAITS = (
     'waits for requests here, one JSON object a line, as {"type":"transcribe","audio":"talk.wav"}; Ctrl-D ends it; '
-    "docs/protocol.md has all of them"
+    "docs/protocol/reference.md has all of them"
 )
 _ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -124,7 +124,7 @@ def test_the_options_of_commands_within_sentences_exist(clone: Path, shell: Call
     assert [(place, wrong) for place, text in named for wrong in missing(shell, clone, text)] == []
 
 
-def test_every_option_that_the_readme_and_the_page_of_commands_name_is_one_of_a_program(clone: Path, shell: Callable[[str], str]) -> None:
+def test_every_option_that_is_named_is_one_of_a_program(clone: Path, shell: Callable[[str], str]) -> None:
     launchers = [file for file in (clone / "scripts").iterdir() if file.is_file()]
     known = "".join(_known(shell, file, f"scripts/{file.name}") for file in launchers)
     text = "".join((clone / name).read_text(encoding="utf-8") for name in ("README.md", "docs/commands.md"))

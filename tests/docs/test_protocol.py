@@ -1,10 +1,12 @@
-"""docs/protocol.md against the code: its tables are those of the types, and its examples are played."""
+"""docs/protocol/ against the code: its tables are those of the types, and its examples are played."""
 
 import json
 import re
 import wave
+from base64 import b64encode
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -29,9 +31,12 @@ from qwen3_asr_mlx_runtime.session.reply_queue import REMEMBERED, CancelState
 from qwen3_asr_mlx_runtime.session.scheduler import READ_SECONDS
 from qwen3_asr_mlx_runtime.settings import Settings
 
-DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "protocol"
+PAGES = {name: (FOLDER / f"{name}.md").read_text(encoding="utf-8") for name in ("tutorial", "concepts", "reference")}
+DOCUMENT = "\n".join(PAGES.values())
 ENVELOPE = {"id", "warnings"}
 PATH = "/recordings/seven.wav"
+RECORDING = FOLDER.parents[1] / "examples" / "audio" / "english-ten.wav"
 LATER = "…"
 
 Rows = list[list[str]]
@@ -181,7 +186,7 @@ def test_how_long_a_text_must_stand_to_be_stable_is_told() -> None:
 
 
 def test_every_feature_is_told() -> None:
-    assert names(table("## Two ways to talk", "feature")) == FEATURES
+    assert names(table("## Features", "feature")) == FEATURES
 
 
 def test_every_exit_code_is_told() -> None:
@@ -195,24 +200,41 @@ def test_every_exit_code_is_told() -> None:
 class Example:
     """A conversation of the document. Messages are as they stand there; `steps` are what a player does."""
 
-    place: int
+    place: str
     engine: str
     lines: tuple[str, ...]
 
     def steps(self, speech: str) -> list[dict]:
-        return [_step(line.replace(PATH, speech)) for line in self.lines if line != f"← {LATER}"]
+        return [_step(_with_audio(line.replace(PATH, speech))) for line in self.lines if line != f"← {LATER}"]
 
     def messages(self, arrow: str) -> list[dict]:
         said = [line[2:] for line in self.lines if line.startswith(f"{arrow} {{")]
         return [message for text in said if (message := _message(text)) is not None]
 
 
-def _examples() -> list[Example]:
-    blocks = re.finditer(r"^```jsonl session (\w+)\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
-    return [Example(place, each[1], tuple(each[2].splitlines())) for place, each in enumerate(blocks)]
+def _examples(page: str) -> list[Example]:
+    """A block that is `continued` belongs to the conversation of the block before it."""
+    blocks = re.finditer(r"^```jsonl (session (\w+)|continued)\n(.*?)^```", PAGES[page], re.MULTILINE | re.DOTALL)
+    found: list[Example] = []
+    for each in blocks:
+        lines = tuple(each[3].splitlines())
+        if each[1] == "continued":
+            found[-1] = replace(found[-1], lines=found[-1].lines + lines)
+        else:
+            found.append(Example(f"{page}-{len(found)}", each[2], lines))
+    return found
 
 
-EXAMPLES = _examples()
+def _with_audio(line: str) -> str:
+    """`$audio:A:B` are the samples A to B of a recording, in base64."""
+    with wave.open(str(RECORDING), "rb") as file:
+        pcm = file.readframes(file.getnframes())
+    return re.sub(
+        r"\$audio:(\d+):(\d+)", lambda part: b64encode(pcm[2 * int(part[1]) : 2 * int(part[2])]).decode(), line
+    )
+
+
+EXAMPLES = [example for page in PAGES for example in _examples(page)]
 
 
 def _message(text: str) -> dict | None:
@@ -277,6 +299,15 @@ def test_the_example_is_what_the_process_says(example: Example, speech: str) -> 
         reader = Reader(client, speech)
         reader.play_lines(example, speech)
         check_lines(reader.lines)
+
+
+def test_the_tutorial_is_one_conversation() -> None:
+    assert [example.engine for example in _examples("tutorial")] == ["demo"]
+
+
+def test_no_two_pages_have_a_section_of_one_name() -> None:
+    headings = re.findall(r"^#+ .*$", DOCUMENT, re.MULTILINE)
+    assert [heading for heading, times in Counter(headings).items() if times > 1] == []
 
 
 def test_there_is_an_example_of_every_message() -> None:

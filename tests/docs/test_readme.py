@@ -60,14 +60,33 @@ def test_the_help_of_every_command_has_an_example(
 
 @pytest.mark.parametrize("place", DOCUMENTS)
 def test_every_link_leads_somewhere(repository: Path, place: str) -> None:
-    root = repository / place
-    documents = (
-        [root] if root.is_file() else sorted(path for path in root.rglob("*.md") if "node_modules" not in path.parts)
-    )
     links = [
         (document, link)
-        for document in documents
+        for document in documents(repository / place)
         for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text(encoding="utf-8"))
     ]
     assert links or place == "CHANGELOG.md"
     assert [(str(document), link) for document, link in links if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("place", DOCUMENTS)
+def test_every_link_to_a_section_names_one_that_is_there(repository: Path, place: str) -> None:
+    wrong = []
+    for document in documents(repository / place):
+        for link, section in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", document.read_text(encoding="utf-8")):
+            target = document if not link else (document.parent / link).resolve()
+            if section not in sections(target):
+                wrong.append(f"{document}: {link}#{section}")
+    assert wrong == []
+
+
+def documents(root: Path) -> list[Path]:
+    if root.is_file():
+        return [root]
+    return sorted(path for path in root.rglob("*.md") if "node_modules" not in path.parts)
+
+
+def sections(document: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,5 +1,5 @@
 """Whose turn it is, in virtual time: streams and files arrive at random, and a stand-in for the engine takes a decoder
-step at each tick. Nobody waits longer than docs/protocol.md says, whatever comes.
+step at each tick. Nobody waits longer than docs/protocol/concepts.md says, whatever comes.
 """
 
 from collections import Counter

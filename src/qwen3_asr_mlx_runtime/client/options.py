@@ -1,4 +1,4 @@
-"""The members of requests that may be given by name; docs/protocol.md says what they mean."""
+"""The members of requests that may be given by name; docs/protocol/reference.md says what they mean."""
 
 from typing import Literal, TypedDict
 
