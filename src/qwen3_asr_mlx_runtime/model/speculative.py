@@ -20,7 +20,7 @@ _REACH = 8  # how far ahead in the draft a token is looked for that was not expe
 
 @dataclass(slots=True)
 class DraftResult:
-    """`verified` of the tokens were in the draft. `low_margin`: the margin of the last was too small, which ended it."""
+    """`verified` of the tokens were in the draft. `low_margin`: the margin of the last was too small."""
 
     tokens: list[Token] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)

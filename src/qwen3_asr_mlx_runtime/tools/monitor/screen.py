@@ -92,8 +92,8 @@ def _rest(summary: Summary) -> Table:
     table.add_row(
         "results",
         f"{summary.utterances} utterances, {summary.files} files, {summary.partials} partials, {summary.chunks} "
-        f"chunks ({summary.streamed_seconds:g} s); tokens {summary.generated_tokens}, {summary.verified_tokens} of them "
-        f"verified; redecoded {summary.redecoded}; {_counts(summary.finish_reasons)}",
+        f"chunks ({summary.streamed_seconds:g} s); tokens {summary.generated_tokens}, {summary.verified_tokens} of "
+        f"them verified; redecoded {summary.redecoded}; {_counts(summary.finish_reasons)}",
     )
     table.add_row("memory, MiB", _memory(summary))
     table.add_row("errors", _counts(summary.errors))
