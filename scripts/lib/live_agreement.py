@@ -1,6 +1,6 @@
 """Whether an utterance that was streamed gets the transcript of the same samples whole.
 
-    scripts/live-agreement [--count 1000] [--long 40] [--dtype float32] [--policy guarded] [--without windows]
+    scripts/live-agreement [--count 1000] [--long 40] [--dtype float32] [--without windows]
 
 Draws utterances from the example recordings (English, Arabic, noise), joined, with gaps, gains, loud ends and quiet
 starts; feeds them to the demonstration checkpoint in chunks of 10 ms to 3 s, three streams at a time in any
@@ -17,7 +17,6 @@ from dataclasses import asdict, fields, replace
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,7 @@ from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, CacheConfig
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
-from qwen3_asr_mlx_runtime.engines.api import Failed, FinalPolicy, Finished, Job, PartialDone, PartialJob
+from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, PartialDone, PartialJob
 from qwen3_asr_mlx_runtime.engines.profile import Reuse
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
@@ -77,14 +76,11 @@ def _shape(samples: NDArray[np.float64], kind: str, rng: np.random.Generator) ->
 class Streams:
     """Utterances on three streams at a time, as far as each is heard and ended in any order."""
 
-    def __init__(
-        self, schedule: EngineScheduler, utterances: Sequence[Utterance], policy: FinalPolicy, seed: int
-    ) -> None:
+    def __init__(self, schedule: EngineScheduler, utterances: Sequence[Utterance], seed: int) -> None:
         self.transcripts: dict[int, Transcript] = {}
         self.hypotheses = 0
         self._schedule = schedule
         self._utterances = utterances
-        self._policy = policy
         self._rng = np.random.default_rng(seed)
         self._ids = count(1)
         self._waiting = list(range(len(utterances)))[::-1]
@@ -112,11 +108,11 @@ class Streams:
             given, self._given[number] = self._given[number], self._fed[number]
             self._listens[job_id := next(self._ids)] = number
             heard = samples[given : self._fed[number]]
-            self._schedule.partial(PartialJob(job_id, number, heard, given, final_policy=self._policy))
+            self._schedule.partial(PartialJob(job_id, number, heard, given))
 
     def _end(self, number: int) -> None:
         self._jobs[job_id := next(self._ids)] = number
-        job = Job(job_id, self._utterances[number], interactive=True, live_id=number, final_policy=self._policy)
+        job = Job(job_id, self._utterances[number], interactive=True, live_id=number)
         self._schedule.submit(job)
         del self._fed[number], self._given[number]
 
@@ -141,10 +137,10 @@ class Streams:
 
 
 def compare(
-    recognizer: Recognizer, utterances: Sequence[Utterance], policy: FinalPolicy, keeps: CacheConfig, seed: int
+    recognizer: Recognizer, utterances: Sequence[Utterance], keeps: CacheConfig, seed: int
 ) -> dict[str, object]:
     """Stream them all; how many got the transcript of the whole, and what was kept for that."""
-    streams = Streams(recognizer.schedule(keeps), utterances, policy, seed)
+    streams = Streams(recognizer.schedule(keeps), utterances, seed)
     streams.run()
     reuse, different = Reuse(), []
     for number, utterance in enumerate(utterances):
@@ -174,7 +170,6 @@ def main() -> int:
     parser.add_argument("--long", type=int, default=40, help="of these, of 31 to 120 s (default: 40)")
     parser.add_argument("--model", default="demo")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--policy", choices=get_args(FinalPolicy), default="guarded")
     parser.add_argument("--without", choices=[one.name for one in fields(CacheConfig)], help="keep none of these")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
@@ -182,7 +177,7 @@ def main() -> int:
     utterances = [*spoken(options.count - options.long, options.long, options.seed)]
     keeps = replace(ALL, **{options.without: False}) if options.without else ALL
     started = time.perf_counter()
-    found = compare(recognizer, utterances, options.policy, keeps, options.seed)
+    found = compare(recognizer, utterances, keeps, options.seed)
     seconds = round(time.perf_counter() - started, 1)
     json.dump({**vars(options), "margin": recognizer._live_drift.margin, **found, "seconds": seconds}, sys.stdout)
     print()

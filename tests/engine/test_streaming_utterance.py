@@ -1,5 +1,6 @@
 """The final of an utterance that was streamed is that of the same samples whole."""
 
+import math
 from dataclasses import asdict, fields
 
 import mlx.core as mx
@@ -18,6 +19,7 @@ from qwen3_asr_mlx_runtime.errors import OutOfMemory
 from qwen3_asr_mlx_runtime.model.decoder import KVCache
 from qwen3_asr_mlx_runtime.model.generate import Token
 from qwen3_asr_mlx_runtime.model.speculative import DraftResult
+from qwen3_asr_mlx_runtime.model.streaming_drift import StreamingDrift
 
 SPEECH = 7
 
@@ -40,6 +42,12 @@ def run(schedule: EngineScheduler) -> list[Finished | PartialDone | Failed]:
     return outcomes
 
 
+def set_margin(monkeypatch: pytest.MonkeyPatch, margin: float) -> None:
+    """As if the drift had been measured: infinite, no token of a draft is trusted; 0, each is."""
+    monkeypatch.setattr(StreamingDrift, "is_known", True)
+    monkeypatch.setattr(StreamingDrift, "margin", margin)
+
+
 def listen(schedule: EngineScheduler, samples: np.ndarray, seconds: float = 1.0, **said) -> list[PartialDone]:
     """StartPartial samples in pieces of so many seconds."""
     heard = []
@@ -57,31 +65,32 @@ def final(schedule: EngineScheduler, utterance: Utterance, **options) -> Finishe
 
 
 def test_streamed_equals_whole(recognizer):
-    found = compare(recognizer, [*spoken(8, 1, seed=11)], "guarded", ALL, seed=1)
+    found = compare(recognizer, [*spoken(8, 1, seed=11)], ALL, seed=1)
     assert found["different"] == []
     assert found["final_tokens_verified"] > found["final_tokens"] / 2
     reuse = found["reuse"]
     assert all(reuse[name] > 0 for name in ("frames", "seconds", "windows", "positions", "tokens")), reuse
 
 
-def test_streamed_equals_whole_step_by_step(recognizer):
-    found = compare(recognizer, [*spoken(4, 0, seed=12)], "strict", ALL, seed=2)
+def test_streamed_equals_whole_step_by_step(recognizer, monkeypatch):
+    set_margin(monkeypatch, math.inf)
+    found = compare(recognizer, [*spoken(4, 0, seed=12)], ALL, seed=2)
     assert (found["different"], found["final_tokens_verified"]) == ([], 0)
 
 
-def test_streamed_equals_whole_where_all_is_believed(recognizer):
-    assert compare(recognizer, [*spoken(3, 0, seed=13)], "fast", ALL, seed=3)["different"] == []
+def test_streamed_equals_whole_where_every_token_is_trusted(recognizer, monkeypatch):
+    set_margin(monkeypatch, 0.0)
+    assert compare(recognizer, [*spoken(3, 0, seed=13)], ALL, seed=3)["different"] == []
 
 
-@pytest.mark.parametrize("policy", ["guarded", "strict"])
-def test_streamed_equals_whole_in_bfloat16(policy):
-    found = compare(Recognizer.load("demo", dtype="bfloat16"), [*spoken(2, 0, seed=16)], policy, ALL, seed=4)
+def test_streamed_equals_whole_in_bfloat16():
+    found = compare(Recognizer.load("demo", dtype="bfloat16"), [*spoken(2, 0, seed=16)], ALL, seed=4)
     assert found["different"] == []
 
 
 @pytest.mark.parametrize("name", [one.name for one in fields(CacheConfig)])
 def test_streamed_equals_whole_with_something_not_kept(recognizer, name):
-    found = compare(recognizer, [*spoken(2, 0, seed=15)], "guarded", CacheConfig(**{name: False}), seed=5)
+    found = compare(recognizer, [*spoken(2, 0, seed=15)], CacheConfig(**{name: False}), seed=5)
     assert found["different"] == []
     assert found["reuse"][name] == 0
 
@@ -92,7 +101,7 @@ def test_stale_keys_and_values_would_be_seen(recognizer, monkeypatch):
 
     monkeypatch.setattr(KVCache, "rewind", stale)
     utterances = [one for one in spoken(8, 0, seed=11) if one.seconds > 9]
-    assert compare(recognizer, utterances, "guarded", ALL, seed=1)["different"] != []
+    assert compare(recognizer, utterances, ALL, seed=1)["different"] != []
 
 
 def test_a_token_that_was_forced_would_be_seen(recognizer, monkeypatch):
@@ -102,7 +111,7 @@ def test_a_token_that_was_forced_would_be_seen(recognizer, monkeypatch):
         return accept(model, prompt, cache, draft, *rest, **options) if not draft else _given(draft)
 
     monkeypatch.setattr(live_piece, "write", forced)
-    assert compare(recognizer, [*spoken(4, 0, seed=11)], "fast", ALL, seed=1)["different"] != []
+    assert compare(recognizer, [*spoken(4, 0, seed=11)], ALL, seed=1)["different"] != []
 
 
 def _given(draft):
@@ -114,14 +123,16 @@ def _given(draft):
 
 def test_the_prompt_of_a_final_is_that_of_the_whole_to_the_last_bit(recognizer, utterance, monkeypatch):
     """Embeddings, and the logits after them: on the CPU the shapes are the same."""
-    logprobs = {}
-    for policy in ("strict", "guarded"):
+    asked = Utterance(utterance.samples, logprobs=True)
+    logprobs = []
+    for margin in (None, math.inf):  # with no token of the draft trusted, every one is decoded alone
+        if margin is not None:
+            set_margin(monkeypatch, margin)
         schedule = recognizer.schedule()
-        listen(schedule, utterance.samples[: 9 * SAMPLE_RATE], final_policy=policy)
-        asked = Utterance(utterance.samples, logprobs=True)
-        logprobs[policy] = final(schedule, asked, final_policy=policy).transcript.logprobs
-    assert logprobs["strict"] == recognizer.transcribe(asked).logprobs
-    assert logprobs["guarded"] == pytest.approx(logprobs["strict"], abs=1e-3)
+        listen(schedule, utterance.samples[: 9 * SAMPLE_RATE])
+        logprobs.append(final(schedule, asked).transcript.logprobs)
+    assert logprobs[1] == recognizer.transcribe(asked).logprobs
+    assert logprobs[0] == pytest.approx(logprobs[1], abs=1e-3)
 
 
 def test_hypotheses_follow_the_speech(recognizer, utterance):
@@ -191,19 +202,18 @@ def test_pieces_that_can_grow_no_more_end_while_the_rest_is_spoken(recognizer):
     assert len(transcript.audio_output_lengths) > 1
 
 
-@pytest.mark.parametrize("policy", ["strict", "guarded"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
-def test_a_final_that_cuts_a_hearing_short_has_nothing_stale(recognizer, policy, steps):
+def test_a_final_that_cuts_a_hearing_short_has_nothing_stale(recognizer, steps):
     """A loud end lifts the floor, and the hearing that encodes all windows again is ended after so many steps."""
     samples = (joined_examples(19 * SAMPLE_RATE, np.random.default_rng(0))).astype(np.float32)
     samples[: 17 * SAMPLE_RATE] *= 0.003
     schedule = recognizer.schedule()
-    listen(schedule, samples[: 16 * SAMPLE_RATE + 8000], 30.0, final_policy=policy)
+    listen(schedule, samples[: 16 * SAMPLE_RATE + 8000], 30.0)
     before = 16 * SAMPLE_RATE + 8000
-    schedule.partial(PartialJob(2, SPEECH, samples[before : 18 * SAMPLE_RATE], before, final_policy=policy))
+    schedule.partial(PartialJob(2, SPEECH, samples[before : 18 * SAMPLE_RATE], before))
     for _ in range(steps):
         schedule.step()
-    transcript = final(schedule, Utterance(samples), final_policy=policy).transcript
+    transcript = final(schedule, Utterance(samples)).transcript
     assert transcript.token_ids == recognizer.transcribe(Utterance(samples)).token_ids
 
 

@@ -1,8 +1,9 @@
 import mlx.core as mx
 import numpy as np
 import pytest
+from reference.mrope import mrope_angles, mrope_positions
 
-from qwen3_asr_mlx_runtime.model.splice import mrope_angles, mrope_positions, splice
+from qwen3_asr_mlx_runtime.model.splice import splice
 
 
 def test_audio_stands_between_prefix_and_suffix():

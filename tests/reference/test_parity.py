@@ -18,7 +18,6 @@ from qwen3_asr_mlx_runtime.engines.transcript import fix_repetitions, parse_tran
 from qwen3_asr_mlx_runtime.model.audio_encoder import AudioTower, audio_token_count
 from qwen3_asr_mlx_runtime.model.features import log_mel
 from qwen3_asr_mlx_runtime.model.prompt import PromptBuilder
-from qwen3_asr_mlx_runtime.model.splice import mrope_angles, mrope_positions
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 from reference.activations import PREFIX, SUFFIX, TOKENS
 from reference.clips import FRAME_COUNTS, clip
@@ -34,6 +33,7 @@ from reference.differences import (
 )
 from reference.digest import Digest, digest, load_digests
 from reference.goldens import GOLDEN, sha256_of_clip
+from reference.mrope import mrope_angles, mrope_positions
 from reference.random_checkpoint import write_random_checkpoint
 from reference.runtime import Runtime
 

@@ -126,12 +126,11 @@ class TestWhenTheEngineListens:
         assert len(listens(live)) == len(live.jobs) == 1
 
     def test_it_listens_with_the_options_of_the_stream_or_of_the_process(self) -> None:
-        how = {"language": "en", "max_new_tokens": 7, "final_policy": "strict"}
+        how = {"language": "en", "max_new_tokens": 7}
         live = begun("events", settings=Settings(context="names"), **how)
         live.chunk(HALF, "s")
         (listen,) = listens(live)
-        said = listen.language, listen.context, listen.max_new_tokens, listen.final_policy
-        assert said == ("English", "names", 7, "strict")
+        assert (listen.language, listen.context, listen.max_new_tokens) == ("English", "names", 7)
 
     def test_without_partials_it_never_does(self, live: Conversation) -> None:
         open_stream(live, "t", partials=False, partial_interval_ms=100)
@@ -319,8 +318,15 @@ class TestLockStep:
         assert not {"final_policy", "verified_tokens"} & set(batch["items"][0])
 
     def test_stream_ready_tells_what_was_asked(self, talk: Conversation) -> None:
-        (ready,) = open_stream(talk, "t", partial_interval_ms=100, final_policy="fast")
-        assert (ready["partials"], ready["partial_interval_ms"], ready["final_policy"]) == (True, 100, "fast")
+        (ready,) = open_stream(talk, "t", partial_interval_ms=100)
+        assert (ready["partials"], ready["partial_interval_ms"], ready["final_policy"]) == (True, 100, "guarded")
+
+    @pytest.mark.parametrize("policy", ["strict", "fast"])
+    def test_another_policy_is_echoed_with_a_warning_that_finals_are_guarded(
+        self, talk: Conversation, policy: str
+    ) -> None:
+        (ready,) = open_stream(talk, "t", final_policy=policy)
+        assert (ready["final_policy"], ready["warnings"]) == (policy, ["final_policy_guarded"])
 
     @pytest.mark.parametrize(
         "bad", [{"partial_interval_ms": 99}, {"partial_interval_ms": 60_001}, {"final_policy": "any"}, {"partials": 2}]
@@ -332,25 +338,25 @@ class TestLockStep:
 
 class TestTheEndOfAnUtterance:
     @pytest.mark.parametrize("boundary", ["end_utterance", "vad_boundary"])
-    def test_its_job_has_its_number_and_its_policy(self, boundary: str) -> None:
-        live = begun("events", final_policy="fast")
+    def test_its_job_has_its_number(self, boundary: str) -> None:
+        live = begun("events")
         live.chunk(HALF, "s")
         (listen,) = listens(live)
         live.hear()
         live.send(boundary, id=1, stream_id="s")
         live.send("flush", id=2)
         (job,) = live.jobs.values()
-        assert (job.live_id, job.final_policy) == (listen.live_id, "fast")
+        assert job.live_id == listen.live_id
         (batch,) = live.decode(transcript("Done.", verified_tokens=3))
         (item,) = batch["items"]
-        assert (item["final_policy"], item["verified_tokens"], item["text"]) == ("fast", 3, "Done.")
+        assert (item["final_policy"], item["verified_tokens"], item["text"]) == ("guarded", 3, "Done.")
 
     def test_one_that_was_never_listened_to_has_none(self, live: Conversation) -> None:
         live.chunk(HALF - 1, "s")
         live.send("end_utterance", id=1, stream_id="s")
         live.send("flush", id=2)
         (job,) = live.jobs.values()
-        assert (job.live_id, job.final_policy) == (None, "guarded")
+        assert job.live_id is None
         assert not {"final_policy", "verified_tokens"} & set(live.decode()[0]["items"][0])
 
     @pytest.mark.parametrize("brought", [{"pcm16": pcm(100)}, {"audio": "/a.wav"}])
@@ -391,7 +397,7 @@ class TestTheEndOfAnUtterance:
         live.decode()
         live.send("flush", id=2, max_new_tokens=5)
         (again,) = live.jobs.values()
-        assert (again.live_id, again.final_policy) == (None, "guarded")
+        assert again.live_id is None
         (batch,) = live.decode()
         assert not {"final_policy", "verified_tokens"} & set(batch["items"][0])
         assert live.speeches.given == {}

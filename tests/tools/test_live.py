@@ -267,12 +267,11 @@ class TestFeeding:
             session.play(talk(2.0))
 
     def test_what_is_asked_for_is_what_the_plan_says(self) -> None:
-        plan = Plan(interval_ms=300, language="en", context="kettle", final_policy="strict")
+        plan = Plan(interval_ms=300, language="en", context="kettle")
         bridge, _ = self.play(plan, talk(0.2))
         asked = bridge.streams["live-1"].options
         assert (asked["partials"], asked["auto_flush"]) == (True, True)
         assert (asked["partial_interval_ms"], asked["language"], asked["context"]) == (300, "en", "kettle")
-        assert asked["final_policy"] == "strict"
 
     def test_16_bit_audio_is_fed_as_it_is_in_the_file(self, tmp_path: Path) -> None:
         path, recording = tmp_path / "talk.wav", talk(0.5)

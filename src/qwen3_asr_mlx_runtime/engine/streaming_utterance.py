@@ -89,9 +89,9 @@ class StreamingUtterance:
     def serves(self, job: Job) -> bool:
         """Whether the job is of this utterance, with the options of its partials."""
         utterance, first = job.utterance, self._first
-        asked = (utterance.language, utterance.context, utterance.max_new_tokens, job.final_policy)
+        asked = (utterance.language, utterance.context, utterance.max_new_tokens)
         beginning = utterance.samples[self._start : self._start + len(self._samples)]
-        return asked == (first.language, first.context, first.max_new_tokens, first.final_policy) and np.array_equal(
+        return asked == (first.language, first.context, first.max_new_tokens) and np.array_equal(
             beginning, self._samples
         )
 
@@ -133,11 +133,9 @@ class StreamingUtterance:
     def _end_piece(self, samples: Samples, watch: Stopwatch, *, logprobs: bool = True) -> Steps:
         """`logprobs`: whether they are, or may be, asked for."""
         made = yield from self._piece.prepare(samples, watch)
-        written = DraftResult(low_margin=True)
-        if self._first.final_policy != "strict":
-            margin = yield from self._margin()
-            steps = self._piece.write(made, self._tokenizer.eos_ids, margin=margin, logprobs=logprobs)
-            written = yield from timed(steps, watch, _decoding())
+        margin = yield from self._margin()
+        steps = self._piece.write(made, self._tokenizer.eos_ids, margin=margin, logprobs=logprobs)
+        written = yield from timed(steps, watch, _decoding())
         if written.low_margin:
             written = DraftResult((yield from self._alone(made, samples, watch, logprobs=logprobs)))
         raw_text = self._tokenizer.decode(token.id for token in written.tokens)
@@ -145,8 +143,6 @@ class StreamingUtterance:
 
     def _margin(self) -> Generator[None, None, float]:
         """Under which a verified token is not trusted. Measured now, step by step, if it was not yet."""
-        if self._first.final_policy == "fast":
-            return 0.0
         while not self._drift.is_known:
             self._drift.step()
             yield

@@ -13,7 +13,6 @@ from qwen3_asr_mlx_runtime.engines.utterance import Samples, Utterance
 from qwen3_asr_mlx_runtime.errors import BridgeError
 
 DecoderMode = Literal["sequential", "batched"]
-FinalPolicy = Literal["strict", "guarded", "fast"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +20,10 @@ class Job:
     """One utterance to transcribe. `id` is unique in the process; the outcome carries it back.
 
     `decoder_mode`: `sequential`, one after the other in the order they came, or `batched`, together with other batched
-    jobs. `drift_guard`: what in a batch might have become another text than alone is decoded again, alone.
-    `interactive`: a speaker waits for it, so it goes before jobs that are not, also before the next step of one that
-    has begun; these still get one turn in five. `live_id`: the number under which the engine has partials of it, and
-    `final_policy` how much of what was written then may be used: `guarded`, what is sure to be the text of
-    `sequential`; `strict`, none of it; `fast`, all that comes out again.
+    jobs. `drift_guard`: a row whose text may differ from that of `sequential` is decoded again, alone. `interactive`: a
+    speaker waits for it, so it goes before jobs that are not, also before the next step of one that has begun; these
+    still get one turn in five. `live_id`: the number under which the engine has partials of it, whose text is a draft
+    that the final verifies.
     """
 
     id: int
@@ -34,7 +32,6 @@ class Job:
     drift_guard: bool = True
     interactive: bool = False
     live_id: int | None = None
-    final_policy: FinalPolicy = "guarded"
 
     @property
     def lane(self) -> str | None:
@@ -49,7 +46,7 @@ class PartialJob:
     `id` is unique among jobs; the outcome carries it back. `live_id` is the number of the utterance, unique in the
     process; of each no more than one PartialJob waits for its outcome. `samples`: float32 (N,), from the utterance's
     `start`th on: what follows those of the PartialJob before, whatever became of that. `language`, `context` and
-    `max_new_tokens` as in Utterance, and `final_policy` as in Job: always the same.
+    `max_new_tokens` as in Utterance: always the same.
     """
 
     id: int
@@ -59,7 +56,6 @@ class PartialJob:
     language: str | None = None
     context: str = ""
     max_new_tokens: int = 0
-    final_policy: FinalPolicy = "guarded"
 
 
 @dataclass(frozen=True, slots=True)

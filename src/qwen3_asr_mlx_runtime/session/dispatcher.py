@@ -16,6 +16,7 @@ from qwen3_asr_mlx_runtime.session.session_state import SessionState
 from qwen3_asr_mlx_runtime.session.transcription import FileRequest, Transcription
 
 RETRY_AFTER_MS = 500
+FINAL_POLICY_GUARDED = "final_policy_guarded"  # every final is made so, whatever the stream asks for
 
 _CONTROL = (ask.Ping, ask.Status, ask.Cancel)  # answered to the end
 _AT_ONCE = (*_CONTROL, ask.Capabilities, ask.Hello, ask.AudioChunk, ask.StopStream, ask.Stop)
@@ -161,6 +162,8 @@ class Dispatcher:
         if command.auto_flush and not self._state.has_events:
             message = "`auto_flush`: batches come as events; say `hello` and want `events` first"
             raise InvalidParams(message, field="auto_flush")
+        if command.partials and command.final_policy != "guarded":
+            request.warn(FINAL_POLICY_GUARDED)
         registry = self._state.streams.registry
         stream, reply = self._state.streams.start(command, may_replace=may_replace)
         self._state.model.start(request, lambda _: reply, lambda: reply.dropped_samples + registry.forget(stream))

@@ -153,7 +153,6 @@ class Partials:
             language=utterance.options.language,
             context=utterance.options.context,
             max_new_tokens=utterance.options.max_new_tokens,
-            final_policy=utterance.stream.command.final_policy,
         )
         self._scheduler.start_partial(job, utterance.given / SAMPLE_RATE)
 

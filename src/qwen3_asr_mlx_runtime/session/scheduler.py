@@ -87,7 +87,6 @@ class Scheduler:
     ) -> Transcription:
         """Accept audio that is in memory. `live_id`: the number under which the engine has computed its partials."""
         transcription = Transcription(self.next_job_id(), origin, options, samples=samples, live_id=live_id)
-        transcription.final_policy = origin.stream.final_policy
         self._open[transcription.id] = transcription
         return transcription
 

@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 
 import numpy as np
 
-from qwen3_asr_mlx_runtime.engines.api import DecoderMode, FinalPolicy, Job
+from qwen3_asr_mlx_runtime.engines.api import DecoderMode, Job
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
 from qwen3_asr_mlx_runtime.errors import BridgeError
@@ -166,7 +166,6 @@ class Transcription:
     decode_requested: bool = False
     expires: float | None = None
     live_id: int | None = None
-    final_policy: FinalPolicy = "guarded"
     warnings: tuple[str, ...] = ()
     read_seconds: float | None = None
     result: Result | None = None
@@ -219,7 +218,6 @@ class Transcription:
             drift_guard=self.options.drift_guard,
             interactive=self.stream_id is not None,
             live_id=self.live_id,
-            final_policy=self.final_policy,
         )
 
 

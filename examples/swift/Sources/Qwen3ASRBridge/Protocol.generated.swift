@@ -1361,10 +1361,10 @@ extension Wire {
 extension Wire {
     /// Open a stream of 16-bit PCM. Answered by `stream_ready` once the model is loaded. `batch_size`: the boundary
     /// that makes so many utterances wait fills the batch. `max_batch_delay_ms`: how long the oldest of them waits at
-    /// most before decoding starts. `auto_flush`: batches come as events, which must be wanted. `restart`: a stream of
-    /// this name is begun anew. `on_limit`: what becomes of an utterance that grows too long. `partials`: tell the text
-    /// while somebody speaks, anew at most every `partial_interval_ms` of audio; `final_policy`: how much of what was
-    /// computed then the final may use. How to decode is the default for the utterances of the stream.
+    /// most before decoding starts. `auto_flush`: batches come as events, which must be wanted. `restart`: replace a
+    /// stream of this name. `on_limit`: what becomes of an utterance that grows too long. `partials`: send the text of
+    /// the open utterance, at most every `partial_interval_ms` of audio. `final_policy`: every final is `guarded`;
+    /// another value is echoed with a warning. How to decode holds for the utterances of the stream.
     public struct StartStream: Codable, Equatable, Sendable {
         public private(set) var type = "start_stream"
         /// 0 to 4096.

@@ -55,7 +55,6 @@ def _run(
         waits=not options.no_wait,
         language=options.language,
         context=options.context,
-        final_policy=options.final_policy,
     )
     with Bridge(Setup(command=command, limits=Limits(chunk_seconds=plan.chunk_ms / 1000))) as bridge:
         session = Session(bridge, plan, _screen(options))
@@ -120,7 +119,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--chunk-ms", type=_whole(10, 30_000), default=100, help="audio in each chunk (default: %(default)s)")
     add("--language", help="name or ISO code; the model decides where none is given")
     add("--context", help="words or text that the model may take as background")
-    add("--final-policy", choices=("guarded", "strict", "fast"), help="what the final may use of the partials' work")
     add("--streams", type=_whole(1, 64), default=1, help="each file on so many streams at once (default: %(default)s)")
     add("--no-wait", action="store_true", help="feed as fast as partials come, not at the pace of speech")
     add("--json", action="store_true", help="show nothing; print one object of figures at the end")

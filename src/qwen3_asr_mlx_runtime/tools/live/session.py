@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -57,7 +56,6 @@ class Plan:
     waits: bool = True
     language: str | None = None
     context: str | None = None
-    final_policy: Literal["guarded", "strict", "fast"] | None = None
 
 
 class Session:
@@ -89,8 +87,6 @@ class Session:
             "language": plan.language,
             "context": plan.context,
         }
-        if plan.final_policy is not None:
-            options["final_policy"] = plan.final_policy
         return self._bridge.start_stream(name, **options)
 
     def play(self, recording: Recording) -> list[Record]:
