@@ -53,26 +53,26 @@ def test_a_hearing_waits_for_what_somebody_waits_for_who_has_spoken(schedule):
 
 
 @pytest.mark.parametrize("mode", ["sequential", "batched"])
-def test_files_have_one_step_in_five_beside_hearings(schedule, monkeypatch, mode):
+def test_files_have_one_step_in_five_beside_partials(schedule, monkeypatch, mode):
     steps = []
 
     def endless(_):
         while True:
-            steps.append("hear")
+            steps.append("partial")
             yield
 
-    monkeypatch.setattr(StreamingUtterance, "hear", endless)
+    monkeypatch.setattr(StreamingUtterance, "partial", endless)
     schedule.partial(PartialJob(1, 1, NOISE))
     schedule.submit(Job(2, FILE, mode))
     while 2 in schedule.open_ids:
         schedule.step()
         steps.append("step")
-    heard = "".join("h" if one == "hear" else "." for one in steps).replace("h.", "h")
-    assert heard.startswith("h" * INTERACTIVE_IN_A_ROW + ".h")
-    assert "." * 2 not in heard
+    order = "".join("p" if one == "partial" else "." for one in steps).replace("p.", "p")
+    assert order.startswith("p" * INTERACTIVE_IN_A_ROW + ".p")
+    assert "." * 2 not in order
 
 
-def test_a_job_of_the_utterance_ends_its_hearing(schedule):
+def test_a_job_of_the_utterance_ends_its_partial(schedule):
     schedule.partial(PartialJob(1, 9, NOISE))
     schedule.submit(Job(2, FILE, interactive=True, live_id=9))
     failed, finished = run(schedule)
