@@ -7,8 +7,8 @@ import sys
 import pytest
 from support.fake_engine import DIE, WAIT, FakeEngine
 
-from qwen3_asr_mlx_runtime.bridge.watchdog import Watchdog
-from qwen3_asr_mlx_runtime.engines.api import Job
+from qwen3_asr_mlx_runtime.bridge.watchdog import Watchdog, log_load
+from qwen3_asr_mlx_runtime.engines.api import Job, Loaded
 from qwen3_asr_mlx_runtime.engines.utterance import Utterance
 
 
@@ -94,6 +94,7 @@ def test_a_thread_that_died_is_gone() -> None:
 STACKS = """
 import threading
 from qwen3_asr_mlx_runtime.bridge import watchdog
+from qwen3_asr_mlx_runtime.engines.api import Loaded
 
 def speaking():
     words = "zaqwsxcde"
@@ -117,3 +118,15 @@ def test_stacks_are_logged_without_folders_and_without_values() -> None:
     assert not any("zaqwsxcde" in line for line in lines)
     headings = sum(line.startswith(("Thread", "Current thread")) for line in lines)
     assert lines[-1] == f"threads {headings}"
+
+
+@pytest.mark.parametrize(
+    ("device", "quantization", "lines"), [("cpu", {"bits": 8}, 2), ("gpu", {"bits": 8}, 1), ("cpu", None, 1)]
+)
+def test_quantised_weights_on_a_cpu_are_said_to_be_slow(
+    capfd: pytest.CaptureFixture, device: str, quantization: dict | None, lines: int
+) -> None:
+    log_load(Loaded("demo", "folder", 0.5, {"device": device, "quantization": quantization}))
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == lines
+    assert ("ten times slower" in said[-1]) == (lines == 2)

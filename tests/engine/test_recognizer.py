@@ -161,6 +161,7 @@ def test_quantised_weights_are_told_with_the_load_and_with_every_transcript(reco
 def test_the_load_profile_names_what_was_loaded(recognizer):
     profile = recognizer.load_profile
     assert (profile["files"], profile["dtype"], profile["quantization"]) == (["model.safetensors"], "bfloat16", None)
+    assert profile["device"] == ("cpu" if mx.default_device() == mx.cpu else "gpu")
     assert profile["weight_count"] > 50
 
 

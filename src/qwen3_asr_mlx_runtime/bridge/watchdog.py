@@ -8,6 +8,7 @@ from collections.abc import Callable
 from qwen3_asr_mlx_runtime.bridge.stdio import diagnose
 from qwen3_asr_mlx_runtime.engines.api import Engine, Failed, Loaded, LoadFailed, Outcome
 from qwen3_asr_mlx_runtime.errors import EngineError, EngineLost, EngineStalled, EngineUnavailable
+from qwen3_asr_mlx_runtime.settings import SLOW_ON_A_CPU
 
 STALL_SECONDS = 30.0  # and the length of the audio; without a sign of life for so long it is stuck
 SLEPT_SECONDS = 5.0  # the loop looks at least once a second: a longer pause was a sleep, or a stop, of the process
@@ -58,6 +59,8 @@ def log_load(outcome: Outcome) -> None:
     """How a load went, to stderr."""
     if isinstance(outcome, Loaded):
         diagnose(f"model loaded in {outcome.load_seconds:.2f} s")
+        if outcome.load_profile.get("quantization") and outcome.load_profile.get("device") == "cpu":
+            diagnose(f"quantised weights are {SLOW_ON_A_CPU}")
     elif isinstance(outcome, LoadFailed):
         diagnose(f"loading failed: {outcome.error.code}")
 

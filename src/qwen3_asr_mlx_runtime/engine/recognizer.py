@@ -191,6 +191,7 @@ def _load_profile(folder: Path, model: Qwen3ASR, verification: Verification, wat
         "files": [file.name for file in weight_files(folder)],
         "weight_count": len(named_parameters(model)),
         "dtype": str(model.dtype).removeprefix("mlx.core."),
+        "device": "cpu" if mx.default_device() == mx.cpu else "gpu",
         "quantization": msgspec.to_builtins(model.quantization),
         "verification": msgspec.to_builtins(verification),
         "resolve_seconds": watch.read("resolve"),
