@@ -41,7 +41,11 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shell(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """Runs lines in the clone as a user without models, variables and network does; what they write to stdout."""
     home = tmp_path_factory.mktemp("home")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "QWEN3_", "HF_"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTHON", "QWEN3_", "HF_", "LD_PRELOAD"))
+    }
     environ = {**kept, "HOME": str(home), "HF_HUB_OFFLINE": "1", "QWEN3_ASR_MLX_HOME": str(home / "kept")}
 
     @cache

@@ -66,10 +66,11 @@ def test_help_says_what_it_does(tools: Path) -> None:
     assert "scripts/test-swift --filter Scenarios" in ran.stdout
 
 
-def test_the_example_of_the_readme_is_the_one_that_the_tests_run() -> None:
+def test_the_examples_of_the_readmes_are_those_that_the_tests_run() -> None:
     test = (PACKAGE / "Tests" / "Qwen3ASRBridgeTests" / "ReadmeTests.swift").read_text(encoding="utf-8")
-    example = test[test.index("func listen(\n") :]
-    assert f"```swift\n{example}```" in (PACKAGE / "README.md").read_text(encoding="utf-8")
+    display, listen = test[test.index("func display(") :].rstrip().split("\n\nfunc ")
+    assert f"```swift\n{display}\n```" in (PACKAGE / "README.md").read_text(encoding="utf-8")
+    assert f"```swift\nfunc {listen}\n```" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_package_needs_nothing_but_foundation() -> None:
