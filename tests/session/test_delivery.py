@@ -34,7 +34,7 @@ class Books:
     def finish(self, *members: Transcription) -> None:
         for member in members:
             finish(member, RESULT)
-            self.delivery.finished(member)
+            self.delivery.changed(member)
 
     def lines(self, *, sent: bool = True) -> list[str]:
         """The names in each line that may be delivered now."""

@@ -71,3 +71,54 @@ def test_a_start_is_answered_although_the_input_has_ended() -> None:
     talk.end_of_input()
     assert talk.loads == 1
     assert [line["type"] for line in talk.load()] == ["ready"]
+
+
+def test_at_the_end_no_result_comes_before_the_reply_to_its_boundary() -> None:
+    talk = Conversation()
+    talk.send("hello", id="h", want=["events"])
+    for stream in "xy":
+        talk.send("start_stream", id=stream, stream_id=stream)
+    talk.load()
+    talk.send("end_utterance", id="b1", stream_id="x", utterance_id="a", audio="/a.wav")
+    talk.speak("b", "y", id="b2")
+    lines = talk.end_of_input() + talk.decode() + talk.read("/a.wav") + talk.decode()
+    assert [line.get("id") or [item["utterance_id"] for item in line["items"]] for line in lines] == [
+        "b1",
+        "b2",
+        ["b"],
+        ["a"],
+    ]
+    talk.monitor.finish()
+
+
+def test_an_abort_decodes_nothing_again() -> None:
+    """The boundary that is answered then fills its batch, with options that the transcript of another has not."""
+    talk = Conversation()
+    for stream in "xy":
+        talk.send("start_stream", id=stream, stream_id=stream, batch_size=2, max_batch_delay_ms=1)
+    talk.load()
+    talk.send("end_utterance", id="b0", stream_id="y", utterance_id="f", audio="/f.wav")
+    talk.speak("u1", "x", id="b1")
+    talk.wait(0.01)
+    talk.decode()  # ahead
+    talk.speak("u2", "x", id="b2", max_new_tokens=9)
+    lines = talk.terminate()
+    assert (talk.jobs, talk.session.pending) == ({}, 0)
+    [batch] = [line for line in lines if line["type"] == "realtime_batch_final"]
+    assert [item.get("text") or item["error"]["code"] for item in batch["items"]] == [
+        "Seven three one.",
+        "shutting_down",
+    ]
+
+
+def test_one_event_of_a_group_says_how_long_its_load_took() -> None:
+    talk = Conversation()
+    talk.send("hello", id="h", want=["events"])
+    for stream in "xy":
+        talk.send("start_stream", id=stream, stream_id=stream, auto_flush=True, batch_size=8, max_batch_delay_ms=50)
+    talk.speak("u1", "x", id=1)
+    talk.speak("u2", "y", id=2)
+    talk.fail_load()
+    talk.wait(0.1)
+    events = talk.load() + talk.decode() + talk.decode()
+    assert [event["load_seconds"] for event in events] == [1.5, 0.0]

@@ -83,7 +83,7 @@ class Delivery:
         self._group_of: dict[Transcription, Group] = {}
         self._candidates: deque[Group] = deque()
         self._blocked: dict[int, Group] = {}  # ready, but for the events before them
-        self._unsent: dict[PendingRequest, list[str]] = {}  # replies that are made, and the streams they hold back
+        self._unsent: dict[PendingRequest, Group] = {}  # replies that are made and hold back their streams
         self._names: deque[tuple[str, str]] = deque(maxlen=REMEMBERED)
 
     def __len__(self) -> int:
@@ -110,8 +110,8 @@ class Delivery:
             self._group_of[member] = group
         self._candidates.append(group)
 
-    def finished(self, transcription: Transcription) -> None:
-        """An utterance has its result."""
+    def changed(self, transcription: Transcription) -> None:
+        """An utterance has its result, or its boundary is answered."""
         if (group := self._group_of.get(transcription)) is not None:
             self._candidates.append(group)
 
@@ -136,8 +136,9 @@ class Delivery:
 
     def sent(self, request: PendingRequest) -> None:
         """A reply can be overtaken no more."""
-        for stream_id in self._unsent.pop(request, ()):
-            self._leave(None, stream_id)
+        if (group := self._unsent.pop(request, None)) is not None:
+            for stream_id in group.streams:
+                self._leave(group, stream_id)
 
     def waited_for(self, group: Group) -> list[Transcription]:
         """The members of a group, and those of the events before it."""
@@ -186,7 +187,7 @@ class Delivery:
             del self._group_of[member]
         self._close(group)
         if group.request is not None:
-            self._unsent[group.request] = group.streams
+            self._unsent[group.request] = group
         return Delivered(group, group.members)
 
     def _events_before(self, group: Group, after: DeliverAfter) -> list[Group]:
@@ -202,10 +203,10 @@ class Delivery:
         if group.request is None:
             self._candidates.extend(self._blocked.values())
 
-    def _leave(self, group: Group | None, stream_id: str) -> None:
-        """A group has no more results of a stream: the next that has may be ready. None: the first of the stream."""
+    def _leave(self, group: Group, stream_id: str) -> None:
+        """A group has no more results of a stream: the next that has may be ready."""
         groups = self._streams[stream_id]
-        groups.remove(groups[0] if group is None else group)
+        groups.remove(group)
         if groups:
             self._candidates.append(groups[0])
         else:
@@ -232,4 +233,5 @@ def in_runs(members: Iterable[Transcription]) -> list[list[Transcription]]:
 
 
 def _is_done(transcription: Transcription) -> bool:
-    return transcription.state is State.DONE
+    """Whether its result may be delivered: not before the reply to its boundary."""
+    return transcription.state is State.DONE and transcription.utterance.is_accepted

@@ -46,7 +46,7 @@ def start_files(
 
 def file_finished(files: FileRequest) -> None:
     """One of the files has its result: answer the request once all have."""
-    if any(each.is_unfinished for each in files.transcriptions):
+    if files.request.answered is not None or any(each.is_unfinished for each in files.transcriptions):
         return
     if isinstance(files.command, Transcribe):
         _answer_one(files)

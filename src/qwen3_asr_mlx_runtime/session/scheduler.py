@@ -97,7 +97,10 @@ class Scheduler:
                 self._expire(transcription, self._clock() + timeout_ms / 1000)
 
     def request_decode(self, transcription: Transcription, options: Options) -> None:
-        """Decode it when its turn comes. What was decoded with other options that do not serve is decoded again."""
+        """Decode it when its turn comes. What was decoded with other options that do not serve is decoded again.
+
+        `options` become those of the transcription, also where a transcript of other options serves.
+        """
         has_started = transcription.state not in (State.READING, State.QUEUED)
         serves = transcription.options.serve(options) or isinstance(transcription.result, BridgeError)
         transcription.options = options

@@ -121,7 +121,7 @@ class Utterances:
             self._refuse(transcription, result)
             self._answer_in_order()
             return
-        self.delivery.finished(transcription)
+        self.delivery.changed(transcription)
         if self.end_error is not None and result is self.end_error:
             self.unfinished.append((transcription.utterance, self.end_error))
 
@@ -133,6 +133,7 @@ class Utterances:
         group, members = delivered
         if group.request is None:
             self._replies.send_event(realtime_batch_final(group, members))
+            group.load_seconds = 0.0  # one line says how long the load took
         else:
             group.request.answer(group.reply or realtime_batch_final(group, members))
             if group.request.sent:
@@ -221,10 +222,11 @@ class Utterances:
             members = [each for each in self.waiting.group(transcription) if each.utterance.seq <= utterance.seq]
             group = Group(members, "batch_size", request, filled_by=transcription)
             self.start_reply(group, utterance.group_overrides)
-            return
-        request.answer(utterance_queued(utterance, self.waiting.queued))
-        if fills:
-            self.start_events(self.waiting.group(transcription), "batch_size")
+        else:
+            request.answer(utterance_queued(utterance, self.waiting.queued))
+            if fills:
+                self.start_events(self.waiting.group(transcription), "batch_size")
+        self.delivery.changed(transcription)
 
     def _refuse(self, transcription: Transcription, error: BridgeError) -> None:
         """Answer a boundary with an error: its utterance is not queued."""
@@ -240,6 +242,8 @@ class Utterances:
     def _request_decode(
         self, members: Sequence[Transcription], overrides: Decoding | None, cause: Cause | None
     ) -> None:
+        if self.end_error is not None:  # after an abort nothing is decoded
+            return
         for transcription in members:
             utterance = transcription.utterance
             levels = [utterance.boundary, *([overrides] if overrides else []), utterance.stream]
