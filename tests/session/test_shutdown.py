@@ -122,3 +122,18 @@ def test_one_event_of_a_group_says_how_long_its_load_took() -> None:
     talk.wait(0.1)
     events = talk.load() + talk.decode() + talk.decode()
     assert [event["load_seconds"] for event in events] == [1.5, 0.0]
+
+
+def test_audio_of_a_stream_that_is_opened_again_with_another_rate_is_counted() -> None:
+    """The reply to the last chunk overtakes those to `start_stream` and `stop_stream`."""
+    talk = Conversation()
+    talk.chunk(1, "a")
+    talk.send("start_stream", stream_id="a", sample_rate=8000)
+    talk.send("stop_stream", stream_id="a")
+    talk.chunk(2, "a")
+    talk.chunk(3, "a", id=1)
+    talk.end_of_input()
+    talk.load()
+    [last] = talk.finish()
+    assert last["dropped_samples"] == 5
+    talk.monitor.finish()

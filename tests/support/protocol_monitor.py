@@ -350,8 +350,8 @@ class SpeechBooks:
     def _take_in(self, sent: Sent) -> None:
         """A chunk was taken. At another rate than 16 kHz it may be one sample fewer than it would be alone."""
         rates = {rate for rate, place in self.rates.get(sent.stream_id, {}).items() if place < sent.place} or {16_000}
-        if sent.is_silent:
-            rates.add(16_000)  # the reply to a `start_stream` that was refused may not have come yet
+        if sent.is_silent or sent.message.get("id") is not None:
+            rates.add(16_000)  # what opens and closes the stream may be answered later than this
         lengths = [math.ceil(sent.frames * (16_000 / rate)) for rate in rates]
         self.samples_in += max(lengths)
         self.perhaps_passed_over += max(lengths) - min(lengths) + (rates != {16_000})
