@@ -48,7 +48,8 @@ def make(repository: Path, folder: Path) -> Checkout:
     shutil.copy2(repository / "scripts" / "qwen3-asr-mlx-install", checkout.root / "scripts")
     package = checkout.root / "src" / "qwen3_asr_mlx_runtime"
     (package / "__main__.py").write_text(BRIDGE)
-    for module in ("daemon.py", "engine.py"):
+    for module in ("bridge/loop.py", "engine/recognizer.py"):
+        (package / module).parent.mkdir()
         (package / module).write_text("import spoken\n")
     for text in ("LICENSE", "NOTICE"):
         (checkout.root / text).touch()
@@ -303,8 +304,8 @@ def test_a_runtime_that_does_not_start_is_never_put_in_place(fresh: Checkout) ->
 
 
 def test_a_package_that_does_not_load_is_found_at_build_time(first: tuple[Checkout, Path, Outcome]) -> None:
-    engine = first[1] / "runtime/qwen3_asr_mlx_runtime/engine.py"
-    text, compiled = engine.read_text(), list(engine.parent.glob("__pycache__/engine.*"))
+    engine = first[1] / "runtime/qwen3_asr_mlx_runtime/engine/recognizer.py"
+    text, compiled = engine.read_text(), list(engine.parent.glob("__pycache__/recognizer.*"))
     kept = [(file, file.read_bytes()) for file in compiled]
     for file in compiled:
         file.unlink()

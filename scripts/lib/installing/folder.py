@@ -38,7 +38,7 @@ print(json.dumps(dict(sorted((one.name, one.version) for one in importlib.metada
 
 _LOAD = f"""import sys
 sys.path.insert(0, sys.argv[1])
-import {PACKAGE}.daemon, {PACKAGE}.engine"""
+import {PACKAGE}.bridge.loop, {PACKAGE}.engine.recognizer"""
 
 
 @dataclass(frozen=True)
