@@ -71,25 +71,30 @@ def batch_reply(transcriptions: Sequence[Transcription], decoder_mode: str, load
 
 def _batch_item(transcription: Transcription) -> BatchItem:
     item = BatchItem(audio=transcription.path or "", text=None)
+    _add_result(item, transcription)
+    return item
+
+
+def _add_result(line: BatchItem | FinalResult, transcription: Transcription) -> None:
+    """Add the text and what belongs to it, or the error."""
     match transcription.result:
         case Transcript() as transcript:
-            item.text = transcript.text
-            item.language = transcript.language
-            item.raw_text = transcript.raw_text
-            item.finish_reason = transcript.finish_reason
-            item.generated_tokens = len(transcript.token_ids)
-            item.audio_embeddings_shape = list(transcript.audio_embeddings_shape)
-            item.rms_dbfs = transcription.rms_dbfs
-            item.decode_seconds = transcript.profile.decode_seconds
-            item.redecoded = transcript.redecoded
-            item.warnings = list(transcript.warnings)
+            line.text = transcript.text
+            line.language = transcript.language
+            line.raw_text = transcript.raw_text
+            line.finish_reason = transcript.finish_reason
+            line.generated_tokens = len(transcript.token_ids)
+            line.audio_embeddings_shape = list(transcript.audio_embeddings_shape)
+            line.rms_dbfs = transcription.rms_dbfs
+            line.decode_seconds = transcript.profile.decode_seconds
+            line.redecoded = transcript.redecoded
+            line.warnings = list(transcript.warnings)
             if transcription.options.logprobs:
-                add_logprobs(item, transcript)
+                add_logprobs(line, transcript)
         case BridgeError() as error:
-            item.error = ItemError(code=error.code, message=error.message)
+            line.error = ItemError(code=error.code, message=error.message)
         case None:
             raise ValueError("a transcription without a result cannot be reported")
-    return item
 
 
 def utterance_queued(utterance: StreamUtterance, queued: int) -> UtteranceQueued:
@@ -106,7 +111,7 @@ def utterance_queued(utterance: StreamUtterance, queued: int) -> UtteranceQueued
 def final_result(transcription: Transcription) -> FinalResult:
     """The result of an utterance that has one."""
     utterance, result = transcription.utterance, transcription.result
-    if result is None or utterance.finished_at is None:
+    if utterance.finished_at is None:
         raise ValueError("an utterance without a result cannot be delivered")
     final = FinalResult(
         job=transcription.id,
@@ -117,23 +122,9 @@ def final_result(transcription: Transcription) -> FinalResult:
         queue_seconds=round(utterance.finished_at - utterance.queued_at, 4),
         audio_gap=utterance.audio_gap,
     )
-    if isinstance(result, BridgeError):
-        final.error = ItemError(code=result.code, message=result.message)
-        return final
-    final.rms_dbfs = transcription.rms_dbfs
-    final.text = result.text
-    final.language = result.language
-    final.raw_text = result.raw_text
-    final.finish_reason = result.finish_reason
-    final.generated_tokens = len(result.token_ids)
-    final.audio_embeddings_shape = list(result.audio_embeddings_shape)
-    final.decode_seconds = result.profile.decode_seconds
-    final.redecoded = result.redecoded
-    if result.verified_tokens is not None:
+    _add_result(final, transcription)
+    if isinstance(result, Transcript) and result.verified_tokens is not None:
         final.final_policy, final.verified_tokens = utterance.stream.final_policy, result.verified_tokens
-    final.warnings = list(result.warnings)
-    if transcription.options.logprobs:
-        add_logprobs(final, result)
     return final
 
 
