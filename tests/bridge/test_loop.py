@@ -8,15 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from support.conversation import pcm
 from support.fake_engine import DIE, HANG, HOLD, LOOP, FakeEngine, heard, transcript
 from support.protocol_monitor import ProtocolMonitor
+from support.wave_file import write_silence
 
 from qwen3_asr_mlx_runtime.bridge import loop as daemon_module
 from qwen3_asr_mlx_runtime.bridge import stdin_reader as line_source
@@ -151,16 +150,7 @@ def bridge() -> Iterator[Callable[..., Bridge]]:
 
 @pytest.fixture
 def speech(tmp_path: Path) -> str:
-    return write_wave(tmp_path / "speech.wav", 8_000)
-
-
-def write_wave(path: Path, samples: int) -> str:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16_000)
-        file.writeframes(np.zeros(samples, "<i2").tobytes())
-    return str(path)
+    return write_silence(tmp_path / "speech.wav", 8_000)
 
 
 def test_a_conversation_from_start_to_stop(bridge, speech: str) -> None:
@@ -176,7 +166,7 @@ def test_a_conversation_from_start_to_stop(bridge, speech: str) -> None:
 
 def test_row_68_a_bad_file_of_a_batch_fails_alone(bridge, speech: str, tmp_path: Path) -> None:
     talk = bridge()
-    long = write_wave(tmp_path / "long.wav", 176_000)
+    long = write_silence(tmp_path / "long.wav", 176_000)
     talk.send("batch_transcribe", audio=[speech, str(tmp_path / "missing.wav"), speech, long])
     items = talk.read()["items"]
     assert [item.get("error", {}).get("code") for item in items] == [None, "audio_not_found", None, "audio_too_long"]

@@ -16,6 +16,7 @@ from conformance.player import Player, engine_command, mismatch
 from e2e.client import Client
 from support.protocol_monitor import LINES
 from support.schema_check import check_lines, validator
+from support.wave_file import write_silence
 
 from qwen3_asr_mlx_runtime.bridge.lifecycle import FORCED_EXIT_SECONDS, Exit
 from qwen3_asr_mlx_runtime.bridge.watchdog import STALL_SECONDS
@@ -284,13 +285,7 @@ class Reader(Player):
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("recordings") / "seven.wav"
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16_000)
-        file.writeframes(bytes(16_000))
-    return str(path)
+    return write_silence(tmp_path_factory.mktemp("recordings") / "seven.wav", 8_000)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.place}-{example.engine}")

@@ -3,13 +3,13 @@
 import json
 import shutil
 import subprocess
-import wave
 from pathlib import Path
 
 import pytest
 from conformance.player import engine_command, mismatch, play, scenario_files
 from e2e.client import TESTS, WAIT
 from support.schema_check import check_lines
+from support.wave_file import write_silence
 
 ENGINES = ("speak", "count", "hold", "second_fails", "loading", "no_model", "broken", "demo")
 
@@ -17,13 +17,7 @@ ENGINES = ("speak", "count", "hold", "second_fails", "loading", "no_model", "bro
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Half a second of silence at 16 kHz."""
-    path = tmp_path_factory.mktemp("speech") / "speech.wav"
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16_000)
-        file.writeframes(bytes(16_000))
-    return str(path)
+    return write_silence(tmp_path_factory.mktemp("speech") / "speech.wav", 8_000)
 
 
 @pytest.mark.parametrize("path", scenario_files(), ids=lambda path: path.stem)

@@ -1,11 +1,11 @@
 """More than a process likes: each gets its outcome or its code, the others finish, and the process lives."""
 
-import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
 from e2e.client import Client, command
+from support.wave_file import write_pcm16
 
 RATE = 16_000
 MIB = 1024 * 1024
@@ -14,12 +14,7 @@ MIB = 1024 * 1024
 def write_wav(path: Path, seconds: float) -> str:
     """Noise so quiet that there is nothing to say about it."""
     noise = np.random.default_rng(0).integers(-20, 20, round(seconds * RATE)).astype(np.int16)
-    with wave.open(str(path), "wb") as file:
-        file.setframerate(RATE)
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.writeframes(noise.tobytes())
-    return str(path)
+    return write_pcm16(path, noise)
 
 
 @pytest.fixture(scope="module")

@@ -3,23 +3,17 @@
 import signal
 import subprocess
 import sys
-import wave
 from pathlib import Path
 
-import numpy as np
 import pytest
 from e2e.client import WAIT, Client, command
 from e2e.fake_bridge import CANARY
+from support.wave_file import write_silence
 
 
 @pytest.fixture
 def speech(tmp_path: Path) -> str:
-    with wave.open(str(tmp_path / "speech.wav"), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16_000)
-        file.writeframes(np.zeros(8_000, "<i2").tobytes())
-    return str(tmp_path / "speech.wav")
+    return write_silence(tmp_path / "speech.wav", 8_000)
 
 
 def test_a_session_of_start_transcribe_and_stop(speech: str) -> None:

@@ -7,8 +7,9 @@ from itertools import count
 
 import numpy as np
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 from support.conversation import Conversation, pcm
+from support.conversation_rules import ConversationRules
 from support.fake_engine import heard
 
 from qwen3_asr_mlx_runtime.engines.api import Job
@@ -55,14 +56,12 @@ def spoken(job: Job) -> Transcript:
     return heard(job, f"{len(job.utterance.samples)} samples", redecoded=int(job.decoder_mode == "batched"))
 
 
-class AnyConversation(RuleBasedStateMachine):
+class AnyConversation(ConversationRules):
     def __init__(self) -> None:
-        super().__init__()
-        self.talk = Conversation(LIMITS)
+        super().__init__(Conversation(LIMITS))
         self.lengths = count(1)  # every piece of audio has a length of its own
         self.ids = count(1)
         self.seq = dict.fromkeys(["a", "b", "default"], 0)
-        self.loads_answered = 0
         self.splitting: set[str] = set()
 
     @initialize(want=st.sampled_from([None, [], ["events"], ["progress"], ["events", "progress"]]))
@@ -206,15 +205,6 @@ class AnyConversation(RuleBasedStateMachine):
     @rule(stream=STREAMS, name=st.sampled_from(["u", "v", "a-1", "default-1"]), with_id=st.booleans())
     def cancel_an_utterance(self, stream: str, name: str, with_id: bool) -> None:
         self.ask("cancel", with_id, stream_id=stream, utterance_id=name)
-
-    @precondition(lambda self: self.talk.loads > self.loads_answered)
-    @rule(works=st.booleans())
-    def answer_load(self, works: bool) -> None:
-        self.loads_answered += 1
-        if works:
-            self.talk.load()
-        else:
-            self.talk.fail_load()
 
     @precondition(lambda self: self.talk.reads)
     @rule(works=st.booleans(), data=st.data())

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import invariant, precondition, rule
 from support.conversation import Conversation
+from support.conversation_rules import ConversationRules
 from support.fake_engine import transcript
 
 from qwen3_asr_mlx_runtime.errors import Cancelled, NonFiniteOutput
@@ -243,14 +244,12 @@ class TestEnd:
         assert types(ready.send("nonsense")) == ["unknown_type"]
 
 
-class AnyInterleaving(RuleBasedStateMachine):
+class AnyInterleaving(ConversationRules):
     """Requests, loads, reads, decodes, failures and the end in any order: the monitor finds no promise broken."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.talk = Conversation()
+        super().__init__(Conversation())
         self.names = iter(range(10**6))
-        self.loads_answered = 0
 
     @precondition(lambda self: not self.talk.session.is_draining)
     @rule(kind=st.sampled_from(["capabilities", "start", "nonsense"]), id=st.none() | st.integers(0, 9))
@@ -264,15 +263,6 @@ class AnyInterleaving(RuleBasedStateMachine):
     @rule(size=st.integers(1, 6))
     def batch(self, size: int) -> None:
         self.talk.send("batch_transcribe", audio=[f"f{next(self.names)}" for _ in range(size)])
-
-    @precondition(lambda self: self.talk.loads > self.loads_answered)
-    @rule(works=st.booleans())
-    def answer_load(self, works: bool) -> None:
-        self.loads_answered += 1
-        if works:
-            self.talk.load()
-        else:
-            self.talk.fail_load()
 
     @precondition(lambda self: self.talk.reads)
     @rule(works=st.booleans(), data=st.data())
