@@ -42,7 +42,7 @@ def no_preload(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def metal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU by name alone: all that asks for the device is told of Metal, and MLX computes on the CPU. For tests that
+    """A GPU by name alone: everything that asks for the device gets Metal, and MLX computes on the CPU. For tests that
     are marked `cpu`. Nothing is compiled, for which the CPU needs a C++ compiler."""
     import mlx.core as mx
 

@@ -203,7 +203,7 @@ def test_pieces_that_can_grow_no_more_end_while_the_rest_is_spoken(recognizer):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
-def test_a_final_that_cuts_a_hearing_short_has_nothing_stale(recognizer, steps):
+def test_a_final_that_cuts_a_partial_short_has_nothing_stale(recognizer, steps):
     """A loud end lifts the floor, and the hearing that encodes all windows again is ended after so many steps."""
     samples = (joined_examples(19 * SAMPLE_RATE, np.random.default_rng(0))).astype(np.float32)
     samples[: 17 * SAMPLE_RATE] *= 0.003

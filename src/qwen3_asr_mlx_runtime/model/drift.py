@@ -47,7 +47,7 @@ class Margin:
         return self._margin
 
     def try_again(self) -> None:
-        """Measure anew what could not be measured."""
+        """Measure again what could not be measured."""
         if self._margin == math.inf:
             self._margin = self._steps = None
 
@@ -81,7 +81,7 @@ class Drift:
         next(margin for margin in self._margins(positions) if not margin.is_known).step()
 
     def try_again(self) -> None:
-        """Measure anew what could not be measured: there may be more memory now."""
+        """Measure again what could not be measured: there may be more memory now."""
         self._short.try_again()
         self._long.try_again()
 
