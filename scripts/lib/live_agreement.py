@@ -1,6 +1,6 @@
 """Whether an utterance that was streamed gets the transcript of the same samples whole.
 
-    scripts/live-agreement [--count 1000] [--long 40] [--dtype float32] [--without windows]
+    scripts/live-agreement [--count 1000] [--long 40] [--dtype float32]
 
 Draws utterances from the example recordings (English, Arabic, noise), joined, with gaps, gains, loud ends and quiet
 starts; feeds them to the demonstration checkpoint in chunks of 10 ms to 3 s, three streams at a time in any
@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 
 from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.command import guarded
-from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, CacheConfig
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
-from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, PartialDone, PartialJob
+from qwen3_asr_mlx_runtime.engines.api import Append, Failed, Finalize, Finished, Partial, PartialDone
 from qwen3_asr_mlx_runtime.engines.profile import Reuse
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
@@ -86,7 +85,7 @@ class Streams:
         self._waiting = list(range(len(utterances)))[::-1]
         self._fed: dict[int, int] = {}  # samples that were said
         self._given: dict[int, int] = {}  # of these, what the engine has
-        self._listens: dict[int, int] = {}
+        self._partials: dict[int, int] = {}
         self._jobs: dict[int, int] = {}
 
     def run(self) -> None:
@@ -95,25 +94,27 @@ class Streams:
                 number = self._waiting.pop()
                 self._fed[number] = self._given[number] = 0
             if self._fed:
-                self._say(int(self._rng.choice(list(self._fed))))
+                self._append(int(self._rng.choice(list(self._fed))))
             self._step(int(self._rng.integers(0, 12)) if self._fed else 1)
 
-    def _say(self, number: int) -> None:
+    def _append(self, number: int) -> None:
         chunk = np.exp(self._rng.uniform(np.log(SHORTEST_CHUNK), np.log(LONGEST_CHUNK)))
         samples = self._utterances[number].samples
         self._fed[number] = min(self._fed[number] + int(chunk * SAMPLE_RATE), len(samples))
         if self._fed[number] == len(samples) and self._rng.random() < 0.5:
             self._end(number)
-        elif number not in self._listens.values():
+        elif number not in self._partials.values():
             given, self._given[number] = self._given[number], self._fed[number]
-            self._listens[job_id := next(self._ids)] = number
-            heard = samples[given : self._fed[number]]
-            self._schedule.partial(PartialJob(job_id, number, heard, given))
+            self._partials[job_id := next(self._ids)] = number
+            self._schedule.append(Append(number, samples[given : self._fed[number]]))
+            self._schedule.partial(Partial(job_id, number))
 
     def _end(self, number: int) -> None:
         self._jobs[job_id := next(self._ids)] = number
-        job = Job(job_id, self._utterances[number], interactive=True, live_id=number)
-        self._schedule.submit(job)
+        rest = self._utterances[number].samples[self._given[number] :]
+        if len(rest):
+            self._schedule.append(Append(number, rest))
+        self._schedule.finalize(Finalize(job_id, number, interactive=True))
         del self._fed[number], self._given[number]
 
     def _step(self, steps: int) -> None:
@@ -126,21 +127,19 @@ class Streams:
     def _take(self, outcome: Finished | PartialDone | Failed) -> None:
         match outcome:
             case PartialDone(job_id):
-                del self._listens[job_id]
+                del self._partials[job_id]
                 self.hypotheses += 1
             case Finished(job_id, transcript):
                 self.transcripts[self._jobs.pop(job_id)] = transcript
             case Failed(job_id, error):
-                if job_id not in self._listens:
+                if job_id not in self._partials:
                     raise error
-                del self._listens[job_id]
+                del self._partials[job_id]
 
 
-def compare(
-    recognizer: Recognizer, utterances: Sequence[Utterance], keeps: CacheConfig, seed: int
-) -> dict[str, object]:
+def compare(recognizer: Recognizer, utterances: Sequence[Utterance], seed: int) -> dict[str, object]:
     """Stream them all; how many got the transcript of the whole, and what was kept for that."""
-    streams = Streams(recognizer.schedule(keeps), utterances, seed)
+    streams = Streams(recognizer.schedule(), utterances, seed)
     streams.run()
     reuse, different = Reuse(), []
     for number, utterance in enumerate(utterances):
@@ -170,14 +169,12 @@ def main() -> int:
     parser.add_argument("--long", type=int, default=40, help="of these, of 31 to 120 s (default: 40)")
     parser.add_argument("--model", default="demo")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--without", choices=[one.name for one in fields(CacheConfig)], help="keep none of these")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     recognizer = Recognizer.load(options.model, dtype=options.dtype)
     utterances = [*spoken(options.count - options.long, options.long, options.seed)]
-    keeps = replace(ALL, **{options.without: False}) if options.without else ALL
     started = time.perf_counter()
-    found = compare(recognizer, utterances, keeps, options.seed)
+    found = compare(recognizer, utterances, options.seed)
     seconds = round(time.perf_counter() - started, 1)
     json.dump({**vars(options), "margin": recognizer._live_drift.margin, **found, "seconds": seconds}, sys.stdout)
     print()

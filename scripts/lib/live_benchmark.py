@@ -35,7 +35,7 @@ from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engine.sequence import JobSequence
 from qwen3_asr_mlx_runtime.engine.streaming_utterance import StreamingUtterance
-from qwen3_asr_mlx_runtime.engines.api import Job, PartialJob
+from qwen3_asr_mlx_runtime.engines.api import Job, Partial
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
 from qwen3_asr_mlx_runtime.model import speculative as verify
@@ -58,12 +58,9 @@ class Speaker:
 
     def live(self, before_the_end: float) -> StreamingUtterance:
         """PartialDone until then, with one token of text."""
-        recognizer, said = (
-            self._recognizer,
-            PartialJob(1, 1, self._samples, max_new_tokens=self.utterance.max_new_tokens),
-        )
+        recognizer, first = self._recognizer, Partial(1, 1, max_new_tokens=self.utterance.max_new_tokens)
         live = StreamingUtterance(
-            recognizer.model, recognizer._tokenizer, recognizer._preparation, recognizer._live_drift, said
+            recognizer.model, recognizer._tokenizer, recognizer._preparation, recognizer._live_drift, first
         )
         live.append(self._samples[: len(self._samples) - int(before_the_end * SAMPLE_RATE)])
         exhaust(live._cut(Stopwatch()))
@@ -86,6 +83,7 @@ class Speaker:
             exhaust(live.partial())
         else:
             live._piece.ids = [*draft]
+        live.append(self._samples[live.sample_count :])
         recognition = JobSequence.of(Job(1, self.utterance), self._recognizer._preparation)
         return seconds(lambda: exhaust(live.finish(recognition)))
 

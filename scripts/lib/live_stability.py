@@ -22,7 +22,7 @@ from live_agreement import KINDS, spoken
 from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
-from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, PartialDone, PartialJob
+from qwen3_asr_mlx_runtime.engines.api import Append, Failed, Finalize, Finished, Partial, PartialDone
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
 from qwen3_asr_mlx_runtime.session import local_agreement as agreement
@@ -89,12 +89,16 @@ class Listener:
         self._ids = count(1)
 
     def hear(self, utterance: Utterance) -> HeardOut:
-        speech, hypotheses = next(self._ids), []
+        audio_id, hypotheses = next(self._ids), []
         for start in range(0, len(utterance.samples) - self._interval + 1, self._interval):
             samples = utterance.samples[start : start + self._interval]
-            self._schedule.partial(PartialJob(next(self._ids), speech, samples, start))
+            self._schedule.append(Append(audio_id, samples))
+            self._schedule.partial(Partial(next(self._ids), audio_id))
             hypotheses.append(self._outcome().hypothesis)
-        self._schedule.submit(Job(next(self._ids), utterance, interactive=True, live_id=speech))
+        rest = utterance.samples[len(hypotheses) * self._interval :]
+        if len(rest):
+            self._schedule.append(Append(audio_id, rest))
+        self._schedule.finalize(Finalize(next(self._ids), audio_id, interactive=True))
         return HeardOut(hypotheses, self._outcome().transcript.text)
 
     def _outcome(self) -> PartialDone | Finished:

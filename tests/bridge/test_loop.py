@@ -492,8 +492,8 @@ def test_a_text_that_is_still_being_spoken_is_told_and_then_its_final(bridge) ->
     talk.send("flush", id="f")
     (item,) = talk.read()["items"]
     assert (item["text"], item["verified_tokens"], item["final_policy"]) == ("Done.", 2, "guarded")
-    assert [len(listen.samples) for listen in talk.engine.listened] == [8_000, 8_000]
-    assert talk.engine.submitted[0].live_id == talk.engine.listened[0].live_id
+    assert [len(listen.samples) for listen in talk.engine.partials] == [8_000, 8_000]
+    assert talk.engine.submitted[0].audio_id == talk.engine.partials[0].audio_id
     talk.send("audio_chunk", stream_id="s", pcm16=pcm(8_000))
     assert talk.read()["revision"] == 1
     talk.send("stop_stream", stream_id="s", id="x")
@@ -501,7 +501,7 @@ def test_a_text_that_is_still_being_spoken_is_told_and_then_its_final(bridge) ->
     talk.close_stdin()
     assert talk.read()["type"] == "stopped"
     assert talk.ended() is Exit.DONE
-    assert talk.engine.forgotten == [talk.engine.listened[-1].live_id]
+    assert talk.engine.forgotten == [talk.engine.partials[-1].audio_id]
 
 
 def test_while_nobody_reads_no_more_than_one_partial_text_of_a_stream_waits(bridge, monkeypatch) -> None:
@@ -527,7 +527,7 @@ def test_while_nobody_reads_no_more_than_one_partial_text_of_a_stream_waits(brid
     assert {talk.read()["type"] for _ in range(many)} == {"capabilities"}
     told = [line for line in (talk.read() for _ in range(MANY + 2)) if line["type"] == "partial_result"]
     assert [event["audio_seconds"] for event in told] == [1.0, 0.5 + MANY * 0.5]
-    assert len(talk.engine.listened) == 3
+    assert len(talk.engine.partials) == 3
 
 
 def speak(talk: Bridge) -> None:

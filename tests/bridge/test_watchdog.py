@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from support.engine_requests import transcribe
 from support.fake_engine import DIE, WAIT, FakeEngine
 
 from qwen3_asr_mlx_runtime.bridge.watchdog import Watchdog, log_load
-from qwen3_asr_mlx_runtime.engines.api import Job, Loaded
+from qwen3_asr_mlx_runtime.engines.api import Loaded
 from qwen3_asr_mlx_runtime.engines.utterance import Utterance
 
 
@@ -86,7 +88,8 @@ def test_row_83_an_engine_that_is_gone_is_seen_even_when_idle(watch: Watch) -> N
 
 def test_a_thread_that_died_is_gone() -> None:
     engine = FakeEngine(lambda _: None, [DIE])
-    engine.submit(Job(1, Utterance([])))
+    for request in transcribe(1, Utterance(np.zeros(1, np.float32))):
+        engine.send(request)
     assert engine.join(WAIT)
     assert Watchdog(engine, lambda: 0.0).trouble(None, 0.0).code == "engine_unavailable"
 

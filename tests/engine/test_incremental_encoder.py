@@ -1,7 +1,5 @@
 """What is kept of audio never shows: embeddings are those of the clip so far, bit for bit in float32 on the CPU."""
 
-from dataclasses import fields
-
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ from hypothesis import strategies as st
 from support.tiny import tiny_model
 
 from qwen3_asr_mlx_runtime.engine import incremental_encoder as live_audio
-from qwen3_asr_mlx_runtime.engine.incremental_encoder import CacheConfig, Embedded, IncrementalEncoder
+from qwen3_asr_mlx_runtime.engine.incremental_encoder import Embedded, IncrementalEncoder
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 from qwen3_asr_mlx_runtime.model.features import (
@@ -63,15 +61,6 @@ def test_embeddings_are_those_of_the_clip_so_far_whatever_came_when(cuts, levels
     for cut in sorted(cuts):
         if frame_count(cut):
             assert mx.array_equal(rows(embed(audio, samples[:cut])), whole(samples[:cut])), cut
-
-
-@pytest.mark.parametrize("name", [one.name for one in fields(CacheConfig)])
-def test_each_thing_kept_can_be_switched_off_and_nothing_changes(name):
-    audio = IncrementalEncoder(TOWER, mx.float32, CacheConfig(**{name: False}))
-    samples = quiet_then_loud(18)
-    for seconds in (9.3, 17.2, 18.0):
-        heard = samples[: int(seconds * SAMPLE_RATE)]
-        assert mx.array_equal(rows(embed(audio, heard)), whole(heard))
 
 
 def test_what_is_final_is_not_computed_again():

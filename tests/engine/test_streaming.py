@@ -1,14 +1,15 @@
-"""Hearings in the schedule: whose turn it is, and what ends them."""
+"""Partials in the schedule: which goes first, and what ends them."""
 
 import numpy as np
 import pytest
+from support.engine_requests import finalize, partial, send
 
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
 from qwen3_asr_mlx_runtime.engine.streaming_utterance import StreamingUtterance
-from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, PartialDone, PartialJob
+from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, PartialDone
 from qwen3_asr_mlx_runtime.engines.fair_queue import INTERACTIVE_IN_A_ROW
-from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
+from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, SAMPLE_RATE, Utterance
 from qwen3_asr_mlx_runtime.errors import NonFiniteOutput
 
 NOISE = (np.random.default_rng(0).standard_normal(2 * SAMPLE_RATE) * 0.02).astype(np.float32)
@@ -38,15 +39,15 @@ def ids(outcomes) -> list[int]:
     return [outcome.job_id for outcome in outcomes]
 
 
-def test_streams_are_heard_in_the_order_in_which_they_asked(schedule):
+def test_partials_are_computed_in_the_order_of_their_requests(schedule):
     for number in (3, 1, 2):
-        schedule.partial(PartialJob(number, number, NOISE))
+        send(schedule, partial(number, number, NOISE))
     assert schedule.open_ids == [3, 1, 2]
     assert ids(run(schedule)) == [3, 1, 2]
 
 
-def test_a_hearing_waits_for_what_somebody_waits_for_who_has_spoken(schedule):
-    schedule.partial(PartialJob(1, 1, NOISE))
+def test_a_partial_waits_for_a_final(schedule):
+    send(schedule, partial(1, 1, NOISE))
     schedule.step()
     schedule.submit(Job(2, FILE, interactive=True))
     assert ids(run(schedule)) == [2, 1]
@@ -62,7 +63,7 @@ def test_files_have_one_step_in_five_beside_partials(schedule, monkeypatch, mode
             yield
 
     monkeypatch.setattr(StreamingUtterance, "partial", endless)
-    schedule.partial(PartialJob(1, 1, NOISE))
+    send(schedule, partial(1, 1, NOISE))
     schedule.submit(Job(2, FILE, mode))
     while 2 in schedule.open_ids:
         schedule.step()
@@ -73,39 +74,40 @@ def test_files_have_one_step_in_five_beside_partials(schedule, monkeypatch, mode
 
 
 def test_a_job_of_the_utterance_ends_its_partial(schedule):
-    schedule.partial(PartialJob(1, 9, NOISE))
-    schedule.submit(Job(2, FILE, interactive=True, live_id=9))
+    send(schedule, partial(1, 9, NOISE))
+    send(schedule, finalize(2, 9, Utterance(NO_SAMPLES, max_new_tokens=4), interactive=True))
     failed, finished = run(schedule)
     assert (failed.job_id, failed.error.code) == (1, "cancelled")
     assert (finished.job_id, finished.transcript.verified_tokens) == (2, None)  # it was listened to with other options
 
 
-def test_what_is_forgotten_ends_its_hearing_and_nothing_is_kept(schedule):
-    schedule.partial(PartialJob(1, 9, NOISE))
+def test_forget_ends_the_partial_and_keeps_nothing(schedule):
+    send(schedule, partial(1, 9, NOISE))
     schedule.step()
     assert schedule.forget(9).error.code == "cancelled"
     assert not schedule.is_busy
     assert not schedule._open_utterances._utterances
+    assert schedule.appended == []
     assert schedule.forget(9) is None
 
 
-def test_a_cancel_ends_a_hearing_and_the_next_has_its_samples(schedule):
-    schedule.partial(PartialJob(1, 9, NOISE))
+def test_a_cancel_ends_a_partial_and_the_next_has_its_samples(schedule):
+    send(schedule, partial(1, 9, NOISE))
     schedule.step()
     assert schedule.cancel(1).error.code == "cancelled"
     assert schedule.cancel(1) is None
-    schedule.partial(PartialJob(2, 9, NOISE, len(NOISE)))
-    [heard] = run(schedule)
-    assert heard.hypothesis.audio_seconds == 4.0
+    send(schedule, partial(2, 9, NOISE))
+    [done] = run(schedule)
+    assert done.hypothesis.audio_seconds == 4.0
 
 
-def test_a_hearing_that_fails_fails_alone(schedule, monkeypatch):
+def test_a_partial_that_fails_fails_alone(schedule, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("qwen3_asr_mlx_runtime.model.speculative.check_finite", _not_finite)
-        schedule.partial(PartialJob(1, 9, NOISE))
+        send(schedule, partial(1, 9, NOISE))
         [failed] = run(schedule)
     assert (failed.job_id, failed.error.code) == (1, "non_finite_output")
-    schedule.partial(PartialJob(2, 9, NOISE, len(NOISE)))
+    send(schedule, partial(2, 9, NOISE))
     schedule.submit(Job(3, FILE))
     assert {type(outcome) for outcome in run(schedule)} == {PartialDone, Finished}
 
@@ -114,20 +116,10 @@ def _not_finite(*_):
     raise NonFiniteOutput("planted")
 
 
-def test_what_is_not_the_rest_of_what_was_heard_is_no_text(schedule):
-    """As after the model was loaded again: the engine knows nothing of what came before."""
-    schedule.partial(PartialJob(1, 9, NOISE, start=SAMPLE_RATE))
-    [failed] = run(schedule)
-    assert (failed.job_id, failed.error.code) == (1, "decode_failed")
-    schedule.submit(Job(2, FILE, interactive=True, live_id=9))
-    [finished] = run(schedule)
-    assert finished.transcript.verified_tokens is None
-
-
 def test_the_drift_is_measured_while_nothing_else_is_to_be_done():
     recognizer = Recognizer.load("demo", dtype="float32")
     schedule = recognizer.schedule()
-    schedule.partial(PartialJob(1, 9, NOISE))
+    send(schedule, partial(1, 9, NOISE))
     while not isinstance((schedule.step() or [None])[0], PartialDone):
         assert not recognizer._live_drift.is_known
     assert schedule.is_busy

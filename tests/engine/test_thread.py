@@ -5,11 +5,24 @@ import threading
 
 import numpy as np
 import pytest
+from support.engine_requests import transcribe
 
 from qwen3_asr_mlx_runtime import shortage
 from qwen3_asr_mlx_runtime.engine import recognizer as engine
 from qwen3_asr_mlx_runtime.engine.thread import EngineThread
-from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, Loaded, LoadFailed, PartialJob, Progress
+from qwen3_asr_mlx_runtime.engines.api import (
+    Append,
+    Cancel,
+    Failed,
+    Finalize,
+    Finished,
+    Forget,
+    Load,
+    Loaded,
+    LoadFailed,
+    Partial,
+    Progress,
+)
 from qwen3_asr_mlx_runtime.engines.utterance import Utterance
 from qwen3_asr_mlx_runtime.errors import Cancelled, EngineLost, ModelCorrupt, ModelNotFound, NonFiniteOutput
 from qwen3_asr_mlx_runtime.settings import Settings
@@ -29,8 +42,9 @@ class ScriptedRecognizer:
         self.load_failures: list[Exception] = []
         self.loads = 0
         self.on_load = lambda: None
-        self.jobs: list[Job] = []
-        self.heard: list[PartialJob] = []
+        self.jobs: list[Finalize] = []
+        self.partials: list[Partial] = []
+        self.appended: list[Append] = []
 
     def load(self, *_: object, **__: object) -> "ScriptedRecognizer":
         self.loads += 1
@@ -51,15 +65,19 @@ class ScriptedRecognizer:
     def is_busy(self) -> bool:
         return bool(self.jobs)
 
-    def submit(self, job: Job) -> None:
-        self.jobs.append(job)
+    def append(self, request: Append) -> None:
+        self.appended.append(request)
 
-    def partial(self, listen: PartialJob) -> None:
-        self.heard.append(listen)
+    def finalize(self, request: Finalize) -> None:
+        self.jobs.append(request)
 
-    def forget(self, speech: int) -> Failed | None:
-        [listen] = [one for one in self.heard if one.live_id == speech] or [None]
-        return Failed(listen.id, Cancelled("forgotten")) if listen else None
+    def partial(self, request: Partial) -> None:
+        self.partials.append(request)
+
+    def forget(self, audio_id: int) -> Failed | None:
+        self.appended = [request for request in self.appended if request.audio_id != audio_id]
+        [partial] = [request for request in self.partials if request.audio_id == audio_id] or [None]
+        return Failed(partial.id, Cancelled("forgotten")) if partial else None
 
     def cancel(self, job_id: int) -> Failed | None:
         if job_id not in self.open_ids:
@@ -72,14 +90,14 @@ class ScriptedRecognizer:
 
     def step(self) -> list[Finished]:
         self.threads.add(threading.current_thread().name)
-        if self.jobs[0].utterance.context == "endless":
+        if self.jobs[0].context == "endless":
             self.started.set()
             self.gate.wait(WAIT)
             return []
         job = self.jobs.pop(0)
-        if job.utterance.context == "no numbers":
+        if job.context == "no numbers":
             return [Failed(job.id, NonFiniteOutput("planted"))]
-        return [Finished(job.id, f"transcript of {job.utterance.context}")]
+        return [Finished(job.id, f"transcript of {job.context}")]
 
 
 @pytest.fixture
@@ -103,8 +121,8 @@ def thread(recognizer, outcomes):
     assert thread.join(WAIT)
 
 
-def job(id: int, script: str = "words") -> Job:
-    return Job(id, Utterance(np.zeros(0, dtype=np.float32), context=script))
+def job(id: int, script: str = "words") -> Finalize:
+    return Finalize(id, id, context=script)
 
 
 def next_of(outcomes: queue.SimpleQueue):
@@ -112,8 +130,8 @@ def next_of(outcomes: queue.SimpleQueue):
 
 
 def test_loading_reports_the_model_and_happens_once(thread, recognizer, outcomes):
-    thread.load()
-    thread.load()
+    thread.send(Load())
+    thread.send(Load())
     first, second = next_of(outcomes), next_of(outcomes)
     assert first == second == Loaded("scripted", "/models/scripted", 1.5, {"total_seconds": 1.5})
     assert recognizer.loads == 1
@@ -123,11 +141,11 @@ def test_a_failed_load_is_reported_and_the_next_tries_again(thread, recognizer, 
     recognizer.load_failures = [ModelNotFound("nowhere"), ValueError("surprise"), PermissionError("planted")]
     codes = []
     for _ in range(3):
-        thread.load()
+        thread.send(Load())
         failure = next_of(outcomes)
         assert isinstance(failure, LoadFailed)
         codes.append(failure.error.code)
-    thread.load()
+    thread.send(Load())
     assert isinstance(next_of(outcomes), Loaded)
     assert codes == ["model_not_found", "model_unsupported", "model_not_found"]
 
@@ -140,56 +158,56 @@ def test_a_load_that_has_no_descriptors_is_named_so_whatever_a_library_makes_of_
 
     recognizer.load_failures = [ModelCorrupt("the tokenizer files cannot be read")]
     monkeypatch.setattr(shortage.os, "open", refused)
-    thread.load()
+    thread.send(Load())
     failure = next_of(outcomes)
     monkeypatch.undo()
     assert (failure.error.code, failure.error.retryable) == ("resource_exhausted", True)
 
 
 def test_a_job_before_any_load_fails(thread, outcomes):
-    thread.submit(job(1))
+    thread.send(job(1))
     assert next_of(outcomes).error.code == "engine_unavailable"
 
 
-def listen(id: int, speech: int = 7) -> PartialJob:
-    return PartialJob(id, speech, np.zeros(1600, dtype=np.float32))
+def partial(id: int, audio_id: int = 7) -> Partial:
+    return Partial(id, audio_id)
 
 
-def test_a_hearing_before_any_load_fails(thread, outcomes):
-    thread.partial(listen(1))
+def test_a_partial_before_any_load_fails(thread, outcomes):
+    thread.send(partial(1))
     failure = next_of(outcomes)
     assert (failure.job_id, failure.error.code) == (1, "engine_unavailable")
-    thread.forget(7)
-    thread.load()
+    thread.send(Forget(7))
+    thread.send(Load())
     assert isinstance(next_of(outcomes), Loaded)  # forgetting posts nothing
 
 
-def test_hearings_go_to_the_schedule_and_what_is_forgotten_ends_them(thread, recognizer, outcomes):
-    thread.load()
+def test_partials_go_to_the_schedule_and_what_is_forgotten_ends_them(thread, recognizer, outcomes):
+    thread.send(Load())
     next_of(outcomes)
-    thread.partial(listen(1))
-    thread.forget(8)
-    thread.forget(7)
+    thread.send(partial(1))
+    thread.send(Forget(8))
+    thread.send(Forget(7))
     failure = next_of(outcomes)
     assert (failure.job_id, failure.error.code) == (1, "cancelled")
-    assert [one.id for one in recognizer.heard] == [1]
+    assert [each.id for each in recognizer.partials] == [1]
 
 
 def test_jobs_finish_in_their_order(thread, outcomes):
-    thread.load()
+    thread.send(Load())
     for id in (1, 2, 3):
-        thread.submit(job(id, f"number {id}"))
+        thread.send(job(id, f"number {id}"))
     next_of(outcomes)
     assert [next_of(outcomes) for _ in range(3)] == [Finished(id, f"transcript of number {id}") for id in (1, 2, 3)]
 
 
 def test_a_running_job_is_cancelled_at_its_next_step_and_the_others_go_on(thread, recognizer, outcomes):
-    thread.load()
-    thread.submit(job(1, "endless"))
-    thread.submit(job(2))
+    thread.send(Load())
+    thread.send(job(1, "endless"))
+    thread.send(job(2))
     next_of(outcomes)
     assert recognizer.started.wait(WAIT)
-    thread.cancel(1)
+    thread.send(Cancel(1))
     recognizer.gate.set()
     cancelled, finished = next_of(outcomes), next_of(outcomes)
     assert (cancelled.job_id, cancelled.error.code) == (1, "cancelled")
@@ -197,32 +215,32 @@ def test_a_running_job_is_cancelled_at_its_next_step_and_the_others_go_on(thread
 
 
 def test_a_waiting_job_is_cancelled_before_it_starts(thread, recognizer, outcomes):
-    thread.load()
-    thread.submit(job(1, "endless"))
-    thread.submit(job(2))
+    thread.send(Load())
+    thread.send(job(1, "endless"))
+    thread.send(job(2))
     next_of(outcomes)
     assert recognizer.started.wait(WAIT)
-    thread.cancel(2)
+    thread.send(Cancel(2))
     recognizer.gate.set()
     assert (next_of(outcomes).job_id, outcomes.empty()) == (2, True)
 
 
 def test_a_cancel_that_comes_too_late_or_names_nothing_is_ignored(thread, outcomes):
-    thread.load()
-    thread.submit(job(1))
+    thread.send(Load())
+    thread.send(job(1))
     next_of(outcomes)
     next_of(outcomes)
-    thread.cancel(1)
-    thread.cancel(77)
-    thread.submit(job(2))
+    thread.send(Cancel(1))
+    thread.send(Cancel(77))
+    thread.send(job(2))
     assert isinstance(next_of(outcomes), Finished)
 
 
 def test_closing_cancels_everything_and_ends_the_thread(recognizer, outcomes):
     thread = EngineThread(Settings(model="scripted"), outcomes.put)
-    thread.load()
-    thread.submit(job(1, "endless"))
-    thread.submit(job(2))
+    thread.send(Load())
+    thread.send(job(1, "endless"))
+    thread.send(job(2))
     next_of(outcomes)
     assert recognizer.started.wait(WAIT)
     thread.close()
@@ -232,8 +250,8 @@ def test_closing_cancels_everything_and_ends_the_thread(recognizer, outcomes):
 
 
 def test_everything_happens_on_one_thread(thread, recognizer, outcomes):
-    thread.load()
-    thread.submit(job(1))
+    thread.send(Load())
+    thread.send(job(1))
     next_of(outcomes)
     next_of(outcomes)
     assert recognizer.threads == {"engine"}
@@ -241,8 +259,9 @@ def test_everything_happens_on_one_thread(thread, recognizer, outcomes):
 
 def test_the_real_recogniser_works_from_its_thread(outcomes, monkeypatch):
     thread = EngineThread(Settings(model="demo"), outcomes.put)
-    thread.load()
-    thread.submit(Job(1, Utterance(np.zeros(16_000, dtype=np.float32))))
+    thread.send(Load())
+    for request in transcribe(1, Utterance(np.zeros(16_000, dtype=np.float32))):
+        thread.send(request)
     stages = []
     while isinstance(outcome := next_of(outcomes), Progress):
         stages.append(outcome.stage)
@@ -254,37 +273,59 @@ def test_the_real_recogniser_works_from_its_thread(outcomes, monkeypatch):
 
 
 def test_a_model_that_cannot_be_read_again_fails_the_jobs_that_need_it(thread, recognizer, outcomes):
-    thread.load()
+    thread.send(Load())
     next_of(outcomes)
     for id in range(3):
-        thread.submit(job(id, "no numbers"))
+        thread.send(job(id, "no numbers"))
     assert [next_of(outcomes).error.code for _ in range(3)] == ["non_finite_output"] * 3
     recognizer.load_failures = [OSError("planted")]
-    thread.submit(job(3))
+    thread.send(job(3))
     assert next_of(outcomes).error.code == "engine_unavailable"
-    thread.submit(job(4))
+    thread.send(job(4))
     assert next_of(outcomes) == Finished(4, "transcript of words")
     assert recognizer.loads == 3
 
 
-def test_an_engine_that_is_lost_while_it_reads_the_weights_again_says_so(thread, recognizer, outcomes):
-    thread.load()
+def test_open_utterances_keep_their_samples_while_the_model_is_read_again(thread, recognizer, outcomes):
+    thread.send(Load())
     next_of(outcomes)
     for id in range(3):
-        thread.submit(job(id, "no numbers"))
+        thread.send(job(id, "no numbers"))
+        next_of(outcomes)
+    chunks = [Append(audio_id, np.full(8, audio_id, np.float32)) for audio_id in (7, 8, 7, 8)]
+    thread.send(chunks[0])
+    thread.send(chunks[1])
+    recognizer.load_failures = [OSError("planted")]
+    thread.send(job(3))
+    assert next_of(outcomes).error.code == "engine_unavailable"
+    thread.send(chunks[2])
+    thread.send(chunks[3])
+    thread.send(Forget(8))
+    recognizer.appended, before = [], recognizer.appended
+    thread.send(job(4))
+    assert isinstance(next_of(outcomes), Finished)
+    assert before == chunks[:2]
+    assert recognizer.appended == [chunks[0], chunks[2]]
+
+
+def test_an_engine_that_is_lost_while_it_reads_the_weights_again_says_so(thread, recognizer, outcomes):
+    thread.send(Load())
+    next_of(outcomes)
+    for id in range(3):
+        thread.send(job(id, "no numbers"))
         next_of(outcomes)
     recognizer.load_failures = [EngineLost("planted")]
-    thread.submit(job(3))
+    thread.send(job(3))
     assert isinstance(next_of(outcomes).error, EngineLost)
 
 
 def test_the_engine_says_that_it_loads_also_when_it_reads_the_weights_again(thread, recognizer, outcomes):
     seen = []
     recognizer.on_load = lambda: seen.append(thread.is_loading)
-    thread.load()
+    thread.send(Load())
     next_of(outcomes)
     for id in range(4):
-        thread.submit(job(id, "no numbers"))
+        thread.send(job(id, "no numbers"))
         next_of(outcomes)
     assert seen == [True, True]
     assert not thread.is_loading
@@ -292,14 +333,14 @@ def test_the_engine_says_that_it_loads_also_when_it_reads_the_weights_again(thre
 
 def test_an_engine_whose_load_failed_loads_no_more(thread, recognizer, outcomes):
     recognizer.load_failures = [ModelNotFound("nowhere")]
-    thread.load()
+    thread.send(Load())
     assert isinstance(next_of(outcomes), LoadFailed)
     assert not thread.is_loading
 
 
 def test_numbers_in_between_keep_the_model(thread, recognizer, outcomes):
-    thread.load()
+    thread.send(Load())
     for id, script in enumerate(["no numbers", "no numbers", "words", "no numbers", "words"]):
-        thread.submit(job(id, script))
+        thread.send(job(id, script))
     assert [type(next_of(outcomes)) for _ in range(6)] == [Loaded, Failed, Failed, Finished, Failed, Finished]
     assert recognizer.loads == 1

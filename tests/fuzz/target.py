@@ -164,9 +164,9 @@ class Play:
         elif kind == 13 and talk.reads:
             path = list(talk.reads.values())[choice % len(talk.reads)]
             talk.read(path) if choice % 3 else talk.fail_read(path)
-        elif kind == 15 and talk.listens:
-            listen_id = sorted(talk.listens)[choice % len(talk.listens)]
-            talk.hear(("a b", "a b c", "a x c", DecodeFailed("planted"))[choice % 4], listen_id=listen_id)
+        elif kind == 15 and talk.partials:
+            partial_id = sorted(talk.partials)[choice % len(talk.partials)]
+            talk.end_partial(("a b", "a b c", "a x c", DecodeFailed("planted"))[choice % 4], job_id=partial_id)
         elif kind >= 14 and talk.jobs:
             job_id = sorted(talk.jobs)[choice % len(talk.jobs)]
             talk.decode(None if choice % 3 else DecodeFailed("planted"), job_id=job_id)
@@ -183,7 +183,7 @@ class Play:
         assert not talk.session.pending, "something is never answered"
         talk.finish()
         talk.monitor.finish()
-        assert not talk.speeches.given, "an utterance that was listened to has no job and is not forgotten"
+        assert not talk.audio.open, "an utterance that was listened to has no job and is not forgotten"
 
     def _go_on(self) -> None:
         talk = self._talk

@@ -226,15 +226,15 @@ class AnyConversation(ConversationRules):
         else:
             self.talk.decode(spoken(self.talk.jobs[job_id]), job_id=job_id)
 
-    @precondition(lambda self: self.talk.listens)
+    @precondition(lambda self: self.talk.partials)
     @rule(text=st.sampled_from([None, "a b", "a b c", "x b c", "a b c d", "", DecodeFailed("planted")]), data=st.data())
     def answer_listen(self, text: object, data: st.DataObject) -> None:
         """Also one whose utterance has ended: as cancelled, or with a text that came too late."""
-        listen_id = data.draw(st.sampled_from(sorted(self.talk.listens)))
-        is_over = self.talk.listens[listen_id].live_id in self.talk.speeches.ended
+        partial_id = data.draw(st.sampled_from(sorted(self.talk.partials)))
+        is_over = self.talk.partials[partial_id].audio_id in self.talk.audio.ended
         if is_over and data.draw(st.booleans()):
             text = Cancelled("its utterance has ended")
-        lines = self.talk.hear(text, listen_id=listen_id)
+        lines = self.talk.end_partial(text, job_id=partial_id)
         assert not is_over or not [line for line in lines if "queue_seconds" in line]
 
     @rule(seconds=st.sampled_from([0.01, 0.06, 0.2, 31.0]))
@@ -276,7 +276,7 @@ class AnyConversation(ConversationRules):
         modes = Counter(job.decoder_mode for job in self.talk.jobs.values())
         assert all(number <= MAX_JOBS[mode] for mode, number in modes.items())
         state = self.talk.session._state
-        assert (state.scheduler.slots.busy_since is None) == (not self.talk.jobs and not self.talk.listens)
+        assert (state.scheduler.slots.busy_since is None) == (not self.talk.jobs and not self.talk.partials)
         assert len(state.replies._partials) <= len(state.streams.registry)
 
     @invariant()
@@ -314,7 +314,7 @@ class AnyConversation(ConversationRules):
         state = talk.session._state
         assert state.budget.samples == state.streams.registry.buffered_samples
         assert state.replies.unanswered == 0
-        assert talk.speeches.given == {}  # each had its job, or was forgotten
+        assert talk.audio.open == {}  # each had its job, or was forgotten
         assert json.dumps(talk.monitor.replies)
 
 

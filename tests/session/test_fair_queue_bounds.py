@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from support.fake_engine import transcript
 from support.utterances import utterance
 
-from qwen3_asr_mlx_runtime.engines.api import DecoderMode, Job
+from qwen3_asr_mlx_runtime.engines.api import DecoderMode, Finalize, Job
 from qwen3_asr_mlx_runtime.engines.fair_queue import INTERACTIVE_IN_A_ROW, FairQueue
+from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES
 from qwen3_asr_mlx_runtime.limits import MAX_BATCH_ROWS
 from qwen3_asr_mlx_runtime.protocol.commands import Transcribe
-from qwen3_asr_mlx_runtime.session.effects import AudioRead, ReadAudio, Submit
+from qwen3_asr_mlx_runtime.session.effects import AudioRead, ReadAudio
 from qwen3_asr_mlx_runtime.session.engine_slots import MAX_FILES
 from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
 from qwen3_asr_mlx_runtime.session.transcription import FileRequest, Options
@@ -135,8 +136,8 @@ class Day:
         self.scheduler.advance()
         while self.scheduler.effects:
             effects, self.scheduler.effects[:] = [*self.scheduler.effects], []
-            for submit in [effect for effect in effects if isinstance(effect, Submit)]:
-                self._take(submit.job)
+            for finalize in [effect for effect in effects if isinstance(effect, Finalize)]:
+                self._take(finalize.job(NO_SAMPLES))
             for read in [effect for effect in effects if isinstance(effect, ReadAudio)]:
                 self._is_ready(self.numbers[read.job_id])
                 self.scheduler.audio_read(AudioRead(read.job_id, np.zeros(8, np.float32), (), 0.0))

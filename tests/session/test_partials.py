@@ -1,13 +1,16 @@
-"""Partial text of what is still being spoken: when the engine listens, what is told of it, and when no more."""
+"""Partials: when the engine computes one, which line delivers it, and when there are no more."""
 
+import base64
 from collections.abc import Callable
 from itertools import permutations
 
+import numpy as np
 import pytest
 from support.conversation import Conversation, pcm
+from support.engine_requests import SentPartial
 from support.fake_engine import transcript
 
-from qwen3_asr_mlx_runtime.engines.api import PartialJob
+from qwen3_asr_mlx_runtime.audio.pcm_buffer import resampled
 from qwen3_asr_mlx_runtime.errors import Cancelled, DecodeFailed, EngineStalled, OutOfMemory
 from qwen3_asr_mlx_runtime.session.engine_slots import MAX_PARTIAL_SECONDS
 from qwen3_asr_mlx_runtime.session.stream import UtteranceNames
@@ -43,55 +46,55 @@ def talk() -> Conversation:
     return begun()
 
 
-def listens(talk: Conversation) -> list[PartialJob]:
-    return list(talk.listens.values())
+def partials_of(talk: Conversation) -> list[SentPartial]:
+    return list(talk.partials.values())
 
 
-class TestWhenTheEngineListens:
+class TestWhenAPartialStarts:
     def test_it_does_when_the_interval_of_audio_has_come(self, live: Conversation) -> None:
         live.chunk(HALF - 1, "s")
-        assert live.listens == {}
+        assert live.partials == {}
         live.chunk(1, "s")
-        (listen,) = listens(live)
-        assert len(listen.samples) == HALF
+        (partial,) = partials_of(live)
+        assert len(partial.samples) == HALF
 
     def test_the_interval_is_the_streams(self) -> None:
         live = begun("events", partial_interval_ms=100)
         live.chunk(1599, "s")
-        assert live.listens == {}
+        assert live.partials == {}
         live.chunk(1, "s")
-        assert len(live.listens) == 1
+        assert len(live.partials) == 1
 
     def test_time_that_passes_without_audio_does_not_count(self, live: Conversation) -> None:
         live.chunk(HALF - 1, "s")
         live.wait(100.0)
-        assert live.listens == {}
+        assert live.partials == {}
 
     def test_under_load_it_gets_all_that_came_since_at_once(self, live: Conversation) -> None:
         for _ in range(5):
             live.chunk(HALF, "s")
-        assert [len(listen.samples) for listen in listens(live)] == [HALF]
-        live.hear()
-        assert [len(listen.samples) for listen in listens(live)] == [4 * HALF]
-        live.hear()
-        assert live.listens == {}
+        assert [len(partial.samples) for partial in partials_of(live)] == [HALF]
+        live.end_partial()
+        assert [len(partial.samples) for partial in partials_of(live)] == [4 * HALF]
+        live.end_partial()
+        assert live.partials == {}
 
     def test_what_is_less_than_an_interval_waits_for_more(self, live: Conversation) -> None:
         live.chunk(HALF + 100, "s")
         live.chunk(HALF - 1, "s")
-        live.hear()
-        assert live.listens == {}
+        live.end_partial()
+        assert live.partials == {}
         live.chunk(1, "s")
-        assert [len(listen.samples) for listen in listens(live)] == [HALF]
+        assert [len(partial.samples) for partial in partials_of(live)] == [HALF]
 
     def test_it_waits_for_the_model(self) -> None:
         live = Conversation()
         live.send("hello", want=["events"])
         open_stream(live)
         live.chunk(3 * HALF, "s")
-        assert live.listens == {}
+        assert live.partials == {}
         live.load()
-        assert [len(listen.samples) for listen in listens(live)] == [3 * HALF]
+        assert [len(partial.samples) for partial in partials_of(live)] == [3 * HALF]
 
     def test_streams_take_turns_and_each_is_heard_as_far_as_it_is_then(self, live: Conversation) -> None:
         open_stream(live, "t")
@@ -99,14 +102,14 @@ class TestWhenTheEngineListens:
         live.chunk(HALF, "t")
         live.chunk(HALF, "s")
         live.chunk(HALF, "t")
-        speeches = []
+        audio_ids = []
         for samples in (HALF, 2 * HALF, HALF):
-            (listen,) = listens(live)
-            assert len(listen.samples) == samples
-            speeches.append(listen.live_id)
-            live.hear()
-        assert listens(live) == []
-        assert speeches[0] == speeches[2] != speeches[1]
+            (partial,) = partials_of(live)
+            assert len(partial.samples) == samples
+            audio_ids.append(partial.audio_id)
+            live.end_partial()
+        assert partials_of(live) == []
+        assert audio_ids[0] == audio_ids[2] != audio_ids[1]
 
     def test_it_does_not_while_a_final_is_decoded_and_hears_all_after_it(self, live: Conversation) -> None:
         open_stream(live, "t")
@@ -115,54 +118,55 @@ class TestWhenTheEngineListens:
         live.send("flush", id=2)
         live.chunk(HALF, "s")
         live.chunk(HALF, "s")
-        assert listens(live) == []
+        assert partials_of(live) == []
         live.decode()
-        assert [len(listen.samples) for listen in listens(live)] == [2 * HALF]
+        assert [len(partial.samples) for partial in partials_of(live)] == [2 * HALF]
 
     def test_it_does_beside_files(self, live: Conversation) -> None:
         live.send("transcribe", id=1, audio="a.wav")
         live.read("a.wav")
         live.chunk(HALF, "s")
-        assert len(listens(live)) == len(live.jobs) == 1
+        assert len(partials_of(live)) == len(live.jobs) == 1
 
     def test_it_listens_with_the_options_of_the_stream_or_of_the_process(self) -> None:
         how = {"language": "en", "max_new_tokens": 7}
         live = begun("events", settings=Settings(context="names"), **how)
         live.chunk(HALF, "s")
-        (listen,) = listens(live)
-        assert (listen.language, listen.context, listen.max_new_tokens) == ("English", "names", 7)
+        (partial,) = partials_of(live)
+        assert (partial.language, partial.context, partial.max_new_tokens) == ("English", "names", 7)
 
     def test_without_partials_it_never_does(self, live: Conversation) -> None:
         open_stream(live, "t", partials=False, partial_interval_ms=100)
         live.chunk(10 * HALF, "t")
         live.chunk(10 * HALF, "t")
-        assert live.listens == {}
+        assert live.partials == {}
 
     def test_audio_at_another_rate_is_given_as_far_as_it_is_certain(self, live: Conversation) -> None:
-        """`Speeches` in the conversation fails where the samples of the job do not begin with it."""
+        """The samples of partials and the rest, put together, are those of the whole."""
         open_stream(live, "t", sample_rate=48_000)
         for _ in range(4):
             live.chunk(24_000, "t")
-            live.hear()
-        (given,) = live.speeches.given.values()
-        assert 3 * HALF < len(given) < 4 * HALF
+            live.end_partial()
+        (appended,) = live.audio.open.values()
+        assert 3 * HALF < sum(map(len, appended)) < 4 * HALF
         live.send("end_utterance", id=1, stream_id="t")
         live.send("flush", id=2)
         (job,) = live.jobs.values()
-        assert len(job.utterance.samples) == 4 * HALF
+        whole = resampled(base64.b64decode(pcm(4 * 24_000)), 48_000)
+        assert np.array_equal(job.utterance.samples, whole)
 
     def test_it_does_not_while_nobody_reads(self, live: Conversation) -> None:
         live.reads_lines = False
         live.send("ping", id=1)
         live.chunk(HALF, "s")
-        assert live.listens == {}
+        assert live.partials == {}
         live.reads_lines = True
         live.perform()
-        assert len(live.listens) == 1
+        assert len(live.partials) == 1
 
     def test_silence_and_empty_texts_are_heard_as_any(self, live: Conversation) -> None:
         live.chunk(HALF, "s", id=1)
-        (event,) = live.hear("")
+        (event,) = live.end_partial("")
         assert (event["text"], event["stable_text"], event["language"], event["revision"]) == ("", "", None, 1)
 
 
@@ -170,7 +174,7 @@ class TestEvents:
     def test_a_hypothesis_is_an_event(self, live: Conversation) -> None:
         live.chunk(HALF, "s")
         live.now += 0.25
-        (event,) = live.hear()
+        (event,) = live.end_partial()
         expected = {
             "type": "partial_result",
             "event": True,
@@ -199,15 +203,15 @@ class TestEvents:
         live.now += 1.0
         live.chunk(HALF, "s")
         live.now += 1.0
-        assert live.hear()[0]["queue_seconds"] == 3.0
+        assert live.end_partial()[0]["queue_seconds"] == 3.0
         live.now += 1.0
-        assert live.hear()[0]["queue_seconds"] == 3.0
+        assert live.end_partial()[0]["queue_seconds"] == 3.0
 
     def test_what_is_stable_grows_and_stays_when_the_model_changes_its_mind(self, live: Conversation) -> None:
         said = []
         for text in ("a b c", "a b c d", "a b c d", "x b c d"):
             live.chunk(HALF, "s")
-            said += live.hear(text)
+            said += live.end_partial(text)
         assert [event["stable_text"] for event in said] == ["", "", "a b c", "a b c"]
         assert [event["revision"] for event in said] == [1, 2, 3, 4]
         assert said[-1]["text"] == "x b c d"
@@ -215,10 +219,10 @@ class TestEvents:
     def test_the_next_utterance_begins_anew(self, live: Conversation) -> None:
         for _ in range(3):
             live.chunk(2 * HALF, "s")
-            live.hear("a b")
+            live.end_partial("a b")
         live.send("end_utterance", id=1, stream_id="s")
         live.chunk(HALF, "s")
-        (event,) = live.hear("c")
+        (event,) = live.end_partial("c")
         assert [event[name] for name in ("utterance_id", "revision", "stable_text", "audio_seconds")] == [
             "s-2",
             1,
@@ -231,20 +235,20 @@ class TestEvents:
         live.chunk(HALF, "s")
         live.chunk(HALF, "t")
         live.has_written = False
-        live.hear()
-        live.hear()
+        live.end_partial()
+        live.end_partial()
         for _ in range(3):
             live.chunk(HALF, "s")
-        assert live.listens == {}
+        assert live.partials == {}
         live.has_written = True
         events = live.perform()
         assert [event["stream_id"] for event in events] == ["s", "t"]
-        assert [len(listen.samples) for listen in listens(live)] == [3 * HALF]
+        assert [len(partial.samples) for partial in partials_of(live)] == [3 * HALF]
 
     def test_one_that_waits_when_its_utterance_ends_is_not_told(self, live: Conversation) -> None:
         live.chunk(HALF, "s")
         live.has_written = False
-        assert live.hear() == []
+        assert live.end_partial() == []
         assert [line["type"] for line in live.send("end_utterance", id=1, stream_id="s")] == ["utterance_queued"]
         live.has_written = True
         assert live.perform() == []
@@ -253,7 +257,7 @@ class TestEvents:
         live.chunk(HALF, "s")
         live.reads_lines = False
         live.send("ping", id=1)
-        live.hear()
+        live.end_partial()
         assert live.session.take_partial() is None
         live.reads_lines = True
         assert [line["type"] for line in live.perform()] == ["pong", "partial_result"]
@@ -262,15 +266,15 @@ class TestEvents:
         live.chunk(HALF, "s")
         live.chunk(HALF, "s")
         live.reads_lines = False
-        live.hear()
+        live.end_partial()
         live.send("hello", want=[])
         live.reads_lines = True
         assert [line["type"] for line in live.perform()] == ["capabilities"]
-        assert live.hear() == []
+        assert live.end_partial() == []
 
     def test_the_reply_to_a_chunk_with_an_id_has_the_latest_too(self, live: Conversation) -> None:
         live.chunk(HALF, "s")
-        live.hear("a b")
+        live.end_partial("a b")
         (reply,) = live.chunk(10, "s", id=7)
         assert (reply["id"], reply["text"], reply["revision"]) == (7, "a b", 1)
         assert "event" not in reply
@@ -293,7 +297,7 @@ class TestLockStep:
             "is_final": False,
         }
         assert first == expected
-        assert talk.hear("a b") == []
+        assert talk.end_partial("a b") == []
         (second,) = talk.chunk(100, "s", utterance_id="u")
         heard = {"revision": 1, "text": "a b", "language": "English", "audio_seconds": 0.5}
         assert second == {**expected, **heard, "samples_buffered": HALF + 100, "chunks": 2}
@@ -304,7 +308,7 @@ class TestLockStep:
     def test_nothing_is_said_unasked(self, talk: Conversation) -> None:
         for _ in range(4):
             assert len(talk.chunk(HALF, "s")) == 1
-            assert talk.hear() == []
+            assert talk.end_partial() == []
 
     def test_a_stream_without_partials_is_told_what_it_always_was(self, talk: Conversation) -> None:
         (ready,) = open_stream(talk, "t", partials=False)
@@ -341,12 +345,12 @@ class TestTheEndOfAnUtterance:
     def test_its_job_has_its_number(self, boundary: str) -> None:
         live = begun("events")
         live.chunk(HALF, "s")
-        (listen,) = listens(live)
-        live.hear()
+        (partial,) = partials_of(live)
+        live.end_partial()
         live.send(boundary, id=1, stream_id="s")
         live.send("flush", id=2)
         (job,) = live.jobs.values()
-        assert job.live_id == listen.live_id
+        assert job.audio_id == partial.audio_id
         (batch,) = live.decode(transcript("Done.", verified_tokens=3))
         (item,) = batch["items"]
         assert (item["final_policy"], item["verified_tokens"], item["text"]) == ("guarded", 3, "Done.")
@@ -356,7 +360,7 @@ class TestTheEndOfAnUtterance:
         live.send("end_utterance", id=1, stream_id="s")
         live.send("flush", id=2)
         (job,) = live.jobs.values()
-        assert job.live_id is None
+        assert not job.partials
         assert not {"final_policy", "verified_tokens"} & set(live.decode()[0]["items"][0])
 
     @pytest.mark.parametrize("brought", [{"pcm16": pcm(100)}, {"audio": "/a.wav"}])
@@ -369,38 +373,38 @@ class TestTheEndOfAnUtterance:
             live.read("/a.wav")
         live.send("flush", id=2)
         (job,) = live.jobs.values()
-        assert job.live_id is None
-        (event,) = live.hear()
+        assert not job.partials
+        (event,) = live.end_partial()
         assert (event["utterance_id"], event["revision"]) == ("s-1", 1)
 
     def test_what_the_engine_says_of_it_afterwards_is_dropped(self, live: Conversation) -> None:
         live.chunk(HALF, "s")
         live.chunk(HALF, "s")
         live.send("end_utterance", id=1, stream_id="s")
-        assert live.hear() == []
-        assert live.listens == {}
+        assert live.end_partial() == []
+        assert live.partials == {}
 
     def test_one_that_was_told_to_end_is_not_told(self, live: Conversation) -> None:
         live.chunk(HALF, "s")
         live.send("end_utterance", id=1, stream_id="s")
         live.send("flush", id=2)
-        assert live.hear(Cancelled("its job has come")) == []
+        assert live.end_partial(Cancelled("its job has come")) == []
         assert live.decode()[0]["failed"] == 0
 
     def test_only_the_first_decoding_has_the_number(self, live: Conversation) -> None:
         live.chunk(HALF, "s")
-        live.hear()
+        live.end_partial()
         live.send("end_utterance", id=1, stream_id="s")
         live.wait(60.0)
         (job,) = live.jobs.values()
-        assert job.live_id is not None
+        assert job.partials
         live.decode()
         live.send("flush", id=2, max_new_tokens=5)
         (again,) = live.jobs.values()
-        assert again.live_id is None
+        assert not again.partials
         (batch,) = live.decode()
         assert not {"final_policy", "verified_tokens"} & set(batch["items"][0])
-        assert live.speeches.given == {}
+        assert live.audio.open == {}
 
     def test_a_failure_tells_nothing_of_the_policy(self, live: Conversation) -> None:
         live.chunk(HALF, "s")
@@ -412,16 +416,16 @@ class TestTheEndOfAnUtterance:
     def test_one_that_grows_too_long_is_split_and_its_number_goes_with_it(self) -> None:
         live = begun("events", settings=Settings(max_utterance_seconds=1.0), on_limit="split")
         live.chunk(2 * HALF, "s", utterance_id="u")
-        live.hear()
+        live.end_partial()
         (reply,) = live.chunk(HALF, "s", utterance_id="u", id=1)
         assert reply["split"] == {"utterance_id": "u", "samples": 2 * HALF}
         assert (reply["utterance_id"], reply["revision"], reply["samples_buffered"]) == ("s-1", 0, HALF)
-        (event,) = live.hear("anew")
+        (event,) = live.end_partial("anew")
         assert (event["utterance_id"], event["revision"], event["audio_seconds"]) == ("s-1", 1, 0.5)
         assert live.chunk(1, "s", utterance_id="u", id=2)[0]["samples_buffered"] == HALF + 1
         live.send("flush", id=3)
         (job,) = live.jobs.values()
-        assert (job.live_id, len(job.utterance.samples)) == (1, 2 * HALF)
+        assert (job.partials, len(job.utterance.samples)) == (1, 2 * HALF)
         assert live.send("end_utterance", id=4, stream_id="s")[0]["utterance_id"] == "s-1"
 
     def test_one_over_the_limit_is_refused_and_goes_on(self) -> None:
@@ -430,7 +434,7 @@ class TestTheEndOfAnUtterance:
         live.chunk(2 * HALF, "s")
         live.chunk(HALF, "t")
         assert live.chunk(1, "s", id=1)[0]["code"] == "limit_exceeded"
-        assert [event["stream_id"] for event in live.hear() + live.hear()] == ["s", "t"]
+        assert [event["stream_id"] for event in live.end_partial() + live.end_partial()] == ["s", "t"]
         assert live.send("end_utterance", id=2, stream_id="s")[0]["samples"] == 2 * HALF
 
     def test_a_boundary_without_audio_changes_nothing(self, live: Conversation) -> None:
@@ -438,7 +442,7 @@ class TestTheEndOfAnUtterance:
         live.chunk(0, "s", utterance_id="nothing")
         assert live.send("end_utterance", id=2, stream_id="s")[0]["code"] == "no_audio"
         live.chunk(HALF, "s", utterance_id="u")
-        assert live.hear()[0]["utterance_id"] == "u"
+        assert live.end_partial()[0]["utterance_id"] == "u"
         assert live.send("end_utterance", id=3, stream_id="s")[0]["utterance_id"] == "u"
 
 
@@ -508,11 +512,11 @@ class TestSpeechOfWhichNoJobComes:
 
     def spoken(self, live: Conversation) -> None:
         live.chunk(HALF, "s")
-        live.hear()
-        assert len(live.speeches.given) == 1
+        live.end_partial()
+        assert len(live.audio.open) == 1
 
     def forgotten(self, live: Conversation) -> bool:
-        return live.speeches.given == {} and live.jobs == {}
+        return live.audio.open == {} and live.jobs == {}
 
     def test_its_stream_is_stopped(self, live: Conversation) -> None:
         self.spoken(live)
@@ -524,7 +528,7 @@ class TestSpeechOfWhichNoJobComes:
         assert open_stream(live, restart=True, id=1)[0]["dropped_samples"] == HALF
         assert self.forgotten(live)
         live.chunk(HALF, "s")
-        assert live.hear()[0]["revision"] == 1
+        assert live.end_partial()[0]["revision"] == 1
 
     def test_it_is_cancelled_while_it_is_spoken(self, live: Conversation) -> None:
         self.spoken(live)
@@ -532,7 +536,7 @@ class TestSpeechOfWhichNoJobComes:
         assert (reply["state"], reply["dropped_samples"]) == ("cancelled", HALF)
         assert self.forgotten(live)
         live.chunk(HALF, "s")
-        assert live.hear()[0]["utterance_id"] == "s-2"
+        assert live.end_partial()[0]["utterance_id"] == "s-2"
         assert live.send("cancel", id=2, stream_id="s", utterance_id="other")[0]["state"] == "unknown"
         live.send("end_utterance", id=3, stream_id="s")
         live.end_of_input()
@@ -562,7 +566,7 @@ class TestSpeechOfWhichNoJobComes:
     def test_the_conversation_ends(self, live: Conversation, end: str) -> None:
         self.spoken(live)
         live.chunk(HALF, "s")
-        assert len(live.listens) == 1
+        assert len(live.partials) == 1
         live.reads_lines = False
         if end in ("stop", "abort"):
             live.send("stop", id=1, mode="abort" if end == "abort" else "drain")
@@ -574,7 +578,7 @@ class TestSpeechOfWhichNoJobComes:
         live.perform()
         assert self.forgotten(live)
         assert live.session.pending == 0
-        assert live.hear() == []
+        assert live.end_partial() == []
         assert live.finish()[-1]["dropped_samples"] == 2 * HALF
 
     def test_its_job_is_cancelled_in_the_engine_and_is_not_forgotten_besides(self, live: Conversation) -> None:
@@ -617,10 +621,10 @@ class TestTrouble:
     def test_one_that_fails_is_not_told_and_the_next_interval_tries_again(self, error: Exception) -> None:
         live = begun("events")
         live.chunk(HALF, "s")
-        assert live.hear(error) == []
-        assert live.listens == {}
+        assert live.end_partial(error) == []
+        assert live.partials == {}
         live.chunk(HALF, "s")
-        (event,) = live.hear()
+        (event,) = live.end_partial()
         assert (event["revision"], event["audio_seconds"]) == (1, 1.0)
 
     def test_gaps_and_duplicates_leave_other_streams_alone(self, live: Conversation) -> None:
@@ -631,7 +635,7 @@ class TestTrouble:
         live.chunk(HALF, "s", seq=5)
         assert live.send("audio_chunk", stream_id="s", pcm16="!!")[0]["type"] == "stream_error"
         assert live.chunk(HALF, "s", seq=1)[0]["code"] == "seq_out_of_order"
-        heard = [live.hear()[0] for _ in range(3)]
+        heard = [live.end_partial()[0] for _ in range(3)]
         told = [(one["stream_id"], one["audio_seconds"]) for one in heard]
         assert told == [("s", 0.5), ("t", 0.5), ("s", 1.0)]
         live.send("end_utterance", id=1, stream_id="s")
@@ -645,7 +649,7 @@ class TestTrouble:
         live.chunk(HALF, "s")
         live.send("stop", id=1)
         assert live.chunk(HALF, "s")[0]["code"] == "shutting_down"
-        assert live.hear() == []
+        assert live.end_partial() == []
 
     def test_a_load_that_fails_closes_the_stream(self) -> None:
         live = Conversation()
@@ -656,7 +660,7 @@ class TestTrouble:
         assert live.chunk(HALF, "s")[0]["code"] == "unknown_stream"
         open_stream(live, id=2)
         live.load()
-        assert live.listens == {}
+        assert live.partials == {}
 
 
 class TestHowItIsDoing:
@@ -667,7 +671,7 @@ class TestHowItIsDoing:
         assert (pong["state"], pong["busy_ms"]) == ("busy", 2000)
         (status,) = live.send("status", id=2)
         assert (status["queues"]["listening"], status["queues"]["decoding"]) == (1, 0)
-        live.hear()
+        live.end_partial()
         assert live.send("ping", id=3)[0]["state"] == "ready"
         assert live.session.busy_since is None
 
@@ -677,16 +681,16 @@ class TestHowItIsDoing:
         live.send("flush", id=2)
         live.decode()
         assert live.session.busy_since is not None
-        live.hear()
+        live.end_partial()
         assert live.session.busy_since is None
 
     def test_the_watchdog_counts_the_audio_of_what_is_listened_to_up_to_a_limit(self, live: Conversation) -> None:
         live.chunk(HALF, "s")
         assert live.session.decoding_seconds == 0.5
-        live.hear()
+        live.end_partial()
         for _ in range(5):
             live.chunk(16 * HALF, "s")
-            live.hear()
+            live.end_partial()
         live.chunk(16 * HALF, "s")
         assert live.session.decoding_seconds == MAX_PARTIAL_SECONDS == 30.0
 
@@ -694,19 +698,19 @@ class TestHowItIsDoing:
         live.chunk(HALF, "s")
         live.send("stop_stream", id=1, stream_id="s")
         assert live.session.busy_since is not None
-        live.hear(Cancelled("forgotten"))
+        live.end_partial(Cancelled("forgotten"))
         assert live.session.busy_since is None
 
 
 def hear_what_is_asked(talk: Conversation) -> None:
-    if talk.listens:
-        talk.hear()
+    if talk.partials:
+        talk.end_partial()
 
 
 def give_in(talk: Conversation) -> None:
     """The engine does as it was told: it ends what has ended, and decodes what is to be decoded."""
-    while ended := [one.id for one in listens(talk) if one.live_id in talk.speeches.ended]:
-        talk.hear(Cancelled("its utterance has ended"), listen_id=ended[0])
+    while ended := [one.id for one in partials_of(talk) if one.audio_id in talk.audio.ended]:
+        talk.end_partial(Cancelled("its utterance has ended"), job_id=ended[0])
     while talk.jobs:
         talk.decode(Cancelled("at the next step") if min(talk.jobs) in talk.cancelled else None)
 
@@ -724,7 +728,7 @@ ACTIONS: dict[str, Callable[[Conversation], object]] = {
 
 
 @pytest.mark.parametrize("first", ["speak", "hear", "end", "cancel", "close"])
-def test_in_every_order_each_utterance_that_was_heard_has_one_end(first: str) -> None:
+def test_in_every_order_each_utterance_with_partials_has_one_end(first: str) -> None:
     rest = [name for name in ACTIONS if name not in (first, "close")]
     for order in permutations(rest, 4):
         live = begun("events", max_batch_delay_ms=50)
@@ -736,4 +740,4 @@ def test_in_every_order_each_utterance_that_was_heard_has_one_end(first: str) ->
         assert live.session.pending == 0, order
         live.finish()
         live.monitor.finish()
-        assert live.speeches.given == {}, order
+        assert live.audio.open == {}, order

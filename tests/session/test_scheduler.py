@@ -6,10 +6,11 @@ from support.conversation import Conversation
 from support.fake_engine import transcript
 from support.utterances import utterance
 
+from qwen3_asr_mlx_runtime.engines.api import Append, Cancel, Finalize
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.errors import AudioNotFound, ShuttingDown
 from qwen3_asr_mlx_runtime.protocol.commands import Transcribe
-from qwen3_asr_mlx_runtime.session.effects import AudioFailed, AudioRead, Cancel, ReadAudio, Submit
+from qwen3_asr_mlx_runtime.session.effects import AudioFailed, AudioRead, ReadAudio
 from qwen3_asr_mlx_runtime.session.engine_slots import MAX_FILES, MAX_JOBS
 from qwen3_asr_mlx_runtime.session.file_prefetch import MAX_HELD, MAX_HELD_SECONDS, MAX_STUCK, READ_AHEAD, READ_SECONDS
 from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
@@ -41,10 +42,11 @@ class Bench:
 
     def effects(self) -> list[tuple[str, int]]:
         self.scheduler.advance()
-        names = {ReadAudio: "read", Submit: "submit", Cancel: "cancel"}
+        names = {ReadAudio: "read", Finalize: "finalize", Cancel: "cancel"}
         effects = [
-            (names[type(effect)], (effect.job.id if isinstance(effect, Submit) else effect.job_id) - 1)
+            (names[type(effect)], (effect.id if isinstance(effect, Finalize) else effect.job_id) - 1)
             for effect in self.scheduler.effects
+            if not isinstance(effect, Append)
         ]
         self.scheduler.effects.clear()
         return effects
@@ -77,9 +79,9 @@ def test_few_are_in_the_engine_and_few_are_read_at_a_time(bench: Bench) -> None:
     assert bench.effects() == [("read", number) for number in range(READ_AHEAD)]
     for number in range(READ_AHEAD):
         bench.read(number)
-    assert bench.effects() == [("submit", number) for number in range(MAX_FILES["sequential"])]
+    assert bench.effects() == [("finalize", number) for number in range(MAX_FILES["sequential"])]
     bench.decoded(0)
-    assert bench.effects() == [("read", READ_AHEAD), ("submit", MAX_FILES["sequential"])]
+    assert bench.effects() == [("read", READ_AHEAD), ("finalize", MAX_FILES["sequential"])]
 
 
 def test_a_batch_takes_all_rows_and_its_files_leave_some_to_streams(bench: Bench) -> None:
@@ -133,7 +135,7 @@ def test_a_file_is_read_ahead_and_decoded_on_request(bench: Bench) -> None:
     assert bench.read(0) is transcription
     assert (bench.effects(), transcription.state) == ([], State.QUEUED)
     bench.scheduler.request_decode(transcription, PLAIN)
-    assert (bench.effects(), transcription.state) == ([("submit", 0)], State.DECODING)
+    assert (bench.effects(), transcription.state) == ([("finalize", 0)], State.DECODING)
 
 
 def test_nothing_is_decoded_before_the_model_is_loaded(bench: Bench) -> None:
@@ -141,7 +143,7 @@ def test_nothing_is_decoded_before_the_model_is_loaded(bench: Bench) -> None:
     bench.utterance()
     assert bench.effects() == []
     bench.scheduler.model_loaded = True
-    assert bench.effects() == [("submit", 0)]
+    assert bench.effects() == [("finalize", 0)]
 
 
 def test_row_67_an_utterance_that_came_later_goes_before_files(bench: Bench) -> None:
@@ -153,7 +155,7 @@ def test_row_67_an_utterance_that_came_later_goes_before_files(bench: Bench) -> 
     bench.effects()
     bench.utterance()
     bench.decoded(0)
-    assert bench.effects() == [("submit", 4), ("submit", 2)]
+    assert bench.effects() == [("finalize", 4), ("finalize", 2)]
 
 
 def test_a_cancel_ends_what_waits_now_and_what_is_decoded_at_its_next_step(bench: Bench) -> None:
@@ -193,7 +195,7 @@ def test_decoding_with_other_options_is_another_job_and_keeps_its_time_out(bench
     bench.scheduler.expire_after([transcription], 2000)
     bench.effects()
     bench.scheduler.request_decode(transcription, Options(5, None, ""))
-    assert bench.effects() == [("cancel", 0), ("submit", 1)]
+    assert bench.effects() == [("cancel", 0), ("finalize", 1)]
     bench.decoded(0, "With the former options.")
     assert bench.finished() == []
     bench.wait(2.0)
@@ -209,7 +211,7 @@ def test_a_transcript_that_does_not_serve_is_decoded_again_without_a_time_out(be
     bench.scheduler.request_decode(transcription, PLAIN)
     assert (bench.effects(), transcription.state) == ([], State.DONE)
     bench.scheduler.request_decode(transcription, Options(5, None, ""))
-    assert (bench.effects(), transcription.state) == ([("submit", 1)], State.DECODING)
+    assert (bench.effects(), transcription.state) == ([("finalize", 1)], State.DECODING)
     bench.wait(9.0)
     bench.decoded(1, "Again.")
     assert bench.finished() == [(1, "Again.")]

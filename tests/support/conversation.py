@@ -4,25 +4,27 @@ import base64
 import json
 
 import numpy as np
+from support.engine_requests import Inbox, SentJob, SentPartial
 from support.fake_engine import heard, hypothesis
 from support.protocol_monitor import ProtocolMonitor
 
-from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, Loaded, LoadFailed, PartialDone, PartialJob
+from qwen3_asr_mlx_runtime.engines.api import (
+    Append,
+    Cancel,
+    Failed,
+    Finalize,
+    Finished,
+    Forget,
+    Load,
+    Loaded,
+    LoadFailed,
+    Partial,
+    PartialDone,
+)
 from qwen3_asr_mlx_runtime.errors import AudioNotFound, BridgeError, ModelNotFound
 from qwen3_asr_mlx_runtime.protocol.decode import decode_line
 from qwen3_asr_mlx_runtime.protocol.replies import encode_line
-from qwen3_asr_mlx_runtime.session.effects import (
-    AudioFailed,
-    AudioRead,
-    Cancel,
-    Effect,
-    Forget,
-    LoadModel,
-    ReadAudio,
-    StartPartial,
-    Submit,
-    WatchParent,
-)
+from qwen3_asr_mlx_runtime.session.effects import AudioFailed, AudioRead, Effect, ReadAudio, WatchParent
 from qwen3_asr_mlx_runtime.session.session import Session
 from qwen3_asr_mlx_runtime.settings import Settings
 
@@ -31,31 +33,6 @@ LOADED = Loaded("demo", "/models/demo", 1.5, {"stage": "load"})
 
 def pcm(samples: int, value: int = 100) -> str:
     return base64.b64encode(np.full(samples, value, "<i2").tobytes()).decode()
-
-
-class Speeches:
-    """What the engine was given of utterances that were being spoken, and the end of each: a job, or none."""
-
-    def __init__(self) -> None:
-        self.given: dict[int, np.ndarray] = {}  # of those that have not ended
-        self.ended: set[int] = set()
-
-    def heard(self, listen: PartialJob, waiting: dict[int, PartialJob]) -> None:
-        assert listen.live_id not in self.ended, "listened to after its end"
-        assert all(one.live_id != listen.live_id for one in waiting.values()), "two Listens of one utterance"
-        assert len(listen.samples), "nothing to listen to"
-        before = self.given.get(listen.live_id, np.zeros(0, np.float32))
-        self.given[listen.live_id] = np.concatenate([before, listen.samples])
-
-    def submitted(self, job: Job) -> None:
-        if job.live_id is not None:
-            given = self.given.pop(job.live_id)
-            assert np.array_equal(job.utterance.samples[: len(given)], given), "listened to something else"
-            self.ended.add(job.live_id)
-
-    def forgotten(self, speech: int) -> None:
-        del self.given[speech]
-        self.ended.add(speech)
 
 
 class Conversation:
@@ -69,9 +46,9 @@ class Conversation:
         self.has_written = True  # all lines; partial text waits for that
         self.loads = 0
         self.reads: dict[int, str] = {}
-        self.jobs: dict[int, Job] = {}
-        self.listens: dict[int, PartialJob] = {}
-        self.speeches = Speeches()
+        self.audio = Inbox()
+        self.jobs: dict[int, SentJob] = {}
+        self.partials: dict[int, SentPartial] = {}
         self.cancelled: list[int] = []
         self.parents: list[int] = []
 
@@ -112,27 +89,24 @@ class Conversation:
 
     def _note(self, effect: Effect) -> None:
         match effect:
-            case LoadModel():
+            case Load():
                 self.loads += 1
             case ReadAudio(job_id, path):
                 self.reads[job_id] = path
-            case Submit(job):
-                self.jobs[job.id] = job
-                self.speeches.submitted(job)
             case Cancel(job_id):
                 self.cancelled.append(job_id)
             case WatchParent(pid):
                 self.parents.append(pid)
-            case _:
-                self._note_of_listening(effect)
-
-    def _note_of_listening(self, effect: Effect) -> None:
-        match effect:
-            case StartPartial(listen):
-                self.speeches.heard(listen, self.listens)
-                self.listens[listen.id] = listen
-            case Forget(speech):
-                self.speeches.forgotten(speech)
+            case Append():
+                self.audio.append(effect)
+            case Finalize():
+                self.jobs[effect.id] = self.audio.finalize(effect)
+            case Partial():
+                busy = {partial.audio_id for partial in self.partials.values()}
+                assert effect.audio_id not in busy, "two partials of one utterance"
+                self.partials[effect.id] = self.audio.partial(effect)
+            case Forget():
+                self.audio.forget(effect)
 
     def wait(self, seconds: float) -> list[dict]:
         """Time passes, and is looked at as often as the session asks for it."""
@@ -175,15 +149,14 @@ class Conversation:
             self.session.outcome(Finished(job_id, outcome or heard(job)))
         return self.perform()
 
-    def hear(self, outcome: object = None, *, listen_id: int | None = None) -> list[dict]:
-        """Give a PartialJob, or the oldest one, its outcome: an error, a text, or one word for each half second."""
-        listen_id = min(self.listens) if listen_id is None else listen_id
-        listen = self.listens.pop(listen_id)
+    def end_partial(self, outcome: object = None, *, job_id: int | None = None) -> list[dict]:
+        """Give a partial, or the oldest one, its outcome: an error, a text, or one word for each half second."""
+        job_id = min(self.partials) if job_id is None else job_id
+        partial = self.partials.pop(job_id)
         if isinstance(outcome, BridgeError):
-            self.session.outcome(Failed(listen_id, outcome))
+            self.session.outcome(Failed(job_id, outcome))
         else:
-            given = self.speeches.given.get(listen.live_id, listen.samples)
-            self.session.outcome(PartialDone(listen_id, hypothesis(len(given), outcome)))
+            self.session.outcome(PartialDone(job_id, hypothesis(partial.given, outcome)))
         return self.perform()
 
     def terminate(self) -> list[dict]:

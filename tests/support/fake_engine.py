@@ -1,4 +1,4 @@
-"""A jobs.Engine without a model: it does what the script says, on a thread of its own.
+"""An `Engine` without a model: it does what the script says, on a thread of its own.
 
 The script is a list of steps, one for each job, the last one repeated. A step is a Transcript or a BridgeError (the
 outcome), or a fault:
@@ -12,8 +12,7 @@ or a function to call with the job, which returns one of these: `delayed(event)`
 `native_print` writes to descriptor 1 behind Python's back, `leak` keeps a megabyte for ever, `abort` ends the process
 as a failed assertion in C++ does.
 
-What it hears of an utterance that is being spoken has a second script, of texts, errors and faults, one for each
-PartialJob; without it, it hears one word more for each half second.
+Partials have a second script, of texts, errors and faults; without it, a partial has one word for each half second.
 """
 
 import ctypes
@@ -22,16 +21,23 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 
+from support.engine_requests import Inbox, SentJob, SentPartial
+
 from qwen3_asr_mlx_runtime.engines.api import (
+    Append,
+    Cancel,
     Failed,
+    Finalize,
     Finished,
-    Job,
+    Forget,
+    Load,
     Loaded,
     LoadFailed,
     Outcome,
+    Partial,
     PartialDone,
-    PartialJob,
     Post,
+    Request,
 )
 from qwen3_asr_mlx_runtime.engines.profile import Profile
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, Transcript
@@ -42,7 +48,7 @@ HOLD, LOOP, HANG, DIE = "hold", "loop", "hang", "die"
 STEP_SECONDS = 0.001
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
-Step = Transcript | BridgeError | str | Callable[[Job], object]
+Step = Transcript | BridgeError | str | Callable[[SentJob], object]
 
 
 def transcript(text: str = "Seven three one.", *, audio_samples: int = 16_000, **fields: object) -> Transcript:
@@ -77,13 +83,13 @@ def transcript(text: str = "Seven three one.", *, audio_samples: int = 16_000, *
     return Transcript(**{**whole, **fields})
 
 
-def heard(job: Job, text: str = "Seven three one.", **fields: object) -> Transcript:
+def heard(job: SentJob, text: str = "Seven three one.", **fields: object) -> Transcript:
     """What a recognizer answers: with log-probabilities where the job asks for them, and how much was verified of what
     it had listened to."""
     fields = {"warnings": job.utterance.warnings, **fields}
     if job.utterance.logprobs:
         fields = {"logprobs": (-0.5, -0.25, 0.0), **fields}
-    if job.live_id is not None:
+    if job.partials:
         fields = {"verified_tokens": 2, **fields}
     return transcript(text, audio_samples=len(job.utterance.samples), **fields)
 
@@ -96,15 +102,15 @@ def hypothesis(samples: int, text: object = None) -> Hypothesis:
     return Hypothesis(said, "English" if said else None, seconds, len(words) + 3, len(words), 0.04)
 
 
-def delayed(event: threading.Event) -> Callable[[Job], Transcript]:
-    def wait(_: Job) -> Transcript:
+def delayed(event: threading.Event) -> Callable[[SentJob], Transcript]:
+    def wait(_: SentJob) -> Transcript:
         event.wait(WAIT)
         return transcript()
 
     return wait
 
 
-def native_print(_: Job) -> Transcript:
+def native_print(_: SentJob) -> Transcript:
     libc = ctypes.CDLL(None)
     libc.puts(b"native noise")
     libc.fflush(None)
@@ -114,18 +120,18 @@ def native_print(_: Job) -> Transcript:
 LEAKED: list[bytearray] = []
 
 
-def leak(_: Job) -> Transcript:
+def leak(_: SentJob) -> Transcript:
     LEAKED.append(bytearray(b"x" * 2**20))
     return transcript()
 
 
-def abort(_: Job) -> Transcript:
+def abort(_: SentJob) -> Transcript:
     os.abort()
 
 
 class FakeEngine:
-    """`started` counts the jobs and Listens that began. `submitted` holds every job, `listened` every PartialJob,
-    `forgotten` the numbers of utterances; `loads` counts the loads."""
+    """`started` counts the jobs and partials that began. `submitted` holds every job, `partials` every partial,
+    `forgotten` the ids of utterances; `loads` counts the loads."""
 
     def __init__(
         self,
@@ -138,47 +144,53 @@ class FakeEngine:
         self._script = list(script) or [heard]
         self._load_script = list(load_script) or [None]
         self._hear_script = list(hear_script) or [None]
-        self._inbox: queue.SimpleQueue[Job | PartialJob | str | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[SentJob | SentPartial | str | None] = queue.SimpleQueue()
         self._cancelled: set[int] = set()
         self._changed = threading.Condition()
         self._released = 0
         self._closing = False
         self.started = threading.Semaphore(0)
-        self.submitted: list[Job] = []
-        self.listened: list[PartialJob] = []
+        self.submitted: list[SentJob] = []
+        self.partials: list[SentPartial] = []
         self.forgotten: list[int] = []
-        self._waiting: dict[int, int] = {}  # the PartialJob of each utterance that has one
-        self._given: dict[int, int] = {}  # samples of each utterance
+        self._audio = Inbox()
+        self._waiting: dict[int, int] = {}  # the partial of each utterance that has one
         self.loads = 0
         self.heartbeats = 0
         self.is_loading = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
-    def load(self) -> None:
-        self._inbox.put("load")
+    def send(self, request: Request) -> None:
+        match request:
+            case Load():
+                self._inbox.put("load")
+            case Append():
+                self._audio.append(request)
+            case Partial():
+                self._start_partial(self._audio.partial(request))
+            case Finalize():
+                self.submit(self._audio.finalize(request))
+            case Forget():
+                self.forgotten.append(self._audio.forget(request))
+                self._end(request.audio_id)
+            case Cancel(job_id):
+                with self._changed:
+                    self._cancelled.add(job_id)
+                    self._changed.notify_all()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: SentJob) -> None:
         self.heartbeats += 1
         self.submitted.append(job)
-        self._end(job.live_id)
+        self._end(job.audio_id)
         self._inbox.put(job)
 
-    def partial(self, listen: PartialJob) -> None:
+    def _start_partial(self, partial: SentPartial) -> None:
         self.heartbeats += 1
-        self.listened.append(listen)
+        self.partials.append(partial)
         with self._changed:
-            self._waiting[listen.live_id] = listen.id
-        self._inbox.put(listen)
-
-    def forget(self, speech: int) -> None:
-        self.forgotten.append(speech)
-        self._end(speech)
-
-    def cancel(self, job_id: int) -> None:
-        with self._changed:
-            self._cancelled.add(job_id)
-            self._changed.notify_all()
+            self._waiting[partial.audio_id] = partial.id
+        self._inbox.put(partial)
 
     def close(self) -> None:
         with self._changed:
@@ -204,10 +216,10 @@ class FakeEngine:
                 return
             self._post(outcome)
 
-    def _outcome(self, work: Job | PartialJob | str) -> Outcome | None:
-        if isinstance(work, Job):
+    def _outcome(self, work: SentJob | SentPartial | str) -> Outcome | None:
+        if isinstance(work, SentJob):
             return self._decode(work)
-        return self._hear(work) if isinstance(work, PartialJob) else self._load()
+        return self._hear(work) if isinstance(work, SentPartial) else self._load()
 
     def _load(self) -> Loaded | LoadFailed:
         step = self._load_script[min(self.loads, len(self._load_script) - 1)]
@@ -218,7 +230,7 @@ class FakeEngine:
             return LoadFailed(step)
         return Loaded("fake", "/models/fake", 1.5, {"stage": "load", "total_seconds": 1.5})
 
-    def _decode(self, job: Job) -> Finished | Failed | None:
+    def _decode(self, job: SentJob) -> Finished | Failed | None:
         step = self._script[0] if len(self._script) == 1 else self._script.pop(0)
         if callable(step):
             step = step(job)
@@ -231,27 +243,25 @@ class FakeEngine:
             return Failed(job.id, Cancelled("cancelled"))
         return Failed(job.id, step) if isinstance(step, BridgeError) else Finished(job.id, step)
 
-    def _hear(self, listen: PartialJob) -> PartialDone | Failed | None:
+    def _hear(self, partial: SentPartial) -> PartialDone | Failed | None:
         step = self._hear_script[0] if len(self._hear_script) == 1 else self._hear_script.pop(0)
         if step == DIE:
             return None
-        with self._changed:
-            samples = self._given[listen.live_id] = self._given.get(listen.live_id, 0) + len(listen.samples)
         if step in (HOLD, LOOP, HANG):
-            self._stay(step, listen.id)
+            self._stay(step, partial.id)
             step = None
         with self._changed:
-            if listen.id in self._cancelled:
-                return Failed(listen.id, Cancelled("its utterance has ended"))
-            self._waiting.pop(listen.live_id, None)
+            if partial.id in self._cancelled:
+                return Failed(partial.id, Cancelled("its utterance has ended"))
+            self._waiting.pop(partial.audio_id, None)
         if isinstance(step, BridgeError):
-            return Failed(listen.id, step)
-        return PartialDone(listen.id, hypothesis(samples, step))
+            return Failed(partial.id, step)
+        return PartialDone(partial.id, hypothesis(partial.given, step))
 
-    def _end(self, speech: int | None) -> None:
-        """An utterance is being spoken no more."""
+    def _end(self, audio_id: int) -> None:
+        """An utterance is open no more."""
         with self._changed:
-            self._cancelled.add(self._waiting.pop(speech, 0))
+            self._cancelled.add(self._waiting.pop(audio_id, 0))
             self._changed.notify_all()
 
     def _stay(self, step: str, job_id: int) -> None:

@@ -32,18 +32,7 @@ from qwen3_asr_mlx_runtime.engines.api import (
 )
 from qwen3_asr_mlx_runtime.errors import BridgeError, EngineUnavailable
 from qwen3_asr_mlx_runtime.protocol.replies import Fatal, encode_any_line, encode_line
-from qwen3_asr_mlx_runtime.session.effects import (
-    AudioFailed,
-    AudioRead,
-    Cancel,
-    Effect,
-    Forget,
-    LoadModel,
-    ReadAudio,
-    StartPartial,
-    Submit,
-    WatchParent,
-)
+from qwen3_asr_mlx_runtime.session.effects import AudioFailed, AudioRead, Effect, ReadAudio, WatchParent
 from qwen3_asr_mlx_runtime.session.reply_queue import Outgoing
 from qwen3_asr_mlx_runtime.session.session import Session
 from qwen3_asr_mlx_runtime.session.status import ProcessHealth
@@ -239,17 +228,9 @@ class Loop:
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
-                case LoadModel():
-                    self._engine.load()
                 case ReadAudio(job_id, path):
                     self._audio.start_reading(job_id, path)
-                case Submit(job):
-                    self._engine.submit(job)
-                case Cancel(job_id):
-                    self._engine.cancel(job_id)
-                case StartPartial(job):
-                    self._engine.partial(job)
-                case Forget(live_id):
-                    self._engine.forget(live_id)
                 case WatchParent(pid):
                     self._parent.watch(pid)
+                case _:
+                    self._engine.send(effect)

@@ -6,7 +6,6 @@ wholly above the floor, the former and the new one, is not touched by it.
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -23,20 +22,6 @@ from qwen3_asr_mlx_runtime.model.features import (
     final_frame_count,
     floor_under,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class CacheConfig:
-    """What is kept from one partial to the next: each can be switched off, which changes nothing but the work."""
-
-    frames: bool = True
-    seconds: bool = True
-    windows: bool = True
-    positions: bool = True
-    tokens: bool = True
-
-
-ALL = CacheConfig()
 
 
 class Embedded(NamedTuple):
@@ -62,11 +47,10 @@ class _Rows(NamedTuple):
 class IncrementalEncoder:
     """The audio side of one piece of an utterance."""
 
-    def __init__(self, tower: AudioTower, dtype: mx.Dtype, keeps: CacheConfig = ALL) -> None:
+    def __init__(self, tower: AudioTower, dtype: mx.Dtype) -> None:
         self.reuse = Reuse()
         self._tower = tower
         self._dtype = dtype
-        self._keeps = keeps
         self._mel = GrowingLogMel()
         self._seconds: dict[int, _Rows] = {}
         self._windows: dict[int, _Rows] = {}
@@ -91,7 +75,7 @@ class IncrementalEncoder:
         size, seconds = self._tower.window_frames, final_frame_count(len(samples)) // self._tower.config.chunk_frames
         closed, windows = closed_windows(len(samples), size), []
         self._seconds = {index: kept for index, kept in self._seconds.items() if index < seconds}
-        self._windows = {index: kept for index, kept in self._windows.items() if index < closed and self._keeps.windows}
+        self._windows = {index: kept for index, kept in self._windows.items() if index < closed}
         for index in range(closed):
             self.reuse.of_windows += 1
             kept = self._windows.get(index)
@@ -108,8 +92,6 @@ class IncrementalEncoder:
         return Embedded(windows, opened, len(frames))
 
     def _frames(self, samples: Samples) -> Features:
-        if not self._keeps.frames:
-            self._mel = GrowingLogMel()
         before = len(self._mel.kept)
         frames = self._mel.frames(samples)
         self.reuse.frames += min(before, len(frames))
@@ -141,7 +123,7 @@ class IncrementalEncoder:
         cells = frames[number * size : (number + 1) * size]
         features = mx.array(apply_floor(cells, loudest)).astype(self._dtype)
         rows = self._tower.embed_chunks(features, part=len(frames) >= size)
-        if is_final and self._keeps.seconds:
+        if is_final:
             mx.eval(rows)
             self._seconds[number] = _rows(rows, cells, loudest)
         return rows

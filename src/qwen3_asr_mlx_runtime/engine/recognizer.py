@@ -26,7 +26,6 @@ from qwen3_asr_mlx_runtime.checkpoint.integrity import verify as verify_files
 from qwen3_asr_mlx_runtime.checkpoint.progress import Reporter
 from qwen3_asr_mlx_runtime.checkpoint.resolve import resolve
 from qwen3_asr_mlx_runtime.checkpoint.weights import load_model, loaded_bytes, named_parameters
-from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, CacheConfig
 from qwen3_asr_mlx_runtime.engine.memory import Governor, MemoryLimits
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
 from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
@@ -167,10 +166,10 @@ class Recognizer:
             outcomes += (outcome for outcome in schedule.step() if not isinstance(outcome, PartialDone))
         return sorted(outcomes, key=lambda outcome: outcome.job_id)
 
-    def schedule(self, keeps: CacheConfig = ALL) -> EngineScheduler:
-        """A schedule of its own, for jobs that come and go. `keeps`: what is kept of open utterances."""
+    def schedule(self) -> EngineScheduler:
+        """A schedule of its own, for jobs that come and go."""
         return EngineScheduler(
-            self.model, self._tokenizer, self._preparation, self._governor, self._drift, self._live_drift, keeps
+            self.model, self._tokenizer, self._preparation, self._governor, self._drift, self._live_drift
         )
 
     def encode(self, features: Features) -> mx.array:

@@ -1,13 +1,12 @@
 """Jobs on their way through the engine: which step comes next, and what becomes of each."""
 
 from qwen3_asr_mlx_runtime.engine.continuous_batch import ContinuousBatch
-from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, CacheConfig
 from qwen3_asr_mlx_runtime.engine.memory import Governor
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
 from qwen3_asr_mlx_runtime.engine.sequence import JobSequence
 from qwen3_asr_mlx_runtime.engine.single import SingleDecoder
 from qwen3_asr_mlx_runtime.engine.streaming import OpenUtterances
-from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, PartialDone, PartialJob
+from qwen3_asr_mlx_runtime.engines.api import Append, Failed, Finalize, Finished, Job, Partial, PartialDone
 from qwen3_asr_mlx_runtime.engines.fair_queue import INTERACTIVE_IN_A_ROW
 from qwen3_asr_mlx_runtime.errors import Cancelled
 from qwen3_asr_mlx_runtime.model.drift import Drift
@@ -31,14 +30,13 @@ class EngineScheduler:
         governor: Governor,
         drift: Drift,
         streaming_drift: StreamingDrift,
-        keeps: CacheConfig = ALL,
     ) -> None:
         self._model = model
         self._governor = governor
         self._preparation = preparation
         self._sequential = SingleDecoder(model, tokenizer, preparation)
         self._alone = SingleDecoder(model, tokenizer, preparation)
-        self._open_utterances = OpenUtterances(model, tokenizer, preparation, governor, streaming_drift, keeps)
+        self._open_utterances = OpenUtterances(model, tokenizer, preparation, governor, streaming_drift)
         self._batching = ContinuousBatch(model, tokenizer, preparation, governor, drift, self._alone.add_segment)
         self._open: dict[int, JobSequence] = {}
         self._ended: list[Failed] = []  # partials that ended because their utterance did
@@ -54,27 +52,41 @@ class EngineScheduler:
     def open_ids(self) -> list[int]:
         return [*self._open, *self._open_utterances.open_ids]
 
-    def submit(self, job: Job) -> None:
-        self._open[job.id] = recognition = JobSequence.of(job, self._preparation)
-        live, partial = self._open_utterances.take(job)
+    @property
+    def appended(self) -> list[Append]:
+        """All samples of open utterances."""
+        return self._open_utterances.appended
+
+    def append(self, request: Append) -> None:
+        """More samples of an utterance."""
+        self._open_utterances.append(request)
+
+    def partial(self, request: Partial) -> None:
+        """Compute a partial of an open utterance, when no job of a stream is open."""
+        self._open_utterances.partial(request)
+
+    def finalize(self, request: Finalize) -> None:
+        """End an open utterance and transcribe it."""
+        job, utterance, partial = self._open_utterances.take(request)
         if partial is not None:
             self._ended.append(partial)
-        if live is not None:
-            self._sequential.add(recognition, live.finish(recognition))
-        elif job.decoder_mode == "batched":
+        if utterance is None:
+            self.submit(job)
+        else:
+            self._open[job.id] = recognition = JobSequence.of(job, self._preparation)
+            self._sequential.add(recognition, utterance.finish(recognition))
+
+    def submit(self, job: Job) -> None:
+        """Transcribe a whole utterance."""
+        self._open[job.id] = recognition = JobSequence.of(job, self._preparation)
+        if job.decoder_mode == "batched":
             self._batching.add(recognition)
         else:
             self._sequential.add(recognition)
 
-    def partial(self, job: PartialJob) -> None:
-        """Compute a partial of an open utterance, when no job of a stream is open."""
-        failed = self._open_utterances.add(job)
-        if failed is not None:
-            self._ended.append(failed)
-
-    def forget(self, live_id: int) -> Failed | None:
-        """Drop an open utterance of which no job comes: its partial, if it has one, ends."""
-        return self._open_utterances.forget(live_id)
+    def forget(self, audio_id: int) -> Failed | None:
+        """Drop an open utterance: its partial, if it has one, ends."""
+        return self._open_utterances.forget(audio_id)
 
     def cancel(self, job_id: int) -> Failed | None:
         """End a job or a partial that waits or is under way; None where there is no such."""

@@ -4,14 +4,16 @@ from collections import OrderedDict, deque
 from collections.abc import Generator
 from typing import NamedTuple
 
-from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, CacheConfig
+import numpy as np
+
 from qwen3_asr_mlx_runtime.engine.memory import Governor
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
 from qwen3_asr_mlx_runtime.engine.sequence import failure
 from qwen3_asr_mlx_runtime.engine.streaming_utterance import StreamingUtterance
-from qwen3_asr_mlx_runtime.engines.api import Failed, Job, PartialDone, PartialJob
+from qwen3_asr_mlx_runtime.engines.api import Append, Failed, Finalize, Job, Partial, PartialDone
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis
-from qwen3_asr_mlx_runtime.errors import Cancelled, DecodeFailed
+from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, Samples
+from qwen3_asr_mlx_runtime.errors import Cancelled
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.streaming_drift import StreamingDrift
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
@@ -19,12 +21,15 @@ from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
 class _RunningPartial(NamedTuple):
     id: int
-    live_id: int
+    audio_id: int
     steps: Generator[None, None, Hypothesis]
 
 
 class OpenUtterances:
-    """Open utterances by their live id. Each is kept until its job arrives, or it is forgotten."""
+    """Open utterances by their audio id. Each is kept until its Finalize arrives, or it is forgotten.
+
+    `_samples` holds all samples of each; `_utterances` what the partials of some keep, which is only a cache.
+    """
 
     def __init__(
         self,
@@ -33,14 +38,13 @@ class OpenUtterances:
         preparation: Preparation,
         governor: Governor,
         drift: StreamingDrift,
-        keeps: CacheConfig = ALL,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._preparation = preparation
         self._governor = governor
         self._drift = drift
-        self._keeps = keeps
+        self._samples: dict[int, list[Samples]] = {}
         self._utterances: OrderedDict[int, StreamingUtterance] = OrderedDict()  # the latest at the end
         self._partials: deque[_RunningPartial] = deque()
 
@@ -57,38 +61,47 @@ class OpenUtterances:
     def open_ids(self) -> list[int]:
         return [partial.id for partial in self._partials]
 
-    def add(self, job: PartialJob) -> Failed | None:
-        """Failed where the model was loaded again since the utterance began: its final is decoded whole."""
-        utterance = self._utterances.get(job.live_id)
-        if (0 if utterance is None else utterance.sample_count) != job.start:
-            return Failed(job.id, DecodeFailed("earlier audio of the utterance is lost: the model was loaded again"))
+    @property
+    def appended(self) -> list[Append]:
+        """All samples of all utterances."""
+        return [Append(audio_id, samples) for audio_id, chunks in self._samples.items() for samples in chunks]
+
+    def append(self, request: Append) -> None:
+        """More samples; the first of an utterance open it."""
+        self._samples.setdefault(request.audio_id, []).append(request.samples)
+        if request.audio_id in self._utterances:
+            self._utterances[request.audio_id].append(request.samples)
+
+    def partial(self, request: Partial) -> None:
+        """Compute a hypothesis of the samples so far."""
+        utterance = self._utterances.get(request.audio_id)
         if utterance is None:
             self._drift.try_again()
             self._governor.evict = self.drop
-            utterance = StreamingUtterance(
-                self._model, self._tokenizer, self._preparation, self._drift, job, self._keeps
-            )
-            self._utterances[job.live_id] = utterance
-        utterance.append(job.samples)
-        self._partials.append(_RunningPartial(job.id, job.live_id, utterance.partial()))
-        return None
+            utterance = StreamingUtterance(self._model, self._tokenizer, self._preparation, self._drift, request)
+            utterance.append(self._whole(request.audio_id))
+            self._utterances[request.audio_id] = utterance
+        self._partials.append(_RunningPartial(request.id, request.audio_id, utterance.partial()))
+
+    def _whole(self, audio_id: int) -> Samples:
+        return np.concatenate([NO_SAMPLES, *self._samples.get(audio_id, ())])
 
     def cancel(self, job_id: int) -> Failed | None:
         """End a partial; None where there is no such."""
         return self._end([partial for partial in self._partials if partial.id == job_id])
 
-    def forget(self, live_id: int) -> Failed | None:
+    def forget(self, audio_id: int) -> Failed | None:
         """Drop an utterance, and end its partial if it has one."""
-        self._utterances.pop(live_id, None)
-        return self._end([partial for partial in self._partials if partial.live_id == live_id])
+        self._samples.pop(audio_id, None)
+        self._utterances.pop(audio_id, None)
+        return self._end([partial for partial in self._partials if partial.audio_id == audio_id])
 
-    def take(self, job: Job) -> tuple[StreamingUtterance | None, Failed | None]:
-        """The open utterance of a job, where it can serve; and its partial, which ends now."""
-        if job.live_id is None:
-            return None, None
-        utterance = self._utterances.get(job.live_id)
-        ended = self.forget(job.live_id)
-        return (utterance if utterance is not None and utterance.serves(job) else None), ended
+    def take(self, request: Finalize) -> tuple[Job, StreamingUtterance | None, Failed | None]:
+        """End an utterance: its job, what its partials keep if that serves the job, and its partial, which ends now."""
+        job = request.job(self._whole(request.audio_id))
+        utterance = self._utterances.get(request.audio_id)
+        ended = self.forget(request.audio_id)
+        return job, (utterance if utterance is not None and utterance.serves(request) else None), ended
 
     def step(self) -> PartialDone | Failed | None:
         """One step of the oldest partial: its outcome, if that was the last step. Where there is none, a step of
@@ -104,10 +117,10 @@ class OpenUtterances:
         except StopIteration as end:
             outcome = PartialDone(partial.id, end.value)
         except Exception as error:  # noqa: BLE001 the partial at fault fails, and the next starts over
-            self._utterances[partial.live_id].drop()
+            self._utterances[partial.audio_id].drop()
             outcome = Failed(partial.id, failure(error))
         self._partials.popleft()
-        self._utterances.move_to_end(partial.live_id)
+        self._utterances.move_to_end(partial.audio_id)
         self._make_room()
         return outcome
 

@@ -5,9 +5,9 @@ from itertools import takewhile
 
 import mlx.core as mx
 
-from qwen3_asr_mlx_runtime.engine.incremental_encoder import CacheConfig, IncrementalEncoder
+from qwen3_asr_mlx_runtime.engine.incremental_encoder import IncrementalEncoder
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Preparation
-from qwen3_asr_mlx_runtime.engines.api import PartialJob
+from qwen3_asr_mlx_runtime.engines.api import Partial
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 from qwen3_asr_mlx_runtime.model.audio_encoder import audio_token_count
@@ -23,13 +23,12 @@ from qwen3_asr_mlx_runtime.model.splice import splice
 class StreamingSegment:
     """The audio since the last cut, decoded by itself. `ids`: the tokens of its latest text."""
 
-    def __init__(self, model: Qwen3ASR, preparation: Preparation, first: PartialJob, keeps: CacheConfig) -> None:
+    def __init__(self, model: Qwen3ASR, preparation: Preparation, first: Partial) -> None:
         self.ids: list[int] = []
-        self.audio = IncrementalEncoder(model.audio_tower, model.dtype, keeps)
+        self.audio = IncrementalEncoder(model.audio_tower, model.dtype)
         self._model = model
         self._preparation = preparation
         self._first = first
-        self._keeps = keeps
         self._cache: list[KVCache] | None = None
         self._cached: list[mx.array] = []
 
@@ -64,7 +63,7 @@ class StreamingSegment:
         from last, or would have been, had nothing come between."""
         pairs = zip(windows, self._cached, strict=False)
         same = len([*takewhile(lambda pair: pair[0] is pair[1], pairs)])
-        if self._cache is None or not self._keeps.positions:
+        if self._cache is None:
             self._cache = self._model.make_cache(1)
         _rewind(self._cache, block_ends(head, same, self._window_tokens))
         self._cached = windows
@@ -89,7 +88,7 @@ class StreamingSegment:
             self._model,
             made.embeddings[:, cache[0].offset :],
             cache,
-            self.ids if self._keeps.tokens else (),
+            self.ids,
             eos_ids,
             made.max_new_tokens,
             margin=margin,

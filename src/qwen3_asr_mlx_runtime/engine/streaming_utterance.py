@@ -5,7 +5,6 @@ values of its closed windows, and the latest text are kept; a partial runs the o
 """
 
 from collections.abc import Generator, Iterable
-from dataclasses import replace
 from itertools import chain, repeat
 from typing import NamedTuple
 
@@ -13,14 +12,13 @@ import numpy as np
 
 from qwen3_asr_mlx_runtime.audio.recording import split_at_quiet
 from qwen3_asr_mlx_runtime.engine.assemble import Piece
-from qwen3_asr_mlx_runtime.engine.incremental_encoder import ALL, CacheConfig
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Preparation, Segment
 from qwen3_asr_mlx_runtime.engine.sequence import JobSequence, Steps, decode, timed
 from qwen3_asr_mlx_runtime.engine.streaming_segment import StreamingSegment
-from qwen3_asr_mlx_runtime.engines.api import Job, PartialJob
+from qwen3_asr_mlx_runtime.engines.api import Finalize, Partial
 from qwen3_asr_mlx_runtime.engines.profile import Reuse, Stopwatch
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, join_languages, join_pieces, parse_transcript
-from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
+from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, SAMPLE_RATE, Samples, Utterance
 from qwen3_asr_mlx_runtime.errors import OutOfMemory
 from qwen3_asr_mlx_runtime.model.features import frame_count
 from qwen3_asr_mlx_runtime.model.generate import Token
@@ -28,8 +26,6 @@ from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.speculative import DraftResult
 from qwen3_asr_mlx_runtime.model.streaming_drift import StreamingDrift
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
-
-_NO_SAMPLES: Samples = np.empty(0, np.float32)
 
 
 class Ended(NamedTuple):
@@ -40,7 +36,7 @@ class Ended(NamedTuple):
 
 
 class StreamingUtterance:
-    """`first`: its first partial job, whose options hold for all."""
+    """`first`: its first Partial, whose options hold for all."""
 
     def __init__(
         self,
@@ -48,19 +44,17 @@ class StreamingUtterance:
         tokenizer: Tokenizer,
         preparation: Preparation,
         drift: StreamingDrift,
-        first: PartialJob,
-        keeps: CacheConfig = ALL,
+        first: Partial,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._preparation = preparation
         self._drift = drift
-        self._first = replace(first, samples=_NO_SAMPLES)
-        self._keeps = keeps
+        self._first = first
         self._reuse = Reuse()  # of the pieces that have ended
         self._ended: list[Ended] = []
         self._start = 0  # of the piece that is open, in samples
-        self._samples = _NO_SAMPLES  # of it
+        self._samples = NO_SAMPLES  # of it
         self._piece = self._new_piece()
 
     @property
@@ -86,14 +80,11 @@ class StreamingUtterance:
         """Evict everything that can be computed again."""
         self._piece.drop()
 
-    def serves(self, job: Job) -> bool:
-        """Whether the job is of this utterance, with the options of its partials."""
-        utterance, first = job.utterance, self._first
-        asked = (utterance.language, utterance.context, utterance.max_new_tokens)
-        beginning = utterance.samples[self._start : self._start + len(self._samples)]
-        return asked == (first.language, first.context, first.max_new_tokens) and np.array_equal(
-            beginning, self._samples
-        )
+    def serves(self, request: Finalize) -> bool:
+        """Whether the final has the options of the partials."""
+        first = self._first
+        requested = (request.language, request.context, request.max_new_tokens)
+        return requested == (first.language, first.context, first.max_new_tokens)
 
     def partial(self) -> Generator[None, None, Hypothesis]:
         """A hypothesis of the audio so far. Yields between forward passes."""
@@ -109,7 +100,6 @@ class StreamingUtterance:
     def finish(self, recognition: JobSequence) -> Steps:
         """The final: all segments of the whole utterance."""
         recognition.verified = 0
-        self._samples = recognition.job.utterance.samples[self._start :]
         self._admit(recognition.watch)
         yield from self._cut(recognition.watch)
         if frame_count(len(self._samples)):
@@ -176,7 +166,7 @@ class StreamingUtterance:
             self._preparation.admit([segment])
 
     def _new_piece(self) -> StreamingSegment:
-        return StreamingSegment(self._model, self._preparation, self._first, self._keeps)
+        return StreamingSegment(self._model, self._preparation, self._first)
 
     def _hypothesis(self, written: DraftResult, watch: Stopwatch) -> Hypothesis:
         raw_texts = [ended.piece.raw_text for ended in self._ended]

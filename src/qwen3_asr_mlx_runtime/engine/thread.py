@@ -5,10 +5,23 @@ One decoder step at a time: between two steps the thread looks at its inbox, so 
 
 import queue
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, Loaded, LoadFailed, PartialDone, PartialJob, Post
+from qwen3_asr_mlx_runtime.engines.api import (
+    Append,
+    Cancel,
+    Failed,
+    Finalize,
+    Finished,
+    Forget,
+    Load,
+    Loaded,
+    LoadFailed,
+    Partial,
+    PartialDone,
+    Post,
+    Request,
+)
 from qwen3_asr_mlx_runtime.errors import (
     BridgeError,
     Cancelled,
@@ -29,38 +42,20 @@ _MAX_NON_FINITE = 3
 _IDLE_SECONDS = 10.0  # without a request: then memory that is kept for the next is given back
 
 
-@dataclass(frozen=True, slots=True)
-class _Load:
+class _Close(NamedTuple):
     pass
-
-
-@dataclass(frozen=True, slots=True)
-class _Cancel:
-    job_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Forget:
-    live_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Close:
-    pass
-
-
-_Request = _Load | Job | PartialJob | _Cancel | _Forget | _Close
 
 
 class EngineThread:
-    """A jobs.Engine over a Recognizer."""
+    """An `Engine` over a Recognizer."""
 
     def __init__(self, settings: Settings, post: Post) -> None:
         self._settings = settings
         self._post = post
-        self._inbox: queue.SimpleQueue[_Request] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Request | _Close] = queue.SimpleQueue()
         self._schedule: EngineScheduler | None = None
         self._loaded: Loaded | None = None
+        self._appended: list[Append | Forget | Cancel] = []  # while there is no model
         self._heartbeats = 0
         self._is_loading = False
         self._non_finite_in_a_row = 0
@@ -75,20 +70,8 @@ class EngineThread:
     def is_loading(self) -> bool:
         return self._is_loading
 
-    def load(self) -> None:
-        self._inbox.put(_Load())
-
-    def submit(self, job: Job) -> None:
-        self._inbox.put(job)
-
-    def partial(self, job: PartialJob) -> None:
-        self._inbox.put(job)
-
-    def forget(self, live_id: int) -> None:
-        self._inbox.put(_Forget(live_id))
-
-    def cancel(self, job_id: int) -> None:
-        self._inbox.put(_Cancel(job_id))
+    def send(self, request: Request) -> None:
+        self._inbox.put(request)
 
     def close(self) -> None:
         self._inbox.put(_Close())
@@ -108,7 +91,7 @@ class EngineThread:
             else:
                 self._step()
 
-    def _next_request(self) -> _Request | None:
+    def _next_request(self) -> Request | _Close | None:
         """The next request; None where there is none and work to do instead."""
         schedule = self._schedule
         if schedule is not None and schedule.is_busy:
@@ -120,16 +103,20 @@ class EngineThread:
                 schedule.idle()
             return self._inbox.get()
 
-    def _take(self, request: _Load | Job | PartialJob | _Cancel | _Forget) -> None:
+    def _take(self, request: Request) -> None:
         match request:
-            case _Load():
+            case Load():
                 self._load()
-            case Job() | PartialJob():
+            case Partial() | Finalize():
                 self._submit(request)
-            case _Forget(live_id):
-                self._post_any(self._schedule.forget(live_id) if self._schedule is not None else None)
-            case _Cancel(job_id):
-                self._cancel(job_id)
+            case _ if self._schedule is None:
+                self._appended.append(request)  # for the next model: a load again has failed
+            case Append():
+                self._schedule.append(request)
+            case Forget(audio_id):
+                self._post_any(self._schedule.forget(audio_id))
+            case Cancel(job_id):
+                self._post_any(self._schedule.cancel(job_id))
 
     def _load(self) -> None:
         try:
@@ -188,21 +175,21 @@ class EngineThread:
                 self._count(outcome)
                 self._post(outcome)
 
-    def _submit(self, job: Job | PartialJob) -> None:
+    def _submit(self, request: Partial | Finalize) -> None:
         try:
-            schedule = self._schedule if isinstance(job, PartialJob) else self._sound_schedule()
+            schedule = self._schedule if isinstance(request, Partial) else self._sound_schedule()
         except BridgeError as error:
-            self._post(Failed(job.id, error))
+            self._post(Failed(request.id, error))
             return
         except Exception as error:  # noqa: BLE001 whatever loading provokes: this job has no model
-            self._post(Failed(job.id, EngineUnavailable(f"the model could not be loaded: {type(error).__name__}")))
+            self._post(Failed(request.id, EngineUnavailable(f"the model could not be loaded: {type(error).__name__}")))
             return
         if schedule is None:
-            self._post(Failed(job.id, EngineUnavailable("no model is loaded")))
-        elif isinstance(job, PartialJob):
-            schedule.partial(job)
+            self._post(Failed(request.id, EngineUnavailable("no model is loaded")))
+        elif isinstance(request, Partial):
+            schedule.partial(request)
         else:
-            schedule.submit(job)
+            schedule.finalize(request)
 
     def _count(self, outcome: Finished | PartialDone | Failed) -> None:
         if isinstance(outcome, Failed) and isinstance(outcome.error, Cancelled):
@@ -213,14 +200,14 @@ class EngineThread:
     def _sound_schedule(self) -> "EngineScheduler | None":
         """Weights that gave three jobs no numbers may have been damaged in memory: they are read again."""
         if self._non_finite_in_a_row >= _MAX_NON_FINITE and not (self._schedule and self._schedule.is_busy):
-            self._schedule = None
+            if self._schedule is not None:
+                self._appended, self._schedule = [*self._schedule.appended], None
             self._load_model()
+            for request in self._appended:
+                self._take(request)
+            self._appended = []
             self._non_finite_in_a_row = 0
         return self._schedule
-
-    def _cancel(self, job_id: int) -> None:
-        """End a job that waits or runs; one that has finished has its outcome already."""
-        self._post_any(self._schedule.cancel(job_id) if self._schedule is not None else None)
 
     def _post_any(self, outcome: Failed | None) -> None:
         if outcome is not None:

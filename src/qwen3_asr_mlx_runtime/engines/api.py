@@ -1,12 +1,13 @@
-"""The interface between session and engine: jobs go in, outcomes come back.
+"""The interface between session and engine: requests go in, outcomes come back.
 
-The daemon holds an `Engine` and never more of it than this; a fake engine in tests has the same face, and a worker
-process could have it too.
+The bridge holds an `Engine` and never more of it than this; a fake engine in tests has the same face.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+
+import msgspec
 
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import Samples, Utterance
@@ -15,15 +16,84 @@ from qwen3_asr_mlx_runtime.errors import BridgeError
 DecoderMode = Literal["sequential", "batched"]
 
 
+class Load(msgspec.Struct, frozen=True, tag=True):
+    """Load the model, or report again what is loaded. Answered by Loaded or LoadFailed."""
+
+
+class Append(msgspec.Struct, frozen=True, tag=True, eq=False):
+    """More samples of an utterance: float32 (N,), N at least 1. The first opens it. Not answered.
+
+    `audio_id` is unique in the process. The engine owns the samples until a Finalize or a Forget.
+    """
+
+    audio_id: int
+    samples: Samples
+
+
+class Partial(msgspec.Struct, frozen=True, tag=True):
+    """Compute a hypothesis of an open utterance, when nothing more urgent is to be done. Answered by PartialDone or
+    Failed; by Failed(Cancelled) as soon as a Finalize or a Forget ends the utterance.
+
+    `id` is unique among jobs. Of one utterance no more than one waits for its outcome. `language`, `context` and
+    `max_new_tokens` as in Utterance: always the same for one utterance.
+    """
+
+    id: int
+    audio_id: int
+    language: str | None = None
+    context: str = ""
+    max_new_tokens: int = 0
+
+
+class Finalize(msgspec.Struct, frozen=True, tag=True):
+    """End an open utterance and transcribe it. Answered by Finished or Failed.
+
+    `id` is unique among jobs; the outcome carries it back. `language` to `warnings` as in Utterance, `decoder_mode`,
+    `drift_guard` and `interactive` as in Job. With the options of its partials, the latest text is a draft that the
+    final verifies.
+    """
+
+    id: int
+    audio_id: int
+    language: str | None = None
+    context: str = ""
+    max_new_tokens: int = 0
+    logprobs: bool = False
+    warnings: tuple[str, ...] = ()
+    decoder_mode: DecoderMode = "sequential"
+    drift_guard: bool = True
+    interactive: bool = False
+
+    def job(self, samples: Samples) -> "Job":
+        """With the samples of its utterance."""
+        utterance = Utterance(samples, self.language, self.context, self.max_new_tokens, self.logprobs, self.warnings)
+        return Job(self.id, utterance, self.decoder_mode, self.drift_guard, self.interactive)
+
+
+class Forget(msgspec.Struct, frozen=True, tag=True):
+    """Drop an open utterance: no Finalize comes of it. Its partial ends."""
+
+    audio_id: int
+
+
+class Cancel(msgspec.Struct, frozen=True, tag=True):
+    """End a Finalize or a Partial at its next decoder step, or before it starts: Failed(Cancelled), unless it
+    finished first."""
+
+    job_id: int
+
+
+Request = Load | Append | Partial | Finalize | Forget | Cancel
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One utterance to transcribe. `id` is unique in the process; the outcome carries it back.
+    """One utterance to transcribe, with its samples.
 
     `decoder_mode`: `sequential`, one after the other in the order they came, or `batched`, together with other batched
     jobs. `drift_guard`: a row whose text may differ from that of `sequential` is decoded again, alone. `interactive`: a
     speaker waits for it, so it goes before jobs that are not, also before the next step of one that has begun; these
-    still get one turn in five. `live_id`: the number under which the engine has partials of it, whose text is a draft
-    that the final verifies.
+    still get one turn in five.
     """
 
     id: int
@@ -31,31 +101,11 @@ class Job:
     decoder_mode: DecoderMode = "sequential"
     drift_guard: bool = True
     interactive: bool = False
-    live_id: int | None = None
 
     @property
     def lane(self) -> str | None:
         """Its lane in a FairQueue of the engine."""
         return "interactive" if self.interactive else None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PartialJob:
-    """More of an open utterance, of whose text so far a hypothesis is wanted.
-
-    `id` is unique among jobs; the outcome carries it back. `live_id` is the number of the utterance, unique in the
-    process; of each no more than one PartialJob waits for its outcome. `samples`: float32 (N,), from the utterance's
-    `start`th on: what follows those of the PartialJob before, whatever became of that. `language`, `context` and
-    `max_new_tokens` as in Utterance: always the same.
-    """
-
-    id: int
-    live_id: int
-    samples: Samples
-    start: int = 0
-    language: str | None = None
-    context: str = ""
-    max_new_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +161,9 @@ OnProgress = Callable[[Progress], None]
 
 
 class Engine(Protocol):
-    """What the daemon asks of an engine. Every call returns at once; outcomes come through the `post` the engine was
-    made with, on the engine's own thread: any number of Progress during a load, and exactly one other for each `load`,
-    each `submit` and each `partial`."""
+    """What the bridge asks of an engine. Every call returns at once; outcomes come through the `post` the engine was
+    made with, on the engine's own thread: any number of Progress during a load, and exactly one other for each Load,
+    Partial and Finalize. Partial and Finalize come after a successful load."""
 
     @property
     def heartbeats(self) -> int:
@@ -124,23 +174,8 @@ class Engine(Protocol):
         """Whether the engine reads the model, for the first time or again, which takes no steps and may take long. Read
         on any thread."""
 
-    def load(self) -> None:
-        """Load the model, or report again what is loaded. Loaded or LoadFailed, and nothing else, ends it."""
-
-    def submit(self, job: Job) -> None:
-        """Transcribe, after a successful load. Answered by Finished or Failed."""
-
-    def partial(self, job: PartialJob) -> None:
-        """Compute a hypothesis of an open utterance, after a successful load and when nothing more urgent is to be
-        done. Answered by PartialDone or Failed; by Failed(Cancelled) as soon as a job of its `live_id` is submitted, or
-        it is forgotten."""
-
-    def forget(self, live_id: int) -> None:
-        """Drop an open utterance: no job comes of it."""
-
-    def cancel(self, job_id: int) -> None:
-        """End a job or a PartialJob at its next decoder step, or before it starts: Failed(Cancelled), unless it
-        finished first."""
+    def send(self, request: Request) -> None:
+        """Do what is requested, in the order of the calls; a Cancel or a Forget does not wait for the jobs before."""
 
     def close(self) -> None:
         """Cancel everything and end the engine's thread. Nothing is posted once this has returned and `join` came

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 SAMPLE_RATE = 16_000
 
 Samples = NDArray[np.float32]
+NO_SAMPLES: Samples = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,12 +6,12 @@ from typing import Protocol
 
 from msgspec import UNSET, UnsetType
 
-from qwen3_asr_mlx_runtime.engines.api import Loaded, Progress
+from qwen3_asr_mlx_runtime.engines.api import Load, Loaded, Progress
 from qwen3_asr_mlx_runtime.errors import BridgeError, Cancelled
 from qwen3_asr_mlx_runtime.protocol import streams as lines
 from qwen3_asr_mlx_runtime.protocol.commands import Id
 from qwen3_asr_mlx_runtime.protocol.replies import Ready, Reply
-from qwen3_asr_mlx_runtime.session.effects import Effect, LoadModel
+from qwen3_asr_mlx_runtime.session.effects import Effect
 from qwen3_asr_mlx_runtime.session.reply_queue import CancelState, PendingRequest
 
 PROGRESS_SECONDS = 0.25
@@ -75,12 +75,12 @@ class ModelState:
             self._cause = cause
             self.stage = "resolve"
             self.failed = False
-            self._effects.append(LoadModel())
+            self._effects.append(Load())
 
     def withdraw(self) -> None:
         """Nothing needs the model any more: do not begin a load that was not begun."""
-        if LoadModel() in self._effects:
-            self._effects.remove(LoadModel())
+        if Load() in self._effects:
+            self._effects.remove(Load())
             self._end_load()
 
     def start(self, request: PendingRequest, reply: Callable[[Loaded], Reply], undo: Callable[[], int] = int) -> None:

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import count
 
 from msgspec import UNSET
 
-from qwen3_asr_mlx_runtime.engines.api import Failed, PartialDone, PartialJob
+from qwen3_asr_mlx_runtime.engines.api import Failed, PartialDone
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult
@@ -14,7 +13,7 @@ from qwen3_asr_mlx_runtime.session.local_agreement import LocalAgreement
 from qwen3_asr_mlx_runtime.session.reply_queue import ReplyQueue
 from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
 from qwen3_asr_mlx_runtime.session.stream import Stream
-from qwen3_asr_mlx_runtime.session.transcription import Options, resolve
+from qwen3_asr_mlx_runtime.session.transcription import AppendedAudio, Options, resolve
 from qwen3_asr_mlx_runtime.settings import Settings
 
 NO_HYPOTHESIS = Hypothesis(text="", language=None, audio_seconds=0.0, tokens=0, verified=0, seconds=0.0)
@@ -24,15 +23,14 @@ NO_HYPOTHESIS = Hypothesis(text="", language=None, audio_seconds=0.0, tokens=0, 
 class OpenUtterance:
     """The open utterance of a stream with `partials`.
 
-    `live_id`: its number in the engine, once that was given samples of it. `given`: how many samples; `received`: how
-    many the stream had then, of which the resampler holds back a few. `due_at`: when the next partial became due.
+    `in_engine`: what the engine has of it; `received`: how many samples the stream had then, of which the resampler
+    holds back a few. `due_at`: when the next partial became due.
     `job_id`: of the partial that the engine computes, due since `started_at`.
     """
 
     stream: Stream
     options: Options
-    live_id: int | None = None
-    given: int = 0
+    in_engine: AppendedAudio | None = None
     received: int = 0
     due_at: float | None = None
     started_at: float = 0.0
@@ -74,7 +72,6 @@ class Partials:
         self._replies = replies
         self._clock = clock
         self._as_events = as_events
-        self._live_ids = count(1)
         self._open: dict[str, OpenUtterance] = {}  # by stream
         self._due: dict[str, OpenUtterance] = {}  # in the order in which they became due
         self._running: dict[int, OpenUtterance] = {}  # by job
@@ -110,8 +107,8 @@ class Partials:
         if isinstance(outcome, PartialDone):
             self._update(utterance, outcome.hypothesis)
 
-    def end(self, stream: Stream) -> int | None:
-        """The utterance has ended: its number in the engine, None if that has no samples of it."""
+    def end(self, stream: Stream) -> AppendedAudio | None:
+        """The utterance has ended: what the engine has of it."""
         utterance = self._open.pop(stream.id, None)
         if utterance is None:
             return None
@@ -119,11 +116,11 @@ class Partials:
         self._replies.withdraw_partial(stream.id)
         if utterance.job_id is not None:
             del self._running[utterance.job_id]
-        return utterance.live_id
+        return utterance.in_engine
 
     def drop(self, stream: Stream) -> None:
         """No final comes of the utterance."""
-        self._scheduler.forget_live(self.end(stream))
+        self._scheduler.forget(self.end(stream))
 
     def close(self) -> None:
         """No more audio will arrive: no more partials."""
@@ -135,26 +132,16 @@ class Partials:
         return self._open.get(stream.id) or OpenUtterance(stream, resolve(self._settings, [stream.command]))
 
     def _start(self, utterance: OpenUtterance) -> None:
-        samples = utterance.stream.settled(utterance.given)
+        given = utterance.in_engine.samples if utterance.in_engine else 0
+        samples = utterance.stream.settled(given)
         if utterance.due_at is None or not len(samples):
             return
         del self._due[utterance.stream.id]
         utterance.started_at, utterance.due_at = utterance.due_at, None
-        utterance.given += len(samples)
         utterance.received = utterance.stream.samples
-        utterance.live_id = next(self._live_ids) if utterance.live_id is None else utterance.live_id
-        utterance.job_id = self._scheduler.next_job_id()
+        utterance.in_engine = self._scheduler.append(utterance.in_engine, samples)
+        utterance.job_id = self._scheduler.start_partial(utterance.in_engine, utterance.options)
         self._running[utterance.job_id] = utterance
-        job = PartialJob(
-            id=utterance.job_id,
-            live_id=utterance.live_id,
-            samples=samples,
-            start=utterance.given - len(samples),
-            language=utterance.options.language,
-            context=utterance.options.context,
-            max_new_tokens=utterance.options.max_new_tokens,
-        )
-        self._scheduler.start_partial(job, utterance.given / SAMPLE_RATE)
 
     def _update(self, utterance: OpenUtterance, hypothesis: Hypothesis) -> None:
         utterance.revision += 1

@@ -7,25 +7,17 @@ import heapq
 from collections.abc import Callable, Iterable
 from itertools import count
 
-from qwen3_asr_mlx_runtime.engines.api import PartialJob
+from qwen3_asr_mlx_runtime.engines.api import Append, Cancel, Forget, Partial
 from qwen3_asr_mlx_runtime.engines.fair_queue import FairQueue
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
-from qwen3_asr_mlx_runtime.engines.utterance import Samples
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 from qwen3_asr_mlx_runtime.errors import AudioReadTimeout, BridgeError, Cancelled, TimedOut
-from qwen3_asr_mlx_runtime.session.effects import (
-    AudioFailed,
-    AudioRead,
-    Cancel,
-    Effect,
-    Forget,
-    ReadAudio,
-    StartPartial,
-    Submit,
-)
+from qwen3_asr_mlx_runtime.session.effects import AudioFailed, AudioRead, Effect, ReadAudio
 from qwen3_asr_mlx_runtime.session.engine_slots import EngineSlots
 from qwen3_asr_mlx_runtime.session.file_prefetch import READ_SECONDS, FilePrefetch
 from qwen3_asr_mlx_runtime.session.reply_queue import CancelState
 from qwen3_asr_mlx_runtime.session.transcription import (
+    AppendedAudio,
     FileRequest,
     Options,
     Result,
@@ -48,6 +40,7 @@ class Scheduler:
         self.files = FilePrefetch(clock)
         self._clock = clock
         self._job_ids = count(1)
+        self._audio_ids = count(1)
         self._open: dict[int, Transcription] = {}
         self._ready: FairQueue[Transcription] = FairQueue(_lane, _kind)
         self._expiring: list[tuple[float, int]] = []
@@ -83,10 +76,10 @@ class Scheduler:
         origin: StreamUtterance,
         samples: Samples,
         options: Options,
-        live_id: int | None = None,
+        in_engine: AppendedAudio | None = None,
     ) -> Transcription:
-        """Accept audio that is in memory. `live_id`: the number under which the engine has computed its partials."""
-        transcription = Transcription(self.next_job_id(), origin, options, samples=samples, live_id=live_id)
+        """Accept audio that is in memory. `in_engine`: what the engine has of it."""
+        transcription = Transcription(self.next_job_id(), origin, options, samples=samples, in_engine=in_engine)
         self._open[transcription.id] = transcription
         return transcription
 
@@ -139,10 +132,19 @@ class Scheduler:
         self.files.release(job_id)
         self._finish_id(job_id, result)
 
-    def start_partial(self, job: PartialJob, seconds: float) -> None:
-        """Have the engine compute a partial of an utterance that has so many seconds by now."""
-        self.slots.start_partial(job.id, seconds)
-        self.effects.append(StartPartial(job))
+    def append(self, audio: AppendedAudio | None, samples: Samples) -> AppendedAudio:
+        """Give the engine more of an utterance: what it has then. `audio`: what it has now."""
+        audio = audio or AppendedAudio(next(self._audio_ids), 0)
+        if len(samples):
+            self.effects.append(Append(audio.id, samples))
+        return AppendedAudio(audio.id, audio.samples + len(samples))
+
+    def start_partial(self, audio: AppendedAudio, options: Options) -> int:
+        """Have the engine compute a partial of what it has: the id of its outcome."""
+        job_id = self.next_job_id()
+        self.slots.start_partial(job_id, audio.samples / SAMPLE_RATE)
+        self.effects.append(Partial(job_id, audio.id, options.language, options.context, options.max_new_tokens))
+        return job_id
 
     def partial_ended(self, job_id: int) -> bool:
         """Free the slot of a partial. False where the outcome is that of a job."""
@@ -151,10 +153,10 @@ class Scheduler:
             self.slots.free(job_id)
         return is_partial
 
-    def forget_live(self, live_id: int | None) -> None:
-        """No job comes of an utterance of which the engine has computed partials."""
-        if live_id is not None:
-            self.effects.append(Forget(live_id))
+    def forget(self, audio: AppendedAudio | None) -> None:
+        """No final comes of an utterance, of which the engine may have samples."""
+        if audio is not None:
+            self.effects.append(Forget(audio.id))
 
     def cancel(self, transcriptions: Iterable[Transcription]) -> CancelState:
         """End those without a result: at once, or, where the engine has one, at its next step unless that finishes it.
@@ -213,8 +215,14 @@ class Scheduler:
         while self.model_loaded and (transcription := self._ready.take(self.slots.admits)) is not None:
             self.slots.start(transcription)
             transcription.state = State.DECODING
-            self.effects.append(Submit(transcription.job()))
-            transcription.live_id = None
+            self._submit(transcription)
+
+    def _submit(self, transcription: Transcription) -> None:
+        """Give the engine what it does not have, and end the utterance there. The engine owns the samples now."""
+        given = transcription.in_engine.samples if transcription.in_engine else 0
+        audio = self.append(transcription.in_engine, transcription.whole_audio[given:])
+        transcription.in_engine = None
+        self.effects.append(transcription.finalize(audio.id))
 
     def _read_ahead(self) -> None:
         while (transcription := self.files.take()) is not None:
@@ -256,8 +264,8 @@ class Scheduler:
         """The one place where a transcription gets its result. A result that comes too late finds none."""
         del self._open[transcription.id]
         self._ready.remove(transcription)
-        self.forget_live(transcription.live_id)
-        transcription.live_id = None
+        self.forget(transcription.in_engine)
+        transcription.in_engine = None
         if transcription.state is not State.DECODING:
             self.files.release(transcription.id)
         if isinstance(result, Transcript):

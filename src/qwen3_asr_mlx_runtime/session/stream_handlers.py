@@ -137,10 +137,10 @@ class StreamHandlers:
 
     def _end_utterance(self, stream: Stream, command: Boundary, request: PendingRequest | None) -> StreamUtterance:
         utterance = self._utterance(stream, command, "buffer")
-        live_id = self._partials.end(stream)
+        in_engine = self._partials.end(stream)
         ended = stream.end_utterance(goes_on=request is None)
         utterance.audio_gap = ended.gap
-        self._utterances.add_samples(utterance, ended.samples, request, live_id)
+        self._utterances.add_samples(utterance, ended.samples, request, in_engine)
         return utterance
 
     def _split(self, stream: Stream) -> Split:

@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 
-from qwen3_asr_mlx_runtime.engines.api import DecoderMode, Job
+from qwen3_asr_mlx_runtime.engines.api import DecoderMode, Finalize
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
-from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.languages import AUTO
 from qwen3_asr_mlx_runtime.protocol.commands import (
@@ -37,6 +37,13 @@ class State(Enum):
     DECODING = "decoding"  # the engine has it
     DONE = "done"  # it has its result
     DELIVERED = "delivered"
+
+
+class AppendedAudio(NamedTuple):
+    """What the engine has of an open utterance: under which id, and how many samples."""
+
+    id: int
+    samples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +160,8 @@ class Transcription:
     """`origin`: what it is delivered to. `id` is that of its job; decoding it again gives it a new one.
 
     `path` is None for audio that came over the wire. `samples`: float32 (N,), None before they are read; those of a
-    stream are kept until delivery. `expires`: when it fails with `timeout`. `live_id`: the number under which the
-    engine has computed partials of it, until the engine has the job. `rms_dbfs` is measured with the transcript.
+    stream are kept until delivery. `expires`: when it fails with `timeout`. `in_engine`: what the engine has of it
+    while it waits; once it is decoding, the engine has all. `rms_dbfs` is measured with the transcript.
     """
 
     id: int
@@ -165,7 +172,7 @@ class Transcription:
     state: State = State.QUEUED
     decode_requested: bool = False
     expires: float | None = None
-    live_id: int | None = None
+    in_engine: AppendedAudio | None = None
     warnings: tuple[str, ...] = ()
     read_seconds: float | None = None
     result: Result | None = None
@@ -199,25 +206,27 @@ class Transcription:
         measured = [s for s in (self.read_seconds, self.result.profile.total_seconds) if s is not None]
         return round(sum(measured), 4) if measured else None
 
-    def job(self) -> Job:
-        """What the engine gets. Raises ValueError where the samples are not there."""
+    @property
+    def whole_audio(self) -> Samples:
+        """Raises ValueError where the samples are not there."""
         if self.samples is None:
             raise ValueError("audio that was not read cannot be decoded")
-        utterance = Utterance(
-            samples=self.samples,
-            language=self.options.language,
-            context=self.options.context,
-            max_new_tokens=self.options.max_new_tokens,
-            logprobs=self.options.logprobs,
-            warnings=self.warnings,
-        )
-        return Job(
+        return self.samples
+
+    def finalize(self, audio_id: int) -> Finalize:
+        """What ends it in the engine, which has all of its samples."""
+        options = self.options
+        return Finalize(
             id=self.id,
-            utterance=utterance,
-            decoder_mode=self.options.decoder_mode,
-            drift_guard=self.options.drift_guard,
+            audio_id=audio_id,
+            language=options.language,
+            context=options.context,
+            max_new_tokens=options.max_new_tokens,
+            logprobs=options.logprobs,
+            warnings=self.warnings,
+            decoder_mode=options.decoder_mode,
+            drift_guard=options.drift_guard,
             interactive=self.stream_id is not None,
-            live_id=self.live_id,
         )
 
 

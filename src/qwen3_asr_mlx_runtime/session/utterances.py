@@ -13,7 +13,7 @@ from qwen3_asr_mlx_runtime.session.reply_queue import CancelState, PendingReques
 from qwen3_asr_mlx_runtime.session.results import realtime_batch_final, utterance_queued
 from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
 from qwen3_asr_mlx_runtime.session.stream_registry import AudioBudget
-from qwen3_asr_mlx_runtime.session.transcription import StreamUtterance, Transcription, resolve
+from qwen3_asr_mlx_runtime.session.transcription import AppendedAudio, StreamUtterance, Transcription, resolve
 from qwen3_asr_mlx_runtime.settings import Settings
 
 
@@ -55,12 +55,13 @@ class Utterances:
         utterance: StreamUtterance,
         samples: Samples,
         request: PendingRequest | None,
-        live_id: int | None = None,
+        in_engine: AppendedAudio | None = None,
     ) -> None:
-        """Queue an utterance whose audio is there, and counted. `request`: of its boundary, to be answered."""
+        """Queue an utterance whose audio is there, and counted. `request`: of its boundary, to be answered.
+        `in_engine`: what the engine has of it."""
         utterance.sample_count = len(samples)
         options = resolve(self._settings, [utterance.boundary, utterance.stream])
-        self._add(self._scheduler.add_samples(utterance, samples, options, live_id), request)
+        self._add(self._scheduler.add_samples(utterance, samples, options, in_engine), request)
 
     def add_file(self, utterance: StreamUtterance, path: str, request: PendingRequest) -> None:
         """Give an utterance its place in the queue; its boundary is answered when the file was read."""

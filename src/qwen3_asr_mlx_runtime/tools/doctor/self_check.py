@@ -14,7 +14,7 @@ import soundfile
 
 from qwen3_asr_mlx_runtime.checkpoint.resolve import DEMO_FOLDER
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
-from qwen3_asr_mlx_runtime.engines.api import Finished, Job, PartialJob
+from qwen3_asr_mlx_runtime.engines.api import Append, Finalize, Finished, Partial
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
 from qwen3_asr_mlx_runtime.model.drift import LONG_LENGTH, largest_drift
@@ -94,14 +94,14 @@ def _apart(transcript: Transcript, known: dict[str, Any]) -> float:
 
 
 def _streamed(recognizer: Recognizer, utterance: Utterance) -> Transcript:
-    """Heard every half second, and ended."""
+    """With a partial every half second."""
     schedule, samples, step = recognizer.schedule(), utterance.samples, SAMPLE_RATE // 2
     for start in range(0, len(samples), step):
-        heard = samples[start : start + step]
-        schedule.partial(PartialJob(start + 2, 1, heard, start, utterance.language))
+        schedule.append(Append(1, samples[start : start + step]))
+        schedule.partial(Partial(start + 2, 1, utterance.language))
         while schedule.is_busy:
             schedule.step()
-    schedule.submit(Job(1, utterance, interactive=True, live_id=1))
+    schedule.finalize(Finalize(1, 1, utterance.language, logprobs=True, interactive=True))
     outcomes = []
     while schedule.is_busy:
         outcomes += schedule.step()
