@@ -447,17 +447,17 @@ def test_a_file_that_is_written_anew_while_it_is_read_is_an_error(
 # Samples that are no speech.
 
 
-@pytest.mark.parametrize("peak", [1.5, 4.0])
-def test_a_peak_of_up_to_four_scales_the_whole(peak: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("peak", [1.0001, 1.5])
+def test_overshoot_is_cut_as_in_streams(peak: float, tmp_path: Path) -> None:
     samples = tone(1000)[:, 0]
     samples[500] = peak
     recording = read_file(write(tmp_path / "speech.wav", samples))
-    np.testing.assert_allclose(recording.samples, samples / peak, rtol=1e-6)
+    np.testing.assert_allclose(recording.samples, samples.clip(-1, 1), rtol=1e-6)
     assert recording.warnings == ()
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize("spike", [4.01, -1e38, 3.4e38])
+@pytest.mark.parametrize("spike", [1.51, -1e38, 3.4e38])
 def test_a_spike_is_clipped_and_leaves_the_speech_alone(spike: float, channels: int, tmp_path: Path) -> None:
     samples = tone(1000, channels)
     expected = samples.mean(axis=1)

@@ -88,7 +88,7 @@ def test_splits_and_refusals_leave_no_sample_uncounted(rate: int, sizes: list[in
     lengths = [talk.send("audio_chunk", pcm16=encoded(speech(size, 0)))[0].get("samples_buffered", 0) for size in sizes]
     assert max(lengths) <= 800
     state = talk.session._state
-    counts = [(each.utterance.sample_count, len(each.samples)) for each in state.utterances.waiting]
+    counts = [(each.utterance.sample_count, len(each.segments[0].samples)) for each in state.utterances.waiting]
     assert state.budget.samples == state.streams.registry.buffered_samples + sum(count for count, _ in counts)
     assert all(count == length for count, length in counts)
 
@@ -121,15 +121,15 @@ def test_a_stream_may_be_begun_anew_at_another_rate() -> None:
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
-def test_the_engine_listens_as_often_at_every_rate_and_hears_what_is_certain(rate: int) -> None:
+def test_partials_come_as_often_at_every_rate_and_have_what_is_certain(rate: int) -> None:
     talk = loaded()
     talk.send("start_stream", sample_rate=rate, partials=True, partial_interval_ms=200)
     said, chunk, given = speech(rate, 1), rate // 50 * 2, []
     for start in range(0, len(said), chunk):
         talk.send("audio_chunk", pcm16=encoded(said[start : start + chunk]))
-        for listen in [*talk.listens.values()]:
-            given.append(listen.samples)
-            talk.hear(listen_id=listen.id)
+        for partial in [*talk.partials.values()]:
+            given.append(partial.samples)
+            talk.end_partial(job_id=partial.id)
     assert len(given) == 5
     whole, together = samples_of(talk), np.concatenate(given)
     assert len(whole) - len(together) <= (0 if rate == 16_000 else 1_856)

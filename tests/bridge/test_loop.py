@@ -17,6 +17,7 @@ from support.fake_engine import DIE, HANG, HOLD, LOOP, FakeEngine, heard, transc
 from support.protocol_monitor import ProtocolMonitor
 from support.wave_file import write_silence
 
+from qwen3_asr_mlx_runtime.bridge import file_reader
 from qwen3_asr_mlx_runtime.bridge import loop as daemon_module
 from qwen3_asr_mlx_runtime.bridge import stdin_reader as line_source
 from qwen3_asr_mlx_runtime.bridge.lifecycle import Crash, Exit, ParentWatch
@@ -283,11 +284,11 @@ def test_a_result_that_json_cannot_carry_is_an_error_of_its_request(bridge, spee
 
 
 def test_a_file_that_crashes_its_reader_fails_alone(bridge, speech: str, monkeypatch) -> None:
-    def crash(path: str, max_seconds: float) -> None:
+    def crash(*_: object, **__: object) -> None:
         raise MemoryError
 
     talk = bridge()
-    monkeypatch.setattr(talk.daemon._audio, "_read", crash)
+    monkeypatch.setattr(file_reader, "read_segments", crash)
     talk.send("transcribe", audio=speech)
     assert talk.read()["code"] == "audio_unreadable"
 
@@ -295,14 +296,14 @@ def test_a_file_that_crashes_its_reader_fails_alone(bridge, speech: str, monkeyp
 def test_row_36_a_slow_file_keeps_neither_the_others_nor_the_engine_waiting(bridge, speech: str, monkeypatch) -> None:
     talk = bridge()
     gate = threading.Event()
-    read = talk.daemon._audio._read
+    read = file_reader.read_segments
 
-    def slow(path: str, max_seconds: float) -> object:
+    def slow(path: str, *limits: float, **options: float) -> object:
         if path == "/slow":
             gate.wait(WAIT)
-        return read(path, max_seconds)
+        return read(path, *limits, **options)
 
-    monkeypatch.setattr(talk.daemon._audio, "_read", slow)
+    monkeypatch.setattr(file_reader, "read_segments", slow)
     talk.send("batch_transcribe", audio=["/slow", speech, speech, speech, speech, speech])
     for _ in range(6):  # the load and five decodes
         assert talk.engine.started.acquire(timeout=WAIT)

@@ -3,20 +3,21 @@
 import sys
 from typing import NoReturn
 
+from support.engine_requests import SentJob
 from support.fake_engine import HOLD, FakeEngine, Step, heard, transcript
 
 from qwen3_asr_mlx_runtime.__main__ import main as bridge_main
-from qwen3_asr_mlx_runtime.engines.api import Job, Post
+from qwen3_asr_mlx_runtime.engines.api import Post
 from qwen3_asr_mlx_runtime.errors import DecodeFailed, ModelNotFound
 from qwen3_asr_mlx_runtime.settings import Settings
 
 
 class BrokenEngine(FakeEngine):
-    def submit(self, job: Job) -> NoReturn:
+    def submit(self, job: SentJob) -> NoReturn:
         raise ZeroDivisionError
 
 
-def _count(job: Job) -> Step:
+def _count(job: SentJob) -> Step:
     return heard(job, f"{len(job.utterance.samples)} samples")
 
 

@@ -6,17 +6,18 @@ import subprocess
 import sys
 from typing import NoReturn
 
+from support.engine_requests import SentJob
 from support.fake_engine import HOLD, FakeEngine, transcript
 
 from qwen3_asr_mlx_runtime.__main__ import main as bridge_main
-from qwen3_asr_mlx_runtime.engines.api import Job, Post
+from qwen3_asr_mlx_runtime.engines.api import Post
 from qwen3_asr_mlx_runtime.errors import DecodeFailed
 from qwen3_asr_mlx_runtime.settings import Settings
 
 CANARY = "zaqwsxcde"
 
 
-def _noise(_: Job) -> object:
+def _noise(_: SentJob) -> object:
     """Whatever a library may do to descriptor 1."""
     os.write(1, b"descriptor noise\n")
     libc = ctypes.CDLL(None)
@@ -29,10 +30,19 @@ def _noise(_: Job) -> object:
 
 
 class BrokenEngine(FakeEngine):
-    def submit(self, job: Job) -> NoReturn:
+    def submit(self, job: SentJob) -> NoReturn:
         raise ZeroDivisionError(CANARY)
 
 
+class ForgetfulEngine(FakeEngine):
+    """It keeps no samples, so that what grows is what the bridge holds."""
+
+    def submit(self, job: SentJob) -> None:
+        super().submit(job)
+        self.submitted.clear()
+
+
+KINDS = {"broken": BrokenEngine, "forget": ForgetfulEngine}
 SCRIPTS = {
     "speak": [transcript()],
     "hold": [HOLD],
@@ -43,8 +53,6 @@ SCRIPTS = {
 
 def main(scenario: str) -> NoReturn:
     def make_engine(settings: Settings, post: Post) -> FakeEngine:
-        if scenario == "broken":
-            return BrokenEngine(post)
-        return FakeEngine(post, SCRIPTS[scenario])
+        return KINDS.get(scenario, FakeEngine)(post, SCRIPTS.get(scenario, ()))
 
     bridge_main(make_engine)

@@ -318,12 +318,12 @@ def test_row_36_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
 DEAD_VOLUME = """
 import threading
 from qwen3_asr_mlx_runtime.bridge import file_reader as audio_reader
-_read_file = audio_reader.read_file
-def _never(path, **options):
+_read_segments = audio_reader.read_segments
+def _never(path, *limits, **options):
     if "dead" in path:
         threading.Event().wait()
-    return _read_file(path, **options)
-audio_reader.read_file = _never
+    return _read_segments(path, *limits, **options)
+audio_reader.read_segments = _never
 from qwen3_asr_mlx_runtime.session import file_prefetch as reading
 reading.READ_SECONDS = {seconds}
 """

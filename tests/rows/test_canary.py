@@ -132,17 +132,17 @@ def test_a_session_that_ends_in_the_middle(rooms: Rooms, scenario: str, code: in
 EXCEPTIONS = f"""
 from qwen3_asr_mlx_runtime.bridge import file_reader as audio_reader
 from qwen3_asr_mlx_runtime.engine import prepare as preparation
-_prepare, _read, _calls = preparation.Preparation.prepare, audio_reader.read_file, []
+_prepare, _read, _calls = preparation.Preparation.prepare, audio_reader.read_segments, []
 def _raise(self, segments):
     _calls.append(1)
     if len(_calls) % 2 == 0:
         raise RuntimeError("{MARKER} came out of a library")
     return _prepare(self, segments)
-def _fail(path, **options):
+def _fail(path, *limits, **options):
     if "folder" in path:
         raise RuntimeError(f"a library says {{path}}")
-    return _read(path, **options)
-preparation.Preparation.prepare, audio_reader.read_file = _raise, _fail
+    return _read(path, *limits, **options)
+preparation.Preparation.prepare, audio_reader.read_segments = _raise, _fail
 """
 
 
@@ -219,12 +219,12 @@ def test_a_hub_that_refuses(rooms: Rooms, model: Path, part: str, status: int) -
 LIBRARY = f"""
 import logging, warnings
 from qwen3_asr_mlx_runtime.bridge import file_reader as audio_reader
-_read = audio_reader.read_file
-def _complain(path, **options):
+_read = audio_reader.read_segments
+def _complain(path, *limits, **options):
     logging.getLogger("some_library").error("cannot cope with %s", path)
     warnings.warn(f"{{path}} of {MARKER} looks odd", stacklevel=1)
-    return _read(path, **options)
-audio_reader.read_file = _complain
+    return _read(path, *limits, **options)
+audio_reader.read_segments = _complain
 """
 
 
@@ -240,21 +240,21 @@ SABOTAGE = {
     "stderr": """
 from qwen3_asr_mlx_runtime.bridge import file_reader as audio_reader
 from qwen3_asr_mlx_runtime.bridge.stdio import diagnose
-_read = audio_reader.read_file
-def _log(path, **options):
+_read = audio_reader.read_segments
+def _log(path, *limits, **options):
     diagnose(f"audio.loaded path={path}")
-    return _read(path, **options)
-audio_reader.read_file = _log
+    return _read(path, *limits, **options)
+audio_reader.read_segments = _log
 """,
     "disk": """
 import tempfile
 from qwen3_asr_mlx_runtime.bridge import file_reader as audio_reader
-_read = audio_reader.read_file
-def _keep(path, **options):
+_read = audio_reader.read_segments
+def _keep(path, *limits, **options):
     with tempfile.NamedTemporaryFile("w", delete=False) as file:
         file.write(path)
-    return _read(path, **options)
-audio_reader.read_file = _keep
+    return _read(path, *limits, **options)
+audio_reader.read_segments = _keep
 """,
 }
 

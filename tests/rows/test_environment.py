@@ -257,17 +257,18 @@ def test_row_100_few_descriptors_are_enough(model: Path, speech: str) -> None:
 NO_DESCRIPTOR_LEFT = """
 import resource
 from qwen3_asr_mlx_runtime.bridge import file_reader as audio_reader
-_read_file = audio_reader.read_file
-def _limited(path, **options):
+_read_segments = audio_reader.read_segments
+def _limited(path, *limits, **options):
     if "crowded" not in path:
-        return _read_file(path, **options)
+        yield from _read_segments(path, *limits, **options)
+        return
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
     try:
-        return _read_file(path, **options)
+        yield from _read_segments(path, *limits, **options)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-audio_reader.read_file = _limited
+audio_reader.read_segments = _limited
 """
 
 

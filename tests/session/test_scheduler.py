@@ -8,11 +8,18 @@ from support.utterances import utterance
 
 from qwen3_asr_mlx_runtime.engines.api import Append, Cancel, Finalize
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
-from qwen3_asr_mlx_runtime.errors import AudioNotFound, ShuttingDown
+from qwen3_asr_mlx_runtime.errors import AudioNotFound, Cancelled, NonFiniteOutput, ShuttingDown
 from qwen3_asr_mlx_runtime.protocol.commands import Transcribe
-from qwen3_asr_mlx_runtime.session.effects import AudioFailed, AudioRead, ReadAudio
+from qwen3_asr_mlx_runtime.session.effects import AudioFailed, AudioRead, ReadAudio, ReadMore, StopReading
 from qwen3_asr_mlx_runtime.session.engine_slots import MAX_FILES, MAX_JOBS
-from qwen3_asr_mlx_runtime.session.file_prefetch import MAX_HELD, MAX_HELD_SECONDS, MAX_STUCK, READ_AHEAD, READ_SECONDS
+from qwen3_asr_mlx_runtime.session.file_prefetch import (
+    MAX_HELD,
+    MAX_HELD_SECONDS,
+    MAX_HELD_SEGMENTS,
+    MAX_STUCK,
+    READ_AHEAD,
+    READ_SECONDS,
+)
 from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
 from qwen3_asr_mlx_runtime.session.transcription import FileRequest, Options, State, Transcription
 
@@ -42,7 +49,13 @@ class Bench:
 
     def effects(self) -> list[tuple[str, int]]:
         self.scheduler.advance()
-        names = {ReadAudio: "read", Finalize: "finalize", Cancel: "cancel"}
+        names = {
+            ReadAudio: "read",
+            ReadMore: "read more",
+            StopReading: "stop reading",
+            Finalize: "finalize",
+            Cancel: "cancel",
+        }
         effects = [
             (names[type(effect)], (effect.id if isinstance(effect, Finalize) else effect.job_id) - 1)
             for effect in self.scheduler.effects
@@ -57,8 +70,8 @@ class Bench:
             for each in self.scheduler.take_finished()
         ]
 
-    def read(self, number: int, samples: int = 8) -> Transcription | None:
-        return self.scheduler.audio_read(AudioRead(number + 1, np.zeros(samples, np.float32), (), 0.1))
+    def read(self, number: int, samples: int = 8, *, is_last: bool = True) -> Transcription | None:
+        return self.scheduler.audio_read(AudioRead(number + 1, np.zeros(samples, np.float32), (), 0.1, is_last))
 
     def decoded(self, number: int, text: str = "Text.") -> None:
         self.scheduler.decoded(number + 1, transcript(text))
@@ -261,3 +274,117 @@ def test_row_67_the_file_of_an_utterance_is_read_before_those_of_a_batch() -> No
     talk.send("end_utterance", id="live", audio="/live.wav")
     assert list(talk.reads.values()) == ["/live.wav"]
     assert [reply["id"] for reply in talk.read("/live.wav")] == ["live"]
+
+
+class LongFile:
+    """A file of so many segments, read as the scheduler asks and decoded where a test says so."""
+
+    def __init__(self, bench: Bench, segments: int) -> None:
+        self.bench = bench
+        self.transcription = bench.file()
+        self.left = segments
+        self.decoding: list[int] = []
+        self.advance()
+
+    def advance(self) -> list[str]:
+        kinds = []
+        while effects := self.bench.effects():
+            for kind, number in effects:
+                kinds.append(kind)
+                if kind in ("read", "read more"):
+                    self.left -= 1
+                    self.bench.read(0, is_last=not self.left)
+                elif kind == "finalize":
+                    self.decoding.append(number)
+        return kinds
+
+    def decode(self) -> list[str]:
+        number = self.decoding.pop(0)
+        self.bench.decoded(number, f"{number}.")
+        return self.advance()
+
+
+def test_a_long_file_is_read_as_it_is_decoded(bench: Bench) -> None:
+    file = LongFile(bench, 40)
+    assert file.left == 40 - MAX_HELD_SEGMENTS
+    assert len(file.decoding) == MAX_FILES["sequential"]
+    while file.transcription.is_unfinished:
+        assert file.transcription.held_segments <= MAX_HELD_SEGMENTS
+        file.decode()
+    [(_, text)] = bench.finished()
+    assert text.split() == sorted(text.split(), key=lambda word: int(word[:-1]))
+    assert len(text.split()) == 40
+    assert (bench.scheduler.transcripts, file.transcription.sample_count) == (1, 40 * 8)
+    assert file.transcription.held_segments == 0
+
+
+def test_segments_of_all_files_share_the_bound_and_each_file_goes_on(bench: Bench) -> None:
+    for number in range(2):
+        bench.file()
+        assert bench.effects() == [("read", number)]
+    for _ in range(MAX_HELD_SEGMENTS):
+        bench.read(0, is_last=False)
+        bench.effects()
+    bench.read(1, is_last=False)
+    assert ("read more", 1) not in bench.effects()  # it has one segment, and there are enough
+    held = [each.held_segments for each in bench.scheduler.files._held.values()]
+    assert held == [MAX_HELD_SEGMENTS, 1]
+
+
+def test_an_utterance_goes_before_the_next_segment(bench: Bench) -> None:
+    file = LongFile(bench, 8)
+    utterance = bench.utterance()
+    assert bench.effects() == [("finalize", utterance.id - 1)]
+    file.decode()
+    assert utterance.is_unfinished
+
+
+def test_a_cancel_ends_a_file_inside(bench: Bench) -> None:
+    file = LongFile(bench, 40)
+    file.decode()
+    assert bench.scheduler.cancel([file.transcription]) == "cancelling"
+    cancelled = [number for kind, number in bench.effects() if kind == "cancel"]
+    assert cancelled == file.decoding
+    bench.decoded(file.decoding[0])  # it was finished first, and is of no use alone
+    assert bench.finished() == []
+    bench.scheduler.decoded(file.decoding[1] + 1, Cancelled("at the next step"))
+    assert bench.finished() == [(0, "cancelled")]
+    assert ("read more", 0) not in bench.effects()
+    assert not bench.scheduler.ready
+    assert (file.transcription.held_segments, len(bench.scheduler.slots)) == (0, 0)
+
+
+def test_a_file_that_is_cancelled_while_it_is_read_is_read_no_further(bench: Bench) -> None:
+    bench.scheduler.model_loaded = False
+    file = bench.file()
+    bench.effects()
+    bench.read(0, is_last=False)
+    assert bench.effects() == [("read more", 0)]
+    assert bench.scheduler.cancel([file]) == "cancelled"
+    assert bench.effects() == [("stop reading", 0)]
+    bench.read(0, is_last=False)  # what was under way
+    assert [kind for kind, _ in bench.effects()] == ["stop reading"]
+    assert bench.scheduler.files.reading == 0
+
+
+@pytest.mark.parametrize("place", ["read", "decode"])
+def test_an_error_in_the_middle_ends_the_file_with_it(bench: Bench, place: str) -> None:
+    file = LongFile(bench, 40)
+    if place == "read":
+        bench.scheduler.audio_failed(AudioFailed(1, AudioNotFound("its volume is gone")))
+    else:
+        bench.scheduler.decoded(file.decoding.pop(0) + 1, NonFiniteOutput("planted"))
+    [(_, code)] = bench.finished()
+    assert code == {"read": "audio_not_found", "decode": "non_finite_output"}[place]
+    assert [number for kind, number in bench.effects() if kind == "cancel"] == file.decoding
+    assert not bench.scheduler.ready
+
+
+def test_row_36_a_segment_that_is_not_read_in_time_ends_the_file(bench: Bench) -> None:
+    bench.file()
+    bench.effects()
+    bench.read(0, is_last=False)
+    bench.effects()
+    bench.wait(READ_SECONDS)
+    assert bench.finished() == [(0, "audio_read_timeout")]
+    assert bench.scheduler.files.stuck == 1

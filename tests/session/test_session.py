@@ -85,10 +85,10 @@ class TestStart:
 class TestTranscribe:
     def test_the_engine_gets_what_the_request_says(self, ready: Conversation) -> None:
         ready.send("transcribe", audio="a", language="ar", context="names", max_new_tokens=9)
-        ready.read("a", samples=np.ones(3, np.float32), warnings=("audio_truncated",))
+        ready.read("a", samples=np.ones(3, np.float32))
         utterance = ready.jobs[1].utterance
         assert (utterance.language, utterance.context, utterance.max_new_tokens) == ("Arabic", "names", 9)
-        assert (utterance.samples.tolist(), utterance.warnings) == ([1.0, 1.0, 1.0], ("audio_truncated",))
+        assert utterance.samples.tolist() == [1.0, 1.0, 1.0]
 
     def test_what_the_request_leaves_out_comes_from_the_settings(self) -> None:
         talk = Conversation(Settings(language="Arabic", context="names", max_new_tokens=9))
@@ -113,8 +113,8 @@ class TestTranscribe:
 
     def test_warnings_of_the_request_and_of_the_audio_stand_in_the_reply(self, ready: Conversation) -> None:
         ready.send("transcribe", audio="a", beam=4)
-        ready.read("a")
-        reply = ready.decode(transcript(warnings=("clipped_samples",)))[0]
+        ready.read("a", warnings=("clipped_samples",))
+        reply = ready.decode()[0]
         assert reply["warnings"] == ["unknown_field: beam", "clipped_samples"]
 
     def test_an_id_is_echoed_by_every_kind_of_reply(self, talk: Conversation) -> None:

@@ -13,9 +13,8 @@ from rich.console import Console
 from support.browser import Page, browser
 from support.report_checks import complaints, figures
 
-from qwen3_asr_mlx_runtime.engines.profile import MIB, Memory, Profile
+from qwen3_asr_mlx_runtime.engines.profile import MIB, Memory, Profile, batch_profile
 from qwen3_asr_mlx_runtime.protocol.transcripts import ItemError
-from qwen3_asr_mlx_runtime.session.results import batch_profile
 from qwen3_asr_mlx_runtime.tools.evaluate.charts import charts
 from qwen3_asr_mlx_runtime.tools.evaluate.configuration import Configuration, configurations
 from qwen3_asr_mlx_runtime.tools.evaluate.evaluation import Evaluation, Failure, Result, Scoring, error_rate, evaluation

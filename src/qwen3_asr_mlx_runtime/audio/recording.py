@@ -1,12 +1,12 @@
 """Audio files and PCM → float32 mono at 16 kHz, and the cutting of long audio at quiet places.
 
 A file is opened once, checked, and decoded block by block from that descriptor by libsndfile, so memory is bounded by
-the time limit and never by what a header claims.
+what the caller keeps and never by what a header claims.
 """
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -29,7 +29,7 @@ MAX_FILE_SECONDS = 1200.0
 MAX_CHANNELS = 32
 MIN_RATE, MAX_RATE = 4_000, 384_000
 
-_MAX_PEAK = 4.0  # a louder sample is a defect and is clipped; scaling by it would silence the speech
+_MAX_PEAK = 1.5  # lossy codecs overshoot by less; a louder sample is a defect, and would spread in the resampler
 _MAX_NON_FINITE = 0.01
 _MAX_STREAMS = 1000  # in one file: opening one costs more than its samples may
 
@@ -44,12 +44,21 @@ class Recording:
     `source_rate` (Hz) and `channels` are those of its first stream. `warnings`, in this order: `audio_truncated` (it
     ends, or is damaged, before the length its header gives: `samples` hold what comes before), `audio_length_unknown`
     (its header was never finished: `samples` hold all that is there), `non_finite_samples` (NaN and infinity became 0),
-    `clipped_samples` (a peak above 4: all cut to [-1, 1]).
+    `clipped_samples` (a sample above 1.5). Whatever lies outside [-1, 1] is cut.
     """
 
     samples: Samples
     source_rate: int
     channels: int
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FileSegment:
+    """Part of a file, cut at a quiet place. `samples` as in Recording. `warnings` are complete in the last."""
+
+    samples: Samples
+    is_last: bool
     warnings: tuple[str, ...] = ()
 
 
@@ -65,22 +74,49 @@ def read_file(path: str, *, max_seconds: float = MAX_FILE_SECONDS) -> Recording:
 
     `path` is absolute or relative to the working directory; `~` is not expanded. Channels: 1 to 32; rate: 4 to 384 kHz;
     length: at most `max_seconds`. Streams that follow one another in the file are put together, whatever their rates.
-    As in the reference, audio whose peak lies above 1 is divided by it; a peak above 4 is clipped instead.
 
     Raises InvalidParams or PathNotAllowed for what is no path, AudioNotFound, AudioUnreadable (`errno` holds its name),
     AudioNotRegularFile, AudioEmpty (no byte, or no sample), AudioUnsupported, AudioCorrupt, AudioTooLong
     (`limit_seconds`) and AudioChanged.
     """
+    tally = _Tally()
+    samples = np.concatenate([*_blocks(path, max_seconds, tally)])
+    return Recording(samples, *tally.formats[0], tally.warnings())
+
+
+def read_segments(
+    path: str, segment_seconds: float, *, max_seconds: float = MAX_FILE_SECONDS
+) -> Generator[FileSegment, None, None]:
+    """The same audio, cut as `split_at_quiet` cuts the whole, each segment as soon as it is read.
+
+    Raises what `read_file` raises; what only the end of a file can show, such as AudioChanged, behind the segments
+    before it.
+    """
+    tally = _Tally()
+    parts: list[Samples] = []
+    for block in _blocks(path, max_seconds, tally):
+        parts.append(block)
+        if sum(map(len, parts)) <= segment_seconds * SAMPLE_RATE:
+            continue
+        read = np.concatenate(parts)
+        *whole, (start, _) = split_at_quiet(read, segment_seconds)
+        for first, stop in whole:
+            yield FileSegment(read[first:stop], is_last=False)
+        parts = [read[start:]]
+    yield FileSegment(np.concatenate(parts), is_last=True, warnings=tally.warnings())
+
+
+def _blocks(path: str, max_seconds: float, tally: "_Tally") -> Iterator[Samples]:
+    """The file block by block, at 16 kHz. The descriptor is closed with the generator."""
     descriptor = open_regular(path)
     try:
         before = os.fstat(descriptor)
         if before.st_size == 0:
             raise AudioEmpty(f"expected a sound file, got 0 bytes: {path!r}")
-        recording = _decode(descriptor, path, max_seconds)
+        yield from _decode(descriptor, path, max_seconds, tally)
         after = os.fstat(descriptor)
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise AudioChanged(f"the file changed while it was read: {path!r}")
-        return recording
     except OSError as error:
         raise unreadable("read", path, error) from None
     finally:
@@ -89,8 +125,9 @@ def read_file(path: str, *, max_seconds: float = MAX_FILE_SECONDS) -> Recording:
 
 @dataclass(slots=True)
 class _Tally:
-    """What came out of a file, and what had to be mended."""
+    """What came out of a file, and what had to be mended. `formats`: rate (Hz) and channels of each stream."""
 
+    formats: list[tuple[int, int]] = field(default_factory=list)
     frames: int = 0
     seconds: float = 0.0  # of the streams that were read
     values: int = 0
@@ -109,20 +146,17 @@ class _Tally:
         return tuple(name for name, is_raised in raised.items() if is_raised)
 
 
-def _decode(descriptor: int, path: str, max_seconds: float) -> Recording:
-    tally = _Tally()
-    streams: list[Samples] = []
-    formats: list[tuple[int, int]] = []
+def _decode(descriptor: int, path: str, max_seconds: float, tally: _Tally) -> Iterator[Samples]:
     try:
         for file in links(descriptor, path):
             with file:
-                if len(streams) == _MAX_STREAMS:
+                if len(tally.formats) == _MAX_STREAMS:
                     raise AudioUnsupported(f"expected at most {_MAX_STREAMS} streams: {path!r}")
                 _check_header(file, path)
-                formats.append((file.samplerate, file.channels))
-                streams.append(_read_stream(file, path, max_seconds, tally))
+                tally.formats.append((file.samplerate, file.channels))
+                yield from _read_stream(file, path, max_seconds, tally)
     except (AudioUnsupported, AudioCorrupt):
-        if not formats:
+        if not tally.formats:
             raise
         tally.truncated = True  # what came before a stream that cannot be read stands
     if tally.truncated and not tally.frames:
@@ -131,8 +165,6 @@ def _decode(descriptor: int, path: str, max_seconds: float) -> Recording:
         raise AudioEmpty(f"expected at least one sample, the file has none: {path!r}")
     if tally.non_finite > _MAX_NON_FINITE * tally.values:
         raise AudioCorrupt(f"{tally.non_finite} of {tally.values} values are NaN or infinite: {path!r}")
-    samples = streams[0] if len(streams) == 1 else np.concatenate(streams)
-    return Recording(_levelled(samples, tally.clipped), *formats[0], tally.warnings())
 
 
 def _check_header(file: SoundFile, path: str) -> None:
@@ -142,20 +174,20 @@ def _check_header(file: SoundFile, path: str) -> None:
         raise AudioUnsupported(f"expected {MIN_RATE} to {MAX_RATE} Hz, found {file.samplerate}: {path!r}; {ADVICE}")
 
 
-def _read_stream(file: SoundFile, path: str, max_seconds: float, tally: _Tally) -> Samples:
+def _read_stream(file: SoundFile, path: str, max_seconds: float, tally: _Tally) -> Iterator[Samples]:
     """One stream at 16 kHz. One that announces too much is refused unread, any other where it goes beyond the limit."""
     limit = (max_seconds - tally.seconds) * file.samplerate
     before = tally.frames
     if (file.announced_frames or 0) > limit:
         raise _too_long(path, max_seconds)
-    samples = _resampled(_mono_blocks(file, before + limit, tally), file.samplerate)
+    for block in _resampled(_mono_blocks(file, before + limit, tally), file.samplerate):
+        yield np.clip(block, -1, 1)
     frames = tally.frames - before
     if frames > limit:
         raise _too_long(path, max_seconds)
     tally.seconds += frames / file.samplerate
     tally.truncated |= file.ends_early(frames)
     tally.length_unknown |= file.length_unknown
-    return samples
 
 
 def _too_long(path: str, max_seconds: float) -> AudioTooLong:
@@ -186,20 +218,14 @@ def _mended(block: Samples, tally: _Tally) -> Samples:
     return block
 
 
-def _resampled(blocks: Iterator[Samples], rate: int) -> Samples:
-    """The blocks as one array at 16 kHz."""
+def _resampled(blocks: Iterator[Samples], rate: int) -> Iterator[Samples]:
     if rate == SAMPLE_RATE:
-        return np.concatenate([np.zeros(0, np.float32), *blocks])
+        yield from blocks
+        return
     resampler = Resampler(rate)
-    pieces = [resampler.take(block) for block in blocks]
-    return np.concatenate([*pieces, resampler.end()])
-
-
-def _levelled(samples: Samples, clipped: bool) -> Samples:
-    peak = np.abs(samples).max(initial=0.0)
-    if peak > 1 and not clipped:
-        samples = samples / peak
-    return np.clip(samples, -1, 1)
+    for block in blocks:
+        yield resampler.take(block)
+    yield resampler.end()
 
 
 def split_at_quiet(samples: Samples, max_seconds: float) -> list[tuple[int, int]]:

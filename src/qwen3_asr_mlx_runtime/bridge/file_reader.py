@@ -1,50 +1,67 @@
 """The audio threads: a file on a slow volume keeps neither main nor the engine waiting."""
 
+import math
+import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 
-from qwen3_asr_mlx_runtime.audio.recording import Recording, read_file
+from qwen3_asr_mlx_runtime.audio.recording import read_segments
 from qwen3_asr_mlx_runtime.errors import AudioUnreadable, BridgeError
-from qwen3_asr_mlx_runtime.session.effects import AudioFailed, AudioRead
-
-ReadFile = Callable[[str, float], Recording]
-
-
-def _read_file(path: str, max_seconds: float) -> Recording:
-    return read_file(path, max_seconds=max_seconds)
+from qwen3_asr_mlx_runtime.session.effects import AudioFailed, AudioRead, ReadAudio
 
 
 class FileReader:
-    """Reads each file on a thread of its own, named `audio`, and tells what came of it: one AudioRead or AudioFailed.
+    """Reads each file on a thread of its own, named `audio`: one AudioRead for each start and each `read_more`, or an
+    AudioFailed, after which there is no more.
 
-    How many are read at a time is for others to say; a thread that hangs in a read is left to itself.
+    The session says how many are read at a time. A thread that hangs in a read is left to itself.
     """
 
     def __init__(
-        self,
-        max_seconds: float,
-        tell: Callable[[AudioRead | AudioFailed], None],
-        read: ReadFile = _read_file,
+        self, max_seconds: float, segment_seconds: float, post: Callable[[AudioRead | AudioFailed], None]
     ) -> None:
         self._max_seconds = max_seconds
-        self._tell = tell
-        self._read = read
+        self._segment_seconds = segment_seconds
+        self._post = post
+        self._more: dict[int, queue.SimpleQueue[bool]] = {}
 
-    def start_reading(self, job_id: int, path: str) -> None:
+    def start(self, request: ReadAudio) -> None:
+        self._more[request.job_id] = queue.SimpleQueue()
         try:
-            threading.Thread(target=self._run, args=(job_id, path), name="audio", daemon=True).start()
+            threading.Thread(target=self._run, args=(request,), name="audio", daemon=True).start()
         except RuntimeError:
-            self._tell(AudioFailed(job_id, AudioUnreadable("no thread could be started to read the file")))
+            del self._more[request.job_id]
+            error = AudioUnreadable("no thread could be started to read the file")
+            self._post(AudioFailed(request.job_id, error))
 
-    def _run(self, job_id: int, path: str) -> None:
-        started = time.perf_counter()
+    def read_more(self, job_id: int) -> None:
+        self._continue(job_id, goes_on=True)
+
+    def stop(self, job_id: int) -> None:
+        """Close the file, when a read that is under way has ended."""
+        self._continue(job_id, goes_on=False)
+
+    def _continue(self, job_id: int, *, goes_on: bool) -> None:
+        if job_id in self._more:
+            self._more[job_id].put(goes_on)
+
+    def _run(self, request: ReadAudio) -> None:
+        job_id, more = request.job_id, self._more[request.job_id]
         try:
-            recording = self._read(path, self._max_seconds)
+            longest = math.inf if request.whole else self._segment_seconds
+            with closing(read_segments(request.path, longest, max_seconds=self._max_seconds)) as segments:
+                started = time.perf_counter()
+                for segment in segments:
+                    seconds = round(time.perf_counter() - started, 4)
+                    self._post(AudioRead(job_id, segment.samples, segment.warnings, seconds, segment.is_last))
+                    if segment.is_last or not more.get():
+                        return
+                    started = time.perf_counter()
         except BridgeError as error:
-            self._tell(AudioFailed(job_id, error))
+            self._post(AudioFailed(job_id, error))
         except Exception as error:  # noqa: BLE001 the one boundary of reading: whatever a file provokes fails that file
-            self._tell(AudioFailed(job_id, AudioUnreadable(f"the file could not be read: {type(error).__name__}")))
-        else:
-            seconds = round(time.perf_counter() - started, 4)
-            self._tell(AudioRead(job_id, recording.samples, recording.warnings, seconds))
+            self._post(AudioFailed(job_id, AudioUnreadable(f"the file could not be read: {type(error).__name__}")))
+        finally:
+            self._more.pop(job_id, None)

@@ -32,7 +32,15 @@ from qwen3_asr_mlx_runtime.engines.api import (
 )
 from qwen3_asr_mlx_runtime.errors import BridgeError, EngineUnavailable
 from qwen3_asr_mlx_runtime.protocol.replies import Fatal, encode_any_line, encode_line
-from qwen3_asr_mlx_runtime.session.effects import AudioFailed, AudioRead, Effect, ReadAudio, WatchParent
+from qwen3_asr_mlx_runtime.session.effects import (
+    AudioFailed,
+    AudioRead,
+    Effect,
+    ReadAudio,
+    ReadMore,
+    StopReading,
+    WatchParent,
+)
 from qwen3_asr_mlx_runtime.session.reply_queue import Outgoing
 from qwen3_asr_mlx_runtime.session.session import Session
 from qwen3_asr_mlx_runtime.session.status import ProcessHealth
@@ -69,7 +77,7 @@ class Loop:
         self._allowance = InputAllowance()
         self._source = StdinReader(stdin, self._inbox.put, self._allowance)
         self._writer = LineWriter(stdout, self._inbox.put)
-        self._audio = FileReader(settings.max_audio_seconds, self._inbox.put)
+        self._audio = FileReader(settings.max_audio_seconds, settings.max_chunk_seconds, self._inbox.put)
         self._engine = make_engine(settings, self._inbox.put)
         self._watchdog = Watchdog(self._engine, clock)
         self._parent = parent
@@ -228,8 +236,12 @@ class Loop:
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
-                case ReadAudio(job_id, path):
-                    self._audio.start_reading(job_id, path)
+                case ReadAudio():
+                    self._audio.start(effect)
+                case ReadMore(job_id):
+                    self._audio.read_more(job_id)
+                case StopReading(job_id):
+                    self._audio.stop(job_id)
                 case WatchParent(pid):
                     self._parent.watch(pid)
                 case _:

@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qwen3_asr_mlx_runtime.engines.profile import Memory, Profile, Reuse, Stopwatch
-from qwen3_asr_mlx_runtime.engines.transcript import Transcript, join_languages, join_pieces, parse_transcript
+from qwen3_asr_mlx_runtime.engines.transcript import SEVERITY, Transcript, join_languages, join_pieces, parse_transcript
 from qwen3_asr_mlx_runtime.engines.utterance import Utterance
 from qwen3_asr_mlx_runtime.model.features import NUM_MEL_BINS
 from qwen3_asr_mlx_runtime.model.generate import FinishReason, Token
-
-_SEVERITY: tuple[FinishReason, ...] = ("stop", "length", "repetition")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ def assemble(
         text=join_pieces([text for _, text in parsed]),
         language=join_languages([language for language, _ in parsed]),
         raw_text="\n".join(piece.raw_text for piece in pieces),
-        finish_reason=max((piece.finish_reason for piece in pieces), key=_SEVERITY.index, default="stop"),
+        finish_reason=max((piece.finish_reason for piece in pieces), key=SEVERITY.index, default="stop"),
         token_ids=tuple(token.id for piece in pieces for token in piece.tokens),
         audio_embeddings_shape=(sum(audio_tokens), hidden_size),
         audio_output_lengths=audio_tokens,

@@ -5,9 +5,10 @@ Seconds are wall-clock and rounded to 0.1 ms. What was not measured is null, nev
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import Literal
 
 import msgspec
@@ -99,6 +100,75 @@ class Profile(msgspec.Struct, kw_only=True):
     memory: Memory | None = None
     quantization: Quantization | None = None
     prepare: "Profile | None" = None
+
+
+_SUMMED = (
+    "audio_seconds",
+    "feature_extract_seconds",
+    "prompt_assembly_seconds",
+    "audio_tower_seconds",
+    "batch_assembly_seconds",
+    "prefill_seconds",
+    "continuation_seconds",
+    "decode_seconds",
+    "total_seconds",
+)
+_JOINED = ("audio_samples", "audio_feature_lengths", "audio_output_lengths", "generated_tokens")
+
+
+def batch_profile(profiles: Sequence[Profile], stage: str, batch_size: int) -> Profile:
+    """Sums over the items that did not fail, with how fast that was, and the memory as it was after the last."""
+    profile = _summed_profile(profiles, stage, batch_size)
+    prepared = [each.prepare for each in profiles if each.prepare is not None]
+    profile.prepare = _summed_profile(prepared, "prepare", batch_size) if prepared else None
+    profile.memory = profiles[-1].memory if profiles else None
+    profile.generated_tokens_total = None if profile.generated_tokens is None else sum(profile.generated_tokens)
+    profile.generated_tokens_per_second = _ratio(profile.generated_tokens_total, profile.decode_seconds)
+    profile.realtime_factor = _ratio(profile.audio_seconds, profile.total_seconds)
+    return profile
+
+
+def _summed_profile(profiles: Sequence[Profile], stage: str, batch_size: int) -> Profile:
+    """Seconds added, lists joined in the items' order; shapes are null, as no tensor held the whole batch."""
+    profile = Profile(stage=stage, batch_size=batch_size)
+    profile.quantization = profiles[-1].quantization if profiles else None
+    for name in _SUMMED:
+        setattr(profile, name, total(getattr(each, name) for each in profiles))
+    for name in _JOINED:
+        lists = [values for each in profiles if (values := getattr(each, name)) is not None]
+        setattr(profile, name, list(chain.from_iterable(lists)) if lists else None)
+    return profile
+
+
+def total(seconds: Iterable[float | None]) -> float | None:
+    """The sum of what was measured; None if nothing was."""
+    measured = [value for value in seconds if value is not None]
+    return round(sum(measured), 4) if measured else None
+
+
+def _ratio(dividend: float | None, divisor: float | None) -> float | None:
+    return round(dividend / divisor, 2) if dividend is not None and divisor else None
+
+
+def join_profiles(profiles: Sequence[Profile]) -> Profile:
+    """Of consecutive segments, as if one job had decoded them all."""
+    whole = batch_profile(profiles, "transcribe", 1)
+    for profile in filter(None, (whole, whole.prepare)):
+        profile.audio_samples = None if profile.audio_samples is None else [sum(profile.audio_samples)]
+        profile.audio_embeddings_shape = _joined_shape([each.audio_embeddings_shape for each in profiles], axis=0)
+        profile.input_features_shape = _joined_shape([each.input_features_shape for each in profiles], axis=2)
+    if whole.generated_tokens_total is not None:
+        whole.generated_tokens = [whole.generated_tokens_total]
+    return whole
+
+
+def _joined_shape(shapes: Sequence[list[int] | None], axis: int) -> list[int] | None:
+    known = [shape for shape in shapes if shape is not None]
+    if not known:
+        return None
+    joined = [*known[0]]
+    joined[axis] = sum(shape[axis] for shape in known)
+    return joined
 
 
 @dataclass(slots=True)

@@ -9,11 +9,11 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 
 import msgspec
 
-from qwen3_asr_mlx_runtime.engines.profile import Profile, Reuse
+from qwen3_asr_mlx_runtime.engines.profile import Profile, Reuse, join_profiles
 from qwen3_asr_mlx_runtime.languages import LANGUAGE_CODES
 
 ASR_TEXT = "<asr_text>"
@@ -92,6 +92,30 @@ class Hypothesis:
     tokens: int
     verified: int
     seconds: float
+
+
+SEVERITY = ("stop", "length", "repetition")
+
+
+def join_transcripts(transcripts: Sequence[Transcript]) -> Transcript:
+    """The transcripts of consecutive segments as one. A segment without a single mel frame adds nothing."""
+    if len(transcripts) == 1:
+        return transcripts[0]
+    pieces = [each for each in transcripts if each.audio_output_lengths] or [*transcripts[:1]]
+    logprobs = [each.logprobs for each in pieces]
+    audio_output_lengths = tuple(chain.from_iterable(each.audio_output_lengths for each in pieces))
+    return Transcript(
+        text=join_pieces([each.text for each in pieces]),
+        language=join_languages([each.language for each in pieces]),
+        raw_text="\n".join(each.raw_text for each in pieces),
+        finish_reason=max((each.finish_reason for each in pieces), key=SEVERITY.index),
+        token_ids=tuple(chain.from_iterable(each.token_ids for each in pieces)),
+        audio_embeddings_shape=(sum(audio_output_lengths), pieces[0].audio_embeddings_shape[1]),
+        audio_output_lengths=audio_output_lengths,
+        profile=join_profiles([each.profile for each in transcripts]),
+        logprobs=None if None in logprobs else tuple(chain.from_iterable(each or () for each in logprobs)),
+        redecoded=sum(each.redecoded for each in pieces),
+    )
 
 
 def parse_transcript(raw: str, forced_language: str | None) -> tuple[str | None, str]:

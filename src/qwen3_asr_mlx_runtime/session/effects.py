@@ -9,10 +9,25 @@ from qwen3_asr_mlx_runtime.errors import BridgeError
 
 @dataclass(frozen=True, slots=True)
 class ReadAudio:
-    """Read a file off the main thread; AudioRead or AudioFailed comes back."""
+    """Read a file, or its first segment, off the main thread; AudioRead or AudioFailed comes back."""
 
     job_id: int
     path: str
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMore:
+    """Read the next segment; AudioRead or AudioFailed comes back."""
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopReading:
+    """No more segments are wanted. A read that is under way still comes back."""
+
+    job_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +37,20 @@ class WatchParent:
     pid: int
 
 
-Effect = Request | ReadAudio | WatchParent
+Effect = Request | ReadAudio | ReadMore | StopReading | WatchParent
 """A Request goes to the engine."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AudioRead:
-    """A file was read in `seconds`. `samples`: float32 (N,), mono, 16 kHz."""
+    """A file, or the next segment of it, was read in `seconds`. `samples`: float32 (N,), mono, 16 kHz. `warnings` are
+    complete with the last."""
 
     job_id: int
     samples: Samples
     warnings: tuple[str, ...]
     seconds: float
+    is_last: bool = True
 
 
 @dataclass(frozen=True, slots=True)

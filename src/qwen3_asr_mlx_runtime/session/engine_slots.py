@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from qwen3_asr_mlx_runtime.engines.api import DecoderMode
 from qwen3_asr_mlx_runtime.limits import MAX_BATCH_ROWS
-from qwen3_asr_mlx_runtime.session.transcription import Transcription
+from qwen3_asr_mlx_runtime.session.transcription import Segment
 
 # Jobs in the engine keep their order; jobs that wait for it can still be reordered. One sequential job is decoded, and
 # those behind it go through the audio tower together. Batched jobs are decoded at once, so they may take all rows.
@@ -53,19 +53,20 @@ class EngineSlots:
         together = sum(entry.seconds for entry in self._jobs.values() if entry.mode == "batched")
         return max([together, *alone, *self._partials.values()])
 
-    def admits(self, transcription: Transcription) -> bool:
+    def admits(self, segment: Segment) -> bool:
         """Whether there is room for this one."""
+        transcription = segment.transcription
         mode = transcription.options.decoder_mode
         alike = [entry for entry in self._jobs.values() if entry.mode == mode]
         if len(alike) >= MAX_JOBS[mode]:
             return False
         return transcription.stream_id is not None or sum(entry.is_file for entry in alike) < MAX_FILES[mode]
 
-    def start(self, transcription: Transcription) -> None:
+    def start(self, segment: Segment) -> None:
         self._begin()
+        transcription = segment.transcription
         is_file = transcription.stream_id is None
-        entry = _Entry(transcription.options.decoder_mode, is_file, transcription.seconds)
-        self._jobs[transcription.id] = entry
+        self._jobs[segment.id] = _Entry(transcription.options.decoder_mode, is_file, segment.seconds)
 
     def start_partial(self, job_id: int, seconds: float) -> None:
         """`seconds`: of the utterance so far."""

@@ -10,13 +10,14 @@ from qwen3_asr_mlx_runtime.session.transcription import Transcription
 READ_AHEAD = 4  # files that are read at a time
 MAX_HELD: dict[DecoderMode, int] = {"sequential": READ_AHEAD, "batched": MAX_BATCH_ROWS + READ_AHEAD}
 MAX_HELD_SECONDS = 1200.0  # of audio: beyond it no batch is worth more than READ_AHEAD files in memory
+MAX_HELD_SEGMENTS = 16  # of files that go on: each may read one more when it has none
 MAX_STUCK = 4  # files whose reading timed out and has not come back
-READ_SECONDS = 30.0
+READ_SECONDS = 30.0  # for a file that is read whole, or for a segment
 
 
 class FilePrefetch:
-    """Files of streams are read first. Of the others few are held at a time, from the start of the reading to the
-    result."""
+    """Files of streams are read first, and whole. Of the others few are held at a time, from the start of the reading
+    to the result, and few of their segments."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -27,6 +28,7 @@ class FilePrefetch:
         }
         self._started: dict[int, float] = {}
         self._stuck: set[int] = set()
+        self._partly_read: dict[int, Transcription] = {}  # their threads wait
         self._held: dict[int, Transcription] = {}
 
     @property
@@ -64,13 +66,29 @@ class FilePrefetch:
                 return items.popleft()
         return None
 
+    def take_more(self) -> Transcription | None:
+        """The next one to read more of now."""
+        if len(self._started) >= READ_AHEAD:
+            return None
+        segments = sum(each.held_segments for each in self._held.values())
+        for transcription in self._partly_read.values():
+            if segments < MAX_HELD_SEGMENTS or not transcription.held_segments:
+                return transcription
+        return None
+
     def start(self, transcription: Transcription) -> None:
+        """It is being read, for the first time or on."""
+        self._partly_read.pop(transcription.id, None)
         self._started[transcription.id] = self._clock()
         if transcription.stream_id is None:
             self._held[transcription.id] = transcription
 
+    def has_more(self, transcription: Transcription) -> None:
+        """A segment was read that is not the last."""
+        self._partly_read[transcription.id] = transcription
+
     def end(self, job_id: int) -> None:
-        """It was read, or could not be."""
+        """A read has come back."""
         self._started.pop(job_id, None)
         self._stuck.discard(job_id)
         if job_id in self._held and not self._held[job_id].is_unfinished:
@@ -78,6 +96,7 @@ class FilePrefetch:
 
     def release(self, job_id: int) -> None:
         """Its audio is held no more, unless its thread still reads it."""
+        self._partly_read.pop(job_id, None)
         if job_id not in self._started:
             self._held.pop(job_id, None)
 
@@ -92,5 +111,5 @@ class FilePrefetch:
 
     def _has_room(self, mode: DecoderMode) -> bool:
         held = Counter(item.options.decoder_mode for item in self._held.values())
-        seconds = sum(item.seconds for item in self._held.values())
+        seconds = sum(item.held_seconds for item in self._held.values())
         return held[mode] < (MAX_HELD[mode] if seconds < MAX_HELD_SECONDS else READ_AHEAD)

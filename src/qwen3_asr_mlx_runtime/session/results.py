@@ -1,11 +1,10 @@
 """Transcriptions that have their result → the lines that deliver it."""
 
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Sequence
 
 from msgspec import UNSET
 
-from qwen3_asr_mlx_runtime.engines.profile import Profile
+from qwen3_asr_mlx_runtime.engines.profile import batch_profile, total
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.protocol.commands import DECODER_MODES
@@ -158,51 +157,3 @@ def finals(
             [transcript.profile for transcript in transcripts], f"realtime_batch_{decoder_mode}", len(items)
         ),
     )
-
-
-_SUMMED = (
-    "audio_seconds",
-    "feature_extract_seconds",
-    "prompt_assembly_seconds",
-    "audio_tower_seconds",
-    "batch_assembly_seconds",
-    "prefill_seconds",
-    "continuation_seconds",
-    "decode_seconds",
-    "total_seconds",
-)
-_JOINED = ("audio_samples", "audio_feature_lengths", "audio_output_lengths", "generated_tokens")
-
-
-def batch_profile(profiles: Sequence[Profile], stage: str, batch_size: int) -> Profile:
-    """Sums over the items that did not fail, with how fast that was, and the memory as it was after the last."""
-    profile = _summed_profile(profiles, stage, batch_size)
-    prepared = [each.prepare for each in profiles if each.prepare is not None]
-    profile.prepare = _summed_profile(prepared, "prepare", batch_size) if prepared else None
-    profile.memory = profiles[-1].memory if profiles else None
-    profile.generated_tokens_total = None if profile.generated_tokens is None else sum(profile.generated_tokens)
-    profile.generated_tokens_per_second = _ratio(profile.generated_tokens_total, profile.decode_seconds)
-    profile.realtime_factor = _ratio(profile.audio_seconds, profile.total_seconds)
-    return profile
-
-
-def _summed_profile(profiles: Sequence[Profile], stage: str, batch_size: int) -> Profile:
-    """Seconds added, lists joined in the items' order; shapes are null, as no tensor held the whole batch."""
-    profile = Profile(stage=stage, batch_size=batch_size)
-    profile.quantization = profiles[-1].quantization if profiles else None
-    for name in _SUMMED:
-        setattr(profile, name, total(getattr(each, name) for each in profiles))
-    for name in _JOINED:
-        lists = [values for each in profiles if (values := getattr(each, name)) is not None]
-        setattr(profile, name, list(chain.from_iterable(lists)) if lists else None)
-    return profile
-
-
-def total(seconds: Iterable[float | None]) -> float | None:
-    """The sum of what was measured; None if nothing was."""
-    measured = [value for value in seconds if value is not None]
-    return round(sum(measured), 4) if measured else None
-
-
-def _ratio(dividend: float | None, divisor: float | None) -> float | None:
-    return round(dividend / divisor, 2) if dividend is not None and divisor else None

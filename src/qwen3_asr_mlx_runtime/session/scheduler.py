@@ -12,7 +12,14 @@ from qwen3_asr_mlx_runtime.engines.fair_queue import FairQueue
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 from qwen3_asr_mlx_runtime.errors import AudioReadTimeout, BridgeError, Cancelled, TimedOut
-from qwen3_asr_mlx_runtime.session.effects import AudioFailed, AudioRead, Effect, ReadAudio
+from qwen3_asr_mlx_runtime.session.effects import (
+    AudioFailed,
+    AudioRead,
+    Effect,
+    ReadAudio,
+    ReadMore,
+    StopReading,
+)
 from qwen3_asr_mlx_runtime.session.engine_slots import EngineSlots
 from qwen3_asr_mlx_runtime.session.file_prefetch import READ_SECONDS, FilePrefetch
 from qwen3_asr_mlx_runtime.session.reply_queue import CancelState
@@ -21,10 +28,10 @@ from qwen3_asr_mlx_runtime.session.transcription import (
     FileRequest,
     Options,
     Result,
+    Segment,
     State,
     StreamUtterance,
     Transcription,
-    rms_dbfs,
 )
 
 
@@ -42,13 +49,14 @@ class Scheduler:
         self._job_ids = count(1)
         self._audio_ids = count(1)
         self._open: dict[int, Transcription] = {}
-        self._ready: FairQueue[Transcription] = FairQueue(_lane, _kind)
+        self._segments: dict[int, Segment] = {}  # of these, by job
+        self._ready: FairQueue[Segment] = FairQueue(_lane, _kind)
         self._expiring: list[tuple[float, int]] = []
         self._finished: list[Transcription] = []
 
     @property
     def ready(self) -> int:
-        """Transcriptions that wait for the engine."""
+        """Jobs that wait for the engine."""
         return len(self._ready)
 
     @property
@@ -79,9 +87,18 @@ class Scheduler:
         in_engine: AppendedAudio | None = None,
     ) -> Transcription:
         """Accept audio that is in memory. `in_engine`: what the engine has of it."""
-        transcription = Transcription(self.next_job_id(), origin, options, samples=samples, in_engine=in_engine)
+        transcription = Transcription(self.next_job_id(), origin, options, is_read=True)
         self._open[transcription.id] = transcription
+        self._add_segment(transcription, samples, in_engine)
         return transcription
+
+    def _add_segment(
+        self, transcription: Transcription, samples: Samples, in_engine: AppendedAudio | None = None
+    ) -> None:
+        job_id = self.next_job_id() if transcription.segments else transcription.id
+        segment = self._segments[job_id] = transcription.add_segment(job_id, samples, in_engine)
+        if transcription.decode_requested and not transcription.is_cancelled:
+            self._ready.append(segment)
 
     def expire_after(self, transcriptions: Iterable[Transcription], timeout_ms: int | None) -> None:
         """Those without a result so long from now fail with `timeout`."""
@@ -101,36 +118,57 @@ class Scheduler:
             self._restart(transcription)
         if transcription.is_unfinished and not transcription.decode_requested:
             transcription.decode_requested = True
-            if transcription.state is State.QUEUED:
-                self._ready.append(transcription)
+            for segment in transcription.segments:
+                self._ready.append(segment)
 
     def withdraw(self, transcription: Transcription) -> None:
         """Let it wait until its decoding is requested again."""
         if transcription.state in (State.READING, State.QUEUED):
             transcription.decode_requested = False
-            self._ready.remove(transcription)
+            for segment in transcription.segments:
+                self._ready.remove(segment)
 
     def audio_read(self, audio: AudioRead) -> Transcription | None:
-        """The transcription whose file was read, unless it has its result already."""
+        """The transcription whose file was read to its end, unless it has its result already."""
         self.files.end(audio.job_id)
         transcription = self._open.get(audio.job_id)
         if transcription is None:
+            if not audio.is_last:
+                self.effects.append(StopReading(audio.job_id))
             return None
-        transcription.samples, transcription.warnings = audio.samples, audio.warnings
-        transcription.read_seconds = audio.seconds
-        transcription.state = State.QUEUED
-        if transcription.decode_requested:
-            self._ready.append(transcription)
+        transcription.warnings, transcription.is_read = audio.warnings, audio.is_last
+        transcription.read_seconds = round((transcription.read_seconds or 0.0) + audio.seconds, 4)
+        if transcription.state is State.READING:
+            transcription.state = State.QUEUED
+        self._add_segment(transcription, audio.samples)
+        if not audio.is_last:
+            self.files.has_more(transcription)
+            return None
         return transcription
 
     def audio_failed(self, failure: AudioFailed) -> None:
         self.files.end(failure.job_id)
-        self._finish_id(failure.job_id, failure.error)
+        if failure.job_id in self._open:
+            self.fail(self._open[failure.job_id], failure.error)
 
     def decoded(self, job_id: int, result: Result) -> None:
+        """A job has its outcome."""
         self.slots.free(job_id)
-        self.files.release(job_id)
-        self._finish_id(job_id, result)
+        segment = self._segments.pop(job_id, None)
+        if segment is None:
+            return
+        transcription = segment.transcription
+        segment.is_decoding = False
+        if isinstance(result, BridgeError):
+            self.fail(transcription, result)
+            return
+        segment.transcript = result
+        if transcription.stream_id is None:
+            segment.samples = None
+        if (joined := transcription.joined()) is not None:
+            self._finish(transcription, joined)
+        elif transcription.is_cancelled and not any(each.is_decoding for each in transcription.segments):
+            self._finish(transcription, Cancelled("cancelled before its transcript was written"))
 
     def append(self, audio: AppendedAudio | None, samples: Samples) -> AppendedAudio:
         """Give the engine more of an utterance: what it has then. `audio`: what it has now."""
@@ -163,8 +201,9 @@ class Scheduler:
         `cancelling` if one of them is being decoded, else `cancelled`."""
         state: CancelState = "already_done"
         for transcription in transcriptions:
-            if transcription.state is State.DECODING:
-                self.effects.append(Cancel(transcription.id))
+            if self._cancel_decoding(transcription):
+                self._take_back(transcription)
+                transcription.is_cancelled = True
                 state = "cancelling"
             elif transcription.is_unfinished:
                 self._finish(transcription, Cancelled("cancelled before it was decoded"))
@@ -174,8 +213,7 @@ class Scheduler:
     def fail(self, transcription: Transcription, error: BridgeError) -> None:
         """End it with `error` now; what the engine still makes of it is dropped."""
         if transcription.is_unfinished:
-            if transcription.state is State.DECODING:
-                self.effects.append(Cancel(transcription.id))
+            self._cancel_decoding(transcription)
             self._finish(transcription, error)
 
     def discard(self, transcription: Transcription, error: BridgeError) -> None:
@@ -212,25 +250,47 @@ class Scheduler:
     def advance(self) -> None:
         """Start what may start: reading, and decoding."""
         self._read_ahead()
-        while self.model_loaded and (transcription := self._ready.take(self.slots.admits)) is not None:
-            self.slots.start(transcription)
-            transcription.state = State.DECODING
-            self._submit(transcription)
+        while self.model_loaded and (segment := self._ready.take(self.slots.admits)) is not None:
+            self.slots.start(segment)
+            segment.transcription.state = State.DECODING
+            self._submit(segment)
 
-    def _submit(self, transcription: Transcription) -> None:
+    def _submit(self, segment: Segment) -> None:
         """Give the engine what it does not have, and end the utterance there. The engine owns the samples now."""
-        given = transcription.in_engine.samples if transcription.in_engine else 0
-        audio = self.append(transcription.in_engine, transcription.whole_audio[given:])
-        transcription.in_engine = None
-        self.effects.append(transcription.finalize(audio.id))
+        if segment.samples is None:
+            raise ValueError("a segment without samples cannot be decoded")
+        given = segment.in_engine.samples if segment.in_engine else 0
+        audio = self.append(segment.in_engine, segment.samples[given:])
+        segment.in_engine, segment.is_decoding = None, True
+        self.effects.append(segment.finalize(audio.id))
+
+    def _cancel_decoding(self, transcription: Transcription) -> bool:
+        """Have the engine end what it decodes of it, if anything."""
+        decoding = [segment for segment in transcription.segments if segment.is_decoding]
+        self.effects += [Cancel(segment.id) for segment in decoding]
+        return bool(decoding)
+
+    def _take_back(self, transcription: Transcription) -> None:
+        """Decode and read no more of it. The engine keeps nothing of it but what it decodes."""
+        for segment in transcription.segments:
+            self._ready.remove(segment)
+            self.forget(segment.in_engine)
+            segment.in_engine = None
+        if transcription.is_partly_read:
+            self.effects.append(StopReading(transcription.id))
+        self.files.release(transcription.id)
 
     def _read_ahead(self) -> None:
+        while (transcription := self.files.take_more()) is not None:
+            self.files.start(transcription)
+            self.effects.append(ReadMore(transcription.id))
         while (transcription := self.files.take()) is not None:
             if self.files.is_stuck:
                 self._finish(transcription, _read_timeout())
                 continue
             self.files.start(transcription)
-            self.effects.append(ReadAudio(transcription.id, transcription.path or ""))
+            is_whole = transcription.stream_id is not None
+            self.effects.append(ReadAudio(transcription.id, transcription.path or "", is_whole))
 
     def _expire(self, transcription: Transcription, when: float) -> None:
         earlier = transcription.expires
@@ -241,18 +301,20 @@ class Scheduler:
             heapq.heapify(self._expiring)
 
     def _restart(self, transcription: Transcription) -> None:
-        """Decode it again, as another job. A transcript that was in time once cannot time out."""
-        if transcription.state is State.DECODING:
-            self.effects.append(Cancel(transcription.id))
-            del self._open[transcription.id]
+        """Decode an utterance again, as another job. A transcript that was in time once cannot time out."""
+        self._cancel_decoding(transcription)
+        [segment] = transcription.segments
+        if transcription.result is None:
+            del self._open[transcription.id], self._segments[segment.id]
         else:
             transcription.expires = None
             transcription.result = None
             transcription.utterance.finished_at = None
-        transcription.id = self.next_job_id()
+        transcription.id = segment.id = self.next_job_id()
         transcription.state = State.QUEUED
         transcription.decode_requested = False
-        self._open[transcription.id] = transcription
+        segment.is_decoding, segment.transcript, transcription.is_cancelled = False, None, False
+        self._open[transcription.id], self._segments[segment.id] = transcription, segment
         if transcription.expires is not None:
             self._expire(transcription, transcription.expires)
 
@@ -263,30 +325,27 @@ class Scheduler:
     def _finish(self, transcription: Transcription, result: Result) -> None:
         """The one place where a transcription gets its result. A result that comes too late finds none."""
         del self._open[transcription.id]
-        self._ready.remove(transcription)
-        self.forget(transcription.in_engine)
-        transcription.in_engine = None
-        if transcription.state is not State.DECODING:
-            self.files.release(transcription.id)
+        self._take_back(transcription)
+        for segment in transcription.segments:
+            self._segments.pop(segment.id, None)
         if isinstance(result, Transcript):
             self.transcripts += 1
             self.audio_seconds += transcription.seconds
-            transcription.rms_dbfs = None if transcription.samples is None else rms_dbfs(transcription.samples)
         transcription.result = result
         transcription.state = State.DONE
         if transcription.stream_id is None:
-            transcription.samples = None
+            transcription.release()
         else:
             transcription.utterance.finished_at = self._clock()
         self._finished.append(transcription)
 
 
-def _lane(transcription: Transcription) -> str | None:
-    return transcription.stream_id
+def _lane(segment: Segment) -> str | None:
+    return segment.transcription.stream_id
 
 
-def _kind(transcription: Transcription) -> str:
-    return transcription.options.decoder_mode
+def _kind(segment: Segment) -> str:
+    return segment.transcription.options.decoder_mode
 
 
 def _read_timeout() -> AudioReadTimeout:

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 
 from qwen3_asr_mlx_runtime.engines.api import DecoderMode, Finalize
-from qwen3_asr_mlx_runtime.engines.transcript import Transcript
+from qwen3_asr_mlx_runtime.engines.transcript import Transcript, join_transcripts
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.languages import AUTO
@@ -32,9 +32,9 @@ Value = TypeVar("Value")
 class State(Enum):
     """`reading` → `queued` → `decoding` → `done` → `delivered`. A cancel ends each of the first three as `done`."""
 
-    READING = "reading"  # its file is not in memory yet
-    QUEUED = "queued"  # its samples are; it waits for a request to decode it, or for the engine
-    DECODING = "decoding"  # the engine has it
+    READING = "reading"  # nothing of its file is in memory yet
+    QUEUED = "queued"  # it waits for a request to decode it, or for the engine
+    DECODING = "decoding"  # the engine has it, or its first segments
     DONE = "done"  # it has its result
     DELIVERED = "delivered"
 
@@ -156,27 +156,63 @@ class FileRequest:
 
 
 @dataclass(slots=True, eq=False)
-class Transcription:
-    """`origin`: what it is delivered to. `id` is that of its job; decoding it again gives it a new one.
+class Segment:
+    """What the engine decodes in one job: an utterance, or at most `--max-chunk-seconds` of a file.
 
-    `path` is None for audio that came over the wire. `samples`: float32 (N,), None before they are read; those of a
-    stream are kept until delivery. `expires`: when it fails with `timeout`. `in_engine`: what the engine has of it
-    while it waits; once it is decoding, the engine has all. `rms_dbfs` is measured with the transcript.
+    `samples`: float32 (N,); of a file until the outcome, of an utterance until delivery. `in_engine`: what the engine
+    has of them while the segment waits; once it is decoding, the engine has all.
+    """
+
+    id: int
+    transcription: "Transcription"
+    samples: Samples | None
+    in_engine: AppendedAudio | None = None
+    is_decoding: bool = False
+    transcript: Transcript | None = None
+
+    @property
+    def seconds(self) -> float:
+        return 0.0 if self.samples is None else len(self.samples) / SAMPLE_RATE
+
+    def finalize(self, audio_id: int) -> Finalize:
+        """What ends it in the engine, which has all of its samples."""
+        options = self.transcription.options
+        return Finalize(
+            id=self.id,
+            audio_id=audio_id,
+            language=options.language,
+            context=options.context,
+            max_new_tokens=options.max_new_tokens,
+            logprobs=options.logprobs,
+            decoder_mode=options.decoder_mode,
+            drift_guard=options.drift_guard,
+            interactive=self.transcription.stream_id is not None,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Transcription:
+    """`origin`: what it is delivered to. `id` is that of its first job; decoding it again gives it a new one.
+
+    `path` is None for audio that came over the wire. `is_read`: all `segments` are there. `is_cancelled`: it ends when
+    the engine has ended what it decodes. `expires`: when it fails with `timeout`.
     """
 
     id: int
     origin: StreamUtterance | FileRequest
     options: Options
     path: str | None = None
-    samples: Samples | None = None
     state: State = State.QUEUED
+    segments: list[Segment] = field(default_factory=list)
+    is_read: bool = False
+    is_cancelled: bool = False
+    sample_count: int = 0
     decode_requested: bool = False
     expires: float | None = None
-    in_engine: AppendedAudio | None = None
     warnings: tuple[str, ...] = ()
     read_seconds: float | None = None
     result: Result | None = None
-    rms_dbfs: float | None = None
+    energy: float = 0.0  # the sum of the squares of its samples
 
     @property
     def utterance(self) -> StreamUtterance:
@@ -196,7 +232,7 @@ class Transcription:
 
     @property
     def seconds(self) -> float:
-        return 0.0 if self.samples is None else len(self.samples) / SAMPLE_RATE
+        return self.sample_count / SAMPLE_RATE
 
     @property
     def total_seconds(self) -> float | None:
@@ -207,31 +243,42 @@ class Transcription:
         return round(sum(measured), 4) if measured else None
 
     @property
-    def whole_audio(self) -> Samples:
-        """Raises ValueError where the samples are not there."""
-        if self.samples is None:
-            raise ValueError("audio that was not read cannot be decoded")
-        return self.samples
+    def rms_dbfs(self) -> float | None:
+        """How loud it is on the whole, 0 for a square wave at full scale; None for digital silence, which has no
+        level."""
+        power = self.energy / max(1, self.sample_count)
+        return round(10 * math.log10(power), 1) if power else None
 
-    def finalize(self, audio_id: int) -> Finalize:
-        """What ends it in the engine, which has all of its samples."""
-        options = self.options
-        return Finalize(
-            id=self.id,
-            audio_id=audio_id,
-            language=options.language,
-            context=options.context,
-            max_new_tokens=options.max_new_tokens,
-            logprobs=options.logprobs,
-            warnings=self.warnings,
-            decoder_mode=options.decoder_mode,
-            drift_guard=options.drift_guard,
-            interactive=self.stream_id is not None,
-        )
+    @property
+    def is_partly_read(self) -> bool:
+        return bool(self.segments) and not self.is_read
 
+    @property
+    def held_segments(self) -> int:
+        """Segments whose samples are in memory."""
+        return sum(segment.samples is not None for segment in self.segments)
 
-def rms_dbfs(samples: Samples) -> float | None:
-    """How loud it is on the whole, 0 for a square wave at full scale; None for digital silence, which has no level."""
-    energy = float(np.einsum("i,i->", samples, samples, dtype=np.float64))  # np.dot would start threads of a BLAS
-    power = energy / max(1, len(samples))
-    return round(10 * math.log10(power), 1) if power else None
+    @property
+    def held_seconds(self) -> float:
+        return sum(segment.seconds for segment in self.segments)
+
+    def add_segment(self, id: int, samples: Samples, in_engine: AppendedAudio | None = None) -> Segment:
+        """More of its audio."""
+        segment = Segment(id, self, samples, in_engine)
+        self.segments.append(segment)
+        self.sample_count += len(samples)
+        # np.dot would start threads of a BLAS
+        self.energy += float(np.einsum("i,i->", samples, samples, dtype=np.float64))
+        return segment
+
+    def release(self) -> None:
+        """Free its audio."""
+        for segment in self.segments:
+            segment.samples = None
+
+    def joined(self) -> Transcript | None:
+        """The transcript of the whole; None while one of a segment is missing."""
+        transcripts = [segment.transcript for segment in self.segments if segment.transcript is not None]
+        if not self.is_read or len(transcripts) < len(self.segments):
+            return None
+        return replace(join_transcripts(transcripts), warnings=self.warnings)

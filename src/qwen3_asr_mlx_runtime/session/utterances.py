@@ -106,7 +106,7 @@ class Utterances:
 
     def audio_read(self, transcription: Transcription) -> None:
         """The file of a boundary was read: the utterance is accepted, or refused."""
-        samples = 0 if transcription.samples is None else len(transcription.samples)
+        samples = transcription.sample_count
         try:
             self._budget.take(samples)
         except LimitExceeded as error:
@@ -261,5 +261,5 @@ class Utterances:
     def _forget(self, transcription: Transcription) -> None:
         """It was delivered: free its audio, and remember its name."""
         self._budget.give_back(transcription.utterance.sample_count or 0)
-        transcription.samples = None
+        transcription.release()
         self.delivery.remember(transcription)

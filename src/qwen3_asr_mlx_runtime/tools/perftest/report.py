@@ -8,8 +8,7 @@ import msgspec
 
 from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
-from qwen3_asr_mlx_runtime.engines.profile import Profile
-from qwen3_asr_mlx_runtime.session.results import batch_profile
+from qwen3_asr_mlx_runtime.engines.profile import Profile, batch_profile
 from qwen3_asr_mlx_runtime.tools.perftest.performance import Item, Pass, Plan
 
 
