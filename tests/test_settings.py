@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_asr_mlx_runtime.settings import CommandLine, Settings, parse_command_line
+from qwen3_asr_mlx_runtime.limits import LIMITS
+from qwen3_asr_mlx_runtime.settings import CommandLine, Settings, option_of, parse_command_line
 
 
 def parse(*argv: str, **environ: str) -> Settings:
@@ -42,8 +43,8 @@ def test_every_option_reaches_its_setting() -> None:
         dtype="float32",
         quantize="mixed",
         force_4bit_tower=True,
-        max_new_tokens=9,
-        max_chunk_seconds=20.0,
+        token_budget=9,
+        segment_seconds=20.0,
         max_audio_seconds=60.0,
         local_files_only=True,
         parent_pid=77,
@@ -70,9 +71,9 @@ def test_a_limit_of_the_environment_that_is_no_number_is_named(capsys: pytest.Ca
     assert "--memory-limit-mb" in capsys.readouterr().err
 
 
-def test_audio_may_be_limited_to_less_than_a_piece_has_by_default() -> None:
+def test_audio_may_be_limited_to_less_than_a_segment_has_by_default() -> None:
     settings = parse("--max-audio-seconds", "1")
-    assert (settings.max_audio_seconds, settings.max_chunk_seconds) == (1.0, 30.0)
+    assert (settings.max_audio_seconds, settings.segment_seconds) == (1.0, 30.0)
 
 
 def test_a_home_nobody_has_is_left_in_a_path() -> None:
@@ -218,3 +219,11 @@ def test_a_refusal_says_the_value_that_was_given_on_one_line(
     assert line.startswith("qwen3-asr-mlx-bridge: error: ")
     assert said in line
     assert line.isprintable()
+
+
+def test_every_limit_with_an_option_is_a_setting() -> None:
+    for name, limit in LIMITS.items():
+        if limit.bounds is not None:
+            least = limit.bounds[0]
+            assert getattr(parse(option_of(name), f"{least:g}"), name) == least
+            assert getattr(Settings(), name) == limit.default

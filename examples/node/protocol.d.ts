@@ -406,7 +406,7 @@ export interface ItemError {
   message: string;
 }
 
-/** Over `max_pending_requests` a request with an `id` is told `busy`; over the others it is refused. */
+/** Over `max_pending_requests` a request with an `id` is `busy`; over others it fails. */
 export interface Limits {
   max_line_bytes: number;
   max_read_ahead_bytes: number;

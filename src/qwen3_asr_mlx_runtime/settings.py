@@ -9,7 +9,16 @@ from typing import NoReturn
 from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.command import printable
-from qwen3_asr_mlx_runtime.limits import MAX_NEW_TOKENS
+from qwen3_asr_mlx_runtime.limits import (
+    LIMITS,
+    MAX_AUDIO_SECONDS,
+    MAX_NEW_TOKENS,
+    MAX_PENDING_AUDIO_SECONDS,
+    MAX_PENDING_REQUESTS,
+    MAX_PENDING_UTTERANCES,
+    MAX_STREAMS,
+    MAX_UTTERANCE_SECONDS,
+)
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, chosen_model
 from qwen3_asr_mlx_runtime.model_name import model as model_word
 
@@ -29,14 +38,12 @@ class Settings:
     """How this process transcribes.
 
     `model`: a Hugging Face repository, a local folder, or `demo`. `cache_dir`: None means Hugging Face's own.
-    `language` (a canonical name or None), `context` and `max_new_tokens` (0: until the model stops, within max(128,
+    `language` (a canonical name or None), `context` and `token_budget` (0: until the model stops, within max(128,
     12 a second + 32)) stand for requests that give none of their own. `dtype`: None means the checkpoint's.
-    `max_chunk_seconds`: longer audio is decoded in pieces. `max_audio_seconds`: longer files are refused. `parent_pid`:
-    the process to live and die with, besides the one that started this one. `verify`: how often weights are compared
+    `segment_seconds`: longer audio is decoded in segments. `parent_pid`: a process whose end ends this one, besides
+    the one that started it. `verify`: how often weights are compared
     with their digest; `state_dir`: where what was verified is remembered, None for nowhere. `stall_seconds`: a download
-    that brings nothing for so long is given up. `max_streams`, `max_pending_requests` (those with an `id`),
-    `max_pending_audio_seconds` and `max_pending_utterances` (of all streams, from the chunk or the boundary to the
-    outcome) and `max_utterance_seconds` bound what a conversation may keep in memory.
+    that brings nothing for so long fails. The `max_…` are those of limits.LIMITS.
     `memory_limit_bytes`, `cache_limit_bytes` and `wired_limit_bytes` are those of engine/memory.py.
     `quantize`: a scheme of checkpoint/quantize.py, None for weights as they are stored; `force_4bit_tower`: run a
     checkpoint with such a tower.
@@ -49,19 +56,19 @@ class Settings:
     dtype: str | None = None
     quantize: str | None = None
     force_4bit_tower: bool = False
-    max_new_tokens: int = 0
-    max_chunk_seconds: float = 30.0
-    max_audio_seconds: float = 1200.0
+    token_budget: int = 0
+    segment_seconds: float = 30.0
     local_files_only: bool = False
     verify: str = "once"
     state_dir: Path | None = None
     stall_seconds: float = 120.0
     parent_pid: int | None = None
-    max_streams: int = 64
-    max_pending_requests: int = 256
-    max_pending_audio_seconds: float = 3600.0
-    max_pending_utterances: int = 1024
-    max_utterance_seconds: float = 1200.0
+    max_streams: int = MAX_STREAMS
+    max_pending_requests: int = MAX_PENDING_REQUESTS
+    max_pending_audio_seconds: float = MAX_PENDING_AUDIO_SECONDS
+    max_pending_utterances: int = MAX_PENDING_UTTERANCES
+    max_utterance_seconds: float = MAX_UTTERANCE_SECONDS
+    max_audio_seconds: float = MAX_AUDIO_SECONDS
     memory_limit_bytes: int | None = None
     cache_limit_bytes: int | None = None
     wired_limit_bytes: int = 0
@@ -83,7 +90,7 @@ def parse_command_line(argv: Sequence[str], environ: Mapping[str, str]) -> Comma
     options = parser.parse_args(argv)
     if options.model and options.positional_model and options.model != options.positional_model:
         parser.error("the model is named twice, and differently: as an argument and with --model")
-    if getattr(options, "max_chunk_seconds", 0.0) > options.max_audio_seconds:
+    if getattr(options, "segment_seconds", 0.0) > options.max_audio_seconds:
         limit = f"{options.max_audio_seconds:g} seconds, the limit of --max-audio-seconds"
         parser.error(f"argument --max-chunk-seconds: expected at most {limit}")
     given = {field.name: getattr(options, field.name) for field in fields(Settings) if field.name in options}
@@ -92,6 +99,11 @@ def parse_command_line(argv: Sequence[str], environ: Mapping[str, str]) -> Comma
     given["state_dir"] = values.state_dir(options.state_dir, environ)
     notices = [f"{option} has no effect: {IGNORED_OPTIONS[option]}" for option in options.ignored or ()]
     return CommandLine(Settings(**given), options.print_capabilities, options.print_schema, tuple(notices))
+
+
+def option_of(limit: str) -> str:
+    """The command line option of a limit."""
+    return "--" + limit.replace("_", "-")
 
 
 def _model(parser: argparse.ArgumentParser, name: str) -> str:
@@ -165,32 +177,35 @@ def _add_decoding_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-new-tokens",
         type=values.whole_number(0, MAX_NEW_TOKENS),
-        default=Settings.max_new_tokens,
-        help="budget of each piece of audio (default 0: until the model stops, within max(128, 12 a second + 32))",
+        dest="token_budget",
+        metavar="TOKENS",
+        default=Settings.token_budget,
+        help="budget of each segment (default 0: until the model stops, within max(128, 12 a second + 32))",
     )
     parser.add_argument(
         "--max-chunk-seconds",
         type=values.seconds(1.0),
+        dest="segment_seconds",
+        metavar="SECONDS",
         default=argparse.SUPPRESS,
         help="longer audio is cut at a quiet place before this length, which is --max-audio-seconds at most"
-        f" (default {Settings.max_chunk_seconds})",
-    )
-    parser.add_argument(
-        "--max-audio-seconds",
-        type=values.seconds(0.1),
-        default=Settings.max_audio_seconds,
-        help="longer audio is refused (default %(default)s)",
+        f" (default {Settings.segment_seconds})",
     )
 
 
 def _add_process_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parent-pid", type=values.whole_number(1, 2**31 - 1), help="exit when this process has gone")
-    for option, default, of in (
-        ("--max-streams", Settings.max_streams, "streams that may be open at a time"),
-        ("--max-pending-utterances", Settings.max_pending_utterances, "utterances that may wait for their outcome"),
-    ):
-        count = values.whole_number(1, 1_000_000)
-        parser.add_argument(option, type=count, default=default, help=f"{of} (default {default})")
+    for name, limit in LIMITS.items():
+        if limit.bounds is not None:
+            low, high = limit.bounds
+            count = values.whole_number(int(low), int(high)) if isinstance(limit.default, int) else None
+            parser.add_argument(
+                option_of(name),
+                type=count or values.seconds(low, high),
+                metavar="COUNT" if count else "SECONDS",
+                default=limit.default,
+                help=f"at most, {limit.meaning} (default {limit.default})",
+            )
     parser.add_argument("--print-capabilities", action="store_true", help="print what this build does, and exit")
     parser.add_argument("--print-schema", action="store_true", help="print the JSON Schema of all messages, and exit")
     parser.add_argument("--no-install", action="store_true", help="the launcher's: never install anything")

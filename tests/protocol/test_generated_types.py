@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 from generate_types import __main__ as command
+from generate_types import tables
 from generate_types.shapes import Unreadable, protocol
+
+from qwen3_asr_mlx_runtime.limits import LIMITS
 
 SCHEMA = json.loads((command.ROOT / command.SCHEMA).read_text(encoding="utf-8"))
 FILES = sorted(command.LANGUAGES)
@@ -26,6 +29,27 @@ def test_a_file_that_was_changed_or_is_missing_is_stale(tmp_path: Path, path: st
     assert command.stale(tmp_path) == [path]
     (tmp_path / path).unlink()
     assert command.stale(tmp_path) == [path]
+
+
+def test_a_table_follows_the_schema_and_keeps_its_meanings() -> None:
+    text = (command.ROOT / command.REFERENCE).read_text(encoding="utf-8")
+    row = "| `uptime_s` | number | since the process started |"
+    assert row in text
+    for changed in (
+        text.replace(row, "| `uptime_s` | string | since the process started |"),
+        text.replace(row, f"{row}\n| `gone` | number | nothing |"),
+    ):
+        assert tables.reference(changed, SCHEMA) == text
+    without = tables.reference(text.replace(row + "\n", "", 1), SCHEMA)
+    assert "| `uptime_s` | number | |" in without
+    with pytest.raises(ValueError, match="Reply `pang`"):
+        tables.reference(text.replace("### Reply `pong`", "### Reply `pang`"), SCHEMA)
+
+
+def test_the_table_of_limits_is_that_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (command.ROOT / command.CONCEPTS).read_text(encoding="utf-8")
+    monkeypatch.setitem(LIMITS, "max_streams", LIMITS["max_streams"]._replace(default=65))
+    assert tables.concepts(text) == text.replace("| `max_streams` | `64` |", "| `max_streams` | `65` |") != text
 
 
 def test_every_definition_and_every_member_of_the_schema_is_read() -> None:
@@ -60,6 +84,7 @@ def test_the_command_fails_where_they_are_stale(tmp_path: Path) -> None:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(command.ROOT / path, tmp_path / path)
     shutil.copytree(command.ROOT / "scripts/lib/generate_types", tmp_path / "scripts/lib/generate_types")
+    shutil.copytree(command.ROOT / "docs/protocol", tmp_path / "docs/protocol")
     (tmp_path / "src").symlink_to(command.ROOT / "src")
     script = tmp_path / "scripts" / "generate-types"
     ran = subprocess.run([script, "--check"], capture_output=True, text=True, check=False)

@@ -91,7 +91,7 @@ class TestTranscribe:
         assert utterance.samples.tolist() == [1.0, 1.0, 1.0]
 
     def test_what_the_request_leaves_out_comes_from_the_settings(self) -> None:
-        talk = Conversation(Settings(language="Arabic", context="names", max_new_tokens=9))
+        talk = Conversation(Settings(language="Arabic", context="names", token_budget=9))
         talk.send("transcribe", audio="a")
         talk.send("transcribe", audio="b", language="English", context="", max_new_tokens=0)
         talk.read("a")

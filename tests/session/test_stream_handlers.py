@@ -205,7 +205,7 @@ class TestLockStep:
         assert talk.jobs[1].utterance.samples.tolist() == [0.5, 0.5, 0.5, -1.0, -1.0]
 
     def test_options_are_the_utterances_then_the_flushs_then_the_streams_then_the_processes(self) -> None:
-        talk = loaded(language="French", context="names", max_new_tokens=1)
+        talk = loaded(language="French", context="names", token_budget=1)
         talk.send("start_stream", batch_size=9, language="Arabic", max_new_tokens=2)
         talk.speak("u1", language="English")
         talk.speak("u2")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from generate_types import tables
 from generate_types.shapes import protocol
 from generate_types.swift import swift
 from generate_types.typescript import typescript
@@ -13,6 +14,7 @@ from qwen3_asr_mlx_runtime.command import guarded
 
 ROOT = Path(__file__).resolve().parents[3]
 SCHEMA = "docs/protocol.schema.json"
+REFERENCE, CONCEPTS = "docs/protocol/reference.md", "docs/protocol/concepts.md"
 LANGUAGES = {
     "examples/node/protocol.d.ts": typescript,
     "examples/swift/Sources/Qwen3ASRBridge/Protocol.generated.swift": swift,
@@ -20,9 +22,15 @@ LANGUAGES = {
 
 
 def texts() -> dict[str, str]:
-    """What each generated file holds, by its path from the root of the repository."""
-    made = protocol(json.loads((ROOT / SCHEMA).read_text(encoding="utf-8")))
-    return {path: language(made, SCHEMA) for path, language in LANGUAGES.items()}
+    """What each generated file holds, by its path from the root of the repository. Of the documents only the tables are
+    generated."""
+    schema = json.loads((ROOT / SCHEMA).read_text(encoding="utf-8"))
+    shapes = protocol(schema)
+    return {
+        **{path: language(shapes, SCHEMA) for path, language in LANGUAGES.items()},
+        REFERENCE: tables.reference((ROOT / REFERENCE).read_text(encoding="utf-8"), schema),
+        CONCEPTS: tables.concepts((ROOT / CONCEPTS).read_text(encoding="utf-8")),
+    }
 
 
 def stale(root: Path = ROOT) -> list[str]:
@@ -44,7 +52,7 @@ def write(root: Path = ROOT) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="generate-types",
-        description=f"Writes {' and '.join(LANGUAGES)} from {SCHEMA}.",
+        description=f"Writes {', '.join(LANGUAGES)} and the tables of {REFERENCE} and {CONCEPTS} from {SCHEMA}.",
         epilog="example: scripts/generate-types --check",
     )
     parser.add_argument("--check", action="store_true", help="write nothing, and fail if a file is stale")
@@ -53,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not chosen.check:
             write()
         elif files := stale():
-            print(f"stale, scripts/generate-types writes them anew: {', '.join(files)}", file=sys.stderr)
+            print(f"stale, run scripts/generate-types: {', '.join(files)}", file=sys.stderr)
             return 1
     except (OSError, ValueError) as error:
         print(f"generate-types: {error}", file=sys.stderr)

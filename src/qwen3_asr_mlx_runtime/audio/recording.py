@@ -24,8 +24,8 @@ from qwen3_asr_mlx_runtime.errors import (
     AudioUnsupported,
     InvalidParams,
 )
+from qwen3_asr_mlx_runtime.limits import MAX_AUDIO_SECONDS
 
-MAX_FILE_SECONDS = 1200.0
 MAX_CHANNELS = 32
 MIN_RATE, MAX_RATE = 4_000, 384_000
 
@@ -69,7 +69,7 @@ def pcm16(data: bytes) -> Samples:
     return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
 
 
-def read_file(path: str, *, max_seconds: float = MAX_FILE_SECONDS) -> Recording:
+def read_file(path: str, *, max_seconds: float = MAX_AUDIO_SECONDS) -> Recording:
     """The audio of a file in any of `sound_file.formats()`: the mean of its channels, resampled to 16 kHz by soxr HQ.
 
     `path` is absolute or relative to the working directory; `~` is not expanded. Channels: 1 to 32; rate: 4 to 384 kHz;
@@ -85,7 +85,7 @@ def read_file(path: str, *, max_seconds: float = MAX_FILE_SECONDS) -> Recording:
 
 
 def read_segments(
-    path: str, segment_seconds: float, *, max_seconds: float = MAX_FILE_SECONDS
+    path: str, segment_seconds: float, *, max_seconds: float = MAX_AUDIO_SECONDS
 ) -> Generator[FileSegment, None, None]:
     """The same audio, cut as `split_at_quiet` cuts the whole, each segment as soon as it is read.
 

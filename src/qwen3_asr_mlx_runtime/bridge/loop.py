@@ -77,7 +77,7 @@ class Loop:
         self._allowance = InputAllowance()
         self._source = StdinReader(stdin, self._inbox.put, self._allowance)
         self._writer = LineWriter(stdout, self._inbox.put)
-        self._audio = FileReader(settings.max_audio_seconds, settings.max_chunk_seconds, self._inbox.put)
+        self._audio = FileReader(settings.max_audio_seconds, settings.segment_seconds, self._inbox.put)
         self._engine = make_engine(settings, self._inbox.put)
         self._watchdog = Watchdog(self._engine, clock)
         self._parent = parent

@@ -1,20 +1,14 @@
 """What a client gets to read, and the way from it to a line of bytes."""
 
 import json
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from qwen3_asr_mlx_runtime.engines.profile import Memory
 from qwen3_asr_mlx_runtime.errors import BridgeError
-from qwen3_asr_mlx_runtime.limits import (
-    MAX_BATCH_ITEMS,
-    MAX_BATCH_ROWS,
-    MAX_BATCH_SIZE,
-    MAX_PARTIAL_INTERVAL_MS,
-    MIN_PARTIAL_INTERVAL_MS,
-)
+from qwen3_asr_mlx_runtime.limits import LIMITS
 from qwen3_asr_mlx_runtime.protocol.commands import DECODER_MODES, Id
 
 RUNTIME = "qwen3-asr-mlx"
@@ -37,26 +31,22 @@ class Reply(Line, kw_only=True):
     warnings: list[str] | UnsetType = UNSET
 
 
-class Limits(msgspec.Struct, kw_only=True):
-    """Over `max_pending_requests` a request with an `id` is told `busy`; over the others it is refused."""
+if TYPE_CHECKING:
 
-    max_line_bytes: int
-    max_read_ahead_bytes: int
-    max_output_queue_bytes: int
-    max_pending_requests: int
-    max_pending_audio_seconds: float
-    max_pending_utterances: int
-    max_streams: int
-    max_utterance_seconds: float
-    max_chunk_seconds: float
-    max_new_tokens: int
-    max_context_characters: int
-    max_audio_seconds: float
-    max_batch_size: int = MAX_BATCH_SIZE
-    max_batch_rows: int = MAX_BATCH_ROWS
-    max_batch_items: int = MAX_BATCH_ITEMS
-    min_partial_interval_ms: int = MIN_PARTIAL_INTERVAL_MS
-    max_partial_interval_ms: int = MAX_PARTIAL_INTERVAL_MS
+    class Limits(msgspec.Struct, kw_only=True):
+        """A member for each of `limits.LIMITS`."""
+
+        def __init__(self, **values: float) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+    Limits = msgspec.defstruct(
+        "Limits",
+        [(name, type(limit.default)) for name, limit in LIMITS.items()],
+        kw_only=True,
+        module=__name__,
+        namespace={"__doc__": "Over `max_pending_requests` a request with an `id` is `busy`; over others it fails."},
+    )
 
 
 class Models(msgspec.Struct, kw_only=True):

@@ -73,7 +73,7 @@ class Options:
 def resolve(settings: Settings, levels: Iterable[Decoding]) -> Options:
     """Each option from the first of `levels` that gives it, else from the process's settings."""
     process = Decoding(
-        max_new_tokens=settings.max_new_tokens,
+        max_new_tokens=settings.token_budget,
         language=settings.language or AUTO,
         context=settings.context,
         decoder_mode=DECODER_MODES[0],

@@ -876,7 +876,7 @@ extension Wire {
 }
 
 extension Wire {
-    /// Over `max_pending_requests` a request with an `id` is told `busy`; over the others it is refused.
+    /// Over `max_pending_requests` a request with an `id` is `busy`; over others it fails.
     public struct Limits: Codable, Equatable, Sendable {
         public var maxLineBytes: Int
         public var maxReadAheadBytes: Int
