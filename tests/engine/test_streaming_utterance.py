@@ -17,9 +17,9 @@ from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, PartialDone
 from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, SAMPLE_RATE, Utterance
 from qwen3_asr_mlx_runtime.errors import OutOfMemory
 from qwen3_asr_mlx_runtime.model.decoder import KVCache
+from qwen3_asr_mlx_runtime.model.drift import StreamingDrift
 from qwen3_asr_mlx_runtime.model.generate import Token
 from qwen3_asr_mlx_runtime.model.speculative import DraftResult
-from qwen3_asr_mlx_runtime.model.streaming_drift import StreamingDrift
 
 SPEECH = 7
 

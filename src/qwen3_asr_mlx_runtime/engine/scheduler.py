@@ -9,9 +9,8 @@ from qwen3_asr_mlx_runtime.engine.streaming import OpenUtterances
 from qwen3_asr_mlx_runtime.engines.api import Append, Failed, Finalize, Finished, Job, Partial, PartialDone
 from qwen3_asr_mlx_runtime.engines.fair_queue import INTERACTIVE_IN_A_ROW
 from qwen3_asr_mlx_runtime.errors import Cancelled
-from qwen3_asr_mlx_runtime.model.drift import Drift
+from qwen3_asr_mlx_runtime.model.drift import Drift, StreamingDrift
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
-from qwen3_asr_mlx_runtime.model.streaming_drift import StreamingDrift
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
 

@@ -14,8 +14,8 @@ from qwen3_asr_mlx_runtime.engines.api import Append, Failed, Finalize, Job, Par
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis
 from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, Samples
 from qwen3_asr_mlx_runtime.errors import Cancelled
+from qwen3_asr_mlx_runtime.model.drift import StreamingDrift
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
-from qwen3_asr_mlx_runtime.model.streaming_drift import StreamingDrift
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
 

@@ -1,7 +1,7 @@
-"""How far logits drift when a row is decoded in a batch instead of alone.
+"""How far logits drift when a row is decoded in a batch instead of alone, or an utterance as it grows instead of whole.
 
-The products of a batch are of other shapes, so the backend may add up in another order; in bfloat16 that shows in the
-last digits of a logit. Where the two most likely tokens are closer than the drift, the batch may choose the other one.
+Products of other shapes let the backend add up in another order; in bfloat16 that shows in the last digits of a logit.
+Where the two most likely tokens are closer than the drift, the choice may differ.
 """
 
 import math
@@ -10,9 +10,13 @@ from collections.abc import Callable, Generator, Sequence
 import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.limits import MAX_BATCH_ROWS
+from qwen3_asr_mlx_runtime.model.audio_encoder import audio_token_count
 from qwen3_asr_mlx_runtime.model.batch import Places, RowCache
+from qwen3_asr_mlx_runtime.model.blocks import block_ends
 from qwen3_asr_mlx_runtime.model.decoder import KVCache, round_up
+from qwen3_asr_mlx_runtime.model.generate import prefill
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.model.splice import splice
 
 _LENGTHS = (61, 40, 28, 23)
 _STEPS = 4
@@ -20,6 +24,9 @@ _LONG_CAPACITY = 1024  # from here on Metal may have another kernel for attentio
 LONG_LENGTH = 1100
 _LONG_BLOCK = 256  # positions of its prefill in one step
 _LONG_ROWS = (1, 4, MAX_BATCH_ROWS)
+_OPEN_FRAMES = 200  # of a streamed utterance, behind its first window
+_HEAD, _TAIL, _TOKENS = 12, 6, 8
+_LONGEST = 128  # tokens in one pass: a backend may have another kernel for so many
 SAFETY = 4.0  # two logits may drift apart by twice the drift of one; and speech may drift more than these tokens do
 
 HasRoom = Callable[[int, int], bool]  # for so many rows of so many positions
@@ -89,8 +96,16 @@ class Drift:
         return (self._short,) if round_up(positions) < _LONG_CAPACITY else (self._short, self._long)
 
 
+class StreamingDrift(Margin):
+    """The margin of tokens that were only verified: windows go through the tower one by one, the prompt through the
+    decoder in blocks, and the text all at once. `packs`: whether whole utterances go through in other shapes."""
+
+    def __init__(self, model: Qwen3ASR, packs: bool) -> None:
+        super().__init__(lambda: streaming_drift(model, packs))
+
+
 def largest_drift(model: Qwen3ASR) -> float:
-    """Of short and of long rows, all at once."""
+    """Of a batch, of short and of long rows, all at once."""
     found = [_run(steps) for steps in (short_drift(model), long_drift(model))]
     return math.nan if any(map(math.isnan, found)) else max(found)
 
@@ -177,3 +192,67 @@ def _run(steps: Measurement) -> float:
             next(steps)
         except StopIteration as end:
             return float(end.value)
+
+
+def streaming_drift(model: Qwen3ASR, packs: bool) -> Measurement:
+    """The largest difference of a logit, over an utterance of noise and random tokens; at least a unit in the last
+    place of the largest logit, for so few tokens may show none. Yields now and then."""
+    tower = model.audio_tower
+    frames = tower.window_frames + _OPEN_FRAMES
+    features = mx.random.normal((frames, tower.config.num_mel_bins), key=mx.random.key(0)).astype(model.dtype)
+    ids = mx.random.randint(0, model.config.text.vocab_size, (_HEAD + _TAIL + _TOKENS,), key=mx.random.key(1))
+    head, tail, text = mx.split(model.model.embed_tokens(ids), [_HEAD, _HEAD + _TAIL])
+    size = tower.config.chunk_frames
+    seconds = [tower.embed_chunks(features[start : start + size], part=True) for start in range(0, frames, size)]
+    window = tower.window_frames // size
+    apart = mx.concatenate([tower.encode_window(mx.concatenate(rows)) for rows in (seconds[:window], seconds[window:])])
+    mx.eval(apart)
+    yield
+    whole = tower(features) if packs else tower.one_by_one(features)
+    mx.eval(whole)
+    yield
+    blocks = block_ends(_HEAD, 1, audio_token_count(tower.window_frames))
+    alone = yield from _token_by_token(model, splice(head, whole, tail), text, () if packs else blocks)
+    differences = []
+    for repeats in (1, _LONGEST // _TOKENS):
+        longer = mx.tile(text, (repeats, 1))  # what follows changes nothing but the width of the products
+        at_once = yield from _at_once(model, splice(head, apart, tail), longer, blocks)
+        differences.append(mx.abs(alone.astype(mx.float32) - at_once[: len(alone)].astype(mx.float32)))
+        mx.eval(differences)
+        yield
+    drift = mx.max(mx.stack(differences))
+    least = mx.max(mx.abs(alone)) * mx.finfo(model.dtype).eps
+    return float(mx.maximum(drift, least).item())  # type: ignore[arg-type]
+
+
+def _prefilled(
+    model: Qwen3ASR, prompt: mx.array, more: int, blocks: tuple[int, ...]
+) -> Generator[None, None, list[KVCache]]:
+    """A cache of all blocks, with room for the whole prompt (1, L, D) and `more`."""
+    cache = model.make_cache(prompt.shape[1] + more)
+    for end in blocks:
+        mx.eval(prefill(model, prompt[:, cache[0].offset : end], cache))
+        yield
+    return cache
+
+
+def _token_by_token(
+    model: Qwen3ASR, prompt: mx.array, text: mx.array, blocks: tuple[int, ...]
+) -> Generator[None, None, mx.array]:
+    """Logits after the prompt (1, L, D) and after each token of the text (T, D): (T + 1, V)."""
+    cache = yield from _prefilled(model, prompt, len(text), blocks)
+    logits = [model.head(prefill(model, prompt[:, cache[0].offset :], cache)[0])]
+    for token in text:
+        mx.eval(logits[-1])
+        yield
+        logits.append(model.logits(token[None, None], cache))
+    return mx.concatenate(logits)
+
+
+def _at_once(
+    model: Qwen3ASR, prompt: mx.array, text: mx.array, blocks: tuple[int, ...]
+) -> Generator[None, None, mx.array]:
+    """The same, the text in one pass."""
+    cache = yield from _prefilled(model, prompt, len(text), blocks)
+    embeddings = mx.concatenate([prompt[:, cache[0].offset :], text[None]], axis=1)
+    return model.head(prefill(model, embeddings, cache, 1 + len(text))[0])
