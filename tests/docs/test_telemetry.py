@@ -34,6 +34,6 @@ def test_every_reading_of_memory_is_there(document: str) -> None:
 
 @pytest.mark.parametrize(("struct", "prefix"), [(Summary, ""), (Recent, "recent."), (Spread, "")])
 def test_every_figure_of_the_monitor_is_there(document: str, struct: type[msgspec.Struct], prefix: str) -> None:
-    section = document.partition("## A session, watched")[2]
+    section = document.partition("## The monitor")[2]
     names = {field.name for field in msgspec.structs.fields(struct)} - {"recent"}  # told member by member
     assert [name for name in names if f"`{prefix}{name}`" not in section] == []
