@@ -1,6 +1,7 @@
 """What every test may ask for: the repository, the recordings beside it, the embedded checkpoint."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,12 @@ def data_folder() -> Path:
 @pytest.fixture(scope="session")
 def demo_checkpoint() -> Path:
     return ROOT / "src" / "qwen3_asr_mlx_runtime" / "demo"
+
+
+def pytest_configure() -> None:
+    """A shell's background job ignores Ctrl-C, and so would every process that a test starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # before what `-m` leaves out is left out

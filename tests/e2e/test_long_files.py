@@ -20,8 +20,8 @@ RATE = 44_100
 
 @pytest.fixture(scope="module")
 def pcm() -> np.ndarray:
-    """75 s of joined recordings at 44.1 kHz, louder than full scale after the filter."""
-    samples = joined_examples(75 * 16_000, np.random.default_rng(4)).astype(np.float32)
+    """40 s of joined recordings at 44.1 kHz, louder than full scale after the filter."""
+    samples = joined_examples(40 * 16_000, np.random.default_rng(4)).astype(np.float32)
     samples = soxr.resample(samples / np.abs(samples).max(), 16_000, RATE)
     return (samples * 40_000).clip(-32768, 32767).astype("<i2")
 
@@ -47,7 +47,7 @@ def test_a_file_in_segments_has_the_transcript_of_the_whole(path: str, whole: Tr
         reply = bridge.ask("batch_transcribe", audio=[path], decoder_mode=mode)
         assert bridge.wait() == 0
     [item] = reply["items"]
-    assert len(whole.audio_output_lengths) == 3
+    assert len(whole.audio_output_lengths) == 2
     assert (item["text"], item["raw_text"], item["language"]) == (whole.text, whole.raw_text, whole.language)
     assert (item["finish_reason"], item["generated_tokens"]) == (whole.finish_reason, len(whole.token_ids))
     assert item["audio_embeddings_shape"] == [*whole.audio_embeddings_shape]
