@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from qwen3_asr_mlx_runtime.entry import interruptible, say_interrupted
+from qwen3_asr_mlx_runtime.entry import interruptible, report_interrupt
 
 PIP_INSTALL = ("-m", "pip", "install", "--no-input", "--no-compile", "--progress-bar", "off")
 _DISK_FULL = "the disk is full: free some space"
@@ -51,7 +51,7 @@ def main() -> int:
         with interruptible():
             provide(Path(root), Path(environment), backend, groups.split())
     except KeyboardInterrupt:
-        return say_interrupted()
+        return report_interrupt()
     return os.execv(command[0], command)
 
 

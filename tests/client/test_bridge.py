@@ -311,7 +311,7 @@ class TestHanging:
         bridge = Bridge(setup(child("greet(); signal.pause()"), hang_seconds=0.5))
         bridge.open()
         connection = bridge._session.connected()
-        connection.say(bytes(4 << 20))
+        connection.send(bytes(4 << 20))
         with pytest.raises(BridgeHung, match="audio"):
             connection.room().result(WAIT)
         bridge.kill()

@@ -39,59 +39,59 @@ def looks(life: Life, start: float, end: float, *, waits: bool = True, writes: b
 class TestLife:
     def test_a_ping_goes_out_at_half_of_the_time_and_silence_to_its_end_is_hanging(self) -> None:
         life = greeted()
-        life.asked(0.0)
+        life.request_sent(0.0)
         assert looks(life, 0, 30) == [(10.0, Due(ping=True)), (20.0, Due(signal=signal.SIGKILL))]
         assert isinstance(life.blamed, BridgeHung)
 
     def test_whatever_is_heard_counts_as_a_sign_of_life(self) -> None:
         life = greeted()
-        life.asked(0.0)
+        life.request_sent(0.0)
         assert looks(life, 0, 15) == [(10.0, Due(ping=True))]
-        life.heard(15.0)
+        life.output_received(15.0)
         assert looks(life, 15, 30) == [(25.0, Due(ping=True))]
 
     def test_silence_without_a_question_is_peace(self) -> None:
         life = greeted()
         assert looks(life, 0, 100, waits=False) == []
-        life.asked(100.0)
+        life.request_sent(100.0)
         assert looks(life, 100, 105) == []
 
     def test_a_pipe_that_takes_nothing_is_hanging(self) -> None:
         life = greeted()
-        life.took(5.0)
+        life.input_taken(5.0)
         assert looks(life, 5, 30, waits=False, writes=True) == [(25.0, Due(signal=signal.SIGKILL))]
 
     def test_a_sleep_of_the_app_is_not_the_bridges_fault(self) -> None:
         life = greeted()
-        life.asked(0.0)
+        life.request_sent(0.0)
         assert looks(life, 0, 9) == []
         assert looks(life, 1000, 1000.5) == []
         assert looks(life, 1000.5, 1030)[-1][1] == Due(signal=signal.SIGKILL)
 
     def test_a_start_has_time_of_its_own_and_is_not_pinged(self) -> None:
         life = Life(LIMITS, 0.0)
-        life.asked(0.0)
+        life.request_sent(0.0)
         assert looks(life, 0, 70) == [(60.0, Due(signal=signal.SIGKILL))]
 
     def test_a_stop_is_followed_by_sigterm_and_sigkill_in_their_time_and_by_nothing_else(self) -> None:
         life = greeted()
-        life.asked(0.0)
+        life.request_sent(0.0)
         life.end_within(12.0, 0.0)
         due = [(time, each) for time, each in looks(life, 0, 60) if not each.ping]
         assert due == [(12.0, Due(signal=signal.SIGTERM)), (14.0, Due(signal=signal.SIGKILL))]
-        assert life.loss(Exit(signal=9), has_half_line=True, asked=True) is None
+        assert life.loss(Exit(signal=9), has_half_line=True, is_closing=True) is None
 
     def test_a_closed_pipe_is_given_time_to_be_followed_by_the_end(self) -> None:
         life = greeted()
         life.pipe_closed(1.0)
         assert looks(life, 1, 10, waits=False) == [(3.0, Due(signal=signal.SIGKILL))]
-        assert isinstance(life.loss(Exit(signal=9), has_half_line=False, asked=False), BridgePipeClosed)
+        assert isinstance(life.loss(Exit(signal=9), has_half_line=False, is_closing=False), BridgePipeClosed)
 
     def test_what_was_blamed_first_stays_the_reason(self) -> None:
         life, first = greeted(), BridgeHung("first")
         life.blame(first)
         life.blame(BridgeHung("second"))
-        assert life.loss(Exit(signal=9), has_half_line=True, asked=False) is first
+        assert life.loss(Exit(signal=9), has_half_line=True, is_closing=False) is first
 
 
 def partial(utterance: str, revision: int, stream: str = "s") -> PartialResult:
