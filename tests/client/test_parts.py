@@ -43,7 +43,7 @@ class TestLife:
         assert looks(life, 0, 30) == [(10.0, Due(ping=True)), (20.0, Due(signal=signal.SIGKILL))]
         assert isinstance(life.blamed, BridgeHung)
 
-    def test_whatever_is_heard_counts_as_a_sign_of_life(self) -> None:
+    def test_any_output_counts_as_a_sign_of_life(self) -> None:
         life = greeted()
         life.request_sent(0.0)
         assert looks(life, 0, 15) == [(10.0, Due(ping=True))]
@@ -205,22 +205,24 @@ def test_exits_have_names(status: int, name: str) -> None:
 
 def test_the_document_names_every_error_by_its_code_and_class(repository: Path) -> None:
     document = (repository / "docs" / "clients.md").read_text(encoding="utf-8")
-    told = re.findall(r"^\| `(\w+)` \| `([A-Z]\w+)` \|", document, re.MULTILINE)
+    documented = re.findall(r"^\| `(\w+)` \| `([A-Z]\w+)` \|", document, re.MULTILINE)
     errors = [one for one in vars(client).values() if isinstance(one, type) and issubclass(one, client.ClientError)]
     ends = [one for one in errors if "code" in vars(one) and one is not client.ClientError]
-    assert sorted(told) == sorted((one.code, one.__name__) for one in ends)
+    assert sorted(documented) == sorted((one.code, one.__name__) for one in ends)
 
 
-def test_the_document_tells_the_defaults(repository: Path) -> None:
+def test_the_document_reports_the_defaults(repository: Path) -> None:
     document = (repository / "docs" / "clients.md").read_text(encoding="utf-8")
-    told = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \| [^|]*\|$", document.partition("## Defaults")[2], re.MULTILINE))
+    documented = dict(
+        re.findall(r"^\| ([^|]+) \| ([^|]+) \| [^|]*\|$", document.partition("## Defaults")[2], re.MULTILINE)
+    )
     limits = Limits()
-    assert told["`openTimeout`"] == f"{limits.open_seconds:g} s"
-    assert told["`hangTimeout`"] == f"{limits.hang_seconds:g} s"
-    assert told["grace after a deadline, and after SIGTERM"] == f"{limits.grace_seconds:g} s"
-    assert told["unwritten bytes"] == f"{limits.unwritten_bytes >> 20} MiB"
-    assert told["chunk"] == f"{1000 * limits.chunk_seconds:g} ms"
-    assert told["line"] == f"{limits.line_bytes >> 20} MiB"
-    assert told["events"] == str(limits.events)
-    assert told["stderr"] == f"{limits.stderr_bytes >> 10} KiB"
-    assert told["restarts"] == f"{limits.restarts} in {limits.restart_seconds:g} s"
+    assert documented["`openTimeout`"] == f"{limits.open_seconds:g} s"
+    assert documented["`hangTimeout`"] == f"{limits.hang_seconds:g} s"
+    assert documented["grace after a deadline, and after SIGTERM"] == f"{limits.grace_seconds:g} s"
+    assert documented["unwritten bytes"] == f"{limits.unwritten_bytes >> 20} MiB"
+    assert documented["chunk"] == f"{1000 * limits.chunk_seconds:g} ms"
+    assert documented["line"] == f"{limits.line_bytes >> 20} MiB"
+    assert documented["events"] == str(limits.events)
+    assert documented["stderr"] == f"{limits.stderr_bytes >> 10} KiB"
+    assert documented["restarts"] == f"{limits.restarts} in {limits.restart_seconds:g} s"

@@ -90,7 +90,7 @@ def test_long_audio_is_decoded_in_pieces_with_their_own_budgets(recognizer, spee
     gap = np.zeros(SAMPLE_RATE, dtype=np.float32)
     long = np.concatenate([speech, gap] * 12)
     alone = recognizer.transcribe(Utterance(speech))
-    pieces = Recognizer(recognizer.model, recognizer._tokenizer, max_piece_seconds=10.0).transcribe(Utterance(long))
+    pieces = Recognizer(recognizer.model, recognizer._tokenizer, max_segment_seconds=10.0).transcribe(Utterance(long))
     assert len(pieces.audio_output_lengths) > 2
     assert max(pieces.audio_output_lengths) <= 130
     assert sum(pieces.audio_output_lengths) == pieces.audio_embeddings_shape[0]
@@ -138,7 +138,7 @@ def test_the_profile_measures_what_was_done_and_nothing_else(recognizer, speech)
 
 
 @pytest.mark.parametrize("decoder_mode", ["sequential", "batched"])
-def test_quantised_weights_are_told_with_the_load_and_with_every_transcript(recognizer, speech, decoder_mode):
+def test_quantised_weights_are_reported_with_the_load_and_with_every_transcript(recognizer, speech, decoder_mode):
     quantised = Recognizer.load("demo", dtype="float32", quantize="mixed")
     assert quantised.load_profile["quantization"] == {
         "bits": 4,

@@ -1,4 +1,4 @@
-"""How far logits drift when an utterance is heard instead of whole, and what is trusted then."""
+"""How far logits of a streamed utterance drift from those of the whole, and which tokens are trusted."""
 
 import math
 

@@ -15,7 +15,7 @@ def recognizer() -> Recognizer:
 
 
 def test_sixty_utterances_are_written_alike_in_both_modes(recognizer):
-    found = agreement.compare(recognizer, list(agreement.spoken(60, seed=7)), rows=8)
+    found = agreement.compare(recognizer, list(agreement.random_utterances(60, seed=7)), rows=8)
     assert found["equal_with_guard"] == found["utterances"] == 60
     assert found["redecoded"] <= 6
 
@@ -30,5 +30,5 @@ def test_the_comparison_sees_a_difference(recognizer, monkeypatch):
         place(self, recognition, index)
 
     monkeypatch.setattr(batching.ContinuousBatch, "_place", shortened)
-    found = agreement.compare(recognizer, list(agreement.spoken(3, seed=7)), rows=3)
+    found = agreement.compare(recognizer, list(agreement.random_utterances(3, seed=7)), rows=3)
     assert found["equal_with_guard"] == 0

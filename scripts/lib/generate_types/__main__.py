@@ -20,13 +20,13 @@ LANGUAGES = {
 
 
 def texts() -> dict[str, str]:
-    """What each generated file holds, by its path from the root of the repository."""
-    made = protocol(json.loads((ROOT / SCHEMA).read_text(encoding="utf-8")))
-    return {path: language(made, SCHEMA) for path, language in LANGUAGES.items()}
+    """The content of each generated file, by its path relative to the repository."""
+    messages = protocol(json.loads((ROOT / SCHEMA).read_text(encoding="utf-8")))
+    return {path: language(messages, SCHEMA) for path, language in LANGUAGES.items()}
 
 
 def stale(root: Path = ROOT) -> list[str]:
-    """The files that are not what the schema says."""
+    """The files that differ from the schema."""
     return [path for path, text in texts().items() if not _holds(root / path, text)]
 
 
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not chosen.check:
             write()
         elif files := stale():
-            print(f"stale, scripts/generate-types writes them anew: {', '.join(files)}", file=sys.stderr)
+            print(f"stale, run scripts/generate-types to update them: {', '.join(files)}", file=sys.stderr)
             return 1
     except (OSError, ValueError) as error:
         print(f"generate-types: {error}", file=sys.stderr)

@@ -79,7 +79,5 @@ def _mpeg(descriptor: int, path: str, start: int, stop: int, chunk: DataChunk | 
         end = window.position
         if tagged and 0 <= tagged - end <= _PADDING_BYTES:
             end = tagged
-        candidates = (
-            after_tags(descriptor, at) for at in (end, end - 4)
-        )  # libsndfile has read the header of the next stream
+        candidates = (after_tags(descriptor, at) for at in (end, end - 4))  # or the next header was read already
         following = [at for at in candidates if start < at < stop and is_frame(os.pread(descriptor, 4, at))]

@@ -30,7 +30,7 @@ def formats() -> tuple[str, ...]:
 
 
 class SoundFile(soundfile.SoundFile):  # type: ignore[misc]
-    """A sound file that is only read forward, because the seek after each block fails at the end of a truncated FLAC."""
+    """A sound file, only read forward: the seek after each block fails at the end of a truncated FLAC."""
 
     window: ByteWindow
     chunk: DataChunk | None
