@@ -46,7 +46,7 @@ export type Event = (
   | StreamError
 ) & { event: true; n: number; id?: never };
 
-/** What the process writes; `line.event` tells events from replies. Others than these may come: ignore them. */
+/** A line from the process; events have `line.event`. Ignore lines of unknown types. */
 export type Line = Reply | Event;
 
 /** Chosen by the client, unlike that of any request in flight, and echoed by the reply. */
@@ -428,8 +428,8 @@ export interface Limits {
 }
 
 /**
- * Resident memory of the process, now and at its peak; what macOS charges it with, null elsewhere; and MLX's peak,
- * active and cached buffers.
+ * Resident memory of the process, now and at its peak; its footprint on macOS, null elsewhere; and MLX's peak, active
+ * and cached buffers.
  */
 export interface Memory {
   rss_bytes: number | null;
@@ -505,7 +505,7 @@ export interface Pong {
 }
 
 /**
- * Where the time of one utterance, or of one batch, went. Lengths and shapes hold one entry per decoded piece.
+ * Where the time of one utterance, or of one batch, went. Lengths and shapes hold one entry per decoded segment.
  * `quantization` is null where weights are in full precision.
  */
 export interface Profile {
@@ -549,8 +549,8 @@ export interface Progress {
 }
 
 /**
- * `bits` and `group_size` are the decoder's, `layers` tells which part has which, and `full_precision` how many layers
- * stayed as they were.
+ * `bits` and `group_size` are the decoder's; `layers` counts the quantised layers of each part, `full_precision` the
+ * layers in full precision.
  */
 export interface Quantization {
   bits: number;
@@ -559,7 +559,7 @@ export interface Quantization {
   full_precision: number;
 }
 
-/** How many layers of one part of the model have their weights in so many bits. */
+/** The number of layers of one part of the model that have weights of `bits` bits. */
 export interface QuantizedLayers {
   part: "audio_tower" | "decoder" | "embedding";
   bits: number;

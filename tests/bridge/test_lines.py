@@ -74,8 +74,8 @@ class TestLineReader:
         held = []
         take = reader._take
 
-        def watched(piece: bytes) -> None:
-            take(piece)
+        def watched(data: bytes) -> None:
+            take(data)
             held.append(len(reader._partial))
 
         reader._take = watched

@@ -360,7 +360,7 @@ class TestHanging:
 class TestAsking:
     def test_replies_find_their_requests_in_any_order(self) -> None:
         answer = 'say(PONG, id=m["id"], uptime_s=float(m["n"]))'
-        program = f"greet(); two = [read(), read()]\nfor m in reversed(two): {answer}\nhear()"
+        program = f"greet(); two = [read(), read()]\nfor m in reversed(two): {answer}\nread()"
         bridge = Bridge(setup(child(program)))
         bridge.open()
         with ThreadPoolExecutor(2) as threads:

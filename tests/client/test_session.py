@@ -221,7 +221,7 @@ NONSENSE = {
 def test_lines_that_no_decoder_takes_are_the_bridges_fault(name: str, tmp_path: Path) -> None:
     (tmp_path / "line").write_bytes(NONSENSE[name])
     program = (
-        'greet(); read(); data = open(sys.argv[1], "rb").read()\nwhile data: data = data[os.write(1, data):]\nhear()'
+        'greet(); read(); data = open(sys.argv[1], "rb").read()\nwhile data: data = data[os.write(1, data):]\nread()'
     )
     bridge = Bridge(setup(child(program, str(tmp_path / "line"))))
     with pytest.raises(Exception, match=r"\(a line is no (JSON|message)\)") as caught:

@@ -1,4 +1,4 @@
-"""The grammar of the model's output, the repetition fixer, and the joining of pieces."""
+"""The grammar of the model's output, the repetition fixer, and the joining of segments."""
 
 import pytest
 from hypothesis import example, given
@@ -207,7 +207,7 @@ def test_joining_adds_nothing_but_single_spaces(texts: list[str]) -> None:
 
 
 @given(TEXTS)
-def test_one_piece_is_the_text_itself(text: str) -> None:
+def test_one_segment_is_the_text_itself(text: str) -> None:
     assert join_segments([text]) == text
 
 

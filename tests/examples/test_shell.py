@@ -62,7 +62,7 @@ def test_a_conversation_over_two_pipes(repository: Path, sample: str, name: str)
 def test_a_megabyte_on_stderr_holds_up_nothing(repository: Path, sample: str, name: str) -> None:
     flood = 'for _ in range(16): os.write(2, b"x" * 65535 + b"\\n")\n'
     answers = 'read(); say({"type": "ready"}); read(); say({"type": "transcript", "text": "Yes."})\n'
-    ran = run(repository, name, sample, bridge=child(flood + answers + 'say({"type": "stopped"})\nhear()'))
+    ran = run(repository, name, sample, bridge=child(flood + answers + 'say({"type": "stopped"})\nread()'))
     assert (ran.returncode, ran.stdout) == (0, "Yes.\n")
 
 
@@ -71,7 +71,7 @@ def test_a_text_with_quotation_marks_is_shown_and_not_the_line_that_holds_it(
     repository: Path, sample: str, name: str
 ) -> None:
     transcript = '{"type": "transcript", "text": "Say \\"five\\" \\\\ six.", "language": "English"}'
-    answers = f'read(); say({{"type": "ready"}}); read(); say({transcript}); say({{"type": "stopped"}})\nhear()'
+    answers = f'read(); say({{"type": "ready"}}); read(); say({transcript}); say({{"type": "stopped"}})\nread()'
     ran = run(repository, name, sample, bridge=child(answers))
     assert (ran.returncode, ran.stdout) == (0, 'Say \\"five\\" \\\\ six.\n')
 

@@ -177,7 +177,7 @@ class FakeRecognizer:
         config = SimpleNamespace(text=SimpleNamespace(hidden_size=256))
         model = SimpleNamespace(config=config, quantization=None)
         tokenizer = SimpleNamespace(eos_ids=frozenset(), decode=lambda _: "language English<asr_text>Seven three one.")
-        governor = SimpleNamespace(tidy=lambda: None, idle=lambda: None, rows=lambda _: 16)
+        governor = SimpleNamespace(after_job=lambda: None, on_idle=lambda: None, rows=lambda _: 16)
         drift = SimpleNamespace(is_known=lambda _: True, margin=lambda _: 0.0, try_again=lambda: None)
         streaming_drift = SimpleNamespace(is_known=True)
         return EngineScheduler(model, tokenizer, FakePreparation(self._fault), governor, drift, streaming_drift)

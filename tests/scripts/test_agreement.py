@@ -29,6 +29,6 @@ def test_the_comparison_sees_a_difference(recognizer, monkeypatch):
         recognition.inputs[index] = replace(made, max_new_tokens=2)
         place(self, recognition, index)
 
-    monkeypatch.setattr(batching.ContinuousBatch, "_place", shortened)
+    monkeypatch.setattr(batching.ContinuousBatch, "_make_row", shortened)
     found = agreement.compare(recognizer, list(agreement.random_utterances(3, seed=7)), rows=3)
     assert found["equal_with_guard"] == 0

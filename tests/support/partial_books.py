@@ -37,9 +37,7 @@ class PartialBooks:
     begun: dict[str, int] = field(default_factory=dict)  # the last start of each stream with partials
     splitting: set[str] = field(default_factory=set)
     named: dict[Key, int] = field(default_factory=dict)  # the last chunk of each name
-    endings: dict[str, list[Any]] = field(
-        default_factory=dict
-    )  # lines that may have ended its utterance
+    endings: dict[str, list[Any]] = field(default_factory=dict)  # lines that may have ended its utterance
     closed: dict[Key, int] = field(default_factory=dict)  # the boundary, or cancel, that has ended it
     by_event: dict[Key, LatestPartial] = field(default_factory=dict)
     replied: dict[Key, LatestPartial] = field(default_factory=dict)

@@ -17,7 +17,7 @@ MIB = 1024 * 1024
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """Resident memory of the process, now and at its peak; what macOS charges it with, null elsewhere; and MLX's
+    """Resident memory of the process, now and at its peak; its footprint on macOS, null elsewhere; and MLX's
     peak, active and cached buffers."""
 
     rss_bytes: int | None = None
@@ -55,7 +55,7 @@ class Memory(msgspec.Struct, frozen=True):
 
 
 class QuantizedLayers(msgspec.Struct, frozen=True):
-    """How many layers of one part of the model have their weights in so many bits."""
+    """The number of layers of one part of the model that have weights of `bits` bits."""
 
     part: Literal["audio_tower", "decoder", "embedding"]
     bits: int
@@ -64,8 +64,8 @@ class QuantizedLayers(msgspec.Struct, frozen=True):
 
 
 class Quantization(msgspec.Struct, frozen=True):
-    """`bits` and `group_size` are the decoder's, `layers` tells which part has which, and `full_precision` how
-    many layers stayed as they were."""
+    """`bits` and `group_size` are the decoder's; `layers` counts the quantised layers of each part, `full_precision`
+    the layers in full precision."""
 
     bits: int
     group_size: int
@@ -74,7 +74,7 @@ class Quantization(msgspec.Struct, frozen=True):
 
 
 class Profile(msgspec.Struct, kw_only=True):
-    """Where the time of one utterance, or of one batch, went. Lengths and shapes hold one entry per decoded piece.
+    """Where the time of one utterance, or of one batch, went. Lengths and shapes hold one entry per decoded segment.
     `quantization` is null where weights are in full precision."""
 
     stage: str

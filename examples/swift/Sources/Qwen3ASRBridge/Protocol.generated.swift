@@ -919,7 +919,7 @@ extension Wire {
 }
 
 extension Wire {
-    /// Resident memory of the process, now and at its peak; what macOS charges it with, null elsewhere; and MLX's peak,
+    /// Resident memory of the process, now and at its peak; its footprint on macOS, null elsewhere; and MLX's peak,
     /// active and cached buffers.
     public struct Memory: Codable, Equatable, Sendable {
         public var rssBytes: Int?
@@ -1072,7 +1072,7 @@ extension Wire {
 }
 
 extension Wire {
-    /// Where the time of one utterance, or of one batch, went. Lengths and shapes hold one entry per decoded piece.
+    /// Where the time of one utterance, or of one batch, went. Lengths and shapes hold one entry per decoded segment.
     /// `quantization` is null where weights are in full precision.
     public struct Profile: Codable, Equatable, Sendable {
         public var stage: String
@@ -1152,8 +1152,8 @@ extension Wire {
 }
 
 extension Wire {
-    /// `bits` and `group_size` are the decoder's, `layers` tells which part has which, and `full_precision` how many
-    /// layers stayed as they were.
+    /// `bits` and `group_size` are the decoder's; `layers` counts the quantised layers of each part, `full_precision`
+    /// the layers in full precision.
     public struct Quantization: Codable, Equatable, Sendable {
         public var bits: Int
         public var groupSize: Int
@@ -1170,7 +1170,7 @@ extension Wire {
 }
 
 extension Wire {
-    /// How many layers of one part of the model have their weights in so many bits.
+    /// The number of layers of one part of the model that have weights of `bits` bits.
     public struct QuantizedLayers: Codable, Equatable, Sendable {
         public var part: Part
         public var bits: Int
