@@ -22,7 +22,7 @@ def test_sixty_utterances_are_written_alike_in_both_modes(recognizer):
 
 def test_the_comparison_sees_a_difference(recognizer, monkeypatch):
     """A batch that decodes one token less differs in every utterance."""
-    place = batching.ContinuousBatch._place
+    place = batching.ContinuousBatch._make_row
 
     def shortened(self, recognition, index):
         made = recognition.inputs[index]
