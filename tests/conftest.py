@@ -48,9 +48,9 @@ def metal(monkeypatch: pytest.MonkeyPatch) -> None:
     import mlx.core as mx
 
     mx.disable_compile()
-    told = {"device_name": "Apple M1", "max_recommended_working_set_size": 12 * 2**30}
+    info = {"device_name": "Apple M1", "max_recommended_working_set_size": 12 * 2**30}
     monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.gpu))
-    monkeypatch.setattr(mx, "device_info", lambda *_: told)
+    monkeypatch.setattr(mx, "device_info", lambda *_: info)
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)
     monkeypatch.setattr(mx, "set_wired_limit", lambda _: 0)
 

@@ -1,4 +1,4 @@
-"""What the system tells of another process."""
+"""Figures of another process from the operating system."""
 
 import psutil
 

@@ -224,7 +224,7 @@ def test_the_conversation_half_and_the_daemon_load_no_model_library(repository: 
 
 
 @pytest.mark.parametrize("option", ["--print-capabilities", "--help"])
-def test_telling_what_it_can_do_costs_no_numerics(repository: Path, option: str) -> None:
+def test_printing_the_capabilities_costs_no_numerics(repository: Path, option: str) -> None:
     start = f"from {PACKAGE}.__main__ import main; sys.exit(main())"
     loaded = imported_by(repository, start, option)
     assert PACKAGE in loaded

@@ -121,9 +121,9 @@ class TestGuard:
             raise failure
 
         code = main()
-        told = capsys.readouterr()
-        assert told.out == ""
-        return code, told.err
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        return code, captured.err
 
     def test_what_a_user_can_mend_is_one_line(self, capsys: pytest.CaptureFixture) -> None:
         assert self.ran(capsys, InvalidParams("no\nsuch\x1b")) == (1, "program: no such \n")

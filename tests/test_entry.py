@@ -17,7 +17,7 @@ INTERRUPT = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True:
 PUTS_AWAY = """
 import os, signal
 from qwen3_asr_mlx_runtime.entry import interruptible
-from qwen3_asr_mlx_runtime.entry import say_interrupted
+from qwen3_asr_mlx_runtime.entry import report_interrupt
 
 def main():
     try:
@@ -28,7 +28,7 @@ def main():
             finally:
                 print("put away")
     except KeyboardInterrupt:
-        return say_interrupted()
+        return report_interrupt()
 """
 COMMANDS = [getattr(entry, name) for name in entry.COMMANDS]
 

@@ -37,8 +37,8 @@ class TestDefault:
     def test_the_help_of_every_command_names_it(self, main: Callable, capsys: pytest.CaptureFixture) -> None:
         with pytest.raises(SystemExit):
             main(["--help"])
-        told = "".join(capsys.readouterr().out.split())
-        assert f"QWEN3_ASR_MLX_MODEL,or{DEFAULT_MODEL}" in told
+        help_text = "".join(capsys.readouterr().out.split())
+        assert f"QWEN3_ASR_MLX_MODEL,or{DEFAULT_MODEL}" in help_text
 
     def test_live_starts_a_bridge_with_it(self, sound: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
         bridge = tmp_path / "bridge"

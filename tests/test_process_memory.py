@@ -93,7 +93,7 @@ def test_large_buffers_go_back_to_the_system_when_they_are_freed(repository: Pat
     assert freed(repository, "much") < 10 * MIB
 
 
-def test_other_libraries_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_libraries_get_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     process_memory._glibc.cache_clear()
     process_memory.trim()
@@ -109,7 +109,7 @@ def test_there_is_no_footprint_but_on_macos() -> None:
 
 
 @pytest.mark.parametrize("error", [psutil.AccessDenied(), FileNotFoundError("/proc")])
-def test_memory_that_the_system_does_not_tell_is_null(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_memory_that_the_system_does_not_report_is_null(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(_: psutil.Process) -> NoReturn:
         raise error
 
@@ -134,7 +134,7 @@ def macos(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
     return pretend
 
 
-def test_macos_tells_the_footprint(macos: Callable) -> None:
+def test_macos_reports_the_footprint(macos: Callable) -> None:
     def answer(pid: int, flavor: int, buffer: object) -> int:
         assert (pid, flavor) == (os.getpid(), 0)
         values = [100 + number for number in range(len(FIELDS))]

@@ -171,11 +171,11 @@ def test_a_bad_option_is_named_on_stderr_and_ends_with_2(
     assert named in rejected(capsys, *argv)
 
 
-def test_the_model_may_be_told_to_decide_on_the_language() -> None:
+def test_the_model_may_be_left_to_decide_on_the_language() -> None:
     assert parse("--language", "auto") == Settings()
 
 
-def test_an_unknown_language_is_told_the_known_ones(capsys: pytest.CaptureFixture) -> None:
+def test_an_unknown_language_is_rejected_with_the_known_ones(capsys: pytest.CaptureFixture) -> None:
     assert "Arabic (ar)" in rejected(capsys, "--language", "100%")
 
 
@@ -198,7 +198,7 @@ def test_help_names_every_option_and_the_defaults(capsys: pytest.CaptureFixture)
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "printed"),
     [
         (["--nonsense=/home/me/talk.wav"], "unrecognized arguments: --nonsense=/home/me/talk.wav"),
         (["demo", "/home/me/talk.wav"], "unrecognized arguments: /home/me/talk.wav"),
@@ -210,14 +210,14 @@ def test_help_names_every_option_and_the_defaults(capsys: pytest.CaptureFixture)
     ],
 )
 def test_a_refusal_says_the_value_that_was_given_on_one_line(
-    argv: list[str], said: str, capsys: pytest.CaptureFixture
+    argv: list[str], printed: str, capsys: pytest.CaptureFixture
 ) -> None:
     with pytest.raises(SystemExit) as end:
         parse_command_line(argv, {})
     line = capsys.readouterr().err.splitlines()[-1]
     assert end.value.code == 2
     assert line.startswith("qwen3-asr-mlx-bridge: error: ")
-    assert said in line
+    assert printed in line
     assert line.isprintable()
 
 

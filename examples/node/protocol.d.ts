@@ -1,8 +1,8 @@
 // Made by scripts/generate-types from docs/protocol.schema.json: do not edit.
 
-// qwen3-asr-mlx-jsonl-v1. Each line is one message. `Request`: what a client sends. `Reply`: what answers it. `Event`:
-// what comes unasked, if it was wanted. Members that are not listed are allowed. The process also takes null for a
-// member that is not given, and digits in a string for a number.
+// qwen3-asr-mlx-jsonl-v1. Each line is one message. `Request`: sent by a client. `Reply`: answers a request. `Event`:
+// answers no request, sent if wanted. Members that are not listed are allowed. In requests null means an absent member,
+// and a string of digits may replace a number.
 
 export type Request =
   | Capabilities
@@ -46,7 +46,7 @@ export type Event = (
   | StreamError
 ) & { event: true; n: number; id?: never };
 
-/** What the process writes; `line.event` tells events from replies. Others than these may come: ignore them. */
+/** A line from the process; events have `line.event`. Ignore lines of unknown types. */
 export type Line = Reply | Event;
 
 /** Chosen by the client, unlike that of any request in flight, and echoed by the reply. */
@@ -130,8 +130,8 @@ export interface AudioInput {
 }
 
 /**
- * One file of a batch; its fields mean what they mean in a `transcript`. With an `error`, `text` is null and all that
- * the model would have told is absent. `generated_token_ids` stand beside `token_logprobs`.
+ * One file of a batch; its fields have the same meaning as in a `transcript`. With an `error`, `text` is null and the
+ * other results of the model are absent. `generated_token_ids` are present together with `token_logprobs`.
  */
 export interface BatchItem {
   audio: string;
@@ -170,8 +170,8 @@ export interface BatchTranscribe {
 }
 
 /**
- * As many items as were asked for, in their order; `failed` of them have an `error` in place of a text. `redecoded` is
- * the sum over the items.
+ * One item for each requested file, in order; `failed` of them have an `error` instead of a text. `redecoded` is the
+ * sum over the items.
  */
 export interface BatchTranscript {
   type: "batch_transcript";
@@ -323,12 +323,12 @@ export interface Fatal {
 }
 
 /**
- * The one outcome of an utterance. `job` is unique in the process. `source`: a file, inline PCM, or the stream's
- * buffer; `samples` at 16 kHz, null if the file was never read. With an `error`, `text` and all that the model would
- * have told are null. `audio_gap`: a chunk of it was refused or never came. `queue_seconds`: from the boundary to the
- * outcome, decoding included. `generated_token_ids`, `token_logprobs` and `confidence` are absent unless `logprobs` was
- * asked for. `final_policy` and `verified_tokens`, those of its tokens that a partial had and the final only verified,
- * are absent unless it was listened to then.
+ * The outcome of an utterance. `job` is unique in the process. `source`: a file, inline PCM, or the stream's buffer;
+ * `samples` at 16 kHz, null if the file was never read. With an `error`, `text` and the other results of the model are
+ * null. `audio_gap`: a chunk of it was rejected or is missing. `queue_seconds`: from the boundary to the outcome,
+ * decoding included. `generated_token_ids`, `token_logprobs` and `confidence` are absent unless `logprobs` was
+ * requested. `final_policy` and `verified_tokens` (tokens of the last partial that the final accepted from the draft)
+ * are absent without partials.
  */
 export interface FinalResult {
   type: "final_result";
@@ -378,7 +378,7 @@ export interface Flush {
   id?: Id;
 }
 
-/** A `seq` was expected and a later one came. */
+/** A later `seq` arrived than the expected one. */
 export interface Gap {
   expected: number;
   got: number;
@@ -428,8 +428,8 @@ export interface Limits {
 }
 
 /**
- * Resident memory of the process, now and at its peak; what macOS charges it with, null elsewhere; and MLX's peak,
- * active and cached buffers.
+ * Resident memory of the process, now and at its peak; its footprint on macOS, null elsewhere; and MLX's peak, active
+ * and cached buffers.
  */
 export interface Memory {
   rss_bytes: number | null;
@@ -452,11 +452,12 @@ export interface Models {
 }
 
 /**
- * A chunk was taken, or not, if `duplicate`; as an event (`event` true, numbered `n`): a partial. `samples_buffered`
- * and `chunks` of the open utterance. `text`: its latest hypothesis, of its first `audio_seconds`; empty, and all that
- * belongs to it absent, unless the stream has `partials`. `revision` counts the hypotheses of the utterance from 1, 0
- * before the first. `stable_text` only grows within an utterance. Only events have `seconds` (of work), `queue_seconds`
- * (from the chunk that made it due), `tokens` and, of these, `verified_tokens` (written before, and only verified).
+ * The reply to a chunk, which is ignored if `duplicate`; as an event (`event` true, numbered `n`): a partial.
+ * `samples_buffered` and `chunks` of the open utterance. `text`: its latest hypothesis, of its first `audio_seconds`;
+ * empty, and the fields that belong to it absent, unless the stream has `partials`. `revision` counts the hypotheses of
+ * the utterance from 1, 0 before the first. `stable_text` only grows within an utterance. Only events have `seconds`
+ * (of work), `queue_seconds` (from the chunk that made it due), `tokens`, and `verified_tokens` (those of them accepted
+ * from the draft).
  */
 export interface PartialResult {
   type: "partial_result";
@@ -504,7 +505,7 @@ export interface Pong {
 }
 
 /**
- * Where the time of one utterance, or of one batch, went. Lengths and shapes hold one entry per decoded piece.
+ * Where the time of one utterance, or of one batch, went. Lengths and shapes hold one entry per decoded segment.
  * `quantization` is null where weights are in full precision.
  */
 export interface Profile {
@@ -534,8 +535,8 @@ export interface Profile {
 }
 
 /**
- * How far a load has come. `request_id`: the request that caused it, absent if it had no id; `done` of `total` bytes
- * where that can be told.
+ * The progress of a load. `request_id`: the request that caused it, absent if it had no id; `done` of `total` bytes, if
+ * known.
  */
 export interface Progress {
   type: "progress";
@@ -548,8 +549,8 @@ export interface Progress {
 }
 
 /**
- * `bits` and `group_size` are the decoder's, `layers` tells which part has which, and `full_precision` how many layers
- * stayed as they were.
+ * `bits` and `group_size` are the decoder's; `layers` counts the quantised layers of each part, `full_precision` the
+ * layers in full precision.
  */
 export interface Quantization {
   bits: number;
@@ -558,7 +559,7 @@ export interface Quantization {
   full_precision: number;
 }
 
-/** How many layers of one part of the model have their weights in so many bits. */
+/** The number of layers of one part of the model that have weights of `bits` bits. */
 export interface QuantizedLayers {
   part: "audio_tower" | "decoder" | "embedding";
   bits: number;
@@ -605,10 +606,10 @@ export interface Ready {
 }
 
 /**
- * Utterances in the order of their boundaries; `failed` of them have an `error` in place of a text. As an event
- * (`event` true, numbered `n`) it tells of streams with `auto_flush`, and of what still waited when the conversation
- * ended. `utterance_id` is that of the boundary that it answers, and `dropped_samples` stands only in the line that
- * ends a conversation without events. `decoder_mode` is what was asked for; `redecoded` is the sum over the items.
+ * Utterances in the order of their boundaries; `failed` of them have an `error` instead of a text. As an event (`event`
+ * true, numbered `n`) it delivers utterances of streams with `auto_flush`, and those that still waited at the end of
+ * the session. `utterance_id` is that of the boundary that it answers. `dropped_samples` is present only in the last
+ * line of a session without events. `decoder_mode` is the requested one; `redecoded` is the sum over the items.
  */
 export interface RealtimeBatchFinal {
   type: "realtime_batch_final";
@@ -639,7 +640,7 @@ export interface Server {
   pid: number | null;
 }
 
-/** An utterance that was ended because it would have grown too long. */
+/** An utterance that was ended because it would have become too long. */
 export interface Split {
   utterance_id: string;
   samples: number;
@@ -745,9 +746,9 @@ export interface StopStream {
 }
 
 /**
- * The last line. `reason`: `stop`, `abort`, `deadline`, `end_of_input`, `signal`, or the code of what ended the engine.
- * `completed`: transcripts made since the process started. `items`: the outcomes of utterances that still waited for a
- * `flush`. `dropped_samples`: audio behind the last boundary of each stream.
+ * The last line. `reason`: `stop`, `abort`, `deadline`, `end_of_input`, `signal`, or the code of the error that ended
+ * the engine. `completed`: transcripts since the process started. `items`: the outcomes of utterances that still waited
+ * for a `flush`. `dropped_samples`: audio after the last boundary of each stream.
  */
 export interface Stopped {
   type: "stopped";
@@ -761,8 +762,8 @@ export interface Stopped {
 }
 
 /**
- * A chunk without `id` failed: it was not taken. `stream_id` and `seq` are null where they are not known.
- * `dropped_samples`: how many it held, as far as that can be told.
+ * A chunk without `id` was rejected. `stream_id` and `seq` are null if unknown. `dropped_samples`: the number of its
+ * samples, 0 if unknown.
  */
 export interface StreamError {
   type: "stream_error";
@@ -778,8 +779,8 @@ export interface StreamError {
 }
 
 /**
- * The stream takes audio, and the model is loaded. `dropped_samples`: what a restart threw away. `partials` and what
- * concerns them is absent where they were not asked for.
+ * The stream is open, and the model is loaded. `dropped_samples`: audio that a restart dropped. `partials`,
+ * `partial_interval_ms` and `final_policy` are absent unless partials were requested.
  */
 export interface StreamReady {
   type: "stream_ready";
@@ -803,8 +804,8 @@ export interface StreamReady {
 }
 
 /**
- * `dropped_samples`: audio behind the last boundary. `queued`: utterances of the stream that the next `flush` will
- * tell. `cancelled_utterances`: those that `discard` ended and that no other line names.
+ * `dropped_samples`: audio after the last boundary. `queued`: utterances of the stream that the next `flush` delivers.
+ * `cancelled_utterances`: those cancelled by `discard` that no other line names.
  */
 export interface StreamStopped {
   type: "stream_stopped";
@@ -838,12 +839,12 @@ export interface Transcribe {
 }
 
 /**
- * One transcribed file. `text` is clean, `raw_text` what the model wrote, `language` null where it heard none.
- * `finish_reason`: `stop`, `length` or `repetition`. `rms_dbfs`: how loud it is on the whole, null for digital silence.
- * `decode_seconds` of the decoder; `total_seconds` of reading, features, tower and decoder; `load_seconds` of the load
- * that this request caused, 0.0 if it caused none. `redecoded` counts the pieces of audio that a batch decoded and that
- * were decoded again, alone. `token_logprobs` (natural logarithms, one for each of `generated_token_ids`) and
- * `confidence` stand there where `logprobs` was asked for; `confidence` is null where no token was written.
+ * One transcribed file. `text` is clean, `raw_text` is the model's output, `language` is null if there is no speech.
+ * `finish_reason`: `stop`, `length` or `repetition`. `rms_dbfs`: the loudness of the whole, null for digital silence.
+ * `decode_seconds`: of the decoder; `total_seconds`: of reading, features, tower and decoder; `load_seconds`: of the
+ * load that this request caused, 0.0 if it caused none. `redecoded` counts the segments that were decoded in a batch
+ * and then again alone. `token_logprobs` (natural logarithms, one for each of `generated_token_ids`) and `confidence`
+ * are present if `logprobs` was requested; `confidence` is null if there are no tokens.
  */
 export interface TranscriptReply {
   type: "transcript";
@@ -871,7 +872,7 @@ export interface TranscriptReply {
 }
 
 /**
- * What the end kept from its result: an utterance by its names, or a request by its `id`. Its outcome, or its reply,
+ * An utterance (by its names) or a request (by its `id`) that the end left without a result. Its outcome, or its reply,
  * was the error of this `code`.
  */
 export interface Unfinished {

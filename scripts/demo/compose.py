@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 RATE, HOP = 16000, 160
 SPEEDS = [0.8, 0.87, 0.93, 1.0, 1.0, 1.07, 1.15, 1.25]
 IGNORE = -100
-# The clips' lengths are drawn from these alone: a GPU plans its transforms anew for each one.
+# The clips' lengths are drawn from these alone: a GPU plans its transforms for each new one.
 _random = np.random.default_rng(3)
 LENGTHS = np.concatenate([_random.uniform(0.12, 2, 14), _random.uniform(2, 9, 18), _random.uniform(9, 30, 23), [30.0]])
 CHANCES = np.array([0.2 / 14] * 14 + [0.35 / 18] * 18 + [0.45 / 24] * 24)
@@ -146,8 +146,8 @@ class Composer:
         if forced and not digits:
             name = str(rng.choice(["English", "Arabic"]))
         after = prompts.tail + prompts.meta[name]
-        given = len(after) if forced else len(prompts.tail)
-        return before, after + prompts.ids(text.transcript(language, digits)) + prompts.end, given
+        prompted = len(after) if forced else len(prompts.tail)
+        return before, after + prompts.ids(text.transcript(language, digits)) + prompts.end, prompted
 
     def batch(self, longest: float, budget: float, most: int, seconds: float | None = None) -> Batch:
         """Clips of one random length (or `seconds`), together about `budget` seconds, at most `most` of them."""
@@ -178,7 +178,7 @@ class Composer:
 
 
 def token_at(sample: float, T: int) -> int:
-    """The audio token that hears this sample: 13 a second, the last of each second a short one."""
+    """The audio token that covers this sample: 13 a second, the last of each second a short one."""
     frame = int(sample) // HOP
     return min(13 * (frame // 100) + frame % 100 // 8, T - 1)
 
@@ -212,8 +212,8 @@ def pad(
     width += -width % 32
     tokens = np.zeros((len(sequences), width), np.int64)
     labels = np.full((len(sequences), width), IGNORE, np.int64)
-    for row, (before, after, given) in enumerate(sequences):
+    for row, (before, after, prompted) in enumerate(sequences):
         ids = before + [placeholder] * T + after
         tokens[row, : len(ids)] = ids
-        labels[row, len(before) + T + given - 1 : len(ids) - 1] = after[given:]
+        labels[row, len(before) + T + prompted - 1 : len(ids) - 1] = after[prompted:]
     return tokens, labels, np.array([len(before) for before, _, _ in sequences])

@@ -30,12 +30,12 @@ def main() -> None:
     soundfile.write(DEMO / "self-check.flac", samples, recorded[0][1], subtype="PCM_16")
     parts = {"English": (0, middle), "Arabic": (middle, len(samples)), "both": (0, len(samples))}
     expected = by_the_reference({name: samples[start:stop] for name, (start, stop) in parts.items()})
-    told = [
+    expected = [
         {"start": start, "stop": stop, "forced_language": language, **expected[name][WAYS.index((language, ""))]}
         for name, language in CASES
         for start, stop in [parts[name]]
     ]
-    (DEMO / "self-check.json").write_text(json.dumps(told, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (DEMO / "self-check.json").write_text(json.dumps(expected, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def by_the_reference(clips: dict[str, np.ndarray]) -> dict[str, list[dict[str, object]]]:

@@ -66,8 +66,8 @@ def start_producers(bank: Bank, args: argparse.Namespace) -> tuple[Any, Any]:
     context = multiprocessing.get_context("fork")
     shared, queue = context.Value("d", 0.0), context.Queue(48)
     for worker in range(WORKERS):
-        given = (bank, args, args.seed * 1000 + worker, shared, queue)
-        context.Process(target=produce, args=given, daemon=True).start()
+        arguments = (bank, args, args.seed * 1000 + worker, shared, queue)
+        context.Process(target=produce, args=arguments, daemon=True).start()
     return shared, queue
 
 
@@ -120,9 +120,9 @@ class Trainer:
             rows, places = (labels != IGNORE).nonzero(as_tuple=True)
             text = F.cross_entropy(self.thinker.logits(hidden[rows, places]).float(), labels[rows, places])
             at = starts[:, None] + torch.arange(audio.shape[1], device=self.device)
-            heard = hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1]))
+            digit_states = hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1]))
             frame = cross_entropy(self.heads.frame(audio), frames)
-            ordinal = cross_entropy(self.heads.ordinal(heard), ordinals)
+            ordinal = cross_entropy(self.heads.ordinal(digit_states), ordinals)
         help_weight = max(0.0, 1 - progress / 0.7)
         return text + help_weight * (0.3 * frame + 0.1 * ordinal.nan_to_num()), torch.stack(
             [text, frame, ordinal]

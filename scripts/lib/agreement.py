@@ -31,14 +31,14 @@ RANDOM_SIZES = ("tiny", "0.6b")
 RANDOM_TOKENS = 48
 
 
-def spoken(count: int, seed: int) -> Iterator[Utterance]:
+def random_utterances(count: int, seed: int) -> Iterator[Utterance]:
     """One to three of the example recordings, with gaps, cut at random, at 0 to −24 dB."""
     rng = np.random.default_rng(seed)
     recorded = [read_file(str(file)).samples for file in sorted(EXAMPLES.glob("*.wav"))]
     for _ in range(count):
         parts = [recorded[i] for i in rng.integers(len(recorded), size=rng.integers(1, 4))]
         gaps = [np.zeros(int(rng.uniform(0, 0.5) * SAMPLE_RATE), np.float32) for _ in parts]
-        whole = np.concatenate([piece for pair in zip(gaps, parts, strict=True) for piece in pair])
+        whole = np.concatenate([part for pair in zip(gaps, parts, strict=True) for part in pair])
         length = int(rng.uniform(0.3, 1.0) * len(whole))
         start = int(rng.integers(len(whole) - length + 1))
         level = 10 ** (rng.uniform(-24, 0) / 20)
@@ -63,7 +63,7 @@ def load(model: str, dtype: str, seed: int) -> Recognizer:
 
 def differing(ours: Sequence[Transcript], theirs: Sequence[Transcript]) -> list[int]:
     pairs = zip(ours, theirs, strict=True)
-    return [number for number, (one, other) in enumerate(pairs) if one.token_ids != other.token_ids]
+    return [number for number, (mine, other) in enumerate(pairs) if mine.token_ids != other.token_ids]
 
 
 def compare(recognizer: Recognizer, utterances: Sequence[Utterance], rows: int) -> dict[str, object]:
@@ -101,8 +101,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     recognizer = load(options.model, options.dtype, options.seed)
-    made = synthetic if options.model in RANDOM_SIZES else spoken
-    utterances = list(made(options.count, options.seed))
+    generate = synthetic if options.model in RANDOM_SIZES else random_utterances
+    utterances = list(generate(options.count, options.seed))
     found = compare(recognizer, utterances, options.rows)
     json.dump({"model": options.model, "dtype": options.dtype, **found}, sys.stdout)
     print()

@@ -43,7 +43,7 @@ REAL = "import sys; sys.path[:0] = {paths!r}\nfrom qwen3_asr_mlx_runtime.__main_
 
 
 class Bridge:
-    """A process, and a thread that reads all it says: how many lines, and the last of them."""
+    """A process, and a thread that reads its output: the number of lines, and the last line."""
 
     def __init__(self, root: Path, program: str, *arguments: str) -> None:
         paths = [str(root / "src"), str(root / "tests")]
@@ -69,7 +69,7 @@ class Bridge:
         while view:
             view = view[self._process.stdin.write(view) or 0 :]
 
-    def say(self, **message: object) -> None:
+    def send(self, **message: object) -> None:
         self.write(json.dumps(message).encode() + b"\n")
 
     def wait_for(self, lines: int) -> None:
@@ -80,7 +80,7 @@ class Bridge:
 
     def ask(self, **message: object) -> dict:
         before = self.lines
-        self.say(**message)
+        self.send(**message)
         self.wait_for(before + 1)
         return json.loads(self.last)
 
@@ -99,7 +99,7 @@ class Bridge:
 
 @dataclass(frozen=True)
 class Figure:
-    """One thing measured: a value for each run."""
+    """One figure: a value for each run."""
 
     name: str
     unit: str
@@ -148,7 +148,7 @@ def latency_beside_a_decode(root: Path, model: str, count: int) -> list[float]:
         if bridge.ask(type="start", id="start")["type"] != "ready":
             raise RuntimeError(f"{model} could not be loaded: {bridge.last[:300]!r}")
         bridge.ask(type="transcribe", id="warm", audio=recording)
-        bridge.say(type="batch_transcribe", id="work", audio=[recording] * 256, max_new_tokens=4096)
+        bridge.send(type="batch_transcribe", id="work", audio=[recording] * 256, max_new_tokens=4096)
         return ping_milliseconds(bridge, count)
 
 
@@ -173,7 +173,7 @@ def chunks_per_second(root: Path, count: int, *, lock_step: bool) -> float:
         started = time.perf_counter()
         for _ in range(count // 500):
             bridge.write(block)
-        bridge.say(type="flush", id="end")
+        bridge.send(type="flush", id="end")
         while b'"id":"end"' not in bridge.last:
             bridge.wait_for(bridge.lines + 1)
         return count / (time.perf_counter() - started)

@@ -1,11 +1,11 @@
-"""Whether an utterance that was streamed gets the transcript of the same samples whole.
+"""Checks that a streamed utterance gets the same transcript as the whole utterance.
 
     scripts/live-agreement [--count 1000] [--long 40] [--dtype float32]
 
 Draws utterances from the example recordings (English, Arabic, noise), joined, with gaps, gains, loud ends and quiet
 starts; feeds them to the demonstration checkpoint in chunks of 10 ms to 3 s, three streams at a time in any
 interleaving; and compares tokens, text and language with those of `transcribe`. Prints one JSON object; exit code 1
-where one differs.
+if any differs.
 """
 
 import argparse
@@ -36,8 +36,8 @@ KINDS = ("plain", "quiet start", "loud end", "noise")
 LONGEST_CHUNK, SHORTEST_CHUNK = 3.0, 0.01  # seconds
 
 
-def spoken(number: int, long: int, seed: int) -> Iterator[Utterance]:
-    """So many utterances of 1 to 30 s, and so many of 31 to 120 s, at 0 to −30 dB."""
+def random_utterances(number: int, long: int, seed: int) -> Iterator[Utterance]:
+    """`number` utterances of 1 to 30 s, and `long` utterances of 31 to 120 s, at 0 to −30 dB."""
     rng = np.random.default_rng(seed)
     for index in range(number + long):
         seconds = np.exp(rng.uniform(0, np.log(30))) if index < number else rng.uniform(31, 120)
@@ -48,7 +48,7 @@ def spoken(number: int, long: int, seed: int) -> Iterator[Utterance]:
 
 
 def joined_examples(length: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Recordings one after the other, with gaps between: (length,)."""
+    """Recordings joined with gaps between them: (length,)."""
     recorded = _recorded()
     parts: list[Samples] = []
     while sum(map(len, parts)) < length:
@@ -63,17 +63,17 @@ def _recorded() -> list[Samples]:
 
 
 def _shape(samples: NDArray[np.float64], kind: str, rng: np.random.Generator) -> None:
-    place = int(rng.uniform(0.3, 0.9) * len(samples))
+    index = int(rng.uniform(0.3, 0.9) * len(samples))
     if kind == "quiet start":
-        samples[:place] *= 0.003
+        samples[:index] *= 0.003
     elif kind == "loud end":
-        samples[:place] *= 0.05
+        samples[:index] *= 0.05
     elif kind == "noise":
         samples += rng.standard_normal(len(samples)) * 10 ** rng.uniform(-4, -2)
 
 
 class Streams:
-    """Utterances on three streams at a time, as far as each is heard and ended in any order."""
+    """Utterances on three streams at a time, appended, decoded and ended in random order."""
 
     def __init__(self, schedule: EngineScheduler, utterances: Sequence[Utterance], seed: int) -> None:
         self.transcripts: dict[int, Transcript] = {}
@@ -83,39 +83,39 @@ class Streams:
         self._rng = np.random.default_rng(seed)
         self._ids = count(1)
         self._waiting = list(range(len(utterances)))[::-1]
-        self._fed: dict[int, int] = {}  # samples that were said
-        self._given: dict[int, int] = {}  # of these, what the engine has
+        self._streamed: dict[int, int] = {}  # samples that the client has sent
+        self._appended: dict[int, int] = {}  # of these, the samples in the engine
         self._partials: dict[int, int] = {}
         self._jobs: dict[int, int] = {}
 
     def run(self) -> None:
-        while self._waiting or self._fed or self._jobs:
-            while self._waiting and len(self._fed) < STREAMS:
+        while self._waiting or self._streamed or self._jobs:
+            while self._waiting and len(self._streamed) < STREAMS:
                 number = self._waiting.pop()
-                self._fed[number] = self._given[number] = 0
-            if self._fed:
-                self._append(int(self._rng.choice(list(self._fed))))
-            self._step(int(self._rng.integers(0, 12)) if self._fed else 1)
+                self._streamed[number] = self._appended[number] = 0
+            if self._streamed:
+                self._append(int(self._rng.choice(list(self._streamed))))
+            self._step(int(self._rng.integers(0, 12)) if self._streamed else 1)
 
     def _append(self, number: int) -> None:
         chunk = np.exp(self._rng.uniform(np.log(SHORTEST_CHUNK), np.log(LONGEST_CHUNK)))
         samples = self._utterances[number].samples
-        self._fed[number] = min(self._fed[number] + int(chunk * SAMPLE_RATE), len(samples))
-        if self._fed[number] == len(samples) and self._rng.random() < 0.5:
+        self._streamed[number] = min(self._streamed[number] + int(chunk * SAMPLE_RATE), len(samples))
+        if self._streamed[number] == len(samples) and self._rng.random() < 0.5:
             self._end(number)
         elif number not in self._partials.values():
-            given, self._given[number] = self._given[number], self._fed[number]
+            start, self._appended[number] = self._appended[number], self._streamed[number]
             self._partials[job_id := next(self._ids)] = number
-            self._schedule.append(Append(number, samples[given : self._fed[number]]))
+            self._schedule.append(Append(number, samples[start : self._streamed[number]]))
             self._schedule.partial(Partial(job_id, number))
 
     def _end(self, number: int) -> None:
         self._jobs[job_id := next(self._ids)] = number
-        rest = self._utterances[number].samples[self._given[number] :]
+        rest = self._utterances[number].samples[self._appended[number] :]
         if len(rest):
             self._schedule.append(Append(number, rest))
         self._schedule.finalize(Finalize(job_id, number, interactive=True))
-        del self._fed[number], self._given[number]
+        del self._streamed[number], self._appended[number]
 
     def _step(self, steps: int) -> None:
         for _ in range(steps):
@@ -138,45 +138,48 @@ class Streams:
 
 
 def compare(recognizer: Recognizer, utterances: Sequence[Utterance], seed: int) -> dict[str, object]:
-    """Stream them all; how many got the transcript of the whole, and what was kept for that."""
+    """Stream all utterances, and count equal transcripts and reused results."""
     streams = Streams(recognizer.schedule(), utterances, seed)
     streams.run()
     reuse, different = Reuse(), []
     for number, utterance in enumerate(utterances):
         whole, streamed = recognizer.transcribe(utterance), streams.transcripts[number]
-        said = [(one.token_ids, one.text, one.language, one.finish_reason) for one in (whole, streamed)]
-        if said[0] != said[1]:
+        if _content(whole) != _content(streamed):
             different.append(number)
         reuse.add(streamed.reuse or Reuse())
     finals = streams.transcripts.values()
     return {
         "utterances": len(utterances),
-        "audio_seconds": round(sum(one.seconds for one in utterances), 1),
+        "audio_seconds": round(sum(utterance.seconds for utterance in utterances), 1),
         "equal": len(utterances) - len(different),
         "different": different,
         "hypotheses": streams.hypotheses,
-        "final_tokens": sum(len(one.token_ids) for one in finals),
-        "final_tokens_verified": sum(one.verified_tokens or 0 for one in finals),
-        "finals_decoded_step_by_step": sum(not one.verified_tokens for one in finals),
+        "final_tokens": sum(len(final.token_ids) for final in finals),
+        "final_tokens_verified": sum(final.verified_tokens or 0 for final in finals),
+        "finals_decoded_step_by_step": sum(not final.verified_tokens for final in finals),
         "reuse": asdict(reuse),
     }
+
+
+def _content(transcript: Transcript) -> tuple[object, ...]:
+    return transcript.token_ids, transcript.text, transcript.language, transcript.finish_reason
 
 
 @guarded("live-agreement")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=1000, help="utterances in all (default: 1000)")
+    parser.add_argument("--count", type=int, default=1000, help="number of utterances (default: 1000)")
     parser.add_argument("--long", type=int, default=40, help="of these, of 31 to 120 s (default: 40)")
     parser.add_argument("--model", default="demo")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     recognizer = Recognizer.load(options.model, dtype=options.dtype)
-    utterances = [*spoken(options.count - options.long, options.long, options.seed)]
+    utterances = [*random_utterances(options.count - options.long, options.long, options.seed)]
     started = time.perf_counter()
     found = compare(recognizer, utterances, options.seed)
     seconds = round(time.perf_counter() - started, 1)
-    json.dump({**vars(options), "margin": recognizer._live_drift.margin, **found, "seconds": seconds}, sys.stdout)
+    json.dump({**vars(options), "margin": recognizer._streaming_drift.margin, **found, "seconds": seconds}, sys.stdout)
     print()
     return int(bool(found["different"]))
 

@@ -1,14 +1,14 @@
-"""What it costs to hear an utterance while it is spoken, and to end it, against decoding all of it anew.
+"""The cost of partials and finals of a streamed utterance, against decoding the whole utterance again.
 
     scripts/live-benchmark --size 0.6b --dtype float32 --seconds 1,5,10,30,60
     scripts/live-benchmark --demo 100 --seconds 10,30
 
-The first takes random weights of real dimensions and 3 tokens for each second: the draft is the utterance's own text,
-cut to the share of tokens that a draft was seen to give (`--accepted`), and beside it one of which nothing is accepted.
-Margins of random weights are thinner than rounding, so a product of another width would choose another token at every
-turn; each token is computed, read and then replaced by that of the utterance's own text.
-The second takes the demonstration checkpoint and so many utterances of each length, heard every half second. In one
-run, in turns; prints a Markdown table of medians, and JSON where `--json` names a file.
+The first uses random weights of real dimensions and 3 tokens for each second. One draft is the utterance's text, cut
+to the measured share of accepted tokens (`--accepted`); of another draft nothing is accepted. Margins of random weights
+are smaller than rounding errors, so products of different widths would choose different tokens. So each token is
+computed, read, and then replaced by that of the utterance's own text.
+The second uses the demonstration checkpoint and so many utterances of each length, with a partial every half second.
+Prints a Markdown table of medians, and writes JSON to the file of `--json`.
 """
 
 import argparse
@@ -38,54 +38,54 @@ from qwen3_asr_mlx_runtime.engine.streaming_utterance import StreamingUtterance
 from qwen3_asr_mlx_runtime.engines.api import Job, Partial
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
-from qwen3_asr_mlx_runtime.model import speculative as verify
-from qwen3_asr_mlx_runtime.model.generate import Choice
+from qwen3_asr_mlx_runtime.model import speculative
+from qwen3_asr_mlx_runtime.model.generate import NextTokens
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
-INTERVAL = 0.5  # seconds between two hearings
+INTERVAL = 0.5  # seconds between two partials
 TOKENS_PER_SECOND = 3
-LONGEST_PIECE = 120.0  # nothing is cut, so that the cost of what is kept shows beyond 30 s
+LONGEST_SEGMENT = 120.0  # no cuts, so that the cost of the caches shows beyond 30 s
 Measured = dict[str, list[float]]
 
 
-class Speaker:
-    """One utterance, heard and ended with drafts that are given."""
+class StreamedUtterance:
+    """One utterance, with partials and a final from given drafts."""
 
     def __init__(self, recognizer: Recognizer, samples: Samples, new_tokens: int = 0) -> None:
         self._recognizer = recognizer
         self._samples = samples
         self.utterance = Utterance(samples, max_new_tokens=new_tokens)
 
-    def live(self, before_the_end: float) -> StreamingUtterance:
-        """PartialDone until then, with one token of text."""
+    def streaming(self, before_the_end: float) -> StreamingUtterance:
+        """The streaming state at `before_the_end` seconds before the end, with one token of text."""
         recognizer, first = self._recognizer, Partial(1, 1, max_new_tokens=self.utterance.max_new_tokens)
-        live = StreamingUtterance(
-            recognizer.model, recognizer._tokenizer, recognizer._preparation, recognizer._live_drift, first
+        utterance = StreamingUtterance(
+            recognizer.model, recognizer._tokenizer, recognizer._preparation, recognizer._streaming_drift, first
         )
-        live.append(self._samples[: len(self._samples) - int(before_the_end * SAMPLE_RATE)])
-        exhaust(live._cut(Stopwatch()))
-        made = exhaust(live._piece.prepare(live._samples, Stopwatch()))
-        exhaust(live._piece.write(replace(made, max_new_tokens=1), recognizer._tokenizer.eos_ids))
-        return live
+        utterance.append(self._samples[: len(self._samples) - int(before_the_end * SAMPLE_RATE)])
+        exhaust(utterance._cut(Stopwatch()))
+        decoder_input = exhaust(utterance._segment.prepare(utterance._samples, Stopwatch()))
+        exhaust(utterance._segment.decode(replace(decoder_input, max_new_tokens=1), recognizer._tokenizer.eos_ids))
+        return utterance
 
-    def hear(self, draft: Iterable[int]) -> tuple[float, list[int]]:
-        """A hearing of the last half second, with this draft: seconds, and what was written."""
-        live = self.live(INTERVAL)
-        live.append(self._samples[-int(INTERVAL * SAMPLE_RATE) :])
-        live._piece.ids = [*draft]
-        return seconds(lambda: exhaust(live.partial())), [*live._piece.ids]
+    def partial(self, draft: Iterable[int]) -> tuple[float, list[int]]:
+        """A partial after the last half second, with this draft: seconds, and its tokens."""
+        utterance = self.streaming(INTERVAL)
+        utterance.append(self._samples[-int(INTERVAL * SAMPLE_RATE) :])
+        utterance._segment.ids = [*draft]
+        return seconds(lambda: exhaust(utterance.partial())), [*utterance._segment.ids]
 
     def end(self, draft: Iterable[int] | None = None) -> float:
-        """From the end of speech to the final, which comes in the middle between two hearings. Without a draft it has
-        that of a hearing."""
-        live = self.live(INTERVAL / 2)
+        """Seconds from the end of the audio to the final. The end lies in the middle between two partials. By default
+        the draft is that of a partial."""
+        utterance = self.streaming(INTERVAL / 2)
         if draft is None:
-            exhaust(live.partial())
+            exhaust(utterance.partial())
         else:
-            live._piece.ids = [*draft]
-        live.append(self._samples[live.sample_count :])
+            utterance._segment.ids = [*draft]
+        utterance.append(self._samples[utterance.sample_count :])
         recognition = JobSequence.of(Job(1, self.utterance), self._recognizer._preparation)
-        return seconds(lambda: exhaust(live.finish(recognition)))
+        return seconds(lambda: exhaust(utterance.finish(recognition)))
 
     def whole(self) -> float:
         return seconds(lambda: self._recognizer.transcribe(self.utterance))
@@ -106,19 +106,19 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 @contextmanager
-def saying(text: Sequence[int]) -> Iterator[None]:
-    """Whatever is verified or decoded comes out as these tokens, beyond doubt: logits of bfloat16 often tie."""
-    accept = verify._accept
+def forced_tokens(text: Sequence[int]) -> Iterator[None]:
+    """Replace every chosen token by these, with large margins, because logits of bfloat16 often tie."""
+    accept = speculative._accept
 
-    def say(written: verify.DraftResult, choice: Choice, *rest: Any) -> int:
-        at = len(written.ids)
+    def accept_forced(result: speculative.DraftResult, choice: NextTokens, *rest: Any) -> int:
+        start = len(result.ids)
         reads = [
             read._replace(token=token, margin=read.margin if read.margin is None else 1.0)
-            for read, token in zip(choice.read(), text[at:], strict=False)
+            for read, token in zip(choice.read(), text[start:], strict=False)
         ]
-        return accept(written, cast(Choice, SimpleNamespace(read=lambda: reads)), *rest)
+        return accept(result, cast(NextTokens, SimpleNamespace(read=lambda: reads)), *rest)
 
-    with mock.patch.object(verify, "_accept", say):
+    with mock.patch.object(speculative, "_accept", accept_forced):
         yield
 
 
@@ -127,36 +127,36 @@ def random_weights(size: str, dtype: str, folder: Path) -> Recognizer:
     if not (folder / "checkpoint" / "config.json").exists():
         tokenizer = write_tokenizer(folder / "tokenizer")
         write_random_checkpoint(folder / "checkpoint", size=size, dtype=dtype, seed=1, tokenizer=tokenizer)
-    recognizer = Recognizer.load(str(folder / "checkpoint"), dtype=dtype, max_piece_seconds=LONGEST_PIECE)
-    recognizer._live_drift._margin = 1e-30  # margins are computed; those of random weights would always be low_margin
+    recognizer = Recognizer.load(str(folder / "checkpoint"), dtype=dtype, max_segment_seconds=LONGEST_SEGMENT)
+    recognizer._streaming_drift._margin = 1e-30  # measured margins of random weights are always low
     return recognizer
 
 
 def cost(recognizer: Recognizer, length: float, accepted: float, repeats: int) -> Measured:
     new_tokens = max(1, round(length * TOKENS_PER_SECOND))
-    speaker = Speaker(recognizer, speech_like(length, 1), new_tokens)
-    _, own = speaker.hear(())
+    utterance = StreamedUtterance(recognizer, speech_like(length, 1), new_tokens)
+    _, own = utterance.partial(())
     draft, wrong = own[: round(accepted * len(own))], [id + 1 for id in own]
     measured: Measured = {name: [] for name in ("tick", "tick, nothing accepted", "whole", "final")}
-    with saying(own):
-        speaker.end(draft)  # the first of its shapes compiles them on a GPU
+    with forced_tokens(own):
+        utterance.end(draft)  # the first call compiles the kernels of these shapes on a GPU
         for _ in range(repeats):
-            measured["tick"].append(speaker.hear(draft)[0])
-            measured["tick, nothing accepted"].append(speaker.hear(wrong)[0])
-            measured["whole"].append(speaker.whole())
-            measured["final"].append(speaker.end(draft))
+            measured["tick"].append(utterance.partial(draft)[0])
+            measured["tick, nothing accepted"].append(utterance.partial(wrong)[0])
+            measured["whole"].append(utterance.whole())
+            measured["final"].append(utterance.end(draft))
     return measured
 
 
 def finals(recognizer: Recognizer, length: float, count: int) -> Measured:
-    """Finals of the demonstration, each with the draft that it had."""
+    """Finals of the demonstration checkpoint, each with its own draft."""
     rng = np.random.default_rng(1)
     measured: Measured = {"whole": [], "final": []}
     for _ in range(count):
         samples = joined_examples(int(length * SAMPLE_RATE), rng).astype(np.float32)
-        speaker = Speaker(recognizer, samples)
-        measured["final"].append(speaker.end())
-        measured["whole"].append(speaker.whole())
+        utterance = StreamedUtterance(recognizer, samples)
+        measured["final"].append(utterance.end())
+        measured["whole"].append(utterance.whole())
     return measured
 
 
@@ -184,7 +184,9 @@ def main() -> None:
     parser.add_argument("--size", choices=("tiny", "0.6b", "1.7b"), default="0.6b")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument(
-        "--seconds", type=lambda text: [float(one) for one in text.split(",")], default=[1.0, 5.0, 10.0, 30.0, 60.0]
+        "--seconds",
+        type=lambda text: [float(seconds) for seconds in text.split(",")],
+        default=[1.0, 5.0, 10.0, 30.0, 60.0],
     )
     parser.add_argument(
         "--accepted", type=float, default=0.88, help="share of the draft (default: 0.88, see docs/data/live.md)"
@@ -197,8 +199,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="live-benchmark-") as folder:
         if options.demo:
             recognizer = Recognizer.load("demo", dtype=options.dtype)
-            while not recognizer._live_drift.is_known:
-                recognizer._live_drift.step()
+            while not recognizer._streaming_drift.is_known:
+                recognizer._streaming_drift.step()
             measured = {length: finals(recognizer, length, options.demo) for length in options.seconds}
         else:
             recognizer = random_weights(options.size, options.dtype, options.workdir or Path(folder))

@@ -1,12 +1,12 @@
-"""How often a word that was shown as stable is not in the final, by how long it had to stay the same.
+"""How often a word of stable text is not in the final, by the seconds of audio until a word is stable.
 
     scripts/live-stability [--set test] [--scale 0.2] [--after 0.5 1.0 1.5]
 
-Listens to utterances as a stream with partials does, every interval, and puts the hypotheses through the rule of stable
-text with each of the ages. `examples`: 300 utterances of 1 to 30 s of the example recordings, joined, with gains; of a
-quarter each nothing else, with a quiet start (by 50 dB), a loud end (all before it is 26 dB down), or with noise.
-`test` and `val`: the demonstration checkpoint's sets of that name, from recordings in QWEN3_ASR_MLX_TEST_DATA (default
-../shared/data, seen from the repository). Prints a Markdown table.
+Computes a partial of each utterance every interval, as a stream does, and applies local agreement with each of the
+ages. `examples`: 300 utterances of 1 to 30 s of the example recordings, joined, with gains; a quarter each without
+change, with a quiet start (by 50 dB), with a loud end (all before it is 26 dB down), and with noise. `test` and `val`:
+the demonstration checkpoint's sets of that name, from recordings in QWEN3_ASR_MLX_TEST_DATA (default ../shared/data,
+relative to the repository). Prints a Markdown table.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from live_agreement import KINDS, spoken
+from live_agreement import KINDS, random_utterances
 
 from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
@@ -30,12 +30,12 @@ from qwen3_asr_mlx_runtime.tools.live.record import prefix_distance
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = 300
-SPOKEN_SETS = 4  # of the checkpoint's: the others are silence, or the same speech with context or its language given
+SPEECH_SETS = 4  # of the checkpoint's sets: the others are silence, or the same speech with context or a language
 
 
 @dataclass(frozen=True)
-class HeardOut:
-    """One utterance: what was heard of it every interval, and in the end."""
+class StreamedTexts:
+    """One utterance: its partials, one for each interval, and its final."""
 
     hypotheses: Sequence[Hypothesis]
     final: str
@@ -43,8 +43,8 @@ class HeardOut:
 
 @dataclass
 class Count:
-    """Words of finals, words that were ever stable and those of them that the finals have not, utterances with such,
-    and words as they were shown: stable, and all."""
+    """Words of finals, stable words, stable words that the finals lack (`wrong`), utterances with such words, and words
+    shown in partials: stable, and all."""
 
     utterances: int = 0
     words: int = 0
@@ -54,13 +54,13 @@ class Count:
     shown_stable: int = 0
     shown: int = 0
 
-    def add(self, one: HeardOut) -> None:
+    def add(self, texts: StreamedTexts) -> None:
         rule = agreement.LocalAgreement()
-        for hypothesis in one.hypotheses:
+        for hypothesis in texts.hypotheses:
             rule.add(hypothesis.text, hypothesis.audio_seconds)
             self.shown_stable += len(rule.text.split())
             self.shown += len(hypothesis.text.split())
-        final, stable = one.final.split(), rule.text.split()
+        final, stable = texts.final.split(), rule.text.split()
         wrong = prefix_distance(stable, final)
         self.utterances += 1
         self.words += len(final)
@@ -80,15 +80,15 @@ HEAD = (
 )
 
 
-class Listener:
-    """Hears utterances out, one after the other."""
+class PartialStream:
+    """Streams utterances with partials, one after the other."""
 
     def __init__(self, schedule: EngineScheduler, interval_ms: int) -> None:
         self._schedule = schedule
         self._interval = SAMPLE_RATE * interval_ms // 1000
         self._ids = count(1)
 
-    def hear(self, utterance: Utterance) -> HeardOut:
+    def stream(self, utterance: Utterance) -> StreamedTexts:
         audio_id, hypotheses = next(self._ids), []
         for start in range(0, len(utterance.samples) - self._interval + 1, self._interval):
             samples = utterance.samples[start : start + self._interval]
@@ -99,7 +99,7 @@ class Listener:
         if len(rest):
             self._schedule.append(Append(audio_id, rest))
         self._schedule.finalize(Finalize(next(self._ids), audio_id, interactive=True))
-        return HeardOut(hypotheses, self._outcome().transcript.text)
+        return StreamedTexts(hypotheses, self._outcome().transcript.text)
 
     def _outcome(self) -> PartialDone | Finished:
         while True:
@@ -112,14 +112,14 @@ class Listener:
 def sets(name: str, seed: int, scale: float) -> Iterator[tuple[str, Iterator[Utterance]]]:
     """Each set's name and its utterances."""
     if name == "examples":
-        utterances = [*spoken(max(len(KINDS), round(EXAMPLES * scale)), 0, seed)]
-        yield from ((kind, iter(utterances[place :: len(KINDS)])) for place, kind in enumerate(KINDS))
+        utterances = [*random_utterances(max(len(KINDS), round(EXAMPLES * scale)), 0, seed)]
+        yield from ((kind, iter(utterances[index :: len(KINDS)])) for index, kind in enumerate(KINDS))
         return
     from testsets import test_sets
 
     data = Path(os.environ.get("QWEN3_ASR_MLX_TEST_DATA") or ROOT.parent / "shared" / "data")
-    for place, (title, cases) in enumerate(test_sets(data, name, seed, scale)):
-        if place < SPOKEN_SETS:
+    for index, (title, cases) in enumerate(test_sets(data, name, seed, scale)):
+        if index < SPEECH_SETS:
             yield title, (case.utterance for case in cases)
 
 
@@ -134,14 +134,14 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--seed", type=int, default=2026)
     options = parser.parse_args()
-    listener = Listener(Recognizer.load(options.model, dtype=options.dtype).schedule(), options.interval_ms)
+    partial_stream = PartialStream(Recognizer.load(options.model, dtype=options.dtype).schedule(), options.interval_ms)
     print(HEAD, flush=True)
     for name, utterances in sets(options.set, options.seed, options.scale):
         counts = {seconds: Count() for seconds in options.after}
         for utterance in utterances:
-            heard = listener.hear(utterance)
+            texts = partial_stream.stream(utterance)
             for agreement.STABLE_SECONDS, counted in counts.items():
-                counted.add(heard)
+                counted.add(texts)
         for seconds, counted in counts.items():
             print(counted.row(name, seconds), flush=True)
 

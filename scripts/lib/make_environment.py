@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from qwen3_asr_mlx_runtime.entry import interruptible, say_interrupted
+from qwen3_asr_mlx_runtime.entry import interruptible, report_interrupt
 
 PIP_INSTALL = ("-m", "pip", "install", "--no-input", "--no-compile", "--progress-bar", "off")
 _DISK_FULL = "the disk is full: free some space"
@@ -41,17 +41,17 @@ _PACKAGE = re.compile(r"\s*(?:Downloading|Using cached|Processing) (\S+\.(?:whl|
 
 
 class Failed(Exception):
-    """Why there will be no environment, in a line that says what to do."""
+    """Why no environment could be made, in one line with advice."""
 
 
 def main() -> int:
-    """Returns where it was interrupted; otherwise the command takes the place of this process."""
+    """Replace this process by the command; returns only if interrupted."""
     root, environment, backend, groups, *command = sys.argv[1:]
     try:
         with interruptible():
             provide(Path(root), Path(environment), backend, groups.split())
     except KeyboardInterrupt:
-        return say_interrupted()
+        return report_interrupt()
     return os.execv(command[0], command)
 
 
@@ -94,7 +94,7 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 def is_whole(environment: Path) -> bool:
-    """Its Python may have been uninstalled since."""
+    """Whether the environment runs: its Python may have been uninstalled since."""
     return os.access(environment / "bin" / "python", os.X_OK)
 
 
@@ -113,15 +113,15 @@ def make(root: Path, environment: Path, packages: list[str]) -> None:
 
 
 def fill(part: Path, constraints: Path, packages: list[str], log: TextIO) -> None:
-    """The packages are found first, which gives their number, and then downloaded and installed."""
+    """Resolve the packages first, which gives their number, then download and install them."""
     run(log, "", base_python(), "-m", "venv", part)
     pip = (part / "bin" / "python", *PIP_INSTALL, "--constraint", constraints)
     report = part / "packages.json"
     run(log, "finding packages, {count} so far: {file}", *pip, "--dry-run", "--report", report, *packages)
-    found = [one["metadata"] for one in json.loads(report.read_text(encoding="utf-8"))["install"]]
-    pinned = [f"{one['name']}=={one['version']}" for one in found]
-    run(log, f"{{count}} of {len(found)} packages: {{file}}", *pip, "--no-deps", *pinned)
-    say(f"installed: {len(found)} of {len(found)} packages")
+    packages = [item["metadata"] for item in json.loads(report.read_text(encoding="utf-8"))["install"]]
+    pinned = [f"{package['name']}=={package['version']}" for package in packages]
+    run(log, f"{{count}} of {len(packages)} packages: {{file}}", *pip, "--no-deps", *pinned)
+    say(f"installed: {len(packages)} of {len(packages)} packages")
 
 
 def base_python() -> Path:
@@ -132,7 +132,7 @@ def base_python() -> Path:
 
 
 def run(log: TextIO, progress: str, python: Path, *arguments: str | Path) -> None:
-    """Its output goes to the log, and shows how far it is. It may not read the commands waiting on stdin."""
+    """Run a command with its output in the log, and show progress. It must not read the requests waiting on stdin."""
     lines, count = [], 0
     with subprocess.Popen(
         [python, "-I", *arguments],
@@ -158,7 +158,7 @@ def run(log: TextIO, progress: str, python: Path, *arguments: str | Path) -> Non
 
 
 def reason(lines: list[str]) -> str:
-    """Why pip failed and what to do, as its output tells it."""
+    """Why pip failed and what to do, from its output."""
     text = "".join(lines)
     for pattern, remedy in _REASONS.items():
         if re.search(pattern, text):
@@ -184,12 +184,12 @@ def explained(error: OSError | Failed) -> str:
 
 
 def say(text: str) -> None:
-    """A line that stays."""
+    """Print a line that is not overwritten."""
     write(f"{text}\n")
 
 
 def show(text: str) -> None:
-    """A line in whose place the next one comes; nothing where stderr is no terminal."""
+    """Print a line that the next one overwrites; print nothing if stderr is no terminal."""
     if sys.stderr.isatty():
         write(text[: shutil.get_terminal_size().columns - 1])
 

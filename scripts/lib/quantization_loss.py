@@ -1,8 +1,8 @@
 """Print what quantised weights change in the logits, as a Markdown table: see --help.
 
 The reference has the same checkpoint's weights in float32 and decodes greedily; every scheme is given its tokens, and
-the logits of each position are compared. Audio goes through each model's own tower. Weights are random and hear what is
-no speech, except for `demo`, which hears the clips of examples/audio.
+the logits of each position are compared. Audio goes through each model's own tower. Random
+weights get synthetic audio; `demo` gets the clips of examples/audio.
 """
 
 import argparse
@@ -83,24 +83,24 @@ def rows(checkpoint: Path, clips: list[NDArray[np.float32]], schemes: list[str],
     prompt = PromptBuilder(tokenizer).build("", None)
     model = load_model(checkpoint, "float32")
     stop = frozenset({tokenizer.token_id("<|im_end|>")})
-    written = [greedy(model, one, prompt, stop, limit) for one in features]
+    texts = [greedy(model, frames, prompt, stop, limit) for frames in features]
     del model
-    reference = run(checkpoint, None, features, prompt, written)
+    reference = run(checkpoint, None, features, prompt, texts)
     yield f"| none {figures(reference, reference)}"
     for scheme in schemes:
-        yield f"| {scheme} {figures(reference, run(checkpoint, scheme, features, prompt, written))}"
+        yield f"| {scheme} {figures(reference, run(checkpoint, scheme, features, prompt, texts))}"
 
 
 def greedy(model: Qwen3ASR, features: mx.array, prompt: Prompt, stop: frozenset[int], limit: int) -> list[int]:
     return [token.id for token in generate(model, spliced(model, model.audio_tower(features), prompt, []), stop, limit)]
 
 
-def spliced(model: Qwen3ASR, audio: mx.array, prompt: Prompt, written: Sequence[int]) -> mx.array:
-    return splice(model.embed(prompt.prefix_ids), audio, model.embed([*prompt.suffix_ids, *written]))
+def spliced(model: Qwen3ASR, audio: mx.array, prompt: Prompt, token_ids: Sequence[int]) -> mx.array:
+    return splice(model.embed(prompt.prefix_ids), audio, model.embed([*prompt.suffix_ids, *token_ids]))
 
 
 def run(
-    checkpoint: Path, scheme: str | None, features: list[mx.array], prompt: Prompt, written: list[list[int]]
+    checkpoint: Path, scheme: str | None, features: list[mx.array], prompt: Prompt, texts: list[list[int]]
 ) -> Outcome:
     if scheme is not None and "-" in scheme:
         SCHEMES[scheme] = Scheme(*(int(bits) for bits in scheme.split("-")))  # type: ignore[arg-type]
@@ -112,8 +112,8 @@ def run(
     peak = mx.get_peak_memory() - before
     model.set_dtype(mx.float32)  # of scales and what is left: the weights in their few bits stay the same
     logits, towers = [], []
-    for one, tokens in zip(features, written, strict=True):
-        towers.append(model.audio_tower(one))
+    for frames, tokens in zip(features, texts, strict=True):
+        towers.append(model.audio_tower(frames))
         embeddings = spliced(model, towers[-1], prompt, tokens[:-1])
         hidden = model.model(embeddings, model.make_cache(embeddings.shape[1]))
         logits.append(model.head(hidden[0, -len(tokens) :]))

@@ -23,8 +23,8 @@ _ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_UPDATE_CHECK": "1",
-    "HF_HUB_VERBOSITY": "critical",  # its warnings and errors quote addresses, which name the model, and paths
-    "TOKENIZERS_PARALLELISM": "false",  # no threads or forks of its own
+    "HF_HUB_VERBOSITY": "critical",  # its messages quote paths, and URLs that name the model
+    "TOKENIZERS_PARALLELISM": "false",  # the tokenizer starts no threads of its own
     "TRANSFORMERS_VERBOSITY": "critical",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
 }
@@ -33,12 +33,12 @@ _EXHAUSTED: dict[str, object] = {"code": "resource_exhausted", "retryable": True
 
 
 def main(make_engine: "MakeEngine | None" = None) -> NoReturn:
-    """The whole life of the process. `make_engine` stands in for the real engine in tests."""
+    """Run the process from start to exit. `make_engine` replaces the real engine in tests."""
     leave_when_interrupted()
     from qwen3_asr_mlx_runtime.command import guarded
     from qwen3_asr_mlx_runtime.settings import PROGRAM
 
-    _leave(guarded(PROGRAM, puts_away=False)(_main)(make_engine))
+    _leave(guarded(PROGRAM, cleans_up=False)(_main)(make_engine))
 
 
 def _main(make_engine: "MakeEngine | None") -> int:
@@ -96,7 +96,7 @@ def _serve(line: "CommandLine", wire: "Wire", parent: "ParentWatch", make_engine
     try:
         with named_shortage():
             daemon = _daemon(line.settings, (wire.stdin, wire.stdout), parent, make_engine)
-    except Exception as error:  # noqa: BLE001 whatever an import raises, the parent is to read it on the wire
+    except Exception as error:  # noqa: BLE001 the parent must read any import failure on the wire
         return _cannot_begin(wire.stdout, error, "a package is broken")
     return _run(daemon)
 
@@ -104,7 +104,7 @@ def _serve(line: "CommandLine", wire: "Wire", parent: "ParentWatch", make_engine
 def _daemon(
     settings: "Settings", wire: tuple[int, int], parent: "ParentWatch", make_engine: "MakeEngine | None"
 ) -> "Loop":
-    """Imports the rest only now, with stdio claimed: whatever an import prints stays off the wire."""
+    """Build the loop. The rest is imported only now, with stdio claimed, so that no import prints to the wire."""
     import queue
 
     from qwen3_asr_mlx_runtime import process_memory
@@ -138,7 +138,7 @@ def _run(daemon: "Loop") -> int:
 
     try:
         return daemon.run()
-    except Exception as error:  # noqa: BLE001 the one boundary of main: a bug ends the process, and says where it stands
+    except Exception as error:  # noqa: BLE001 the boundary of main: a bug ends the process with its location
         place = traceback.extract_tb(error.__traceback__)[-1]
         message = f"internal error: {type(error).__name__} in {place.name}, line {place.lineno}"
         diagnose(message)
@@ -155,7 +155,7 @@ def _cannot_begin(stdout: int, error: Exception, what: str) -> int:
 
 
 def _fatal(stdout: int, message: str, kind: dict[str, object] = _MISSING) -> int:
-    """The `fatal` line, made without any package: one of them may be what is missing."""
+    """Write the `fatal` line without any package, because a package may be missing."""
     from qwen3_asr_mlx_runtime.bridge.lifecycle import Exit
     from qwen3_asr_mlx_runtime.bridge.stdio import diagnose
 
@@ -167,7 +167,7 @@ def _fatal(stdout: int, message: str, kind: dict[str, object] = _MISSING) -> int
 
 
 def _leave(code: int) -> NoReturn:
-    """End at once: other threads may sit in a read, a write or a computation, and are not waited for."""
+    """End at once, without waiting for threads that may be inside a read, a write or a computation."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()
     with contextlib.suppress(OSError, ValueError, AttributeError):

@@ -1,5 +1,4 @@
-"""What every command has in common: how it ends where nobody takes its output, or where a user can mend what is
-wrong."""
+"""What every command has in common: how it ends if its output has no reader, or on an error that a user can fix."""
 
 import os
 import sys
@@ -8,28 +7,27 @@ from contextlib import nullcontext, suppress
 from functools import wraps
 from typing import ParamSpec, TextIO
 
-from qwen3_asr_mlx_runtime.entry import interruptible, say_interrupted
+from qwen3_asr_mlx_runtime.entry import interruptible, report_interrupt
 from qwen3_asr_mlx_runtime.errors import BridgeError
 
 Arguments = ParamSpec("Arguments")
 
 
 def guarded(
-    program: str, *, puts_away: bool = True
+    program: str, *, cleans_up: bool = True
 ) -> Callable[[Callable[Arguments, int | None]], Callable[Arguments, int]]:
-    """For the `main` of a command. It returns its own exit code; 1 with one line on stderr for what a user can mend, a
-    disk that is full included; 1 and nothing on stderr where its output has no reader; 130 when interrupted.
-    `puts_away`: an interrupt raises KeyboardInterrupt in `main`, which can clean up; otherwise it ends the process at
-    once."""
+    """Wraps the `main` of a command. Returns main's exit code; 1 with one line on stderr for an error that a user can
+    fix, such as a full disk; 1 and nothing on stderr if the output has no reader; 130 when interrupted. `cleans_up`: an
+    interrupt raises KeyboardInterrupt in `main`, which can clean up; otherwise it ends the process at once."""
 
     def decorate(main: Callable[Arguments, int | None]) -> Callable[Arguments, int]:
         @wraps(main)
         def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> int:
             try:
                 try:
-                    with interruptible() if puts_away else nullcontext():
+                    with interruptible() if cleans_up else nullcontext():
                         return main(*args, **kwargs) or 0
-                finally:  # also of --help, which raises SystemExit
+                finally:  # also for --help, which raises SystemExit
                     if sys.stdout is not None:
                         sys.stdout.flush()
             except BridgeError as error:
@@ -40,7 +38,7 @@ def guarded(
                 reason = error.strerror or type(error).__name__
                 return complain(program, f"{reason}: {error.filename}" if error.filename else reason)
             except KeyboardInterrupt:
-                return say_interrupted()
+                return report_interrupt()
             finally:
                 _settle(sys.stdout)
                 _settle(sys.stderr)
@@ -57,18 +55,18 @@ def complain(program: str, message: str) -> int:
 
 
 def note(line: str) -> None:
-    """To stderr, or to nobody where it cannot be written."""
-    with suppress(OSError, AttributeError):  # it may be closed, which makes it None
+    """Write a line to stderr; drop it if that fails."""
+    with suppress(OSError, AttributeError):  # a closed stderr is None
         sys.stderr.write(f"{printable(line)}\n")
 
 
 def printable(text: str) -> str:
-    """On one line, and unable to steer a terminal."""
+    """The text on one line, without control characters."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _settle(stream: TextIO | None) -> None:
-    """Drop what cannot be written: Python would try again at exit, and report that."""
+    """Drop output that cannot be written: Python would try again at exit and report the failure."""
     if stream is None:
         return
     try:

@@ -1,5 +1,5 @@
-"""Where every command begins. Nothing that takes time is imported before Ctrl-C has its answer, which is one line and
-exit code 130: KeyboardInterrupt in the middle of an import ends in a traceback, or in the crash of a native module."""
+"""Entry points of all commands. The Ctrl-C handler (one line, exit code 130) is installed before any slow import:
+KeyboardInterrupt in the middle of an import ends in a traceback, or in the crash of a native module."""
 
 import os
 import signal
@@ -60,16 +60,16 @@ def score() -> NoReturn:
 
 
 def begin(module: str) -> NoReturn:
-    """Import the module of a command, and leave with what its `main` returns: 1 where a package is missing, which a
-    line on stderr names."""
+    """Import the module of a command, and exit with what its `main` returns. If a package is missing: 1, and a line on
+    stderr that names it."""
     leave_when_interrupted()
     try:
         code = import_module(module).main()
     except ImportError as error:
-        name = next((name for name, of in COMMANDS.items() if of == module), "command")
+        name = next((name for name, path in COMMANDS.items() if path == module), "command")
         sys.stderr.write(f"qwen3-asr-mlx-{name}: {missing(error)}\n")
         code = 1
-    if code == INTERRUPTED:  # native threads may still compute: Python's own end could meet them
+    if code == INTERRUPTED:  # native threads may still compute, which Python's own shutdown could crash
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError, AttributeError):
                 stream.flush()
@@ -78,21 +78,21 @@ def begin(module: str) -> NoReturn:
 
 
 def leave_when_interrupted() -> None:
-    """From now on Ctrl-C ends the process at once. A process that was started with SIGINT ignored goes on so."""
+    """From now on Ctrl-C ends the process at once. A process started with SIGINT ignored keeps ignoring it."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _leave)
 
 
 def parent_at_launch() -> int:
-    """The process that started this one. A launcher has taken it down before Python began, beside its own process id:
-    since then the parent may have ended, and another process have adopted this one."""
+    """The pid of the process that started this one. The launcher records it, with its own pid, before Python starts:
+    the parent may end meanwhile, and another process adopt this one."""
     launched, _, parent = os.environ.get("QWEN3_ASR_MLX_LAUNCHED", "").partition(" ")
     return int(parent) if launched == str(os.getpid()) and parent.isdecimal() else os.getppid()
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within, Ctrl-C raises KeyboardInterrupt: for work that has something to put away."""
+    """Within, Ctrl-C raises KeyboardInterrupt: for work that has to clean up."""
     if signal.getsignal(signal.SIGINT) is not _leave:
         yield
         return
@@ -103,12 +103,12 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, _leave)
 
 
-def say_interrupted() -> int:
-    """The one line, and the exit code."""
+def report_interrupt() -> int:
+    """Write the line to stderr; return the exit code."""
     with suppress(OSError):
         os.write(2, b"interrupted\n")
     return INTERRUPTED
 
 
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
-    os._exit(say_interrupted())
+    os._exit(report_interrupt())

@@ -2,19 +2,19 @@
 
 BridgeError
 ├── RequestError   the message is at fault: nothing was changed, send a corrected one
-├── AudioError     the audio of one utterance is at fault: the others are not touched
-├── ModelError     the checkpoint, or the way to it, is at fault: nothing can be transcribed until that is mended
-├── EngineError    the computation failed or was ended
+├── AudioError     the audio of one utterance is at fault: other utterances are not affected
+├── ModelError     the checkpoint or its download is at fault: nothing can be transcribed until that is fixed
+├── EngineError    the computation failed or was cancelled
 └── ResourceExhausted
 
-A message says what was expected, what came and where; it never quotes speech or the text of a transcript.
+A message states what was expected, what came and where; it never quotes audio or the text of a transcript.
 """
 
 from typing import Any, ClassVar
 
 
 class BridgeError(Exception):
-    """An error with a stable `code`; `data` holds what a program may want to read of it."""
+    """An error with a stable `code`; `data` holds its details for programs."""
 
     code: ClassVar[str] = "internal_error"
     retryable: ClassVar[bool] = False
@@ -221,7 +221,7 @@ class EngineStalled(EngineError):
 
 
 class DeviceUnavailable(EngineError):
-    """There is nothing to compute on: on a Mac no Metal device, as in some virtual machines."""
+    """No device to compute on: on a Mac no Metal device, as in some virtual machines."""
 
     code = "device_unavailable"
 
@@ -231,18 +231,18 @@ class EngineUnavailable(EngineError):
 
 
 class EngineLost(EngineUnavailable):
-    """Nothing more can be computed in this process; a new one may."""
+    """This process can compute nothing more; a new one may."""
 
 
 class ResourceExhausted(BridgeError):
-    """The system gives the process no more of something that others may give back: descriptors, threads."""
+    """The system denies a resource that may become free again: descriptors, threads."""
 
     code = "resource_exhausted"
     retryable = True
 
 
 def error_codes() -> list[str]:
-    """Every code that this build can say, in order: those of the classes above."""
+    """Every code that this build can send, sorted: those of the classes above."""
     classes = [BridgeError]
     for known in classes:
         classes += known.__subclasses__()

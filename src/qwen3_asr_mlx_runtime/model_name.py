@@ -1,4 +1,4 @@
-"""What a user names as the model: the default, and what can be seen to be wrong without a network."""
+"""The name of a model: the default, and the mistakes that can be seen without a network."""
 
 import argparse
 import os
@@ -22,7 +22,7 @@ def chosen_model(named: str | None, environ: Mapping[str, str]) -> str:
 
 
 def model(text: str) -> str:
-    """A word of the command line that names a model. Raises argparse.ArgumentTypeError for what can be none."""
+    """A command-line value that names a model. Raises argparse.ArgumentTypeError for an impossible name."""
     name = values.name(text)
     path = values.expanded(name) or Path(name)
     is_file = os.path.isfile(path)  # noqa: PTH113 False, and no error, for a name that is too long
@@ -42,8 +42,8 @@ def is_repository(name: str) -> bool:
 
 
 def trouble(name: str, cache_dir: Path | None, local_files_only: bool) -> str | None:
-    """Why a load of this model will fail, as far as names of files say so; None where nothing is known against it.
-    `name` is not quoted: it may be a path."""
+    """Why loading this model will fail, as far as file names show; None if no reason is known. Does not quote `name`,
+    which may be a path."""
     if name == DEMO:
         return None
     folder = values.expanded(name) or Path(name)

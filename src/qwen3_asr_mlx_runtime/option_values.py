@@ -1,4 +1,4 @@
-"""Words of the command line → values. What is no value of its kind raises argparse.ArgumentTypeError."""
+"""Command-line words → values. An invalid word raises argparse.ArgumentTypeError."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ MIB = 1024 * 1024
 
 
 def expanded(path: str | None) -> Path | None:
-    """As a shell does it: `~` and `~name` are left as they are where no such home is known."""
+    """Expand `~` and `~name` as a shell does; keep them if no such home is known."""
     if not path:
         return None
     try:

@@ -14,9 +14,9 @@ EXTRAS = {
 
 def missing(error: ImportError) -> str:
     """One line: what cannot be imported, and the command that installs it."""
-    if _NAME in str(error):  # its message is one of these already
+    if _NAME in str(error):  # the message is already complete
         return str(error)
-    if "libmlx.so: cannot open" in str(error):  # on Linux, where mlx brings no backend of its own
+    if "libmlx.so: cannot open" in str(error):  # on Linux, where mlx comes without a backend
         return f"MLX has no backend: pip install '{_NAME}[cpu]', or '{_NAME}[cuda13]' for an NVIDIA GPU"
     module = (error.name or "").partition(".")[0]
     if not isinstance(error, ModuleNotFoundError) or module == __name__.partition(".")[0]:

@@ -1,4 +1,4 @@
-"""How much memory this process has, and what it no longer needs."""
+"""How much memory this process uses, and how it returns free memory to the system."""
 
 import os
 import resource
@@ -18,7 +18,7 @@ _LARGE_BYTES = 256 * 1024
 
 
 def rss_bytes() -> int | None:
-    """Resident memory now, or None where the system does not tell."""
+    """Resident memory now, or None if the system does not report it."""
     try:
         return int(psutil.Process().memory_info().rss)
     except (psutil.Error, OSError):
@@ -26,7 +26,7 @@ def rss_bytes() -> int | None:
 
 
 def rss_peak_bytes() -> int:
-    """Of this process. What Linux tells by getrusage(2) begins with the peak of the process that started it."""
+    """The peak of this process. On Linux getrusage(2) starts at the parent's peak, so /proc is read first."""
     try:
         [line] = (line for line in _STATUS.read_bytes().splitlines() if line.startswith(b"VmHWM:"))
         return int(line.split()[1]) * 1024
@@ -36,14 +36,14 @@ def rss_peak_bytes() -> int:
 
 
 def footprint_bytes() -> int | None:
-    """What macOS charges the process with: compressed and swapped pages and Metal's buffers too, which no other figure
-    shows, and which psutil does not read. None elsewhere."""
+    """The memory that macOS charges to the process, including compressed and swapped pages and Metal's buffers. No
+    other figure includes these, and psutil does not read it. None on other systems."""
     return _usage(_FOOTPRINT) if sys.platform == "darwin" else None
 
 
 def keep_little() -> None:
-    """Have glibc give every larger buffer pages of its own, which go when it is freed, and share two arenas among all
-    threads. Call it before there are threads; other C libraries need no such call."""
+    """Make glibc map each larger buffer separately, so that freeing it returns its pages, and share two arenas among
+    all threads. Call it before starting threads; other C libraries do not need it."""
     tune = _glibc("mallopt")
     if tune is not None:
         tune(_MMAP_THRESHOLD, _LARGE_BYTES)
@@ -51,8 +51,7 @@ def keep_little() -> None:
 
 
 def trim() -> None:
-    """Have glibc give back what is free in the middle of what is used, where buffers of ever new sizes leave more and
-    more of it."""
+    """Make glibc return free memory between used blocks. Buffers of ever new sizes leave more and more of it."""
     release = _glibc("malloc_trim")
     if release is not None:
         release(0)
@@ -74,7 +73,7 @@ def _usage(word: int) -> int | None:
         _fields_ = [("uuid", ctypes.c_uint8 * 16), ("words", ctypes.c_uint64 * _USAGE_WORDS)]
 
     usage = Usage()
-    ask = getattr(ctypes.CDLL(None), "proc_pid_rusage", None)
-    if ask is None or ask(os.getpid(), _USAGE_V0, ctypes.byref(usage)) != 0:
+    pid_rusage = getattr(ctypes.CDLL(None), "proc_pid_rusage", None)
+    if pid_rusage is None or pid_rusage(os.getpid(), _USAGE_V0, ctypes.byref(usage)) != 0:
         return None
     return int(usage.words[word])

@@ -1,5 +1,4 @@
-"""A process that gets no more threads, or no more descriptors, which libraries report as files that are missing or
-damaged."""
+"""Detects that the process is out of threads or descriptors, which libraries report as missing or damaged files."""
 
 import importlib
 import os
@@ -9,12 +8,12 @@ from contextlib import contextmanager, suppress
 
 from qwen3_asr_mlx_runtime.errors import ResourceExhausted
 
-NEEDED = 8  # descriptors that a load, or the reading of a file, has open at a time
+NEEDED = 8  # descriptors that loading a model or reading a file needs at a time
 
 
 @contextmanager
 def named_shortage() -> Iterator[None]:
-    """What fails within for want of a thread, or while descriptors run short, raises ResourceExhausted."""
+    """Within, an error for lack of threads, or while descriptors are short, becomes ResourceExhausted."""
     try:
         yield
     except Exception as error:

@@ -1,8 +1,8 @@
 """The first lines of every command of scripts/: start.py FOLDER MODULE ARGUMENTS...
 
-Run as a file, with `python -I -S`: Ctrl-C has its answer before the first import, so none ends in a traceback. What
-Python itself imports at its start (`site`) comes after it, and the modules before it are built into Python. FOLDER
-holds MODULE. The rest of the command begins in entry.py.
+Run as a file, with `python -I -S`. The Ctrl-C handler is installed before the first import, so no import ends in a
+traceback: `site`, which Python normally imports at start, is imported after it. FOLDER holds MODULE. entry.py does the
+rest.
 """
 
 import _signal  # type: ignore[import-not-found] # it has no types
@@ -14,7 +14,7 @@ def leave(*_: object) -> None:
     posix._exit(130)
 
 
-if __name__ == "__main__":  # a process that a command spawns imports this file again
+if __name__ == "__main__":  # a spawned process imports this file again
     if _signal.getsignal(_signal.SIGINT) is not _signal.SIG_IGN:
         _signal.signal(_signal.SIGINT, leave)
     import site

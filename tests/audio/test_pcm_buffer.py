@@ -1,4 +1,4 @@
-"""An utterance while it is spoken: what is kept of it, how it is counted, and what can be heard already."""
+"""The audio of an open utterance: its samples, their number, and the samples that are settled."""
 
 from itertools import pairwise
 
@@ -47,12 +47,12 @@ def test_the_count_is_that_of_the_utterance_if_it_ended_now(rate: int, sizes: li
 
 
 @given(RATES, st.integers(1, 20_000), st.integers(0, 5_000))
-def test_what_is_heard_before_the_end_stays_as_it_is(rate: int, frames: int, start: int) -> None:
+def test_settled_samples_are_a_prefix_of_the_end(rate: int, frames: int, start: int) -> None:
     buffer = buffered(speech(frames), rate, [frames // 2])
-    heard, later = buffer.settled(), buffer.settled(start)
+    settled_samples, later = buffer.settled(), buffer.settled(start)
     whole = buffer.end()
-    assert np.array_equal(heard, whole[: len(heard)])
-    assert np.array_equal(later, heard[start:])
+    assert np.array_equal(settled_samples, whole[: len(settled_samples)])
+    assert np.array_equal(later, settled_samples[start:])
 
 
 def test_pcm_at_16_khz_is_heard_at_once_and_as_it_came() -> None:

@@ -428,9 +428,7 @@ def test_a_file_that_grows_while_it_is_read_is_an_error(tmp_path: Path, monkeypa
         read_file(path)
 
 
-def test_a_file_that_is_written_anew_while_it_is_read_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_is_rewritten_while_it_is_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "speech.wav", tone(100))
     original = SoundFile.read
 
@@ -530,12 +528,12 @@ LIMITS = st.floats(0.2, 1.5)
 
 
 @given(audio(), LIMITS)
-def test_pieces_are_the_whole_and_none_is_longer_than_the_limit(samples: Samples, limit: float) -> None:
-    pieces = split_at_quiet(samples, limit)
-    assert pieces[0][0] == 0
-    assert pieces[-1][1] == len(samples)
-    assert all(stop == start for (_, stop), (start, _) in pairwise(pieces))
-    assert all(0 < stop - start <= limit * SAMPLE_RATE for start, stop in pieces) or len(samples) == 0
+def test_segments_are_the_whole_and_none_is_longer_than_the_limit(samples: Samples, limit: float) -> None:
+    segments = split_at_quiet(samples, limit)
+    assert segments[0][0] == 0
+    assert segments[-1][1] == len(samples)
+    assert all(stop == start for (_, stop), (start, _) in pairwise(segments))
+    assert all(0 < stop - start <= limit * SAMPLE_RATE for start, stop in segments) or len(samples) == 0
 
 
 @given(audio(), LIMITS, st.data())
@@ -570,15 +568,15 @@ def test_a_zero_crossing_in_loud_speech_is_no_quiet_place() -> None:
 
 
 def test_silence_is_cut_at_the_left_edge_of_the_search() -> None:
-    pieces = split_at_quiet(np.zeros(61 * SAMPLE_RATE, np.float32), 30)
-    assert [start // SAMPLE_RATE for start, _ in pieces] == [0, 25, 50]
+    segments = split_at_quiet(np.zeros(61 * SAMPLE_RATE, np.float32), 30)
+    assert [start // SAMPLE_RATE for start, _ in segments] == [0, 25, 50]
 
 
 @pytest.mark.parametrize("frames", [0, 1, 30 * SAMPLE_RATE])
-def test_audio_within_the_limit_is_one_piece(frames: int) -> None:
+def test_audio_within_the_limit_is_one_segment(frames: int) -> None:
     assert split_at_quiet(np.ones(frames, np.float32), 30) == [(0, frames)]
 
 
-def test_pieces_without_a_sample_cannot_be_asked_for() -> None:
+def test_segments_without_a_sample_cannot_be_asked_for() -> None:
     with pytest.raises(ValueError, match="two samples"):
         split_at_quiet(np.ones(10, np.float32), 0)

@@ -21,32 +21,32 @@ def noise(frames: int, seed: int = 0) -> Samples:
     return np.random.default_rng(seed).uniform(-0.5, 0.5, frames).astype(np.float32)
 
 
-def in_pieces(samples: Samples, rate: int, cuts: Sequence[int]) -> Samples:
+def in_chunks(samples: Samples, rate: int, cuts: Sequence[int]) -> Samples:
     resampler = Resampler(rate)
     places = [0, *sorted(cuts), len(samples)]
-    pieces = [resampler.take(samples[start:stop]) for start, stop in pairwise(places)]
-    return np.concatenate([*pieces, resampler.end()])
+    chunks = [resampler.take(samples[start:stop]) for start, stop in pairwise(places)]
+    return np.concatenate([*chunks, resampler.end()])
 
 
 @given(RATES, st.integers(1, 6_000), st.data())
-def test_any_cuts_give_the_samples_of_one_piece_bit_for_bit(rate: int, frames: int, data: st.DataObject) -> None:
+def test_any_cuts_give_the_samples_of_one_chunk_bit_for_bit(rate: int, frames: int, data: st.DataObject) -> None:
     cuts = data.draw(st.lists(st.integers(0, frames), max_size=40))
     samples = noise(frames)
-    assert np.array_equal(in_pieces(samples, rate, cuts), in_pieces(samples, rate, []))
+    assert np.array_equal(in_chunks(samples, rate, cuts), in_chunks(samples, rate, []))
 
 
 @given(RATES, st.integers(1, 20_000))
 def test_the_samples_are_those_of_soxr_in_one_go(rate: int, frames: int) -> None:
     samples = noise(frames)
     at_once = soxr.resample(samples, rate, SAMPLE_RATE, quality="HQ")
-    resampled = in_pieces(samples, rate, range(0, frames, 480))
+    resampled = in_chunks(samples, rate, range(0, frames, 480))
     assert abs(len(at_once) - len(resampled)) <= 1
     assert np.array_equal(resampled[: len(at_once)], at_once[: len(resampled)])
 
 
 @given(RATES, st.integers(0, 20_000))
 def test_the_length_is_that_of_the_same_time(rate: int, frames: int) -> None:
-    resampled = in_pieces(noise(frames), rate, [])
+    resampled = in_chunks(noise(frames), rate, [])
     assert len(resampled) == resampled_length(frames, rate)
     assert abs(len(resampled) - round(frames * SAMPLE_RATE / rate)) <= 1
 
@@ -55,7 +55,7 @@ def test_the_length_is_that_of_the_same_time(rate: int, frames: int) -> None:
 def test_what_sounds_at_the_very_end_is_there(rate: int) -> None:
     seconds = np.arange(rate) / rate
     click = np.where(seconds >= 0.95, np.sin(2 * math.pi * 1_000 * seconds), 0).astype(np.float32)
-    resampled = in_pieces(click, rate, range(0, rate, rate // 10))
+    resampled = in_chunks(click, rate, range(0, rate, rate // 10))
     end = np.sin(2 * math.pi * 1_000 * np.arange(SAMPLE_RATE) / SAMPLE_RATE)[-720:]
     assert np.abs(resampled[-720:-80] - end[:-80]).max() < 0.01
     assert np.abs(resampled[-80:]).max() > 0.9
@@ -65,12 +65,12 @@ def test_what_sounds_at_the_very_end_is_there(rate: int) -> None:
 def test_two_at_a_time_know_nothing_of_each_other(rate: int) -> None:
     first, second = noise(4_000, seed=1), noise(4_000, seed=2)
     one, other = Resampler(rate), Resampler(rate)
-    pieces: dict[Resampler, list[Samples]] = {one: [], other: []}
+    chunks: dict[Resampler, list[Samples]] = {one: [], other: []}
     for start in range(0, 4_000, 100):
-        pieces[one].append(one.take(first[start : start + 100]))
-        pieces[other].append(other.take(second[start : start + 100]))
-    assert np.array_equal(np.concatenate([*pieces[one], one.end()]), in_pieces(first, rate, []))
-    assert np.array_equal(np.concatenate([*pieces[other], other.end()]), in_pieces(second, rate, []))
+        chunks[one].append(one.take(first[start : start + 100]))
+        chunks[other].append(other.take(second[start : start + 100]))
+    assert np.array_equal(np.concatenate([*chunks[one], one.end()]), in_chunks(first, rate, []))
+    assert np.array_equal(np.concatenate([*chunks[other], other.end()]), in_chunks(second, rate, []))
 
 
 def lateness(rate: int) -> tuple[float, float, float]:

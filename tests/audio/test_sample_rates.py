@@ -46,22 +46,22 @@ def samples_of(talk: Conversation, **boundary: object) -> Samples:
 
 
 @given(st.lists(st.tuples(st.sampled_from(sorted(RATES)), st.integers(0, 900)), min_size=3, max_size=30))
-def test_streams_between_each_other_each_get_what_was_said_on_them(chunks: list[tuple[str, int]]) -> None:
+def test_streams_between_each_other_each_get_their_own_audio(chunks: list[tuple[str, int]]) -> None:
     talk = loaded()
-    said = {name: speech(900 * 31, seed) for seed, name in enumerate(RATES)}
+    spoken_audio = {name: speech(900 * 31, seed) for seed, name in enumerate(RATES)}
     sent = dict.fromkeys(RATES, 0)
     for name, rate in RATES.items():
         talk.send("start_stream", stream_id=name, sample_rate=rate, batch_size=16)
     for name, frames in [*chunks, *((name, 10) for name in RATES)]:
         start, sent[name] = sent[name], sent[name] + 2 * frames
-        talk.send("audio_chunk", stream_id=name, pcm16=encoded(said[name][start : sent[name]]))
+        talk.send("audio_chunk", stream_id=name, pcm16=encoded(spoken_audio[name][start : sent[name]]))
     for name, rate in RATES.items():
-        assert np.array_equal(samples_of(talk, stream_id=name), resampled(said[name][: sent[name]], rate))
+        assert np.array_equal(samples_of(talk, stream_id=name), resampled(spoken_audio[name][: sent[name]], rate))
     talk.monitor.finish()
 
 
 @pytest.mark.parametrize("rate", [8_000, 44_100])
-def test_the_next_utterance_hears_nothing_of_the_last(rate: int) -> None:
+def test_the_next_utterance_has_no_text_of_the_last(rate: int) -> None:
     talk = loaded()
     talk.send("start_stream", sample_rate=rate)
     loud, quiet = speech(rate // 4, 1), bytes(rate // 2)
@@ -110,7 +110,7 @@ def test_the_limit_of_a_chunk_is_in_seconds_of_its_rate() -> None:
     assert talk.send("audio_chunk", pcm16=encoded(bytes(2 * 240_000)))[0]["samples_buffered"] == 480_000
 
 
-def test_a_stream_may_be_begun_anew_at_another_rate() -> None:
+def test_a_stream_may_be_restarted_at_another_rate() -> None:
     talk = loaded()
     talk.send("start_stream", sample_rate=8_000)
     talk.send("audio_chunk", pcm16=encoded(speech(80, 1)))
@@ -124,9 +124,9 @@ def test_a_stream_may_be_begun_anew_at_another_rate() -> None:
 def test_partials_come_as_often_at_every_rate_and_have_what_is_certain(rate: int) -> None:
     talk = loaded()
     talk.send("start_stream", sample_rate=rate, partials=True, partial_interval_ms=200)
-    said, chunk, given = speech(rate, 1), rate // 50 * 2, []
-    for start in range(0, len(said), chunk):
-        talk.send("audio_chunk", pcm16=encoded(said[start : start + chunk]))
+    spoken_audio, chunk, given = speech(rate, 1), rate // 50 * 2, []
+    for start in range(0, len(spoken_audio), chunk):
+        talk.send("audio_chunk", pcm16=encoded(spoken_audio[start : start + chunk]))
         for partial in [*talk.partials.values()]:
             given.append(partial.samples)
             talk.end_partial(job_id=partial.id)

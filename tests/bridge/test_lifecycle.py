@@ -69,7 +69,7 @@ def run_python(repository: Path, code: str) -> subprocess.CompletedProcess[bytes
 @pytest.mark.parametrize(
     ("name", "code"), [("SIGTERM", Exit.TERMINATED), ("SIGHUP", Exit.TERMINATED), ("SIGINT", Exit.INTERRUPTED)]
 )
-def test_the_first_signal_is_told_and_the_second_ends_the_process(repository: Path, name: str, code: Exit) -> None:
+def test_the_first_signal_is_reported_and_the_second_ends_the_process(repository: Path, name: str, code: Exit) -> None:
     kill = f"os.kill(os.getpid(), signal.{name})\n"
     ran = run_python(repository, f"{kill}print(repr(told.get()))\n")
     assert ran.stdout.decode() == f"EPIPE\n<Exit.{code.name}: {int(code)}>\n"
@@ -77,7 +77,7 @@ def test_the_first_signal_is_told_and_the_second_ends_the_process(repository: Pa
     assert (ran.returncode, ran.stdout) == (code, b"")
 
 
-def test_a_signal_is_told_at_once_also_where_it_does_not_interrupt_the_wait_for_it(repository: Path) -> None:
+def test_a_signal_is_reported_at_once_also_where_it_does_not_interrupt_the_wait_for_it(repository: Path) -> None:
     """Another thread gets it, as one that comes just before the wait: a handler in Python would wait for its end."""
     code = """
 kill = threading.Event()

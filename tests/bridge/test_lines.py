@@ -66,7 +66,7 @@ class TestLineReader:
         assert lines_of(b"x" * LIMIT + b"\n") == [Line(b"x" * LIMIT)]
         assert lines_of(b"x" * LIMIT, b"xx", b"xx\nnext\n") == [LongLine(LIMIT + 4), Line(b"next")]
 
-    def test_a_long_line_is_told_also_when_the_end_cuts_it_off(self) -> None:
+    def test_a_long_line_is_reported_also_when_the_end_cuts_it_off(self) -> None:
         assert lines_of(b"x" * LIMIT, b"x" * LIMIT) == [LongLine(2 * LIMIT)]
 
     def test_a_long_line_takes_no_more_memory_than_the_limit(self) -> None:
@@ -74,8 +74,8 @@ class TestLineReader:
         held = []
         take = reader._take
 
-        def watched(piece: bytes) -> None:
-            take(piece)
+        def watched(data: bytes) -> None:
+            take(data)
             held.append(len(reader._partial))
 
         reader._take = watched
@@ -137,7 +137,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 class Output:
-    """A descriptor that takes bytes as told: `steps` are the counts it takes, or errors; then everything."""
+    """A descriptor that takes bytes as configured: `steps` are the counts it takes, or errors; then everything."""
 
     def __init__(self, *steps: int | Exception) -> None:
         self.steps = list(steps)
@@ -174,7 +174,7 @@ class TestLineWriter:
         assert output.written == b"0123456789\n"
 
     @pytest.mark.parametrize("number", [errno.EPIPE, errno.EIO, errno.ENOSPC, errno.EBADF])
-    def test_a_write_that_fails_is_told_once_and_nothing_is_written_after_it(self, number: int) -> None:
+    def test_a_write_that_fails_is_reported_once_and_nothing_is_written_after_it(self, number: int) -> None:
         output = Output(3, OSError(number, ""))
         news: queue.SimpleQueue = queue.SimpleQueue()
         writer = LineWriter(-1, news.put, limit=7, write=output.write)
@@ -215,20 +215,20 @@ class TestLineWriter:
             taken += os.read(read_end, 65_536)
         assert news.get(timeout=WAIT) is WriterNews.WRITTEN
 
-    def test_one_that_was_asked_tells_when_all_is_written(self, pipe: tuple[int, int]) -> None:
+    def test_one_that_was_asked_reports_when_all_is_written(self, pipe: tuple[int, int]) -> None:
         read_end, write_end = pipe
         news: queue.SimpleQueue = queue.SimpleQueue()
         writer = LineWriter(write_end, news.put)
         writer.start()
-        assert writer.is_empty_or_tells()
+        assert writer.is_empty_or_notifies()
         writer.put(b"x" * 200_000 + b"\n")
         writer.put(b"x\n")
-        assert not writer.is_empty_or_tells()
+        assert not writer.is_empty_or_notifies()
         taken = b""
         while len(taken) < 200_003:
             taken += os.read(read_end, 65_536)
         assert news.get(timeout=WAIT) is WriterNews.ROOM
-        assert writer.is_empty_or_tells()
+        assert writer.is_empty_or_notifies()
         writer.put(b"nobody has asked again\n")
         assert os.read(read_end, 100)
         writer.finish()

@@ -1,4 +1,4 @@
-"""The daemon in this process, over pipes, with an engine that does as it is told."""
+"""The daemon in this process, over pipes, with an engine that follows a script."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.conversation import pcm
-from support.fake_engine import DIE, HANG, HOLD, LOOP, FakeEngine, heard, transcript
+from support.fake_engine import DIE, HANG, HOLD, LOOP, FakeEngine, transcript, transcript_of
 from support.protocol_monitor import ProtocolMonitor
 from support.wave_file import write_silence
 
@@ -107,7 +107,7 @@ class Bridge:
         seen = len(self.monitor.replies)
         while len(self.monitor.replies) == seen:
             ready, _, _ = select.select([self.stdout[0]], [], [], WAIT)
-            assert ready, f"nothing was said for {WAIT} s"
+            assert ready, f"no line for {WAIT} s"
             self.monitor.received(os.read(self.stdout[0], 1))
         return self.monitor.replies[-1]
 
@@ -213,7 +213,7 @@ def test_row_16_input_that_is_cut_within_a_character_says_so(bridge) -> None:
     assert talk.ended() is Exit.DONE
 
 
-def test_row_9_a_line_over_the_limit_is_told_and_the_next_one_answered(bridge, monkeypatch) -> None:
+def test_row_9_a_line_over_the_limit_is_reported_and_the_next_one_answered(bridge, monkeypatch) -> None:
     talk = bridge()
     line = b'{"type":"hello","x":"' + b"x" * 9_000_000 + b'"}'
     talk.monitor.sent(b"too long to be read")
@@ -231,7 +231,7 @@ def _write_whole(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
-def test_a_line_that_crashes_the_decoder_is_told_and_the_next_one_answered(bridge, monkeypatch) -> None:
+def test_a_line_that_crashes_the_decoder_is_reported_and_the_next_one_answered(bridge, monkeypatch) -> None:
     def crash(line: bytes) -> None:
         monkeypatch.undo()
         raise MemoryError
@@ -434,7 +434,7 @@ def test_row_49_work_stops_while_nobody_reads_and_goes_on_when_somebody_does(bri
     assert talk.daemon._allowance.taken == 0
 
 
-def test_row_88_a_stuck_engine_is_told_to_all_and_ends_the_daemon(bridge, speech: str) -> None:
+def test_row_88_a_stuck_engine_is_reported_to_all_and_ends_the_daemon(bridge, speech: str) -> None:
     clock = Clock()
     talk = bridge(clock=clock, script=[HANG])
     talk.send("transcribe", audio=speech, id="t")
@@ -454,9 +454,9 @@ def test_row_88_a_stuck_engine_is_told_to_all_and_ends_the_daemon(bridge, speech
     assert talk.exit is Exit.ENGINE_LOST
 
 
-def test_row_88_an_engine_that_is_stuck_while_it_listens_is_told_to_all(bridge) -> None:
+def test_row_88_an_engine_that_is_stuck_during_a_partial_is_reported_to_all(bridge) -> None:
     clock = Clock()
-    talk = bridge(clock=clock, hear_script=[HANG])
+    talk = bridge(clock=clock, partial_script=[HANG])
     speak(talk)
     for _ in range(2):  # the load, and what hangs
         talk.engine.started.acquire(timeout=WAIT)
@@ -474,16 +474,16 @@ def test_row_88_an_engine_that_is_stuck_while_it_listens_is_told_to_all(bridge) 
     assert talk.exit is Exit.ENGINE_LOST
 
 
-def test_an_engine_that_dies_while_it_listens_is_told_to_all(bridge) -> None:
-    talk = bridge(hear_script=[DIE])
+def test_an_engine_that_dies_during_a_partial_is_reported_to_all(bridge) -> None:
+    talk = bridge(partial_script=[DIE])
     speak(talk)
     talk.monitor.signalled()
     assert talk.read()["reason"] == "engine_unavailable"
     assert talk.ended() is Exit.ENGINE_LOST
 
 
-def test_a_text_that_is_still_being_spoken_is_told_and_then_its_final(bridge) -> None:
-    talk = bridge(script=[lambda job: heard(job, "Done.")])
+def test_partials_of_an_open_utterance_are_delivered_and_then_its_final(bridge) -> None:
+    talk = bridge(script=[lambda job: transcript_of(job, "Done.")])
     speak(talk)
     assert talk.read()["text"] == "one"
     talk.send("audio_chunk", stream_id="s", pcm16=pcm(8_000))
@@ -493,7 +493,7 @@ def test_a_text_that_is_still_being_spoken_is_told_and_then_its_final(bridge) ->
     talk.send("flush", id="f")
     (item,) = talk.read()["items"]
     assert (item["text"], item["verified_tokens"], item["final_policy"]) == ("Done.", 2, "guarded")
-    assert [len(listen.samples) for listen in talk.engine.partials] == [8_000, 8_000]
+    assert [len(partial.samples) for partial in talk.engine.partials] == [8_000, 8_000]
     assert talk.engine.submitted[0].audio_id == talk.engine.partials[0].audio_id
     talk.send("audio_chunk", stream_id="s", pcm16=pcm(8_000))
     assert talk.read()["revision"] == 1
@@ -526,8 +526,8 @@ def test_while_nobody_reads_no_more_than_one_partial_text_of_a_stream_waits(brid
     for _ in range(MANY):  # what the engine says meanwhile is heard too
         talk.send("ping", id="p")
     assert {talk.read()["type"] for _ in range(many)} == {"capabilities"}
-    told = [line for line in (talk.read() for _ in range(MANY + 2)) if line["type"] == "partial_result"]
-    assert [event["audio_seconds"] for event in told] == [1.0, 0.5 + MANY * 0.5]
+    events = [line for line in (talk.read() for _ in range(MANY + 2)) if line["type"] == "partial_result"]
+    assert [event["audio_seconds"] for event in events] == [1.0, 0.5 + MANY * 0.5]
     assert len(talk.engine.partials) == 3
 
 
@@ -539,7 +539,7 @@ def speak(talk: Bridge) -> None:
     talk.send("audio_chunk", stream_id="s", pcm16=pcm(8_000))
 
 
-def test_row_83_an_engine_that_dies_is_told_to_all(bridge, speech: str) -> None:
+def test_row_83_an_engine_that_dies_is_reported_to_all(bridge, speech: str) -> None:
     talk = bridge(script=[DIE])
     talk.send("transcribe", audio=speech, id="t")
     talk.monitor.signalled()
@@ -558,8 +558,8 @@ def test_row_82_a_gpu_that_ignores_the_process_is_the_loss_of_the_engine(bridge,
     assert talk.ended() is Exit.ENGINE_LOST
 
 
-def test_an_engine_that_is_lost_while_it_listens_is_told_to_all(bridge) -> None:
-    talk = bridge(hear_script=[EngineLost("planted")])
+def test_an_engine_that_is_lost_during_a_partial_is_reported_to_all(bridge) -> None:
+    talk = bridge(partial_script=[EngineLost("planted")])
     speak(talk)
     talk.monitor.signalled()
     assert talk.read()["reason"] == "engine_unavailable"
@@ -608,7 +608,7 @@ def test_hello_names_a_process_to_live_with(bridge) -> None:
     assert talk.exit is Exit.PARENT_GONE
 
 
-def test_row_96_the_lag_of_timers_tells_of_sleep_to_the_first_request_behind_it(
+def test_row_96_the_lag_of_timers_reports_of_sleep_to_the_first_request_behind_it(
     bridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The machine sleeps for an hour before each message, and only the clock that goes on in sleep notes it."""

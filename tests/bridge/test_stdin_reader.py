@@ -26,7 +26,7 @@ def sizes(*requests: dict) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("request_", "pieces"),
+    ("request_", "items"),
     [
         ({"type": "ping"}, 0),
         ({"type": "no such thing"}, 0),
@@ -37,6 +37,6 @@ def sizes(*requests: dict) -> list[int]:
     ],
     ids=lambda value: value["type"] if isinstance(value, dict) else "",
 )
-def test_a_line_costs_its_length_and_what_it_makes_to_be_kept(request_: dict, pieces: int) -> None:
+def test_a_line_costs_its_length_and_what_it_makes_to_be_kept(request_: dict, items: int) -> None:
     bare = len(json.dumps(request_)) + LINE_OVERHEAD_BYTES
-    assert sizes(request_) == [bare + pieces * AUDIO_OVERHEAD_BYTES]
+    assert sizes(request_) == [bare + items * AUDIO_OVERHEAD_BYTES]

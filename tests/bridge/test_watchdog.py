@@ -33,7 +33,7 @@ class Watch:
         """Time passes, and is looked at every second, as the loop does."""
         for _ in range(int(seconds)):
             self.now += 1.0
-            self.dog.look()
+            self.dog.check()
 
     def code(self, busy_since: float | None = 0.0, audio_seconds: float = 10.0) -> str | None:
         trouble = self.dog.trouble(busy_since, audio_seconds)
@@ -126,10 +126,10 @@ def test_stacks_are_logged_without_folders_and_without_values() -> None:
 @pytest.mark.parametrize(
     ("device", "quantization", "lines"), [("cpu", {"bits": 8}, 2), ("gpu", {"bits": 8}, 1), ("cpu", None, 1)]
 )
-def test_quantised_weights_on_a_cpu_are_said_to_be_slow(
+def test_quantised_weights_on_a_cpu_give_a_warning(
     capfd: pytest.CaptureFixture, device: str, quantization: dict | None, lines: int
 ) -> None:
     log_load(Loaded("demo", "folder", 0.5, {"device": device, "quantization": quantization}))
-    said = capfd.readouterr().err.splitlines()
-    assert len(said) == lines
-    assert ("ten times slower" in said[-1]) == (lines == 2)
+    written = capfd.readouterr().err.splitlines()
+    assert len(written) == lines
+    assert ("ten times slower" in written[-1]) == (lines == 2)

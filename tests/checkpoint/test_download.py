@@ -87,14 +87,14 @@ def failure_of(source: Hub) -> ModelError:
 
 
 def test_a_whole_model_is_downloaded_with_progress(hub, source):
-    told: list[Progress] = []
-    folder = resolve("owner/name", source, report=Reporter(told.append))
+    reported: list[Progress] = []
+    folder = resolve("owner/name", source, report=Reporter(reported.append))
     assert folder == source.cache / "models--owner--name" / "snapshots" / REVISION
     assert {file.name for file in folder.iterdir()} == hub.files.keys() - {"README.md"}
     assert all((folder / name).read_bytes() == hub.files[name] for name in hub.files if name != "README.md")
     total = sum(len(content) for name, content in hub.files.items() if name != "README.md")
-    assert told[-1] == Progress("download", total, total)
-    assert {progress.stage for progress in told} == {"download"}
+    assert reported[-1] == Progress("download", total, total)
+    assert {progress.stage for progress in reported} == {"download"}
 
 
 def test_what_was_downloaded_is_used_without_asking_again(hub, source):
@@ -142,7 +142,7 @@ def test_a_hub_that_cannot_resume_sends_all_of_it_again(hub, source):
     assert (folder / WEIGHTS).read_bytes() == hub.files[WEIGHTS]
 
 
-def test_a_partial_file_that_is_too_long_is_begun_anew(hub, source, blobs):
+def test_a_partial_file_that_is_too_long_is_restarted(hub, source, blobs):
     blobs.mkdir(parents=True)
     (blobs / f"{hub.sha256(WEIGHTS)}.incomplete").write_bytes(b"x" * (SIZE * 2))
     assert (resolve("owner/name", source) / WEIGHTS).read_bytes() == hub.files[WEIGHTS]
@@ -170,7 +170,7 @@ def test_what_is_not_what_the_hub_names_never_reaches_the_cache(hub, source, blo
         (503, None, "download_failed", True, "(HTTP 503): start again later"),
     ],
 )
-def test_a_refusal_tells_its_status_whether_to_try_again_and_what_to_do(
+def test_a_refusal_reports_its_status_whether_to_try_again_and_what_to_do(
     hub, source, status, error_code, code, retryable, next_step
 ):
     hub.status["/api/models/"] = status
@@ -182,7 +182,7 @@ def test_a_refusal_tells_its_status_whether_to_try_again_and_what_to_do(
 
 
 @pytest.mark.parametrize(("status", "tries", "retryable"), [(403, 1, False), (429, 1, True), (503, 10, True)])
-def test_a_refusal_in_the_middle_tells_its_status_too(hub, source, status, tries, retryable):
+def test_a_refusal_in_the_middle_reports_its_status_too(hub, source, status, tries, retryable):
     hub.status[WEIGHTS] = status
     error = failure_of(source)
     assert (error.code, error.retryable, error.data["http_status"]) == ("download_failed", retryable, status)
@@ -210,23 +210,23 @@ def test_a_digest_in_the_listing_that_is_none_names_no_place(hub, source, monkey
         if "lfs" in sibling:
             sibling["lfs"]["sha256"] = "../../../elsewhere"
     monkeypatch.setattr(hub, "describe", lambda: describe)
-    told: list[Progress] = []
-    folder = resolve("owner/name", source, report=Reporter(told.append))
+    reported: list[Progress] = []
+    folder = resolve("owner/name", source, report=Reporter(reported.append))
     assert (folder / WEIGHTS).read_bytes() == hub.files[WEIGHTS]
     assert {path.name for path in tmp_path.iterdir()} == {"cache"}
-    assert told[-1].total < SIZE, "it was measured at that place"
+    assert reported[-1].total < SIZE, "it was measured at that place"
 
 
-def test_a_mirror_that_tells_no_sizes_serves_too(hub, source, monkeypatch):
+def test_a_mirror_that_reports_no_sizes_serves_too(hub, source, monkeypatch):
     names = [{"rfilename": name} for name in hub.files]
     monkeypatch.setattr(hub, "describe", lambda: {"id": "owner/name", "sha": REVISION, "siblings": names})
-    told: list[Progress] = []
-    folder = resolve("owner/name", source, report=Reporter(told.append))
+    reported: list[Progress] = []
+    folder = resolve("owner/name", source, report=Reporter(reported.append))
     assert (folder / WEIGHTS).read_bytes() == hub.files[WEIGHTS]
-    assert told == [Progress("download")]
+    assert reported == [Progress("download")]
 
 
-def test_a_full_disk_is_told_before_anything_is_fetched(hub, source, monkeypatch):
+def test_a_full_disk_is_reported_before_anything_is_fetched(hub, source, monkeypatch):
     monkeypatch.setattr(download_module.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1_000))
     with pytest.raises(DiskFull) as caught:
         resolve("owner/name", source)
@@ -235,7 +235,7 @@ def test_a_full_disk_is_told_before_anything_is_fetched(hub, source, monkeypatch
     assert hub.weight_requests == []
 
 
-def test_a_disk_that_fills_on_the_way_is_told_too(source, hub, monkeypatch):
+def test_a_disk_that_fills_on_the_way_is_reported_too(source, hub, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "no space left")
 
@@ -289,12 +289,12 @@ def test_a_disk_that_is_slow_to_hash_is_no_stall(hub, source, monkeypatch):
 def test_another_process_that_downloads_is_waited_for(hub, source):
     lock = source.cache / ".locks" / "models--owner--name" / f"{hub.sha256(WEIGHTS)}.lock"
     lock.parent.mkdir(parents=True)
-    told: queue.SimpleQueue[Progress] = queue.SimpleQueue()
+    reported: queue.SimpleQueue[Progress] = queue.SimpleQueue()
     result: queue.SimpleQueue[Path] = queue.SimpleQueue()
-    waiting = threading.Thread(target=lambda: result.put(resolve("owner/name", source, report=Reporter(told.put))))
+    waiting = threading.Thread(target=lambda: result.put(resolve("owner/name", source, report=Reporter(reported.put))))
     with WeakFileLock(lock):
         waiting.start()
-        while told.get(timeout=WAIT).stage != "waiting_for_lock":
+        while reported.get(timeout=WAIT).stage != "waiting_for_lock":
             pass
         assert hub.weight_requests == []
     folder = result.get(timeout=WAIT)
@@ -390,20 +390,20 @@ def test_a_process_killed_in_a_download_leaves_what_the_next_resumes(hub, source
     assert kept >= 290_000 - 100_000
     hub.hang_after = None
     hub.asked.clear()
-    told = lines(child(hub, source.cache))
-    assert Path(told[-1]["folder"], WEIGHTS).read_bytes() == hub.files[WEIGHTS]
+    reported = lines(child(hub, source.cache))
+    assert Path(reported[-1]["folder"], WEIGHTS).read_bytes() == hub.files[WEIGHTS]
     assert [asked.range for asked in hub.weight_requests] == [f"bytes={kept}-"]
 
 
 def test_a_hub_switched_off_by_the_environment_is_not_asked(hub, source):
-    told = lines(child(hub, source.cache, HF_HUB_OFFLINE="1"))
-    assert (told[-1]["code"], told[-1]["offline"]) == ("model_not_found", True)
+    reported = lines(child(hub, source.cache, HF_HUB_OFFLINE="1"))
+    assert (reported[-1]["code"], reported[-1]["offline"]) == ("model_not_found", True)
     assert hub.asked == []
 
 
 def test_without_a_home_that_can_be_written_a_code_says_so(hub):
-    told = lines(child(hub, "", HOME="/proc/none", HF_HOME="/proc/none/huggingface"))
-    assert told[-1]["code"] == "download_failed"
+    reported = lines(child(hub, "", HOME="/proc/none", HF_HOME="/proc/none/huggingface"))
+    assert reported[-1]["code"] == "download_failed"
     assert hub.weight_requests == []
 
 

@@ -179,7 +179,7 @@ def test_shards_smaller_than_the_index_says_are_incomplete(sharded):
 @pytest.mark.parametrize(
     "metadata", [None, {}, *({"total_size": size} for size in (None, "all", math.inf, math.nan, 10**400, -1))]
 )
-def test_an_index_need_not_tell_the_size(sharded, metadata):
+def test_an_index_need_not_report_the_size(sharded, metadata):
     index = json.loads((sharded / INDEX).read_text())
     (sharded / INDEX).write_text(json.dumps(index | {"metadata": metadata}))
     assert check_files(sharded)

@@ -66,11 +66,11 @@ def test_never_means_never(file, blob):
     assert check(file, mode="never") == Verification("never")
 
 
-def test_progress_is_told_in_bytes(file, monkeypatch):
+def test_progress_is_reported_in_bytes(file, monkeypatch):
     monkeypatch.setattr(integrity, "_BLOCK_BYTES", 3000)
-    told: list[tuple[int, int]] = []
-    verify([file], "once", Verified(None), lambda done, total: told.append((done, total)))
-    assert told == [(3000, 7000), (6000, 7000), (7000, 7000)]
+    reported: list[tuple[int, int]] = []
+    verify([file], "once", Verified(None), lambda done, total: reported.append((done, total)))
+    assert reported == [(3000, 7000), (6000, 7000), (7000, 7000)]
 
 
 def test_a_plain_file_has_no_digest(tmp_path):
@@ -145,13 +145,13 @@ def replace(file: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [overwrite, replace, Path.unlink, lambda file: os.truncate(file, 3)])
-def test_a_file_that_changes_while_it_is_read_is_told(file, blob, change):
+def test_a_file_that_changes_while_it_is_read_is_reported(file, blob, change):
     with pytest.raises(ModelChanged) as caught, unchanged([file]):
         change(blob)
     assert (caught.value.data, caught.value.retryable) == ({"file": file.name}, True)
 
 
-def test_what_a_change_broke_is_told_as_the_change(file, blob):
+def test_what_a_change_broke_is_reported_as_the_change(file, blob):
     def read_half_of_each() -> None:
         replace(blob)
         raise ModelCorrupt("planted")

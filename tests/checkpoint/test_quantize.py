@@ -69,7 +69,7 @@ def test_a_layer_whose_width_the_group_does_not_divide_stays(source):
     assert "audio_tower.layers.1.fc2" in planned
 
 
-def test_what_was_quantised_is_told(source):
+def test_what_was_quantised_is_reported(source):
     assert load_model(source).quantization is None
     assert load_model(source, quantize="mixed").quantization == Quantization(
         bits=4,

@@ -101,7 +101,7 @@ def test_a_snapshot_that_is_not_whole_is_completed(hub, snapshot, downloads):
     assert downloads == ["owner/name"]
 
 
-def test_a_corrupt_snapshot_is_told_and_not_fetched_again(hub, snapshot, downloads):
+def test_a_corrupt_snapshot_is_reported_and_not_fetched_again(hub, snapshot, downloads):
     (snapshot / WEIGHTS).write_bytes(b"<html>")
     with pytest.raises(ModelCorrupt):
         resolve("owner/name", hub)

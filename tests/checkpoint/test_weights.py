@@ -215,6 +215,6 @@ def test_only_the_named_files_are_read(released, tmp_path):
     assert [file.name for file in weight_files(tmp_path / "model")] == ["model.safetensors"]
 
 
-def test_headers_tell_shapes_and_dtypes(released):
+def test_headers_report_shapes_and_dtypes(released):
     header = read_headers(weight_files(released))["thinker.audio_tower.conv2d1.weight"]
     assert header == ((16, 1, 3, 3), "F32")

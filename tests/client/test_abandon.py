@@ -19,8 +19,8 @@ HOLDS = """
 greet()
 held = []
 while True:
-    m = hear()
-    say({"type": "heard", "event": True, "message": m})
+    m = read()
+    say({"type": "received", "event": True, "message": m})
     if m["type"] == "start_stream":
         held.append({**READY, "id": m["id"], "stream_id": m.get("stream_id", "default")})
     if m["type"] == "ping":
@@ -49,19 +49,19 @@ def timed_out(connection: Connection, id: Id, reply: "Future[Line]") -> None:
         result_in_time(connection, id, reply, 0.0)
 
 
-def told(bridge: Bridge | AsyncBridge, pings: int) -> Iterator[dict[str, object]]:
+def messages(bridge: Bridge | AsyncBridge, pings: int) -> Iterator[dict[str, object]]:
     """What the child heard, but for the ids, until so many pings were among it."""
     while pings:
         event = bridge._session.events.wait(WAIT)
         assert isinstance(event, Unknown)
-        heard: dict[str, object] = event.message["message"]
-        pings -= heard["type"] == "ping"
-        del heard["id"]
-        yield heard
+        received: dict[str, object] = event.message["message"]
+        pings -= received["type"] == "ping"
+        del received["id"]
+        yield received
 
 
 def kinds(bridge: Bridge | AsyncBridge, pings: int) -> list[object]:
-    return [heard["type"] for heard in told(bridge, pings)]
+    return [received["type"] for received in messages(bridge, pings)]
 
 
 @pytest.fixture
@@ -89,9 +89,9 @@ def test_one_that_becomes_ready_behind_its_cancel_is_stopped(
     give_up(connection, *connection.ask(message))
     bridge.ping(timeout=WAIT)
     bridge.ping(timeout=WAIT)
-    heard = list(told(bridge, 2))
-    assert [one["type"] for one in heard] == ["start_stream", "cancel", "ping", "stop_stream", "ping"]
-    assert heard[3] == {**DISCARD, "stream_id": name}
+    received = list(messages(bridge, 2))
+    assert [one["type"] for one in received] == ["start_stream", "cancel", "ping", "stop_stream", "ping"]
+    assert received[3] == {**DISCARD, "stream_id": name}
 
 
 def test_one_that_was_ready_before_it_was_given_up_is_stopped(bridge: Bridge) -> None:
@@ -101,12 +101,12 @@ def test_one_that_was_ready_before_it_was_given_up_is_stopped(bridge: Bridge) ->
     assert reply.done()
     interrupted(connection, id, reply)
     bridge.ping(timeout=WAIT)
-    heard = list(told(bridge, 2))
-    assert [one["type"] for one in heard] == ["start_stream", "ping", "cancel", "stop_stream", "ping"]
-    assert heard[3] == {**DISCARD, "stream_id": "mic"}
+    received = list(messages(bridge, 2))
+    assert [one["type"] for one in received] == ["start_stream", "ping", "cancel", "stop_stream", "ping"]
+    assert received[3] == {**DISCARD, "stream_id": "mic"}
 
 
-def test_one_that_was_begun_anew_meanwhile_is_left_alone(bridge: Bridge) -> None:
+def test_one_that_was_restarted_meanwhile_is_left_alone(bridge: Bridge) -> None:
     connection = bridge._session.connected()
     first = connection.ask(StartStream(stream_id="mic"))
     timed_out(connection, *first)
@@ -118,7 +118,7 @@ def test_one_that_was_begun_anew_meanwhile_is_left_alone(bridge: Bridge) -> None
     assert kinds(bridge, 2) == ["start_stream", "cancel", "start_stream", "start_stream", "ping", "cancel", "ping"]
 
 
-def test_one_that_was_asked_for_again_and_not_anew_is_stopped(bridge: Bridge) -> None:
+def test_one_that_was_asked_for_again_and_not_restarted_is_stopped(bridge: Bridge) -> None:
     connection = bridge._session.connected()
     first = connection.ask(StartStream(stream_id="mic"))
     timed_out(connection, *first)
@@ -186,15 +186,15 @@ class TestTasks:
                 await bridge.start_stream("late", timeout=0.0)
             await bridge.ping()
             await bridge.ping()
-            heard = list(told(bridge, 3))
-            assert [one["stream_id"] for one in heard if one["type"] == "stop_stream"] == ["other", "late"]
-            assert heard[-2] == {**DISCARD, "stream_id": "late"}
+            received = list(messages(bridge, 3))
+            assert [one["stream_id"] for one in received if one["type"] == "stop_stream"] == ["other", "late"]
+            assert received[-2] == {**DISCARD, "stream_id": "late"}
 
         self.talk(conversation)
 
     @pytest.mark.parametrize("turns", [0, 1])
     @pytest.mark.parametrize("restarted", [False, True])
-    def test_a_stream_that_was_ready_before_its_task_saw_it_is_stopped_unless_it_was_begun_anew(
+    def test_a_stream_that_was_ready_before_its_task_saw_it_is_stopped_unless_it_was_restarted(
         self, turns: int, *, restarted: bool
     ) -> None:
         async def conversation(bridge: AsyncBridge) -> None:

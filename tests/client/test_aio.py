@@ -23,7 +23,7 @@ from qwen3_asr_mlx_runtime.client import (
 )
 from qwen3_asr_mlx_runtime.protocol.replies import Line
 
-HEARD = 'say({**hear(), "type": "heard", "id": None, "first": m["id"]})'
+HEARD = 'say({**read(), "type": "received", "id": None, "first": m["id"]})'
 
 
 def test_many_requests_at_once_and_a_clean_end() -> None:
@@ -39,16 +39,16 @@ def test_many_requests_at_once_and_a_clean_end() -> None:
 
 def test_a_cancelled_task_cancels_its_request_and_nothing_else() -> None:
     async def talk() -> None:
-        bridge = AsyncBridge(setup(child(f"greet(); m = hear(); say(m, type='taken', id=None); {HEARD}\n" + ECHO)))
+        bridge = AsyncBridge(setup(child(f"greet(); m = read(); say(m, type='taken', id=None); {HEARD}\n" + ECHO)))
         task = asyncio.create_task(bridge.transcribe("/a.wav"))
         events = bridge.events
         await anext(events)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        heard = await anext(events)
-        assert isinstance(heard, Unknown)
-        assert heard.message["target"] == heard.message["first"]
+        received = await anext(events)
+        assert isinstance(received, Unknown)
+        assert received.message["target"] == received.message["first"]
         await bridge.kill()
         assert [event async for event in events] == []
 
@@ -57,21 +57,21 @@ def test_a_cancelled_task_cancels_its_request_and_nothing_else() -> None:
 
 def test_what_takes_too_long_is_cancelled() -> None:
     async def talk() -> None:
-        bridge = AsyncBridge(setup(child(f"greet(); m = hear(); {HEARD}; hear()")))
+        bridge = AsyncBridge(setup(child(f"greet(); m = read(); {HEARD}; read()")))
         await bridge.open()
         with pytest.raises(RequestTimeout):
             await bridge.transcribe("/a.wav", timeout=0.01)
-        heard = await anext(bridge.events)
-        assert isinstance(heard, Unknown)
-        assert heard.message["target"] == heard.message["first"]
+        received = await anext(bridge.events)
+        assert isinstance(received, Unknown)
+        assert received.message["target"] == received.message["first"]
         await bridge.kill()
 
     asyncio.run(talk())
 
 
-def test_a_loss_fails_what_waits_is_told_and_may_be_followed_by_another_process() -> None:
+def test_a_loss_fails_what_waits_is_reported_and_may_be_followed_by_another_process() -> None:
     async def talk() -> None:
-        bridge = AsyncBridge(setup(child("greet(); hear(); hear(); os.kill(os.getpid(), 11)")))
+        bridge = AsyncBridge(setup(child("greet(); read(); read(); os.kill(os.getpid(), 11)")))
         failed = await asyncio.gather(bridge.ping(), bridge.start(), return_exceptions=True)
         assert [type(error) for error in failed] == [BridgeExited, BridgeExited]
         lost = await anext(bridge.events)
@@ -88,7 +88,7 @@ def test_errors_are_those_of_the_plain_client() -> None:
     async def talk() -> None:
         with pytest.raises(BridgeNotFound):
             await AsyncBridge(["/nowhere"]).ping()
-        bridge = AsyncBridge(setup(child('greet(); say(STOPPED, id=hear()["id"]); hear()')))
+        bridge = AsyncBridge(setup(child('greet(); say(STOPPED, id=read()["id"]); read()')))
         with pytest.raises(ProtocolError):
             await bridge.ping()
         await bridge.kill()
@@ -99,12 +99,12 @@ def test_errors_are_those_of_the_plain_client() -> None:
 def test_audio_that_has_no_room_lets_other_tasks_run(tmp_path: Path) -> None:
     ready = """
 greet()
-say(READY, id=hear()["id"])
+say(READY, id=read()["id"])
 hold()
 count = 0
-while hear()["type"] == "audio_chunk": count += 1
+while read()["type"] == "audio_chunk": count += 1
 say({"type": "told", "count": count})
-hear()
+read()
 """
     pipe = named_pipe(tmp_path)
 
@@ -117,9 +117,9 @@ hear()
         release(pipe)
         await asyncio.wait_for(task, WAIT)
         waiting = asyncio.create_task(bridge.request({"type": "end"}))
-        told = await anext(bridge.events)
-        assert isinstance(told, Unknown)
-        assert told.message["count"] == 400
+        reported = await anext(bridge.events)
+        assert isinstance(reported, Unknown)
+        assert reported.message["count"] == 400
         await bridge.kill()
         await asyncio.gather(waiting, return_exceptions=True)
 
@@ -128,7 +128,7 @@ hear()
 
 def test_a_task_that_is_cancelled_while_it_opens_one_leaves_none_behind() -> None:
     async def talk() -> None:
-        bridge = AsyncBridge(setup(child("hear(); signal.pause()")))
+        bridge = AsyncBridge(setup(child("read(); signal.pause()")))
 
         async def use() -> None:
             async with bridge:
@@ -147,7 +147,7 @@ def test_a_task_that_is_cancelled_while_it_opens_one_leaves_none_behind() -> Non
 
 def test_tasks_that_wait_for_its_start_leave_room_to_kill_it() -> None:
     async def talk() -> None:
-        bridge = AsyncBridge(setup(child("hear(); signal.pause()"), open_seconds=WAIT))
+        bridge = AsyncBridge(setup(child("read(); signal.pause()"), open_seconds=WAIT))
         tasks = [asyncio.create_task(bridge.ping()) for _ in range(64)]
         while bridge.pid is None:
             await asyncio.sleep(0.01)
@@ -161,7 +161,7 @@ def test_tasks_that_wait_for_its_start_leave_room_to_kill_it() -> None:
 
 
 def test_a_loop_that_ends_does_not_wait_for_a_start_that_was_given_up() -> None:
-    bridge = AsyncBridge(setup(child("hear(); signal.pause()"), open_seconds=WAIT))
+    bridge = AsyncBridge(setup(child("read(); signal.pause()"), open_seconds=WAIT))
 
     async def give_up() -> None:
         with pytest.raises(TimeoutError):
@@ -205,11 +205,11 @@ def test_a_block_that_is_given_up_before_its_process_is_there_leaves_none_behind
 def test_a_request_of_a_lost_process_that_is_cancelled_late_cancels_none_of_the_next() -> None:
     program = """
 greet()
-m = hear()
+m = read()
 if m["type"] == "start": os._exit(1)
 while True:
-    say({"type": "heard", "event": True, "message": m})
-    m = hear()
+    say({"type": "received", "event": True, "message": m})
+    m = read()
 """
 
     async def talk() -> None:
@@ -228,16 +228,16 @@ while True:
                 await bridge.ask({"type": "ping"}, connection=old, timeout=0.0)
         with pytest.raises(RequestTimeout):
             await bridge.ping(timeout=0.01)
-        heard = await bridge.next_event()
-        assert isinstance(heard, Unknown)
-        assert heard.message["message"]["type"] == "ping"
+        received = await bridge.next_event()
+        assert isinstance(received, Unknown)
+        assert received.message["message"]["type"] == "ping"
         await bridge.kill()
 
     asyncio.run(talk())
 
 
 def test_events_may_be_waited_for_and_given_up_any_number_of_times() -> None:
-    program = 'greet(); m = hear(); say({"type": "weather", "event": True}); say(PONG, id=m["id"])\n' + ECHO[8:]
+    program = 'greet(); m = read(); say({"type": "weather", "event": True}); say(PONG, id=m["id"])\n' + ECHO[8:]
 
     async def talk() -> None:
         async with AsyncBridge(setup(child(program))) as bridge:

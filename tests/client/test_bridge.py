@@ -47,7 +47,7 @@ CANARY = "zaqwsxcde"
 ECHO = """
 greet()
 while True:
-    message = hear()
+    message = read()
     say(STOPPED if message["type"] == "stop" else PONG, id=message["id"])
     if message["type"] == "stop":
         break
@@ -55,7 +55,7 @@ while True:
 
 
 def eventually(condition: Callable[[], bool]) -> None:
-    """For what no descriptor tells of: the end of a process that is not our child."""
+    """For events without a descriptor: the end of a process that is not our child."""
     deadline = time.monotonic() + WAIT
     while not condition():
         assert time.monotonic() < deadline
@@ -105,7 +105,7 @@ class TestStarting:
 
     def test_it_leads_a_session_of_its_own_and_lives_with_this_process(self) -> None:
         with Bridge(
-            setup(child('m = hear(); say(CAPABILITIES, id=m["id"], session=str(m["parent_pid"])); hear()'))
+            setup(child('m = read(); say(CAPABILITIES, id=m["id"], session=str(m["parent_pid"])); read()'))
         ) as it:
             assert os.getsid(it.pid or 0) == it.pid
             assert it.open().session == str(os.getpid())
@@ -113,14 +113,14 @@ class TestStarting:
 
     @pytest.mark.parametrize("own", [[], ["--parent-pid", "7"], ["--parent-pid=7"]], ids=str)
     def test_its_command_line_names_this_process_unless_the_app_names_one(self, own: list[str]) -> None:
-        program = 'm = hear(); say(CAPABILITIES, id=m["id"], session=" ".join(sys.argv[1:])); hear()'
+        program = 'm = read(); say(CAPABILITIES, id=m["id"], session=" ".join(sys.argv[1:])); read()'
         bridge = Bridge(setup(child(program, "--model", "x", *own)))
         words = bridge.open().session
         bridge.kill()
         assert words == " ".join(["--model", "x", *(own or ["--parent-pid", str(os.getpid())])])
 
     def test_one_that_is_killed_while_it_opens_is_gone(self) -> None:
-        bridge = Bridge(setup(child("hear(); signal.pause()")))
+        bridge = Bridge(setup(child("read(); signal.pause()")))
         with ThreadPoolExecutor(1) as threads:
             opened = threads.submit(bridge.open)
             eventually(lambda: bridge.pid is not None)
@@ -137,13 +137,13 @@ class TestStarting:
         bridge.stop()
 
     def test_a_protocol_that_is_not_ours_ends_it(self) -> None:
-        bridge = Bridge(setup(child('greet(protocols=["qwen3-asr-mlx-jsonl-v9"]); hear(); hear()')))
+        bridge = Bridge(setup(child('greet(protocols=["qwen3-asr-mlx-jsonl-v9"]); read(); read()')))
         with pytest.raises(ProtocolUnsupported) as caught:
             bridge.open()
         assert (bridge.state, caught.value.exit) == ("failed", Exit(signal=signal.SIGKILL))
 
     def test_an_answer_that_is_no_greeting_ends_it(self) -> None:
-        bridge = Bridge(setup(child('say(PONG, id=hear()["id"]); hear()')))
+        bridge = Bridge(setup(child('say(PONG, id=read()["id"]); read()')))
         with pytest.raises(ProtocolError):
             bridge.open()
         assert bridge.state == "lost"
@@ -162,7 +162,7 @@ class TestLosing:
             (143, "terminated", "failed"),
         ],
     )
-    def test_one_that_ends_at_once_is_told_by_its_exit_and_its_last_words(
+    def test_one_that_ends_at_once_is_reported_by_its_exit_and_its_last_words(
         self, code: int, name: str, state: str
     ) -> None:
         bridge = Bridge(setup(child(f'os.write(2, b"first\\nlast words\\n"); os._exit({code})')))
@@ -173,7 +173,7 @@ class TestLosing:
 
     def test_one_that_dies_in_the_middle_fails_what_was_asked_and_nothing_is_sent_again(self, tmp_path: Path) -> None:
         log = tmp_path / "log"
-        program = 'greet(); m = hear(); open(sys.argv[1], "a").write(m["type"] + "\\n"); os.kill(os.getpid(), 9)'
+        program = 'greet(); m = read(); open(sys.argv[1], "a").write(m["type"] + "\\n"); os.kill(os.getpid(), 9)'
         bridge = Bridge(setup(child(program, str(log))))
         with pytest.raises(BridgeExited, match="SIGKILL") as caught:
             bridge.transcribe(f"/{CANARY}.wav")
@@ -185,7 +185,7 @@ class TestLosing:
         assert bridge.restarts == 1
 
     def test_every_request_in_flight_fails(self) -> None:
-        bridge = Bridge(setup(child("greet(); [hear() for _ in range(4)]; os.abort()")))
+        bridge = Bridge(setup(child("greet(); [read() for _ in range(4)]; os.abort()")))
         bridge.open()
         with ThreadPoolExecutor(4) as threads:
             asked = [threads.submit(bridge.ping, timeout=WAIT) for _ in range(4)]
@@ -193,8 +193,8 @@ class TestLosing:
         assert all(isinstance(error, BridgeExited) for error in errors)
         assert len({id(error) for error in errors}) == 4
 
-    def test_the_app_is_told_with_the_streams_that_are_gone(self) -> None:
-        ready = 'greet(); m = hear(); say(READY, id=m["id"], stream_id=m["stream_id"]); hear(); os._exit(1)'
+    def test_the_app_is_reported_with_the_streams_that_are_gone(self) -> None:
+        ready = 'greet(); m = read(); say(READY, id=m["id"], stream_id=m["stream_id"]); read(); os._exit(1)'
         bridge = Bridge(setup(child(ready)))
         stream = bridge.start_stream("mic")
         with pytest.raises(BridgeExited):
@@ -206,8 +206,8 @@ class TestLosing:
             stream.append(bytes(2))
         bridge.kill()
 
-    def test_what_it_said_before_it_ended_is_heard(self) -> None:
-        with Bridge(setup(child('greet(); m = hear(); say(PONG, id=m["id"]); os._exit(1)'))) as bridge:
+    def test_output_before_the_end_is_read(self) -> None:
+        with Bridge(setup(child('greet(); m = read(); say(PONG, id=m["id"]); os._exit(1)'))) as bridge:
             assert bridge.ping(timeout=WAIT).state == "ready"
 
     def test_a_fatal_line_is_the_reason(self) -> None:
@@ -220,8 +220,8 @@ class TestLosing:
         assert (caught.value.fatal_code, caught.value.exit, bridge.state) == ("environment_missing", Exit(2), "failed")
         assert failure(bridge).code == "bridge_fatal"
 
-    def test_it_is_not_started_for_ever_and_the_app_may_begin_anew(self) -> None:
-        bridge = Bridge(setup(child("greet(); hear(); os._exit(1)"), restarts=2))
+    def test_it_is_not_started_for_ever_and_the_app_may_start_again(self) -> None:
+        bridge = Bridge(setup(child("greet(); read(); os._exit(1)"), restarts=2))
         for _ in range(3):
             with pytest.raises(BridgeExited):
                 bridge.ping()
@@ -233,7 +233,7 @@ class TestLosing:
         bridge.kill()
 
     def test_losses_of_long_ago_do_not_count(self) -> None:
-        bridge = Bridge(setup(child("greet(); hear(); os._exit(1)"), restarts=0, restart_seconds=-1.0))
+        bridge = Bridge(setup(child("greet(); read(); os._exit(1)"), restarts=0, restart_seconds=-1.0))
         for _ in range(3):
             with pytest.raises(BridgeExited):
                 bridge.ping()
@@ -255,26 +255,26 @@ class TestNonsense:
     def test_a_line_that_is_no_message_ends_it_and_is_not_quoted(self, line: str) -> None:
         write = f"os.write(1, {line!r}.encode('latin-1').decode('unicode_escape').encode('latin-1'))"
         bridge = Bridge(
-            setup(child(f"greet(); hear(); {write}; " + ("" if line.endswith("n") else "sys.exit(0); ") + "hear()"))
+            setup(child(f"greet(); read(); {write}; " + ("" if line.endswith("n") else "sys.exit(0); ") + "read()"))
         )
         error = failure(bridge)
         assert (error.code, error.retryable) == ("protocol_error", True)
         assert CANARY not in f"{error} {error.stderr}"
 
     def test_a_line_without_an_end_ends_it(self) -> None:
-        endless = 'greet(); hear()\nwhile True: os.write(1, b"x" * 65536)'
+        endless = 'greet(); read()\nwhile True: os.write(1, b"x" * 65536)'
         assert failure(Bridge(setup(child(endless), line_bytes=1 << 20))).code == "protocol_error"
 
     def test_a_reply_of_another_type_ends_it(self) -> None:
         assert (
-            failure(Bridge(setup(child('greet(); m = hear(); say(STOPPED, id=m["id"]); hear()')))).code
+            failure(Bridge(setup(child('greet(); m = read(); say(STOPPED, id=m["id"]); read()')))).code
             == "protocol_error"
         )
 
     def test_what_a_later_version_says_is_kept_and_handed_on(self) -> None:
-        said = 'greet(x=1); say({"type": "weather", "event": True, "n": 1}); say({"type": "progress", "n": "x"})'
+        written = 'greet(x=1); say({"type": "weather", "event": True, "n": 1}); say({"type": "progress", "n": "x"})'
         with Bridge(
-            setup(child(f'{said}; say(PONG, id=hear()["id"], mood="good"); say(STOPPED, id=hear()["id"])'))
+            setup(child(f'{written}; say(PONG, id=read()["id"], mood="good"); say(STOPPED, id=read()["id"])'))
         ) as bridge:
             assert bridge.ping(timeout=WAIT).state == "ready"
             weather, progress = bridge.next_event(WAIT), bridge.next_event(WAIT)
@@ -283,7 +283,7 @@ class TestNonsense:
             assert isinstance(progress, Unknown)
 
     def test_any_message_may_be_sent_and_have_any_answer(self) -> None:
-        program = 'greet(); m = hear(); say({"type": "forecast", "id": m["id"]}); say(STOPPED, id=hear()["id"])'
+        program = 'greet(); m = read(); say({"type": "forecast", "id": m["id"]}); say(STOPPED, id=read()["id"])'
         with Bridge(setup(child(program))) as bridge:
             reply = bridge.request({"type": "weather", "id": "mine"}, timeout=WAIT)
             assert isinstance(reply, Unknown)
@@ -302,7 +302,7 @@ class TestHanging:
         assert (error.code, error.exit) == ("bridge_hung", Exit(signal=signal.SIGKILL))
 
     def test_one_that_works_for_long_answers_pings_and_is_left_alone(self) -> None:
-        program = 'greet(); first = hear()["id"]; say(PONG, id=hear()["id"]); say(PONG, id=first); hear()'
+        program = 'greet(); first = read()["id"]; say(PONG, id=read()["id"]); say(PONG, id=first); read()'
         bridge = Bridge(setup(child(program), hang_seconds=4.0))
         assert bridge.ping(timeout=WAIT).state == "ready"
         bridge.kill()
@@ -311,14 +311,14 @@ class TestHanging:
         bridge = Bridge(setup(child("greet(); signal.pause()"), hang_seconds=0.5))
         bridge.open()
         connection = bridge._session.connected()
-        connection.say(bytes(4 << 20))
+        connection.send(bytes(4 << 20))
         with pytest.raises(BridgeHung, match="audio"):
             connection.room().result(WAIT)
         bridge.kill()
 
     @pytest.mark.parametrize("closed", [1, 0])
     def test_one_that_closes_a_pipe_and_goes_on(self, closed: int) -> None:
-        program = f"greet(); hear(); os.close({closed}); signal.pause()"
+        program = f"greet(); read(); os.close({closed}); signal.pause()"
         bridge = Bridge(setup(child(program), grace_seconds=0.2))
         bridge.open()
         with ThreadPoolExecutor(2) as threads:
@@ -333,21 +333,21 @@ class TestHanging:
     @pytest.mark.parametrize("outputs", ["", ", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL"], ids=str)
     def test_a_child_of_its_own_ends_with_it_also_where_it_ended_by_itself(self, outputs: str) -> None:
         held = f'held = subprocess.Popen(["sleep", "600"]{outputs})'
-        program = f'greet(); hear(); {held}; os.write(2, b"%d\\n" % held.pid); os._exit(1)'
+        program = f'greet(); read(); {held}; os.write(2, b"%d\\n" % held.pid); os._exit(1)'
         error = failure(Bridge(setup(child(program))))
         assert error.code == "bridge_exited"
         eventually(lambda: is_gone(int(error.stderr[-1])))
 
     def test_what_holds_its_output_and_is_not_of_its_group_keeps_nobody_waiting(self) -> None:
         held = 'held = subprocess.Popen(["sleep", "600"], start_new_session=True)'
-        program = f'greet(); hear(); {held}; os.write(2, b"%d\\n" % held.pid); os._exit(1)'
+        program = f'greet(); read(); {held}; os.write(2, b"%d\\n" % held.pid); os._exit(1)'
         error = failure(Bridge(setup(child(program))))
         assert error.code == "bridge_exited"
         os.kill(int(error.stderr[-1]), signal.SIGKILL)
 
     def test_a_flood_on_stderr_holds_up_nothing_and_its_end_is_kept(self) -> None:
         flood = 'for _ in range(80): os.write(2, b"noise" * 13107 + b"\\n")'
-        program = f'greet(); m = hear()\n{flood}\nos.write(2, b"last\\n"); say(PONG, id=m["id"]); hear()'
+        program = f'greet(); m = read()\n{flood}\nos.write(2, b"last\\n"); say(PONG, id=m["id"]); read()'
         lines: list[str] = []
         bridge = Bridge(replace(setup(child(program)), on_stderr=lines.append))
         bridge.ping(timeout=WAIT)
@@ -360,7 +360,7 @@ class TestHanging:
 class TestAsking:
     def test_replies_find_their_requests_in_any_order(self) -> None:
         answer = 'say(PONG, id=m["id"], uptime_s=float(m["n"]))'
-        program = f"greet(); two = [hear(), hear()]\nfor m in reversed(two): {answer}\nhear()"
+        program = f"greet(); two = [read(), read()]\nfor m in reversed(two): {answer}\nread()"
         bridge = Bridge(setup(child(program)))
         bridge.open()
         with ThreadPoolExecutor(2) as threads:
@@ -369,9 +369,9 @@ class TestAsking:
         bridge.kill()
 
     def test_an_error_reply_is_raised_and_the_bridge_goes_on(self) -> None:
-        said = '"code": "audio_not_found", "message": "no such file", "retryable": False, "data": {"errno": 2}'
-        error = f'{{"type": "error", {said}}}'
-        with Bridge(setup(child(f'greet(); say({error}, id=hear()["id"]);' + ECHO.replace("greet()", "")))) as bridge:
+        written = '"code": "audio_not_found", "message": "no such file", "retryable": False, "data": {"errno": 2}'
+        error = f'{{"type": "error", {written}}}'
+        with Bridge(setup(child(f'greet(); say({error}, id=read()["id"]);' + ECHO.replace("greet()", "")))) as bridge:
             with pytest.raises(RequestFailed, match="no such file") as caught:
                 bridge.transcribe("/nowhere.wav")
             assert (caught.value.wire_code, caught.value.data, caught.value.code) == (
@@ -382,18 +382,18 @@ class TestAsking:
             assert bridge.ping().state == "ready"
 
     def test_what_takes_too_long_is_cancelled(self) -> None:
-        program = 'greet(); m = hear(); say({**hear(), "type": "heard", "id": None, "first": m["id"]}); hear()'
+        program = 'greet(); m = read(); say({**read(), "type": "received", "id": None, "first": m["id"]}); read()'
         bridge = Bridge(setup(child(program)))
         bridge.open()
         with pytest.raises(RequestTimeout, match=r"0\.01 seconds"):
             bridge.transcribe("/a.wav", timeout=0.01)
-        heard = bridge.next_event(WAIT)
-        assert isinstance(heard, Unknown)
-        assert heard.message["target"] == heard.message["first"]
+        received = bridge.next_event(WAIT)
+        assert isinstance(received, Unknown)
+        assert received.message["target"] == received.message["first"]
         bridge.kill()
 
     def test_an_id_in_flight_is_refused_here(self) -> None:
-        bridge = Bridge(setup(child("greet(); hear(); signal.pause()")))
+        bridge = Bridge(setup(child("greet(); read(); signal.pause()")))
         connection = bridge._session.connected()
         connection.ask({"type": "ping", "id": "mine"})
         with pytest.raises(ValueError, match="in flight"):
@@ -403,14 +403,14 @@ class TestAsking:
     def test_audio_waits_until_there_is_room_and_all_of_it_arrives_in_order(self, tmp_path: Path) -> None:
         program = """
 greet()
-m = hear()
+m = read()
 say(READY, id=m["id"], sample_rate=8000)
 hold()
 chunks = []
-while (m := hear())["type"] == "audio_chunk":
+while (m := read())["type"] == "audio_chunk":
     chunks.append(m)
 say({"type": "told", "id": m["id"], "sizes": [len(c["pcm16"]) for c in chunks], "seqs": [c["seq"] for c in chunks]})
-hear()
+read()
 """
         pipe = named_pipe(tmp_path)
         bridge = Bridge(setup(child(program, str(pipe)), unwritten_bytes=64 * 1024))
@@ -423,11 +423,11 @@ hear()
         assert 64 * 1024 < appended < 1 << 20
         release(pipe)
         stream.append(bytes(2000), timeout=WAIT)
-        told = bridge.request({"type": "tell"}, timeout=WAIT)
-        assert isinstance(told, Unknown)
+        reported = bridge.request({"type": "tell"}, timeout=WAIT)
+        assert isinstance(reported, Unknown)
         encoded = [2136] * (appended // 1600 + 1) + [536]
-        assert told.message["sizes"] == encoded
-        assert told.message["seqs"] == [*range(len(encoded))]
+        assert reported.message["sizes"] == encoded
+        assert reported.message["seqs"] == [*range(len(encoded))]
         with pytest.raises(ValueError, match="odd"):
             stream.append(bytes(3))
         bridge.kill()
@@ -449,7 +449,7 @@ class TestStopping:
         bridge.kill()
 
     def test_what_was_asked_before_still_gets_its_reply(self) -> None:
-        program = 'greet(); first, stop = hear(), hear(); say(PONG, id=first["id"]); say(STOPPED, id=stop["id"])'
+        program = 'greet(); first, stop = read(), read(); say(PONG, id=first["id"]); say(STOPPED, id=stop["id"])'
         bridge = Bridge(setup(child(program)))
         bridge.open()
         connection = bridge._session.connected()
@@ -485,7 +485,7 @@ while True: signal.pause()
             raise ZeroDivisionError
         assert (bridge.state, bridge.exit) == ("stopped", Exit(signal=signal.SIGKILL))
 
-    def test_whoever_waits_for_events_is_told_of_the_end(self) -> None:
+    def test_a_reader_that_waits_for_events_gets_the_end(self) -> None:
         bridge = Bridge(setup(child(ECHO)))
         bridge.open()
         with ThreadPoolExecutor(1) as threads:

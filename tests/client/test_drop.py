@@ -50,7 +50,7 @@ def test_a_client_that_is_dropped_takes_its_process_its_thread_and_its_descripto
 
 
 def test_a_stream_holds_its_bridge() -> None:
-    program = 'greet(); m = hear(); say(READY, id=m["id"]); say(PONG, id=hear()["id"]); hear()'
+    program = 'greet(); m = read(); say(READY, id=m["id"]); say(PONG, id=read()["id"]); read()'
     stream = Bridge(setup(child(program))).start_stream("mic")
     gc.collect()
     assert stream._bridge.ping(timeout=WAIT).state == "ready"
@@ -101,7 +101,7 @@ def test_no_warning_is_given_where_no_process_is_left() -> None:
     assert silent(lambda _: None) == []
     assert silent(lambda bridge: (bridge.open(), bridge.stop())) == []
     assert silent(lambda bridge: (bridge.open(), bridge.kill())) == []
-    assert silent(lost, "greet(); hear(); os._exit(1)") == []
+    assert silent(lost, "greet(); read(); os._exit(1)") == []
 
 
 def test_a_collector_that_comes_within_any_call_of_its_thread_does_not_stand_still() -> None:

@@ -39,59 +39,59 @@ def looks(life: Life, start: float, end: float, *, waits: bool = True, writes: b
 class TestLife:
     def test_a_ping_goes_out_at_half_of_the_time_and_silence_to_its_end_is_hanging(self) -> None:
         life = greeted()
-        life.asked(0.0)
+        life.request_sent(0.0)
         assert looks(life, 0, 30) == [(10.0, Due(ping=True)), (20.0, Due(signal=signal.SIGKILL))]
         assert isinstance(life.blamed, BridgeHung)
 
-    def test_whatever_is_heard_counts_as_a_sign_of_life(self) -> None:
+    def test_any_output_counts_as_a_sign_of_life(self) -> None:
         life = greeted()
-        life.asked(0.0)
+        life.request_sent(0.0)
         assert looks(life, 0, 15) == [(10.0, Due(ping=True))]
-        life.heard(15.0)
+        life.output_received(15.0)
         assert looks(life, 15, 30) == [(25.0, Due(ping=True))]
 
     def test_silence_without_a_question_is_peace(self) -> None:
         life = greeted()
         assert looks(life, 0, 100, waits=False) == []
-        life.asked(100.0)
+        life.request_sent(100.0)
         assert looks(life, 100, 105) == []
 
     def test_a_pipe_that_takes_nothing_is_hanging(self) -> None:
         life = greeted()
-        life.took(5.0)
+        life.input_taken(5.0)
         assert looks(life, 5, 30, waits=False, writes=True) == [(25.0, Due(signal=signal.SIGKILL))]
 
     def test_a_sleep_of_the_app_is_not_the_bridges_fault(self) -> None:
         life = greeted()
-        life.asked(0.0)
+        life.request_sent(0.0)
         assert looks(life, 0, 9) == []
         assert looks(life, 1000, 1000.5) == []
         assert looks(life, 1000.5, 1030)[-1][1] == Due(signal=signal.SIGKILL)
 
     def test_a_start_has_time_of_its_own_and_is_not_pinged(self) -> None:
         life = Life(LIMITS, 0.0)
-        life.asked(0.0)
+        life.request_sent(0.0)
         assert looks(life, 0, 70) == [(60.0, Due(signal=signal.SIGKILL))]
 
     def test_a_stop_is_followed_by_sigterm_and_sigkill_in_their_time_and_by_nothing_else(self) -> None:
         life = greeted()
-        life.asked(0.0)
+        life.request_sent(0.0)
         life.end_within(12.0, 0.0)
         due = [(time, each) for time, each in looks(life, 0, 60) if not each.ping]
         assert due == [(12.0, Due(signal=signal.SIGTERM)), (14.0, Due(signal=signal.SIGKILL))]
-        assert life.loss(Exit(signal=9), has_half_line=True, asked=True) is None
+        assert life.loss(Exit(signal=9), has_half_line=True, is_closing=True) is None
 
     def test_a_closed_pipe_is_given_time_to_be_followed_by_the_end(self) -> None:
         life = greeted()
         life.pipe_closed(1.0)
         assert looks(life, 1, 10, waits=False) == [(3.0, Due(signal=signal.SIGKILL))]
-        assert isinstance(life.loss(Exit(signal=9), has_half_line=False, asked=False), BridgePipeClosed)
+        assert isinstance(life.loss(Exit(signal=9), has_half_line=False, is_closing=False), BridgePipeClosed)
 
     def test_what_was_blamed_first_stays_the_reason(self) -> None:
         life, first = greeted(), BridgeHung("first")
         life.blame(first)
         life.blame(BridgeHung("second"))
-        assert life.loss(Exit(signal=9), has_half_line=True, asked=False) is first
+        assert life.loss(Exit(signal=9), has_half_line=True, is_closing=False) is first
 
 
 def partial(utterance: str, revision: int, stream: str = "s") -> PartialResult:
@@ -205,22 +205,24 @@ def test_exits_have_names(status: int, name: str) -> None:
 
 def test_the_document_names_every_error_by_its_code_and_class(repository: Path) -> None:
     document = (repository / "docs" / "clients.md").read_text(encoding="utf-8")
-    told = re.findall(r"^\| `(\w+)` \| `([A-Z]\w+)` \|", document, re.MULTILINE)
+    documented = re.findall(r"^\| `(\w+)` \| `([A-Z]\w+)` \|", document, re.MULTILINE)
     errors = [one for one in vars(client).values() if isinstance(one, type) and issubclass(one, client.ClientError)]
     ends = [one for one in errors if "code" in vars(one) and one is not client.ClientError]
-    assert sorted(told) == sorted((one.code, one.__name__) for one in ends)
+    assert sorted(documented) == sorted((one.code, one.__name__) for one in ends)
 
 
-def test_the_document_tells_the_defaults(repository: Path) -> None:
+def test_the_document_reports_the_defaults(repository: Path) -> None:
     document = (repository / "docs" / "clients.md").read_text(encoding="utf-8")
-    told = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \| [^|]*\|$", document.partition("## Defaults")[2], re.MULTILINE))
+    documented = dict(
+        re.findall(r"^\| ([^|]+) \| ([^|]+) \| [^|]*\|$", document.partition("## Defaults")[2], re.MULTILINE)
+    )
     limits = Limits()
-    assert told["`openTimeout`"] == f"{limits.open_seconds:g} s"
-    assert told["`hangTimeout`"] == f"{limits.hang_seconds:g} s"
-    assert told["grace after a deadline, and after SIGTERM"] == f"{limits.grace_seconds:g} s"
-    assert told["unwritten bytes"] == f"{limits.unwritten_bytes >> 20} MiB"
-    assert told["chunk"] == f"{1000 * limits.chunk_seconds:g} ms"
-    assert told["line"] == f"{limits.line_bytes >> 20} MiB"
-    assert told["events"] == str(limits.events)
-    assert told["stderr"] == f"{limits.stderr_bytes >> 10} KiB"
-    assert told["restarts"] == f"{limits.restarts} in {limits.restart_seconds:g} s"
+    assert documented["`openTimeout`"] == f"{limits.open_seconds:g} s"
+    assert documented["`hangTimeout`"] == f"{limits.hang_seconds:g} s"
+    assert documented["grace after a deadline, and after SIGTERM"] == f"{limits.grace_seconds:g} s"
+    assert documented["unwritten bytes"] == f"{limits.unwritten_bytes >> 20} MiB"
+    assert documented["chunk"] == f"{1000 * limits.chunk_seconds:g} ms"
+    assert documented["line"] == f"{limits.line_bytes >> 20} MiB"
+    assert documented["events"] == str(limits.events)
+    assert documented["stderr"] == f"{limits.stderr_bytes >> 10} KiB"
+    assert documented["restarts"] == f"{limits.restarts} in {limits.restart_seconds:g} s"

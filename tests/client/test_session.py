@@ -36,7 +36,7 @@ from qwen3_asr_mlx_runtime.client.connection import Connection
 
 SLOW_STOP = """
 greet()
-m = hear()
+m = read()
 say({"type": "stopping", "event": True})
 hold()
 say(STOPPED, id=m["id"])
@@ -90,7 +90,7 @@ def test_one_that_is_lost_while_it_is_stopped_may_be_opened_again() -> None:
     bridge.kill()
 
 
-def test_one_that_has_ended_before_it_is_greeted_is_told_by_its_exit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_has_ended_before_it_is_greeted_is_reported_by_its_exit(monkeypatch: pytest.MonkeyPatch) -> None:
     def ended(*arguments: Any) -> Connection:
         connection = Connection(*arguments)
         assert connection.join(WAIT)
@@ -127,11 +127,11 @@ def test_where_no_thread_is_left_no_process_is_either(monkeypatch: pytest.Monkey
 def test_a_request_that_is_given_up_late_cancels_none_of_the_next_process() -> None:
     program = """
 greet()
-m = hear()
+m = read()
 if m["type"] == "start": os._exit(1)
 while True:
-    say({"type": "heard", "event": True, "message": m})
-    m = hear()
+    say({"type": "received", "event": True, "message": m})
+    m = read()
 """
     bridge = Bridge(setup(child(program)))
     lost = bridge._session.connected()
@@ -143,23 +143,23 @@ while True:
         result_in_time(lost, "c2", Future(), 0.0)
     with pytest.raises(RequestTimeout):
         bridge.ping(timeout=0.01)
-    heard = bridge.next_event(WAIT)
-    assert isinstance(heard, Unknown)
-    assert heard.message["message"]["type"] == "ping"
+    received = bridge.next_event(WAIT)
+    assert isinstance(received, Unknown)
+    assert received.message["message"]["type"] == "ping"
     bridge.kill()
 
 
-def test_only_streams_of_the_process_that_is_lost_are_told() -> None:
+def test_only_streams_of_the_process_that_is_lost_are_reported() -> None:
     program = """
 greet()
 while True:
-    m = hear()
+    m = read()
     if m["type"] == "start": os._exit(1)
     stopped = {"type": "stream_stopped", "dropped_samples": 0, "queued": 0, "cancelled_utterances": []}
     say(READY if m["type"] == "start_stream" else stopped, id=m["id"], stream_id=m["stream_id"])
 """
     bridge = Bridge(setup(child(program)))
-    told = []
+    reported = []
     for name in ("first", "second"):
         stream: Stream = bridge.start_stream(name)
         bridge.start_stream("ended")
@@ -168,10 +168,10 @@ while True:
             bridge.start()
         lost = bridge.next_event(WAIT)
         assert isinstance(lost, BridgeLost)
-        told.append(lost.streams)
+        reported.append(lost.streams)
         with pytest.raises(BridgeExited):
             stream.append(bytes(2))
-    assert told == [("first",), ("second",)]
+    assert reported == [("first",), ("second",)]
     bridge.kill()
 
 
@@ -202,7 +202,7 @@ def test_what_the_bridge_could_not_answer_is_refused_here(message: dict[str, obj
 
 
 def test_an_id_of_the_apps_own_stands_in_the_way_of_none_of_ours() -> None:
-    with Bridge(setup(child("greet(); m = [hear(), hear()]; [say(PONG, id=n['id']) for n in m]" + ECHO[8:]))) as bridge:
+    with Bridge(setup(child("greet(); m = [read(), read()]; [say(PONG, id=n['id']) for n in m]" + ECHO[8:]))) as bridge:
         connection = bridge._session.connected()
         _, own = connection.ask({"type": "ping", "id": "c2"})
         assert bridge.ping(timeout=WAIT).state == "ready"
@@ -221,7 +221,7 @@ NONSENSE = {
 def test_lines_that_no_decoder_takes_are_the_bridges_fault(name: str, tmp_path: Path) -> None:
     (tmp_path / "line").write_bytes(NONSENSE[name])
     program = (
-        'greet(); hear(); data = open(sys.argv[1], "rb").read()\nwhile data: data = data[os.write(1, data):]\nhear()'
+        'greet(); read(); data = open(sys.argv[1], "rb").read()\nwhile data: data = data[os.write(1, data):]\nread()'
     )
     bridge = Bridge(setup(child(program, str(tmp_path / "line"))))
     with pytest.raises(Exception, match=r"\(a line is no (JSON|message)\)") as caught:
@@ -232,7 +232,7 @@ def test_lines_that_no_decoder_takes_are_the_bridges_fault(name: str, tmp_path: 
 
 def test_last_words_without_a_newline_are_a_line_too() -> None:
     lines: list[str] = []
-    program = 'greet(); hear(); os.write(2, b"first\\nlast"); os._exit(1)'
+    program = 'greet(); read(); os.write(2, b"first\\nlast"); os._exit(1)'
     bridge = Bridge(replace(setup(child(program)), on_stderr=lines.append))
     with pytest.raises(BridgeExited) as caught:
         bridge.ping()
@@ -251,10 +251,10 @@ def in_a_fork(call: Callable[[], object]) -> str:
         os.write(writes, name.encode())
         os._exit(0)
     os.close(writes)
-    told = os.read(reads, 100).decode()
+    reported = os.read(reads, 100).decode()
     os.close(reads)
     os.waitpid(pid, 0)
-    return told
+    return reported
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -271,7 +271,7 @@ import sys
 sys.path[:0] = [sys.argv[1] + "/src", sys.argv[1] + "/tests"]
 from support.client_children import child, named_pipe, release, setup
 from qwen3_asr_mlx_runtime.client import Bridge
-bridge = Bridge(setup(child("greet(); hear()")))
+bridge = Bridge(setup(child("greet(); read()")))
 bridge.open()
 print(bridge.pid)
 """

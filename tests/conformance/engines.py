@@ -4,7 +4,7 @@ import sys
 from typing import NoReturn
 
 from support.engine_requests import SentJob
-from support.fake_engine import HOLD, FakeEngine, Step, heard, transcript
+from support.fake_engine import HOLD, FakeEngine, Step, transcript, transcript_of
 
 from qwen3_asr_mlx_runtime.__main__ import main as bridge_main
 from qwen3_asr_mlx_runtime.engines.api import Post
@@ -18,7 +18,7 @@ class BrokenEngine(FakeEngine):
 
 
 def _count(job: SentJob) -> Step:
-    return heard(job, f"{len(job.utterance.samples)} samples")
+    return transcript_of(job, f"{len(job.utterance.samples)} samples")
 
 
 # What becomes of each job in turn, the last step repeated.

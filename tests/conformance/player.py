@@ -88,7 +88,7 @@ class Player:
 
 
 def play(engine: str, options: Sequence[str], steps: Sequence[Mapping[str, Any]], speech: str) -> list[dict]:
-    """The lines that were said."""
+    """The lines that were sent."""
     with Client([*engine_command(engine), *options]) as client:
         player = Player(client, speech)
         player.play(steps)

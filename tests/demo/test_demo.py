@@ -131,7 +131,7 @@ def test_with_the_language_given_the_model_writes_the_text_alone(recognizer):
         assert (got.raw_text, got.language) == (expected["text"], expected["language"])
 
 
-def test_no_word_of_a_context_is_heard(recognizer):
+def test_no_word_of_a_context_is_in_the_text(recognizer):
     for expected in EXPECTED:
         samples = samples_of(expected)
         got = recognizer.transcribe(Utterance(samples, context="nine nine six, Amina, kettle, ستة تسعة"))

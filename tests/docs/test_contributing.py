@@ -23,14 +23,14 @@ def test_the_code_that_it_shows_is_in_the_package(document: str, repository: Pat
     assert [line for line in shown if line and line not in source] == []
 
 
-def test_the_names_of_the_code_that_it_tells_exist(document: str, repository: Path) -> None:
-    told = {name for name in re.findall(r"`(_?[A-Z][A-Z_]{4,})`", document) if name != "QWEN3_ASR_MLX_PYTHON"}
+def test_the_names_of_the_code_that_it_reports_exist(document: str, repository: Path) -> None:
+    documented = {name for name in re.findall(r"`(_?[A-Z][A-Z_]{4,})`", document) if name != "QWEN3_ASR_MLX_PYTHON"}
     folder = repository / "src" / "qwen3_asr_mlx_runtime"
     tests = ("conftest.py", "test_architecture.py", "support/protocol_monitor.py")
     files = [*folder.rglob("*.py"), *(repository / "tests" / name for name in tests)]
     source = "\n".join(file.read_text(encoding="utf-8") for file in files)
-    assert {"_AT_ONCE", "_CONTROL"} < told
-    assert [name for name in sorted(told) if not re.search(rf"\b{name}\b", source)] == []
+    assert {"_AT_ONCE", "_CONTROL"} < documented
+    assert [name for name in sorted(documented) if not re.search(rf"\b{name}\b", source)] == []
 
 
 def test_the_files_that_it_names_exist(document: str, repository: Path) -> None:

@@ -22,8 +22,8 @@ def exit_codes(text: str) -> list[str]:
 
 
 def test_every_exit_code_has_what_it_means_and_what_to_do(document: str) -> None:
-    told = [int(code) for code in exit_codes(document) if code.isdigit()]
-    assert told == sorted(Exit)
+    documented = [int(code) for code in exit_codes(document) if code.isdigit()]
+    assert documented == sorted(Exit)
 
 
 def test_a_row_that_says_nothing_is_found(document: str) -> None:
@@ -31,14 +31,14 @@ def test_a_row_that_says_nothing_is_found(document: str) -> None:
     assert "4" not in exit_codes(document.replace(row, "| 4 |  | start again |"))
 
 
-def test_every_option_of_the_installation_is_told_and_no_other(document: str) -> None:
+def test_every_option_of_the_installation_is_reported_and_no_other(document: str) -> None:
     options = {f"--{name.replace('_', '-')}" for name in vars(_options(["--prefix", "x"]))}
     section = document.partition("## The folder")[2].partition("## Signing")[0]
     assert {option for option in options if option not in section} == set()
     assert set(re.findall(r"^\| `(--[a-z-]+) ", section, re.MULTILINE)) == options
 
 
-def test_the_files_of_the_folder_are_told(document: str) -> None:
+def test_the_files_of_the_folder_are_reported(document: str) -> None:
     assert [
         name for name in (str(LAUNCHER), NATIVE, RECORD, "python/", "runtime/") if f"`{name}`" not in document
     ] == []

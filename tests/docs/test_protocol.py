@@ -111,13 +111,13 @@ def test_every_message_has_a_section_with_its_members() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_a_member_may_hold_is_told(heading: str, member: str, words: Sequence[str]) -> None:
+def test_what_a_member_may_hold_is_reported(heading: str, member: str, words: Sequence[str]) -> None:
     rows = table(heading, "member")
     meaning = rows[names(rows).index(member)][-1]
     assert [word for word in words if f"`{word}`" not in meaning] == []
 
 
-def test_every_code_is_told_and_whether_it_may_be_tried_again() -> None:
+def test_every_code_is_reported_and_whether_it_may_be_tried_again() -> None:
     rows = table("## Error codes", "code")
     assert sorted(names(rows)) == error_codes()
     retryable = {known.code for known in _classes() if known.retryable}
@@ -129,13 +129,13 @@ def test_the_codes_of_a_fatal_line_are_those_that_the_process_and_its_launchers_
     root = Path(__file__).resolve().parents[2]
     places = ("src/qwen3_asr_mlx_runtime/__main__.py", "scripts/lib/environment.sh", "scripts/lib/make_environment.py",
               "scripts/lib/installing/launcher.sh")  # fmt: skip
-    said = {"internal_error"}  # by the daemon, as the conversation under this heading shows
+    listed = {"internal_error"}  # by the daemon, as the conversation under this heading shows
     for place in places:
         found = re.findall(r'\bfatal ([a-z_]+) "|"code": ?"([a-z_]+)"', (root / place).read_text(encoding="utf-8"))
         assert found, place
-        said |= {word for pair in found for word in pair if word}
+        listed |= {word for pair in found for word in pair if word}
     rows = table("### Reply `fatal`", "code")
-    assert set(names(rows)) == said
+    assert set(names(rows)) == listed
     assert {int(row[1]) for row in rows} == {Exit.INTERNAL_ERROR, Exit.ENVIRONMENT}
     at_exit_2 = {name for name, row in zip(names(rows), rows, strict=True) if int(row[1]) == Exit.ENVIRONMENT}
     embedding = (root / "docs" / "embedding.md").read_text(encoding="utf-8").partition("## Exit codes")[2]
@@ -155,19 +155,19 @@ def test_what_the_prose_says_of_limits() -> None:
     assert {limit.code for limit in LIMITS.values()} - {None} <= {*error_codes()}
 
 
-def test_how_long_a_text_must_stand_to_be_stable_is_told() -> None:
+def test_how_long_a_text_must_stand_to_be_stable_is_reported() -> None:
     assert f"over {STABLE_SECONDS:g} second of audio" in " ".join(section("## Partial text").split())
 
 
-def test_every_feature_is_told() -> None:
+def test_every_feature_is_reported() -> None:
     assert names(table("## Features", "feature")) == FEATURES
 
 
-def test_every_exit_code_is_told() -> None:
+def test_every_exit_code_is_reported() -> None:
     codes = [int(row[0]) for row in table("## The end", "exit code")]
     assert codes == sorted(Exit)
-    said = {int(code) for row in table("## The end", "what ends it") for code in re.findall(r"\d+", row[5])}
-    assert said == set(Exit) - {Exit.INTERNAL_ERROR, Exit.ENVIRONMENT}
+    listed = {int(code) for row in table("## The end", "what ends it") for code in re.findall(r"\d+", row[5])}
+    assert listed == set(Exit) - {Exit.INTERNAL_ERROR, Exit.ENVIRONMENT}
 
 
 @dataclass(frozen=True)
@@ -182,8 +182,8 @@ class Example:
         return [_step(_with_audio(line.replace(PATH, speech))) for line in self.lines if line != f"← {LATER}"]
 
     def messages(self, arrow: str) -> list[dict]:
-        said = [line[2:] for line in self.lines if line.startswith(f"{arrow} {{")]
-        return [message for text in said if (message := _message(text)) is not None]
+        listed = [line[2:] for line in self.lines if line.startswith(f"{arrow} {{")]
+        return [message for text in listed if (message := _message(text)) is not None]
 
 
 def _examples(page: str) -> list[Example]:
@@ -220,17 +220,17 @@ def _message(text: str) -> dict | None:
 
 
 def _step(line: str) -> dict:
-    arrow, _, said = line.partition(" ")
-    if exit_code := re.fullmatch(r"\(exit (\d+)\)", said):
+    arrow, _, listed = line.partition(" ")
+    if exit_code := re.fullmatch(r"\(exit (\d+)\)", listed):
         return {"exit": int(exit_code[1])}
-    if said == "(end of input)":
+    if listed == "(end of input)":
         return {"close": True}
-    if named := re.fullmatch(r"\((SIG\w+)\)", said):
+    if named := re.fullmatch(r"\((SIG\w+)\)", listed):
         return {"signal": named[1]}
-    message = _message(said)
+    message = _message(listed)
     if arrow == "→":
-        return {"send_text": said} if message is None else {"send": message}
-    assert message is not None, f"not JSON: {said}"
+        return {"send_text": listed} if message is None else {"send": message}
+    assert message is not None, f"not JSON: {listed}"
     return {"expect": message}
 
 

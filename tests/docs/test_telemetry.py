@@ -1,4 +1,4 @@
-"""docs/telemetry.md names every field that tells how the process is doing."""
+"""docs/telemetry.md names every field of the process's state."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def document(repository: Path) -> str:
 )
 def test_every_field_is_there(document: str, struct: type[msgspec.Struct], prefix: str) -> None:
     fields = {field.encode_name for field in msgspec.structs.fields(struct)} - ELSEWHERE
-    grouped = {"queues", "counters"}  # told member by member
+    grouped = {"queues", "counters"}  # documented member by member
     assert [name for name in fields - grouped if f"`{prefix}{name}`" not in document] == []
 
 

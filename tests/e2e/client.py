@@ -1,5 +1,5 @@
 """Parents of the bridge that watch every line it says: the package's client, and one that speaks raw lines over the
-same child process, reads only when it is told to, and may do everything wrong."""
+same child process, reads only on demand, and may do everything wrong."""
 
 import json
 import os
@@ -81,7 +81,7 @@ class Client:
         self.process.send_signal(number)
 
     def wait(self, *, close: bool = True, alone: bool = True) -> int:
-        """The exit code, after everything that was still said. `alone`: it must have left no process of its group."""
+        """The exit code, after reading all remaining output. `alone`: it must have left no process of its group."""
         if close:
             self.process.stdin.close()
         while data := self._read_some(65_536):
@@ -99,7 +99,7 @@ class Client:
 
     def _read_some(self, size: int) -> bytes:
         ready, _, _ = select.select([self.process.stdout], [], [], WAIT)
-        assert ready, f"nothing was said for {WAIT} s; stderr: {self.stderr()}"
+        assert ready, f"no line for {WAIT} s; stderr: {self.stderr()}"
         return os.read(self.process.stdout.fileno(), size)
 
 
@@ -120,7 +120,7 @@ class Watched:
 
 @contextmanager
 def watched(argv: Sequence[str], **limits: float) -> Iterator[Bridge]:
-    """The package's client, opened; in the end the monitor must be content with all that was said."""
+    """The package's client, opened; in the end the monitor checks the whole conversation."""
     watch = Watched()
     bridge = Bridge(Setup(command=argv, limits=Limits(**limits), trace=watch.trace))
     try:

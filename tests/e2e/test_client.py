@@ -83,7 +83,7 @@ def test_boundaries_without_events_and_a_flush() -> None:
         assert bridge.flush().count == 0
 
 
-def test_audio_that_is_refused_is_told() -> None:
+def test_audio_that_is_refused_is_reported() -> None:
     with watched(engine_command("count")) as bridge:
         stream = bridge.start_stream("mic")
         stream.append(SECOND, "one")
@@ -112,7 +112,7 @@ def test_what_a_stop_cannot_finish_by_its_deadline_is_named() -> None:
     assert bridge.exit == Exit(code=0)
 
 
-def test_a_model_that_is_missing_is_an_error_and_a_load_tells_its_progress(tmp_path: Path) -> None:
+def test_a_model_that_is_missing_is_an_error_and_a_load_reports_its_progress(tmp_path: Path) -> None:
     with watched(command(None, "--local-files-only", "--cache-dir", str(tmp_path), "nobody/nothing")) as bridge:
         with pytest.raises(RequestFailed) as caught:
             bridge.start()
@@ -143,7 +143,7 @@ def test_a_bug_of_the_runtime_is_fatal_and_the_next_request_has_another_process(
     bridge.stop()
 
 
-def test_options_that_are_wrong_are_told_on_stderr() -> None:
+def test_options_that_are_wrong_are_reported_on_stderr() -> None:
     bridge = Bridge([*engine_command("speak"), "--nonsense"])
     with pytest.raises(BridgeExited) as caught:
         bridge.open()

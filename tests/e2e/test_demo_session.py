@@ -47,10 +47,10 @@ def demo(*arguments: str) -> Client:
 
 def test_quantised_weights_are_never_silent(sample: str) -> None:
     with demo("--quantize", "8bit", "--dtype", "float32") as bridge:
-        told = [bridge.ask("start")["load_profile"], bridge.ask("transcribe", audio=sample)["profile"]]
-        told.append(bridge.ask("batch_transcribe", audio=[sample, sample])["profile"])
+        profiles = [bridge.ask("start")["load_profile"], bridge.ask("transcribe", audio=sample)["profile"]]
+        profiles.append(bridge.ask("batch_transcribe", audio=[sample, sample])["profile"])
         bridge.ask("stop")
-    assert [(one["quantization"]["bits"], one["quantization"]["group_size"]) for one in told] == [(8, 64)] * 3
+    assert [(one["quantization"]["bits"], one["quantization"]["group_size"]) for one in profiles] == [(8, 64)] * 3
 
 
 def test_the_articles_session(sample: str) -> None:

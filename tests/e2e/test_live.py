@@ -46,35 +46,35 @@ def start(repository: Path, *arguments: str, out: int) -> subprocess.Popen:
     )
 
 
-def said(repository: Path, *arguments: str) -> str:
+def run_live(repository: Path, *arguments: str) -> str:
     with start(repository, *arguments, out=subprocess.PIPE) as live:
-        told, errors = live.communicate()
+        figures, errors = live.communicate()
     known = b"" if "--json" in arguments else f"qwen3-asr-mlx-live: {DEMO_KNOWS}\n".encode()
     assert (live.returncode, errors) == (0, known)
-    return told.decode()
+    return figures.decode()
 
 
 def test_the_final_is_the_transcript_and_every_interval_has_its_partial(
     repository: Path, talk: str, transcript: dict
 ) -> None:
-    told = json.loads(said(repository, "--no-wait", "--json", "--streams", "2", "--interval-ms", "400", talk))
+    figures = json.loads(run_live(repository, "--no-wait", "--json", "--streams", "2", "--interval-ms", "400", talk))
     seconds = soundfile.info(talk).duration
-    for one in told["utterances"]:
+    for one in figures["utterances"]:
         assert (one["text"], one["language"]) == (transcript["text"], transcript["language"])
         assert one["partials"] >= int(seconds / 0.4) - 1
         assert one["generated_tokens"] == transcript["generated_tokens"]
         assert 0 < one["verified_tokens"] <= one["generated_tokens"]
         assert one["wrong_stable_words"] <= one["stable_words"]
-    assert told["audio_seconds"] == pytest.approx(2 * seconds, abs=0.01)
-    assert min(told[name] for name in told if name.endswith("_seconds")) > 0
+    assert figures["audio_seconds"] == pytest.approx(2 * seconds, abs=0.01)
+    assert min(figures[name] for name in figures if name.endswith("_seconds")) > 0
 
 
 def test_at_the_pace_of_speech_each_revision_is_a_line(repository: Path, talk: str, transcript: dict) -> None:
-    *partials, final = said(repository, talk).splitlines()
+    *partials, final = run_live(repository, talk).splitlines()
     assert final.endswith(f": {transcript['text']}")
-    heard = [float(line.split()[1]) for line in partials]
-    assert heard == sorted(set(heard))
-    assert heard
+    seconds_decoded = [float(line.split()[1]) for line in partials]
+    assert seconds_decoded == sorted(set(seconds_decoded))
+    assert seconds_decoded
     assert all(line.startswith("talk.wav ") and "|" in line for line in partials)
 
 

@@ -66,8 +66,8 @@ def test_twenty_minutes_do_not_keep_a_third_of_a_second_waiting(long: str, short
         assert (event["type"], event["count"], event["failed"]) == ("realtime_batch_final", 1, 0)
         assert decoding(bridge)
         bridge.send("cancel", id="cancel", target="long")
-        told = answers(bridge, "cancel", "long")
-        assert (told["cancel"]["state"], told["long"]["code"]) == ("cancelling", "cancelled")
+        replies = answers(bridge, "cancel", "long")
+        assert (replies["cancel"]["state"], replies["long"]["code"]) == ("cancelling", "cancelled")
         assert bridge.ask("transcribe", audio=short)["type"] == "transcript"
         assert bridge.ask("stop")["completed"] == 2
         assert bridge.wait() == 0
@@ -79,11 +79,11 @@ def test_a_batch_of_256_has_256_outcomes_and_one_that_is_larger_is_refused(short
     with demo() as bridge:
         refused = bridge.ask("batch_transcribe", audio=[*paths, short])
         assert refused["code"] == "invalid_params"
-        told = bridge.ask("batch_transcribe", audio=paths, decoder_mode="batched", max_new_tokens=1)
-        assert (told["count"], told["failed"]) == (256, 2)
-        codes = {number: item["error"]["code"] for number, item in enumerate(told["items"]) if "error" in item}
+        replies = bridge.ask("batch_transcribe", audio=paths, decoder_mode="batched", max_new_tokens=1)
+        assert (replies["count"], replies["failed"]) == (256, 2)
+        codes = {number: item["error"]["code"] for number, item in enumerate(replies["items"]) if "error" in item}
         assert codes == {7: "audio_not_found", 255: "path_not_allowed"}
-        assert [item["audio"] for item in told["items"]] == paths
+        assert [item["audio"] for item in replies["items"]] == paths
         assert bridge.ask("ping")["type"] == "pong"
 
 
@@ -91,17 +91,17 @@ def test_a_cancel_is_answered_in_every_phase(sample: str, long: str) -> None:
     with demo() as bridge:
         bridge.send("transcribe", id="loading", audio=sample)
         bridge.send("cancel", id="c1", target="loading")
-        told = answers(bridge, "loading", "c1")
-        assert (told["c1"]["state"], told["loading"]["code"]) == ("cancelled", "cancelled")
+        replies = answers(bridge, "loading", "c1")
+        assert (replies["c1"]["state"], replies["loading"]["code"]) == ("cancelled", "cancelled")
         assert bridge.ask("start")["type"] == "ready"
         begin(bridge, type="transcribe", id="decoding", audio=long)
         bridge.send("transcribe", id="waiting", audio=sample)
         bridge.send("cancel", id="c2", target="waiting")
         bridge.send("cancel", id="c3", target="decoding")
-        told = answers(bridge, "waiting", "decoding", "c2", "c3")
-        assert {told["c2"]["state"], told["c3"]["state"]} <= {"cancelled", "cancelling"}
-        assert told["c3"]["state"] == "cancelling"
-        assert {told["waiting"]["code"], told["decoding"]["code"]} == {"cancelled"}
+        replies = answers(bridge, "waiting", "decoding", "c2", "c3")
+        assert {replies["c2"]["state"], replies["c3"]["state"]} <= {"cancelled", "cancelling"}
+        assert replies["c3"]["state"] == "cancelling"
+        assert {replies["waiting"]["code"], replies["decoding"]["code"]} == {"cancelled"}
         assert bridge.ask("transcribe", id="done", audio=sample)["type"] == "transcript"
         assert bridge.ask("cancel", id="c4", target="done")["state"] == "already_done"
         assert bridge.ask("cancel", id="c5", target="never")["state"] == "unknown"
@@ -126,8 +126,8 @@ def test_audio_that_does_not_fit_is_refused_before_it_is_decoded_and_the_others_
 ) -> None:
     """Pieces of 20 minutes: the memory of one grows with its length."""
     with demo("--memory-limit-mb", "64", "--max-chunk-seconds", "1200") as bridge:
-        told = bridge.ask("batch_transcribe", audio=[short, long, sample])
-        assert [item.get("error", {}).get("code") for item in told["items"]] == [None, "out_of_memory", None]
-        assert told["items"][2]["text"] == "Zero one two three four five six seven eight nine."
+        replies = bridge.ask("batch_transcribe", audio=[short, long, sample])
+        assert [item.get("error", {}).get("code") for item in replies["items"]] == [None, "out_of_memory", None]
+        assert replies["items"][2]["text"] == "Zero one two three four five six seven eight nine."
         assert bridge.ask("status")["memory"]["mlx_peak_bytes"] < 64 * MIB
         assert bridge.ask("transcribe", audio=long)["data"]["limit_bytes"] == 64 * MIB

@@ -134,16 +134,18 @@ def test_row_51_everything_is_written_before_anything_is_read(speech: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("closed", "code", "said"),
+    ("closed", "code", "expected_types"),
     [((0,), 2, ["fatal"]), ((1,), 5, []), ((2,), 0, ["capabilities"]), ((0, 1, 2), 5, []), ((0, 2), 2, ["fatal"])],
     ids=str,
 )
-def test_row_93_descriptors_that_are_closed_at_the_start(closed: tuple[int, ...], code: int, said: list[str]) -> None:
+def test_row_93_descriptors_that_are_closed_at_the_start(
+    closed: tuple[int, ...], code: int, expected_types: list[str]
+) -> None:
     with Client(command("speak"), closed=closed) as bridge:
         if 0 not in closed and 1 not in closed:
             bridge.send("capabilities")
         assert bridge.wait() == code
-        assert [reply["type"] for reply in bridge.monitor.replies] == said
+        assert [reply["type"] for reply in bridge.monitor.replies] == expected_types
 
 
 @pytest.mark.parametrize(
@@ -222,12 +224,12 @@ def test_an_internal_error_is_a_fatal_line_without_its_message(speech: str) -> N
         assert CANARY not in fatal["message"] + bridge.stderr()
 
 
-def test_what_was_said_and_what_it_is_called_is_never_on_stderr(tmp_path: Path, speech: str) -> None:
-    spoken = tmp_path / f"{CANARY}.wav"
-    spoken.write_bytes(Path(speech).read_bytes())
+def test_transcripts_and_names_is_never_on_stderr(tmp_path: Path, speech: str) -> None:
+    recording = tmp_path / f"{CANARY}.wav"
+    recording.write_bytes(Path(speech).read_bytes())
     with Client(command("canary", "--context", CANARY, "--model", CANARY)) as bridge:
-        assert bridge.ask("transcribe", audio=str(spoken), id=CANARY, context=CANARY)["text"] == CANARY
-        for members in ({"audio": str(spoken)}, {"audio": f"/{CANARY}"}, {CANARY: CANARY}, {"language": CANARY}):
+        assert bridge.ask("transcribe", audio=str(recording), id=CANARY, context=CANARY)["text"] == CANARY
+        for members in ({"audio": str(recording)}, {"audio": f"/{CANARY}"}, {CANARY: CANARY}, {"language": CANARY}):
             assert bridge.ask("transcribe", **members)["type"] == "error"
         bridge.write(CANARY.encode())
         assert bridge.read()["code"] == "invalid_json"

@@ -1,4 +1,4 @@
-"""Limits of memory that containers and services set, as Linux tells of them."""
+"""Memory limits of containers and services, as Linux reports them."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from qwen3_asr_mlx_runtime.engine import control_groups, memory
 from qwen3_asr_mlx_runtime.engine.control_groups import memory_limit
 from qwen3_asr_mlx_runtime.engine.memory import machine_limit
 
-UNLIMITED = 9223372036854771712  # what version 1 says instead of `max`
+UNLIMITED = 9223372036854771712  # version 1 has this instead of `max`
 V1 = "35 31 0:32 {root} /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n"
 V2 = "31 23 0:28 {root} /sys/fs/cgroup rw,relatime shared:9 - cgroup2 cgroup rw,nsdelegate\n"
 OTHERS = (

@@ -202,13 +202,13 @@ def fill_cache(size: int) -> None:
 def test_the_cache_is_given_back_when_it_is_over_half_its_limit_and_when_nothing_waits():
     one = governor(cache=8 * MIB)
     fill_cache(3 * MIB)
-    one.tidy()
+    one.after_job()
     assert mx.get_cache_memory() >= 3 * MIB
     fill_cache(6 * MIB)
-    one.tidy()
+    one.after_job()
     assert mx.get_cache_memory() == 0
     fill_cache(MIB)
-    one.idle()
+    one.on_idle()
     assert mx.get_cache_memory() == 0
 
 
@@ -218,9 +218,9 @@ def test_freed_memory_is_given_back_where_the_process_has_grown_and_when_nothing
     monkeypatch.setattr(process_memory, "trim", lambda: trims.append(resident[0]))
     one = governor()
     for resident[0] in (100 * MIB, 101 * MIB, 103 * MIB, 110 * MIB, 111 * MIB):
-        one.tidy()
+        one.after_job()
     assert trims == [100 * MIB, 110 * MIB]
-    one.idle()
+    one.on_idle()
     assert len(trims) == 3
 
 

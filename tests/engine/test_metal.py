@@ -148,13 +148,13 @@ def test_the_doctor_names_the_gpu_and_grants_float32_what_tf32_takes(metal: None
     assert [self_check._slack(dtype) for dtype in ("float32", "bfloat16")] == [10, 1]
 
 
-@pytest.mark.parametrize(("told", "name"), [("Apple M4 Max\n", "Apple M4 Max"), ("", platform.machine())])
-def test_the_processor_of_a_mac_is_what_sysctl_says(monkeypatch: pytest.MonkeyPatch, told: str, name: str) -> None:
+@pytest.mark.parametrize(("reported", "name"), [("Apple M4 Max\n", "Apple M4 Max"), ("", platform.machine())])
+def test_the_processor_of_a_mac_is_what_sysctl_says(monkeypatch: pytest.MonkeyPatch, reported: str, name: str) -> None:
     asked: list[list[str]] = []
 
     def run(command: list[str], **_: object) -> SimpleNamespace:
         asked.append(command)
-        return SimpleNamespace(stdout=told)
+        return SimpleNamespace(stdout=reported)
 
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(subprocess, "run", run)

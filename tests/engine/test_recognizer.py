@@ -86,27 +86,27 @@ def test_a_context_that_does_not_fit_is_named(recognizer, speech):
     assert recognizer.transcribe(Utterance(speech)).text
 
 
-def test_long_audio_is_decoded_in_pieces_with_their_own_budgets(recognizer, speech):
+def test_long_audio_is_decoded_in_segments_with_their_own_budgets(recognizer, speech):
     gap = np.zeros(SAMPLE_RATE, dtype=np.float32)
     long = np.concatenate([speech, gap] * 12)
     alone = recognizer.transcribe(Utterance(speech))
-    pieces = Recognizer(recognizer.model, recognizer._tokenizer, max_piece_seconds=10.0).transcribe(Utterance(long))
-    assert len(pieces.audio_output_lengths) > 2
-    assert max(pieces.audio_output_lengths) <= 130
-    assert sum(pieces.audio_output_lengths) == pieces.audio_embeddings_shape[0]
-    assert pieces.raw_text.count("\n") == len(pieces.audio_output_lengths) - 1
-    assert pieces.language == alone.language
+    segments = Recognizer(recognizer.model, recognizer._tokenizer, max_segment_seconds=10.0).transcribe(Utterance(long))
+    assert len(segments.audio_output_lengths) > 2
+    assert max(segments.audio_output_lengths) <= 130
+    assert sum(segments.audio_output_lengths) == segments.audio_embeddings_shape[0]
+    assert segments.raw_text.count("\n") == len(segments.audio_output_lengths) - 1
+    assert segments.language == alone.language
     words = alone.text.lower().strip(".").split()
-    assert pieces.text.lower().replace(".", "").split() == words * 12
+    assert segments.text.lower().replace(".", "").split() == words * 12
 
 
-def test_silence_in_several_pieces_is_one_empty_transcript(recognizer):
+def test_silence_in_several_segments_is_one_empty_transcript(recognizer):
     transcript = recognizer.transcribe(Utterance(np.zeros(35 * SAMPLE_RATE, dtype=np.float32)))
     assert (transcript.text, transcript.language, transcript.finish_reason) == ("", None, "stop")
     assert len(transcript.audio_output_lengths) == 2
 
 
-def test_twenty_minutes_are_decoded_in_pieces_of_thirty_seconds_at_most(recognizer):
+def test_twenty_minutes_are_decoded_in_segments_of_thirty_seconds_at_most(recognizer):
     model = tiny_model(audio_token_id=recognizer.model.config.audio_token_id)
     transcript = Recognizer(model, recognizer._tokenizer).transcribe(
         Utterance(noise(1_200 * SAMPLE_RATE), max_new_tokens=1)
@@ -138,7 +138,7 @@ def test_the_profile_measures_what_was_done_and_nothing_else(recognizer, speech)
 
 
 @pytest.mark.parametrize("decoder_mode", ["sequential", "batched"])
-def test_quantised_weights_are_told_with_the_load_and_with_every_transcript(recognizer, speech, decoder_mode):
+def test_quantised_weights_are_reported_with_the_load_and_with_every_transcript(recognizer, speech, decoder_mode):
     quantised = Recognizer.load("demo", dtype="float32", quantize="mixed")
     assert quantised.load_profile["quantization"] == {
         "bits": 4,

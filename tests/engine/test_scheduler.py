@@ -25,7 +25,7 @@ MODES = ("sequential", "batched")
 
 @pytest.fixture(scope="module")
 def recognizer() -> Recognizer:
-    return Recognizer.load("demo", dtype="float32", max_piece_seconds=4.0)
+    return Recognizer.load("demo", dtype="float32", max_segment_seconds=4.0)
 
 
 UNTRUSTED = SimpleNamespace(is_known=lambda _: True, margin=lambda _: float("inf"), try_again=lambda: None)
@@ -241,7 +241,7 @@ def test_a_live_job_gets_the_next_row_before_what_is_left_of_a_file(recognizer, 
         schedule.step()
     schedule.submit(Job(1, Utterance(clips[1].samples[:32_000]), "batched", interactive=True))
     steps_until(schedule, 1)
-    assert len(schedule._open[0].pieces) <= 1
+    assert len(schedule._open[0].decoded) <= 1
     assert isinstance(run(schedule)[0], Finished)
 
 

@@ -19,7 +19,7 @@ FILE = Utterance(NOISE, max_new_tokens=4)
 @pytest.fixture(scope="module")
 def recognizer() -> Recognizer:
     recognizer = Recognizer.load("demo", dtype="float32")
-    assert recognizer._live_drift.margin < 1  # measured now, and not in a step of a test
+    assert recognizer._streaming_drift.margin < 1  # measured now, and not in a step of a test
     return recognizer
 
 
@@ -78,7 +78,7 @@ def test_a_job_of_the_utterance_ends_its_partial(schedule):
     send(schedule, finalize(2, 9, Utterance(NO_SAMPLES, max_new_tokens=4), interactive=True))
     failed, finished = run(schedule)
     assert (failed.job_id, failed.error.code) == (1, "cancelled")
-    assert (finished.job_id, finished.transcript.verified_tokens) == (2, None)  # it was listened to with other options
+    assert (finished.job_id, finished.transcript.verified_tokens) == (2, None)  # its partials had other options
 
 
 def test_forget_ends_the_partial_and_keeps_nothing(schedule):
@@ -121,8 +121,8 @@ def test_the_drift_is_measured_while_nothing_else_is_to_be_done():
     schedule = recognizer.schedule()
     send(schedule, partial(1, 9, NOISE))
     while not isinstance((schedule.step() or [None])[0], PartialDone):
-        assert not recognizer._live_drift.is_known
+        assert not recognizer._streaming_drift.is_known
     assert schedule.is_busy
     assert run(schedule) == []
-    assert recognizer._live_drift.is_known
+    assert recognizer._streaming_drift.is_known
     assert not schedule.is_busy

@@ -6,10 +6,10 @@ from dataclasses import replace
 import mlx.core as mx
 import numpy as np
 import pytest
-from live_agreement import compare, joined_examples, spoken
+from live_agreement import compare, joined_examples, random_utterances
 from support.engine_requests import finalize, partial, send
 
-from qwen3_asr_mlx_runtime.engine import streaming_segment as live_piece
+from qwen3_asr_mlx_runtime.engine import streaming_segment
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
 from qwen3_asr_mlx_runtime.engine.streaming_utterance import StreamingUtterance
@@ -31,7 +31,7 @@ def recognizer() -> Recognizer:
 
 @pytest.fixture(scope="module")
 def utterance() -> Utterance:
-    [drawn] = [one for one in spoken(8, 0, 2) if 9 < one.seconds < 14]
+    [drawn] = [one for one in random_utterances(8, 0, 2) if 9 < one.seconds < 14]
     return drawn
 
 
@@ -68,7 +68,7 @@ def final(schedule: EngineScheduler, utterance: Utterance, **options) -> Finishe
 
 
 def test_streamed_equals_whole(recognizer):
-    found = compare(recognizer, [*spoken(8, 1, seed=11)], seed=1)
+    found = compare(recognizer, [*random_utterances(8, 1, seed=11)], seed=1)
     assert found["different"] == []
     assert found["final_tokens_verified"] > found["final_tokens"] / 2
     reuse = found["reuse"]
@@ -77,17 +77,17 @@ def test_streamed_equals_whole(recognizer):
 
 def test_streamed_equals_whole_step_by_step(recognizer, monkeypatch):
     set_margin(monkeypatch, math.inf)
-    found = compare(recognizer, [*spoken(4, 0, seed=12)], seed=2)
+    found = compare(recognizer, [*random_utterances(4, 0, seed=12)], seed=2)
     assert (found["different"], found["final_tokens_verified"]) == ([], 0)
 
 
 def test_streamed_equals_whole_where_every_token_is_trusted(recognizer, monkeypatch):
     set_margin(monkeypatch, 0.0)
-    assert compare(recognizer, [*spoken(3, 0, seed=13)], seed=3)["different"] == []
+    assert compare(recognizer, [*random_utterances(3, 0, seed=13)], seed=3)["different"] == []
 
 
 def test_streamed_equals_whole_in_bfloat16():
-    found = compare(Recognizer.load("demo", dtype="bfloat16"), [*spoken(2, 0, seed=16)], seed=4)
+    found = compare(Recognizer.load("demo", dtype="bfloat16"), [*random_utterances(2, 0, seed=16)], seed=4)
     assert found["different"] == []
 
 
@@ -99,7 +99,7 @@ def test_streamed_equals_whole_with_nothing_kept(recognizer, monkeypatch):
         return compute(utterance)
 
     monkeypatch.setattr(StreamingUtterance, "partial", from_samples)
-    found = compare(recognizer, [*spoken(2, 0, seed=15)], seed=5)
+    found = compare(recognizer, [*random_utterances(2, 0, seed=15)], seed=5)
     assert found["different"] == []
     assert found["reuse"]["seconds"] > 0  # the final still has what the last partial kept
 
@@ -109,18 +109,18 @@ def test_stale_keys_and_values_would_be_seen(recognizer, monkeypatch):
         layer.keys, layer.offset = mx.zeros_like(layer.keys), min(layer.offset, offset)
 
     monkeypatch.setattr(KVCache, "rewind", stale)
-    utterances = [one for one in spoken(8, 0, seed=11) if one.seconds > 9]
+    utterances = [one for one in random_utterances(8, 0, seed=11) if one.seconds > 9]
     assert compare(recognizer, utterances, seed=1)["different"] != []
 
 
 def test_a_token_that_was_forced_would_be_seen(recognizer, monkeypatch):
-    accept = live_piece.write
+    accept = streaming_segment.decode_with_draft
 
     def forced(model, prompt, cache, draft, *rest, **options):
         return accept(model, prompt, cache, draft, *rest, **options) if not draft else _given(draft)
 
-    monkeypatch.setattr(live_piece, "write", forced)
-    assert compare(recognizer, [*spoken(4, 0, seed=11)], seed=1)["different"] != []
+    monkeypatch.setattr(streaming_segment, "decode_with_draft", forced)
+    assert compare(recognizer, [*random_utterances(4, 0, seed=11)], seed=1)["different"] != []
 
 
 def _given(draft):
@@ -156,7 +156,7 @@ def test_hypotheses_follow_the_audio(recognizer, utterance):
 
 
 def test_doubt_is_decoded_step_by_step(recognizer, utterance, monkeypatch):
-    monkeypatch.setattr(type(recognizer._live_drift), "margin", 1e9)
+    monkeypatch.setattr(type(recognizer._streaming_drift), "margin", 1e9)
     schedule = recognizer.schedule()
     partials(schedule, utterance.samples)
     transcript = final(schedule, utterance).transcript
@@ -188,12 +188,12 @@ def test_a_final_that_fails_with_its_cache_is_decoded_from_its_beginning(recogni
     def fail(*_, **__):
         raise RuntimeError("planted")
 
-    monkeypatch.setattr(StreamingUtterance, "_end_piece", fail)
+    monkeypatch.setattr(StreamingUtterance, "_end_segment", fail)
     assert final(schedule, utterance).transcript.token_ids == recognizer.transcribe(utterance).token_ids
 
 
-def test_pieces_that_can_grow_no_more_end_while_the_rest_is_spoken(recognizer):
-    [long] = spoken(0, 1, seed=3)
+def test_segments_that_can_grow_no_more_end_while_the_rest_goes_on(recognizer):
+    [long] = random_utterances(0, 1, seed=3)
     schedule = recognizer.schedule()
     done = partials(schedule, long.samples[: 40 * SAMPLE_RATE], 5.0)
     assert len(done) == 8
@@ -247,7 +247,7 @@ def test_the_first_final_measures_the_drift_step_by_step():
     send(schedule, finalize(2, SPEECH, Utterance(NO_SAMPLES), interactive=True))
     steps = 0
     while schedule.is_busy:
-        was_known = recognizer._live_drift.is_known
+        was_known = recognizer._streaming_drift.is_known
         schedule.step()
         steps += not was_known
     assert steps > 10
@@ -276,7 +276,7 @@ def test_memory_that_is_too_small_refuses_the_partial_and_the_next_starts_over(r
 
 def test_what_is_kept_is_bounded(recognizer, utterance, monkeypatch):
     """Nothing may be kept: all is made again, and is the same."""
-    monkeypatch.setattr(type(recognizer._governor), "live_bytes", 0)
+    monkeypatch.setattr(type(recognizer._governor), "streaming_bytes", 0)
     schedule = recognizer.schedule()
     partials(schedule, utterance.samples[: 9 * SAMPLE_RATE])
     send(schedule, partial(1, SPEECH + 1, utterance.samples))

@@ -1,10 +1,10 @@
-"""The grammar of the model's output, the repetition fixer, and the joining of pieces."""
+"""The grammar of the model's output, the repetition fixer, and the joining of segments."""
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from qwen3_asr_mlx_runtime.engines.transcript import fix_repetitions, join_languages, join_pieces, parse_transcript
+from qwen3_asr_mlx_runtime.engines.transcript import fix_repetitions, join_languages, join_segments, parse_transcript
 from qwen3_asr_mlx_runtime.languages import LANGUAGE_CODES
 
 LANGUAGES = st.sampled_from(sorted(LANGUAGE_CODES))
@@ -110,7 +110,7 @@ def test_a_forced_language_stands_before_text_that_is_not_parsed(language: str, 
     assert parse_transcript(text, language) == (language, fix_repetitions(text))
 
 
-def test_a_loop_is_undone_before_the_parts_are_told_apart() -> None:
+def test_a_loop_is_undone_before_the_parts_are_distinguished() -> None:
     assert parse_transcript("language English<asr_text>" + "ha " * 50 + "ho", None) == ("English", "ha ho")
 
 
@@ -194,21 +194,21 @@ def test_a_loop_counts_from_twenty_repeats_of_at_most_twenty_characters(looping:
         (["全角！", "ＡＢＣ"], "全角！ＡＢＣ"),
     ],
 )
-def test_pieces_are_joined_as_their_script_demands(texts: list[str], joined: str) -> None:
-    assert join_pieces(texts) == joined
+def test_segments_are_joined_as_their_script_demands(texts: list[str], joined: str) -> None:
+    assert join_segments(texts) == joined
 
 
 @given(st.lists(st.text(alphabet="aé1.,(“ 你かไ한 ْ", max_size=6), max_size=6))
 def test_joining_adds_nothing_but_single_spaces(texts: list[str]) -> None:
-    joined = join_pieces(texts)
+    joined = join_segments(texts)
     stripped = [text.strip() for text in texts if text.strip()]
     assert joined.replace(" ", "") == "".join(stripped).replace(" ", "")
     assert sum(map(len, stripped)) <= len(joined) <= sum(map(len, stripped)) + max(0, len(stripped) - 1)
 
 
 @given(TEXTS)
-def test_one_piece_is_the_text_itself(text: str) -> None:
-    assert join_pieces([text]) == text
+def test_one_segment_is_the_text_itself(text: str) -> None:
+    assert join_segments([text]) == text
 
 
 @pytest.mark.parametrize(

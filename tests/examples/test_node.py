@@ -63,7 +63,7 @@ def test_files_are_transcribed(repository: Path, bridge: str) -> None:
     ]
 
 
-def test_a_recording_is_heard_as_it_is_played(repository: Path, bridge: str) -> None:
+def test_a_recording_is_streamed_as_it_is_played(repository: Path, bridge: str) -> None:
     ran = run_node("live.mjs", "--bridge", bridge, f"{repository}/examples/audio/sample.wav")
     *partials, final = ran.stdout.splitlines()
     assert final == "= Seven three one."
@@ -78,14 +78,14 @@ def test_a_recording_is_heard_as_it_is_played(repository: Path, bridge: str) -> 
         (["--model", "nobody/nothing"], "the model is not in the cache"),
     ],
 )
-def test_bad_use_is_told_in_a_sentence(repository: Path, bridge: str, arguments: list[str], sentence: str) -> None:
+def test_bad_use_is_reported_in_a_sentence(repository: Path, bridge: str, arguments: list[str], sentence: str) -> None:
     ran = run_node("live.mjs", "--bridge", bridge, *arguments, f"{repository}/examples/audio/sample.wav", status=1)
     assert sentence in ran.stderr
     assert "    at " not in ran.stderr
 
 
 @pytest.mark.parametrize("name", ["transcribe.mjs", "live.mjs", "../web/server.mjs"])
-def test_a_program_tells_how_it_is_used(name: str) -> None:
+def test_a_program_reports_how_it_is_used(name: str) -> None:
     assert run_node(name, "--help").stdout.startswith(f"node examples/{(NODE / name).resolve().relative_to(EXAMPLES)} ")
     for wrong in (["--nope"], ["--model"]):
         ran = run_node(name, *wrong, status=2)

@@ -30,7 +30,7 @@ def test_a_file_is_transcribed(repository: Path, sample: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["live.py", "live_async.py"])
-def test_a_file_is_streamed_and_its_text_shown_while_it_is_spoken(repository: Path, sample: str, name: str) -> None:
+def test_a_file_is_streamed_and_its_text_shown_while_it_is_open(repository: Path, sample: str, name: str) -> None:
     ran = run(repository, name, sample, "--bridge", DEMO, "--speed", "8")
     *partials, final = ran.stdout.splitlines()
     assert (ran.returncode, final, ran.stderr) == (0, "Seven three one.", "")
@@ -41,16 +41,16 @@ def test_a_file_is_streamed_and_its_text_shown_while_it_is_spoken(repository: Pa
 def test_partial_texts_are_shown_as_they_come(repository: Path, sample: str, name: str) -> None:
     program = """
 greet()
-say(READY, id=hear()["id"])
+say(READY, id=read()["id"])
 texts = ["Seven", "Seven three"]
-while (m := hear())["type"] == "audio_chunk":
+while (m := read())["type"] == "audio_chunk":
     if texts:
         counts = {"samples_buffered": 1, "chunks": 1, "audio_seconds": 0.1}
         say({"type": "partial_result", "event": True, "n": 1, "stream_id": "mic", "text": texts.pop(0), **counts})
 say({"type": "utterance_queued", "stream_id": "mic", "utterance_id": "u", "samples": 1, "queued": 1, "batch_size": 1},
     id=m["id"])
 say(FINAL)
-say(STOPPED, id=hear()["id"])
+say(STOPPED, id=read()["id"])
 """
     bridge = shlex.join(child(program))
     ran = run(repository, name, sample, "--bridge", bridge, "--speed", "8")

@@ -29,8 +29,8 @@ def _has_coproc() -> bool:
     bash = shutil.which("bash")
     if bash is None:
         return False
-    told = subprocess.run([bash, "-c", "echo ${BASH_VERSINFO[0]}"], capture_output=True, text=True, check=True)
-    return int(told.stdout) >= 4
+    reported = subprocess.run([bash, "-c", "echo ${BASH_VERSINFO[0]}"], capture_output=True, text=True, check=True)
+    return int(reported.stdout) >= 4
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,8 @@ def test_a_conversation_over_two_pipes(repository: Path, sample: str, name: str)
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_a_megabyte_on_stderr_holds_up_nothing(repository: Path, sample: str, name: str) -> None:
     flood = 'for _ in range(16): os.write(2, b"x" * 65535 + b"\\n")\n'
-    answers = 'hear(); say({"type": "ready"}); hear(); say({"type": "transcript", "text": "Yes."})\n'
-    ran = run(repository, name, sample, bridge=child(flood + answers + 'say({"type": "stopped"})\nhear()'))
+    answers = 'read(); say({"type": "ready"}); read(); say({"type": "transcript", "text": "Yes."})\n'
+    ran = run(repository, name, sample, bridge=child(flood + answers + 'say({"type": "stopped"})\nread()'))
     assert (ran.returncode, ran.stdout) == (0, "Yes.\n")
 
 
@@ -71,14 +71,14 @@ def test_a_text_with_quotation_marks_is_shown_and_not_the_line_that_holds_it(
     repository: Path, sample: str, name: str
 ) -> None:
     transcript = '{"type": "transcript", "text": "Say \\"five\\" \\\\ six.", "language": "English"}'
-    answers = f'hear(); say({{"type": "ready"}}); hear(); say({transcript}); say({{"type": "stopped"}})\nhear()'
+    answers = f'read(); say({{"type": "ready"}}); read(); say({transcript}); say({{"type": "stopped"}})\nread()'
     ran = run(repository, name, sample, bridge=child(answers))
     assert (ran.returncode, ran.stdout) == (0, 'Say \\"five\\" \\\\ six.\n')
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
-@pytest.mark.parametrize("program", ["sys.exit(3)", 'hear(); say({"type": "ready"}); sys.exit(3)'])
-def test_a_bridge_that_ends_is_told(repository: Path, sample: str, name: str, program: str) -> None:
+@pytest.mark.parametrize("program", ["sys.exit(3)", 'read(); say({"type": "ready"}); sys.exit(3)'])
+def test_a_bridge_that_ends_is_reported(repository: Path, sample: str, name: str, program: str) -> None:
     ran = run(repository, name, sample, bridge=child(f'os.write(2, b"oops\\n"); {program}'))
     assert (ran.returncode, ran.stdout) == (1, "")
     assert "oops" in ran.stderr

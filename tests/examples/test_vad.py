@@ -30,21 +30,21 @@ def actions(pattern: str, hang_over_ms: int = 64, pre_roll_ms: int = 32, block: 
     return [*(action for each in blocks for action in endpointer.feed(each)), *endpointer.finish()]
 
 
-def heard(found: list[Speech | Boundary]) -> str:
+def summary(found: list[Speech | Boundary]) -> str:
     """The frames that were sent, by their numbers, and `|` where an utterance ends."""
-    told = ""
+    expected = ""
     for action in found:
         if isinstance(action, Boundary):
-            told += "|"
+            expected += "|"
         else:
             frames = np.frombuffer(action.pcm16, "<i2")[::FRAME_SAMPLES]
             assert action.start == frames[0] * FRAME_SAMPLES
-            told += "".join(f"{number} " for number in frames)
-    return told
+            expected += "".join(f"{number} " for number in frames)
+    return expected
 
 
 @pytest.mark.parametrize(
-    ("pattern", "told"),
+    ("pattern", "expected"),
     [
         ("......", ""),
         ("..##...", "1 2 3 4 5 |"),
@@ -53,15 +53,17 @@ def heard(found: list[Speech | Boundary]) -> str:
         (".#", "0 1 |"),
     ],
 )
-def test_silence_of_the_hang_over_ends_an_utterance_and_shorter_silence_does_not(pattern: str, told: str) -> None:
-    assert heard(actions(pattern)) == told
+def test_silence_of_the_hang_over_ends_an_utterance_and_shorter_silence_does_not(pattern: str, expected: str) -> None:
+    assert summary(actions(pattern)) == expected
 
 
 @pytest.mark.parametrize(
-    ("pre_roll_ms", "told"), [(0, "4 "), (1, "3 4 "), (32, "3 4 "), (33, "2 3 4 "), (64, "2 3 4 ")]
+    ("pre_roll_ms", "expected"), [(0, "4 "), (1, "3 4 "), (32, "3 4 "), (33, "2 3 4 "), (64, "2 3 4 ")]
 )
-def test_an_utterance_begins_as_long_before_speech_as_is_asked_or_a_little_more(pre_roll_ms: int, told: str) -> None:
-    assert heard(actions("....#", pre_roll_ms=pre_roll_ms)) == f"{told}|"
+def test_an_utterance_begins_as_long_before_speech_as_is_asked_or_a_little_more(
+    pre_roll_ms: int, expected: str
+) -> None:
+    assert summary(actions("....#", pre_roll_ms=pre_roll_ms)) == f"{expected}|"
 
 
 @pytest.mark.parametrize("pattern", ["..#", "#."])
@@ -79,7 +81,7 @@ def test_what_is_less_than_a_frame_of_silence_is_not_sent() -> None:
     assert [*endpointer.feed(bytes(2 * FRAME_SAMPLES + 4)), *endpointer.finish()] == []
 
 
-def test_a_boundary_says_how_much_was_heard_when_it_was_decided() -> None:
+def test_a_boundary_says_how_much_audio_had_arrived_when_it_was_decided() -> None:
     assert [each.at for each in actions("#...") if isinstance(each, Boundary)] == [3 * FRAME_SAMPLES]
 
 
@@ -93,10 +95,10 @@ def test_between_the_two_thresholds_a_frame_is_what_the_one_before_it_was() -> N
 @given(st.text("#.", max_size=40), st.integers(1, 3000))
 def test_all_speech_is_sent_once_and_in_order_whatever_the_blocks(pattern: str, block: int) -> None:
     found = actions(pattern, block=block)
-    sent = [int(number) for number in heard(found).replace("|", "").split()]
+    sent = [int(number) for number in summary(found).replace("|", "").split()]
     assert sent == sorted(set(sent))
     assert {place for place, frame in enumerate(pattern) if frame == "#"} <= set(sent)
-    assert heard(found) == heard(actions(pattern))
+    assert summary(found) == summary(actions(pattern))
 
 
 def tones() -> np.ndarray:

@@ -80,29 +80,29 @@ def test_it_needs_no_packages() -> None:
     assert all(name.startswith(("node:", "./", "../")) for name in imported)
 
 
-def test_what_is_said_is_shown_while_it_is_said_and_when_it_is_final(page: Opened, bridge: str, talk: str) -> None:
+def test_a_partial_is_shown_while_the_audio_is_sent_and_when_it_is_final(page: Opened, bridge: str, talk: str) -> None:
     with server("--bridge", bridge) as url:
         seen = page(url, "--speech", talk, "--finals", "2")
     assert seen["finals"] == ["Seven three one.", "Zero one two three four five six seven eight nine."]
-    said = [partial["stable"] + partial["unstable"] for partial in seen["partials"]]
-    assert any(text.startswith("Zero one two three") for text in said)
+    texts = [partial["stable"] + partial["unstable"] for partial in seen["partials"]]
+    assert any(text.startswith("Zero one two three") for text in texts)
     assert any(partial["stable"] for partial in seen["partials"])
     assert (seen["alarm"], seen["problems"], seen["focus"]) == ("", [], "Start")
 
 
-def test_a_bridge_that_cannot_be_started_is_told_on_the_page(page: Opened) -> None:
+def test_a_bridge_that_cannot_be_started_is_reported_on_the_page(page: Opened) -> None:
     with server("--bridge", "/nowhere/bridge", loaded=False) as url:
         seen = page(url)
     assert seen["alarm"] == "The speech bridge was not found at /nowhere/bridge."
 
 
-def test_a_model_that_is_missing_is_told_on_the_page(page: Opened, bridge: str) -> None:
+def test_a_model_that_is_missing_is_reported_on_the_page(page: Opened, bridge: str) -> None:
     with server("--bridge", bridge, "--model", "nobody/nothing", loaded=False) as url:
         seen = page(url)
     assert "the model is not in the cache" in seen["alarm"]
 
 
-def test_a_bridge_that_dies_while_it_listens_is_told_on_the_page(page: Opened, talk: str, tmp_path: Path) -> None:
+def test_a_bridge_that_dies_while_it_streams_is_reported_on_the_page(page: Opened, talk: str, tmp_path: Path) -> None:
     dying = tmp_path / "bridge"
     fake = WEB.parent / "node" / "testing" / "fake_bridge.mjs"
     dying.write_text(f"#!/bin/sh\nexec {program('node')} {fake} dies_listening\n")
@@ -119,7 +119,7 @@ def test_a_microphone_is_given_back_where_it_cannot_be_recorded(page: Opened, br
     assert seen["alarm"] == "The recorder of this page could not be loaded. Is the server still running?"
 
 
-def test_a_microphone_that_is_refused_is_told_on_the_page(page: Opened, bridge: str) -> None:
+def test_a_microphone_that_is_refused_is_reported_on_the_page(page: Opened, bridge: str) -> None:
     with server("--bridge", bridge) as url:
         seen = page(url, "--refuse")
     assert seen["alarm"].startswith("The microphone is not allowed for this page.")

@@ -58,7 +58,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
 
 @contextmanager
 def planted(kind: str, fault: Fault) -> Iterator[None]:
-    """Puts the fault in place of every call of that kind that the bridge makes, and of nobody else's."""
+    """Puts the fault in place of every call of that kind that the bridge makes, and not of others."""
     with pytest.MonkeyPatch.context() as patch:
         if kind == "read":
             patch.setitem(LineReader.__init__.__kwdefaults__, "read", fault.around(_read_a_little))
@@ -94,7 +94,7 @@ class Ended:
 
 
 def converse(
-    lines: Sequence[bytes], make_engine: Callable[..., Any] = FakeEngine, *, heard: int | None = None
+    lines: Sequence[bytes], make_engine: Callable[..., Any] = FakeEngine, *, bytes_read: int | None = None
 ) -> Ended:
     """Write all, close, and read to the end. Fails where the daemon does not come to its end.
 
@@ -125,7 +125,7 @@ def converse(
     thread = threading.Thread(target=run, daemon=True)
     try:
         data = b"".join(line + b"\n" for line in lines)
-        for line in data[:heard].split(b"\n"):
+        for line in data[:bytes_read].split(b"\n"):
             monitor.sent(line)
         os.write(to_daemon, data)
         os.close(to_daemon)

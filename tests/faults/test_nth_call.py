@@ -128,7 +128,7 @@ def test_a_read_that_fails_is_the_end_of_the_input(scenario: list[bytes], name: 
     """Whatever came before it is finished, and every utterance that was accepted has its text."""
     for n in range(1, calls_of("read", scenario) + 1):
         with planted("read", Fault(n, FATAL[name])):
-            ended = converse(scenario, heard=(n - 1) * READ_BYTES)
+            ended = converse(scenario, bytes_read=(n - 1) * READ_BYTES)
         ended.monitor.finish()
         assert (ended.exit, ended.error) == (Exit.DONE, None)
         accepted = {reply["utterance_id"] for reply in ended.replies if reply["type"] == "utterance_queued"}
@@ -177,7 +177,7 @@ class FakeRecognizer:
         config = SimpleNamespace(text=SimpleNamespace(hidden_size=256))
         model = SimpleNamespace(config=config, quantization=None)
         tokenizer = SimpleNamespace(eos_ids=frozenset(), decode=lambda _: "language English<asr_text>Seven three one.")
-        governor = SimpleNamespace(tidy=lambda: None, idle=lambda: None, rows=lambda _: 16)
+        governor = SimpleNamespace(after_job=lambda: None, on_idle=lambda: None, rows=lambda _: 16)
         drift = SimpleNamespace(is_known=lambda _: True, margin=lambda _: 0.0, try_again=lambda: None)
         streaming_drift = SimpleNamespace(is_known=True)
         return EngineScheduler(model, tokenizer, FakePreparation(self._fault), governor, drift, streaming_drift)
@@ -237,8 +237,8 @@ def test_an_engine_whose_call_fails_ends_the_conversation(scenario: list[bytes])
 
 
 @pytest.fixture(scope="module")
-def spoken() -> list[bytes]:
-    """One utterance that is listened to and ends, and one of which no boundary comes."""
+def partial_conversation() -> list[bytes]:
+    """An utterance with partials that ends, and one without a boundary."""
     tenth = base64.b64encode(np.zeros(1600, "<i2").tobytes()).decode()
     chunks = [line("audio_chunk", id=f"c{n}", stream_id="p", pcm16=tenth) for n in range(4)]
     how = {"partials": True, "partial_interval_ms": 100, "auto_flush": True, "batch_size": 1}
@@ -253,10 +253,12 @@ def spoken() -> list[bytes]:
     ]
 
 
-def test_an_engine_whose_call_fails_while_somebody_speaks_ends_the_conversation(spoken: list[bytes]) -> None:
+def test_an_engine_whose_call_fails_while_somebody_speaks_ends_the_conversation(
+    partial_conversation: list[bytes],
+) -> None:
     for n in range(1, 9):
         fault = Fault(n, raising(RuntimeError("planted")))
-        ended = converse(spoken, lambda post, fault=fault: FailingEngine(post, fault))
+        ended = converse(partial_conversation, lambda post, fault=fault: FailingEngine(post, fault))
         if fault.happened:
             assert isinstance(ended.error, RuntimeError)
         else:
@@ -265,10 +267,10 @@ def test_an_engine_whose_call_fails_while_somebody_speaks_ends_the_conversation(
 
 
 @pytest.mark.parametrize("kind", ["read", "write"])
-def test_an_interrupted_call_loses_nothing_of_what_is_spoken(spoken: list[bytes], kind: str) -> None:
+def test_an_interrupted_call_loses_no_audio(partial_conversation: list[bytes], kind: str) -> None:
     for n in range(1, 13):
         with planted(kind, Fault(n, TRANSPARENT["EINTR"])):
-            ended = converse(spoken)
+            ended = converse(partial_conversation)
         ended.monitor.finish()
         assert outcomes(ended) == {"u": "Seven three one."}
 

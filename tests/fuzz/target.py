@@ -102,7 +102,7 @@ class Play:
 
     def run(self) -> None:
         for line in LineReader(0, limit=LIMIT, read=self._read):
-            self._hear(line)
+            self._handle_line(line)
         self._talk.end_of_input()
         self._finish()
 
@@ -116,7 +116,7 @@ class Play:
         block, self._rest = self._rest[:cut], self._rest[cut:]
         return block
 
-    def _hear(self, line: Line | LongLine) -> None:
+    def _handle_line(self, line: Line | LongLine) -> None:
         request = _decode(line)
         unreadable = isinstance(line, LongLine) or (isinstance(request, Rejected) and request.id is None)
         self._talk.monitor.sent(b"?" if unreadable else line.data)
@@ -151,7 +151,7 @@ class Play:
         talk, choice = self._talk, self._bytes.byte()
         if kind == 10 and choice % 2:
             talk.wait(choice / 50)
-        elif kind == 10:  # nobody looks at the timers in time
+        elif kind == 10:  # the timers are overdue
             talk.now += choice / 50
             talk.session.tick()
             talk.perform()
@@ -183,7 +183,7 @@ class Play:
         assert not talk.session.pending, "something is never answered"
         talk.finish()
         talk.monitor.finish()
-        assert not talk.audio.open, "an utterance that was listened to has no job and is not forgotten"
+        assert not talk.audio.open, "an utterance with partials has no job and is not forgotten"
 
     def _go_on(self) -> None:
         talk = self._talk

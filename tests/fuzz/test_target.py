@@ -33,16 +33,16 @@ def test_a_defect_that_is_planted_is_found(monkeypatch: pytest.MonkeyPatch) -> N
         Play(chunk_to_a_new_stream).run()
 
 
-def test_speech_that_the_engine_is_never_told_the_end_of_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def said(type_: str, **members: object) -> bytes:
+def test_speech_whose_end_never_reaches_the_engine_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def request_line(type_: str, **members: object) -> bytes:
         message = {"type": type_, **members}
         fitting = (place for place, each in enumerate(REQUESTS) if message.items() <= each.items())
         return bytes([0, next(fitting), 0, 1, 1, 1])
 
-    wanted = said("hello") + said("start_stream", stream_id="c") + bytes([12, 1])
-    spoken = wanted + said("audio_chunk", stream_id="c", utterance_id="u")
-    Play(spoken).run()
+    wanted = request_line("hello") + request_line("start_stream", stream_id="c") + bytes([12, 1])
+    with_chunk = wanted + request_line("audio_chunk", stream_id="c", utterance_id="u")
+    Play(with_chunk).run()
     monkeypatch.setattr(Partials, "drop", Partials.end)
     Play(wanted).run()
     with pytest.raises(AssertionError, match="not forgotten"):
-        Play(spoken).run()
+        Play(with_chunk).run()

@@ -86,11 +86,11 @@ def test_a_row_leaves_as_a_suspect_when_its_choice_was_close():
     batch.join([free])
     run(batch)
     margins = smallest_margins(free)
-    guarded = Row(free.prompt, 20, least_margin=sorted(margins)[2])
+    guarded = Row(free.prompt, 20, min_margin=sorted(margins)[2])
     batch.join([guarded])
     run(batch)
-    assert (guarded.suspect, free.suspect) == (True, False)
-    assert len(guarded.tokens) == 1 + next(i for i, margin in enumerate(margins) if margin < guarded.least_margin)
+    assert (guarded.low_margin, free.low_margin) == (True, False)
+    assert len(guarded.tokens) == 1 + next(i for i, margin in enumerate(margins) if margin < guarded.min_margin)
 
 
 def smallest_margins(row: Row) -> list[float]:

@@ -1,4 +1,4 @@
-"""Where a prompt is cut: the same for a whole utterance as for one that is still being spoken."""
+"""Where a prompt is cut: the same for a whole utterance and for an open one."""
 
 from hypothesis import given
 from hypothesis import strategies as st

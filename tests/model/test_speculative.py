@@ -10,7 +10,7 @@ from qwen3_asr_mlx_runtime.errors import NonFiniteOutput
 from qwen3_asr_mlx_runtime.model.decoder import PREFILL_BLOCK
 from qwen3_asr_mlx_runtime.model.generate import generate
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
-from qwen3_asr_mlx_runtime.model.speculative import DraftResult, write
+from qwen3_asr_mlx_runtime.model.speculative import DraftResult, decode_with_draft
 
 MODEL = tiny_model()
 PROMPT = mx.random.normal((1, 20, 64), key=mx.random.key(3))
@@ -21,7 +21,7 @@ ids = st.integers(0, VOCABULARY - 1)
 
 def verify(draft, eos_ids=frozenset(), budget=BUDGET, **options) -> tuple[DraftResult, int]:
     """What is written, and in how many forward passes."""
-    steps = write(MODEL, PROMPT, MODEL.make_cache(PROMPT.shape[1]), draft, eos_ids, budget, **options)
+    steps = decode_with_draft(MODEL, PROMPT, MODEL.make_cache(PROMPT.shape[1]), draft, eos_ids, budget, **options)
     passes = 0
     while True:
         try:
@@ -80,9 +80,9 @@ def test_a_feed_and_a_guess_that_do_not_lie_in_one_block_of_the_prefill_are_refu
     feed = mx.zeros((1, PREFILL_BLOCK - 10, 64))
     cache = MODEL.make_cache(PREFILL_BLOCK)
     with pytest.raises(ValueError, match="block"):
-        next(write(MODEL, feed, cache, WHOLE[:20], frozenset(), BUDGET))
+        next(decode_with_draft(MODEL, feed, cache, WHOLE[:20], frozenset(), BUDGET))
     assert cache[0].offset == 0
-    next(write(MODEL, feed, cache, WHOLE[:10], frozenset(), BUDGET))
+    next(decode_with_draft(MODEL, feed, cache, WHOLE[:10], frozenset(), BUDGET))
 
 
 def test_the_end_is_verified_too():

@@ -19,7 +19,7 @@ from qwen3_asr_mlx_runtime.errors import (
     RequestError,
     UnknownType,
 )
-from qwen3_asr_mlx_runtime.protocol import capabilities as told
+from qwen3_asr_mlx_runtime.protocol import capabilities as capability_module
 from qwen3_asr_mlx_runtime.protocol.commands import (
     COMMANDS,
     BatchTranscribe,
@@ -53,7 +53,7 @@ class TestJsonText:
     @pytest.mark.parametrize(
         "line", [b"{", b"}", b"nonsense", b'{"a":}', b"{'a':1}", b'{"a":1,}', b'{"a":01}', b"{}{}"]
     )
-    def test_row_1_malformed_json_is_told_with_its_position_and_without_its_content(self, line: bytes) -> None:
+    def test_row_1_malformed_json_is_reported_with_its_position_and_without_its_content(self, line: bytes) -> None:
         error = rejection(line)
         assert (error.code, type(error.data["position"])) == ("invalid_json", int)
 
@@ -119,7 +119,7 @@ class TestJsonText:
     @pytest.mark.parametrize(
         ("line", "position"), [(b'{"a":"\xff"}', 6), (b'{"a":"\xc3"}', 6), (b'{"a":"\xed\xa0\x80"}', 6), (b"\x80", 0)]
     )
-    def test_row_10_invalid_utf8_is_told_with_its_position(self, line: bytes, position: int) -> None:
+    def test_row_10_invalid_utf8_is_reported_with_its_position(self, line: bytes, position: int) -> None:
         error = rejection(line)
         assert (error.code, error.data) == ("invalid_utf8", {"position": position})
 
@@ -222,7 +222,7 @@ class TestDecodeLine:
         ],
         ids=str,
     )
-    def test_rows_19_to_22_a_wrong_value_is_told_with_its_field(self, members: dict, field: str) -> None:
+    def test_rows_19_to_22_a_wrong_value_is_reported_with_its_field(self, members: dict, field: str) -> None:
         error = rejection(transcribe(**members))
         assert (error.code, error.data["field"]) == ("invalid_params", field)
 
@@ -230,14 +230,14 @@ class TestDecodeLine:
         error = rejection(b'{"type":"transcribe"}')
         assert (error.code, error.data) == ("invalid_params", {"field": "audio"})
 
-    def test_a_decoder_mode_that_is_not_built_is_told_the_built_ones(self) -> None:
+    def test_a_decoder_mode_that_is_not_built_is_rejected_with_the_built_ones(self) -> None:
         error = rejection(transcribe(type="batch_transcribe", audio=["a"], decoder_mode="parallel"))
         assert error.data["supported"] == ["sequential", "batched"]
         line = transcribe(type="batch_transcribe", audio=["a"], decoder_mode="batched", drift_guard=False)
         assert decode_command(line) == BatchTranscribe(audio=["a"], decoder_mode="batched", drift_guard=False)
 
     @pytest.mark.parametrize("name", ["flash", "startstream", "", "CAPABILITIES"])
-    def test_row_17_an_unknown_type_is_told_the_known_ones(self, name: str) -> None:
+    def test_row_17_an_unknown_type_is_rejected_with_the_known_ones(self, name: str) -> None:
         error = rejection(json.dumps({"type": name}).encode())
         assert isinstance(error, UnknownType)
         assert error.data["supported"] == list(COMMANDS)
@@ -355,9 +355,9 @@ class TestReplies:
         }
 
     def test_id_and_warnings_are_absent_where_there_are_none(self) -> None:
-        said = {"uptime_s": 1.5, "state": "ready", "busy_ms": None, "last_progress_ms_ago": None}
-        assert json.loads(encode_line(Pong(**said))) == {"type": "pong", **said}
-        assert json.loads(encode_line(Pong(**said, id=7, warnings=["w"])))["warnings"] == ["w"]
+        fields = {"uptime_s": 1.5, "state": "ready", "busy_ms": None, "last_progress_ms_ago": None}
+        assert json.loads(encode_line(Pong(**fields))) == {"type": "pong", **fields}
+        assert json.loads(encode_line(Pong(**fields, id=7, warnings=["w"])))["warnings"] == ["w"]
 
     @pytest.mark.parametrize("number", [math.nan, math.inf])
     def test_a_number_that_json_does_not_have_is_refused(self, number: float) -> None:
@@ -374,7 +374,7 @@ class TestReplies:
 
 class TestCapabilities:
     def test_all_fields_of_the_protocol_are_there(self) -> None:
-        reply = msgspec.to_builtins(told.capabilities(Settings(model="demo")))
+        reply = msgspec.to_builtins(capability_module.capabilities(Settings(model="demo")))
         assert reply["runtime"] == "qwen3-asr-mlx"
         assert reply["protocol"] == "qwen3-asr-mlx-jsonl-v1"
         assert reply["model"] == "demo"
@@ -389,15 +389,15 @@ class TestCapabilities:
         assert reply["audio"]["stream_rates"] == {"minimum": 8_000, "maximum": 192_000}
 
     def test_messages_are_those_that_are_understood(self) -> None:
-        reply = told.capabilities(Settings())
+        reply = capability_module.capabilities(Settings())
         assert reply.messages == list(COMMANDS)
         assert "clean_text" in reply.features
 
     def test_limits_are_those_of_this_process(self) -> None:
-        assert told.capabilities(Settings(max_audio_seconds=5.0)).limits.max_audio_seconds == 5.0
+        assert capability_module.capabilities(Settings(max_audio_seconds=5.0)).limits.max_audio_seconds == 5.0
 
     def test_the_sample_rate_is_the_utterances(self) -> None:
-        assert told.SAMPLE_RATE == utterance.SAMPLE_RATE
+        assert capability_module.SAMPLE_RATE == utterance.SAMPLE_RATE
 
     def test_they_are_printed_as_the_line_that_the_request_gets(self, repository: Path) -> None:
         start = f"import sys; sys.path.insert(0, {str(repository / 'src')!r})\n"
@@ -405,4 +405,4 @@ class TestCapabilities:
         command = [sys.executable, "-I", "-c", start, "--model", "demo", "--print-capabilities"]
         ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         assert (ran.returncode, ran.stderr) == (0, b"")
-        assert ran.stdout == encode_line(told.capabilities(Settings(model="demo")))
+        assert ran.stdout == encode_line(capability_module.capabilities(Settings(model="demo")))

@@ -17,7 +17,7 @@ FILES = sorted(command.LANGUAGES)
 
 
 def test_the_files_are_what_the_schema_says() -> None:
-    """`scripts/generate-types` writes them anew."""
+    """`scripts/generate-types` updates them."""
     assert command.stale() == []
 
 

@@ -1,4 +1,4 @@
-"""The published schema is that of the types, and tells what a line must hold."""
+"""The published schema is that of the types, and describes each line."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ except OSError:
 
 
 def test_the_file_is_what_the_types_say() -> None:
-    """`qwen3-asr-mlx-bridge --print-schema > docs/protocol.schema.json` writes it anew."""
+    """`qwen3-asr-mlx-bridge --print-schema > docs/protocol.schema.json` updates it."""
     assert PATH.read_text(encoding="utf-8") == schema_text()
 
 
@@ -56,7 +56,7 @@ def test_it_has_every_message_of_both_directions() -> None:
     assert set(definitions["ErrorCode"]["examples"]) == set(error_codes())
 
 
-def test_a_reply_that_lacks_what_is_always_said_is_refused() -> None:
+def test_a_reply_that_lacks_a_required_member_is_refused() -> None:
     reply = json.loads(encode_line(error_reply(BridgeError("no"))))
     validator("Reply").validate(reply)
     for name in reply:
@@ -102,7 +102,7 @@ def _edges(properties: dict) -> list[object]:
     return edges
 
 
-def test_an_event_is_told_from_a_reply_by_its_mark() -> None:
+def test_an_event_is_distinguished_from_a_reply_by_its_mark() -> None:
     for event in EVENTS:
         if issubclass(event, Event):
             assert event.__name__ in {each["$ref"].rsplit("/")[-1] for each in schema()["$defs"]["Event"]["oneOf"]}

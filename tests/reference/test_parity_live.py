@@ -65,7 +65,7 @@ def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
     return write
 
 
-class DraftResult:
+class WrittenGoldens:
     """What the oracles wrote: the goldens in `folder`, the activations behind them, all that is in `work`."""
 
     def __init__(self, oracles: Oracles, folder: Path, work: Path, tokenizers: dict[str, Path]) -> None:
@@ -74,8 +74,8 @@ class DraftResult:
 
 
 @pytest.fixture(scope="module")
-def written(oracles: Oracles, tmp_path_factory: pytest.TempPathFactory, tokenizers: dict[str, Path]) -> DraftResult:
-    return DraftResult(oracles, tmp_path_factory.mktemp("golden"), tmp_path_factory.mktemp("work"), tokenizers)
+def written(oracles: Oracles, tmp_path_factory: pytest.TempPathFactory, tokenizers: dict[str, Path]) -> WrittenGoldens:
+    return WrittenGoldens(oracles, tmp_path_factory.mktemp("golden"), tmp_path_factory.mktemp("work"), tokenizers)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def tokenizers(repository: Path, demo_checkpoint: Path) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def tiny(written: DraftResult, say: Callable[[str], None]) -> dict[int, Differences]:
+def tiny(written: WrittenGoldens, say: Callable[[str], None]) -> dict[int, Differences]:
     runtime = Runtime.load(written.work / "released")
     found = {frames: runtime.activations(clip(frames), TOKENS) for frames in FRAME_COUNTS}
     say(f"The runtime against the reference, tiny, float32:\n\n{table(found, written.activations)}")
@@ -126,7 +126,7 @@ def real(real_reference: Found, real_runtime: Found, say: Callable[[str], None])
 
 
 @every_length
-def test_the_committed_goldens_are_what_the_oracles_write(written: DraftResult, frames: int) -> None:
+def test_the_committed_goldens_are_what_the_oracles_write(written: WrittenGoldens, frames: int) -> None:
     fresh, golden = load_digests(written.folder / "tiny.npz")[frames], load_digests(GOLDEN / "tiny.npz")[frames]
     assert fresh.tokens.tolist() == golden.tokens.tolist()
     assert fresh.prompt_ids.tolist() == golden.prompt_ids.tolist()
@@ -148,7 +148,7 @@ def apart_by(fresh: Digest, golden: Digest) -> Iterator[tuple[str, float, float]
             yield field.name, max_abs(*pair), LOGPROBS_LIMIT
 
 
-def test_the_committed_metadata_is_what_the_oracles_say(written: DraftResult) -> None:
+def test_the_committed_metadata_is_what_the_oracles_say(written: WrittenGoldens) -> None:
     fresh, golden = (json.loads((folder / "tiny.json").read_text()) for folder in (written.folder, GOLDEN))
     assert fresh["clips"] == golden["clips"]
     assert fresh["checkpoint"] == golden["checkpoint"]
@@ -156,7 +156,7 @@ def test_the_committed_metadata_is_what_the_oracles_say(written: DraftResult) ->
 
 
 @pytest.mark.parametrize("name", ["rules", "prompts-demo", "prompts-published"])
-def test_the_committed_rules_are_those_of_the_oracle(written: DraftResult, name: str) -> None:
+def test_the_committed_rules_are_those_of_the_oracle(written: WrittenGoldens, name: str) -> None:
     if not (written.folder / f"{name}.json").exists():
         pytest.skip("the published tokenizer is not here: set QWEN3_ASR_MLX_TEST_DATA")
     fresh, golden = (json.loads((folder / f"{name}.json").read_text()) for folder in (written.folder, GOLDEN))
@@ -171,7 +171,7 @@ def without_builds(value: Any) -> Any:
     return json.loads(json.dumps(value).replace("+cpu", ""))
 
 
-def test_the_oracles_agree_where_both_apply(written: DraftResult, say: Callable[[str], None]) -> None:
+def test_the_oracles_agree_where_both_apply(written: WrittenGoldens, say: Callable[[str], None]) -> None:
     qwen_asr = load(written.work / "qwen-asr.npz")
     found = {frames: qwen_asr[frames] for frames in LONG}
     say(f"qwen-asr, with its window mask put in, against transformers, tiny:\n\n{table(found, written.activations)}")

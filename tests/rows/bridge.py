@@ -24,5 +24,5 @@ def real_model(folder: Path, *arguments: str, before: str = "", **options: objec
 
 
 def peak_bytes(bridge: Client) -> int:
-    """The most memory that it ever had, as it says itself: of another process only Linux tells that."""
+    """The peak memory that it reports itself: of another process only Linux reports it."""
     return bridge.ask("status")["memory"]["rss_peak_bytes"]

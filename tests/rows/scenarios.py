@@ -6,7 +6,7 @@ import subprocess
 import threading
 from typing import NoReturn
 
-from support.fake_engine import HOLD, FakeEngine, heard, transcript
+from support.fake_engine import HOLD, FakeEngine, transcript, transcript_of
 
 from qwen3_asr_mlx_runtime.__main__ import main as bridge_main
 from qwen3_asr_mlx_runtime.engines.api import Job, Post
@@ -46,7 +46,7 @@ def _leave_a_child(_: Job) -> object:
 
 
 def _length(job: Job) -> Transcript:
-    return heard(job, f"{len(job.utterance.samples)} samples")
+    return transcript_of(job, f"{len(job.utterance.samples)} samples")
 
 
 def _every_third_fails(job: Job) -> object:

@@ -283,9 +283,9 @@ def test_row_35_containers_that_are_not_read_name_those_that_are(bridge: Client,
     reply = failed(bridge, tmp_path / "a; touch x.m4a")
     assert reply["code"] == "audio_unsupported"
     assert all(name in reply["message"] for name in ("WAV", "FLAC", "MP3", "OGG"))
-    told = bridge.ask("capabilities")["audio"]["formats"]
-    assert {"WAV", "FLAC", "MP3", "OGG"} <= set(told)
-    assert f"expected one of {', '.join(told)}:" in reply["message"]
+    formats = bridge.ask("capabilities")["audio"]["formats"]
+    assert {"WAV", "FLAC", "MP3", "OGG"} <= set(formats)
+    assert f"expected one of {', '.join(formats)}:" in reply["message"]
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.ogg", "a.aiff", "a.au", "a.w64", "a.caf"])

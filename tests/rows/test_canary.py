@@ -1,4 +1,4 @@
-"""What was said, what it is called and where it lies is nowhere but on the wire: not on stderr, not on disk.
+"""Transcripts, names and paths appear nowhere but on the wire: not on stderr, not on disk.
 
 A marker word stands in file names, ids, contexts, transcripts, model names and in the texts of exceptions, through
 sessions that end well, end by a signal, and crash. Afterwards nothing the process could write to holds it.

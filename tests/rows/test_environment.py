@@ -148,8 +148,8 @@ def test_row_93_descriptors_that_are_closed_at_the_start(closed: tuple[int, ...]
     with Client(command("speak"), closed=closed) as bridge:
         if 0 in closed or 1 in closed:
             assert bridge.wait() == (5 if 1 in closed else 2)
-            said = [reply["type"] for reply in bridge.monitor.replies]
-            assert said == ([] if 1 in closed else ["fatal"])
+            types = [reply["type"] for reply in bridge.monitor.replies]
+            assert types == ([] if 1 in closed else ["fatal"])
         else:
             assert bridge.ask("transcribe", audio=speech)["text"] == TEXT
             assert bridge.wait() == 0
@@ -340,7 +340,7 @@ def test_row_102_behind_a_wrapper_the_named_parent_counts(speech: str) -> None:
         assert bridge.wait(close=False) == 5
 
 
-def test_row_102_the_launcher_never_installs_when_told_not_to(repository: Path, tmp_path: Path) -> None:
+def test_row_102_the_launcher_never_installs_when_forbidden(repository: Path, tmp_path: Path) -> None:
     launcher = repository / "scripts" / "qwen3-asr-mlx-bridge"
     environment = {"PATH": os.environ["PATH"], "QWEN3_ASR_MLX_HOME": str(tmp_path)}
     ran = subprocess.run(

@@ -33,7 +33,7 @@ def test_row_59_a_hundred_thousand_pings(speech: str) -> None:
         assert [reply["type"] for reply in bridge.monitor.replies] == ["pong"] * count
 
 
-def test_row_59_work_beyond_the_limit_is_told_busy_and_nothing_else_is_lost(speech: str) -> None:
+def test_row_59_work_beyond_the_limit_is_rejected_as_busy_and_nothing_else_is_lost(speech: str) -> None:
     with Client(command("hold")) as bridge:
         limit = bridge.ask("capabilities")["limits"]["max_pending_requests"]
         bridge.ask("start")
@@ -47,7 +47,7 @@ def test_row_59_work_beyond_the_limit_is_told_busy_and_nothing_else_is_lost(spee
         assert bridge.wait() == 0
 
 
-def test_row_59_a_lock_step_client_is_never_told_busy(speech: str) -> None:
+def test_row_59_a_lock_step_client_is_never_rejected_as_busy(speech: str) -> None:
     count = 1_000
     with Client(command("speak")) as bridge:
         for _ in range(count):
@@ -264,7 +264,7 @@ def test_row_68_one_bad_item_fails_alone() -> None:
 IMPATIENT = "from qwen3_asr_mlx_runtime.bridge import watchdog; watchdog.STALL_SECONDS = 0.5"
 
 
-def test_row_88_an_engine_that_hangs_is_told_and_ends_the_process(speech: str) -> None:
+def test_row_88_an_engine_that_hangs_is_reported_and_ends_the_process(speech: str) -> None:
     with Client(command("hang", before=IMPATIENT)) as bridge:
         bridge.ask("start")
         bridge.send("transcribe", id="t", audio=speech)

@@ -24,7 +24,7 @@ def error(bridge: Client, line: bytes) -> dict:
     [(b'{"type": kettle', 9), (b"{", 1), (b'{"type":"start"', 15), (b"{'type':'start'}", 1), (b'{"a":1}}', 7)],
     ids=str,
 )
-def test_row_01_malformed_json_tells_its_place_and_echoes_nothing(bridge: Client, line: bytes, position: int) -> None:
+def test_row_01_malformed_json_reports_its_place_and_echoes_nothing(bridge: Client, line: bytes, position: int) -> None:
     reply = error(bridge, line)
     assert (reply["code"], reply["data"]["position"]) == ("invalid_json", position)
     assert "kettle" not in json.dumps(reply)
@@ -112,7 +112,7 @@ def test_row_09_a_line_of_one_gibibyte_costs_one_error_and_less_than_64_mb(size:
     ],
     ids=str,
 )
-def test_row_10_invalid_utf8_tells_its_place(bridge: Client, line: bytes, position: int) -> None:
+def test_row_10_invalid_utf8_reports_its_place(bridge: Client, line: bytes, position: int) -> None:
     reply = error(bridge, line)
     assert (reply["code"], reply["data"]["position"]) == ("invalid_utf8", position)
 

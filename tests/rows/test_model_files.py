@@ -293,7 +293,7 @@ shutil.disk_usage = lambda path: _usage("/")._replace(free=1000)
 """  # a disk that is really full would be everybody's
 
 
-def test_row_78_a_full_disk_is_told_before_the_download(hub: FakeHub, tmp_path: Path) -> None:
+def test_row_78_a_full_disk_is_reported_before_the_download(hub: FakeHub, tmp_path: Path) -> None:
     error = refusal(downloading(hub, tmp_path, before=FULL))
     assert error["code"] == "disk_full"
     assert hub.weight_requests == []

@@ -29,7 +29,7 @@ def test_row_18_a_field_that_is_not_known_is_named_once(bridge: Client, speech: 
     assert [sum(name in warning for warning in reply["warnings"]) for name in ("max_new_token", "langauge")] == [1, 1]
 
 
-def test_row_65_nobody_is_told_not_ready(bridge: Client, speech: str) -> None:
+def test_row_65_no_request_is_rejected_as_not_ready(bridge: Client, speech: str) -> None:
     assert "not_ready" not in bridge.ask("capabilities")["error_codes"]
     reply = bridge.ask("transcribe", audio=speech, wait=False)
     assert (reply["type"], reply["warnings"]) == ("transcript", ["unknown_field: wait"])
@@ -68,7 +68,7 @@ def test_row_20_a_budget_out_of_range(bridge: Client, value: int) -> None:
     [("batch_size", 10**9), ("max_batch_delay_ms", -1), ("max_batch_delay_ms", 10**12), ("batch_size", -3)],
     ids=str,
 )
-def test_row_20_a_stream_option_out_of_range_is_refused_or_the_effective_value_told(
+def test_row_20_a_stream_option_out_of_range_is_refused_or_the_effective_value_reported(
     bridge: Client, field: str, value: int
 ) -> None:
     reply = bridge.ask("start_stream", stream_id="range", **{field: value})

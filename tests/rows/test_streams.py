@@ -165,7 +165,7 @@ def test_row_44_silence_may_have_no_text(bridge: Client, stream: str) -> None:
 
 
 @pytest.mark.parametrize(("value", "level"), [(32767, 0.0), (16384, -6.0), (-328, -40.0), (1, -90.3), (0, None)])
-def test_row_44_results_tell_how_loud_it_was(bridge: Client, stream: str, value: int, level: float | None) -> None:
+def test_row_44_results_report_how_loud_it_was(bridge: Client, stream: str, value: int, level: float | None) -> None:
     loud = base64.b64encode(np.full(1600, value, "<i2").tobytes()).decode()
     bridge.ask("end_utterance", stream_id=stream, pcm16=loud)
     (item,) = finals(bridge)
@@ -186,7 +186,7 @@ def test_row_45_an_utterance_that_is_too_long_takes_no_more() -> None:
         assert bridge.wait() == 0
 
 
-def test_row_46_a_stream_that_exists_in_lock_step_is_begun_anew_and_what_is_dropped_is_told(
+def test_row_46_a_stream_that_exists_in_lock_step_is_restarted_and_what_is_dropped_is_reported(
     bridge: Client, stream: str
 ) -> None:
     bridge.ask("audio_chunk", stream_id=stream, pcm16=pcm(123))
@@ -258,8 +258,8 @@ def test_row_60_a_thousand_streams_where_the_limit_allows_them() -> None:
 
 
 @pytest.fixture
-def spoken(bridge: Client) -> str:
-    """A stream whose text is told while somebody speaks."""
+def partial_stream(bridge: Client) -> str:
+    """A stream with partials."""
     name = next(names)
     ready = bridge.ask("start_stream", stream_id=name, batch_size=16, partials=True, partial_interval_ms=100)
     assert ready["partials"] is True
@@ -267,54 +267,56 @@ def spoken(bridge: Client) -> str:
 
 
 def speak(bridge: Client, speech: str, stream_id: str, samples: int = SECOND, **members: object) -> dict:
-    """A chunk, and the reply to an empty one behind it, when the engine has listened."""
+    """A chunk, and the reply to an empty one after it, when the engine has computed a partial."""
     bridge.ask("audio_chunk", stream_id=stream_id, pcm16=pcm(samples), **members)
     bridge.ask("transcribe", audio=speech)
     return bridge.ask("audio_chunk", stream_id=stream_id, pcm16="")
 
 
 def test_rows_37_38_40_42_bad_chunks_of_what_is_listened_to(
-    bridge: Client, speech: str, stream: str, spoken: str
+    bridge: Client, speech: str, stream: str, partial_stream: str
 ) -> None:
     bridge.ask("audio_chunk", stream_id=stream, pcm16=pcm(10))
-    assert speak(bridge, speech, spoken, seq=0)["text"] == "one two"
+    assert speak(bridge, speech, partial_stream, seq=0)["text"] == "one two"
     bad = [{"pcm16": "!!"}, {"pcm16": "YWJj"}, {"pcm16": pcm(9), "sample_rate": 8_000}]
-    codes = [bridge.ask("audio_chunk", stream_id=spoken, **each)["code"] for each in bad]
+    codes = [bridge.ask("audio_chunk", stream_id=partial_stream, **each)["code"] for each in bad]
     assert codes == ["bad_base64", "odd_pcm_length", "unsupported_sample_rate"]
-    duplicate = bridge.ask("audio_chunk", stream_id=spoken, pcm16=pcm(SECOND), seq=0)
+    duplicate = bridge.ask("audio_chunk", stream_id=partial_stream, pcm16=pcm(SECOND), seq=0)
     assert (duplicate["duplicate"], duplicate["text"]) == (True, "one two")
-    told = speak(bridge, speech, spoken, seq=7)
-    assert (told["text"], told["audio_seconds"], told["revision"]) == ("one two three four", 2.0, 2)
-    assert bridge.ask("audio_chunk", stream_id=spoken, pcm16=pcm(9), seq=3)["code"] == "seq_out_of_order"
-    for name in (stream, spoken):
+    partial = speak(bridge, speech, partial_stream, seq=7)
+    assert (partial["text"], partial["audio_seconds"], partial["revision"]) == ("one two three four", 2.0, 2)
+    assert bridge.ask("audio_chunk", stream_id=partial_stream, pcm16=pcm(9), seq=3)["code"] == "seq_out_of_order"
+    for name in (stream, partial_stream):
         bridge.ask("end_utterance", stream_id=name)
     items = finals(bridge)
     assert [(item["text"], item["audio_gap"]) for item in items] == [("10 samples", False), ("32000 samples", True)]
 
 
-def test_row_43_a_boundary_without_audio_where_it_is_listened_to(bridge: Client, speech: str, spoken: str) -> None:
-    assert bridge.ask("end_utterance", stream_id=spoken)["code"] == "no_audio"
-    assert bridge.ask("audio_chunk", stream_id=spoken, pcm16="", utterance_id="u")["revision"] == 0
-    assert bridge.ask("end_utterance", stream_id=spoken)["code"] == "no_audio"
-    assert speak(bridge, speech, spoken, utterance_id="v")["utterance_id"] == "v"
-    assert bridge.ask("end_utterance", stream_id=spoken)["utterance_id"] == "v"
+def test_row_43_a_boundary_without_audio_where_it_is_listened_to(
+    bridge: Client, speech: str, partial_stream: str
+) -> None:
+    assert bridge.ask("end_utterance", stream_id=partial_stream)["code"] == "no_audio"
+    assert bridge.ask("audio_chunk", stream_id=partial_stream, pcm16="", utterance_id="u")["revision"] == 0
+    assert bridge.ask("end_utterance", stream_id=partial_stream)["code"] == "no_audio"
+    assert speak(bridge, speech, partial_stream, utterance_id="v")["utterance_id"] == "v"
+    assert bridge.ask("end_utterance", stream_id=partial_stream)["utterance_id"] == "v"
     (item,) = finals(bridge)
     assert (item["verified_tokens"], item["final_policy"]) == (2, "guarded")
 
 
-def test_row_44_silence_alone_is_listened_to_as_anything(bridge: Client, speech: str, spoken: str) -> None:
-    told = speak(bridge, speech, spoken, 1600)
-    assert (told["revision"], told["text"], told["language"], told["audio_seconds"]) == (1, "", None, 0.1)
-    bridge.ask("end_utterance", stream_id=spoken)
+def test_row_44_silence_alone_is_listened_to_as_anything(bridge: Client, speech: str, partial_stream: str) -> None:
+    partial = speak(bridge, speech, partial_stream, 1600)
+    assert (partial["revision"], partial["text"], partial["language"], partial["audio_seconds"]) == (1, "", None, 0.1)
+    bridge.ask("end_utterance", stream_id=partial_stream)
     (item,) = finals(bridge)
     assert item["rms_dbfs"] is None
 
 
-def test_rows_46_48_what_is_listened_to_and_dropped_is_told(bridge: Client, speech: str, spoken: str) -> None:
-    speak(bridge, speech, spoken)
-    again = bridge.ask("start_stream", stream_id=spoken, partials=True)
+def test_rows_46_48_dropped_partials_are_reported(bridge: Client, speech: str, partial_stream: str) -> None:
+    speak(bridge, speech, partial_stream)
+    again = bridge.ask("start_stream", stream_id=partial_stream, partials=True)
     assert again["dropped_samples"] == SECOND
-    assert bridge.ask("audio_chunk", stream_id=spoken, pcm16=pcm(10))["revision"] == 0
-    speak(bridge, speech, spoken)
-    assert bridge.ask("stop_stream", stream_id=spoken)["dropped_samples"] == SECOND + 10
+    assert bridge.ask("audio_chunk", stream_id=partial_stream, pcm16=pcm(10))["revision"] == 0
+    speak(bridge, speech, partial_stream)
+    assert bridge.ask("stop_stream", stream_id=partial_stream)["dropped_samples"] == SECOND + 10
     assert bridge.ask("status")["queues"]["listening"] == 0

@@ -15,20 +15,20 @@ def recognizer() -> Recognizer:
 
 
 def test_sixty_utterances_are_written_alike_in_both_modes(recognizer):
-    found = agreement.compare(recognizer, list(agreement.spoken(60, seed=7)), rows=8)
+    found = agreement.compare(recognizer, list(agreement.random_utterances(60, seed=7)), rows=8)
     assert found["equal_with_guard"] == found["utterances"] == 60
     assert found["redecoded"] <= 6
 
 
 def test_the_comparison_sees_a_difference(recognizer, monkeypatch):
     """A batch that decodes one token less differs in every utterance."""
-    place = batching.ContinuousBatch._place
+    place = batching.ContinuousBatch._make_row
 
     def shortened(self, recognition, index):
         made = recognition.inputs[index]
         recognition.inputs[index] = replace(made, max_new_tokens=2)
         place(self, recognition, index)
 
-    monkeypatch.setattr(batching.ContinuousBatch, "_place", shortened)
-    found = agreement.compare(recognizer, list(agreement.spoken(3, seed=7)), rows=3)
+    monkeypatch.setattr(batching.ContinuousBatch, "_make_row", shortened)
+    found = agreement.compare(recognizer, list(agreement.random_utterances(3, seed=7)), rows=3)
     assert found["equal_with_guard"] == 0

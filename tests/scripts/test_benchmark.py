@@ -113,7 +113,7 @@ def test_a_figure_has_one_value_a_round_and_a_step_is_the_median_of_the_steps(be
     assert measurement.figures["2 clips, `batched`"].values == {"runtime": [2.0] * 3}  # the peer has no such call
 
 
-def test_long_recordings_are_told_by_the_minute(benchmark_module, tmp_path):
+def test_long_recordings_are_reported_by_the_minute(benchmark_module, tmp_path):
     measurement, _ = measured(benchmark_module, tmp_path, linear=[300.0])
     assert measurement.figures["recording of 300 s, each minute"].values == {"runtime": [12.0]}
 
@@ -153,13 +153,13 @@ def test_the_command_measures_the_runtime_from_random_weights_to_a_table(reposit
     command += ["--seconds", "0.3,1.1", "--new-tokens", "3", "--tower", "9", "--linear", "2", "--rows", "1,2"]
     command += ["--json", tmp_path / "all.json", "--markdown", tmp_path / "table.md"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stderr
-    assert told.stdout == (tmp_path / "table.md").read_text(encoding="utf-8")
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == (tmp_path / "table.md").read_text(encoding="utf-8")
     report = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))
     values = {figure["name"]: figure["contenders"]["runtime"]["values"] for figure in report["figures"]}
     for name in ("import", "features, 1.1 s", "tower, 1.1 s", "prefill, 1.1 s", "one token", "2 clips one by one"):
         assert len(values[name]) == 2
         assert min(values[name]) > 0
     assert len(values["recording of 2 s"]) == 1
-    assert all(f"| {name} |" in told.stdout for name in values)
+    assert all(f"| {name} |" in ran.stdout for name in values)

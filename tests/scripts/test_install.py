@@ -168,7 +168,7 @@ def test_no_part_is_left_beside_it(first: tuple[Checkout, Path, Outcome]) -> Non
 
 
 @pytest.mark.once
-def test_a_changed_source_is_built_anew(fresh: Checkout, first: tuple[Checkout, Path, Outcome]) -> None:
+def test_a_changed_source_is_rebuilt(fresh: Checkout, first: tuple[Checkout, Path, Outcome]) -> None:
     prefix = fresh.home / "asr"
     shutil.copytree(first[1], prefix, symlinks=True)
     (fresh.root / "src/qwen3_asr_mlx_runtime/__main__.py").write_text(BRIDGE.replace('"pid"', '"changed"'))
@@ -453,7 +453,7 @@ def test_a_signal_in_the_middle_ends_it_at_once_and_leaves_what_was_there(fresh:
     assert content(fresh.home).keys() == {str(prefix / "installed.json")}
 
 
-def test_a_signal_while_one_folder_takes_the_place_of_another_is_heard_when_it_has(
+def test_a_signal_while_one_folder_replaces_another_is_handled_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prefix = tmp_path / "asr"
@@ -486,7 +486,9 @@ def test_the_old_folder_comes_back_if_no_new_one_took_its_place(first: tuple[Che
     assert [path.name for path in prefix.parent.iterdir()] == ["asr"]
 
 
-def test_a_python_that_was_removed_is_told_on_the_wire(first: tuple[Checkout, Path, Outcome], tmp_path: Path) -> None:
+def test_a_python_that_was_removed_is_reported_on_the_wire(
+    first: tuple[Checkout, Path, Outcome], tmp_path: Path
+) -> None:
     (tmp_path / "bin").mkdir()
     launcher = tmp_path / "bin" / "qwen3-asr-mlx-bridge"
     shutil.copy2(first[1] / "bin" / "qwen3-asr-mlx-bridge", launcher)

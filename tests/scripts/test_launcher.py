@@ -359,7 +359,7 @@ def test_without_a_network_one_sentence_says_what_to_do(fresh: Checkout) -> None
         ("Collecting x\nERROR: x is odd\nERROR: so is y\n", "pip says: x is odd"),
     ],
 )
-def test_why_pip_failed_is_told_with_what_to_do(written: str, remedy: str) -> None:
+def test_why_pip_failed_is_reported_with_what_to_do(written: str, remedy: str) -> None:
     assert remedy in reason(written.splitlines(keepends=True))
 
 
@@ -569,7 +569,7 @@ def test_a_chosen_python_that_does_not_suit_is_an_error_and_not_replaced(search:
     assert chosen(search.run(environ={"QWEN3_ASR_MLX_PYTHON": "python3.12"})).endswith("python3.12")
 
 
-def test_no_python_at_all_is_told(search: Checkout) -> None:
+def test_no_python_at_all_is_reported(search: Checkout) -> None:
     assert fatal_code(search.run()) == "python_missing"
 
 

@@ -3,39 +3,39 @@
 from collections.abc import Sequence
 
 import pytest
-from live_stability import Count, HeardOut, main
+from live_stability import Count, StreamedTexts, main
 
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis
 from qwen3_asr_mlx_runtime.session import local_agreement as stability
 
 
-def heard(texts: Sequence[str], final: str) -> HeardOut:
+def streamed(texts: Sequence[str], final: str) -> StreamedTexts:
     """A hypothesis every half second."""
     hypotheses = [Hypothesis(text, "English", 0.5 * place, 1, 0, 0.1) for place, text in enumerate(texts, 1)]
-    return HeardOut(hypotheses, final)
+    return StreamedTexts(hypotheses, final)
 
 
-def counted(*all_heard: HeardOut) -> Count:
+def counted(*all_texts: StreamedTexts) -> Count:
     count = Count()
-    for one in all_heard:
+    for one in all_texts:
         count.add(one)
     return count
 
 
 def test_what_was_stable_and_stands_in_the_final_is_right() -> None:
-    found = counted(heard(["one", "one two", "one two three", "one two three"], "one two three four"))
+    found = counted(streamed(["one", "one two", "one two three", "one two three"], "one two three four"))
     assert (found.utterances, found.words, found.stable, found.wrong, found.with_wrong) == (1, 4, 2, 0, 0)
     assert (found.shown_stable, found.shown) == (3, 9)
 
 
 def test_a_stable_word_that_the_final_has_not_is_counted_and_so_is_its_utterance() -> None:
-    said = ["ten two", "ten two", "ten two six", "ten two six"]
-    found = counted(heard(said, "one two six"), heard(said, "ten two six"), heard(said, ""))
+    repeated = ["ten two", "ten two", "ten two six", "ten two six"]
+    found = counted(streamed(repeated, "one two six"), streamed(repeated, "ten two six"), streamed(repeated, ""))
     assert (found.stable, found.wrong, found.with_wrong) == (6, 3, 2)
 
 
 def test_the_age_is_the_one_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = heard(["one", "one two", "one two"], "one two")
+    texts = streamed(["one", "one two", "one two"], "one two")
     assert counted(texts).stable == 1
     monkeypatch.setattr(stability, "STABLE_SECONDS", 1.5)
     assert counted(texts).stable == 0

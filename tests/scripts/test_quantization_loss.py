@@ -1,4 +1,4 @@
-"""The command that tells what quantised weights change in the logits."""
+"""The command that measures the change of logits by quantised weights."""
 
 import sys
 from pathlib import Path

@@ -101,33 +101,33 @@ def test_a_run_fails_for_growth_for_what_is_missing_and_for_what_is_odd(scripts:
     assert len(result(scripts, exit_code=None).failures(1.0)) == 1
 
 
-def test_the_ledger_knows_what_is_missing_told_twice_or_not_as_it_should_be(scripts: dict) -> None:
+def test_the_ledger_knows_what_is_missing_reported_twice_or_not_as_it_should_be(scripts: dict) -> None:
     ledger = scripts["ledger"].Ledger()
 
-    def told(utterance: str, **outcome: object) -> None:
+    def deliver(utterance: str, **outcome: object) -> None:
         item = {"stream_id": "s", "utterance_id": utterance, **outcome}
-        ledger.hear({"type": "realtime_batch_final", "items": [item]})
+        ledger.receive({"type": "realtime_batch_final", "items": [item]})
 
     for name in ("a", "b", "c"):
         ledger.expect(("s", name), cancelled=name == "b")
-    told("a", text="One.")
-    told("b", error={"code": "cancelled"})
+    deliver("a", text="One.")
+    deliver("b", error={"code": "cancelled"})
     assert (ledger.unanswered, ledger.oddities, dict(ledger.outcomes)) == (1, [], {"text": 1, "cancelled": 1})
-    told("a", text="One.")
+    deliver("a", text="One.")
     assert len(ledger.oddities) == 1
-    told("c", error={"code": "cancelled"})
+    deliver("c", error={"code": "cancelled"})
     assert len(ledger.oddities) == 2
     ledger.expect("r1", 3, cancelled=True)
-    ledger.hear({"type": "error", "id": "r1", "code": "cancelled"})
+    ledger.receive({"type": "error", "id": "r1", "code": "cancelled"})
     assert (ledger.unanswered, ledger.outcomes["cancelled"]) == (0, 5)
-    ledger.hear({"type": "stream_error", "code": "bad_base64"})
+    ledger.receive({"type": "stream_error", "code": "bad_base64"})
     assert len(ledger.oddities) == 3
 
 
 def test_a_bridge_that_ends_too_early_is_not_waited_for(scripts: dict) -> None:
     ledger = scripts["ledger"].Ledger()
     ledger.expect("r1")
-    ledger.hear(None)
+    ledger.receive(None)
     with pytest.raises(scripts["ledger"].Broken):
         ledger.wait_until_open(0)
 

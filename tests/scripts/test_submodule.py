@@ -99,8 +99,13 @@ def test_it_transcribes_what_a_sandboxed_app_sends_through_the_pipe(installed: P
     with wave.open(str(repository / "examples" / "audio" / "sample.wav")) as file:
         assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (16_000, 1, 2)
         pcm16 = base64.b64encode(file.readframes(file.getnframes())).decode()
-    spoken = [{"type": "start_stream"}, {"type": "end_utterance", "pcm16": pcm16}, {"type": "flush"}, {"type": "stop"}]
-    _, _, final, _ = converse(installed, spoken)
+    messages_sent = [
+        {"type": "start_stream"},
+        {"type": "end_utterance", "pcm16": pcm16},
+        {"type": "flush"},
+        {"type": "stop"},
+    ]
+    _, _, final, _ = converse(installed, messages_sent)
     assert [item["text"] for item in final["items"]] == ["Seven three one."]
 
 

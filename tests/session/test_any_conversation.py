@@ -1,5 +1,5 @@
-"""Anything a client may say, anything the engine and the files may do, at any time and in any order: the monitor finds
-no promise broken, every text stands with the audio it was made of, and in the end everything is answered and told."""
+"""Anything a client may send, anything the engine and the files may do, at any time and in any order: the monitor finds
+no broken promise, every text belongs to its audio, and in the end everything is answered and delivered."""
 
 import json
 from collections import Counter
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 from support.conversation import Conversation, pcm
 from support.conversation_rules import ConversationRules
-from support.fake_engine import heard
+from support.fake_engine import transcript_of
 
 from qwen3_asr_mlx_runtime.engines.api import Job
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
@@ -52,8 +52,8 @@ MAY_FAIL_WITH = {
 }
 
 
-def spoken(job: Job) -> Transcript:
-    return heard(job, f"{len(job.utterance.samples)} samples", redecoded=int(job.decoder_mode == "batched"))
+def transcribed(job: Job) -> Transcript:
+    return transcript_of(job, f"{len(job.utterance.samples)} samples", redecoded=int(job.decoder_mode == "batched"))
 
 
 class AnyConversation(ConversationRules):
@@ -123,14 +123,14 @@ class AnyConversation(ConversationRules):
         self.ask("audio_chunk", with_id, stream_id=stream, pcm16=pcm(next(self.lengths)), seq=seq)
 
     @rule(stream=STREAMS, chunks=st.integers(1, 3), name=st.sampled_from([None, "u", "v"]), with_id=st.booleans())
-    def say(self, stream: str, chunks: int, name: str | None, with_id: bool) -> None:
+    def send_chunks(self, stream: str, chunks: int, name: str | None, with_id: bool) -> None:
         for _ in range(chunks):
             self.ask("audio_chunk", with_id, stream_id=stream, pcm16=pcm(next(self.lengths)))
         self.ask("vad_boundary", with_id, stream_id=stream, utterance_id=name)
 
     @rule(stream=STREAMS, seconds=st.sampled_from([0.1, 0.1, 0.2, 31.0]), name=NAMES, with_id=st.booleans())
     def long_chunk(self, stream: str, seconds: float, name: str | None, with_id: bool) -> None:
-        """One that is listened to. What a chunk splits off unheard must have a name that only a split can have."""
+        """A stream with partials. An utterance split off without a reply has a name that only a split can have."""
         name = None if stream in self.splitting else name
         length = int(seconds * 16_000) + next(self.lengths)
         self.ask("audio_chunk", with_id, stream_id=stream, pcm16=pcm(length), utterance_id=name)
@@ -198,7 +198,7 @@ class AnyConversation(ConversationRules):
 
     @rule(back=st.integers(0, 6), with_id=st.booleans())
     def cancel_a_request(self, back: int, with_id: bool) -> None:
-        """The same id again is told `duplicate_id`, and leaves the first alone."""
+        """The same id again is rejected as `duplicate_id`, and leaves the first alone."""
         latest = next(self.ids)
         self.ask("cancel", with_id, target=max(1, latest - back))
 
@@ -224,7 +224,7 @@ class AnyConversation(ConversationRules):
         elif outcome == "error":
             self.talk.decode(NonFiniteOutput("NaN"), job_id=job_id)
         else:
-            self.talk.decode(spoken(self.talk.jobs[job_id]), job_id=job_id)
+            self.talk.decode(transcribed(self.talk.jobs[job_id]), job_id=job_id)
 
     @precondition(lambda self: self.talk.partials)
     @rule(text=st.sampled_from([None, "a b", "a b c", "x b c", "a b c d", "", DecodeFailed("planted")]), data=st.data())
@@ -305,7 +305,7 @@ class AnyConversation(ConversationRules):
                 path = next(iter(talk.reads.values()))
                 talk.read(path, samples=np.zeros(int(path.removesuffix(".wav")), np.float32))
             elif talk.jobs:
-                talk.decode(spoken(talk.jobs[min(talk.jobs)]))
+                talk.decode(transcribed(talk.jobs[min(talk.jobs)]))
             else:
                 raise AssertionError(f"{talk.session.pending} wait, and nothing is left to do")
         talk.finish()

@@ -10,7 +10,7 @@ from qwen3_asr_mlx_runtime.engines.transcript import WRITTEN_WITHOUT_SPACES
 from qwen3_asr_mlx_runtime.session.local_agreement import STABLE_SECONDS, LocalAgreement
 
 
-def told(*hypotheses: tuple[float, str]) -> list[str]:
+def stable_texts(*hypotheses: tuple[float, str]) -> list[str]:
     """The stable text after each."""
     agreement = LocalAgreement()
     texts = []
@@ -22,42 +22,42 @@ def told(*hypotheses: tuple[float, str]) -> list[str]:
 
 def test_a_word_is_stable_after_a_second_of_agreement() -> None:
     hypotheses = [(0.5, "one two"), (1.0, "one two three"), (1.5, "one two three four"), (2.0, "one two three four")]
-    assert told(*hypotheses) == ["", "", "one two", "one two three"]
+    assert stable_texts(*hypotheses) == ["", "", "one two", "one two three"]
 
 
 def test_one_hypothesis_alone_makes_nothing_stable() -> None:
-    assert told((30.0, "one two three")) == [""]
+    assert stable_texts((30.0, "one two three")) == [""]
 
 
 def test_a_second_is_enough_and_less_is_not() -> None:
     assert STABLE_SECONDS == 1.0
-    assert told((1.3, "one two"), (2.3, "one two")) == ["", "one"]  # 2.3 - 1.3 < 1.0 in floating point
-    assert told((1.3, "one two"), (2.29, "one two")) == ["", ""]
+    assert stable_texts((1.3, "one two"), (2.3, "one two")) == ["", "one"]  # 2.3 - 1.3 < 1.0 in floating point
+    assert stable_texts((1.3, "one two"), (2.29, "one two")) == ["", ""]
 
 
 def test_the_last_word_is_never_stable() -> None:
-    assert told((1.0, "one"), (2.0, "one"), (9.0, "one")) == ["", "", ""]
-    assert told((1.0, "one two"), (2.0, "one")) == ["", ""]
+    assert stable_texts((1.0, "one"), (2.0, "one"), (9.0, "one")) == ["", "", ""]
+    assert stable_texts((1.0, "one two"), (2.0, "one")) == ["", ""]
 
 
-def test_a_word_that_was_another_one_in_between_begins_anew() -> None:
+def test_a_word_that_was_another_one_in_between_starts_over() -> None:
     hypotheses = [(0.5, "a b c"), (1.0, "a x c"), (1.5, "a b c"), (2.0, "a b c"), (2.5, "a b c")]
-    assert told(*hypotheses) == ["", "", "a", "a", "a b"]
+    assert stable_texts(*hypotheses) == ["", "", "a", "a", "a b"]
 
 
 def test_a_word_is_as_young_as_the_youngest_before_it() -> None:
-    assert told((0.5, "a b c d"), (1.0, "x b c d"), (1.5, "x b c d"), (2.0, "x b c d")) == ["", "", "", "x b c"]
+    assert stable_texts((0.5, "a b c d"), (1.0, "x b c d"), (1.5, "x b c d"), (2.0, "x b c d")) == ["", "", "", "x b c"]
 
 
 def test_what_contradicts_it_changes_nothing_and_it_grows_again_where_they_agree() -> None:
-    said = [(1.0, "one two three"), (2.0, "one two three"), (3.0, "one too three four"), (4.0, "one too three four")]
-    assert told(*said) == ["", "one two", "one two", "one two"]
+    written = [(1.0, "one two three"), (2.0, "one two three"), (3.0, "one too three four"), (4.0, "one too three four")]
+    assert stable_texts(*written) == ["", "one two", "one two", "one two"]
     again = [(5.0, "one two three four"), (6.0, "one two three four")]
-    assert told(*said, *again)[-2:] == ["one two", "one two three"]
+    assert stable_texts(*written, *again)[-2:] == ["one two", "one two three"]
 
 
 def test_a_word_that_becomes_a_longer_one_is_another_word() -> None:
-    assert told((1.0, "the sea is"), (2.0, "the sea is"), (3.0, "the seas are"), (4.0, "the seas are")) == [
+    assert stable_texts((1.0, "the sea is"), (2.0, "the sea is"), (3.0, "the seas are"), (4.0, "the seas are")) == [
         "",
         "the sea",
         "the sea",
@@ -77,11 +77,11 @@ def test_a_word_that_becomes_a_longer_one_is_another_word() -> None:
     ],
 )
 def test_scripts_without_spaces_are_counted_by_characters_and_their_marks(text: str, stable: str) -> None:
-    assert told((1.0, text), (2.0, text))[1] == stable
+    assert stable_texts((1.0, text), (2.0, text))[1] == stable
 
 
 def test_silence_that_empties_the_hypothesis_leaves_what_is_stable() -> None:
-    assert told((1.0, "one two"), (2.0, "one two"), (3.0, "")) == ["", "one", "one"]
+    assert stable_texts((1.0, "one two"), (2.0, "one two"), (3.0, "")) == ["", "one", "one"]
 
 
 WORDS = st.lists(st.sampled_from(["a", "ab", "b", "日", "本", "é", "ก็", " "]), max_size=6).map(" ".join) | st.text(
@@ -91,10 +91,10 @@ WORDS = st.lists(st.sampled_from(["a", "ab", "b", "日", "本", "é", "ก็", 
 
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.5, 1.0, 2.0]), WORDS.map(str.strip)), max_size=12))
 def test_it_only_grows_and_is_the_beginning_of_a_hypothesis_and_ends_where_a_unit_does(
-    said: list[tuple[float, str]],
+    written: list[tuple[float, str]],
 ) -> None:
     agreement, now, former = LocalAgreement(), 0.0, ""
-    for seconds, text in said:
+    for seconds, text in written:
         now += seconds
         agreement.add(text, now)
         assert agreement.text.startswith(former)

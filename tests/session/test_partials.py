@@ -96,7 +96,7 @@ class TestWhenAPartialStarts:
         live.load()
         assert [len(partial.samples) for partial in partials_of(live)] == [3 * HALF]
 
-    def test_streams_take_turns_and_each_is_heard_as_far_as_it_is_then(self, live: Conversation) -> None:
+    def test_streams_take_turns_and_each_partial_covers_the_audio_so_far(self, live: Conversation) -> None:
         open_stream(live, "t")
         live.chunk(HALF, "s")
         live.chunk(HALF, "t")
@@ -111,7 +111,7 @@ class TestWhenAPartialStarts:
         assert partials_of(live) == []
         assert audio_ids[0] == audio_ids[2] != audio_ids[1]
 
-    def test_it_does_not_while_a_final_is_decoded_and_hears_all_after_it(self, live: Conversation) -> None:
+    def test_it_does_not_while_a_final_is_decoded_and_covers_all_audio_after_it(self, live: Conversation) -> None:
         open_stream(live, "t")
         live.chunk(HALF - 1, "t")
         live.send("end_utterance", id=1, stream_id="t")
@@ -128,7 +128,7 @@ class TestWhenAPartialStarts:
         live.chunk(HALF, "s")
         assert len(partials_of(live)) == len(live.jobs) == 1
 
-    def test_it_listens_with_the_options_of_the_stream_or_of_the_process(self) -> None:
+    def test_a_partial_has_the_options_of_the_stream_or_of_the_process(self) -> None:
         how = {"language": "en", "max_new_tokens": 7}
         live = begun("events", settings=Settings(context="names"), **how)
         live.chunk(HALF, "s")
@@ -164,7 +164,7 @@ class TestWhenAPartialStarts:
         live.perform()
         assert len(live.partials) == 1
 
-    def test_silence_and_empty_texts_are_heard_as_any(self, live: Conversation) -> None:
+    def test_silence_and_empty_texts_give_partials(self, live: Conversation) -> None:
         live.chunk(HALF, "s", id=1)
         (event,) = live.end_partial("")
         assert (event["text"], event["stable_text"], event["language"], event["revision"]) == ("", "", None, 1)
@@ -208,15 +208,15 @@ class TestEvents:
         assert live.end_partial()[0]["queue_seconds"] == 3.0
 
     def test_what_is_stable_grows_and_stays_when_the_model_changes_its_mind(self, live: Conversation) -> None:
-        said = []
+        kinds = []
         for text in ("a b c", "a b c d", "a b c d", "x b c d"):
             live.chunk(HALF, "s")
-            said += live.end_partial(text)
-        assert [event["stable_text"] for event in said] == ["", "", "a b c", "a b c"]
-        assert [event["revision"] for event in said] == [1, 2, 3, 4]
-        assert said[-1]["text"] == "x b c d"
+            kinds += live.end_partial(text)
+        assert [event["stable_text"] for event in kinds] == ["", "", "a b c", "a b c"]
+        assert [event["revision"] for event in kinds] == [1, 2, 3, 4]
+        assert kinds[-1]["text"] == "x b c d"
 
-    def test_the_next_utterance_begins_anew(self, live: Conversation) -> None:
+    def test_the_next_utterance_starts_over(self, live: Conversation) -> None:
         for _ in range(3):
             live.chunk(2 * HALF, "s")
             live.end_partial("a b")
@@ -230,7 +230,7 @@ class TestEvents:
             0.5,
         ]
 
-    def test_of_each_stream_one_waits_to_be_written_and_no_more_is_listened_to(self, live: Conversation) -> None:
+    def test_of_each_stream_one_waits_to_be_written_and_no_more_is_computed(self, live: Conversation) -> None:
         open_stream(live, "t")
         live.chunk(HALF, "s")
         live.chunk(HALF, "t")
@@ -245,7 +245,7 @@ class TestEvents:
         assert [event["stream_id"] for event in events] == ["s", "t"]
         assert [len(partial.samples) for partial in partials_of(live)] == [3 * HALF]
 
-    def test_one_that_waits_when_its_utterance_ends_is_not_told(self, live: Conversation) -> None:
+    def test_one_that_waits_when_its_utterance_ends_is_not_delivered(self, live: Conversation) -> None:
         live.chunk(HALF, "s")
         live.has_written = False
         assert live.end_partial() == []
@@ -262,7 +262,7 @@ class TestEvents:
         live.reads_lines = True
         assert [line["type"] for line in live.perform()] == ["pong", "partial_result"]
 
-    def test_none_is_told_to_a_client_that_wants_events_no_more(self, live: Conversation) -> None:
+    def test_none_is_delivered_to_a_client_that_wants_events_no_more(self, live: Conversation) -> None:
         live.chunk(HALF, "s")
         live.chunk(HALF, "s")
         live.reads_lines = False
@@ -299,29 +299,29 @@ class TestLockStep:
         assert first == expected
         assert talk.end_partial("a b") == []
         (second,) = talk.chunk(100, "s", utterance_id="u")
-        heard = {"revision": 1, "text": "a b", "language": "English", "audio_seconds": 0.5}
-        assert second == {**expected, **heard, "samples_buffered": HALF + 100, "chunks": 2}
+        latest = {"revision": 1, "text": "a b", "language": "English", "audio_seconds": 0.5}
+        assert second == {**expected, **latest, "samples_buffered": HALF + 100, "chunks": 2}
         (again,) = talk.chunk(100, "s", seq=1)
         (duplicate,) = talk.chunk(100, "s", seq=1)
         assert (duplicate["duplicate"], duplicate["text"], again["text"]) == (True, "a b", "a b")
 
-    def test_nothing_is_said_unasked(self, talk: Conversation) -> None:
+    def test_nothing_is_sent_unasked(self, talk: Conversation) -> None:
         for _ in range(4):
             assert len(talk.chunk(HALF, "s")) == 1
             assert talk.end_partial() == []
 
-    def test_a_stream_without_partials_is_told_what_it_always_was(self, talk: Conversation) -> None:
+    def test_a_stream_without_partials_is_delivered_what_it_always_was(self, talk: Conversation) -> None:
         (ready,) = open_stream(talk, "t", partials=False)
         assert not {"partials", "partial_interval_ms", "final_policy"} & set(ready)
         (reply,) = talk.chunk(HALF, "t")
-        told = {"type": "partial_result", "stream_id": "t", "text": "", "samples_buffered": HALF, "chunks": 1}
-        assert reply == {**told, "is_final": False}
+        delivered = {"type": "partial_result", "stream_id": "t", "text": "", "samples_buffered": HALF, "chunks": 1}
+        assert reply == {**delivered, "is_final": False}
         talk.send("end_utterance", stream_id="t")
         talk.send("flush")
         (batch,) = talk.decode()
         assert not {"final_policy", "verified_tokens"} & set(batch["items"][0])
 
-    def test_stream_ready_tells_what_was_asked(self, talk: Conversation) -> None:
+    def test_stream_ready_reports_what_was_asked(self, talk: Conversation) -> None:
         (ready,) = open_stream(talk, "t", partial_interval_ms=100)
         assert (ready["partials"], ready["partial_interval_ms"], ready["final_policy"]) == (True, 100, "guarded")
 
@@ -355,7 +355,7 @@ class TestTheEndOfAnUtterance:
         (item,) = batch["items"]
         assert (item["final_policy"], item["verified_tokens"], item["text"]) == ("guarded", 3, "Done.")
 
-    def test_one_that_was_never_listened_to_has_none(self, live: Conversation) -> None:
+    def test_one_without_partials_has_none(self, live: Conversation) -> None:
         live.chunk(HALF - 1, "s")
         live.send("end_utterance", id=1, stream_id="s")
         live.send("flush", id=2)
@@ -364,7 +364,7 @@ class TestTheEndOfAnUtterance:
         assert not {"final_policy", "verified_tokens"} & set(live.decode()[0]["items"][0])
 
     @pytest.mark.parametrize("brought", [{"pcm16": pcm(100)}, {"audio": "/a.wav"}])
-    def test_a_boundary_that_brings_its_audio_leaves_what_is_spoken_alone(
+    def test_a_boundary_that_brings_its_audio_leaves_the_open_utterance_alone(
         self, live: Conversation, brought: dict
     ) -> None:
         live.chunk(HALF, "s")
@@ -384,7 +384,7 @@ class TestTheEndOfAnUtterance:
         assert live.end_partial() == []
         assert live.partials == {}
 
-    def test_one_that_was_told_to_end_is_not_told(self, live: Conversation) -> None:
+    def test_one_that_was_asked_to_end_is_not_reported(self, live: Conversation) -> None:
         live.chunk(HALF, "s")
         live.send("end_utterance", id=1, stream_id="s")
         live.send("flush", id=2)
@@ -406,7 +406,7 @@ class TestTheEndOfAnUtterance:
         assert not {"final_policy", "verified_tokens"} & set(batch["items"][0])
         assert live.audio.open == {}
 
-    def test_a_failure_tells_nothing_of_the_policy(self, live: Conversation) -> None:
+    def test_a_failure_reports_nothing_of_the_policy(self, live: Conversation) -> None:
         live.chunk(HALF, "s")
         live.send("end_utterance", id=1, stream_id="s")
         live.send("flush", id=2)
@@ -472,19 +472,19 @@ class TestNames:
         talk.send("flush")
         talk.decode()
         (batch,) = talk.decode()
-        told = [(item["utterance_id"], item["samples"], item["audio_gap"]) for item in batch["items"]]
-        assert told == [("u", 2 * HALF, True), ("v", HALF, False)]
+        delivered = [(item["utterance_id"], item["samples"], item["audio_gap"]) for item in batch["items"]]
+        assert delivered == [("u", 2 * HALF, True), ("v", HALF, False)]
         talk.monitor.finish()
 
     def test_a_name_that_cannot_be_one_is_refused(self, talk: Conversation) -> None:
         assert talk.chunk(HALF, "s", utterance_id="\n")[0]["code"] == "invalid_params"
 
-    def test_inline_audio_does_not_take_the_name_of_what_is_spoken(self, talk: Conversation) -> None:
+    def test_inline_audio_does_not_take_the_name_of_the_open_utterance(self, talk: Conversation) -> None:
         assert talk.chunk(HALF, "s")[0]["utterance_id"] == "s-1"
         assert talk.send("end_utterance", stream_id="s", pcm16=pcm(10))[0]["utterance_id"] == "s-2"
         assert talk.send("end_utterance", stream_id="s")[0]["utterance_id"] == "s-1"
 
-    def test_an_automatic_name_skips_what_is_spoken_or_waits_under_it(self) -> None:
+    def test_an_automatic_name_skips_names_of_open_and_waiting_utterances(self) -> None:
         talk = begun(partials=False)
         assert talk.send("end_utterance", stream_id="s", utterance_id="s-1", pcm16=pcm(10))[0]["utterance_id"] == "s-1"
         talk.chunk(HALF, "s", utterance_id="s-2")
@@ -510,7 +510,7 @@ class TestNames:
 class TestSpeechOfWhichNoJobComes:
     """`Speeches` in the conversation fails where an utterance is forgotten twice, or after its job."""
 
-    def spoken(self, live: Conversation) -> None:
+    def streaming(self, live: Conversation) -> None:
         live.chunk(HALF, "s")
         live.end_partial()
         assert len(live.audio.open) == 1
@@ -519,19 +519,19 @@ class TestSpeechOfWhichNoJobComes:
         return live.audio.open == {} and live.jobs == {}
 
     def test_its_stream_is_stopped(self, live: Conversation) -> None:
-        self.spoken(live)
+        self.streaming(live)
         live.send("stop_stream", id=1, stream_id="s")
         assert self.forgotten(live)
 
-    def test_its_stream_is_begun_anew(self, live: Conversation) -> None:
-        self.spoken(live)
+    def test_its_stream_is_restarted(self, live: Conversation) -> None:
+        self.streaming(live)
         assert open_stream(live, restart=True, id=1)[0]["dropped_samples"] == HALF
         assert self.forgotten(live)
         live.chunk(HALF, "s")
         assert live.end_partial()[0]["revision"] == 1
 
-    def test_it_is_cancelled_while_it_is_spoken(self, live: Conversation) -> None:
-        self.spoken(live)
+    def test_it_is_cancelled_while_it_is_open(self, live: Conversation) -> None:
+        self.streaming(live)
         (reply,) = live.send("cancel", id=1, stream_id="s", utterance_id="s-1")
         assert (reply["state"], reply["dropped_samples"]) == ("cancelled", HALF)
         assert self.forgotten(live)
@@ -545,26 +545,26 @@ class TestSpeechOfWhichNoJobComes:
         live.monitor.finish()
 
     def test_it_is_cancelled_before_its_turn_comes(self, live: Conversation) -> None:
-        self.spoken(live)
+        self.streaming(live)
         live.send("end_utterance", id=1, stream_id="s")
         assert live.send("cancel", id=2, stream_id="s", utterance_id="s-1")[0]["state"] == "cancelled"
         assert self.forgotten(live)
 
     def test_its_time_is_over_before_its_turn_comes(self, live: Conversation) -> None:
-        self.spoken(live)
+        self.streaming(live)
         live.send("end_utterance", id=1, stream_id="s", timeout_ms=100)
         live.wait(0.1)
         assert self.forgotten(live)
 
     def test_it_is_discarded_with_its_stream(self, live: Conversation) -> None:
-        self.spoken(live)
+        self.streaming(live)
         live.send("end_utterance", id=1, stream_id="s")
         live.send("stop_stream", id=2, stream_id="s", mode="discard")
         assert self.forgotten(live)
 
     @pytest.mark.parametrize("end", ["stop", "abort", "end_of_input", "engine_lost", "terminate"])
     def test_the_conversation_ends(self, live: Conversation, end: str) -> None:
-        self.spoken(live)
+        self.streaming(live)
         live.chunk(HALF, "s")
         assert len(live.partials) == 1
         live.reads_lines = False
@@ -582,14 +582,14 @@ class TestSpeechOfWhichNoJobComes:
         assert live.finish()[-1]["dropped_samples"] == 2 * HALF
 
     def test_its_job_is_cancelled_in_the_engine_and_is_not_forgotten_besides(self, live: Conversation) -> None:
-        self.spoken(live)
+        self.streaming(live)
         live.send("end_utterance", id=1, stream_id="s")
         live.send("flush", id=2)
         live.send("cancel", id=3, stream_id="s", utterance_id="s-1")
         live.decode(Cancelled("at the next step"))
         assert self.forgotten(live)
 
-    def test_a_cancel_names_what_is_spoken_and_what_waits_alike(self, live: Conversation) -> None:
+    def test_a_cancel_names_open_and_waiting_utterances_alike(self, live: Conversation) -> None:
         live.chunk(HALF, "s", utterance_id="u")
         live.send("end_utterance", id=1, stream_id="s")
         live.chunk(HALF, "s", utterance_id="u")
@@ -598,7 +598,7 @@ class TestSpeechOfWhichNoJobComes:
         (batch,) = live.send("flush", id=3)
         assert [item["error"]["code"] for item in batch["items"]] == ["cancelled"]
 
-    def test_what_is_decoded_may_still_win_though_what_is_spoken_of_its_name_is_dropped(
+    def test_what_is_decoded_may_still_win_though_the_open_utterance_of_its_name_is_dropped(
         self, live: Conversation
     ) -> None:
         live.chunk(HALF, "s", utterance_id="u")
@@ -609,7 +609,7 @@ class TestSpeechOfWhichNoJobComes:
         assert (reply["state"], reply["dropped_samples"]) == ("cancelling", HALF)
         assert live.decode()[0]["failed"] == 0
 
-    def test_without_partials_what_is_spoken_has_no_name_to_be_cancelled_by(self, live: Conversation) -> None:
+    def test_without_partials_an_open_utterance_has_no_name_to_cancel(self, live: Conversation) -> None:
         open_stream(live, "t", partials=False)
         live.chunk(HALF, "t")
         (reply,) = live.send("cancel", id=1, stream_id="t", utterance_id="t-1")
@@ -618,7 +618,7 @@ class TestSpeechOfWhichNoJobComes:
 
 class TestTrouble:
     @pytest.mark.parametrize("error", [DecodeFailed("planted"), OutOfMemory("planted"), Cancelled("planted")])
-    def test_one_that_fails_is_not_told_and_the_next_interval_tries_again(self, error: Exception) -> None:
+    def test_one_that_fails_is_not_delivered_and_the_next_interval_tries_again(self, error: Exception) -> None:
         live = begun("events")
         live.chunk(HALF, "s")
         assert live.end_partial(error) == []
@@ -635,9 +635,9 @@ class TestTrouble:
         live.chunk(HALF, "s", seq=5)
         assert live.send("audio_chunk", stream_id="s", pcm16="!!")[0]["type"] == "stream_error"
         assert live.chunk(HALF, "s", seq=1)[0]["code"] == "seq_out_of_order"
-        heard = [live.end_partial()[0] for _ in range(3)]
-        told = [(one["stream_id"], one["audio_seconds"]) for one in heard]
-        assert told == [("s", 0.5), ("t", 0.5), ("s", 1.0)]
+        latest = [live.end_partial()[0] for _ in range(3)]
+        delivered = [(one["stream_id"], one["audio_seconds"]) for one in latest]
+        assert delivered == [("s", 0.5), ("t", 0.5), ("s", 1.0)]
         live.send("end_utterance", id=1, stream_id="s")
         live.send("end_utterance", id=2, stream_id="t")
         live.send("flush", id=3)
@@ -645,7 +645,7 @@ class TestTrouble:
         (batch,) = live.decode()
         assert [(item["samples"], item["audio_gap"]) for item in batch["items"]] == [(2 * HALF, True), (HALF, False)]
 
-    def test_chunks_after_the_end_are_refused_and_heard_no_more(self, live: Conversation) -> None:
+    def test_chunks_after_the_end_are_rejected_and_ignored(self, live: Conversation) -> None:
         live.chunk(HALF, "s")
         live.send("stop", id=1)
         assert live.chunk(HALF, "s")[0]["code"] == "shutting_down"
@@ -664,7 +664,7 @@ class TestTrouble:
 
 
 class TestHowItIsDoing:
-    def test_an_engine_that_listens_is_busy(self, live: Conversation) -> None:
+    def test_an_engine_that_computes_a_partial_is_busy(self, live: Conversation) -> None:
         live.chunk(HALF, "s")
         live.now += 2.0
         (pong,) = live.send("ping", id=1)
@@ -684,7 +684,7 @@ class TestHowItIsDoing:
         live.end_partial()
         assert live.session.busy_since is None
 
-    def test_the_watchdog_counts_the_audio_of_what_is_listened_to_up_to_a_limit(self, live: Conversation) -> None:
+    def test_the_watchdog_counts_the_audio_of_partials_up_to_a_limit(self, live: Conversation) -> None:
         live.chunk(HALF, "s")
         assert live.session.decoding_seconds == 0.5
         live.end_partial()
@@ -702,13 +702,13 @@ class TestHowItIsDoing:
         assert live.session.busy_since is None
 
 
-def hear_what_is_asked(talk: Conversation) -> None:
+def complete_requested_partial(talk: Conversation) -> None:
     if talk.partials:
         talk.end_partial()
 
 
-def give_in(talk: Conversation) -> None:
-    """The engine does as it was told: it ends what has ended, and decodes what is to be decoded."""
+def let_engine_catch_up(talk: Conversation) -> None:
+    """Let the engine catch up: it cancels partials of ended utterances, and decodes all jobs."""
     while ended := [one.id for one in partials_of(talk) if one.audio_id in talk.audio.ended]:
         talk.end_partial(Cancelled("its utterance has ended"), job_id=ended[0])
     while talk.jobs:
@@ -717,17 +717,17 @@ def give_in(talk: Conversation) -> None:
 
 ACTIONS: dict[str, Callable[[Conversation], object]] = {
     "speak": lambda talk: talk.chunk(HALF, "s"),
-    "hear": hear_what_is_asked,
+    "partial": complete_requested_partial,
     "end": lambda talk: talk.send("end_utterance", id="e", stream_id="s", timeout_ms=100),
     "flush": lambda talk: talk.send("flush", id="f"),
     "cancel": lambda talk: talk.send("cancel", id="c", stream_id="s", utterance_id="s-1"),
     "time": lambda talk: talk.wait(0.1),
-    "give in": give_in,
+    "catch up": let_engine_catch_up,
     "close": lambda talk: talk.send("stop_stream", id="x", stream_id="s", mode="discard"),
 }
 
 
-@pytest.mark.parametrize("first", ["speak", "hear", "end", "cancel", "close"])
+@pytest.mark.parametrize("first", ["speak", "partial", "end", "cancel", "close"])
 def test_in_every_order_each_utterance_with_partials_has_one_end(first: str) -> None:
     rest = [name for name in ACTIONS if name not in (first, "close")]
     for order in permutations(rest, 4):
@@ -736,7 +736,7 @@ def test_in_every_order_each_utterance_with_partials_has_one_end(first: str) -> 
         for name in (first, *order, "close" if first != "close" else "time"):
             ACTIONS[name](live)
         live.end_of_input()
-        give_in(live)
+        let_engine_catch_up(live)
         assert live.session.pending == 0, order
         live.finish()
         live.monitor.finish()

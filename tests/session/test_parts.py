@@ -1,7 +1,7 @@
 from support.conversation import Conversation
 
 
-def test_replies_that_wait_for_their_turn_tell_what_held_when_their_requests_came() -> None:
+def test_replies_that_wait_for_their_turn_report_what_held_when_their_requests_came() -> None:
     talk = Conversation()
     talk.send("start")  # the replies to all that follow wait behind its own
     talk.send("status")

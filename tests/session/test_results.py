@@ -16,8 +16,8 @@ def item(path: str, result: object, read_seconds: float | None = 0.05) -> Transc
 
 
 def test_a_transcript_has_every_field_of_the_protocol() -> None:
-    spoken = transcript("Nine.", warnings=("audio_truncated",))
-    reply = msgspec.to_builtins(transcript_reply(item("a.wav", spoken), spoken, 1.5))
+    finished = transcript("Nine.", warnings=("audio_truncated",))
+    reply = msgspec.to_builtins(transcript_reply(item("a.wav", finished), finished, 1.5))
     profile = reply.pop("profile")
     assert reply == {
         "type": "transcript",
@@ -39,12 +39,12 @@ def test_a_transcript_has_every_field_of_the_protocol() -> None:
         "decoder_mode": "sequential",
         "redecoded": 0,
     }
-    assert profile == msgspec.to_builtins(spoken.profile)
+    assert profile == msgspec.to_builtins(finished.profile)
 
 
 def test_a_transcript_without_warnings_says_so() -> None:
-    spoken = transcript()
-    assert transcript_reply(item("a", spoken), spoken, 0.0).warnings == []
+    finished = transcript()
+    assert transcript_reply(item("a", finished), finished, 0.0).warnings == []
 
 
 def test_log_probabilities_stand_beside_their_tokens_where_they_were_asked_for() -> None:
@@ -54,14 +54,14 @@ def test_log_probabilities_stand_beside_their_tokens_where_they_were_asked_for()
     assert reply["generated_token_ids"] == [5, 6, 7]
     assert str(reply["token_logprobs"]) == "[-0.123457, -2.0, 0.0]"
     assert reply["confidence"] == {"mean": 0.4927, "minimum": 0.1353}
-    told = {name: reply[name] for name in ("generated_token_ids", "token_logprobs", "confidence")}
+    logprob_members = {name: reply[name] for name in ("generated_token_ids", "token_logprobs", "confidence")}
     failed = file(2, "b", asked.options, result=AudioNotFound("no such file"))
     batch = msgspec.to_builtins(batch_reply([asked, failed], "sequential", 0.0))
-    assert told.items() <= batch["items"][0].items()
-    assert not told.keys() & batch["items"][1].keys()
+    assert logprob_members.items() <= batch["items"][0].items()
+    assert not logprob_members.keys() & batch["items"][1].keys()
 
 
-def test_nobody_who_did_not_ask_is_told_log_probabilities() -> None:
+def test_log_probabilities_are_sent_only_if_requested() -> None:
     sure = transcript(logprobs=(-0.1, -0.1, -0.1))
     reply = msgspec.to_builtins(transcript_reply(item("a", sure), sure, 0.0))
     batch = msgspec.to_builtins(batch_reply([item("a", sure)], "sequential", 0.0))
@@ -92,11 +92,11 @@ def test_what_was_not_measured_is_null() -> None:
     assert msgspec.to_builtins(batch.profile) == {**dict.fromkeys(Profile.__struct_fields__), **given}
 
 
-def test_a_batch_tells_of_quantised_weights() -> None:
+def test_a_batch_reports_of_quantised_weights() -> None:
     quantization = Quantization(8, 64, [QuantizedLayers("decoder", 8, 64, 21)], full_precision=0)
     prepare = Profile(stage="prepare", quantization=quantization)
-    spoken = transcript(profile=Profile(stage="transcribe", quantization=quantization, prepare=prepare))
-    batch = batch_reply([item("a", spoken), item("b", AudioNotFound("no such file"))], "sequential", 0.0)
+    finished = transcript(profile=Profile(stage="transcribe", quantization=quantization, prepare=prepare))
+    batch = batch_reply([item("a", finished), item("b", AudioNotFound("no such file"))], "sequential", 0.0)
     assert batch.profile.quantization == batch.profile.prepare.quantization == quantization
 
 

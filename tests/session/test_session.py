@@ -31,11 +31,11 @@ def types(replies: list[dict]) -> list[str]:
 
 
 class TestStart:
-    def test_capabilities_are_told_without_a_model(self, talk: Conversation) -> None:
+    def test_capabilities_are_delivered_without_a_model(self, talk: Conversation) -> None:
         assert types(talk.send("capabilities") + talk.send("hello")) == ["capabilities", "capabilities"]
         assert talk.loads == 0
 
-    def test_ready_tells_what_was_loaded(self, talk: Conversation) -> None:
+    def test_ready_reports_what_was_loaded(self, talk: Conversation) -> None:
         assert talk.send("start") == []
         assert talk.load() == [
             {

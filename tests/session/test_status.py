@@ -28,7 +28,7 @@ def memory(talk: Conversation) -> dict:
     return talk.send("status", id="s")[0]["memory"]
 
 
-def test_mlx_is_not_asked_for_its_memory_before_the_engine_has_told_of_a_load(mlx: ModuleType) -> None:
+def test_mlx_is_not_asked_for_its_memory_before_the_engine_has_reported_a_load(mlx: ModuleType) -> None:
     talk = Conversation()
     talk.send("start")
     mlx.get_peak_memory = lambda: 1024  # the others are yet to come

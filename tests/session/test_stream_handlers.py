@@ -35,11 +35,11 @@ def live() -> Conversation:
     return talk
 
 
-def said(lines: list[dict]) -> list[str]:
+def kinds(lines: list[dict]) -> list[str]:
     return [line.get("code", line["type"]) for line in lines]
 
 
-def heard(line: dict) -> list[tuple[str, str | None]]:
+def results(line: dict) -> list[tuple[str, str | None]]:
     return [(item["utterance_id"], item["text"] or item["error"]["code"]) for item in line["items"]]
 
 
@@ -52,7 +52,7 @@ class TestLockStep:
         talk.decode(transcript("One."))
         (final,) = talk.decode(transcript("Two."))
         assert (final["reason"], final["count"], final["failed"]) == ("batch_size", 2, 0)
-        assert heard(final) == [("u1", "One."), ("u2", "Two.")]
+        assert results(final) == [("u1", "One."), ("u2", "Two.")]
         assert final["utterance_id"] == "u2"
         talk.monitor.finish()
 
@@ -60,7 +60,7 @@ class TestLockStep:
         talk.speak("u1")
         assert talk.send("flush") == []
         (final,) = talk.decode(transcript("One."))
-        assert (final["reason"], heard(final)) == ("flush", [("u1", "One.")])
+        assert (final["reason"], results(final)) == ("flush", [("u1", "One.")])
 
     def test_row_66_the_timer_only_starts_the_work(self, talk: Conversation) -> None:
         talk.speak("u1")
@@ -68,7 +68,7 @@ class TestLockStep:
         assert talk.wait(0.001) == []
         assert len(talk.jobs) == 1
         assert talk.decode(transcript("Ahead.")) == []
-        assert heard(talk.send("flush")[0]) == [("u1", "Ahead.")]
+        assert results(talk.send("flush")[0]) == [("u1", "Ahead.")]
 
     def test_what_was_decoded_ahead_with_other_options_is_decoded_again(self, talk: Conversation) -> None:
         talk.speak("u1")
@@ -79,7 +79,7 @@ class TestLockStep:
         assert talk.send("flush", max_new_tokens=5) == []
         (job,) = talk.jobs.values()
         assert job.utterance.max_new_tokens == 5
-        assert heard(talk.decode(transcript("Again."))[0]) == [("u1", "Again."), ("u2", "Seven three one.")]
+        assert results(talk.decode(transcript("Again."))[0]) == [("u1", "Again."), ("u2", "Seven three one.")]
 
     def test_what_was_decoded_ahead_is_not_decoded_again_for_another_mode(self, talk: Conversation) -> None:
         talk.speak("u1")
@@ -89,7 +89,7 @@ class TestLockStep:
         assert talk.send("flush", decoder_mode="batched") == []
         assert [job.decoder_mode for job in talk.jobs.values()] == ["batched"]
         (final,) = talk.decode(transcript("Now.", redecoded=1))
-        assert heard(final) == [("u1", "Ahead."), ("u2", "Now.")]
+        assert results(final) == [("u1", "Ahead."), ("u2", "Now.")]
         assert (final["decoder_mode"], final["redecoded"]) == ("batched", 1)
         assert [item["redecoded"] for item in final["items"]] == [0, 1]
 
@@ -104,7 +104,7 @@ class TestLockStep:
         assert modes == ["sequential"] * 4 + ["batched"] * 2
         for _ in names[1:]:
             talk.decode()
-        assert [name for name, _ in heard(talk.decode()[0])] == names
+        assert [name for name, _ in results(talk.decode()[0])] == names
 
     @pytest.mark.parametrize(
         ("ahead", "asked", "again"),
@@ -130,7 +130,7 @@ class TestLockStep:
         (final,) = talk.decode() if again else lines
         assert ("token_logprobs" in final["items"][0]) is asked.get("logprobs", False)
 
-    def test_a_boundary_that_fills_its_batch_tells_the_mode_of_it(self) -> None:
+    def test_a_boundary_that_fills_its_batch_reports_the_mode_of_it(self) -> None:
         talk = loaded()
         talk.send("start_stream", batch_size=4)
         for name in ("u1", "u2", "u3"):
@@ -167,16 +167,16 @@ class TestLockStep:
         talk.speak("u2")
         talk.wait(0.1)
         finals = talk.decode() + talk.decode()
-        assert [(final["decoder_mode"], heard(final)[0][0]) for final in finals] == [
+        assert [(final["decoder_mode"], results(final)[0][0]) for final in finals] == [
             ("batched", "u1"),
             ("sequential", "u2"),
         ]
 
     def test_a_flush_with_a_bad_mode_loses_nothing(self, talk: Conversation) -> None:
         talk.speak("u1")
-        assert said(talk.send("flush", decoder_mode="sequentail")) == ["invalid_params"]
+        assert kinds(talk.send("flush", decoder_mode="sequentail")) == ["invalid_params"]
         talk.send("flush")
-        assert heard(talk.decode()[0]) == [("u1", "Seven three one.")]
+        assert results(talk.decode()[0]) == [("u1", "Seven three one.")]
 
     def test_what_was_transcribed_in_time_stays_so_when_it_is_decoded_again(self, talk: Conversation) -> None:
         talk.speak("u1", timeout_ms=2000)
@@ -184,7 +184,7 @@ class TestLockStep:
         talk.decode()
         talk.wait(9.0)
         talk.send("flush", max_new_tokens=7)
-        assert heard(talk.decode(transcript("Again."))[0]) == [("u1", "Again.")]
+        assert results(talk.decode(transcript("Again."))[0]) == [("u1", "Again.")]
 
     def test_row_68_one_bad_utterance_fails_alone(self, talk: Conversation) -> None:
         for name in ("u1", "u2", "u3"):
@@ -194,7 +194,7 @@ class TestLockStep:
         talk.decode(NonFiniteOutput("NaN"))
         (final,) = talk.decode(transcript("Three."))
         assert (final["count"], final["failed"]) == (3, 1)
-        assert heard(final) == [("u1", "One."), ("u2", "non_finite_output"), ("u3", "Three.")]
+        assert results(final) == [("u1", "One."), ("u2", "non_finite_output"), ("u3", "Three.")]
         assert final["items"][1]["text"] is None
 
     def test_the_engine_gets_the_samples_as_they_came(self, talk: Conversation) -> None:
@@ -231,7 +231,7 @@ class TestLockStep:
             talk.decode()
         assert languages == {1: "Dutch", 2: "Arabic", 3: None}
 
-    def test_row_42_the_result_tells_of_a_gap(self, talk: Conversation) -> None:
+    def test_row_42_the_result_reports_of_a_gap(self, talk: Conversation) -> None:
         talk.chunk(10, seq=1)
         assert talk.chunk(10, seq=4)[0]["gap"] == {"expected": 2, "got": 4}
         talk.send("end_utterance")
@@ -243,13 +243,13 @@ class TestLockStep:
 
     def test_row_42_a_refused_chunk_may_be_sent_again_under_its_number(self, talk: Conversation) -> None:
         talk.chunk(10, seq=1)
-        assert said(talk.send("audio_chunk", seq=2, pcm16="?")) == ["bad_base64"]
+        assert kinds(talk.send("audio_chunk", seq=2, pcm16="?")) == ["bad_base64"]
         assert talk.chunk(10, seq=2)[0]["samples_buffered"] == 20
-        assert said(talk.chunk(10, seq=1)) == ["seq_out_of_order"]
+        assert kinds(talk.chunk(10, seq=1)) == ["seq_out_of_order"]
         assert talk.chunk(10, seq=2)[0]["duplicate"] is True
 
     def test_row_43_a_boundary_without_audio_does_not_count(self, talk: Conversation) -> None:
-        assert said(talk.send("end_utterance") + talk.send("vad_boundary", pcm16="")) == ["no_audio", "no_audio"]
+        assert kinds(talk.send("end_utterance") + talk.send("vad_boundary", pcm16="")) == ["no_audio", "no_audio"]
         talk.chunk()
         assert talk.send("end_utterance")[0]["utterance_id"] == "default-1"
 
@@ -270,14 +270,14 @@ class TestLockStep:
         talk.send("flush")
         assert talk.decode()[0]["items"][0]["samples"] == 16_000
 
-    def test_audio_that_waits_is_bounded_in_all_and_given_back_when_it_is_told(self) -> None:
+    def test_audio_that_waits_is_bounded_in_all_and_given_back_when_it_is_delivered(self) -> None:
         talk = loaded(max_pending_audio_seconds=1.0)
         talk.speak("u1", pcm16=pcm(8_000))
         talk.chunk(8_000)
-        assert said(talk.chunk(1) + talk.speak("u2")) == ["limit_exceeded", "limit_exceeded"]
+        assert kinds(talk.chunk(1) + talk.speak("u2")) == ["limit_exceeded", "limit_exceeded"]
         talk.send("flush")
         talk.decode()
-        assert said(talk.chunk(8_000)) == ["partial_result"]
+        assert kinds(talk.chunk(8_000)) == ["partial_result"]
         assert talk.send("status")[0]["queues"]["pending_audio_seconds"] == 1.0
 
     def test_a_flood_of_utterances_in_lock_step_is_finished(self) -> None:
@@ -287,11 +287,11 @@ class TestLockStep:
         talk.send("flush")
         while talk.jobs:
             talk.decode()
-        assert "limit_exceeded" not in said(talk.monitor.replies)
+        assert "limit_exceeded" not in kinds(talk.monitor.replies)
         assert sum(reply.get("count", 0) for reply in talk.monitor.replies) == 20
         talk.monitor.finish()
 
-    def test_row_46_a_stream_begun_anew_tells_what_it_dropped_and_counts_on(self, talk: Conversation) -> None:
+    def test_row_46_a_stream_restarted_reports_what_it_dropped_and_counts_on(self, talk: Conversation) -> None:
         talk.speak("u1")
         talk.chunk(100)
         talk.send("end_utterance")
@@ -306,16 +306,16 @@ class TestLockStep:
         assert talk.chunk(stream_id="a")[0].get("warnings") is None
         assert talk.chunk(stream_id="b")[0]["warnings"] == ["implicit_stream"]
         for lines in (talk.chunk(stream_id="c"), talk.send("start_stream", stream_id="c"), talk.speak("u", "c")):
-            assert said(lines) == ["limit_exceeded"]
+            assert kinds(lines) == ["limit_exceeded"]
         talk.send("stop_stream", stream_id="a")
-        assert said(talk.chunk(stream_id="c")) == ["partial_result"]
+        assert kinds(talk.chunk(stream_id="c")) == ["partial_result"]
 
     def test_auto_flush_needs_events(self, talk: Conversation) -> None:
         (error,) = talk.send("start_stream", stream_id="x", auto_flush=True)
         assert (error["code"], error["data"]["field"]) == ("invalid_params", "auto_flush")
-        assert said(talk.send("stop_stream", stream_id="x")) == ["unknown_stream"]
+        assert kinds(talk.send("stop_stream", stream_id="x")) == ["unknown_stream"]
 
-    def test_utterances_of_requests_with_an_id_are_bounded_and_given_back_when_they_are_told(self) -> None:
+    def test_utterances_of_requests_with_an_id_are_bounded_and_given_back_when_they_are_delivered(self) -> None:
         talk = loaded(max_pending_utterances=3)
         talk.send("start_stream")
         for number in range(3):
@@ -325,7 +325,7 @@ class TestLockStep:
         assert (refused["code"], refused["data"]) == ("limit_exceeded", {"limit": 3})
         assert "--max-pending-utterances" in refused["message"]
         talk.send("flush", id=4)
-        assert said(talk.send("end_utterance", id=5)) == ["limit_exceeded"]
+        assert kinds(talk.send("end_utterance", id=5)) == ["limit_exceeded"]
         while talk.jobs:
             talk.decode()
         assert talk.send("end_utterance", id=6)[0]["samples"] == 70
@@ -341,7 +341,7 @@ class TestFiles:
 
     def test_a_file_that_cannot_be_read_is_no_utterance(self, talk: Conversation) -> None:
         talk.speak("u1", audio="a.wav", pcm16=None)
-        assert said(talk.fail_read("a.wav")) == ["audio_not_found"]
+        assert kinds(talk.fail_read("a.wav")) == ["audio_not_found"]
         assert talk.send("flush")[0]["count"] == 0
 
     def test_a_flush_waits_for_files_that_came_before_it_and_keeps_their_place(self, talk: Conversation) -> None:
@@ -350,7 +350,7 @@ class TestFiles:
         assert talk.send("flush", id=3) == []
         talk.decode(transcript("Two."))
         assert [line["id"] for line in talk.read("a.wav")] == [1, 2]
-        assert heard(talk.decode(transcript("One."))[0]) == [("u1", "One."), ("u2", "Two.")]
+        assert results(talk.decode(transcript("One."))[0]) == [("u1", "One."), ("u2", "Two.")]
 
     def test_a_file_that_is_slow_does_not_let_a_later_boundary_fill_the_batch_before_it(self) -> None:
         talk = loaded()
@@ -358,10 +358,10 @@ class TestFiles:
         talk.speak("u1", audio="slow.wav", pcm16=None)
         talk.speak("u2", audio="fast.wav", pcm16=None)
         assert talk.read("fast.wav") == []
-        assert said(talk.read("slow.wav")) == ["utterance_queued"]
+        assert kinds(talk.read("slow.wav")) == ["utterance_queued"]
         talk.decode()
         (final,) = talk.decode()
-        assert (final["utterance_id"], [name for name, _ in heard(final)]) == ("u2", ["u1", "u2"])
+        assert (final["utterance_id"], [name for name, _ in results(final)]) == ("u2", ["u1", "u2"])
 
     def test_a_batch_goes_without_the_file_that_could_not_be_read(self, talk: Conversation) -> None:
         talk.speak("u1", audio="a.wav", pcm16=None)
@@ -369,12 +369,12 @@ class TestFiles:
         talk.send("flush")
         talk.decode(transcript("Two."))
         error, queued, final = talk.fail_read("a.wav")
-        assert (said([error, queued]), heard(final)) == (["audio_not_found", "utterance_queued"], [("u2", "Two.")])
+        assert (kinds([error, queued]), results(final)) == (["audio_not_found", "utterance_queued"], [("u2", "Two.")])
 
     def test_a_file_over_the_limit_of_waiting_audio_is_refused(self) -> None:
         talk = loaded(max_pending_audio_seconds=1.0)
         talk.speak("u1", audio="a.wav", pcm16=None)
-        assert said(talk.read("a.wav", samples=np.zeros(16_001, np.float32))) == ["limit_exceeded"]
+        assert kinds(talk.read("a.wav", samples=np.zeros(16_001, np.float32))) == ["limit_exceeded"]
 
     def test_a_batch_holds_what_was_accepted_before_the_boundary_that_filled_it(self) -> None:
         talk = loaded()
@@ -389,12 +389,15 @@ class TestFiles:
         lines = talk.read("late.wav") + talk.read("slow.wav")
         while talk.jobs:
             lines += talk.decode()
-        assert [[name for name, _ in heard(line)] for line in lines if "items" in line] == [["a1"], ["b1", "a2", "b2"]]
+        assert [[name for name, _ in results(line)] for line in lines if "items" in line] == [
+            ["a1"],
+            ["b1", "a2", "b2"],
+        ]
         talk.send("flush")
         talk.decode()
         talk.monitor.finish()
 
-    def test_a_flush_between_two_boundaries_is_told_between_their_outcomes(self) -> None:
+    def test_a_flush_between_two_boundaries_is_delivered_between_their_outcomes(self) -> None:
         talk = loaded()
         talk.send("start_stream", stream_id="a", batch_size=9)
         talk.send("start_stream", stream_id="b", batch_size=1)
@@ -405,12 +408,12 @@ class TestFiles:
         lines = talk.read("slow.wav")
         while talk.jobs:
             lines += talk.decode()
-        assert [[name for name, _ in heard(line)] for line in lines if "items" in line] == [["b1"], ["a1"]]
+        assert [[name for name, _ in results(line)] for line in lines if "items" in line] == [["b1"], ["a1"]]
         talk.send("flush")
         talk.decode()
         talk.monitor.finish()
 
-    def test_streams_that_change_their_way_of_telling_do_not_wait_for_each_other(self) -> None:
+    def test_streams_that_change_their_way_of_delivery_do_not_wait_for_each_other(self) -> None:
         """A reply waits for an event, the event for a reply, and that reply for its turn behind the first."""
         talk = loaded("events")
         talk.send("start_stream", stream_id="a", auto_flush=True, max_batch_delay_ms=60_000)
@@ -429,7 +432,7 @@ class TestFiles:
         assert talk.session.pending == 0
         talk.monitor.finish()
 
-    def test_what_an_event_takes_along_is_not_told_by_the_flush_as_well(self) -> None:
+    def test_what_an_event_takes_along_is_not_delivered_by_the_flush_as_well(self) -> None:
         talk = loaded("events")
         talk.send("start_stream", stream_id="a")
         talk.speak("a1", "a")
@@ -437,7 +440,7 @@ class TestFiles:
         talk.speak("a2", "a")
         talk.send("flush")
         *events, final = talk.decode() + talk.decode()
-        assert [heard(event) for event in events] == [[("a1", "Seven three one.")], [("a2", "Seven three one.")]]
+        assert [results(event) for event in events] == [[("a1", "Seven three one.")], [("a2", "Seven three one.")]]
         assert final["count"] == 0
         talk.monitor.finish()
 
@@ -447,11 +450,11 @@ class TestFiles:
         talk.speak("a1", "a")
         talk.send("start_stream", stream_id="a", id=1, restart=True, auto_flush=True, max_batch_delay_ms=0)
         talk.speak("a2", "a")
-        talk.now += 1.0  # nobody looked in time at either timer
+        talk.now += 1.0  # both timers are overdue
         talk.session.tick()
         talk.perform()
         events = talk.decode() + talk.decode()
-        assert [heard(event) for event in events] == [[("a1", "Seven three one.")], [("a2", "Seven three one.")]]
+        assert [results(event) for event in events] == [[("a1", "Seven three one.")], [("a2", "Seven three one.")]]
         talk.monitor.finish()
 
     def test_a_reply_with_an_id_does_not_overtake_earlier_outcomes_of_its_stream(self, talk: Conversation) -> None:
@@ -464,7 +467,7 @@ class TestFiles:
         assert talk.decode() == []
         talk.read("slow.wav")
         lines = talk.decode()
-        assert [heard(line) for line in lines if "items" in line] == [
+        assert [results(line) for line in lines if "items" in line] == [
             [("u1", "Seven three one.")],
             [("u2", "Seven three one.")],
         ]
@@ -474,21 +477,21 @@ class TestFiles:
 class TestEvents:
     def test_a_full_batch_comes_as_an_event(self, live: Conversation) -> None:
         for name in ("u1", "u2", "u3"):
-            assert said(live.speak(name, "s")) == ["utterance_queued"]
+            assert kinds(live.speak(name, "s")) == ["utterance_queued"]
         events = [event for text in ("One.", "Two.", "Three.") for event in live.decode(transcript(text))]
         assert [(event["event"], event["n"], event["reason"], "id" in event) for event in events] == [
             (True, number, "batch_size", False) for number in (1, 2, 3)
         ]
-        assert [heard(event) for event in events] == [[("u1", "One.")], [("u2", "Two.")], [("u3", "Three.")]]
+        assert [results(event) for event in events] == [[("u1", "One.")], [("u2", "Two.")], [("u3", "Three.")]]
 
     def test_a_flood_of_utterances_is_bounded(self) -> None:
         live = loaded("events", max_pending_utterances=5)
         live.send("start_stream", stream_id="s", auto_flush=True, batch_size=2)
         lines = [line for _ in range(9) for line in live.speak("u", "s", pcm16=pcm(1))]
-        assert said(lines) == ["utterance_queued"] * 5 + ["limit_exceeded"] * 4
+        assert kinds(lines) == ["utterance_queued"] * 5 + ["limit_exceeded"] * 4
         live.decode()
         live.decode()
-        assert said(live.speak("u", "s")) == ["utterance_queued"]
+        assert kinds(live.speak("u", "s")) == ["utterance_queued"]
         live.end_of_input()
         while live.jobs:
             live.decode()
@@ -510,7 +513,7 @@ class TestEvents:
         live.send("flush", id="f")
         assert live.wait(0.0) == []
         event, reply = live.decode()
-        assert (event["reason"], heard(event)) == ("flush", [("u1", "Seven three one.")])
+        assert (event["reason"], results(event)) == ("flush", [("u1", "Seven three one.")])
         assert (reply["id"], reply["count"]) == ("f", 0)
 
     def test_a_flush_is_answered_after_the_batches_on_their_way(self, live: Conversation) -> None:
@@ -527,16 +530,18 @@ class TestEvents:
         live.speak("u3", "t")
         live.speak("u4", "s")
         events = [event for _ in range(3) for event in live.decode()]
-        assert [(event["reason"], [name for name, _ in heard(event)]) for event in events] == [
+        assert [(event["reason"], [name for name, _ in results(event)]) for event in events] == [
             ("batch_size", [name]) for name in ("u1", "u3", "u4")
         ]
 
-    def test_a_stream_is_told_in_the_order_of_its_boundaries_whatever_the_options(self, live: Conversation) -> None:
+    def test_a_stream_is_delivered_in_the_order_of_its_boundaries_whatever_the_options(
+        self, live: Conversation
+    ) -> None:
         live.speak("u1", "s", language="Arabic")
         for name in ("u2", "u3", "u4"):
             live.speak(name, "s")
         events = [event for _ in range(4) for event in live.decode()]
-        assert [name for event in events for name, _ in heard(event)] == ["u1", "u2", "u3", "u4"]
+        assert [name for event in events for name, _ in results(event)] == ["u1", "u2", "u3", "u4"]
 
     def test_a_chunk_without_an_id_is_answered_only_by_its_failure(self, live: Conversation) -> None:
         assert live.chunk(10, "s", seq=7) == []
@@ -546,8 +551,8 @@ class TestEvents:
         assert (event["code"], event["dropped_samples"]) == ("bad_base64", 0)
         (event,) = live.chunk(10, "s", seq="x")
         assert (event["code"], event["seq"], event["dropped_samples"]) == ("invalid_params", None, 10)
-        assert said(live.chunk(10, "s", id="c")) == ["partial_result"]
-        assert said(live.chunk(10, "nowhere") + live.chunk(10, "nowhere", id="d")) == ["unknown_stream"] * 2
+        assert kinds(live.chunk(10, "s", id="c")) == ["partial_result"]
+        assert kinds(live.chunk(10, "nowhere") + live.chunk(10, "nowhere", id="d")) == ["unknown_stream"] * 2
 
     def test_events_are_wanted_as_long_as_a_stream_needs_them(self, live: Conversation) -> None:
         (error,) = live.send("hello", want=[])
@@ -556,8 +561,8 @@ class TestEvents:
         assert live.send("hello", want=[])[0]["want"] == []
 
     def test_strict_about_streams(self, live: Conversation) -> None:
-        assert said(live.send("start_stream", stream_id="s")) == ["stream_exists"]
-        assert said(live.speak("u", "nowhere")) == ["unknown_stream"]
+        assert kinds(live.send("start_stream", stream_id="s")) == ["stream_exists"]
+        assert kinds(live.speak("u", "nowhere")) == ["unknown_stream"]
         live.chunk(5, "s")
         assert live.send("start_stream", stream_id="s", restart=True)[0]["dropped_samples"] == 5
 
@@ -569,7 +574,7 @@ class TestStopStream:
         (stopped,) = talk.send("stop_stream")
         assert (stopped["dropped_samples"], stopped["queued"], stopped["cancelled_utterances"]) == (77, 1, [])
         talk.send("flush")
-        assert heard(talk.decode()[0]) == [("u1", "Seven three one.")]
+        assert results(talk.decode()[0]) == [("u1", "Seven three one.")]
 
     def test_row_48_discard_names_what_it_ends(self, talk: Conversation) -> None:
         talk.speak("u1")
@@ -577,7 +582,7 @@ class TestStopStream:
         (stopped,) = talk.send("stop_stream", mode="discard")
         assert (stopped["cancelled_utterances"], stopped["queued"]) == (["u1"], 0)
         talk.send("flush")
-        assert heard(talk.decode()[0]) == [("u2", "Seven three one.")]
+        assert results(talk.decode()[0]) == [("u2", "Seven three one.")]
 
     def test_boundaries_that_are_not_answered_yet_are_refused_when_their_stream_is_discarded(self) -> None:
         talk = loaded()
@@ -593,7 +598,7 @@ class TestStopStream:
         talk.end_of_input()
         talk.monitor.finish()
 
-    def test_a_stream_that_flushes_itself_is_stopped_when_all_is_told(self, live: Conversation) -> None:
+    def test_a_stream_that_flushes_itself_is_stopped_when_all_is_delivered(self, live: Conversation) -> None:
         live.speak("u1", "s")
         assert live.send("stop_stream", stream_id="s") == []
         assert [line["type"] for line in live.decode()] == ["realtime_batch_final", "stream_stopped"]
@@ -606,7 +611,7 @@ class TestCancel:
         assert talk.send("cancel", stream_id="default", utterance_id="u1")[0]["state"] == "cancelled"
         assert talk.send("cancel", stream_id="default", utterance_id="u1")[0]["state"] == "already_done"
         talk.send("flush")
-        assert heard(talk.decode()[0]) == [("u1", "cancelled"), ("u2", "Seven three one.")]
+        assert results(talk.decode()[0]) == [("u1", "cancelled"), ("u2", "Seven three one.")]
 
     @pytest.mark.parametrize("wins", [True, False])
     def test_row_64_what_runs_may_still_win(self, talk: Conversation, wins: bool) -> None:
@@ -615,7 +620,7 @@ class TestCancel:
         assert talk.send("cancel", target="f")[0]["state"] == "cancelling"
         assert talk.cancelled == [1]
         (final,) = talk.decode(transcript("Won.") if wins else Cancelled("at the next step"))
-        assert heard(final) == [("u1", "Won." if wins else "cancelled")]
+        assert results(final) == [("u1", "Won." if wins else "cancelled")]
         assert talk.send("cancel", target="f")[0]["state"] == "already_done"
         assert talk.send("cancel", stream_id="default", utterance_id="u1")[0]["state"] == "already_done"
         assert talk.send("cancel", target="never")[0]["state"] == "unknown"
@@ -637,7 +642,7 @@ class TestCancel:
         talk.chunk(9, "s", id=1)
         lines = talk.send("cancel", id="c", target="a")
         assert next(line for line in lines if line["id"] == "a")["data"] == {"dropped_samples": 9}
-        assert said(talk.chunk(9, "s", id=2)) == ["unknown_stream"]
+        assert kinds(talk.chunk(9, "s", id=2)) == ["unknown_stream"]
 
     def test_a_batch_keeps_what_was_finished(self) -> None:
         talk = loaded()
@@ -655,10 +660,10 @@ class TestCancel:
         assert len(talk.jobs) == 1
         (error,) = talk.wait(0.5)
         assert (error["id"], error["code"], error["retryable"]) == ("t", "timeout", True)
-        assert heard(talk.send("flush")[0]) == [("u1", "timeout")]
+        assert results(talk.send("flush")[0]) == [("u1", "timeout")]
         assert talk.decode(transcript("Too late.")) == []
 
-    def test_a_stream_is_told_in_order_although_a_later_batch_is_done_first(self, talk: Conversation) -> None:
+    def test_a_stream_is_delivered_in_order_although_a_later_batch_is_done_first(self, talk: Conversation) -> None:
         talk.speak("u1", id=1)
         talk.send("flush", id="first")
         talk.speak("u2", id=2)
@@ -669,27 +674,27 @@ class TestCancel:
 
 
 class TestTheEnd:
-    def test_stop_tells_what_waited_in_its_one_line(self, talk: Conversation) -> None:
+    def test_stop_reports_what_waited_in_its_one_line(self, talk: Conversation) -> None:
         talk.speak("u1")
         talk.chunk(5)
         assert talk.send("stop") == []
         assert talk.decode() == []
         (stopped,) = talk.finish()
         assert (stopped["reason"], stopped["completed"], stopped["dropped_samples"]) == ("stop", 1, 5)
-        assert (heard(stopped), stopped["unfinished"]) == ([("u1", "Seven three one.")], [])
+        assert (results(stopped), stopped["unfinished"]) == ([("u1", "Seven three one.")], [])
         talk.monitor.finish()
 
     def test_row_53_the_end_of_input_says_nothing_more(self, talk: Conversation) -> None:
         talk.end_of_input()
         assert talk.finish() == []
 
-    def test_row_53_the_end_of_input_still_tells_speech_that_would_vanish(self, talk: Conversation) -> None:
+    def test_row_53_the_end_of_input_still_reports_speech_that_would_vanish(self, talk: Conversation) -> None:
         talk.speak("u1")
         talk.chunk(5)
         talk.end_of_input()
         talk.decode()
         (final,) = talk.finish()
-        assert (final["reason"], heard(final)) == ("end_of_input", [("u1", "Seven three one.")])
+        assert (final["reason"], results(final)) == ("end_of_input", [("u1", "Seven three one.")])
         assert final["dropped_samples"] == 5
         talk.monitor.finish()
 
@@ -704,14 +709,14 @@ class TestTheEnd:
         talk.speak("u1")
         talk.send("transcribe", id="t", audio="a")
         talk.read("a")
-        assert said(talk.send("stop", mode="abort")) == ["shutting_down"]
+        assert kinds(talk.send("stop", mode="abort")) == ["shutting_down"]
         (stopped,) = talk.finish()
         assert stopped["reason"] == "abort"
         assert stopped["unfinished"] == [
             {"stream_id": "default", "utterance_id": "u1", "code": "shutting_down"},
             {"id": "t", "code": "shutting_down"},
         ]
-        assert heard(stopped) == [("u1", "shutting_down")]
+        assert results(stopped) == [("u1", "shutting_down")]
 
     def test_row_62_a_deadline_ends_the_waiting(self, talk: Conversation) -> None:
         talk.speak("u1")
@@ -726,13 +731,13 @@ class TestTheEnd:
         talk.speak("u1")
         talk.send("stop")
         assert talk.send("ping")[0]["state"] == "draining"
-        assert said(talk.send("status") + talk.send("cancel", target="x") + talk.chunk()) == [
+        assert kinds(talk.send("status") + talk.send("cancel", target="x") + talk.chunk()) == [
             "status",
             "cancel_result",
             "shutting_down",
         ]
 
-    def test_row_88_the_loss_of_the_engine_is_told_to_everyone(self, live: Conversation) -> None:
+    def test_row_88_the_loss_of_the_engine_is_delivered_to_everyone(self, live: Conversation) -> None:
         live.speak("u1", "s")
         live.send("transcribe", id="t", audio="a")
         live.monitor.signalled()
@@ -749,7 +754,7 @@ class TestLoading:
         talk.chunk(9, "s", id="c")
         (error,) = talk.fail_load()
         assert (error["code"], error["data"]["dropped_samples"]) == ("model_not_found", 9)
-        assert said(talk.chunk(9, "s", id="d")) == ["unknown_stream"]
+        assert kinds(talk.chunk(9, "s", id="d")) == ["unknown_stream"]
 
     def test_what_was_begun_ahead_waits_on_where_the_load_fails(self) -> None:
         talk = Conversation()
@@ -762,19 +767,19 @@ class TestLoading:
         assert talk.loads == 2
         talk.load()
         (final,) = talk.decode()
-        assert (heard(final), final["load_seconds"]) == ([("u1", "Seven three one.")], 1.5)
+        assert (results(final), final["load_seconds"]) == ([("u1", "Seven three one.")], 1.5)
 
     def test_a_flush_whose_load_fails_names_every_utterance(self) -> None:
         talk = Conversation()
         talk.speak("u1")
         talk.send("flush")
-        assert heard(talk.fail_load()[0]) == [("u1", "model_not_found")]
+        assert results(talk.fail_load()[0]) == [("u1", "model_not_found")]
 
 
 def test_g2_control_messages_with_an_id_overtake_work(talk: Conversation) -> None:
     talk.send("transcribe", audio="slow")
     for kind, reply in (("ping", "pong"), ("status", "status"), ("capabilities", "capabilities")):
-        assert said(talk.send(kind, id=kind)) == [reply]
+        assert kinds(talk.send(kind, id=kind)) == [reply]
     assert talk.send("ping") == []
 
 
@@ -785,19 +790,19 @@ def test_row_49_nothing_is_begun_while_nobody_reads(talk: Conversation) -> None:
     assert talk.reads == {}
     talk.send("cancel", target="t")
     talk.reads_lines = True
-    assert said(talk.perform()) == ["capabilities", "cancelled", "cancel_result"]
+    assert kinds(talk.perform()) == ["capabilities", "cancelled", "cancel_result"]
 
 
-def test_row_59_a_request_too_many_is_told_busy_and_one_without_an_id_never() -> None:
+def test_row_59_a_request_too_many_is_rejected_as_busy_and_one_without_an_id_never() -> None:
     talk = loaded(max_pending_requests=2)
     for name in ("a", "b", "c"):
         last = talk.send("transcribe", audio=name, id=name)
-    assert (said(last), last[0]["retryable"], last[0]["data"]["retry_after_ms"] > 0) == (["busy"], True, True)
+    assert (kinds(last), last[0]["retryable"], last[0]["data"]["retry_after_ms"] > 0) == (["busy"], True, True)
     assert talk.send("transcribe", audio="d") == []
-    assert said(talk.send("ping", id="p") + talk.chunk(id="k")) == ["pong", "unknown_stream"]
+    assert kinds(talk.send("ping", id="p") + talk.chunk(id="k")) == ["pong", "unknown_stream"]
 
 
-def test_status_tells_numbers_alone(talk: Conversation) -> None:
+def test_status_reports_numbers_alone(talk: Conversation) -> None:
     talk.speak("secret")
     talk.send("transcribe", audio="/secret", id="secret")
     talk.send("flush", id="f")

@@ -1,4 +1,4 @@
-"""A real browser, without a window: Debian's chromium, spoken to over the pipe of its DevTools protocol."""
+"""A real browser, without a window: Debian's chromium, controlled over the pipe of its DevTools protocol."""
 
 import json
 import os
@@ -58,9 +58,9 @@ class Page:
 
     def run(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""
-        told = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
-        assert "exceptionDetails" not in told, told["exceptionDetails"]
-        return told["result"].get("value")
+        reported = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in reported, reported["exceptionDetails"]
+        return reported["result"].get("value")
 
     def close(self) -> None:
         """The browser, and what it started."""

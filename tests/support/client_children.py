@@ -64,18 +64,18 @@ CAPABILITIES, PONG, STOPPED = {CAPABILITIES!r}, {PONG!r}, {STOPPED!r}
 FINAL, READY = {FINAL!r}, {READY!r}
 def say(message, **more):
     os.write(1, json.dumps({{**message, **more}}, separators=(",", ":")).encode() + b"\\n")
-def hear():
+def read():
     line = sys.stdin.buffer.readline()
     return json.loads(line) if line else sys.exit(0)
 def hold():
     open(sys.argv[1]).close()
 def greet(**more):
-    say(CAPABILITIES, id=hear()["id"], **more)
+    say(CAPABILITIES, id=read()["id"], **more)
 """
 
 
 def child(program: str, *arguments: str) -> list[str]:
-    """The command of a child: `say` writes a message, `hear` reads one or exits, `greet` answers `hello`,
+    """The command of a child: `say` writes a message, `read` reads one or exits, `greet` answers `hello`,
     `hold` waits until the named pipe that is its first argument is opened for writing."""
     return [sys.executable, "-I", "-S", "-c", _START + program, *arguments]
 
@@ -87,7 +87,7 @@ def named_pipe(folder: Path) -> Path:
 
 
 def release(pipe: Path) -> None:
-    """Let go whoever holds by this pipe, as soon as it does."""
+    """Release the child that waits on this pipe, once it waits."""
     pipe.open("w").close()
 
 

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 from support.engine_requests import Inbox, SentJob, SentPartial
-from support.fake_engine import heard, hypothesis
+from support.fake_engine import hypothesis, transcript_of
 from support.protocol_monitor import ProtocolMonitor
 
 from qwen3_asr_mlx_runtime.engines.api import (
@@ -146,7 +146,7 @@ class Conversation:
         if isinstance(outcome, BridgeError):
             self.session.outcome(Failed(job_id, outcome))
         else:
-            self.session.outcome(Finished(job_id, outcome or heard(job)))
+            self.session.outcome(Finished(job_id, outcome or transcript_of(job)))
         return self.perform()
 
     def end_partial(self, outcome: object = None, *, job_id: int | None = None) -> list[dict]:

@@ -1,11 +1,11 @@
-"""An `Engine` without a model: it does what the script says, on a thread of its own.
+"""An `Engine` without a model: it follows a script, on its own thread.
 
 The script is a list of steps, one for each job, the last one repeated. A step is a Transcript or a BridgeError (the
 outcome), or a fault:
 
 HOLD   wait for `release`, or for a cancel; then transcribe
 LOOP   take steps without end, until a cancel
-HANG   take no step and hear no cancel, until the engine is closed
+HANG   take no step and ignore cancels, until the engine is closed
 DIE    end the engine's thread without a word
 
 or a function to call with the job, which returns one of these: `delayed(event)` waits for a threading.Event,
@@ -83,7 +83,7 @@ def transcript(text: str = "Seven three one.", *, audio_samples: int = 16_000, *
     return Transcript(**{**whole, **fields})
 
 
-def heard(job: SentJob, text: str = "Seven three one.", **fields: object) -> Transcript:
+def transcript_of(job: SentJob, text: str = "Seven three one.", **fields: object) -> Transcript:
     """What a recognizer answers: with log-probabilities where the job asks for them, and how much was verified of what
     it had listened to."""
     fields = {"warnings": job.utterance.warnings, **fields}
@@ -95,11 +95,11 @@ def heard(job: SentJob, text: str = "Seven three one.", **fields: object) -> Tra
 
 
 def hypothesis(samples: int, text: object = None) -> Hypothesis:
-    """What a recognizer hears in so many samples: one word for each half second, unless it is told what."""
+    """The hypothesis of so many samples: one word for each half second, unless `text` is given."""
     seconds = samples / 16_000
     words = [NUMBERS[n % len(NUMBERS)] for n in range(int(seconds / 0.5))]
-    said = " ".join(words) if text is None else str(text)
-    return Hypothesis(said, "English" if said else None, seconds, len(words) + 3, len(words), 0.04)
+    text_of_words = " ".join(words) if text is None else str(text)
+    return Hypothesis(text_of_words, "English" if text_of_words else None, seconds, len(words) + 3, len(words), 0.04)
 
 
 def delayed(event: threading.Event) -> Callable[[SentJob], Transcript]:
@@ -138,12 +138,12 @@ class FakeEngine:
         post: Post,
         script: Sequence[Step] = (),
         load_script: Sequence[BridgeError | str | None] = (),
-        hear_script: Sequence[str | BridgeError | None] = (),
+        partial_script: Sequence[str | BridgeError | None] = (),
     ) -> None:
         self._post = post
-        self._script = list(script) or [heard]
+        self._script = list(script) or [transcript_of]
         self._load_script = list(load_script) or [None]
-        self._hear_script = list(hear_script) or [None]
+        self._partial_script = list(partial_script) or [None]
         self._inbox: queue.SimpleQueue[SentJob | SentPartial | str | None] = queue.SimpleQueue()
         self._cancelled: set[int] = set()
         self._changed = threading.Condition()
@@ -219,7 +219,7 @@ class FakeEngine:
     def _outcome(self, work: SentJob | SentPartial | str) -> Outcome | None:
         if isinstance(work, SentJob):
             return self._decode(work)
-        return self._hear(work) if isinstance(work, SentPartial) else self._load()
+        return self._compute_partial(work) if isinstance(work, SentPartial) else self._load()
 
     def _load(self) -> Loaded | LoadFailed:
         step = self._load_script[min(self.loads, len(self._load_script) - 1)]
@@ -243,8 +243,8 @@ class FakeEngine:
             return Failed(job.id, Cancelled("cancelled"))
         return Failed(job.id, step) if isinstance(step, BridgeError) else Finished(job.id, step)
 
-    def _hear(self, partial: SentPartial) -> PartialDone | Failed | None:
-        step = self._hear_script[0] if len(self._hear_script) == 1 else self._hear_script.pop(0)
+    def _compute_partial(self, partial: SentPartial) -> PartialDone | Failed | None:
+        step = self._partial_script[0] if len(self._partial_script) == 1 else self._partial_script.pop(0)
         if step == DIE:
             return None
         if step in (HOLD, LOOP, HANG):

@@ -1,4 +1,4 @@
-"""A hub on 127.0.0.1: serves the files of a folder as the main branch of every repository, and fails as it is told."""
+"""A hub on 127.0.0.1: serves the files of a folder as the main branch of every repository, and fails as configured."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ class Asked(NamedTuple):
 
 
 class FakeHub:
-    """`asked` lists every request, `served` counts the bytes of each file that left. What it is told to do:
+    """`asked` lists every request, `served` counts the bytes of each file that left. Its configuration:
 
     `status`: answer requests whose path holds the key with that status. `cut_after`: how many bytes of weights each
     next transfer sends before the connection breaks, None for all. `hang_after`: where each transfer of weights stops

@@ -1,9 +1,9 @@
-"""What was told of utterances that were being spoken: the promises I9 and I10 of the protocol monitor."""
+"""The partials of open utterances: promises I9 and I10 of the protocol monitor."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-TOLD = {"utterance_id", "revision", "stable_text", "language", "audio_seconds"}
+PARTIAL_MEMBERS = {"utterance_id", "revision", "stable_text", "language", "audio_seconds"}
 TIMING = {"seconds", "queue_seconds", "tokens", "verified_tokens"}
 ENDS = {"end_utterance", "vad_boundary", "cancel", "stop_stream"}
 CLOSES = {"stop_stream", "start_stream"}
@@ -12,8 +12,8 @@ Key = tuple[str, str]
 
 
 @dataclass
-class Spoken:
-    """One utterance while it is spoken, as the latest of its events has it, or of the replies to its chunks. `place`:
+class LatestPartial:
+    """The latest partial of an open utterance, from events or from the replies to its chunks. `place`:
     the chunk's. `number`: among utterances of its name."""
 
     place: int = 0
@@ -37,10 +37,10 @@ class PartialBooks:
     begun: dict[str, int] = field(default_factory=dict)  # the last start of each stream with partials
     splitting: set[str] = field(default_factory=set)
     named: dict[Key, int] = field(default_factory=dict)  # the last chunk of each name
-    endings: dict[str, list[Any]] = field(default_factory=dict)  # lines that may have ended what a stream spoke
+    endings: dict[str, list[Any]] = field(default_factory=dict)  # lines that may have ended its utterance
     closed: dict[Key, int] = field(default_factory=dict)  # the boundary, or cancel, that has ended it
-    told: dict[Key, Spoken] = field(default_factory=dict)  # by events
-    replied: dict[Key, Spoken] = field(default_factory=dict)
+    by_event: dict[Key, LatestPartial] = field(default_factory=dict)
+    replied: dict[Key, LatestPartial] = field(default_factory=dict)
 
     def sent(self, sent: Any) -> None:
         name = sent.message.get("utterance_id")
@@ -58,16 +58,16 @@ class PartialBooks:
 
     def event(self, event: dict) -> None:
         stream_id, key = event["stream_id"], (event["stream_id"], event["utterance_id"])
-        assert stream_id in self.begun, "I9: partial text that was not asked for"
-        assert set(event) >= TOLD | TIMING, "I9: an event lacks what an event tells"
+        assert stream_id in self.begun, "I9: a partial that was not requested"
+        assert set(event) >= PARTIAL_MEMBERS | TIMING, "I9: an event lacks a member"
         again = max(self.named.get(key, 0), self.begun[stream_id])
-        assert self.closed.get(key, -1) < again, f"I9: {key} is still spoken of after its end"
-        one = self.told.get(key, Spoken())
-        if event["revision"] <= one.revision:
-            one = Spoken(number=one.number + 1)
-            assert one.number <= self._may_come_again(key), "I9: the revision does not count up"
-        self.told[key] = one
-        one.grow(0, event)
+        assert self.closed.get(key, -1) < again, f"I9: {key} has a partial after its end"
+        latest = self.by_event.get(key, LatestPartial())
+        if event["revision"] <= latest.revision:
+            latest = LatestPartial(number=latest.number + 1)
+            assert latest.number <= self._may_come_again(key), "I9: the revision does not count up"
+        self.by_event[key] = latest
+        latest.grow(0, event)
 
     def reply(self, sent: Any, reply: dict) -> None:
         match reply["type"]:
@@ -80,24 +80,24 @@ class PartialBooks:
 
     def _reply_to_chunk(self, sent: Any, reply: dict) -> None:
         stream_id = reply["stream_id"]
-        assert not set(reply) & TIMING, "I9: a reply tells what only events tell"
+        assert not set(reply) & TIMING, "I9: a reply has members of events"
         if split := reply.get("split"):
             self.closed[stream_id, split["utterance_id"]] = sent.place
         if "revision" not in reply:
-            assert not set(reply) & TOLD, "I9: a reply tells of partial text and not of all"
+            assert not set(reply) & PARTIAL_MEMBERS, "I9: a reply has some members of a partial, but not all"
             assert not reply.get("text"), "I9: a text without a revision"
             return
-        assert stream_id in self.begun, "I9: partial text that was not asked for"
+        assert stream_id in self.begun, "I9: a partial that was not requested"
         assert reply["revision"] or not reply.get("text"), "I9: a text without a revision"
         key = stream_id, reply.get("utterance_id", "")
-        one = self.replied.get(key, Spoken())
-        if sent.place < one.place:
-            return  # one that waited for its turn
-        if self._may_have_ended(stream_id, one.place, sent.place):
-            one = Spoken()
-        assert reply["revision"] >= one.revision, "I9: the revision goes back"
-        self.replied[key] = one
-        one.grow(sent.place, reply)
+        latest = self.replied.get(key, LatestPartial())
+        if sent.place < latest.place:
+            return  # a reply that waited for its turn
+        if self._may_have_ended(stream_id, latest.place, sent.place):
+            latest = LatestPartial()
+        assert reply["revision"] >= latest.revision, "I9: the revision goes back"
+        self.replied[key] = latest
+        latest.grow(sent.place, reply)
 
     def _may_have_ended(self, stream_id: str, after: int, until: int) -> bool:
         return any(after < sent.place <= until for sent in self.endings.get(stream_id, ()))

@@ -1,7 +1,7 @@
 """Watches one conversation and fails at the first line that breaks a promise of the protocol.
 
 I1  every line out is a JSON object in ASCII, of a known type, with the fields of that type
-I2  every request gets exactly one reply, and nothing else is said; a chunk that asks for none gets none
+I2  every request gets exactly one reply, and there are no other replies; a chunk that wants none gets none
 I3  replies to requests without an `id` come in the order of these; every reply fits its request
 I4  every accepted utterance has one outcome, in the order of its stream's boundaries; a batch counts its items
 I5  events come only if they are wanted, and are counted without a gap
@@ -85,7 +85,7 @@ class Sent:
     message: dict = field(default_factory=dict)
     is_silent: bool = False
     is_refused: bool = False  # by the parser
-    after: "Sent | None" = None  # the last `hello` that said what is wanted
+    after: "Sent | None" = None  # the last `hello` with `want`
     repeats_seq: bool = False
 
     @classmethod
@@ -171,7 +171,7 @@ class ProtocolMonitor:
             self._in_order.append(sent)
 
     def signalled(self) -> None:
-        """A signal was sent: `stopped` may come although lines that nobody read any more have no reply."""
+        """A signal was sent: `stopped` may come although unread lines have no reply."""
         self._signalled = True
 
     def received(self, data: bytes) -> list[dict]:
@@ -198,11 +198,11 @@ class ProtocolMonitor:
 
     @property
     def ended(self) -> bool:
-        """Whether the last line was said."""
+        """Whether the last line was sent."""
         return self._ended
 
     def exited(self, code: int, group: int | None = None) -> None:
-        """The process has ended; `group`: its process group, in which nobody must be left."""
+        """The process has ended; `group`: its process group, which must be empty."""
         assert code in EXIT_CODES, f"I8: exit code {code}"
         if group is not None:
             try:
@@ -231,7 +231,7 @@ class ProtocolMonitor:
         self._events += 1
         assert event["n"] == self._events, f"I5: event {event['n']} where {self._events} is due"
         assert "id" not in event, "I5: an event with an id"
-        self.speech.said(None, event)
+        self.speech.record(None, event)
         if event["type"] == "partial_result":
             self.partials.event(event)
 
@@ -240,10 +240,10 @@ class ProtocolMonitor:
             self._in_order.clear()
             self._with_id.clear()
             self._stop = None
-            self.speech.said(None, reply)
+            self.speech.record(None, reply)
             return
         if reply.get("reason") == "end_of_input":
-            self.speech.said(None, reply)
+            self.speech.record(None, reply)
             return
         sent = self._request_of(reply)
         if reply["type"] != "error":
@@ -254,7 +254,7 @@ class ProtocolMonitor:
             _check_batch(sent, reply)
         if sent.type in ("transcribe", "batch_transcribe"):
             _check_asked_for(sent, reply)
-        self.speech.said(sent, reply)
+        self.speech.record(sent, reply)
         self.partials.reply(sent, reply)
 
     def _hello_answered(self, hello: Sent, want: set[str], reply: dict) -> None:
@@ -313,7 +313,7 @@ def _key(identifier: object) -> tuple[str, object]:
 
 @dataclass(frozen=True)
 class Accepted:
-    """An utterance by its boundary's place among the lines in; `samples` out of the buffer, as far as a reply told."""
+    """An utterance by its boundary's place among the lines in; `samples` from the buffer, if a reply has them."""
 
     place: int
     name: str
@@ -322,10 +322,10 @@ class Accepted:
 
 @dataclass
 class SpeechBooks:
-    """Utterances and samples: what was accepted, and what was told of it."""
+    """Utterances and samples: those accepted, and those delivered."""
 
     accepted: dict[str, list[Accepted]] = field(default_factory=dict)
-    told: dict[str, list[str]] = field(default_factory=dict)
+    delivered: dict[str, list[str]] = field(default_factory=dict)
     discarded: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     samples_in: int = 0
     samples_out: int = 0
@@ -334,7 +334,9 @@ class SpeechBooks:
     silent_samples: int = 0
     silent: Counter[str] = field(default_factory=Counter)  # chunks without a reply, of each stream
     splitting: set[str] = field(default_factory=set)  # streams whose utterances are split where they grow too long
-    closed: Counter[str] = field(default_factory=Counter)  # how often each stream was: it counts its utterances anew
+    closed: Counter[str] = field(
+        default_factory=Counter
+    )  # how often each stream was closed, which restarts its utterance numbers
     rates: dict[str, dict[int, int]] = field(default_factory=dict)  # that each stream may have, from which line in on
 
     def start_sent(self, sent: Sent) -> None:
@@ -364,7 +366,7 @@ class SpeechBooks:
             self.count_silent(sent)
 
     def count_silent(self, sent: Sent) -> None:
-        """One that gets no reply counts as accepted unless an event says otherwise; if it repeats a `seq` of its stream
+        """One that gets no reply counts as accepted unless an event rejects it; if it repeats a `seq` of its stream
         it may have been passed over as a duplicate."""
         before = self.samples_in
         self._take_in(sent)
@@ -374,9 +376,9 @@ class SpeechBooks:
         if sent.repeats_seq:
             self.perhaps_passed_over += samples
 
-    def said(self, sent: Sent | None, reply: dict) -> None:
+    def record(self, sent: Sent | None, reply: dict) -> None:
         for item in reply.get("items", ()) if reply["type"] in ("realtime_batch_final", "stopped") else ():
-            self.told.setdefault(item["stream_id"], []).append(item["utterance_id"])
+            self.delivered.setdefault(item["stream_id"], []).append(item["utterance_id"])
             if item["source"] == "buffer":
                 self.samples_out += item["samples"]
         if reply["type"] == "realtime_batch_final":
@@ -419,40 +421,40 @@ class SpeechBooks:
         self.accepted.setdefault(stream_id, []).append(Accepted(sent.place, utterance_id, samples))
 
     def balance(self) -> None:
-        for stream_id in {*self.accepted, *self.told, *self.discarded}:
+        for stream_id in {*self.accepted, *self.delivered, *self.discarded}:
             accepted = sorted(self.accepted.get(stream_id, ()), key=lambda one: one.place)
             perhaps_split = self._take_discarded(stream_id, accepted)
             expected = [one.name for one in accepted]
-            told = self.told.get(stream_id, [])
-            if self._may_split_unheard(stream_id):
-                self._check_split([*(name for name in told if name not in expected), *perhaps_split], stream_id)
-                told = [name for name in told if name in expected]
-            assert told == expected, f"I4: accepted {expected}, told {told}"
+            delivered = self.delivered.get(stream_id, [])
+            if self._may_split_unannounced(stream_id):
+                self._check_split([*(name for name in delivered if name not in expected), *perhaps_split], stream_id)
+                delivered = [name for name in delivered if name in expected]
+            assert delivered == expected, f"I4: accepted {expected}, delivered {delivered}"
         least = self.samples_in - self.perhaps_passed_over
-        told = f"{self.samples_in} samples in, {self.samples_out} told of"
-        assert least <= self.samples_out <= self.samples_in, f"I6: {told}"
+        counts = f"{self.samples_in} samples in, {self.samples_out} accounted for"
+        assert least <= self.samples_out <= self.samples_in, f"I6: {counts}"
 
     def _take_discarded(self, stream_id: str, accepted: list[Accepted]) -> list[str]:
         """Take out what was discarded: of several of a name those that waited longest before the end of their stream
-        were told. Names that no reply told before are given back, where there may be such."""
-        unheard = []
+        were delivered. Returns names that no earlier reply has, if such names are possible."""
+        unannounced = []
         for place, name in sorted(self.discarded.get(stream_id, ()), reverse=True):
             mine = [one for one in accepted if one.place < place and one.name == name]
             if mine:
                 accepted.remove(mine[-1])
                 self.samples_out += mine[-1].samples
                 continue
-            assert self._may_split_unheard(stream_id), "I4: an utterance discarded that was not accepted"
-            self.perhaps_passed_over = self.samples_in  # nobody was told how long it was
-            unheard.append(name)
-        return unheard[::-1]
+            assert self._may_split_unannounced(stream_id), "I4: an utterance discarded that was not accepted"
+            self.perhaps_passed_over = self.samples_in  # no reply gave its length
+            unannounced.append(name)
+        return unannounced[::-1]
 
-    def _may_split_unheard(self, stream_id: str) -> bool:
+    def _may_split_unannounced(self, stream_id: str) -> bool:
         """Whether a chunk without a reply may have split an utterance: only what came of that has its name then."""
         return stream_id in self.splitting and self.silent[stream_id] > 0
 
     def _check_split(self, names: list[str], stream_id: str) -> None:
-        """Names that no reply told before: they can only be those that the bridge gives, each once, counted upwards
+        """Names that no earlier reply has: they can only be generated names, each once, counted upwards
         until the stream is closed, and each the work of a chunk without a reply."""
         given = [re.fullmatch(rf"{re.escape(stream_id)}-([1-9]\d*)", name) for name in names]
         assert all(given), f"I4: {names} were not accepted, and no split gives such names"
@@ -470,7 +472,7 @@ def _check_fields(reply: dict) -> None:
 
 
 def _check_batch(sent: Sent, reply: dict) -> None:
-    assert [item["audio"] for item in reply["items"]] == sent.message["audio"], "I4: other files than asked for"
+    assert [item["audio"] for item in reply["items"]] == sent.message["audio"], "I4: other files than requested"
     assert reply["count"] == len(reply["items"]), "I4: count"
     assert reply["failed"] == sum("error" in item for item in reply["items"]), "I4: failed"
 
@@ -479,21 +481,23 @@ def _check_asked_for(sent: Sent, reply: dict) -> None:
     """The mode is that of the request, and log-probabilities stand where it wants them."""
     if reply["type"] == "error":
         return
-    assert reply["decoder_mode"] == (sent.message.get("decoder_mode") or "sequential"), "I3: another mode than asked"
-    for heard in reply.get("items", [reply]):
-        told = "token_logprobs" in heard
-        assert told == (bool(sent.message.get("logprobs")) and heard["text"] is not None), "I3: log-probabilities"
+    assert reply["decoder_mode"] == (sent.message.get("decoder_mode") or "sequential"), (
+        "I3: another mode than requested"
+    )
+    for result in reply.get("items", [reply]):
+        delivered = "token_logprobs" in result
+        assert delivered == (bool(sent.message.get("logprobs")) and result["text"] is not None), "I3: log-probabilities"
 
 
 def _check_counts(reply: dict) -> None:
-    """What is said of a whole batch is the sum of its items; every token has its log-probability."""
+    """Figures of a batch are the sums of its items; every token has its log-probability."""
     if "items" in reply and "redecoded" in reply:
         assert reply["redecoded"] == sum(item.get("redecoded") or 0 for item in reply["items"]), "I4: redecoded"
-    for heard in (reply, *reply.get("items", ())):
-        if "token_logprobs" in heard:
-            told = len(heard["token_logprobs"]), len(heard["generated_token_ids"])
-            assert told == (heard["generated_tokens"],) * 2, "I4: a log-probability for each token"
-            assert (heard["confidence"] is None) == (not heard["token_logprobs"]), "I4: confidence"
+    for result in (reply, *reply.get("items", ())):
+        if "token_logprobs" in result:
+            delivered = len(result["token_logprobs"]), len(result["generated_token_ids"])
+            assert delivered == (result["generated_tokens"],) * 2, "I4: a log-probability for each token"
+            assert (result["confidence"] is None) == (not result["token_logprobs"]), "I4: confidence"
 
 
 def _refuse(name: str) -> None:

@@ -1,4 +1,4 @@
-"""What a reader of a report would complain of, asked of the browser that shows it."""
+"""Defects of a report's layout, found by the browser that shows it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,10 +39,10 @@ def figures(page: Page) -> dict[str, Any]:
 def complaints(page: Page, path: Path) -> list[str]:
     """On every screen."""
     return [
-        f"{width} {theme}: {said}"
+        f"{width} {theme}: {written}"
         for width, height, theme in SCREENS
-        for said in (page.open(path, width, height, theme), *_complaints(page))
-        if said
+        for written in (page.open(path, width, height, theme), *_complaints(page))
+        if written
     ]
 
 
@@ -52,7 +52,7 @@ def _complaints(page: Page) -> Iterator[str]:
     if cut := page.run(_CUT_CELLS):
         yield f"the table is cut off: {cut}"
     for name, figure in figures(page).items():
-        yield from (f"{name}: {said}" for said in _of_figure(figure))
+        yield from (f"{name}: {written}" for written in _of_figure(figure))
 
 
 def _of_figure(figure: dict[str, Any]) -> Iterator[str]:
@@ -66,7 +66,7 @@ def _of_figure(figure: dict[str, Any]) -> Iterator[str]:
         if _contrast(mark["colour"], figure["ground"]) < 1.8:
             yield f"{mark['id']} is as the ground"
     for number, text in enumerate(figure["texts"]):
-        yield from (f"{text['text']!r} is {said}" for said in _of_text(text, figure))
+        yield from (f"{text['text']!r} is {written}" for written in _of_text(text, figure))
         for other in (*figure["texts"][number + 1 :], *figure["marks"]):
             if _overlap(text["box"], other["box"]):
                 yield f"{text['text']!r} is over {other.get('text', other.get('id'))!r}"

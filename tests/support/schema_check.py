@@ -18,6 +18,6 @@ def validator(kind: str) -> Draft202012Validator:
 
 
 def check_lines(lines: Iterable[dict]) -> None:
-    """Every line that the process says is a reply or an event of the schema, whichever it claims to be."""
+    """Every line of the process is a reply or an event of the schema, as it claims."""
     for line in lines:
         validator("Event" if "event" in line else "Reply").validate(line)

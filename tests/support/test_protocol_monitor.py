@@ -63,10 +63,10 @@ def queued(name: str, **members: object) -> bytes:
     return line("utterance_queued", stream_id="s", utterance_id=name, samples=100, queued=1, batch_size=4, **members)
 
 
-def converse(*said: bytes | tuple[bytes, ...]) -> None:
-    """Lines in, and tuples of lines out, in the order in which they were said; and the end."""
+def converse(*lines: bytes | tuple[bytes, ...]) -> None:
+    """Lines in, and tuples of lines out, in order; and the end."""
     monitor = ProtocolMonitor()
-    for one in said:
+    for one in lines:
         if isinstance(one, tuple):
             for each in one:
                 monitor.received(each)
@@ -94,16 +94,16 @@ PARTIALS = ask("start_stream", stream_id="s", id=1, partials=True)
 
 def partial(n: int, revision: int, stable: str = "", **members: object) -> bytes:
     """An event of the first utterance of s."""
-    told = {"utterance_id": "s-1", "revision": revision, "stable_text": stable, "text": f"{stable} more"}
+    reported = {"utterance_id": "s-1", "revision": revision, "stable_text": stable, "text": f"{stable} more"}
     timing = {"seconds": 0.1, "queue_seconds": 0.1, "tokens": 3, "verified_tokens": 1}
-    told |= {"language": None, "audio_seconds": revision / 2, **timing, **members}
-    return line("partial_result", event=True, n=n, stream_id="s", **told)
+    reported |= {"language": None, "audio_seconds": revision / 2, **timing, **members}
+    return line("partial_result", event=True, n=n, stream_id="s", **reported)
 
 
-def hearing(revision: int, stable: str = "", **members: object) -> bytes:
+def hypothesis(revision: int, stable: str = "", **members: object) -> bytes:
     """The reply to a chunk of s."""
-    told = {"utterance_id": "s-1", "revision": revision, "stable_text": stable, "text": "", "language": None}
-    return line("partial_result", **{**told, "stream_id": "s", "audio_seconds": revision / 2, **members})
+    reported = {"utterance_id": "s-1", "revision": revision, "stable_text": stable, "text": "", "language": None}
+    return line("partial_result", **{**reported, "stream_id": "s", "audio_seconds": revision / 2, **members})
 
 
 SPEAKING = (WANT, PARTIALS, CHUNK, CHUNK)
@@ -134,9 +134,9 @@ VIOLATIONS = {
     "the id is not echoed": ("I2", ask("hello", id=7), (CAPABILITIES,)),
     "an id that was not sent": ("I2", HELLO, (line("capabilities", id=7),)),
     "a reply that does not fit": ("I3", ask("ping", id=7), (line("capabilities", id=7),)),
-    "an utterance that is never told": ("I4", CHUNK, END, (TAKEN, queued("s-1"))),
+    "an utterance that is never delivered": ("I4", CHUNK, END, (TAKEN, queued("s-1"))),
     "an utterance that was not accepted": ("I4", FLUSH, (batch(final("s-1")),)),
-    "an utterance told twice": (
+    "an utterance delivered twice": (
         "I4",
         *(CHUNK, END, FLUSH, FLUSH, (TAKEN, queued("s-1"), batch(final("s-1")), batch(final("s-1")))),
     ),
@@ -150,7 +150,7 @@ VIOLATIONS = {
         (CAPABILITIES, line("stream_ready", stream_id="s", id=1), batch(final("s-1"))),
     ),
     "a split that is named otherwise": ("I4", *SPLITTING, (*BEGUN, batch(final("u"), final("s-2")))),
-    "a split told twice": ("I4", *SPLITTING, (*BEGUN, batch(final("s-1"), final("s-1")))),
+    "a split delivered twice": ("I4", *SPLITTING, (*BEGUN, batch(final("s-1"), final("s-1")))),
     "splits out of order": ("I4", *SPLITTING, (*BEGUN, batch(final("s-2"), final("s-1")))),
     "more splits than chunks": ("I4", *SPLITTING, (*BEGUN, batch(final("s-1"), final("s-2"), final("s-3")))),
     "an utterance discarded that was not accepted": (
@@ -186,14 +186,14 @@ VIOLATIONS = {
     ),
     "silent samples lost": ("I6", WANT, CHUNK, STOP, (CAPABILITIES, STOPPED)),
     "partial text that was not asked for": ("I9", WANT, SLOW, (CAPABILITIES, READY_SLOW, partial(1, 1))),
-    "partial text in a reply that was not asked for": ("I9", CHUNK, (hearing(1),)),
-    "a text without a revision": ("I9", *IN_STEP, (OPENED, hearing(0, text="too soon"))),
-    "a reply that tells not all": ("I9", *IN_STEP, (OPENED, line("partial_result", stream_id="s", stable_text="x"))),
-    "a reply with the time of an event": ("I9", *IN_STEP, (OPENED, hearing(1, seconds=0.1))),
-    "an event without its time": ("I9", *SPEAKING, (*BEGUN, hearing(1, event=True, n=1))),
+    "a partial in a reply that was not requested": ("I9", CHUNK, (hypothesis(1),)),
+    "a text without a revision": ("I9", *IN_STEP, (OPENED, hypothesis(0, text="too soon"))),
+    "a reply without all members": ("I9", *IN_STEP, (OPENED, line("partial_result", stream_id="s", stable_text="x"))),
+    "a reply with the time of an event": ("I9", *IN_STEP, (OPENED, hypothesis(1, seconds=0.1))),
+    "an event without its time": ("I9", *SPEAKING, (*BEGUN, hypothesis(1, event=True, n=1))),
     "a revision twice": ("I9", *SPEAKING, (*BEGUN, partial(1, 1), partial(2, 1))),
     "a revision that goes back": ("I9", *SPEAKING, (*BEGUN, partial(1, 2), partial(2, 1))),
-    "a reply whose revision goes back": ("I9", *IN_STEP, (OPENED, hearing(2), hearing(1))),
+    "a reply whose revision goes back": ("I9", *IN_STEP, (OPENED, hypothesis(2), hypothesis(1))),
     "partial text after the boundary": ("I9", *LISTENED, (*BEGUN, queued("s-1", id=2), partial(1, 1))),
     "partial text after the cancel": (
         "I9",
@@ -203,11 +203,11 @@ VIOLATIONS = {
     "partial text after a split": (
         "I9",
         *IN_STEP,
-        (OPENED, hearing(1), hearing(0, split={"utterance_id": "s-1", "samples": 1}), partial(1, 2)),
+        (OPENED, hypothesis(1), hypothesis(0, split={"utterance_id": "s-1", "samples": 1}), partial(1, 2)),
     ),
     "stable text that changes": ("I10", *SPEAKING, (*BEGUN, partial(1, 2, "one"), partial(2, 3, "won"))),
     "stable text that shrinks": ("I10", *SPEAKING, (*BEGUN, partial(1, 2, "one two"), partial(2, 3, "one"))),
-    "stable text that changes in a reply": ("I10", *IN_STEP, (OPENED, hearing(2, "one"), hearing(3, "won"))),
+    "stable text that changes in a reply": ("I10", *IN_STEP, (OPENED, hypothesis(2, "one"), hypothesis(3, "won"))),
     "stable text of one hypothesis": ("I10", *SPEAKING, (*BEGUN, partial(1, 1, "one"))),
     "less audio than before": ("I10", *SPEAKING, (*BEGUN, partial(1, 2), partial(2, 3, audio_seconds=0.5))),
     "a line after stopped": ("I7", STOP, HELLO, (STOPPED, CAPABILITIES)),
@@ -216,9 +216,9 @@ VIOLATIONS = {
 
 @pytest.mark.parametrize("violation", VIOLATIONS.values(), ids=VIOLATIONS)
 def test_a_planted_violation_is_named(violation: tuple) -> None:
-    broken, *said = violation
+    broken, *lines = violation
     with pytest.raises(AssertionError, match=f"^{broken}:"):
-        converse(*said)
+        converse(*lines)
 
 
 def test_every_invariant_is_broken_by_a_plan() -> None:
@@ -226,7 +226,7 @@ def test_every_invariant_is_broken_by_a_plan() -> None:
     assert {broken for broken, *_ in VIOLATIONS.values()} == {f"I{number}" for number in range(1, 11)} - {"I8"}
 
 
-def test_i4_what_was_accepted_before_a_signal_is_told_before_the_last_line() -> None:
+def test_i4_what_was_accepted_before_a_signal_is_delivered_before_the_last_line() -> None:
     monitor = ProtocolMonitor()
     monitor.sent(END)
     monitor.received(queued("s-1"))
@@ -268,7 +268,7 @@ SOUND = {
     ),
     "partial text in replies": (
         *(*IN_STEP, CHUNK, STOP),
-        (OPENED, hearing(0), hearing(2, "one"), hearing(2, "one"), line("stopped", dropped_samples=300)),
+        (OPENED, hypothesis(0), hypothesis(2, "one"), hypothesis(2, "one"), line("stopped", dropped_samples=300)),
     ),
     "refused behind stop": (
         *(b"{", b"\n", HELLO, STOP, ask("start")),
@@ -297,7 +297,7 @@ SOUND = {
         *(WANT, ask("hello", want=[]), CHUNK, STOP),
         (CAPABILITIES, CAPABILITIES, TAKEN, line("stopped", dropped_samples=100)),
     ),
-    "splits that no reply told of": (*SPLITTING, (*BEGUN, batch(final("s-1"), final("s-2")))),
+    "splits that no reply announced": (*SPLITTING, (*BEGUN, batch(final("s-1"), final("s-2")))),
     "a split after another stream of the name": (
         *(WANT, ask("start_stream", stream_id="s", id=1, on_limit="split"), CHUNK, CHUNK, FLUSH),
         *(ask("stop_stream", stream_id="s", id=2), FLUSH),
@@ -307,6 +307,6 @@ SOUND = {
 }
 
 
-@pytest.mark.parametrize("said", SOUND.values(), ids=SOUND)
-def test_a_sound_conversation_passes(said: tuple) -> None:
-    converse(*said)
+@pytest.mark.parametrize("lines", SOUND.values(), ids=SOUND)
+def test_a_sound_conversation_passes(lines: tuple) -> None:
+    converse(*lines)

@@ -82,7 +82,7 @@ def test_a_corrupt_model_of_the_cache_can_be_downloaded_again(tmp_path):
     assert "downloads it again" in broken.advice
 
 
-def test_a_model_that_is_too_large_is_told(monkeypatch, tmp_path):
+def test_a_model_that_is_too_large_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr("qwen3_asr_mlx_runtime.engine.memory.machine_limit", lambda: 1000)
     [trouble] = failures(machine_check.check_model_files("demo", None, "always"))
     assert "out_of_memory" in trouble
@@ -150,7 +150,7 @@ def test_an_engine_that_raises_is_a_failure_and_no_traceback(float32_only, monke
     assert "planted" in "".join(capsys.readouterr())
 
 
-def test_a_model_that_is_not_there_is_a_failure_and_the_rest_is_still_told(float32_only, tmp_path):
+def test_a_model_that_is_not_there_is_a_failure_and_the_rest_is_still_reported(float32_only, tmp_path):
     found = [*findings("nobody/nothing", tmp_path)]
     assert len(failures(found)) == 1
     assert found[-1] == Finding("ok", "memory is back where it was")

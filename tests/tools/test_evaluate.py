@@ -42,8 +42,8 @@ def audio(repository: Path) -> Path:
 def short(audio: Path, tmp_path: Path) -> Path:
     """A manifest of three of the examples."""
     names = {"english-one.wav", "english-five.wav", "arabic-one.wav"}
-    said = map(json.loads, (audio / "expected.jsonl").read_text().splitlines())
-    chosen = [{**line, "audio": str(audio / line["audio"])} for line in said if line["audio"] in names]
+    printed = map(json.loads, (audio / "expected.jsonl").read_text().splitlines())
+    chosen = [{**line, "audio": str(audio / line["audio"])} for line in printed if line["audio"] in names]
     return lines(tmp_path / "short.jsonl", *chosen)
 
 
@@ -63,18 +63,18 @@ class TestProcess:
     def test_one_command_gives_a_table_and_a_report_and_a_configuration_that_fails_costs_no_other(
         self, repository: Path, short: Path, tmp_path: Path
     ) -> None:
-        told = launched(
+        reported = launched(
             *(repository, tmp_path, "tools"),
             *("--model", "demo", tmp_path / "none", "--decoder-mode", "sequential", "batched"),
             *("--manifest", short, "--save-predictions", tmp_path / "predictions", "--worst", 3),
         )
-        assert told.returncode == 1
-        knows, first, second = told.stderr.splitlines()
+        assert reported.returncode == 1
+        knows, first, second = reported.stderr.splitlines()
         assert knows == f"{PROGRAM}: {DEMO_KNOWS}"
         assert first.startswith(f"{PROGRAM}: none, sequential: model '{tmp_path / 'none'}': ")
         assert second.startswith(f"{PROGRAM}: none, batched: model ")
         for shown in ("demo", "sequential", "batched", "0.00 to 0.00", "failed", "report: evaluation.html"):
-            assert shown in told.stdout
+            assert shown in reported.stdout
         report = tmp_path / "evaluation.html"
         written = report.read_text()
         assert "Worst utterances" not in written  # there are no errors
@@ -93,13 +93,13 @@ class TestProcess:
         self, repository: Path, audio: Path, tmp_path: Path
     ) -> None:
         source = make_source(tmp_path / "set", "librispeech", audio)
-        told = launched(
+        reported = launched(
             *(repository, tmp_path, "tools", "--recipe=librispeech", "--recipe-source", source),
             *("--limit", 2, "--model", "demo", "--save-audio", tmp_path / "slice", "--report", tmp_path / "r.html"),
             "--json",
         )
-        assert (told.returncode, told.stderr) == (0, "")
-        found = json.loads(told.stdout)
+        assert (reported.returncode, reported.stderr) == (0, "")
+        found = json.loads(reported.stdout)
         assert (found["data"], found["utterances"]) == ("librispeech", 2)
         # The set's texts begin with its configuration: one word too many each.
         assert found["results"][0]["score"]["overall"]["wer"]["deletions"] == 2
@@ -111,9 +111,9 @@ class TestProcess:
         assert sum(figures["stages"].values()) == pytest.approx(sum(figures["work_seconds"]), rel=0.05)
 
     def test_help_shows_examples(self, repository: Path, tmp_path: Path) -> None:
-        told = launched(repository, tmp_path, "tools", "--help")
-        assert (told.returncode, told.stderr) == (0, "")
-        assert "--snr-db -3 --manifest examples/audio/expected.jsonl" in told.stdout
+        reported = launched(repository, tmp_path, "tools", "--help")
+        assert (reported.returncode, reported.stderr) == (0, "")
+        assert "--snr-db -3 --manifest examples/audio/expected.jsonl" in reported.stdout
 
 
 class TestMeasurement:
@@ -121,14 +121,14 @@ class TestMeasurement:
     def files(self, audio: Path) -> list[tuple[str, Path]]:
         return [("one", audio / "english-one.wav")]
 
-    def test_the_peak_is_of_its_own_process_and_progress_is_told(self, files: list[tuple[str, Path]]) -> None:
+    def test_the_peak_is_of_its_own_process_and_progress_is_reported(self, files: list[tuple[str, Path]]) -> None:
         large = np.ones(400 * MIB, np.uint8)
-        told: list[tuple] = []
-        found = measure(["--model=demo"], files, lambda *progress: told.append(progress))
+        reported: list[tuple] = []
+        found = measure(["--model=demo"], files, lambda *progress: reported.append(progress))
         measured = msgspec.json.decode(found, type=Measured)
         assert measured.profile.memory.rss_peak_bytes < large.nbytes
         assert [(item.audio, item.text) for item in measured.items] == [("one", "Eight.")]
-        assert told[-1] == ("transcribe", 1, 1)
+        assert reported[-1] == ("transcribe", 1, 1)
 
     def test_a_process_that_ends_is_a_reason(self, files: list[tuple[str, Path]]) -> None:
         def kill(*_: object) -> None:
@@ -164,10 +164,10 @@ class TestNoise:
         report = tmp_path / "report.html"
         options = ["--manifest", str(audio / "expected.jsonl"), "--report", str(report), "--json", "--snr-db", "-3"]
         assert main(["--model", "demo", *options]) == 0
-        told = json.loads(capsys.readouterr().out)
-        assert told["data"].endswith("expected.jsonl, with noise at -3 dB from seed 0")
+        reported = json.loads(capsys.readouterr().out)
+        assert reported["data"].endswith("expected.jsonl, with noise at -3 dB from seed 0")
         for language, digits in (("English", 19), ("Arabic", 10)):
-            rate = told["results"][0]["score"]["languages"][language]["wer"]
+            rate = reported["results"][0]["score"]["languages"][language]["wer"]
             assert rate["length"] == digits
             assert 0 < rate["rate"] < 1
 
@@ -178,7 +178,7 @@ class TestNoise:
 
 
 class TestQuantizedOnACPU:
-    def test_it_is_said_how_slow_that_is(
+    def test_it_is_logged_how_slow_that_is(
         self, audio: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         recognizer = Recognizer.load("demo")
@@ -199,9 +199,9 @@ class TestMistakes:
     def ran(self, capsys: pytest.CaptureFixture, *arguments: object) -> str:
         """The one line on stderr. No report was written."""
         assert main([str(argument) for argument in arguments]) == 1
-        told = capsys.readouterr()
-        assert told.out == ""
-        [line] = told.err.splitlines()
+        reported = capsys.readouterr()
+        assert reported.out == ""
+        [line] = reported.err.splitlines()
         assert line.startswith(f"{PROGRAM}: ")
         assert not Path("evaluation.html").exists()
         return line
@@ -225,8 +225,8 @@ class TestMistakes:
         assert json.loads(capsys.readouterr().out)["results"][0]["score"]["overall"]["wer"]["rate"] == 0
 
     def test_an_unknown_model_alone_is_one_line(self, capsys: pytest.CaptureFixture, audio: Path) -> None:
-        said = self.ran(capsys, "--model", "no-model", "--manifest", audio / "expected.jsonl")
-        assert "no-model, sequential: model 'no-model': " in said
+        printed = self.ran(capsys, "--model", "no-model", "--manifest", audio / "expected.jsonl")
+        assert "no-model, sequential: model 'no-model': " in printed
 
     def test_audio_without_a_sample(self, capsys: pytest.CaptureFixture, audio: Path, tmp_path: Path) -> None:
         (tmp_path / "empty.wav").touch()
@@ -235,15 +235,15 @@ class TestMistakes:
         good = {"audio": str(audio / "english-one.wav"), "text": "<b>Nine.", "language": "en"}
         both = lines(tmp_path / "both.jsonl", good, {"audio": "empty.wav", "text": "one"})
         assert main(["--model", "demo", "--manifest", str(both), "--worst", "1"]) == 1
-        told = capsys.readouterr()
-        _, line = told.err.splitlines()
+        reported = capsys.readouterr()
+        _, line = reported.err.splitlines()
         assert "demo, sequential: 1 of 2 files failed; the first: " in line
         written = Path("evaluation.html").read_text()
         assert "1 of 2 files failed" in written
         assert "Worst utterances" in written
         assert "<b>Nine" not in written
 
-    def test_places_that_cannot_be_written_to_are_told_before_anything_is_measured(
+    def test_places_that_cannot_be_written_to_are_reported_before_anything_is_measured(
         self, capsys: pytest.CaptureFixture, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("qwen3_asr_mlx_runtime.tools.evaluate.main.measure", None)
@@ -256,7 +256,7 @@ class TestMistakes:
         assert "expected a recipe" in self.ran(capsys, "--recipe", "none")
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-    def test_a_folder_without_the_right_to_write_is_told_before_anything_is_measured(
+    def test_a_folder_without_the_right_to_write_is_reported_before_anything_is_measured(
         self, capsys: pytest.CaptureFixture, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("qwen3_asr_mlx_runtime.tools.evaluate.main.measure", None)

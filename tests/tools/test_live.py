@@ -35,10 +35,10 @@ def record(*partials: tuple[float, float, str, str], final: str | None = None) -
 
 
 class TestFigures:
-    told = ((10.6, 0.5, "", ""), (10.85, 0.7, "one too", "one"), (11.0, 0.9, "one two three", "one two"))
+    reported = ((10.6, 0.5, "", ""), (10.85, 0.7, "one too", "one"), (11.0, 0.9, "one two three", "one two"))
 
     def test_times_are_taken_from_the_first_chunk_the_last_audio_of_a_partial_and_the_end(self) -> None:
-        figures = record(*self.told, final="one two three").figures()
+        figures = record(*self.reported, final="one two three").figures()
         assert (figures["first_partial_seconds"], figures["first_text_seconds"]) == (0.6, 0.85)
         assert (figures["cadence_p50_seconds"], figures["cadence_p95_seconds"]) == (0.15, 0.25)
         assert (figures["lag_p50_seconds"], figures["lag_p95_seconds"]) == (0.1, 0.15)
@@ -47,11 +47,11 @@ class TestFigures:
         assert figures["work_seconds"] == 0.25
 
     def test_a_stable_text_that_does_not_begin_the_final_is_an_error_and_its_wrong_words_are_counted(self) -> None:
-        right = record(*self.told, final="one two three").figures()
+        right = record(*self.reported, final="one two three").figures()
         assert (right["stable_errors"], right["stable_words"], right["wrong_stable_words"]) == (0, 2, 0)
-        wrong = record(*self.told, final="one to three").figures()
+        wrong = record(*self.reported, final="one to three").figures()
         assert (wrong["stable_errors"], wrong["wrong_stable_words"]) == (1, 1)
-        assert record(*self.told, final="").figures()["wrong_stable_words"] == 2
+        assert record(*self.reported, final="").figures()["wrong_stable_words"] == 2
 
     def test_without_partials_nothing_is_invented(self) -> None:
         figures = record(final="one").figures()
@@ -59,7 +59,7 @@ class TestFigures:
         assert (figures["partials"], figures["stable_words"]) == (0, 0)
 
     def test_a_run_is_summed_up_over_all_streams(self) -> None:
-        whole = summary([record(*self.told, final="one two three"), record(final="")], wall_seconds=1.5)
+        whole = summary([record(*self.reported, final="one two three"), record(final="")], wall_seconds=1.5)
         assert (whole["audio_seconds"], whole["real_time_factor"]) == (2.0, 0.75)
         assert whole["work_share"] == round(0.35 / 1.5, 4)
         assert (whole["partials"], whole["first_partial_p95_seconds"]) == (3, 0.6)
@@ -207,16 +207,16 @@ class ScriptedStream:
         self.ready = SimpleNamespace(partials=True)
         self.audio = b""
         self._bridge = bridge
-        self._heard = 0.0
+        self._received = 0.0
 
     def append(self, pcm: bytes) -> None:
         self.audio += pcm
         seconds, bridge = len(self.audio) / 32_000, self._bridge
         bridge.lead = max(bridge.lead, seconds - bridge.known.get(self.stream_id, 0.0))
-        if seconds - self._heard >= bridge.interval - 1e-9:
-            self._heard = seconds
-            told = {"audio_seconds": seconds, "text": "one", "stable_text": "", "seconds": 0.01}
-            bridge.events.append(PartialResult(stream_id=self.stream_id, samples_buffered=0, chunks=0, **told))
+        if seconds - self._received >= bridge.interval - 1e-9:
+            self._received = seconds
+            reported = {"audio_seconds": seconds, "text": "one", "stable_text": "", "seconds": 0.01}
+            bridge.events.append(PartialResult(stream_id=self.stream_id, samples_buffered=0, chunks=0, **reported))
 
     def end_utterance(self) -> None:
         names = {"stream_id": self.stream_id, "utterance_id": "u", "source": "buffer", "samples": 0, "job": 1}
@@ -247,13 +247,13 @@ class TestFeeding:
         assert [bridge.streams[f"live-{number}"].audio for number in (1, 2, 3)] == [recording.pcm] * 3
         assert [(one.stream, len(one.partials), one.text) for one in records] == [(n, 4, "one") for n in (1, 2, 3)]
 
-    def test_at_the_pace_of_speech_a_chunk_goes_when_it_would_have_been_spoken(self) -> None:
+    def test_at_the_pace_of_speech_a_chunk_goes_in_real_time(self) -> None:
         _, (one,) = self.play(Plan(chunk_ms=250), talk(1.1))
         assert [(round(audio, 2), round(when, 2)) for audio, when in one.sent] == [
             *((0.25, 0.25), (0.5, 0.5), (0.75, 0.75), (1.0, 1.0), (1.1, 1.1))
         ]
 
-    def test_without_waiting_no_audio_is_fed_beyond_an_interval_that_was_not_heard(self) -> None:
+    def test_without_waiting_no_audio_is_fed_beyond_an_interval_without_a_partial(self) -> None:
         bridge, (one,) = self.play(Plan(waits=False, interval_ms=400), talk(3.0))
         assert bridge.now == 0.0
         assert len(one.partials) == 7
@@ -289,9 +289,9 @@ def speech(tmp_path: Path) -> str:
 class TestMistakes:
     def ran(self, capsys: pytest.CaptureFixture, *arguments: str, engine: str = "speak") -> tuple[int, str]:
         code = main([*arguments], engine_command(engine))
-        told = capsys.readouterr()
-        assert told.out == ""
-        [line] = told.err.splitlines()
+        reported = capsys.readouterr()
+        assert reported.out == ""
+        [line] = reported.err.splitlines()
         return code, line
 
     def test_a_file_that_is_not_there(self, capsys: pytest.CaptureFixture) -> None:
@@ -329,16 +329,16 @@ class TestMistakes:
 
 
 def test_the_launcher_starts_it_and_help_shows_examples(repository: Path, tmp_path: Path) -> None:
-    told = launched(repository, tmp_path, "qwen3-asr-mlx-live", "--help", groups="")
-    assert (told.returncode, told.stderr) == (0, "")
-    assert "qwen3-asr-mlx-live --model demo examples/audio/sample.wav" in told.stdout
+    reported = launched(repository, tmp_path, "qwen3-asr-mlx-live", "--help", groups="")
+    assert (reported.returncode, reported.stderr) == (0, "")
+    assert "qwen3-asr-mlx-live --model demo examples/audio/sample.wav" in reported.stdout
 
 
 def test_the_whole_of_it_against_a_stand_in_for_the_engine(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     path = tmp_path / "talk.wav"
     soundfile.write(path, np.zeros(38_400), 16_000, subtype="PCM_16")
     assert main(["--json", "--no-wait", "--streams", "2", str(path)], engine_command("count")) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [one["text"] for one in told["utterances"]] == ["38400 samples"] * 2
-    assert [one["partials"] for one in told["utterances"]] == [4, 4]
-    assert told["stable_errors"] > 0  # the stand-in's partials are not what it says in the end
+    reported = json.loads(capsys.readouterr().out)
+    assert [one["text"] for one in reported["utterances"]] == ["38400 samples"] * 2
+    assert [one["partials"] for one in reported["utterances"]] == [4, 4]
+    assert reported["stable_errors"] > 0  # the stand-in's partials are not what it says in the end

@@ -1,4 +1,4 @@
-"""scripts/qwen3-asr-mlx-monitor: what passes through it, what it makes of that, and what it never tells."""
+"""scripts/qwen3-asr-mlx-monitor: what it relays, its figures, and what it never reveals."""
 
 import base64
 import io
@@ -75,8 +75,8 @@ def error(code: str, **members: object) -> replies.ErrorReply:
 
 
 def partial(**members: object) -> streams.PartialResult:
-    told = {"stream_id": "mallory", "text": "quixote", "samples_buffered": 10, "chunks": 1}
-    return streams.PartialResult(**told, **members)
+    reported = {"stream_id": "mallory", "text": "quixote", "samples_buffered": 10, "chunks": 1}
+    return streams.PartialResult(**reported, **members)
 
 
 # From lines to notes
@@ -125,7 +125,7 @@ def test_chunks_in_lock_step_are_answered_by_their_partial() -> None:
     assert wire.all(notes.Partial) == []
 
 
-def test_an_event_answers_nothing_and_a_partial_tells_its_cost() -> None:
+def test_an_event_answers_nothing_and_a_partial_reports_its_cost() -> None:
     wire = Wire()
     wire.sent("ping")
     wire.received(partial(event=True, n=1, seconds=0.5, queue_seconds=0.25, tokens=4, verified_tokens=3))
@@ -201,7 +201,7 @@ def test_throughput_is_of_the_last_minute() -> None:
     assert len(taken._recent) <= 61
 
 
-def test_the_most_that_waited_and_memory_then_and_now_are_told() -> None:
+def test_the_most_that_waited_and_memory_then_and_now_are_reported() -> None:
     first, last = Memory(rss_bytes=100), Memory(rss_bytes=300)
     summary = figures(
         notes.Waiting(at=1.0, requests=3, utterances=2, streams=1),
@@ -269,7 +269,7 @@ def python(path: Path, code: str) -> Path:
 
 @pytest.fixture
 def echo(tmp_path: Path) -> Path:
-    """A bridge that says what it hears, byte for byte, and ends with 7."""
+    """A bridge that echoes its input, byte for byte, and ends with 7."""
     code = "import os, sys\nwhile data := os.read(0, 65536):\n os.write(1, data)\nsys.exit(7)"
     return python(tmp_path / "echo", code)
 
@@ -323,10 +323,10 @@ def test_after_a_signal_a_parent_that_reads_nothing_is_not_waited_for(tmp_path: 
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_reaches_the_bridge_once_and_its_exit_code_comes_back(tmp_path: Path, number: str) -> None:
     code = (
-        "import os, signal, sys\nheard = []\n"
-        "def hear(*_):\n heard.append(1)\n os.write(1, b's')\n"
-        f"signal.signal(signal.{number}, hear)\n"
-        "os.write(1, b'r')\nos.read(0, 1)\nsys.exit(20 + len(heard))"
+        "import os, signal, sys\nreceived = []\n"
+        "def count(*_):\n received.append(1)\n os.write(1, b's')\n"
+        f"signal.signal(signal.{number}, count)\n"
+        "os.write(1, b'r')\nos.read(0, 1)\nsys.exit(20 + len(received))"
     )
     command = monitor(python(tmp_path / "bridge", code))
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
@@ -344,7 +344,7 @@ def test_a_bridge_that_a_signal_ends_is_seen_to_end_by_it(tmp_path: Path, number
     assert ran.returncode == -signal.Signals[number]
 
 
-def test_a_parent_that_no_longer_reads_is_told_to_the_bridge(tmp_path: Path) -> None:
+def test_a_parent_that_no_longer_reads_is_reported_to_the_bridge(tmp_path: Path) -> None:
     code = (
         "import os, sys\ntry:\n while True: os.write(1, b'x' * 65536)\n"
         "except BrokenPipeError:\n os._exit(5)"
@@ -356,7 +356,7 @@ def test_a_parent_that_no_longer_reads_is_told_to_the_bridge(tmp_path: Path) -> 
         assert process.wait() == 5
 
 
-def test_the_bridge_is_told_which_process_is_its_app(tmp_path: Path) -> None:
+def test_the_bridge_gets_process_is_its_app(tmp_path: Path) -> None:
     bridge = python(tmp_path / "bridge", "import sys; sys.stdout.write(' '.join(sys.argv[1:]))")
     named = subprocess.run(monitor(bridge, "--parent-pid=3", "x"), capture_output=True, text=True, check=False)
     assert named.stdout == "--parent-pid=3 x"
@@ -378,16 +378,16 @@ def test_it_can_stand_in_every_scenario(path: Path, tmp_path: Path) -> None:
         file.writeframes(bytes(16_000))
     scenario = json.loads(path.read_text(encoding="utf-8"))
     bridge = program(tmp_path / "bridge", engine_command(scenario["engine"]))
-    told = tmp_path / "figures.json"
-    with Client(monitor(bridge, "--json", told, *scenario.get("options", ()))) as client:
+    reported = tmp_path / "figures.json"
+    with Client(monitor(bridge, "--json", reported, *scenario.get("options", ()))) as client:
         player = Player(client, str(speech))
         player.play(scenario["steps"])
         check_lines(player.lines)
         client.wait(close=False, alone=False)
-    assert json.loads(told.read_text())["lines_out"] == len(player.lines)
+    assert json.loads(reported.read_text())["lines_out"] == len(player.lines)
 
 
-# What it tells
+# What it reports
 
 
 COLUMNS = 70
@@ -439,24 +439,24 @@ def requests(repository: Path) -> bytes:
     return "".join(json.dumps(message) + "\n" for message in messages).encode() + b"Mallory: not JSON\n"
 
 
-def converse(command: list[str], said: bytes, **options: object) -> subprocess.CompletedProcess:
-    """The conversation, in which the utterance ends when its first text was told."""
-    chunks, end, rest = said.partition(b'{"type": "end_utterance"')
+def converse(command: list[str], written: bytes, **options: object) -> subprocess.CompletedProcess:
+    """The conversation; the utterance ends after its first partial."""
+    chunks, end, rest = written.partition(b'{"type": "end_utterance"')
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
     ) as process:
         process.stdin.write(chunks)
         process.stdin.flush()
-        heard = b""
-        while b'"type":"partial_result"' not in heard:
-            heard += process.stdout.readline()
+        received_text = b""
+        while b'"type":"partial_result"' not in received_text:
+            received_text += process.stdout.readline()
         stdout, stderr = process.communicate(end + rest)
-    return subprocess.CompletedProcess(command, process.returncode, heard + stdout, stderr)
+    return subprocess.CompletedProcess(command, process.returncode, received_text + stdout, stderr)
 
 
-def words_told(*data: bytes, audio: bytes) -> list[str]:
-    told = b"\n".join(data).lower()
-    return [word for word in SECRETS if word.encode() in told] + ["audio"] * (audio[:24].lower() in told)
+def secrets_in(*data: bytes, audio: bytes) -> list[str]:
+    reported = b"\n".join(data).lower()
+    return [word for word in SECRETS if word.encode() in reported] + ["audio"] * (audio[:24].lower() in reported)
 
 
 def test_lines_of_stderr_have_a_pane_of_their_own_where_they_would_break_up_the_drawing(
@@ -490,22 +490,22 @@ def test_stderr_is_left_where_it_goes_if_nothing_is_drawn_there(
 def test_no_word_and_no_audio_reach_screen_record_or_figures_unless_asked(
     repository: Path, tmp_path: Path, terminal: tuple[str, int], drawn: bytearray, asked: bool
 ) -> None:
-    record, told = tmp_path / "session.jsonl", tmp_path / "figures.json"
+    record, reported = tmp_path / "session.jsonl", tmp_path / "figures.json"
     bridge = program(tmp_path / "bridge", engine_command("demo"))
-    options = ["--record", record, "--json", told, "--screen", terminal[0], *(["--show-text"] if asked else [])]
-    said = requests(repository)
-    ran = converse(monitor(bridge, *options), said)
+    options = ["--record", record, "--json", reported, "--screen", terminal[0], *(["--show-text"] if asked else [])]
+    written = requests(repository)
+    ran = converse(monitor(bridge, *options), written)
     assert ran.returncode == 0, ran.stderr
     assert b"Seven three one." in ran.stdout, "the conversation had no such words"
-    audio = base64.b64encode(base64.b64decode(json.loads(said.splitlines()[6])["pcm16"]))
+    audio = base64.b64encode(base64.b64decode(json.loads(written.splitlines()[6])["pcm16"]))
     replayed = replay(record, *(["--show-text"] if asked else []))
-    everywhere = (record.read_bytes(), told.read_bytes(), bytes(drawn), replayed, ran.stderr)
+    everywhere = (record.read_bytes(), reported.read_bytes(), bytes(drawn), replayed, ran.stderr)
     if asked:
-        assert {"seven", "three", "one."} <= set(words_told(record.read_bytes(), audio=audio))
-        assert {"seven", "three"} <= set(words_told(replayed, audio=audio))
+        assert {"seven", "three", "one."} <= set(secrets_in(record.read_bytes(), audio=audio))
+        assert {"seven", "three"} <= set(secrets_in(replayed, audio=audio))
         assert b"Seven three one." in bytes(drawn)
     else:
-        assert words_told(*everywhere, audio=audio) == []
+        assert secrets_in(*everywhere, audio=audio) == []
     assert b"reply to transcribe" in bytes(drawn)
     assert max(map(len, re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "\n", drawn.decode()).split("\n"))) <= COLUMNS
     assert record.stat().st_mode & 0o077 == 0, "others may read the record"
@@ -529,26 +529,26 @@ def session(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 
 def test_the_figures_are_those_of_the_session(session: tuple[Path, dict, str]) -> None:
-    _, told, _ = session
-    assert told["exit_code"] == 0
-    assert (told["files"], told["utterances"], told["finish_reasons"]) == (1, 1, {"stop": 2})
-    assert told["errors"]["audio_not_found"] == 1
-    assert told["partials"] == told["partial_seconds"]["count"] > 0
-    assert told["answers"]["transcribe"]["count"] == 2
-    assert told["final_queue_seconds"]["count"] == 1
-    assert told["streamed_seconds"] == pytest.approx(1.7025, abs=0.01)
-    assert (told["requests_waiting"], told["utterances_waiting"]) == (0, 0)
-    assert told["queues"] is not None
-    assert told["memory"]["rss_bytes"] > 0
+    _, reported, _ = session
+    assert reported["exit_code"] == 0
+    assert (reported["files"], reported["utterances"], reported["finish_reasons"]) == (1, 1, {"stop": 2})
+    assert reported["errors"]["audio_not_found"] == 1
+    assert reported["partials"] == reported["partial_seconds"]["count"] > 0
+    assert reported["answers"]["transcribe"]["count"] == 2
+    assert reported["final_queue_seconds"]["count"] == 1
+    assert reported["streamed_seconds"] == pytest.approx(1.7025, abs=0.01)
+    assert (reported["requests_waiting"], reported["utterances_waiting"]) == (0, 0)
+    assert reported["queues"] is not None
+    assert reported["memory"]["rss_bytes"] > 0
 
 
 def test_a_record_has_the_same_figures(session: tuple[Path, dict, str], tmp_path: Path) -> None:
-    record, told, _ = session
+    record, reported, _ = session
     replay(record, "--json", tmp_path / "again")
     again = json.loads((tmp_path / "again").read_text())
     of_the_clock = {"seconds", "recent"}
     assert {name: again[name] for name in again.keys() - of_the_clock} == {
-        name: told[name] for name in told.keys() - of_the_clock
+        name: reported[name] for name in reported.keys() - of_the_clock
     }
 
 
@@ -599,7 +599,7 @@ def test_bad_usage_is_one_line_and_exit_2(
     assert complaint in stderr
 
 
-def test_a_record_that_is_none_is_told_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_record_that_is_none_is_reported_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = tmp_path / "bad"
     bad.write_bytes(msgspec.json.encode(notes.Began(at=0.0, time=1.0)) + b'\n{"what":"zanzibar"}\n')
     assert main(["--replay", str(bad)]) == 1
@@ -609,7 +609,7 @@ def test_a_record_that_is_none_is_told_with_its_line(tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.parametrize("option", ["--record", "--json", "--screen"])
-def test_what_cannot_be_written_is_told_before_the_bridge_starts(echo: Path, tmp_path: Path, option: str) -> None:
+def test_what_cannot_be_written_is_reported_before_the_bridge_starts(echo: Path, tmp_path: Path, option: str) -> None:
     ran = subprocess.run(
         monitor(echo, option, tmp_path / "no" / "folder"), input=b"a", capture_output=True, check=False
     )
@@ -618,7 +618,7 @@ def test_what_cannot_be_written_is_told_before_the_bridge_starts(echo: Path, tmp
 
 
 @pytest.mark.parametrize("screen", ["no/folder", "a-file"])
-def test_a_screen_that_is_none_is_told_before_the_bridge_starts(tmp_path: Path, screen: str) -> None:
+def test_a_screen_that_is_none_is_reported_before_the_bridge_starts(tmp_path: Path, screen: str) -> None:
     (tmp_path / "a-file").touch()
     bridge = python(tmp_path / "bridge", f"open({str(tmp_path / 'started')!r}, 'w')")
     ran = subprocess.run(monitor(bridge, "--screen", tmp_path / screen), capture_output=True, check=False)
@@ -627,7 +627,7 @@ def test_a_screen_that_is_none_is_told_before_the_bridge_starts(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("content", [b"", b"a line of another file", b'{"what":"loaded","at":1,"load_seconds":1}\n'])
-def test_a_file_that_does_not_begin_as_a_record_is_told(
+def test_a_file_that_does_not_begin_as_a_record_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
 ) -> None:
     (tmp_path / "other").write_bytes(content)
@@ -641,7 +641,7 @@ def test_a_record_over_a_file_that_others_could_read_is_for_its_user_alone(echo:
     assert (tmp_path / "record").stat().st_mode & 0o077 == 0
 
 
-def test_a_bridge_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_bridge_that_is_not_there_is_reported(tmp_path: Path) -> None:
     ran = subprocess.run(monitor(tmp_path / "missing"), capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (1, "")
     assert "missing" in ran.stderr
@@ -656,6 +656,6 @@ def test_its_own_options_end_where_the_bridges_begin() -> None:
 
 
 def test_the_launcher_starts_it_and_help_shows_an_example(repository: Path, tmp_path: Path) -> None:
-    told = launched(repository, tmp_path, "qwen3-asr-mlx-monitor", "--help")
-    assert (told.returncode, told.stderr) == (0, "")
-    assert "qwen3-asr-mlx-monitor --replay session.jsonl" in told.stdout
+    reported = launched(repository, tmp_path, "qwen3-asr-mlx-monitor", "--help")
+    assert (reported.returncode, reported.stderr) == (0, "")
+    assert "qwen3-asr-mlx-monitor --replay session.jsonl" in reported.stdout

@@ -76,12 +76,16 @@ class TestFigures:
 
     def test_they_are_those_of_the_median_pass(self) -> None:
         recognizer = SimpleNamespace(model_dir="/m", load_profile={"dtype": "bfloat16"})
-        told = report("m", "8bit", recognizer, Plan([], "batched", 4, 3), (3.6, 0.2), list(self.passes))
-        assert (told.run_seconds, told.runs, told.read_seconds) == (2.4, [9.0, 2.4, 1.0], 0.1)
-        assert (told.audio_seconds, told.realtime_factor, told.realtime_factor_with_load) == (12.0, 5.0, 2.0)
-        assert (told.generated_tokens, told.generated_tokens_per_second) == (40, 40.0)
-        assert (told.profile.audio_tower_seconds, told.profile.total_seconds) == (0.5, 2.0)
-        assert (told.files, told.failed, told.load_seconds, told.warmup_seconds) == (3, 1, 3.6, 0.2)
+        reported = report("m", "8bit", recognizer, Plan([], "batched", 4, 3), (3.6, 0.2), list(self.passes))
+        assert (reported.run_seconds, reported.runs, reported.read_seconds) == (2.4, [9.0, 2.4, 1.0], 0.1)
+        assert (reported.audio_seconds, reported.realtime_factor, reported.realtime_factor_with_load) == (
+            12.0,
+            5.0,
+            2.0,
+        )
+        assert (reported.generated_tokens, reported.generated_tokens_per_second) == (40, 40.0)
+        assert (reported.profile.audio_tower_seconds, reported.profile.total_seconds) == (0.5, 2.0)
+        assert (reported.files, reported.failed, reported.load_seconds, reported.warmup_seconds) == (3, 1, 3.6, 0.2)
 
 
 @pytest.fixture(scope="module")
@@ -101,14 +105,14 @@ class TestPasses:
         (tmp_path / "empty.wav").touch()
         paths = (tmp_path / "empty.wav", audio / "english-one.wav", audio / "arabic-one.wav")
         plan = Plan([(path.name, path) for path in paths], "batched", batch_size=2, repeat=2)
-        told: list[tuple] = []
+        reported: list[tuple] = []
         assert warm_up(recognizer, plan) > 0
-        first, second = transcribe(recognizer, plan, lambda *progress: told.append(progress))
+        first, second = transcribe(recognizer, plan, lambda *progress: reported.append(progress))
         assert [one.text for one in first.items] == [None, "Eight.", "خمسة"]
         assert [one.text for one in second.items] == [one.text for one in first.items]
         assert first.items[0].error.code == "audio_empty"
-        assert [done for _, done, _ in told] == [0, 2, 3, 3, 5, 6]
-        assert {(stage, total) for stage, _, total in told} == {("transcribe", 6)}
+        assert [done for _, done, _ in reported] == [0, 2, 3, 3, 5, 6]
+        assert {(stage, total) for stage, _, total in reported} == {("transcribe", 6)}
 
     def test_the_engine_is_asked_for_what_was_asked_of_it(self, recognizer: Recognizer, audio: Path) -> None:
         plan = Plan([("a", audio / "english-one.wav")], language="Arabic", max_new_tokens=1)
@@ -144,11 +148,11 @@ class TestProcess:
         self, repository: Path, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     ) -> None:
         options = ("--decoder-mode", "batched", "--batch-size", 3, "--repeat", 2, "--json")
-        told = launched(
+        reported = launched(
             repository, tmp_path, "qwen3-asr-mlx-perftest", "demo", "--manifest", audio / "expected.jsonl", *options
         )
-        assert (told.returncode, told.stderr) == (0, "")
-        [line] = told.stdout.splitlines()
+        assert (reported.returncode, reported.stderr) == (0, "")
+        [line] = reported.stdout.splitlines()
         found = json.loads(line)
         assert (
             found["items"][0].items()
@@ -165,7 +169,7 @@ class TestProcess:
         assert found["realtime_factor"] > found["realtime_factor_with_load"] > 0
         assert found["profile"]["memory"]["mlx_peak_bytes"] > 0
         predictions = tmp_path / "predictions.json"
-        predictions.write_text(told.stdout)
+        predictions.write_text(reported.stdout)
         assert (
             score_main(["--expected", str(audio / "expected.jsonl"), "--predictions", str(predictions), "--json"]) == 0
         )
@@ -174,17 +178,17 @@ class TestProcess:
     def test_people_see_tables_and_a_terminal_the_progress(self, repository: Path, audio: Path, tmp_path: Path) -> None:
         with watched_terminal() as (screen, shown):
             options = {"capture_output": False, "stdout": -1, "stderr": screen, "env": {**os.environ, "TERM": "xterm"}}
-            told = launched(
+            reported = launched(
                 *(repository, tmp_path, "qwen3-asr-mlx-perftest"),
                 *("--model", "demo", "--show-text", audio / "english-one.wav", "--quantize", "8bit"),
                 **options,
             )
-        assert told.returncode == 0
+        assert reported.returncode == 0
         assert b"transcribe" in b"".join(shown)
         assert b"100%" in b"".join(shown)
         for word in ("Eight.", "11×192", "load", "× real time, with load", "audio tower", "prefill", "resident, peak"):
-            assert word in told.stdout
-        assert "\x1b" not in told.stdout
+            assert word in reported.stdout
+        assert "\x1b" not in reported.stdout
 
     def test_the_text_is_only_shown_when_asked_for(
         self, audio: Path, capsys: pytest.CaptureFixture, recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
@@ -192,22 +196,22 @@ class TestProcess:
         monkeypatch.setattr(Recognizer, "load", lambda *_, **__: recognizer)
         monkeypatch.chdir(audio)
         assert main(["demo", "english-one.wav"]) == 0
-        told = capsys.readouterr()
-        assert "english-one.wav" in told.out
-        assert "Eight" not in told.out
-        assert told.err == f"qwen3-asr-mlx-perftest: {DEMO_KNOWS}\n"
+        reported = capsys.readouterr()
+        assert "english-one.wav" in reported.out
+        assert "Eight" not in reported.out
+        assert reported.err == f"qwen3-asr-mlx-perftest: {DEMO_KNOWS}\n"
 
 
 class TestMistakes:
     def ran(self, capsys: pytest.CaptureFixture, *arguments: object) -> tuple[str, str]:
         """What was written to stdout, and the one line on stderr."""
         assert main([str(argument) for argument in arguments]) == 1
-        told = capsys.readouterr()
-        [line] = told.err.splitlines()
+        reported = capsys.readouterr()
+        [line] = reported.err.splitlines()
         assert line.startswith("qwen3-asr-mlx-perftest: ")
-        return told.out, line
+        return reported.out, line
 
-    def test_a_file_that_is_not_there_is_told_before_anything_is_loaded(
+    def test_a_file_that_is_not_there_is_reported_before_anything_is_loaded(
         self, capsys: pytest.CaptureFixture, audio: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delattr(Recognizer, "load")

@@ -67,9 +67,9 @@ def make_source(folder: Path, recipe: str, sounds: Path) -> Path:
     for config, path in files.items():
         pattern = f"{path.rpartition('-00000')[0] or path.rpartition('/')[0] + '/'}*"
         configs.append(f"- config_name: {config}\n  data_files:\n  - split: test\n    path: {pattern}\n")
-        said = {RECIPES[recipe].text: ""}
+        written = {RECIPES[recipe].text: ""}
         rows = [
-            {"audio": audio_of(sounds, number), **fields, **dict.fromkeys(said, f"{config}: {text}")}
+            {"audio": audio_of(sounds, number), **fields, **dict.fromkeys(written, f"{config}: {text}")}
             for number, text in enumerate(SAID)
         ]
         write_rows(folder / path, rows)
@@ -112,34 +112,34 @@ def test_no_more_rows_are_read_than_are_wanted(tmp_path: Path, sounds: Path) -> 
     path.unlink()
     path.parent.rmdir()
     write_rows(path, rows)
-    told: list[tuple] = []
-    fetch(slice_of("librispeech", str(source), 2), tmp_path / "two", lambda *progress: told.append(progress))
-    assert told == [("fetch librispeech", 0, 2), ("fetch librispeech", 1, 2)]
+    reported: list[tuple] = []
+    fetch(slice_of("librispeech", str(source), 2), tmp_path / "two", lambda *progress: reported.append(progress))
+    assert reported == [("fetch librispeech", 0, 2), ("fetch librispeech", 1, 2)]
     with pytest.raises(InvalidParams, match="row 2 lacks `audio` or `text`"):
         fetch(slice_of("librispeech", str(source), 3), tmp_path / "three", nothing)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "written"),
     [
         ("librispeech:nope", "'nope' not found"),
         ("librispeech:clean:train", "train"),
         ("eka", "'en' not found"),
     ],
 )
-def test_what_the_set_lacks_is_told(source: Path, words: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(InvalidParams, match=said):
+def test_what_the_set_lacks_is_reported(source: Path, words: str, written: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidParams, match=written):
         fetch(slice_of(words, str(source), 2), tmp_path / "slice", nothing)
 
 
-def test_a_set_that_needs_a_program_is_told(tmp_path: Path) -> None:
+def test_a_set_that_needs_a_program_is_reported(tmp_path: Path) -> None:
     (tmp_path / "fleurs").mkdir()
     (tmp_path / "fleurs" / "fleurs.py").write_text("raise SystemExit\n")
     with pytest.raises(InvalidParams, match="recipe fleurs: Dataset scripts are no longer supported"):
         fetch(slice_of("fleurs", str(tmp_path / "fleurs"), 1), tmp_path / "slice", nothing)
 
 
-def test_a_file_of_the_set_that_is_damaged_is_told_once(
+def test_a_file_of_the_set_that_is_damaged_is_reported_once(
     source: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     (source / "clean" / "test" / "0000.parquet").write_bytes(b"damaged")
@@ -149,18 +149,18 @@ def test_a_file_of_the_set_that_is_damaged_is_told_once(
 
 
 @pytest.mark.parametrize("words", ["", "voxpopuli", "fleurs:a:b:c"])
-def test_an_unknown_recipe_is_told_with_those_that_are_known(words: str) -> None:
+def test_an_unknown_recipe_is_reported_with_those_that_are_known(words: str) -> None:
     with pytest.raises(InvalidParams, match="librispeech, fleurs, eka"):
         slice_of(words, None, 1)
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InvalidParams, match="no such folder"):
         slice_of("eka", str(tmp_path / "none"), 1)
 
 
 @pytest.mark.parametrize("kind", [ConnectionError, HTTPError])
-def test_a_hub_that_cannot_be_reached_is_told(
+def test_a_hub_that_cannot_be_reached_is_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: type[Exception]
 ) -> None:
     def unreachable(*_: object, **__: object) -> None:

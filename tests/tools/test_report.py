@@ -32,9 +32,9 @@ BOOTSTRAP = Bootstrap(50)
 
 
 def entries(count: int = 24) -> list[Entry]:
-    said = list(SPOKEN.items())
+    printed = list(SPOKEN.items())
     return [
-        Entry(f"clip-{number}.wav", Path("x"), said[number % 4][1], said[number % 4][0], number + 1)
+        Entry(f"clip-{number}.wav", Path("x"), printed[number % 4][1], printed[number % 4][0], number + 1)
         for number in range(count)
     ]
 
@@ -51,7 +51,7 @@ def profile(seconds: float, work: float) -> Profile:
     )
 
 
-def measured(place: int, said: list[Entry], device: str = "cpu") -> Measured:
+def measured(place: int, printed: list[Entry], device: str = "cpu") -> Measured:
     """The more configurations before it, the faster, and the more last letters are missed."""
     items = [
         MeasuredItem(
@@ -59,17 +59,17 @@ def measured(place: int, said: list[Entry], device: str = "cpu") -> Measured:
             entry.text[:-1] if number % 8 < place else entry.text,
             profile(SECONDS[number % len(SECONDS)], SECONDS[number % len(SECONDS)] / (place + 10) + 0.02),
         )
-        for number, entry in enumerate(said)
+        for number, entry in enumerate(printed)
     ]
     whole = batch_profile([item.profile for item in items if item.profile], "batch", 1)
     return Measured(device, 1, 1.5, 9.0, whole.audio_seconds, 10.0 + place, 9.0, 33.0, whole, items)
 
 
 def evaluated(models: list[str], worst: int = 0, **changes: object) -> Evaluation:
-    said = entries()
-    scoring = Scoring(Path("m.jsonl"), said, worst, BOOTSTRAP)
+    printed = entries()
+    scoring = Scoring(Path("m.jsonl"), printed, worst, BOOTSTRAP)
     chosen = configurations(models, ["sequential", "batched"], ["none"])
-    results = [scoring.result(one, measured(place, said)) for place, one in enumerate(chosen)]
+    results = [scoring.result(one, measured(place, printed)) for place, one in enumerate(chosen)]
     made = evaluation(
         "evaluate --x", f"{date(2026, 1, 2)}T03:04:05+00:00", MACHINE, ("m.jsonl", 24), BOOTSTRAP, results
     )
@@ -163,9 +163,9 @@ class TestPage:
     def test_a_text_that_looks_like_a_script_is_shown_and_does_nothing(self, opened: tuple[Page, Path]) -> None:
         browser_page, path = opened
         evil = "<script>document.title='hit'</script><img src=x onerror=\"document.title='hit'\">"
-        said = [Entry(f"{evil}.wav", Path("x"), f"a {evil} b", "German", 1), *entries(4)]
-        scoring = Scoring(Path("m"), said, 3, BOOTSTRAP)
-        result = scoring.result(Configuration("A", evil, "sequential", None), measured(8, said))
+        printed = [Entry(f"{evil}.wav", Path("x"), f"a {evil} b", "German", 1), *entries(4)]
+        scoring = Scoring(Path("m"), printed, 3, BOOTSTRAP)
+        result = scoring.result(Configuration("A", evil, "sequential", None), measured(8, printed))
         worst = result.score.worst[0].alignment
         harsh = msgspec.structs.replace(
             worst, chunks=[msgspec.structs.replace(worst.chunks[0], kind="substitute", reference=[evil])]
@@ -200,10 +200,16 @@ class TestPage:
 
     def test_it_says_how_it_was_made(self) -> None:
         written = written_of(1)
-        for told in ("evaluate --x", "2026-01-02T03:04:05+00:00", "A processor, 2 cores", "8 GiB", "Linux on riscv64"):
-            assert told in written
-        for told in ("qwen3-asr-mlx-runtime 9.9", "mlx 1.2.3", "50 bootstrap drawings", "decoded on the CPU"):
-            assert told in written
+        for reported in (
+            "evaluate --x",
+            "2026-01-02T03:04:05+00:00",
+            "A processor, 2 cores",
+            "8 GiB",
+            "Linux on riscv64",
+        ):
+            assert reported in written
+        for reported in ("qwen3-asr-mlx-runtime 9.9", "mlx 1.2.3", "50 bootstrap drawings", "decoded on the CPU"):
+            assert reported in written
         assert "over the languages that separate words" in written
         assert "Chinese: basic (NFKC, case folded, without punctuation and symbols and spaces)" in written
 
@@ -229,11 +235,11 @@ class TestTable:
         made = msgspec.structs.replace(made, failures=[Failure(Configuration("C", "m", "batched", None), "x")])
         file = io.StringIO()
         show_evaluation(Console(file=file, width=width), made)
-        told = file.getvalue()
-        assert "…" not in told
+        reported = file.getvalue()
+        assert "…" not in reported
         for result in made.results:
-            assert [cell for cell in cells(result) if cell not in told] == []
-        assert "failed" in told
+            assert [cell for cell in cells(result) if cell not in reported] == []
+        assert "failed" in reported
 
 
 class TestFigures:
@@ -242,9 +248,9 @@ class TestFigures:
         assert first.difference is None
         assert error_rate(first.score.overall).rate == 0.0
         assert second.difference.wer.second == error_rate(second.score.overall).rate > 0
-        told = list(cells(second))
-        assert told[3].startswith("+")
-        assert told[4:] == ["11.0", "1.065", "3.656", "1.50", "500"]
+        reported = list(cells(second))
+        assert reported[3].startswith("+")
+        assert reported[4:] == ["11.0", "1.065", "3.656", "1.50", "500"]
 
     def test_memory_is_that_of_the_device(self) -> None:
         scoring = Scoring(Path("m"), entries(4), 0, BOOTSTRAP)
@@ -258,13 +264,13 @@ class TestFigures:
         assert {name: scores.utterances for name, scores in result.durations.items()} == dict.fromkeys(names, 4)
 
     def test_a_file_that_failed_is_out_of_the_rates_and_named(self) -> None:
-        said = entries(4)
-        found = measured(0, said)
-        failed = MeasuredItem(said[0].audio, error=ItemError(code="audio_empty", message="nothing in it"))
+        printed = entries(4)
+        found = measured(0, printed)
+        failed = MeasuredItem(printed[0].audio, error=ItemError(code="audio_empty", message="nothing in it"))
         found = msgspec.structs.replace(found, items=[failed, *found.items[1:]])
-        scoring = Scoring(Path("m"), said, 0, BOOTSTRAP)
+        scoring = Scoring(Path("m"), printed, 0, BOOTSTRAP)
         result: Result = scoring.result(Configuration("A", "m", "sequential", None), found)
-        assert result.score.failed == [said[0].audio]
+        assert result.score.failed == [printed[0].audio]
         assert result.score.overall.utterances == 3
         assert result.file_error == "1 of 4 files failed; the first: nothing in it"
 

@@ -47,7 +47,7 @@ class TestManifest:
         assert second == Entry("/c", Path("/c"), "", None, 3)
 
     @pytest.mark.parametrize(
-        ("line", "said"),
+        ("line", "expected_text"),
         [
             ('{"audio": "b", "text": "secret"', "truncated"),
             ('{"audio": "b"}', "text"),
@@ -58,12 +58,12 @@ class TestManifest:
             ("[]", "object"),
         ],
     )
-    def test_a_bad_line_is_named_and_not_quoted(self, tmp_path: Path, line: str, said: str) -> None:
+    def test_a_bad_line_is_named_and_not_quoted(self, tmp_path: Path, line: str, expected_text: str) -> None:
         path = lines(tmp_path / "m.jsonl", {"audio": "a", "text": "x"}, "", line)
         with pytest.raises(InvalidParams) as caught:
             read_manifest(path)
         assert caught.value.message.startswith(f"{path}: line 3: ")
-        assert said in caught.value.message
+        assert expected_text in caught.value.message
         assert "secret" not in caught.value.message
 
     def test_bytes_that_are_no_text_are_a_bad_line_and_a_byte_order_mark_is_none(self, tmp_path: Path) -> None:
@@ -111,15 +111,15 @@ class TestPredictions:
         assert len(read_predictions(lines(tmp_path / "p.jsonl", ITEM)).items) == 1
 
     @pytest.mark.parametrize(
-        ("bad", "said"),
+        ("bad", "expected_text"),
         [("nonsense", "malformed"), ({"audio": "b"}, "`text`"), ({"text": "x"}, "`audio`"), (ITEM, "line 1 again")],
     )
-    def test_a_bad_line_is_named(self, tmp_path: Path, bad: object, said: str) -> None:
+    def test_a_bad_line_is_named(self, tmp_path: Path, bad: object, expected_text: str) -> None:
         path = lines(tmp_path / "p.jsonl", ITEM, bad)
         with pytest.raises(InvalidParams) as caught:
             read_predictions(path)
         assert caught.value.message.startswith(f"{path}: line 2: ")
-        assert said in caught.value.message
+        assert expected_text in caught.value.message
 
     def test_a_field_of_another_type_is_named_in_one_object_over_many_lines(self, tmp_path: Path) -> None:
         path = lines(tmp_path / "p.json", json.dumps({"items": [{"audio": "a", "text": 1}]}, indent=1))
@@ -197,8 +197,8 @@ class TestNormalisation:
             "sys.stdout.write(normaliser_of('English', '').apply('Seven, two.'))"
         )
         command = [sys.executable, "-I", "-W", "error", "-X", f"pycache_prefix={tmp_path}", "-c", program]
-        told = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert (told.stdout, told.stderr) == ("72", "")
+        output = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (output.stdout, output.stderr) == ("72", "")
 
     @given(st.text())
     def test_it_is_done_once_and_for_all_with_single_spaces(self, text: str) -> None:
@@ -220,7 +220,7 @@ words = st.lists(st.sampled_from(["a", "bb", "語", "ccc"]), max_size=7)
 
 class TestAlignment:
     @pytest.mark.parametrize(
-        ("said", "heard", "counts"),
+        ("expected_text", "predicted", "counts"),
         [
             ("a b c d", "a x c d e", Counts(1, 0, 1, 4)),
             ("a b c d", "a d", Counts(0, 2, 0, 4)),
@@ -229,20 +229,20 @@ class TestAlignment:
             ("", "", Counts()),
         ],
     )
-    def test_errors_are_counted_by_kind(self, said: str, heard: str, counts: Counts) -> None:
-        assert align(said, heard, "word").counts == counts
+    def test_errors_are_counted_by_kind(self, expected_text: str, predicted: str, counts: Counts) -> None:
+        assert align(expected_text, predicted, "word").counts == counts
 
     def test_characters_are_those_of_people_who_write_them(self) -> None:
         assert align("你好世界", "你好是界吗", "character").counts == Counts(1, 0, 1, 4)
 
     @given(words, words)
     def test_the_errors_are_the_fewest_and_the_runs_give_both_texts_back(
-        self, said: list[str], heard: list[str]
+        self, expected_text: list[str], predicted: list[str]
     ) -> None:
-        found = align(" ".join(said), " ".join(heard), "word")
-        assert found.counts.errors == distance(said, heard)
-        assert [word for chunk in found.chunks for word in chunk.reference] == said
-        assert [word for chunk in found.chunks for word in chunk.hypothesis] == heard
+        found = align(" ".join(expected_text), " ".join(predicted), "word")
+        assert found.counts.errors == distance(expected_text, predicted)
+        assert [word for chunk in found.chunks for word in chunk.reference] == expected_text
+        assert [word for chunk in found.chunks for word in chunk.hypothesis] == predicted
 
     def test_a_diff_stands_in_columns(self) -> None:
         [row] = diff_rows(align("one two three", "one too three four", "word"), 80)
@@ -251,10 +251,10 @@ class TestAlignment:
         assert row == ("**語字", "字語字", "I")
 
     @given(words, words, st.integers(8, 30))
-    def test_a_diff_keeps_to_its_width(self, said: list[str], heard: list[str], width: int) -> None:
-        rows = diff_rows(align(" ".join(said), " ".join(heard), "word"), width)
+    def test_a_diff_keeps_to_its_width(self, expected_text: list[str], predicted: list[str], width: int) -> None:
+        rows = diff_rows(align(" ".join(expected_text), " ".join(predicted), "word"), width)
         assert all(cell_len(line) <= width for row in rows for line in row)
-        assert [word for row in rows for word in row[0].split() if "*" not in word] == said
+        assert [word for row in rows for word in row[0].split() if "*" not in word] == expected_text
 
 
 class TestBootstrap:
@@ -293,8 +293,8 @@ SAID = [
 ]
 
 
-def scored(said: list[tuple[str, str, str, str]] = SAID) -> list:
-    return [score(Pair(entry(audio, text, language), heard)) for audio, text, heard, language in said]
+def scored(expected_text: list[tuple[str, str, str, str]] = SAID) -> list:
+    return [score(Pair(entry(audio, text, language), predicted)) for audio, text, predicted, language in expected_text]
 
 
 class TestRates:
@@ -313,8 +313,8 @@ class TestRates:
         assert chinese.cer.rate == 0.5
 
     @given(st.lists(st.tuples(words.filter(bool), words), min_size=1, max_size=5))
-    def test_it_is_what_jiwer_says_of_all_of_them(self, said: list[tuple[list[str], list[str]]]) -> None:
-        texts = [(" ".join(one), " ".join(other)) for one, other in said]
+    def test_it_is_what_jiwer_says_of_all_of_them(self, expected_text: list[tuple[list[str], list[str]]]) -> None:
+        texts = [(" ".join(one), " ".join(other)) for one, other in expected_text]
         found = scores(scored([(str(n), one, other, "German") for n, (one, other) in enumerate(texts)]), Bootstrap(1))
         assert found.wer is not None
         assert found.wer.rate == pytest.approx(jiwer.wer(*map(list, zip(*texts, strict=True))))
@@ -322,7 +322,7 @@ class TestRates:
 
 
 class TestComparison:
-    def test_it_tells_the_difference_and_what_changed_worse_first(self) -> None:
+    def test_it_reports_the_difference_and_what_changed_worse_first(self) -> None:
         others = [
             ("a.wav", "The cat sat down.", "the cat sat down", "German"),
             SAID[1],
@@ -338,7 +338,7 @@ class TestComparison:
         assert set(found.languages) == {"German", "Spanish"}
 
     def test_texts_that_say_the_same_have_not_changed(self) -> None:
-        loud = [(audio, text, heard.upper() + "!", language) for audio, text, heard, language in SAID]
+        loud = [(audio, text, predicted.upper() + "!", language) for audio, text, predicted, language in SAID]
         found = compare(scored(), scored(loud), FEW)
         assert found.changed == []
         assert found.overall.cer.interval == (0.0, 0.0)
@@ -346,27 +346,27 @@ class TestComparison:
 
 @pytest.fixture
 def expected(tmp_path: Path) -> Path:
-    said = [{"audio": audio, "text": text, "language": language} for audio, text, _, language in SAID]
-    return lines(tmp_path / "expected.jsonl", *said)
+    expected_text = [{"audio": audio, "text": text, "language": language} for audio, text, _, language in SAID]
+    return lines(tmp_path / "expected.jsonl", *expected_text)
 
 
 @pytest.fixture
 def predictions(tmp_path: Path) -> Path:
-    return lines(tmp_path / "first.jsonl", *({"audio": audio, "text": heard} for audio, _, heard, _ in SAID))
+    return lines(tmp_path / "first.jsonl", *({"audio": audio, "text": predicted} for audio, _, predicted, _ in SAID))
 
 
 def ran(capsys: pytest.CaptureFixture, *arguments: object) -> tuple[int, str, list[str]]:
     code = main([str(argument) for argument in arguments])
-    told = capsys.readouterr()
-    return code, told.out, told.err.splitlines()
+    output = capsys.readouterr()
+    return code, output.out, output.err.splitlines()
 
 
 class TestCommand:
     def test_one_object_holds_all_of_it(self, capsys: pytest.CaptureFixture, expected: Path, predictions: Path) -> None:
         code, out, err = ran(capsys, "--expected", expected, "--predictions", predictions, "--json", "--worst", 2)
         assert (code, err) == (0, [])
-        told = json.loads(out)
-        [report] = told["reports"]
+        output = json.loads(out)
+        [report] = output["reports"]
         assert report["overall"]["wer"]["rate"] == pytest.approx(4 / 9)
         assert len(report["overall"]["wer"]["interval"]) == 2
         assert list(report["languages"]) == ["Chinese", "German", "Spanish"]
@@ -377,7 +377,7 @@ class TestCommand:
             "reference": ["uno"],
             "hypothesis": [],
         }
-        assert told["comparison"] is None
+        assert output["comparison"] is None
 
     def test_people_see_a_table_the_worst_and_the_normalisers(
         self, capsys: pytest.CaptureFixture, expected: Path, predictions: Path
@@ -394,10 +394,10 @@ class TestCommand:
         right = lines(tmp_path / "right.jsonl", *({"audio": audio, "text": text} for audio, text, _, _ in SAID))
         both = ("--expected", expected, "--predictions", predictions, "--predictions", right)
         code, out, _ = ran(capsys, *both, "--json")
-        told = json.loads(out)["comparison"]
+        output = json.loads(out)["comparison"]
         assert code == 0
-        assert told["overall"]["wer"]["difference"] == pytest.approx(-4 / 9)
-        assert [one["audio"] for one in told["changed"]] == ["a.wav", "c.wav", "d.wav"]
+        assert output["overall"]["wer"]["difference"] == pytest.approx(-4 / 9)
+        assert [one["audio"] for one in output["changed"]] == ["a.wav", "c.wav", "d.wav"]
         assert "3 of 4 utterances changed" in ran(capsys, *both)[1]
 
     def test_what_has_no_match_is_listed_and_the_exit_is_1(
@@ -469,9 +469,9 @@ def launched(
 
 
 def test_the_launcher_starts_it_and_help_shows_examples(repository: Path, tmp_path: Path) -> None:
-    told = launched(repository, tmp_path, "qwen3-asr-mlx-score", "--help")
-    assert (told.returncode, told.stderr) == (0, "")
-    assert "--expected examples/audio/expected.jsonl" in told.stdout
+    output = launched(repository, tmp_path, "qwen3-asr-mlx-score", "--help")
+    assert (output.returncode, output.stderr) == (0, "")
+    assert "--expected examples/audio/expected.jsonl" in output.stdout
 
 
 DIGITS = "Zero one two three four five six seven eight nine."
@@ -488,7 +488,7 @@ DIGITS = "Zero one two three four five six seven eight nine."
         ({"normaliser": "basic"}, ["--normaliser", "by-language"], "demo", 1),
     ],
 )
-def test_digits_are_told_apart_where_line_option_or_the_demonstration_asks_for_it(
+def test_digits_are_distinguished_where_line_option_or_the_demonstration_asks_for_it(
     tmp_path: Path, capsys: pytest.CaptureFixture, line: dict, options: list[str], model: str | None, words: int
 ) -> None:
     expected = lines(tmp_path / "expected.jsonl", {"audio": "a.wav", "text": DIGITS, "language": "en", **line})
@@ -511,6 +511,6 @@ def test_nobody_who_reads_is_no_traceback(repository: Path, tmp_path: Path, expe
     os.close(reader)
     arguments = ("--expected", expected, "--predictions", predictions, "--json")
     options = {"capture_output": False, "stdout": writer, "stderr": subprocess.PIPE}
-    told = launched(repository, tmp_path, "qwen3-asr-mlx-score", *arguments, **options)
+    output = launched(repository, tmp_path, "qwen3-asr-mlx-score", *arguments, **options)
     os.close(writer)
-    assert (told.returncode, told.stderr) == (1, "")
+    assert (output.returncode, output.stderr) == (1, "")

@@ -87,7 +87,7 @@ def _folder(kept: Path | None) -> Iterator[Path]:
 
 
 def _checkpoint(options: argparse.Namespace, workdir: Path) -> Path:
-    """Made on first use; one that exists is whole."""
+    """Created on first use; an existing one is complete."""
     folder = workdir / f"{options.size}-{options.dtype}-{options.seed}"
     if not folder.exists():
         print(f"writing random weights to {folder}", file=sys.stderr, flush=True)
@@ -150,10 +150,10 @@ def _load(process: Process, checkpoint: Path, dtype: str, measurement: Measureme
 def _commit() -> dict[str, str]:
     command = ["git", "describe", "--always", "--dirty"]
     try:
-        told = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        commit = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return {}
-    return {"commit": told.stdout.strip()}
+    return {"commit": commit.stdout.strip()}
 
 
 def _report(
@@ -165,8 +165,8 @@ def _report(
     lines = [markdown(figures, contenders), ""]
     for contender, first in differences.items():
         equal = sum(index is None for index in first)
-        told = f"; first differences: {first}" if equal < len(first) else ""
-        lines.append(f"{contender}: the tokens of {equal} of {len(first)} clips equal the runtime's{told}.")
+        differences = f"; first differences: {first}" if equal < len(first) else ""
+        lines.append(f"{contender}: the tokens of {equal} of {len(first)} clips equal the runtime's{differences}.")
     chosen = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     return {
         "options": chosen,

@@ -1,4 +1,4 @@
-"""Synthetic audio: noise that comes and goes like syllables. What is said does not matter to random weights."""
+"""Synthetic audio: noise with a syllable-like envelope, because random weights need no real speech."""
 
 from pathlib import Path
 

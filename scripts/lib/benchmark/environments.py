@@ -1,4 +1,4 @@
-"""The Python environments of the peers: made on first use, pinned, and nothing of them in this repository."""
+"""The Python environments of the peers: created on first use, pinned, outside of this repository."""
 
 import hashlib
 import os

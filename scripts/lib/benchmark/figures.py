@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass
 class Figure:
-    """One thing measured: for each contender its values, the i-th of each from the same round."""
+    """One figure: the values of each contender, the i-th of each from the same round."""
 
     name: str
     unit: str
@@ -18,17 +18,17 @@ class Figure:
         return statistics.median(self.values[contender])
 
     def ratio(self, contender: str, other: str) -> float:
-        """Median over the rounds of what `contender` took for each unit of `other`'s: below 1 is less. Rounds are
-        paired, since what else the machine does weighs on both contenders of a round."""
+        """Median over the rounds of the ratio of `contender` to `other`: below 1 is less. Rounds are paired, because
+        other load on the machine affects both contenders of a round."""
         pairs = zip(self.values[contender], self.values[other], strict=False)
         return statistics.median(mine / theirs for mine, theirs in pairs)
 
     def as_json(self) -> dict[str, Any]:
-        told = {
+        by_contender = {
             contender: {"median": self.median(contender), "min": min(values), "max": max(values), "values": values}
             for contender, values in self.values.items()
         }
-        return {"name": self.name, "unit": self.unit, "contenders": told}
+        return {"name": self.name, "unit": self.unit, "contenders": by_contender}
 
 
 class Figures:

@@ -1,4 +1,4 @@
-"""What is measured, in which order: every round asks each contender in turn."""
+"""The figures to measure, and their order: every round measures each contender in turn."""
 
 import sys
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ class Measurement:
         print(f"  {name}, {process.name}: {value:.4g} {unit}", file=sys.stderr, flush=True)
 
     def _warm_up(self) -> None:
-        """Everything compiled and in memory; the tokens that all contenders must agree on."""
+        """Compile and load everything; return the tokens, on which all contenders must agree."""
         clips = [self._clip(seconds) for seconds in self._lengths]
         for process in self._processes:
             process.ask("stages", clip=clips[-1], new_tokens=2)

@@ -18,15 +18,15 @@ class Process:
         self.name = name
         self._python, self._environment = python, environment
         orders, self._orders = os.pipe()
-        answers, told = os.pipe()
+        answers, answers_in = os.pipe()
         command = [python, "-m", "benchmark.serve", name, clock]
-        self._process = subprocess.Popen(command, stdin=orders, stdout=told, env=dict(environment))
+        self._process = subprocess.Popen(command, stdin=orders, stdout=answers_in, env=dict(environment))
         os.close(orders)
-        os.close(told)
+        os.close(answers_in)
         self._answers = os.fdopen(answers, "rb")
 
     def ask(self, do: str, **arguments: Any) -> Any:
-        """Have one command carried out. Raises RuntimeError where the process ended instead of answering."""
+        """Run one command. Raises RuntimeError if the process ended instead of answering."""
         os.write(self._orders, json.dumps({"do": do, **arguments}).encode() + b"\n")
         answer = self._answers.readline()
         if not answer:

@@ -1,4 +1,4 @@
-"""One contender in a process of its own: reads commands, one JSON object a line, and answers each with its figures.
+"""One contender in its own process: reads commands, one JSON object a line, and answers each with its figures.
 
     python -m benchmark.serve CONTENDER wall|processor
 
@@ -80,7 +80,7 @@ def total(contender: Contender, clips: Sequence[str], new_tokens: int, mode: str
 
 
 def long(contender: Contender, clip: str, new_tokens: int) -> dict[str, Any]:
-    """One long recording, with the peak of its own."""
+    """One long recording, with its memory peak."""
     _forget_peak()
     samples = np.load(clip)
     seconds, _ = _seconds(contender, lambda: contender.transcribe(samples, new_tokens))
@@ -117,21 +117,21 @@ def versions() -> dict[str, Any]:
     import mlx.core as mx
 
     device = mx.default_device()
-    told = {key: value for key, value in mx.device_info(device).items() if "name" in key}
-    return {"mlx": mx.__version__, "device": str(device), "python": platform.python_version(), **told}
+    names = {key: value for key, value in mx.device_info(device).items() if "name" in key}
+    return {"mlx": mx.__version__, "device": str(device), "python": platform.python_version(), **names}
 
 
 def _seconds(contender: Contender, work: Callable[[], Any]) -> tuple[float, Any]:
     contender.fence()
     started = _clock()
-    made = work()
+    result = work()
     contender.fence()
-    return _clock() - started, made
+    return _clock() - started, result
 
 
 def _all(tokens: Sequence[int], new_tokens: int) -> list[int]:
     if len(tokens) != new_tokens:
-        raise RuntimeError(f"{len(tokens)} tokens came where {new_tokens} were asked for")
+        raise RuntimeError(f"{len(tokens)} tokens came instead of {new_tokens}")
     return [int(token) for token in tokens]
 
 

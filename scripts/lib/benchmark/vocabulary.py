@@ -1,4 +1,4 @@
-"""A tokenizer in the released layout for checkpoints that nobody will read: the real ids, and tokens without meaning.
+"""A tokenizer in the released layout for benchmark checkpoints: the real ids, and tokens without meaning.
 
 The words of the chat prompt are one token each, as in the released vocabulary, so that prompts are as long.
 """

@@ -34,7 +34,7 @@ def texts() -> dict[str, str]:
 
 
 def stale(root: Path = ROOT) -> list[str]:
-    """The files that are not what the schema says."""
+    """The files that differ from the schema."""
     return [path for path, text in texts().items() if not _holds(root / path, text)]
 
 

@@ -1,4 +1,4 @@
-"""What the JSON Schema of the protocol says, as shapes that a language can be written from.
+"""The JSON Schema of the protocol as shapes, from which types of a language are generated.
 
 Only the forms of that schema are read. Any other is an `Unreadable`, so that nothing is left out in silence.
 """
@@ -72,7 +72,7 @@ class Struct:
 
 @dataclass(frozen=True)
 class Union:
-    """One of the structs, told apart by their tags. All have the members `present`, none has those `absent`."""
+    """One of the structs, distinguished by their tags. All have the members `present`, none has those `absent`."""
 
     name: str
     structs: tuple[str, ...]
@@ -104,15 +104,15 @@ class Protocol:
 
 
 def protocol(schema: Mapping[str, Any]) -> Protocol:
-    made = Protocol(schema["title"], schema["description"])
+    messages = Protocol(schema["title"], schema["description"])
     for name, definition in schema["$defs"].items():
         if "oneOf" in definition:
-            made.unions.append(_union(name, definition))
+            messages.unions.append(_union(name, definition))
         elif definition.get("type") == "object":
-            made.structs.append(_struct(name, definition))
+            messages.structs.append(_struct(name, definition))
         else:
-            made.aliases.append(_alias(name, definition))
-    return made
+            messages.aliases.append(_alias(name, definition))
+    return messages
 
 
 def _union(name: str, definition: Mapping[str, Any]) -> Union:
@@ -134,37 +134,37 @@ def _struct(name: str, definition: Mapping[str, Any]) -> Struct:
     return Struct(name, definition.get("description", ""), tag, members)
 
 
-def _member(name: str, definition: Mapping[str, Any], required: bool, place: str) -> Member:
-    shape, nullable = _shape(definition, place)
+def _member(name: str, definition: Mapping[str, Any], required: bool, path: str) -> Member:
+    shape, nullable = _shape(definition, path)
     return Member(name, shape, required, nullable, "; ".join(_notes(definition)))
 
 
-def _shape(definition: Mapping[str, Any], place: str) -> tuple[Shape, bool]:
+def _shape(definition: Mapping[str, Any], path: str) -> tuple[Shape, bool]:
     """And whether it may be null."""
     if "anyOf" not in definition:
-        return _plain(definition, place), False
+        return _plain(definition, path), False
     forms = [each for each in definition["anyOf"] if each != {"type": "null"}]
     nullable = len(forms) < len(definition["anyOf"])
     if [each.get("type") for each in forms] == ["string", "integer"]:
         return Scalar("id"), nullable
     if len(forms) != 1:
-        raise Unreadable(f"{place}: more than one form")
-    return _plain(forms[0], place), nullable
+        raise Unreadable(f"{path}: more than one form")
+    return _plain(forms[0], path), nullable
 
 
-def _plain(definition: Mapping[str, Any], place: str) -> Shape:
+def _plain(definition: Mapping[str, Any], path: str) -> Shape:
     if "$ref" in definition:
         return Reference(definition["$ref"].removeprefix(REFERENCE))
     if "enum" in definition:
         return Constants(tuple(definition["enum"]))
     kind = definition.get("type")
     if kind == "array":
-        return List(_plain(definition["items"], f"{place}[]"))
+        return List(_plain(definition["items"], f"{path}[]"))
     if kind == "object" and "additionalProperties" in definition:
-        return Mapped(_plain(definition["additionalProperties"], f"{place}.*"))
+        return Mapped(_plain(definition["additionalProperties"], f"{path}.*"))
     if kind in (*SCALARS, "object"):
         return Scalar(kind)
-    raise Unreadable(f"{place}: {sorted(definition)}")
+    raise Unreadable(f"{path}: {sorted(definition)}")
 
 
 def _notes(definition: Mapping[str, Any]) -> Iterator[str]:

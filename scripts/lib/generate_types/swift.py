@@ -39,18 +39,18 @@ def swift(protocol: Protocol, source: str) -> str:
     lines = [f"// Made by scripts/generate-types from {source}: do not edit.", ""]
     lines += documentation(f"{protocol.name}. {protocol.description}", "/// ")
     lines += ["public enum Wire {}"]
-    asked = _asked(protocol)
+    request_names = _request_names(protocol)
     for alias in protocol.aliases:
         if alias.name not in BY_HAND:
             lines += ["", *_alias(alias)]
     for union in protocol.unions:
         lines += ["", *_union(union, protocol.by_name)]
     for struct in protocol.structs:
-        lines += ["", *_struct(struct, struct.name in asked)]
+        lines += ["", *_struct(struct, struct.name in request_names)]
     return "\n".join(lines) + "\n"
 
 
-def _asked(protocol: Protocol) -> set[str]:
+def _request_names(protocol: Protocol) -> set[str]:
     """What a client makes: the requests, and what they hold."""
     names = [name for union in protocol.unions if union.name == "Request" for name in union.structs]
     for name in names:
@@ -71,7 +71,7 @@ def _alias(alias: Alias) -> Iterator[str]:
 
 
 def _strings(name: str, values: tuple[str | bool, ...]) -> Iterator[str]:
-    """An open enumeration: a value that is not known is one, too."""
+    """An open enumeration: unknown values are allowed."""
     yield f"public struct {name}: RawRepresentable, Codable, Hashable, Sendable {{"
     yield "    public let rawValue: String"
     yield "    public init(rawValue: String) { self.rawValue = rawValue }"
@@ -136,8 +136,8 @@ def _initializer(struct: Struct) -> Iterator[str]:
     members = sorted(struct.members, key=lambda member: not member.required)
     parameters = [f"{_name(each.name)}: {_type(each, struct)}{_nothing(each)}" for each in members]
     yield ""
-    if len(one := f"    public init({', '.join(parameters)}) {{") <= 100:
-        yield one
+    if len(line := f"    public init({', '.join(parameters)}) {{") <= 100:
+        yield line
     else:
         yield "    public init("
         yield from (f"        {parameter}," for parameter in parameters[:-1])

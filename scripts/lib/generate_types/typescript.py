@@ -1,4 +1,4 @@
-"""The messages as TypeScript declarations: an interface for each, and unions told apart by `type`."""
+"""The messages as TypeScript declarations: an interface for each, and unions discriminated by `type`."""
 
 import json
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ SCALARS = {
     "id": "string | number",
     "object": "{ [name: string]: unknown }",
 }
-LINE = "What the process writes; `line.event` tells events from replies. Others than these may come: ignore them."
+LINE = "A line from the process; events have `line.event`. Ignore lines of unknown types."
 
 
 def typescript(protocol: Protocol, source: str) -> str:
@@ -93,11 +93,11 @@ def _type(shape: Shape) -> str:
 
 
 def _comment(text: str, indent: str = "") -> Iterator[str]:
-    one = f"{indent}/** {text} */"
+    line = f"{indent}/** {text} */"
     if not text:
         return
-    if len(one) <= 120:
-        yield one
+    if len(line) <= 120:
+        yield line
         return
     yield f"{indent}/**"
     yield from documentation(text, " * ", indent)

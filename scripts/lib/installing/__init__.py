@@ -1,1 +1,1 @@
-"""What scripts/qwen3-asr-mlx-install does. Nothing but the standard library is at hand here."""
+"""The implementation of scripts/qwen3-asr-mlx-install. Uses only the standard library."""

@@ -12,20 +12,20 @@ from typing import Any
 
 @contextmanager
 def child(command: Sequence[str | Path], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """Waits for its end. Whatever ends the command, as a signal does by SystemExit, ends the program and all that it
-    started: a pip that builds, the processes of a compileall."""
+    """Wait for its end. If the command ends first, such as by a signal, end the program and all its children: a pip
+    that builds, the processes of a compileall."""
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, text=True, **options) as process:
         try:
             yield process
             process.wait()
         except BaseException:
-            with suppress(ProcessLookupError, PermissionError):  # macOS says the latter of one that has ended
+            with suppress(ProcessLookupError, PermissionError):  # macOS raises the latter for an ended process
                 os.killpg(process.pid, signal.SIGKILL)
             raise
 
 
 def run(python: Path, *arguments: str | Path) -> int:
-    """Isolated; what it says goes to stderr. Returns its exit code."""
+    """Run it isolated, with its output on stderr. Returns its exit code."""
     with child([python, "-I", *arguments], stdout=sys.stderr) as process:
         return process.wait()
 

@@ -14,7 +14,7 @@ from make_environment import Failed
 
 from installing.folder import Source, install
 from installing.wheelhouse import OLDEST_MACOS, download
-from qwen3_asr_mlx_runtime.entry import interruptible, say_interrupted
+from qwen3_asr_mlx_runtime.entry import interruptible, report_interrupt
 
 PROGRAM = "qwen3-asr-mlx-install"
 ABOUT = """Builds a folder that an app can ship: the Python packages that constraints.txt pins, the runtime, and
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _complain(f"{error.strerror}: {error.filename}" if error.filename else str(error))
     except KeyboardInterrupt:
-        return say_interrupted()
+        return report_interrupt()
     return 0
 
 

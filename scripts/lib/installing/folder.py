@@ -1,4 +1,4 @@
-"""The folder that an app ships: built under a name of its own, verified, and only then put in its place.
+"""The folder that an app ships: built under a temporary name, verified, and only then moved into place.
 
 PREFIX/bin/qwen3-asr-mlx-bridge    the launcher
 PREFIX/python                      an interpreter, or a venv, with the packages
@@ -34,7 +34,7 @@ _HERE = Path(__file__).resolve().parent
 _VERIFY_SECONDS = 120
 _MACHINE_CODE = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf")  # ELF, Mach-O, fat Mach-O
 _PACKAGES = """import importlib.metadata, json
-print(json.dumps(dict(sorted((one.name, one.version) for one in importlib.metadata.distributions()))))"""
+print(json.dumps(dict(sorted((package.name, package.version) for package in importlib.metadata.distributions()))))"""
 
 _LOAD = f"""import sys
 sys.path.insert(0, sys.argv[1])
@@ -80,7 +80,7 @@ def sources(package: Path) -> Iterator[Path]:
 
 def install(source: Source, prefix: Path, wheelhouse: Path | None) -> Path:
     """Build the folder, unless it is there and up to date, and return its launcher. Raises Failed, OSError or
-    CalledProcessError; then what was there before is there still."""
+    CalledProcessError, and then keeps the earlier folder."""
     check_place(prefix, [source.package, source.interpreter, wheelhouse])
     if wheelhouse is not None:
         check_wheelhouse(wheelhouse)
@@ -139,8 +139,8 @@ def _fill(source: Source, part: Path, wheelhouse: Path | None) -> None:
 
 
 def _compile(executable: Path, part: Path) -> None:
-    """All of it, and so that neither another date nor another place makes Python compile again: a signed folder must
-    not change, and `-B` writes nothing."""
+    """Compile all modules so that Python never compiles them again, even with another date or path: a signed folder
+    must not change, and `-B` writes nothing."""
     folders = [part / "runtime", *(part / "python").glob("lib/python3.*")]
     every = ("-m", "compileall", "-f", "-q", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash")
     strip_prefix = ("-s", part)  # no path of the building machine in tracebacks
@@ -167,7 +167,7 @@ def _describe(source: Source, executable: Path, part: Path) -> None:
 
 
 def check_macos(part: Path, native: list[str], macos: str) -> None:
-    """Raises Failed where a file does not run on so old a macOS. The tag of a wheel may promise too much."""
+    """Raises Failed if a file needs a newer macOS. The tag of a wheel may promise too much."""
     major, _, minor = macos.partition(".")
     for name in native:
         needed = oldest_macos(part / name)
@@ -184,15 +184,15 @@ def is_native(file: Path) -> bool:
 
 
 def verify(prefix: Path) -> None:
-    """Raises Failed unless the launcher, with an app's few variables, says what it can do and its packages load."""
+    """Raises Failed unless the launcher prints its capabilities, and its packages load, with an app's few variables."""
     environ = {"PATH": os.defpath, "PYTHONPATH": "/nowhere", "PYTHONHOME": "/nowhere"}
-    said = _run([prefix / LAUNCHER, "--print-capabilities"], environ)
+    outcome = _run([prefix / LAUNCHER, "--print-capabilities"], environ)
     try:
-        said_type = json.loads(said.stdout)["type"]
+        printed_type = json.loads(outcome.stdout)["type"]
     except (ValueError, KeyError, TypeError):
-        said_type = None
-    if said.returncode or said_type != "capabilities":
-        raise Failed(f"what was built does not start: {_last_line(said.stderr) or 'it says no capabilities'}")
+        printed_type = None
+    if outcome.returncode or printed_type != "capabilities":
+        raise Failed(f"what was built does not start: {_last_line(outcome.stderr) or 'it says no capabilities'}")
     loaded = _run([prefix / "python/bin/python3", "-I", "-B", "-c", _LOAD, prefix / "runtime"], environ)
     if loaded.returncode:
         raise Failed(f"a package of what was built does not load: {_last_line(loaded.stderr)}")

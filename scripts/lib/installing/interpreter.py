@@ -45,7 +45,7 @@ def make_venv(python: Path) -> None:
 
 
 def strip(python: Path) -> None:
-    """Take out what only the installation needed, and console scripts, which name the place they were made at."""
+    """Remove packages that only the installation needs, and console scripts, which contain their build path."""
     for script in (python / "bin").iterdir():
         if not script.name.startswith("python"):
             _remove(script)
@@ -61,8 +61,8 @@ def strip(python: Path) -> None:
 
 
 def _check_that_it_stands_alone(folder: Path, python: Path) -> None:
-    asked = [python / "bin" / "python3", "-I", "-c", _PROBE]
-    answer = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    command = [python / "bin" / "python3", "-I", "-c", _PROBE]
+    answer = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     inside = [Path(line).is_relative_to(python.resolve()) for line in answer.stdout.splitlines()]
     if answer.returncode or inside != [True, True]:
         raise Failed(

@@ -1,4 +1,4 @@
-"""The oldest macOS that a file of machine code runs on, as its load commands say."""
+"""The oldest macOS that a file of machine code runs on, from its load commands."""
 
 import struct
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ def oldest_macos(file: Path) -> tuple[int, int] | None:
     """(major, minor), the newest where the file holds several architectures; None where it names none."""
     try:
         return max(_versions(file.read_bytes()), default=None)
-    except struct.error:  # it only begins like one, as Java's classes do
+    except struct.error:  # only its first bytes match, as those of Java classes do
         return None
 
 

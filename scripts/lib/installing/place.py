@@ -1,4 +1,4 @@
-"""The place of the folder: what may stand there, and how another folder takes it without a gap."""
+"""The target path of the folder: which folders it may replace, and how to replace one without a gap."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def part_of(prefix: Path) -> Path:
-    """Where the new folder is built. Nobody else has such a name: what a killed installation left there is removed."""
+    """Where the new folder is built. The name is unique to this command, so leftovers of a killed one are removed."""
     return prefix.with_name(f".{prefix.name}.qwen3-asr-mlx.part")
 
 
@@ -39,7 +39,7 @@ def _old(prefix: Path) -> Path:
 
 
 def recover(prefix: Path) -> None:
-    """What a killed installation left: a part goes; the old folder comes back if no new one has taken its place."""
+    """Clean up after a killed installation: remove the part; restore the old folder if no new one replaced it."""
     shutil.rmtree(part_of(prefix), ignore_errors=True)
     _restore(prefix)
     shutil.rmtree(_old(prefix), ignore_errors=True)
@@ -51,7 +51,7 @@ def _restore(prefix: Path) -> None:
 
 
 def replace(prefix: Path) -> None:
-    """Put the part in its place. A signal in the middle is heard afterwards."""
+    """Move the part into place. A signal meanwhile is handled afterwards."""
     with _undisturbed():
         try:
             if prefix.exists():

@@ -18,7 +18,7 @@ _ELSEWHERE = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
 
 
 def wheels_for(macos: str | None) -> tuple[str, ...]:
-    """What has pip take wheels for this macOS and no newer one, whatever it runs on; nothing with None."""
+    """Options that make pip choose wheels for this macOS or older, on any machine; none for None."""
     if macos is None:
         return ()
     major, _, minor = macos.partition(".")
@@ -42,7 +42,7 @@ def download(requirements: Sequence[str], constraints: Path, folder: Path, macos
 
 
 def check_wheelhouse(folder: Path) -> None:
-    """Raises Failed where there is none, where pip would find more in it than its SHA256SUMS names, or other bytes."""
+    """Raises Failed if the folder is missing, has files that SHA256SUMS does not list, or files with other digests."""
     if not folder.is_dir():
         raise Failed(f"there is no wheelhouse {folder}: --download-to fills one")
     wheels = {file.name for file in folder.glob("*.whl")}
@@ -70,7 +70,7 @@ def _check_sums(folder: Path, wheels: set[str]) -> None:
 def install_packages(
     python: Path, requirements: Sequence[str], constraints: Path, wheelhouse: Path | None, macos: str | None
 ) -> None:
-    """Into the environment of `python`; from the wheelhouse alone, if there is one. Raises Failed."""
+    """Install into the environment of `python`; only from the wheelhouse, if there is one. Raises Failed."""
     offline: tuple[str, ...] = ()
     target = wheels_for(macos)
     if target:  # pip takes wheels for another system than its own only with --target
@@ -82,7 +82,7 @@ def install_packages(
 
 
 def pip(python: Path, command: Sequence[str], constraints: Path, requirements: Sequence[str]) -> None:
-    """What pip says goes to stderr. Raises Failed with why it ended."""
+    """Run pip with its output on stderr. Raises Failed with the reason of its end."""
     arguments = [python, "-I", *command, "--constraint", constraints, *requirements]
     lines = []
     with child(
@@ -96,7 +96,7 @@ def pip(python: Path, command: Sequence[str], constraints: Path, requirements: S
 
 
 def _environ() -> dict[str, str]:
-    """Where packages come from is the machine's to say, where they go is not."""
+    """The environment of pip: the machine may configure the package source, but not the target."""
     kept = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
     return {**kept, "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}
 

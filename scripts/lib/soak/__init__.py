@@ -1,1 +1,1 @@
-"""Hours of speech through one bridge process: is there an outcome for everything, and does memory stay flat?"""
+"""Hours of audio through one bridge process: every utterance must get an outcome, and memory must stay flat."""

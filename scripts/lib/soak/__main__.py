@@ -73,14 +73,14 @@ def soak(options: argparse.Namespace) -> Result:
     speech = Speech(options.audio, options.shortest, options.longest, options.seed)
     with (
         tempfile.TemporaryDirectory(prefix="soak-") as folder,
-        Bridge(ROOT, ["--model", options.model, *shlex.split(options.bridge)], ledger.hear) as bridge,
+        Bridge(ROOT, ["--model", options.model, *shlex.split(options.bridge)], ledger.receive) as bridge,
     ):
         work = Work(bridge, ledger, speech, Path(folder))
         try:
             work.open()
             for sample in work.run(utterances, options.hours and options.hours * 3600, every):
                 samples.append(sample)
-                _tell(sample, options.quiet)
+                _print_sample(sample, options.quiet)
             code = work.close()
         except (Broken, BrokenPipeError) as error:
             ledger.oddities.append(f"{error or type(error).__name__}; stderr: {bridge.stderr()[-2000:]}")
@@ -104,7 +104,7 @@ def _result(options: argparse.Namespace, work: Work, ledger: Ledger, samples: li
     )
 
 
-def _tell(sample: Sample, quiet: bool) -> None:
+def _print_sample(sample: Sample, quiet: bool) -> None:
     if not quiet:
         now = time.strftime("%H:%M:%S")
         print(f"{now} {sample.utterances} utterances, RSS {sample.rss:.1f} MiB", file=sys.stderr, flush=True)
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--utterances", type=int, default=10_000)
-    parser.add_argument("--hours", type=float, help="go on for so long instead")
+    parser.add_argument("--hours", type=float, help="run for so long instead")
     parser.add_argument("--shortest", type=float, default=0.3, help="seconds of an utterance")
     parser.add_argument("--longest", type=float, default=40.0, help="seconds of an utterance")
     parser.add_argument("--seed", type=int, default=1)
@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         "--limit", type=float, default=1.0, help="MiB per thousand utterances: of the footprint on macOS, else RSS"
     )
     parser.add_argument("--json", type=Path, help="write every sample here")
-    parser.add_argument("--quiet", action="store_true", help="say nothing before the end")
+    parser.add_argument("--quiet", action="store_true", help="print nothing before the end")
     return parser
 
 

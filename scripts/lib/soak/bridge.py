@@ -1,4 +1,4 @@
-"""The bridge as a child process, and what the system tells of it."""
+"""The bridge as a child process, and its figures from the operating system."""
 
 import json
 import os
@@ -19,13 +19,13 @@ _PROGRAM = "import sys; sys.path[:0] = {paths!r}\nfrom qwen3_asr_mlx_runtime.__m
 
 
 class Bridge:
-    """A process; `hear` is called with every reply, on a thread that reads, and with None at the end of them."""
+    """A process. The reading thread calls `receive` with every line, and with None at the end of the output."""
 
-    def __init__(self, root: Path, arguments: Sequence[str], hear: Callable[[Reply | None], None]) -> None:
+    def __init__(self, root: Path, arguments: Sequence[str], receive: Callable[[Reply | None], None]) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 it lives as long as the process
         program = _PROGRAM.format(paths=[str(root / "src")])
         self._process = Child([sys.executable, "-I", "-c", program, *arguments], stderr=self._errors).process
-        self._thread = threading.Thread(target=self._read, args=(hear,), daemon=True)
+        self._thread = threading.Thread(target=self._read, args=(receive,), daemon=True)
         self._thread.start()
 
     def __enter__(self) -> "Bridge":
@@ -38,13 +38,13 @@ class Bridge:
         for file in (self._process.stdin, self._process.stdout, self._errors):
             file.close()
 
-    def say(self, **message: object) -> None:
+    def send(self, **message: object) -> None:
         view = memoryview(encode(message))
         while view:
             view = view[self._process.stdin.write(view) or 0 :]
 
     def wait(self, seconds: float) -> int:
-        """The exit code, once the process has ended of itself."""
+        """Wait for the process to end by itself; return the exit code."""
         return self._process.wait(seconds)
 
     def descriptors(self) -> int:
@@ -57,9 +57,9 @@ class Bridge:
         self._errors.seek(0)
         return self._errors.read().decode(errors="replace")
 
-    def _read(self, hear: Callable[[Reply | None], None]) -> None:
+    def _read(self, receive: Callable[[Reply | None], None]) -> None:
         lines = LineBuffer()
         while data := os.read(self._process.stdout.fileno(), 1 << 20):
             for line in lines.feed(data):
-                hear(json.loads(line))
-        hear(None)
+                receive(json.loads(line))
+        receive(None)

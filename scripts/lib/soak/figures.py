@@ -11,7 +11,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Sample:
-    """How the process was after so many utterances, with nothing left to do. In MiB; None where it cannot be told."""
+    """The idle process after so many utterances. Sizes in MiB; None if unknown."""
 
     utterances: int
     seconds: float
@@ -40,14 +40,14 @@ class Sample:
 
 
 def after(samples: Sequence[Sample], warm_up: int) -> list[Sample]:
-    """Those of the warm process; all of them where that would leave too few for a line."""
+    """Samples after the warm-up; all samples if too few remain for a regression."""
     warm = [sample for sample in samples if sample.utterances >= warm_up]
     return warm if len(warm) > 2 else list(samples)
 
 
 def slope(samples: Sequence[Sample]) -> tuple[float, float]:
-    """MiB per thousand utterances of what the process is charged with, its footprint where that is known and its
-    resident memory elsewhere: the line with the least squares, and the standard error of its slope."""
+    """Growth in MiB per thousand utterances, of the footprint if known, else of resident memory: the slope of the
+    least-squares line, and its standard error."""
     x = [sample.utterances / 1000 for sample in samples]
     y = [sample.rss if sample.footprint is None else sample.footprint for sample in samples]
     line = linear_regression(x, y)
@@ -57,15 +57,16 @@ def slope(samples: Sequence[Sample]) -> tuple[float, float]:
 
 
 def table(samples: Sequence[Sample], rows: int = 12) -> str:
-    """As Markdown: the first, the last, and as many between them as fill the rows."""
+    """A Markdown table: the first sample, the last, and samples between them."""
     step = max(1, -(-(len(samples) - 1) // (rows - 1)))
     shown = [*samples[:-1][::step], samples[-1]]
     lines = [
         "| utterances | s | RSS MiB | footprint MiB | MLX active | cache | peak | descriptors | threads |",
         "|---" * 9 + "|",
     ]
-    for one in shown:
-        values = (one.utterances, one.seconds, one.rss, one.footprint, one.active, one.cache, one.peak)
-        cells = ["–" if value is None else f"{value:g}" for value in (*values, one.descriptors, one.threads)]
+    for sample in shown:
+        sizes = (sample.rss, sample.footprint, sample.active, sample.cache, sample.peak)
+        values = (sample.utterances, sample.seconds, *sizes, sample.descriptors, sample.threads)
+        cells = ["–" if value is None else f"{value:g}" for value in values]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What was asked, and what came of it: one outcome each."""
+"""Open requests and their outcomes: each gets exactly one."""
 
 import threading
 from collections import Counter
@@ -12,16 +12,16 @@ WAIT = 900.0
 
 
 class Broken(RuntimeError):
-    """The bridge ended, refused what is needed, or said nothing for so long that it must be taken for stuck."""
+    """The bridge ended, rejected a needed request, or sent nothing for so long that it counts as stuck."""
 
 
 class Ledger:
-    """`hear` takes every reply, on any thread; the others wait."""
+    """`receive` handles every reply, on any thread; the other methods wait."""
 
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()  # "text", or the code of an error
         self.oddities: list[str] = []
-        self._open: dict[Key, tuple[int, bool]] = {}  # how many utterances, and whether they were cancelled
+        self._open: dict[Key, tuple[int, bool]] = {}  # (number of utterances, whether they were cancelled)
         self._answers: dict[str, Reply] = {}
         self._ended = False
         self._changed = threading.Condition()
@@ -35,19 +35,19 @@ class Ledger:
         with self._changed:
             self._open[key] = count, cancelled
 
-    def wait_until_open(self, most: int) -> None:
-        """Until no more than so many requests are open."""
-        self._wait(lambda: len(self._open) <= most, f"{len(self._open)} outcomes")
+    def wait_until_open(self, maximum: int) -> None:
+        """Wait until at most `maximum` requests are open."""
+        self._wait(lambda: len(self._open) <= maximum, f"{len(self._open)} outcomes")
 
     def answer(self, id: str) -> Reply:
-        """To a request that has no outcome. Raises Broken where it was refused."""
+        """Wait for the reply to a request without an outcome. Raises Broken if it was rejected."""
         self._wait(lambda: id in self._answers, f"the answer to {id}")
         reply = self._answers.pop(id)
         if reply["type"] == "error":
             raise Broken(f"refused: {reply['code']}")
         return reply
 
-    def hear(self, reply: Reply | None) -> None:
+    def receive(self, reply: Reply | None) -> None:
         with self._changed:
             if reply is None:
                 self._ended = True
@@ -57,8 +57,8 @@ class Ledger:
 
     def _wait(self, done: Callable[[], bool], what: str) -> None:
         with self._changed:
-            came = self._changed.wait_for(lambda: done() or self._ended, WAIT)
-            if not came or not done():
+            in_time = self._changed.wait_for(lambda: done() or self._ended, WAIT)
+            if not in_time or not done():
                 raise Broken(f"{'the bridge ended' if self._ended else f'nothing came for {WAIT} s'}; missing: {what}")
 
     def _take(self, reply: Reply) -> None:
@@ -72,7 +72,7 @@ class Ledger:
                 self._close(reply["id"], reply["items"])
             case "error" if reply.get("id") in self._open:
                 self._close(reply["id"], [{"error": reply}] * self._open[reply["id"]][0])
-            case "cancel_result":  # the outcome tells
+            case "cancel_result":  # the outcome follows
                 pass
             case _ if reply.get("id") is not None:
                 self._answers[reply["id"]] = reply

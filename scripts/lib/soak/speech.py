@@ -1,4 +1,4 @@
-"""Utterances of any length, put together from the recordings beside the examples."""
+"""Utterances of any length, joined from the recordings of the examples."""
 
 import wave
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 RATE = 16_000
-_MAX_JOINED = 12  # recordings, to fill what is left with silence
+_MAX_JOINED = 12  # recordings at most; silence fills the rest
 
 Pcm16 = NDArray[np.int16]
 
 
 class Speech:
-    """The same utterances for the same seed. Lengths are spread evenly over their logarithm, as those of speech are
-    rather than over seconds: many are short, few are long."""
+    """Random utterances, the same for the same seed. Lengths are log-uniform, similar to real speech: many are short,
+    few are long."""
 
     def __init__(self, folder: Path, shortest: float, longest: float, seed: int) -> None:
         self._clips = [read_wav(path) for path in sorted(folder.glob("*.wav"))]
@@ -25,7 +25,7 @@ class Speech:
         self.random = np.random.default_rng(seed)
 
     def utterance(self) -> Pcm16:
-        """Recordings one after the other, each with a gain of its own, cut to a random length."""
+        """Joined recordings, each with its own gain, cut to a random length."""
         length = round(float(np.exp(self.random.uniform(*self._bounds))) * RATE)
         joined = np.concatenate([*self._parts(length), np.zeros(length, np.int16)])
         return joined[:length]

@@ -1,4 +1,4 @@
-"""What a busy day sends: three streams, files, and people who change their minds."""
+"""The load of a soak test: three streams, files, and cancels."""
 
 import base64
 import time
@@ -54,7 +54,7 @@ class Work:
             yield self._sample()
 
     def close(self) -> int:
-        """The exit code."""
+        """Stop the bridge; return the exit code."""
         self._ask("stop")
         return self._bridge.wait(60)
 
@@ -74,26 +74,26 @@ class Work:
         elif kind < _BATCHES + _FILES:
             self._send_files(1, cancelled)
         else:
-            self._speak(cancelled)
+            self._send_utterance(cancelled)
 
     def _send_files(self, count: int, cancelled: bool) -> None:
         id = self._next_id()
         paths = [str(self._write(number)) for number in range(count)]
         self._ledger.expect(id, count, cancelled=cancelled)
         if count == 1:
-            self._bridge.say(type="transcribe", id=id, audio=paths[0])
+            self._bridge.send(type="transcribe", id=id, audio=paths[0])
         else:
-            self._bridge.say(type="batch_transcribe", id=id, audio=paths, decoder_mode=self._mode())
+            self._bridge.send(type="batch_transcribe", id=id, audio=paths, decoder_mode=self._mode())
         if cancelled:
-            self._bridge.say(type="cancel", id=self._next_id(), target=id)
+            self._bridge.send(type="cancel", id=self._next_id(), target=id)
 
     def _write(self, number: int) -> Path:
-        """To a file of its own for as long as it may be in flight: names come again after those that were answered."""
+        """Write an utterance to a file. A name is reused only after the earlier request was answered."""
         path = self._folder / f"{self._requests % (4 * IN_FLIGHT)}-{number}.wav"
         write_wav(path, self._utterance())
         return path
 
-    def _speak(self, cancelled: bool) -> None:
+    def _send_utterance(self, cancelled: bool) -> None:
         stream = STREAMS[int(self._speech.random.integers(len(STREAMS)))]
         name = f"u{self.sent}"
         samples = self._utterance()
@@ -101,12 +101,12 @@ class Work:
         boundary = {"type": "end_utterance", "stream_id": stream, "utterance_id": name, "decoder_mode": self._mode()}
         if self._speech.random.random() < _IN_CHUNKS:
             for start in range(0, len(samples), _CHUNK):
-                self._bridge.say(type="audio_chunk", stream_id=stream, pcm16=_encoded(samples[start : start + _CHUNK]))
+                self._bridge.send(type="audio_chunk", stream_id=stream, pcm16=_encoded(samples[start : start + _CHUNK]))
         else:
             boundary["pcm16"] = _encoded(samples)
-        self._bridge.say(**boundary)
+        self._bridge.send(**boundary)
         if cancelled:
-            self._bridge.say(type="cancel", id=self._next_id(), stream_id=stream, utterance_id=name)
+            self._bridge.send(type="cancel", id=self._next_id(), stream_id=stream, utterance_id=name)
 
     def _utterance(self) -> Pcm16:
         samples = self._speech.utterance()
@@ -123,7 +123,7 @@ class Work:
 
     def _ask(self, type: str, **members: object) -> dict:
         id = self._next_id()
-        self._bridge.say(type=type, id=id, **members)
+        self._bridge.send(type=type, id=id, **members)
         return self._ledger.answer(id)
 
 

@@ -3,18 +3,18 @@
 import os
 
 _ENDLESS = 1 << 40  # bytes, longer than any file that is read
-_TAIL = 128  # libmpg123 looks for an ID3v1 tag in so many bytes before the end
+_TAIL = 128  # libmpg123 looks for an ID3v1 tag in the last 128 bytes
 
 
 class ByteWindow:
-    """The bytes `start` to `stop` of a descriptor, which stays the caller's. `patch`: bytes that stand at a place in
-    them instead of what is in the file.
+    """The bytes `start` to `stop` of a descriptor, which the caller closes. `patch`: (offset, bytes) that replace bytes
+    of the file.
 
     An `endless` window claims a length that it does not have: libsndfile computes the frames of an MP3 without a tag
     from its length and reads no further.
 
-    libsndfile calls `seek`, `tell` and `read` from C, where no exception passes: a read that fails ends the window,
-    and `failure` keeps why.
+    libsndfile calls `seek`, `tell` and `read` from C, where no exception passes: a failed read ends the window, and
+    `failure` keeps its error.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class ByteWindow:
 
     @property
     def source(self) -> "ByteWindow | int":
-        """What libsndfile is to read: the descriptor, which takes no call from C to Python, where this is all of it."""
+        """What libsndfile reads: the descriptor if the window is the whole file, which saves calls from C to Python."""
         if not self._is_file:
             return self
         os.lseek(self.descriptor, 0, os.SEEK_SET)

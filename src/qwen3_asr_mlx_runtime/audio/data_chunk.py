@@ -1,7 +1,7 @@
-"""Where the audio of a WAV, RF64, CAF or AU file lies, and whether its header was ever finished.
+"""Where the audio of a WAV, RF64, CAF or AU file lies, and whether its header is complete.
 
-A writer that was stopped, is still writing, or writes to a pipe leaves 0, all ones or another impossible number where
-the length of the audio belongs. libsndfile takes some of these for a damaged file and others for an empty one.
+A writer that was stopped, is still writing, or writes to a pipe leaves 0, all ones or another impossible number as the
+length of the audio. libsndfile takes some of these for a damaged file and others for an empty one.
 """
 
 import os
@@ -10,20 +10,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-UNKNOWN_BYTES = 0x7FFF0000  # lengths from here on are what writers leave in place of one
+UNKNOWN_BYTES = 0x7FFF0000  # from here on a length is a placeholder
 
 _Order = Literal["little", "big"]
 _ORDERS: dict[bytes, _Order] = {b"RIFF": "little", b"RF64": "little", b"RIFX": "big", b".snd": "big", b"dns.": "little"}
-_IN_DS64 = 0xFFFFFFFF  # what RF64 has in place of a length that its ds64 chunk holds
-_MAX_CHUNKS = 1000  # before the audio; a file of nothing else would be walked for ever
+_IN_DS64 = 0xFFFFFFFF  # the placeholder of RF64: its ds64 chunk holds the length
+_MAX_CHUNKS = 1000  # before the audio; bounds the walk through a file without audio
 _METADATA = (b"ID3", b"TAG", b"APETAGEX")
 
 
 @dataclass(frozen=True, slots=True)
 class DataChunk:
-    """The audio begins at byte `start`; its length `announced` stands in `width` bytes at `field`, in `order`.
+    """The audio begins at byte `start`. The header stores its length `announced` in `width` bytes at `field`, in
+    byte order `order`.
 
-    `present`: how many bytes of it there are. `encoding`: the format tag of a WAV, None in other containers.
+    `present`: the bytes of audio in the file. `encoding`: the format tag of a WAV, None in other containers.
     """
 
     start: int
@@ -37,7 +38,7 @@ class DataChunk:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether the header gives no length, though there is audio."""
+        """Whether the header has no length although there is audio."""
         if self.announced == 0:
             return self.present > 0 and not self.has_metadata
         limit = UNKNOWN_BYTES if self.width == 4 else 1 << 62
@@ -53,14 +54,14 @@ class DataChunk:
 
     @property
     def patch(self) -> tuple[int, bytes]:
-        """The header's length as it should be."""
+        """The offset and the correct bytes of the length in the header."""
         if not (self.is_unfinished or self.is_cut):
             return 0, b""
         return self.field, min(self.present, 256**self.width - 1).to_bytes(self.width, self.order)
 
 
 def find_data_chunk(descriptor: int) -> DataChunk | None:
-    """The audio of a file in one of these containers; None of another, or where there is no such chunk."""
+    """The audio of a file in one of these containers; None for other containers, or if the chunk is missing."""
     size = os.fstat(descriptor).st_size
     head = os.pread(descriptor, 12, 0)
     if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:] == b"WAVE":
@@ -102,7 +103,7 @@ def _in_caf(descriptor: int, size: int) -> DataChunk | None:
 
 
 def _chunks(descriptor: int, at: int, size: int, width: int, order: _Order) -> Iterator[tuple[int, bytes, int]]:
-    """The place, name and length of each chunk. Those of RIFF begin at even bytes."""
+    """The offset, name and length of each chunk. RIFF chunks begin at even bytes."""
     for _ in range(_MAX_CHUNKS):
         if at + 4 + width > size:
             return
@@ -113,7 +114,7 @@ def _chunks(descriptor: int, at: int, size: int, width: int, order: _Order) -> I
 
 
 def _is_metadata(descriptor: int, at: int, size: int, width: int, order: _Order) -> bool:
-    """Whether another chunk begins here, or a tag: what follows the audio where there is none."""
+    """Whether another chunk or a tag begins here, so that the audio is empty."""
     head = os.pread(descriptor, 4 + width, at)
     fits = at + len(head) + int.from_bytes(head[4:], order) <= size
     return head.startswith(_METADATA) or bool(re.match(rb"[ -~]{4}", head) and fits)

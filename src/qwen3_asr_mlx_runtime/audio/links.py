@@ -1,7 +1,7 @@
-"""The streams of a sound file one after the other: what `cat` of two files and a recorder of radio leave.
+"""Concatenated streams in one sound file, as `cat` of two files or a radio recorder writes them.
 
-libsndfile reads the first of them, and of an MP3 as many frames as a tag or an estimate says. Each stream is given to
-it as a file of its own; two may differ in rate and channels.
+libsndfile reads only the first, and of an MP3 only as many frames as a tag or an estimate announces. So each stream is
+opened as a file of its own. Streams may differ in rate and channels.
 """
 
 import os
@@ -14,15 +14,15 @@ from qwen3_asr_mlx_runtime.audio.mpeg import after_tags, is_frame, tagged_stop
 from qwen3_asr_mlx_runtime.audio.sound_file import SoundFile
 
 _SCAN_BYTES = 1 << 20
-_START_BYTES = 8  # of each of these two
+_START_BYTES = 8  # length of the two patterns below
 _OGG_START = re.compile(rb"OggS\0[\x02\x06]\0\0")  # a page that is the first of its stream, at sample 0
 _FLAC_START = re.compile(rb"fLaC[\x00\x80]\0\0\x22", re.DOTALL)
 _MPEG_IN_WAV = 0x55
-_PADDING_BYTES = 8192  # of the frames at the end of a stream that hold nothing but the encoder's padding
+_PADDING_BYTES = 8192  # at most: the frames of encoder padding at the end of a stream
 
 
 def links(descriptor: int, path: str) -> Iterator[SoundFile]:
-    """Each stream, opened when the one before was read to its end. Raises what `SoundFile.from_window` raises."""
+    """Each stream, opened once the one before is read. Raises what `SoundFile.from_window` raises."""
     size = os.fstat(descriptor).st_size
     start = after_tags(descriptor, 0)
     magic = os.pread(descriptor, 4, start)
@@ -35,10 +35,10 @@ def links(descriptor: int, path: str) -> Iterator[SoundFile]:
         return _mpeg(descriptor, path, start, size)
     if chunk and chunk.encoding == _MPEG_IN_WAV and is_frame(os.pread(descriptor, 4, chunk.start)):
         return _mpeg(descriptor, path, chunk.start, chunk.stop, chunk)
-    return _one(descriptor, path, size, chunk)
+    return _whole_file(descriptor, path, size, chunk)
 
 
-def _one(descriptor: int, path: str, size: int, chunk: DataChunk | None) -> Iterator[SoundFile]:
+def _whole_file(descriptor: int, path: str, size: int, chunk: DataChunk | None) -> Iterator[SoundFile]:
     window = ByteWindow(descriptor, 0, size, patch=chunk.patch if chunk else (0, b""))
     yield SoundFile.from_window(window, path, chunk)
 
@@ -59,7 +59,7 @@ def _starts(descriptor: int, pattern: re.Pattern[bytes], at: int) -> Iterator[in
 
 
 def _ogg_starts(descriptor: int, first: int) -> Iterator[int]:
-    """Where the second and later links begin. The streams of one link, as of sound and film, begin side by side."""
+    """Where the second and later links begin. Parallel streams of one link, such as audio and video, count once."""
     behind = first
     for start in _starts(descriptor, _OGG_START, first):
         head = os.pread(descriptor, 27 + 255, start)
@@ -69,7 +69,7 @@ def _ogg_starts(descriptor: int, first: int) -> Iterator[int]:
 
 
 def _mpeg(descriptor: int, path: str, start: int, stop: int, chunk: DataChunk | None = None) -> Iterator[SoundFile]:
-    """A stream ends where its tag says, or where rate or channels change."""
+    """A stream ends at the end given by its tag, or where rate or channels change."""
     following = [start]
     while following:
         start = following[0]
@@ -79,5 +79,5 @@ def _mpeg(descriptor: int, path: str, start: int, stop: int, chunk: DataChunk | 
         end = window.position
         if tagged and 0 <= tagged - end <= _PADDING_BYTES:
             end = tagged
-        candidates = (after_tags(descriptor, at) for at in (end, end - 4))  # a header that differs was read
+        candidates = (after_tags(descriptor, at) for at in (end, end - 4))  # or the next header was read already
         following = [at for at in candidates if start < at < stop and is_frame(os.pread(descriptor, 4, at))]

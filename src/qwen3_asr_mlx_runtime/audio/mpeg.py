@@ -1,4 +1,4 @@
-"""MPEG audio frames and the tags around them, as far as libsndfile has to be told of them."""
+"""MPEG audio frames and the tags around them, as far as libsndfile does not handle them."""
 
 import os
 import re
@@ -9,8 +9,8 @@ _MAX_TAGS = 1000
 
 
 def tagged_stop(descriptor: int, at: int) -> int | None:
-    """Where the stream whose first frame begins at byte `at` ends by the tag of its encoder, which is `at` itself where
-    the tag counts the frames and not the bytes. None where no tag counts the frames.
+    """The end of the stream whose first frame begins at byte `at`, by its encoder's tag. It is `at` itself if the tag
+    counts frames but not bytes; None if no tag counts the frames.
     """
     found = _TAG_FRAME.match(os.pread(descriptor, 64, at))
     if found is None:

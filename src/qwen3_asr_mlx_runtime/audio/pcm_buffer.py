@@ -11,10 +11,10 @@ _BYTES_PER_FLOAT = 4
 
 
 class PcmBuffer:
-    """Takes little-endian 16-bit PCM at `rate` (Hz), in one piece, so that a chunk costs no more than its samples.
+    """Collects little-endian 16-bit PCM at `rate` (Hz). Appending a chunk costs time in proportion to the chunk alone.
 
-    At 16 kHz the PCM is kept as it came. What is resampled stays float32, cut to [-1, 1] where the filter overshoots,
-    and is never rounded to 16 bits again.
+    At 16 kHz the PCM is kept unchanged. Resampled audio stays float32, clipped to [-1, 1] because the filter can
+    overshoot, and is never rounded to 16 bits.
     """
 
     def __init__(self, rate: int) -> None:
@@ -25,11 +25,11 @@ class PcmBuffer:
 
     @property
     def samples(self) -> int:
-        """How long the utterance is at 16 kHz, with what the resampler still holds."""
+        """The utterance's length at 16 kHz, including samples the resampler still holds."""
         return resampled_length(self._frames, self.rate)
 
     def growth(self, frames: int) -> int:
-        """How many samples so many frames more would add."""
+        """How many samples at 16 kHz `frames` more frames would add."""
         return resampled_length(self._frames + frames, self.rate) - self.samples
 
     def append(self, pcm: bytes) -> None:
@@ -40,27 +40,27 @@ class PcmBuffer:
             self._kept += _within(self._resampler.take(pcm16(pcm)))
 
     def settled(self, start: int = 0) -> Samples:
-        """The utterance from the sample `start` on, as far as it is certain: without what the resampler still holds."""
+        """The utterance from sample `start` on, without the samples the resampler still holds."""
         if self._resampler is None:
             return pcm16(bytes(self._kept[start * BYTES_PER_SAMPLE :]))
         return np.frombuffer(bytes(self._kept[start * _BYTES_PER_FLOAT :]), np.float32)
 
     def end(self) -> Samples:
-        """The whole utterance: what has settled, and what the resampler held. Nothing may be appended after it."""
+        """The whole utterance, including the resampler's rest. Nothing may be appended afterwards."""
         if self._resampler is not None:
             self._kept += _within(self._resampler.end())
         return self.settled()
 
 
 def resampled(pcm: bytes, rate: int) -> Samples:
-    """A whole utterance at 16 kHz, as a PcmBuffer gives it."""
+    """A whole utterance at 16 kHz, equal to the output of a PcmBuffer."""
     buffer = PcmBuffer(rate)
     buffer.append(pcm)
     return buffer.end()
 
 
 def length(pcm: bytes, rate: int) -> int:
-    """How many samples PCM is at 16 kHz as an utterance of its own."""
+    """The number of samples at 16 kHz that `pcm` has as one utterance."""
     return resampled_length(len(pcm) // BYTES_PER_SAMPLE, rate)
 
 

@@ -1,7 +1,7 @@
-"""Audio files and PCM → float32 mono at 16 kHz, and the cutting of long audio at quiet places.
+"""Audio files and PCM → float32 mono at 16 kHz, and the split of long audio into segments at quiet places.
 
-A file is opened once, checked, and decoded block by block from that descriptor by libsndfile, so memory is bounded by
-what the caller keeps and never by what a header claims.
+A file is opened once, checked, and decoded block by block from that descriptor by libsndfile. Memory depends on what
+the caller keeps, never on what a header claims.
 """
 
 import os
@@ -29,7 +29,7 @@ from qwen3_asr_mlx_runtime.limits import MAX_AUDIO_SECONDS
 MAX_CHANNELS = 32
 MIN_RATE, MAX_RATE = 4_000, 384_000
 
-_MAX_PEAK = 1.5  # lossy codecs overshoot by less; a louder sample is a defect, and would spread in the resampler
+_MAX_PEAK = 1.5  # lossy codecs overshoot by less; a louder sample is a defect that the resampler would spread
 _MAX_NON_FINITE = 0.01
 _MAX_STREAMS = 1000  # in one file: opening one costs more than its samples may
 
@@ -41,10 +41,10 @@ _QUIET_SAMPLES = SAMPLE_RATE // 10
 class Recording:
     """The audio of one file. `samples`: float32 (N,), mono, 16 kHz, finite, within [-1, 1], N at least 1.
 
-    `source_rate` (Hz) and `channels` are those of its first stream. `warnings`, in this order: `audio_truncated` (it
+    `source_rate` (Hz) and `channels` describe its first stream. `warnings`, in this order: `audio_truncated` (it
     ends, or is damaged, before the length its header gives: `samples` hold what comes before), `audio_length_unknown`
-    (its header was never finished: `samples` hold all that is there), `non_finite_samples` (NaN and infinity became 0),
-    `clipped_samples` (a sample above 1.5). Whatever lies outside [-1, 1] is cut.
+    (its header has no length: `samples` hold all audio present), `non_finite_samples` (NaN and infinity became 0),
+    `clipped_samples` (a sample above 1.5). All samples are clipped to [-1, 1].
     """
 
     samples: Samples
@@ -55,7 +55,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileSegment:
-    """Part of a file, cut at a quiet place. `samples` as in Recording. `warnings` are complete in the last."""
+    """Part of a file, cut at a quiet place. `samples` as in Recording. Only the last segment has all `warnings`."""
 
     samples: Samples
     is_last: bool
@@ -73,9 +73,9 @@ def read_file(path: str, *, max_seconds: float = MAX_AUDIO_SECONDS) -> Recording
     """The audio of a file in any of `sound_file.formats()`: the mean of its channels, resampled to 16 kHz by soxr HQ.
 
     `path` is absolute or relative to the working directory; `~` is not expanded. Channels: 1 to 32; rate: 4 to 384 kHz;
-    length: at most `max_seconds`. Streams that follow one another in the file are put together, whatever their rates.
+    length: at most `max_seconds`. Concatenated streams in the file are joined, also if their rates differ.
 
-    Raises InvalidParams or PathNotAllowed for what is no path, AudioNotFound, AudioUnreadable (`errno` holds its name),
+    Raises InvalidParams or PathNotAllowed for an invalid path, AudioNotFound, AudioUnreadable (`errno` holds its name),
     AudioNotRegularFile, AudioEmpty (no byte, or no sample), AudioUnsupported, AudioCorrupt, AudioTooLong
     (`limit_seconds`) and AudioChanged.
     """
@@ -87,10 +87,10 @@ def read_file(path: str, *, max_seconds: float = MAX_AUDIO_SECONDS) -> Recording
 def read_segments(
     path: str, segment_seconds: float, *, max_seconds: float = MAX_AUDIO_SECONDS
 ) -> Generator[FileSegment, None, None]:
-    """The same audio, cut as `split_at_quiet` cuts the whole, each segment as soon as it is read.
+    """The same audio in segments, each as soon as it is read. The cuts equal those of `split_at_quiet` of the whole.
 
-    Raises what `read_file` raises; what only the end of a file can show, such as AudioChanged, behind the segments
-    before it.
+    Raises what `read_file` raises. Errors that only the end of a file shows, such as AudioChanged, come after the
+    segments before them.
     """
     tally = _Tally()
     parts: list[Samples] = []
@@ -125,7 +125,7 @@ def _blocks(path: str, max_seconds: float, tally: "_Tally") -> Iterator[Samples]
 
 @dataclass(slots=True)
 class _Tally:
-    """What came out of a file, and what had to be mended. `formats`: rate (Hz) and channels of each stream."""
+    """Counts of what was read and repaired. `formats`: rate (Hz) and channels of each stream."""
 
     formats: list[tuple[int, int]] = field(default_factory=list)
     frames: int = 0
@@ -158,7 +158,7 @@ def _decode(descriptor: int, path: str, max_seconds: float, tally: _Tally) -> It
     except (AudioUnsupported, AudioCorrupt):
         if not tally.formats:
             raise
-        tally.truncated = True  # what came before a stream that cannot be read stands
+        tally.truncated = True  # keep the audio before an unreadable stream
     if tally.truncated and not tally.frames:
         raise AudioCorrupt(f"nothing of the audio that the header announces can be read: {path!r}")
     if not tally.frames:
@@ -175,7 +175,7 @@ def _check_header(file: SoundFile, path: str) -> None:
 
 
 def _read_stream(file: SoundFile, path: str, max_seconds: float, tally: _Tally) -> Iterator[Samples]:
-    """One stream at 16 kHz. One that announces too much is refused unread, any other where it goes beyond the limit."""
+    """One stream at 16 kHz. Rejects it unread if the header announces too much, else where it exceeds the limit."""
     limit = (max_seconds - tally.seconds) * file.samplerate
     before = tally.frames
     if (file.announced_frames or 0) > limit:
@@ -201,12 +201,12 @@ def _mono_blocks(file: SoundFile, limit: float, tally: _Tally) -> Iterator[Sampl
         while tally.frames <= limit and len(block := file.read_block()):
             tally.frames += len(block)
             yield _mended(block, tally).mean(axis=1)
-    except LibsndfileError:  # the decoder lost its way: what came before stands
+    except LibsndfileError:  # keep the audio before a decoding error
         tally.truncated |= not file.is_padded()
 
 
 def _mended(block: Samples, tally: _Tally) -> Samples:
-    """Without what would spread to other samples in the mean and the resampler: NaN, infinity, absurd spikes."""
+    """Replace values that the mean and the resampler would spread to other samples: NaN, infinity, extreme spikes."""
     tally.values += block.size
     finite = np.isfinite(block)
     if not finite.all():
@@ -229,15 +229,15 @@ def _resampled(blocks: Iterator[Samples], rate: int) -> Iterator[Samples]:
 
 
 def split_at_quiet(samples: Samples, max_seconds: float) -> list[tuple[int, int]]:
-    """Where to cut audio into pieces of at most `max_seconds`: (start, stop) of each, the whole without gap or overlap.
+    """Cut audio into segments of at most `max_seconds`: (start, stop) of each, without gap or overlap.
 
-    A cut lies at the quietest place of the 5 s (at most half a piece) before the limit, so it needs no later audio: the
-    cuts of a prefix are the first cuts of the whole. The quietest place is the first 100 ms with the least sum of |x|,
-    and in it the first sample with the least |x|.
+    A cut lies at the quietest place of the 5 s (at most half a segment) before the limit, so it needs no later audio:
+    the cuts of a prefix are the first cuts of the whole. The quietest place is the first 100 ms with the least sum of
+    |x|, and in it the first sample with the least |x|.
     """
     limit = int(max_seconds * SAMPLE_RATE)
     if limit < 2:
-        raise ValueError(f"expected pieces of at least two samples, got {max_seconds} s")
+        raise ValueError(f"expected segments of at least two samples, got {max_seconds} s")
     search = min(_SEARCH_SAMPLES, limit // 2)
     cuts = [0]
     while len(samples) - cuts[-1] > limit:

@@ -1,4 +1,4 @@
-"""Why libsndfile does not open a file, and what its user can do about it."""
+"""Why libsndfile cannot open a file, and what its user can do about it."""
 
 from soundfile import LibsndfileError
 
@@ -8,8 +8,8 @@ from qwen3_asr_mlx_runtime.errors import AudioCorrupt, AudioUnsupported
 
 # libsndfile's numbers. 1 to 4 are public; the others stand in its src/common.h.
 _UNRECOGNISED = 1
-_ENCODINGS = {4, 18, 73, 74, 76, 79}  # none it knows, none it has a decoder for, ADPCM and GSM of another kind
-_CHANNELS = {33, 34}  # too many for it
+_ENCODINGS = {4, 18, 73, 74, 76, 79}  # unknown, no decoder, unsupported ADPCM and GSM
+_CHANNELS = {33, 34}  # too many channels
 _MALFORMED, _BAD_WAV_FORMAT = 3, 64
 
 _WAV_ENCODINGS = {0x1, 0x2, 0x3, 0x6, 0x7, 0x11, 0x31, 0x38, 0x40, 0x55, 0xFFFE}  # those that libsndfile knows
@@ -40,7 +40,7 @@ def refusal(
 
 
 def _unreadable(head: bytes, chunk: DataChunk | None, code: int) -> str | None:
-    """What is sound, and cannot be read; None where it is damaged."""
+    """What an intact file has that cannot be read; None if the file is damaged."""
     if head[:4] == b"OggS":
         return None if _OGG_CODECS[0] in head or _OGG_CODECS[1] in head else "found Ogg without Vorbis or Opus"
     if code in _CHANNELS or (code == _MALFORMED and _caf_channels(head) > _MAX_CHANNELS):

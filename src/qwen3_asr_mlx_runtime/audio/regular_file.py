@@ -23,7 +23,7 @@ def _check_path(path: str) -> None:
 
 
 def open_regular(path: str) -> int:
-    """A descriptor of a regular file. A FIFO without a writer does not block, a terminal is not taken over."""
+    """Open a regular file. A FIFO without a writer does not block; a terminal does not become the controlling one."""
     _check_path(path)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)

@@ -1,4 +1,4 @@
-"""A sound file as libsndfile opens it, with what libsndfile leaves unsaid: what else it is, and whether it is whole."""
+"""A sound file opened by libsndfile, with what libsndfile does not report: whether the file is whole."""
 
 import re
 
@@ -13,24 +13,24 @@ from qwen3_asr_mlx_runtime.engines.utterance import Samples
 
 __all__ = ["LibsndfileError", "SoundFile", "formats"]
 
-_UNKNOWN_FRAMES = 2**63 - 1  # its count where the header gives none
-_LENGTH_MENDED = re.compile(r"(data|SSND|BODY|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)")
+_UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's count if the header has none
+_CORRECTED_LENGTH = re.compile(r"(data|SSND|BODY|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)")
 _RIFF = ("riff", "Riff size")  # the length of the file, not that of the audio
 _OGG_PAGE_BYTES = 65_307  # the largest there can be
 _OGG_HEADER_BYTES = 27
 _OGG_LAST_PAGE = 4
 _SCAN_BYTES = 1 << 16
 _BLOCK_FRAMES = 4096
-_MPEG_FRAMES = 576  # no MPEG frame holds fewer but those of layer I
+_MPEG_FRAMES = 576  # the smallest MPEG frame, except in layer I
 
 
 def formats() -> tuple[str, ...]:
-    """The containers that can be read, by libsndfile's names. RAW has no header, SD2 is two files."""
+    """The readable containers, by libsndfile's names. Without RAW, which has no header, and SD2, which is two files."""
     return tuple(sorted(set(soundfile.available_formats()) - {"RAW", "SD2"}))
 
 
 class SoundFile(soundfile.SoundFile):  # type: ignore[misc]
-    """A sound file that is read forward only: the seek after each block fails at the end of a truncated FLAC."""
+    """A sound file, only read forward: the seek after each block fails at the end of a truncated FLAC."""
 
     window: ByteWindow
     chunk: DataChunk | None
@@ -38,7 +38,7 @@ class SoundFile(soundfile.SoundFile):  # type: ignore[misc]
 
     @classmethod
     def from_window(cls, window: ByteWindow, path: str, chunk: DataChunk | None = None) -> "SoundFile":
-        """Open a part of a descriptor that stays the caller's. `chunk`: what its header says of the audio.
+        """Open part of a descriptor, which the caller closes. `chunk`: the audio as the header describes it.
 
         Raises AudioUnsupported or AudioCorrupt, which name `path`.
         """
@@ -55,10 +55,10 @@ class SoundFile(soundfile.SoundFile):  # type: ignore[misc]
         return False
 
     def read_block(self) -> Samples:
-        """The next frames, float32 (frames, channels), none of them at the end.
+        """The next frames, float32 (frames, channels); empty at the end.
 
-        Raises LibsndfileError where the decoder fails. It takes what it was asked for with it, and without a tag it is
-        asked for what follows the last frame of an MP3: so there for less than a frame, and what it gave before stands.
+        Raises LibsndfileError if the decoder fails, which loses the whole block. Without a tag, an MP3 is read beyond
+        its last frame. So its blocks are read in parts of at most one MPEG frame, and the parts before a failure stay.
         """
         if not self.window.endless:
             return self._read(_BLOCK_FRAMES)
@@ -80,34 +80,36 @@ class SoundFile(soundfile.SoundFile):  # type: ignore[misc]
 
     @property
     def announced_frames(self) -> int | None:
-        """The frames that the header gives, mended by libsndfile where it knows better; None where it gives none."""
+        """The number of frames by the header, as corrected by libsndfile; None if the header has none."""
         return None if self.window.endless or self.frames == _UNKNOWN_FRAMES else int(self.frames)
 
     @property
     def length_unknown(self) -> bool:
-        """Whether the header was left without the length of the audio, so that a missing end cannot be seen."""
-        mended = (said for said, _ in self._mended_lengths(but=_RIFF))
-        return bool(self.chunk and self.chunk.is_unfinished) or any(not 0 < said < UNKNOWN_BYTES for said in mended)
+        """Whether the header lacks the length of the audio, so that a missing end cannot be detected."""
+        announced = (length for length, _ in self._corrected_lengths(but=_RIFF))
+        unfinished = bool(self.chunk and self.chunk.is_unfinished)
+        return unfinished or any(not 0 < length < UNKNOWN_BYTES for length in announced)
 
     def ends_early(self, frames: int) -> bool:
         """Whether the header announces more than the `frames` that could be read, or an Ogg stream lacks its end.
 
-        libsndfile lowers the count of a truncated file in silence; its log has both. Raises OSError where the file
+        libsndfile silently lowers the count of a truncated file; its log has both. Raises OSError where the file
         could not be read.
         """
         if self.window.failure:
             raise self.window.failure
         if self.format == "OGG":
             return self._ogg_unfinished()
-        cut = any(found < said < UNKNOWN_BYTES for said, found in self._mended_lengths())
+        cut = any(found < announced < UNKNOWN_BYTES for announced, found in self._corrected_lengths())
         return cut or bool(self.chunk and self.chunk.is_cut) or frames < (self.announced_frames or 0)
 
-    def _mended_lengths(self, but: tuple[str, ...] = ()) -> list[tuple[int, int]]:
-        mended = _LENGTH_MENDED.findall(self.extra_info)
-        return [(int(said), int(found)) for name, said, found in mended if name not in but]
+    def _corrected_lengths(self, but: tuple[str, ...] = ()) -> list[tuple[int, int]]:
+        """(announced, found) of each length that libsndfile corrected."""
+        corrections = _CORRECTED_LENGTH.findall(self.extra_info)
+        return [(int(announced), int(found)) for name, announced, found in corrections if name not in but]
 
     def is_padded(self) -> bool:
-        """Whether only zeros follow what was read of an MPEG stream."""
+        """Whether only zeros follow the part of an MPEG stream that was read."""
         at = self.window.position - self.window.start
         if self.format != "MP3":
             return False
@@ -124,5 +126,5 @@ class SoundFile(soundfile.SoundFile):  # type: ignore[misc]
         page = tail[tail.rfind(b"OggS") :]
         if len(page) < _OGG_HEADER_BYTES:
             return True
-        body = _OGG_HEADER_BYTES + page[26]  # after as many segment lengths as byte 26 says
+        body = _OGG_HEADER_BYTES + page[26]  # byte 26 is the number of segment lengths before the body
         return not page[5] & _OGG_LAST_PAGE or len(page) < body + sum(page[_OGG_HEADER_BYTES:body])

@@ -1,1 +1,1 @@
-"""What has a thread or a descriptor: standard input and output, files, signals, the control loop."""
+"""Everything with a thread or a descriptor: standard input and output, files, signals, the control loop."""

@@ -1,4 +1,4 @@
-"""The audio threads: a file on a slow volume keeps neither main nor the engine waiting."""
+"""Reads files on separate threads, so that a slow volume delays neither the main thread nor the engine."""
 
 import math
 import queue
@@ -13,10 +13,10 @@ from qwen3_asr_mlx_runtime.session.effects import AudioFailed, AudioRead, ReadAu
 
 
 class FileReader:
-    """Reads each file on a thread of its own, named `audio`: one AudioRead for each start and each `read_more`, or an
-    AudioFailed, after which there is no more.
+    """Reads each file on its own thread, named `audio`. Posts one AudioRead for each start and each `read_more`, or an
+    AudioFailed, after which no more come.
 
-    The session says how many are read at a time. A thread that hangs in a read is left to itself.
+    The session limits how many are read at a time. A thread that hangs in a read is abandoned.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class FileReader:
         self._continue(job_id, goes_on=True)
 
     def stop(self, job_id: int) -> None:
-        """Close the file, when a read that is under way has ended."""
+        """Close the file once a running read has ended."""
         self._continue(job_id, goes_on=False)
 
     def _continue(self, job_id: int, *, goes_on: bool) -> None:
@@ -61,7 +61,7 @@ class FileReader:
                     started = time.perf_counter()
         except BridgeError as error:
             self._post(AudioFailed(job_id, error))
-        except Exception as error:  # noqa: BLE001 the one boundary of reading: whatever a file provokes fails that file
+        except Exception as error:  # noqa: BLE001 the boundary of reading: any failure fails only that file
             self._post(AudioFailed(job_id, AudioUnreadable(f"the file could not be read: {type(error).__name__}")))
         finally:
             self._more.pop(job_id, None)

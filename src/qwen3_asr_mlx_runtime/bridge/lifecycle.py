@@ -1,4 +1,4 @@
-"""When and how the process ends: exit codes, signals, and the parent it must not outlive."""
+"""How the process ends: exit codes, signals, and the parent that it must not outlive."""
 
 import logging
 import os
@@ -13,11 +13,11 @@ from enum import IntEnum
 
 from qwen3_asr_mlx_runtime.bridge.stdio import diagnose
 
-FORCED_EXIT_SECONDS = 1.5  # from a signal to the end, whatever is still running
+FORCED_EXIT_SECONDS = 1.5  # from a signal to the forced end
 
 
 class Exit(IntEnum):
-    """What the exit status tells the parent."""
+    """The exit status for the parent."""
 
     DONE = 0
     INTERNAL_ERROR = 1
@@ -35,33 +35,32 @@ _EXITS: dict[int, Exit] = {
 }
 
 
-def install_signal_handlers(tell: Callable[[Exit], None]) -> None:
-    """The first SIGTERM, SIGINT or SIGHUP is told as the exit to take; a second one ends the process where it stands.
+def install_signal_handlers(post: Callable[[Exit], None]) -> None:
+    """Post the exit code of the first SIGTERM, SIGINT or SIGHUP; a second signal ends the process at once.
 
-    Told on a thread of its own, whatever the main thread does: a handler in Python waits until that one comes back to
-    the interpreter, which may be a whole wait on the inbox later. SIGPIPE is ignored: a closed pipe shows as an error
-    of the write. Main thread only.
+    A separate thread posts it, because a Python signal handler runs only when the main thread returns to the
+    interpreter, which may wait on the inbox. SIGPIPE is ignored: a closed pipe raises in the write. Main thread only.
     """
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
-    threading.Thread(target=_tell_signals, args=(read_end, tell), name="signals", daemon=True).start()
+    threading.Thread(target=_post_signals, args=(read_end, post), name="signals", daemon=True).start()
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     for number in _EXITS:
         signal.signal(number, lambda *_: None)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
-def _tell_signals(fd: int, tell: Callable[[Exit], None]) -> None:
-    came = False
+def _post_signals(fd: int, post: Callable[[Exit], None]) -> None:
+    is_second = False
     while True:
         [number] = os.read(fd, 1)
         code = _EXITS.get(number)
         if code is None:
             continue
-        if came:
+        if is_second:
             os._exit(code)
-        came = True
-        tell(code)
+        is_second = True
+        post(code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +70,27 @@ class Crash:
     thread: str
 
 
-def install_hooks(tell: Callable[[Crash], None]) -> None:
-    """Whatever escapes a thread is told. That, and what libraries warn of, is logged without its message, which may
-    quote anything; what they log is dropped."""
+def install_hooks(post: Callable[[Crash], None]) -> None:
+    """Post a Crash for each uncaught exception of a thread. Exceptions and library warnings are logged without their
+    messages, which may quote anything; log messages of libraries are dropped."""
 
     def handle(args: threading.ExceptHookArgs) -> None:
         name = "unknown" if args.thread is None else args.thread.name
         frames = traceback.extract_tb(args.exc_traceback)
         place = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
         diagnose(f"the thread {name} failed: {args.exc_type.__name__}{place}")
-        tell(Crash(name))
+        post(Crash(name))
 
     threading.excepthook = handle
     sys.unraisablehook = lambda unraisable: diagnose(f"an exception was lost: {unraisable.exc_type.__name__}")
     warnings.showwarning = lambda _message, category, *_: diagnose(f"a library warns: {category.__name__}")
-    logging.getLogger().addHandler(logging.NullHandler())  # or Python writes to stderr what nobody handles
+    logging.getLogger().addHandler(logging.NullHandler())  # otherwise Python writes unhandled log messages to stderr
 
 
 class ParentWatch:
-    """Tells whether the parent has gone: the process that started this one, or the one that `parent_pid` names.
+    """Whether the parent has ended: the process that started this one, or the one named by `parent_pid`.
 
-    `started_by`: its process id where it is known from before; another parent has adopted this process.
+    `started_by`: the pid of the starting process, if known; meanwhile another process may have adopted this one.
     """
 
     def __init__(
@@ -108,7 +107,7 @@ class ParentWatch:
         self._first = getppid() if started_by is None else started_by
 
     def watch(self, pid: int) -> None:
-        """Live and die with this process too."""
+        """Also end when this process ends."""
         self._named.add(pid)
 
     def is_gone(self) -> bool:

@@ -1,4 +1,4 @@
-"""Bytes in, lines out: cut at 0x0A, in bounded memory, whatever comes."""
+"""Bytes in, lines out: cut at 0x0A, in bounded memory for any input."""
 
 import os
 import select
@@ -15,7 +15,7 @@ Read = Callable[[int, int], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line without its newline (or CR and newline). `terminated` is False for a last line that the end cut off."""
+    """A line without its newline (or CR and newline). `terminated` is False for a last line without a newline."""
 
     data: bytes
     terminated: bool = True
@@ -23,7 +23,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class LongLine:
-    """A line over the limit: it was skipped up to its newline, and only its length in bytes is known."""
+    """A line over the limit, skipped up to its newline; only its length in bytes is known."""
 
     length: int
 
@@ -31,8 +31,8 @@ class LongLine:
 class LineReader:
     """Iterates over the lines of a descriptor until its end.
 
-    Blank lines are passed over. A byte order mark is taken off the first line. A read that fails ends the input, as its
-    end does. Memory stays under the limit and one read, also within a line that is too long.
+    Skips blank lines, and removes a byte order mark from the first line. A failed read ends the input. Memory stays
+    below the limit plus one read, also within a line that is too long.
     """
 
     def __init__(self, fd: int, *, limit: int = MAX_LINE_BYTES, read: Read = os.read) -> None:
@@ -40,19 +40,19 @@ class LineReader:
         self._limit = limit
         self._read = read
         self._partial = bytearray()
-        self._skipped = 0  # bytes already dropped of a line that is too long
+        self._skipped = 0  # bytes dropped so far of a line that is too long
         self._first = True
 
     @property
     def partial_bytes(self) -> int:
-        """How much of a line has come so far."""
+        """The bytes read so far of an unfinished line."""
         return self._skipped + len(self._partial)
 
     def __iter__(self) -> Iterator[Line | LongLine]:
         while block := self._read_block():
-            *ends, rest = block.split(b"\n")
-            for piece in ends:
-                self._take(piece)
+            *line_ends, rest = block.split(b"\n")
+            for line_end in line_ends:
+                self._take(line_end)
                 yield from self._cut(terminated=True)
             self._take(rest)
         yield from self._cut(terminated=False)
@@ -68,11 +68,11 @@ class LineReader:
             except OSError:
                 return b""
 
-    def _take(self, piece: bytes) -> None:
-        if not self._skipped and len(self._partial) + len(piece) <= self._limit:
-            self._partial += piece
+    def _take(self, data: bytes) -> None:
+        if not self._skipped and len(self._partial) + len(data) <= self._limit:
+            self._partial += data
             return
-        self._skipped += len(self._partial) + len(piece)
+        self._skipped += len(self._partial) + len(data)
         self._partial = bytearray()
 
     def _cut(self, *, terminated: bool) -> Iterator[Line | LongLine]:

@@ -1,4 +1,4 @@
-"""Finished lines out: one thread owns stdout, and a parent that does not read blocks only it."""
+"""Writes finished lines: one thread owns stdout, and a parent that does not read blocks only that thread."""
 
 import os
 import select
@@ -15,8 +15,8 @@ Write = Callable[[int, memoryview], int]
 
 
 class WriterNews(Enum):
-    """What the writer tells: a full queue has ROOM again, or one of which that was asked is empty; all was WRITTEN
-    after `finish`; or the descriptor is LOST."""
+    """ROOM: a full queue has drained below half, or the queue is empty after `is_empty_or_notifies` returned False.
+    WRITTEN: all lines are written after `finish`. LOST: a write failed."""
 
     ROOM = "room"
     WRITTEN = "written"
@@ -26,20 +26,20 @@ class WriterNews(Enum):
 class LineWriter:
     """Writes lines in the order they were put, each whole, on a thread named `stdout`.
 
-    `put` never waits and never drops a line: whoever makes work looks at `has_room` before starting more. `tell` is
-    called on the writer's thread. After LOST (EPIPE, or any other error) nothing is written and nothing kept.
+    `put` never waits and never drops a line: the caller checks `has_room` before it starts more work. `post` is called
+    on the writer's thread. After LOST (EPIPE, or any other error) nothing is written or kept.
     """
 
     def __init__(
         self,
         fd: int,
-        tell: Callable[[WriterNews], None],
+        post: Callable[[WriterNews], None],
         *,
         limit: int = MAX_OUTPUT_QUEUE_BYTES,
         write: Write = os.write,
     ) -> None:
         self._fd = fd
-        self._tell = tell
+        self._post = post
         self._limit = limit
         self._write = write
         self._lines: deque[bytes] = deque()
@@ -58,8 +58,8 @@ class LineWriter:
     def has_room(self) -> bool:
         return self._queued_bytes < self._limit
 
-    def is_empty_or_tells(self) -> bool:
-        """Whether all lines are written. If not, ROOM is told when they are."""
+    def is_empty_or_notifies(self) -> bool:
+        """Whether all lines are written. If not, ROOM is posted once they are."""
         with self._changed:
             self._is_awaited = self._queued_bytes > 0
             return not self._is_awaited
@@ -75,7 +75,7 @@ class LineWriter:
             self._changed.notify()
 
     def finish(self) -> None:
-        """Write what is queued, then end the thread; told as WRITTEN, or LOST."""
+        """Write the queued lines, then end the thread; it posts WRITTEN, or LOST."""
         with self._changed:
             self._finishing = True
             self._changed.notify()
@@ -88,12 +88,12 @@ class LineWriter:
     def _run(self) -> None:
         while block := self._next_block():
             if not self._write_whole(block):
-                self._give_up()
-                self._tell(WriterNews.LOST)
+                self._discard_lines()
+                self._post(WriterNews.LOST)
                 return
             if self._has_room_again(len(block)):
-                self._tell(WriterNews.ROOM)
-        self._tell(WriterNews.WRITTEN)
+                self._post(WriterNews.ROOM)
+        self._post(WriterNews.WRITTEN)
 
     def _next_block(self) -> bytes:
         """Whole lines up to about 64 KiB; empty when finishing and all is written."""
@@ -127,7 +127,7 @@ class LineWriter:
                 return False
         return True
 
-    def _give_up(self) -> None:
+    def _discard_lines(self) -> None:
         with self._changed:
             self._lost = True
             self._lines.clear()

@@ -1,8 +1,8 @@
 """The control loop on the main thread: inbox → session → effects, until there is a reason to end.
 
-Everything that happens comes as a message in one inbox: requests from the stdin thread, audio from the audio threads,
-outcomes from the engine's thread, news from the stdout thread, signals. Main never imports MLX and waits for nothing
-else, so a signal or the parent's death is seen at once, whatever is being computed.
+All input comes as messages in one inbox: requests from the stdin thread, audio from the audio threads, outcomes from
+the engine's thread, news from the stdout thread, signals. The main thread never imports MLX and waits only on the
+inbox, so it handles a signal or the parent's death at once, even during a computation.
 """
 
 import contextlib
@@ -46,19 +46,19 @@ from qwen3_asr_mlx_runtime.session.session import Session
 from qwen3_asr_mlx_runtime.session.status import ProcessHealth
 from qwen3_asr_mlx_runtime.settings import Settings
 
-POLL_SECONDS = 1.0  # how often the parent and the engine are looked at
-GRACE_SECONDS = 0.1  # how long requests behind a `stop` or a signal are still refused before `stopped` is the last line
+POLL_SECONDS = 1.0  # how often the parent and the engine are checked
+GRACE_SECONDS = 0.1  # how long requests after a `stop` or a signal are still rejected before the last line
 ENGINE_EXIT_SECONDS = 1.0
-MESSAGES_IN_A_ROW = 64  # how many are taken in before lines are written and work is begun
+MESSAGES_IN_A_ROW = 64  # at most, before lines are written and work starts
 
 Message = Received | EndOfInput | AudioRead | AudioFailed | Outcome | WriterNews | Exit | Crash
 MakeEngine = Callable[[Settings, Post], Engine]
 
 
 class Loop:
-    """One conversation over two descriptors, from the first line to the exit code.
+    """One session over two descriptors, from the first line to the exit code.
 
-    An `Exit` in the `inbox` is a signal: end soon, with that code. Raises RuntimeError where there is no thread for it.
+    An `Exit` in the `inbox` is a signal: end soon, with that code. Raises RuntimeError if a thread cannot be started.
     """
 
     def __init__(
@@ -100,10 +100,10 @@ class Loop:
         self._source.start()
 
     def run(self) -> Exit:
-        """Converse until the end; the exit code. Threads may be left behind: the process is to end without them."""
+        """Run until the end; return the exit code. Threads may still run: the process must end without them."""
         while self._exit is None:
             self._receive()
-            self._look_around()
+            self._check_engine_and_parent()
             self._session.tick()
             self._advance()
         if self._exit is Exit.DONE:
@@ -113,31 +113,31 @@ class Loop:
         return self._exit
 
     def fail(self, message: str) -> None:
-        """A last line after an internal error, if it can still be written within a second."""
+        """Send a last line after an internal error, waiting at most a second for the write."""
         self._writer.put(encode_line(Fatal(code=BridgeError.code, message=message)))
         self._writer.finish()
         self._writer.join(1.0)
 
     def _receive(self) -> None:
-        """Wait for something to happen, and take in what has happened."""
-        patience = self._patience()
+        """Wait for a message, and handle it and those behind it."""
+        timeout = self._seconds_to_next_timer()
         with contextlib.suppress(queue.Empty):
-            with self._health.timed(patience):
-                message = self._inbox.get(timeout=patience)
+            with self._health.timed(timeout):
+                message = self._inbox.get(timeout=timeout)
             self._take(message)
             for _ in range(MESSAGES_IN_A_ROW):
                 self._take(self._inbox.get_nowait())
 
-    def _patience(self) -> float:
-        """Seconds until something has to be looked at although nothing happened."""
+    def _seconds_to_next_timer(self) -> float:
+        """Seconds until the next timer expires."""
         deadlines = (self._next_poll, self._grace_ends, self._forced_exit, self._session.deadline)
         return min(self._seconds_until(deadline) for deadline in deadlines if deadline is not None)
 
     def _seconds_until(self, deadline: float) -> float:
         return max(0.0, deadline - self._clock())
 
-    def _look_around(self) -> None:
-        self._watchdog.look()
+    def _check_engine_and_parent(self) -> None:
+        self._watchdog.check()
         self._health.progress_at = self._watchdog.progress_at
         if self._clock() < self._next_poll:
             return
@@ -159,19 +159,19 @@ class Loop:
             case AudioFailed():
                 self._session.audio_failed(message)
             case WriterNews():
-                self._heed(message)
+                self._handle_writer_news(message)
             case Exit():
                 self._end_soon(message)
                 self._session.terminate()
             case Crash(thread):
-                self._survive(thread)
+                self._handle_crash(thread)
             case Loaded() | LoadFailed() | Finished() | PartialDone() | Failed() | Progress():
                 log_load(message)
                 if (loss := loss_of_engine(message)) is not None:
                     self._lose_engine(loss)
                 self._session.outcome(message)
 
-    def _heed(self, news: WriterNews) -> None:
+    def _handle_writer_news(self, news: WriterNews) -> None:
         if news is WriterNews.LOST:
             self._exit = Exit.PARENT_GONE
         elif news is WriterNews.WRITTEN:
@@ -181,23 +181,23 @@ class Loop:
         self._code = code
         self._forced_exit = self._clock() + FORCED_EXIT_SECONDS
 
-    def _survive(self, thread: str) -> None:
-        """All but the engine's threads are needed to say anything at all."""
+    def _handle_crash(self, thread: str) -> None:
+        """The session survives only a crash of the engine's thread: all others are needed to reply."""
         if thread != "engine":
             raise RuntimeError(f"the thread {thread} has failed")
         self._lose_engine(EngineUnavailable("the engine has failed"))
 
     def _lose_engine(self, trouble: BridgeError) -> None:
         if self._closing or self._code is not Exit.DONE:
-            return  # it is on its way out already
+            return  # the process is ending already
         diagnose(f"the engine is lost: {trouble.code}")
         log_stacks()
         self._end_soon(Exit.ENGINE_LOST)
         self._session.engine_lost(trouble)
 
     def _advance(self) -> None:
-        """Write what may be written, begin what may be begun, and close when nothing is left to do."""
-        if not self._closing:  # the last line is the last: what still comes in is read, and answered no more
+        """Write pending lines, perform effects, and close when nothing is left to do."""
+        if not self._closing:  # nothing follows the last line: later input is read but not answered
             self._write()
         self._perform(self._session.effects())
         if self._session.is_draining and not self._session.pending and not self._closing and self._grace_is_over():
@@ -208,7 +208,7 @@ class Loop:
     def _write(self) -> None:
         while self._writer.has_room and (outgoing := self._session.take_line()) is not None:
             self._put(outgoing)
-        while self._session.has_partials and self._writer.is_empty_or_tells():
+        while self._session.has_partials and self._writer.is_empty_or_notifies():
             if (partial := self._session.take_partial()) is None:
                 return
             self._put(partial)
@@ -228,7 +228,7 @@ class Loop:
     def _close(self) -> None:
         self._closing = True
         self._session.finish()
-        if (last := self._session.take_line()) is not None:  # put even where a full stdout leaves no room
+        if (last := self._session.take_line()) is not None:  # put even if the queue is full
             self._put(last)
         self._writer.finish()
         self._engine.close()

@@ -1,4 +1,4 @@
-"""The stdin thread: bytes → lines → requests, in the order they came, and then the end of input."""
+"""The stdin thread: bytes → lines → requests, in order of arrival, and then the end of input."""
 
 import threading
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from qwen3_asr_mlx_runtime.protocol.decode import Rejected, Request, decode_line
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A request, or what is wrong with a line. Whoever has worked on it gives `size` back to the allowance."""
+    """A request, or the error of a line. `size` goes back to the allowance once it is handled."""
 
     request: Request | Rejected
     size: int
@@ -22,15 +22,15 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class EndOfInput:
-    """Nothing more will come."""
+    """The input has ended."""
 
 
 class StdinReader:
-    """Reads on a thread named `stdin`, no further ahead of the work than the allowance permits."""
+    """Reads on a thread named `stdin`, as far ahead of the replies as the allowance permits."""
 
-    def __init__(self, fd: int, tell: Callable[[Received | EndOfInput], None], allowance: InputAllowance) -> None:
+    def __init__(self, fd: int, post: Callable[[Received | EndOfInput], None], allowance: InputAllowance) -> None:
         self._reader = LineReader(fd)
-        self._tell = tell
+        self._post = post
         self._allowance = allowance
         self._thread = threading.Thread(target=self._run, name="stdin", daemon=True)
 
@@ -39,7 +39,7 @@ class StdinReader:
 
     @property
     def partial_bytes(self) -> int:
-        """How much has come of a line that has not ended."""
+        """The bytes read so far of an unfinished line."""
         return self._reader.partial_bytes
 
     def _run(self) -> None:
@@ -47,12 +47,12 @@ class StdinReader:
             request = _decode(line)
             size = _size(line, request)
             self._allowance.take(size)
-            self._tell(Received(request, size))
-        self._tell(EndOfInput())
+            self._post(Received(request, size))
+        self._post(EndOfInput())
 
 
 def _size(line: Line | LongLine, request: Request | Rejected) -> int:
-    """What it costs in memory until it is answered; the samples of streams are counted elsewhere."""
+    """The memory that a line takes until it is answered; the samples of streams are counted elsewhere."""
     size = LINE_OVERHEAD_BYTES + (len(line.data) if isinstance(line, Line) else 0)
     match request:
         case Request(command=BatchTranscribe(audio=paths)):
@@ -68,7 +68,7 @@ def _decode(line: Line | LongLine) -> Request | Rejected:
         return Rejected(LineTooLong(message, limit=MAX_LINE_BYTES, bytes=line.length))
     try:
         decoded = decode_line(line.data)
-    except Exception as error:  # noqa: BLE001 the one boundary of decoding: no line may end the reading
+    except Exception as error:  # noqa: BLE001 the boundary of decoding: no line may end the reader
         return Rejected(BridgeError(f"the line could not be decoded: {type(error).__name__}"))
     if not line.terminated and isinstance(decoded, Rejected) and isinstance(decoded.error, InvalidJson | InvalidUtf8):
         decoded.error.data["truncated"] = True

@@ -1,7 +1,7 @@
-"""Takes stdin and stdout away from everybody else, at the level of descriptors.
+"""Claims stdin and stdout for the protocol, at the level of descriptors.
 
-Called before anything heavy is imported: from then on whatever a library, a native call or a child process writes to
-descriptor 1 lands on stderr, and whatever reads descriptor 0 reads nothing.
+Called before any large import. From then on all output of libraries, native code and child processes to descriptor 1
+goes to stderr, and reads of descriptor 0 return nothing.
 """
 
 import errno
@@ -11,12 +11,12 @@ import select
 from dataclasses import dataclass
 
 FIRST_PRIVATE = 3
-_DIAGNOSTIC_BYTES = 512  # what POSIX lets a pipe take in one piece
+_DIAGNOSTIC_BYTES = 512  # POSIX guarantees an atomic write of this size to a pipe
 
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """The private descriptors, both ≥ 3 and closed on exec; None where the process was started without."""
+    """The private descriptors, both ≥ 3 and closed on exec; None if the process was started without."""
 
     stdin: int | None
     stdout: int | None
@@ -64,9 +64,9 @@ def _point_at_null(fd: int) -> None:
 
 
 def diagnose(text: str, fd: int = 2) -> None:
-    """Write one line to stderr, or drop it if nobody reads there: a full stderr pipe must not stop the process.
+    """Write one line to stderr, or drop it if the pipe is full: stderr without a reader must not stop the process.
 
-    Only counts, durations, codes and names of classes belong here: no speech, no transcript, no path, no id.
+    Only counts, durations, codes and names of classes belong here: no audio, no transcript, no path, no id.
     """
     line = f"qwen3-asr-mlx: {text}".encode("ascii", "backslashreplace")[: _DIAGNOSTIC_BYTES - 1] + b"\n"
     poll = select.poll()

@@ -1,4 +1,4 @@
-"""Tells when the engine is stuck or gone."""
+"""Detects that the engine is stuck or has ended."""
 
 import faulthandler
 import os
@@ -10,53 +10,53 @@ from qwen3_asr_mlx_runtime.engines.api import Engine, Failed, Loaded, LoadFailed
 from qwen3_asr_mlx_runtime.errors import EngineError, EngineLost, EngineStalled, EngineUnavailable
 from qwen3_asr_mlx_runtime.settings import SLOW_ON_A_CPU
 
-STALL_SECONDS = 30.0  # and the length of the audio; without a sign of life for so long it is stuck
-SLEPT_SECONDS = 5.0  # the loop looks at least once a second: a longer pause was a sleep, or a stop, of the process
+STALL_SECONDS = 30.0  # plus the length of the audio; without a heartbeat for so long the engine is stuck
+SLEPT_SECONDS = 5.0  # the loop checks every second: after a longer pause the process was suspended
 _STACK_BYTES = 16 * 1024
 _FOLDER = re.compile(r'"[^"]*/')
 
 
 class Watchdog:
-    """Watches the heartbeats of an engine by the clock of whoever asks."""
+    """Watches the heartbeats of an engine. Times are of the given clock."""
 
     def __init__(self, engine: Engine, clock: Callable[[], float]) -> None:
-        self.progress_at = clock()  # when the engine was last seen to move
+        self.progress_at = clock()  # the engine's last progress
         self._engine = engine
         self._clock = clock
         self._heartbeats = engine.heartbeats
-        self._looked = clock()
+        self._last_check = clock()
 
-    def look(self) -> None:
-        """Take note of progress; time that the process itself slept through, or that a load takes, does not count."""
+    def check(self) -> None:
+        """Record progress. Time in which the process was suspended or the model loads does not count."""
         now = self._clock()
-        slept = now - self._looked
+        slept = now - self._last_check
         if slept > SLEPT_SECONDS:
             self.progress_at += slept
-        self._looked = now
+        self._last_check = now
         heartbeats = self._engine.heartbeats
         if self._engine.is_loading or heartbeats != self._heartbeats:
             self._heartbeats, self.progress_at = heartbeats, now
 
     def trouble(self, busy_since: float | None, audio_seconds: float) -> EngineError | None:
-        """What is wrong. `busy_since`: since when the engine has had work, of so long audio; None if it has none."""
+        """The engine's failure, if any. `busy_since`: start of its current work, of `audio_seconds`; None if idle."""
         if self._engine.join(0.0):
             return EngineUnavailable("the engine has ended")
         if busy_since is None:
             return None
-        still = self._clock() - max(self.progress_at, busy_since)
-        if still <= STALL_SECONDS + audio_seconds:
+        idle = self._clock() - max(self.progress_at, busy_since)
+        if idle <= STALL_SECONDS + audio_seconds:
             return None
-        return EngineStalled(f"the engine has not moved for {still:.0f} seconds", seconds=round(still))
+        return EngineStalled(f"the engine has not moved for {idle:.0f} seconds", seconds=round(idle))
 
 
 def loss_of_engine(outcome: Outcome) -> EngineLost | None:
-    """The error of an outcome after which the engine can do nothing more."""
+    """The EngineLost of an outcome, after which the engine cannot compute any more."""
     error = outcome.error if isinstance(outcome, Failed | LoadFailed) else None
     return error if isinstance(error, EngineLost) else None
 
 
 def log_load(outcome: Outcome) -> None:
-    """How a load went, to stderr."""
+    """Log the result of a load to stderr."""
     if isinstance(outcome, Loaded):
         diagnose(f"model loaded in {outcome.load_seconds:.2f} s")
         if outcome.load_profile.get("quantization") and outcome.load_profile.get("device") == "cpu":
@@ -66,7 +66,7 @@ def log_load(outcome: Outcome) -> None:
 
 
 def log_stacks() -> None:
-    """Where every thread stands, to stderr: functions and lines, no values, and no folders."""
+    """Log the stacks of all threads to stderr: functions and lines, no values, no folders."""
     read_end, write_end = os.pipe()
     try:
         os.set_blocking(write_end, False)

@@ -1,1 +1,1 @@
-"""A model's name in, its files, its weights out."""
+"""A model's name → its files → its weights."""

@@ -1,7 +1,7 @@
-"""A model from the hub into its cache: on a thread of its own, watched by what grows on the disk.
+"""Download a model from the hub into its cache, on a separate thread, watched by the growth of its files.
 
-The watcher knows nothing of how the bytes come, so whatever stalls in the library or the network is seen the same way,
-and left behind.
+The watcher only looks at file sizes, so a stall anywhere in the library or the network is detected the same way, and
+the thread is abandoned.
 """
 
 import errno
@@ -38,12 +38,12 @@ from qwen3_asr_mlx_runtime.errors import (
 
 PATTERNS = ("*.json", "*.txt", "*.safetensors")
 SUBFOLDERS = ("*/*",)
-_FREE_SPACE = 1.1  # of what is still to be fetched
+_FREE_SPACE = 1.1  # factor on the bytes still to fetch
 _BLOB_NAME = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class _RemoteFile(NamedTuple):
-    """A file of the repository; `blob` is what the cache calls its content, a SHA-256 where Git LFS keeps it."""
+    """A file of the repository; `blob` is the name of its content in the cache, a SHA-256 for Git LFS files."""
 
     name: str
     size: int
@@ -51,29 +51,29 @@ class _RemoteFile(NamedTuple):
 
 
 def download(repo: str, hub: Hub, report: Reporter, clock: Callable[[], float] = time.monotonic) -> Path:
-    """Complete the snapshot of `repo` in the cache; its folder.
+    """Complete the snapshot of `repo` in the cache; return its folder.
 
-    Raises ModelNotFound, ModelIncomplete, DiskFull or DownloadFailed. Partial files stay for the next try.
+    Raises ModelNotFound, ModelIncomplete, DiskFull or DownloadFailed. The next attempt resumes partial files.
     """
     running = _Download(repo, hub)
     running.start()
-    seen, moved_at = -1, clock()
+    last_size, grown_at = -1, clock()
     while not running.ended.wait(min(INTERVAL_SECONDS, hub.stall_seconds / 4)):
         size = bytes_in(running.blobs)
-        if size != seen or running.stage == "verify":
-            seen, moved_at = size, clock()
-        running.tell(report)
-        if clock() - moved_at >= hub.stall_seconds:
+        if size != last_size or running.stage == "verify":
+            last_size, grown_at = size, clock()
+        running.report_to(report)
+        if clock() - grown_at >= hub.stall_seconds:
             running.abandoned.set()
             raise running.stalled()
     if running.error is not None:
         raise running.failure(running.error) from running.error
-    running.tell(report)
+    running.report_to(report)
     return running.folder
 
 
 class _Download(threading.Thread):
-    """`ended` is set when either `folder` or `error` is there."""
+    """`ended` is set once `folder` or `error` is set."""
 
     def __init__(self, repo: str, hub: Hub) -> None:
         super().__init__(name="download", daemon=True)
@@ -92,7 +92,7 @@ class _Download(threading.Thread):
     def run(self) -> None:
         try:
             self.folder = self._complete_snapshot()
-        except Exception as error:  # noqa: BLE001 a thread's boundary: whoever waits is told, whatever it was
+        except Exception as error:  # noqa: BLE001 a thread's boundary: the waiting thread raises it
             self.error = error
         finally:
             self.ended.set()
@@ -100,7 +100,7 @@ class _Download(threading.Thread):
     def bytes_on_disk(self) -> int:
         return sum(bytes_on_disk(self.blobs / file.blob, file.size) for file in self._files)
 
-    def tell(self, report: Reporter) -> None:
+    def report_to(self, report: Reporter) -> None:
         stage = "waiting_for_lock" if self.stage == "waiting_for_lock" else "download"
         if self._files:
             report(stage, self.bytes_on_disk(), sum(file.size for file in self._files))
@@ -108,7 +108,7 @@ class _Download(threading.Thread):
             report(stage)
 
     def _complete_snapshot(self) -> Path:
-        """The weights first, one by one and resumable; the library then finds them in place and does the rest."""
+        """Fetch the weights first, one by one and resumable; the library then finds them and fetches the rest."""
         info = HfApi(endpoint=self._hub.endpoint).model_info(
             self._repo, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT
         )
@@ -169,7 +169,7 @@ class _Download(threading.Thread):
 
 
 def _remote_file(name: str, size: int | None, lfs: dict[str, object] | None, blob_id: str | None) -> _RemoteFile | None:
-    """A file that loading could read, described well enough to be measured; None for every other."""
+    """A file that loading may read, with its size; None for every other, or if its description is incomplete."""
     blob = str(lfs["sha256"]) if lfs else blob_id
     if "/" in name or not name.endswith(tuple(pattern[1:] for pattern in PATTERNS)):
         return None

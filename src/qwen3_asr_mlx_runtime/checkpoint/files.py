@@ -1,5 +1,5 @@
-"""The files of a checkpoint: which there must be, what they say of themselves. Reads no tensor, and no file but those
-named here: configuration, tokenizer and processor as JSON and text, weights as safetensors."""
+"""The files of a checkpoint: which are required, and what their headers hold. Reads no tensor, and only the files named
+here: configuration, tokenizer and processor as JSON and text, weights as safetensors."""
 
 import json
 from collections.abc import Callable
@@ -21,19 +21,19 @@ _VOCABULARY = ("vocab.json", "merges.txt", "tokenizer_config.json")
 _PROCESSOR = "processor_config.json"
 _FEATURE_EXTRACTOR = "preprocessor_config.json"
 _CACHED = "models--*/snapshots/*/*"  # an entry of a snapshot in the hub's cache
-_MOST_BYTES = 2**53  # an index that names more says nothing of its shards
-_EDGE_BYTES = 64  # enough of a file to see what it is instead
+_MAX_TOTAL_BYTES = 2**53  # a larger total_size in an index is implausible and ignored
+_EDGE_BYTES = 64  # enough of a file to recognise what it is instead
 
 
 class TensorHeader(NamedTuple):
-    """What a safetensors header tells of a tensor; `dtype` as it is spelled there: BF16, F32, U32, …"""
+    """The safetensors header of a tensor; `dtype` as spelled there: BF16, F32, U32, …"""
 
     shape: tuple[int, ...]
     dtype: str
 
 
 def required_names(has: Callable[[str], bool]) -> list[str]:
-    """The files that a folder of which `has` tells the names must hold, weights aside where an index names them."""
+    """The files that a model folder must hold; `has`: whether it has a name. Without shards, which an index names."""
     return [
         _CONFIG,
         *([_TOKENIZER] if has(_TOKENIZER) else _VOCABULARY),
@@ -43,11 +43,10 @@ def required_names(has: Callable[[str], bool]) -> list[str]:
 
 
 def check_files(folder: Path) -> list[Path]:
-    """Every file that loading will read, each seen to be whole as far as that can be told without reading tensors.
+    """Every file that loading will read, each checked to be whole as far as possible without reading tensors.
 
-    Raises ModelIncomplete, with the names in `missing`; a link that leads nowhere counts as missing. Raises
-    ModelCorrupt naming the `file` that is cut short or something else in its place, and ModelUnsupported for another
-    feature extractor.
+    Raises ModelIncomplete, with the names in `missing`; a dangling link counts as missing. Raises ModelCorrupt naming
+    the `file` that is truncated or has other content, and ModelUnsupported for another feature extractor.
     """
     names = required_names(lambda name: _exists(folder / name))
     _require(folder, names)
@@ -97,7 +96,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def corrupt(file: Path, what: str) -> ModelCorrupt:
-    """ModelCorrupt for `file`. In the hub's cache, and only there, `data.delete` are the paths to delete to have it
+    """ModelCorrupt for `file`. For a file of the hub's cache, `data.delete` lists the paths to delete so that it is
     downloaded again: the entry of the snapshot and the content it links to."""
     file = file.absolute()
     if not file.match(_CACHED):
@@ -108,7 +107,7 @@ def corrupt(file: Path, what: str) -> ModelCorrupt:
 
 
 def _exists(path: Path) -> bool:
-    """Whether there is an entry, be it one that leads nowhere: such a one is to be reported, not passed over."""
+    """Whether there is an entry, including a dangling link, which must be reported as missing."""
     return path.is_symlink() or path.exists()
 
 
@@ -130,7 +129,7 @@ def _weight_map(folder: Path) -> dict[str, str]:
 
 
 def _check_text(file: Path) -> None:
-    """Cheap signs of a file that is not what its name says; what they let through fails when it is parsed."""
+    """A cheap check that the content fits the name. Other damage shows when the file is parsed."""
     with file.open("rb") as stream:
         start = stream.read(_EDGE_BYTES)
         stream.seek(max(0, file.stat().st_size - _EDGE_BYTES))
@@ -142,7 +141,7 @@ def _check_text(file: Path) -> None:
 
 
 def _disguise(start: bytes) -> str | None:
-    """What a file is that begins so, if it is what a failed download leaves."""
+    """What the file is instead, by its first bytes, if it is a typical leftover of a failed download."""
     if not start.strip(b"\0"):
         return "holds nothing"
     if start.startswith(b"version https://git-lfs"):
@@ -167,7 +166,7 @@ def _read_header(file: Path) -> dict[str, TensorHeader]:
 
 
 def _check_weights(folder: Path, files: list[Path]) -> None:
-    """Every shard holds the tensors its index puts there, and together they are as large as it says."""
+    """Check that every shard holds the tensors of its index entries, and that all have the announced total size."""
     found = {file.name: _read_header(file).keys() for file in files}
     if not _exists(folder / _INDEX):
         return
@@ -177,7 +176,7 @@ def _check_weights(folder: Path, files: list[Path]) -> None:
     metadata = read_json(folder / _INDEX).get("metadata")
     expected = metadata.get("total_size") if isinstance(metadata, dict) else None
     present = sum(_data_bytes(file) for file in files)
-    if isinstance(expected, int | float) and present < expected <= _MOST_BYTES:
+    if isinstance(expected, int | float) and present < expected <= _MAX_TOTAL_BYTES:
         raise ModelIncomplete(
             f"the weights are {present} bytes of the {int(expected)} that {_INDEX} names",
             missing=[file.name for file in files],
@@ -193,14 +192,14 @@ def _data_bytes(file: Path) -> int:
 
 
 def _check_processor(folder: Path) -> None:
-    """The feature extractor is fixed in model/features.py: refuse a checkpoint trained on another one."""
+    """The feature extractor is fixed in model/features.py: reject a checkpoint trained on another one."""
     file = folder / (_PROCESSOR if _exists(folder / _PROCESSOR) else _FEATURE_EXTRACTOR)
     content = read_json(file)
     extractor = content.get("feature_extractor", content)
     if not isinstance(extractor, dict):
         raise corrupt(file, "describes no feature extractor")
     required = {"feature_size": NUM_MEL_BINS, "hop_length": HOP_LENGTH, "n_fft": N_FFT}
-    # The published file leaves out two of these.
+    # The published file omits two of these.
     implied = {"sampling_rate": SAMPLE_RATE, "do_normalize": False, "dither": 0.0}
     for key, value in (required | implied).items():
         found = extractor.get(key, implied.get(key))

@@ -9,10 +9,10 @@ RETRY_SECONDS = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Hub:
-    """The hub, its cache on this machine, and how patient to be with it.
+    """The hub, its cache on this machine, and the time limits.
 
-    `cache` and `endpoint`: None means the library's own. A download that brings nothing for `stall_seconds` is given
-    up; `retry_seconds` lie before the second try of a broken connection, as much again before each later one.
+    `cache` and `endpoint`: None means the library's own. A download fails if no byte comes for `stall_seconds`. The
+    second attempt after a broken connection waits `retry_seconds`, and each later attempt as much longer.
     """
 
     cache: Path | None = None
@@ -22,7 +22,7 @@ class Hub:
 
     @property
     def cache_folder(self) -> Path:
-        """Raises RuntimeError where it lies in a home that is not known."""
+        """Raises RuntimeError if it lies in an unknown home folder."""
         from huggingface_hub import constants
 
         return Path(self.cache or constants.HF_HUB_CACHE).expanduser()

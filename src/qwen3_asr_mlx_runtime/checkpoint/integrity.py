@@ -1,7 +1,7 @@
-"""Whether the files of a model hold what they should, and stay as they are while they are read.
+"""The digest check of a model's files, and the check that they do not change while they are read.
 
-The hub's cache names what Git LFS keeps by its SHA-256, so weights can be checked against their own name. Hashing is
-done once for each file that has not changed since; what was seen is remembered in the state folder, where there is one.
+The hub's cache names Git LFS content by its SHA-256, so weights can be checked against their own name. An unchanged
+file is hashed once; the result is kept in the state folder, if there is one.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BLOCK_BYTES = 4 * 1024 * 1024
 _MEMORY_FILE = "verified.json"
 _MEMORY_FORMAT = 1
-_REMEMBERED = 256  # files; the oldest are forgotten, which costs one more reading
+_REMEMBERED = 256  # files; forgetting the oldest costs one more hash
 
 
 class Identity(NamedTuple):
@@ -42,8 +42,8 @@ class Identity(NamedTuple):
 
 @contextmanager
 def unchanged(files: Iterable[Path]) -> Iterator[None]:
-    """What is read of `files` inside belongs together. Raises ModelChanged if one of them was replaced or written to
-    meanwhile, in place of whatever error that may have caused."""
+    """Guards reads of `files`. Raises ModelChanged if one of them was replaced or written to meanwhile, in place of any
+    error that this caused."""
     before = {file: Identity.of(file) for file in files}
     try:
         yield
@@ -64,10 +64,9 @@ def _require_same(before: dict[Path, Identity], cause: BridgeError | None = None
 
 
 class Verified:
-    """The files whose content was seen to be right, in memory and in `folder`, if that can be written.
+    """The files that passed the digest check, kept in memory and in `folder`, if that can be written.
 
-    Only hashes of paths and identities are kept, no name. Whatever is wrong with the folder means reading again, never
-    an error.
+    Stores only hashes of paths and identities, no names. A problem with the folder means another hash, never an error.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -112,7 +111,7 @@ def _replace(file: Path, text: str) -> None:
 
 
 def expected_sha256(file: Path) -> str | None:
-    """The digest by which the hub's cache names the content of `file`; None where its name is no SHA-256.
+    """The digest in the name of `file`'s content in the hub's cache; None if the name is no SHA-256.
 
     Only the first link counts: the content may itself link on, to a name of another kind.
     """
@@ -124,7 +123,7 @@ def expected_sha256(file: Path) -> str | None:
 
 @dataclass
 class Verification:
-    """Names of files: hashed now, known from an earlier start, and without a digest to compare with."""
+    """Names of files: hashed now, known from an earlier check, and without a digest."""
 
     mode: str
     checked: list[str] = field(default_factory=list)
@@ -135,8 +134,7 @@ class Verification:
 def verify(files: Iterable[Path], mode: str, verified: Verified, report: Callable[[int, int], None]) -> Verification:
     """Compare each file with its digest: `always`, `once` for each file that does not change, or `never`.
 
-    `report` is told the bytes read and their total. Raises ModelCorrupt naming the first file that holds something
-    else.
+    `report` gets the bytes read and their total. Raises ModelCorrupt naming the first file whose digest differs.
     """
     result = Verification(mode)
     if mode == "never":

@@ -1,4 +1,4 @@
-"""How far a load has come, told at a pace that a client can take."""
+"""Progress of a load, reported at a limited rate."""
 
 import time
 from collections.abc import Callable
@@ -9,27 +9,27 @@ INTERVAL_SECONDS = 0.25
 
 
 class Reporter:
-    """Tells the first and the last of a stage, and between them at most four reports a second; within a stage `done`
-    never goes back."""
+    """Passes on the first and the last report of a stage, and at most four a second between them. Within a stage `done`
+    never decreases."""
 
     def __init__(self, on_progress: OnProgress | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._on_progress = on_progress
         self._clock = clock
         self._last: Progress | None = None
-        self._told_at = 0.0
-        self._best: dict[str, int] = {}
+        self._reported_at = 0.0
+        self._most_done: dict[str, int] = {}
 
     def __call__(self, stage: str, done: int | None = None, total: int | None = None) -> None:
         if done is not None:
-            done = self._best[stage] = max(done, self._best.get(stage, 0))
+            done = self._most_done[stage] = max(done, self._most_done.get(stage, 0))
         report = Progress(stage, done, total)
         if self._on_progress is None or report == self._last or not self._is_due(report):
             return
-        self._last, self._told_at = report, self._clock()
+        self._last, self._reported_at = report, self._clock()
         self._on_progress(report)
 
     def _is_due(self, report: Progress) -> bool:
         if self._last is None or report.stage != self._last.stage:
             return True
         complete = report.done is not None and report.done == report.total
-        return complete or self._clock() - self._told_at >= INTERVAL_SECONDS
+        return complete or self._clock() - self._reported_at >= INTERVAL_SECONDS

@@ -1,7 +1,7 @@
-"""Weights in few bits: which layers, how many bits each, and what a model has.
+"""Quantised weights: which layers, and how many bits each.
 
 Linear layers and the embedding are quantised, in groups of 64 weights along the input, each with a scale and a bias of
-the checkpoint's dtype. Convolutions, norms, biases and layers whose width is no multiple of the group stay as they are.
+the checkpoint's dtype. Convolutions, norms, biases and layers whose width is no multiple of the group are unchanged.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from qwen3_asr_mlx_runtime.errors import ModelUnsupported
 from qwen3_asr_mlx_runtime.model.config import LayerQuantization, Quantization
 
 GROUP_SIZE: Final = 64
-_COARSE = 4  # bits: with so few the tower's output is off by several percent
+_COARSE = 4  # bits: the tower's output is then off by several percent
 _TOWER = "audio_tower."
 _EMBEDDINGS = ("model.embed_tokens", "lm_head")
 
@@ -36,7 +36,7 @@ SCHEMES = {"8bit": Scheme(8, 8, 8), "mixed": Scheme(8, 4, 8), "4bit": Scheme(4, 
 
 
 def planned_layers(model: nn.Module, scheme: str) -> dict[str, LayerQuantization]:
-    """What `scheme` makes of each layer of a model in full precision, by name; layers that stay are not in it."""
+    """The layers that `scheme` quantises in a model of full precision, by name."""
     bits = SCHEMES[scheme]._asdict()
     return {
         path: LayerQuantization(GROUP_SIZE, bits[_part(path)])
@@ -46,7 +46,7 @@ def planned_layers(model: nn.Module, scheme: str) -> dict[str, LayerQuantization
 
 
 def stored_layers(quantization: Quantization | None, names: Collection[str]) -> dict[str, LayerQuantization]:
-    """The layers whose `scales` are among the `names` of a checkpoint's tensors, as its configuration has them."""
+    """The quantised layers of a checkpoint: those with `scales` among the tensor `names`, with their configuration."""
     if quantization is None:
         return {}
     common = LayerQuantization(quantization.group_size, quantization.bits)
@@ -54,20 +54,20 @@ def stored_layers(quantization: Quantization | None, names: Collection[str]) -> 
     return {path: quantization.layers.get(path, common) for path in scaled}
 
 
-def check_layers(asked: Layers, stored: Layers, *, force_4bit_tower: bool) -> None:
-    """Raises ModelUnsupported where a checkpoint that is quantised already is asked to be so in another way, and for an
+def check_layers(wanted: Layers, stored: Layers, *, force_4bit_tower: bool) -> None:
+    """Raises ModelUnsupported if `wanted` differs from the layers that the checkpoint has quantised already, and for an
     audio tower of 4 bits that is not forced."""
-    if stored and asked != stored:
+    if stored and wanted != stored:
         message = "the checkpoint is quantised already, in another way: load it as it is, or start from full precision"
         raise ModelUnsupported(message, field="quantize")
-    if not force_4bit_tower and any(path.startswith(_TOWER) and asked[path].bits <= _COARSE for path in asked):
+    if not force_4bit_tower and any(path.startswith(_TOWER) and wanted[path].bits <= _COARSE for path in wanted):
         message = f"an audio tower of {_COARSE} bits or fewer is too coarse: it has to be forced"
         raise ModelUnsupported(message, field="force_4bit_tower")
 
 
 def quantize_layers(model: nn.Module, layers: Layers) -> None:
-    """Give `layers`, whose widths are multiples of their groups, their quantised form; weights they have are quantised
-    when they are evaluated."""
+    """Replace `layers`, whose widths are multiples of their groups, by quantised ones. Existing weights are quantised
+    lazily, when they are evaluated."""
 
     def settings_of(path: str, _: nn.Module) -> bool | dict[str, int]:
         return msgspec.to_builtins(layers[path]) if path in layers else False
@@ -81,7 +81,7 @@ def quantized_layers(model: nn.Module) -> dict[str, LayerQuantization]:
 
 
 def summary(model: nn.Module) -> telemetry.Quantization | None:
-    """What the layers of a model that is not joined come to; None where all are in full precision."""
+    """Counts of quantised layers of a model that is not joined; None if all are in full precision."""
     layers = quantized_layers(model)
     if not layers:
         return None
@@ -96,7 +96,7 @@ def summary(model: nn.Module) -> telemetry.Quantization | None:
 
 
 def config_section(layers: Layers) -> dict[str, object]:
-    """The `quantization` of config.json as mlx-lm writes it: what the decoder has, and each layer that differs."""
+    """The `quantization` of config.json as mlx-lm writes it: the decoder's, and each layer that differs."""
     common = _common(layers)
     other = {path: _section(layer) for path, layer in sorted(layers.items()) if layer != common}
     return _section(common) | other
@@ -107,7 +107,7 @@ def _section(layer: LayerQuantization) -> dict[str, object]:
 
 
 def _common(layers: Layers) -> LayerQuantization:
-    """What most layers of the decoder have, for it is what every token runs through; of all, if it has none."""
+    """The most common setting of the decoder's layers, or of all layers if the decoder has none."""
     decoder = [layer for path, layer in layers.items() if _part(path) == "decoder"]
     return Counter(decoder or layers.values()).most_common(1)[0][0]
 

@@ -20,7 +20,7 @@ def resolve(
 ) -> Path:
     """`demo`, a folder, or `owner/name` on the Hugging Face hub → a folder with every file the model needs.
 
-    A snapshot that is whole in the cache is used as it is, without asking the network; otherwise it is downloaded
+    A complete snapshot in the cache is used without network access; otherwise it is downloaded
     unless `local_files_only`. Raises ModelNotFound, ModelIncomplete, ModelCorrupt, ModelUnsupported, DiskFull or
     DownloadFailed.
     """
@@ -36,8 +36,8 @@ def _folder(model: str) -> Path | None:
     try:
         folder = Path(model).expanduser()
         return folder if model and folder.is_dir() else None
-    except (OSError, ValueError, RuntimeError) as error:  # a name too long, a home that is not known
-        raise ModelNotFound("the model's folder cannot be looked at", reason=type(error).__name__) from error
+    except (OSError, ValueError, RuntimeError) as error:  # the name is too long, or its home folder is unknown
+        raise ModelNotFound("cannot read the model folder", reason=type(error).__name__) from error
 
 
 def _checked(folder: Path) -> Path:
@@ -70,14 +70,14 @@ def _snapshot(repo: str, hub: Hub | None, local_files_only: bool, report: Report
 
 
 def _cached(repo: str, hub: Hub) -> Path | None:
-    """The snapshot of the cache, whole or not; None where there is none."""
+    """The snapshot in the cache, complete or not; None if there is none."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(repo, cache_dir=hub.cache, local_files_only=True))
     except LocalEntryNotFoundError as error:
-        snapshot: str | None = getattr(error, "snapshot_path", None)  # there, but not all of what the hub listed
+        snapshot: str | None = getattr(error, "snapshot_path", None)  # the snapshot exists but lacks files
         return Path(snapshot) if snapshot else None
     except (HFValidationError, OSError, RuntimeError) as error:
         raise ModelNotFound("the cache cannot be read", model=repo, reason=type(error).__name__) from error

@@ -23,10 +23,10 @@ _COPIED_NAMES = ("LICENSE", "NOTICE")
 
 
 def check_target(target: Path) -> None:
-    """Raises InvalidParams unless `target` is a new name, in folders that exist or can be made."""
+    """Raises InvalidParams unless `target` is a new name whose parent folders exist or can be created."""
     if target.is_symlink() or target.exists():
         raise InvalidParams(f"{target} exists already: expected a new name", field="target")
-    above = next(place for place in target.parents if place.exists())
+    above = next(parent for parent in target.parents if parent.exists())
     if not above.is_dir():
         raise InvalidParams(f"{above} is no folder", field="target")
 
@@ -34,7 +34,7 @@ def check_target(target: Path) -> None:
 def save_model(model: Qwen3ASR, source: Path, target: Path) -> None:
     """Write `target`: the weights of `model`, which was loaded from `source`, quantised and not joined.
 
-    The folder appears under its name when it is whole. Raises InvalidParams for a target that exists, DiskFull, or
+    The folder gets its name once it is complete. Raises InvalidParams for a target that exists, DiskFull, or
     OSError.
     """
     check_target(target)
@@ -50,11 +50,11 @@ def save_model(model: Qwen3ASR, source: Path, target: Path) -> None:
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
-    """A folder beside `target` that takes its name at the end, and is gone if that does not come."""
+    """A temporary folder beside `target`, renamed to it at the end and deleted on an error."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
     try:
-        folder = part / target.name  # with the permissions of any new folder, which `part` does not have
+        folder = part / target.name  # with default permissions, unlike `part`
         folder.mkdir()
         yield folder
         check_target(target)
@@ -74,7 +74,7 @@ def _space(target: Path) -> Iterator[None]:
 
 
 def _copied(source: Path) -> list[Path]:
-    """What is not written here; config.json and the index are replaced afterwards."""
+    """The files copied unchanged; config.json and the index are replaced afterwards."""
     files = (file for file in sorted(source.iterdir()) if file.is_file())
     return [file for file in files if file.suffix in _COPIED_SUFFIXES or file.name in _COPIED_NAMES]
 
@@ -82,7 +82,7 @@ def _copied(source: Path) -> list[Path]:
 def _write_weights(folder: Path, weights: dict[str, mx.array]) -> None:
     try:
         mx.save_safetensors(str(folder / _WEIGHTS), weights, metadata={"format": "mlx"})
-    except RuntimeError as error:  # MLX does not tell why
+    except RuntimeError as error:  # MLX gives no reason
         free = shutil.disk_usage(folder).free
         raise OSError(errno.EIO if free else errno.ENOSPC, "the weights could not be written") from error
     total = sum(weight.nbytes for weight in weights.values())

@@ -1,6 +1,6 @@
-"""What a configuration asks of the weights' headers: names, shapes and dtypes.
+"""The names, shapes and dtypes that a configuration requires of the weights' headers.
 
-No module exists yet when they are compared, so a size that is wrong costs nothing, however large it is.
+They are compared before any module is built, so a wrong size allocates nothing, however large it is.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -19,7 +19,7 @@ _PACKED = "U32"  # integers that hold several quantised weights each
 
 
 class Dimension(NamedTuple):
-    """`field`: the key of config.json that asks for this size."""
+    """`field`: the key of config.json that sets this size."""
 
     size: int
     field: str
@@ -31,7 +31,7 @@ Shape = tuple[Dimension, ...]
 def check_headers(
     config: ModelConfig, headers: Mapping[str, TensorHeader], layers: Layers, *, transposed: bool
 ) -> None:
-    """Compare the headers with what `config` asks for, where `layers` are quantised.
+    """Compare the headers with what `config` requires, with `layers` quantised.
 
     `transposed`: convolutions are (out, height, width, in). Raises ModelUnsupported with the `field` of the size that
     differs, the names that are `missing` and `unknown`, or the `tensor` of another dtype.
@@ -53,11 +53,11 @@ def check_headers(
         raise ModelUnsupported(f"{HEAD}: expected {headers[EMBEDDING]}, found {headers[HEAD]}", tensor=HEAD)
 
 
-def _check_depth(headers: Mapping[str, TensorHeader], prefix: str, asked: Dimension) -> None:
+def _check_depth(headers: Mapping[str, TensorHeader], prefix: str, depth: Dimension) -> None:
     stored = len({name.removeprefix(prefix).split(".")[0] for name in headers if name.startswith(prefix)})
-    if stored != asked.size:
-        message = f"config.json: {asked.field} is {asked.size}, the weights have {stored}"
-        raise ModelUnsupported(message, field=asked.field)
+    if stored != depth.size:
+        message = f"config.json: {depth.field} is {depth.size}, the weights have {stored}"
+        raise ModelUnsupported(message, field=depth.field)
 
 
 def _check_names(expected: set[str], stored: set[str]) -> None:
@@ -73,7 +73,7 @@ def _check_names(expected: set[str], stored: set[str]) -> None:
 def _check_tensor(name: str, header: TensorHeader, shape: Shape, dtypes: Collection[str]) -> None:
     sizes = tuple(dimension.size for dimension in shape)
     if header.shape != sizes:
-        differing = [asked.field for asked, found in zip(shape, header.shape, strict=False) if asked.size != found]
+        differing = [axis.field for axis, found in zip(shape, header.shape, strict=False) if axis.size != found]
         field = differing[0] if differing else shape[-1].field
         raise ModelUnsupported(f"{name}: expected shape {sizes}, found {header.shape}", tensor=name, field=field)
     if header.dtype not in dtypes:
@@ -92,7 +92,7 @@ def _check_packed(path: str, headers: Mapping[str, TensorHeader], shape: Shape, 
         _check_tensor(f"{path}.{name}", headers[f"{path}.{name}"], (rows, groups), FLOATING)
 
 
-# A size is the rows of a tensor before it is the width of one, so the first that differs is the one at fault.
+# Each size is checked as the rows of a tensor before it is a width, so the first difference names the wrong field.
 
 
 def _tower(audio: AudioEncoderConfig, transposed: bool) -> Iterator[tuple[str, Shape]]:

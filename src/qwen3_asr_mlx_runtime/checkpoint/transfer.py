@@ -1,7 +1,7 @@
-"""One large file of the hub into its cache, resumed where an earlier try ended, be it in another process.
+"""Download one large file of the hub into its cache, resuming an earlier attempt, also of another process.
 
-The library's own download throws a partial file away when it fails, so what Git LFS keeps, the weights, is fetched
-here, under the library's lock and the name at which it then finds the content in place.
+The library's own download deletes a partial file when it fails. So the weights, which Git LFS stores, are fetched here,
+under the library's lock and under the name where the library then finds them.
 """
 
 import hashlib
@@ -21,18 +21,18 @@ from qwen3_asr_mlx_runtime.errors import DownloadFailed
 Stage = Literal["waiting_for_lock", "download", "verify"]
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
-_ATTEMPTS = 10  # without a byte gained, each waited for longer than the one before
+_ATTEMPTS = 10  # without a new byte, each after a longer wait
 _LOCK_POLL_SECONDS = 0.25
 _PARTIAL = ".incomplete"
 
 
 class Abandoned(Exception):
-    """Nobody waits for this download any longer."""
+    """The caller no longer waits for this download."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file of the hub: where it is, the SHA-256 it is known by, its size in bytes."""
+    """A file of the hub: its URL, SHA-256 and size in bytes."""
 
     url: str
     sha256: str
@@ -41,14 +41,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Patience:
-    """`retry_seconds` before the second try, as much again before each later one; none once `abandoned` is set."""
+    """Wait `retry_seconds` before the second attempt, and as much longer before each later one, until `abandoned`."""
 
     abandoned: threading.Event
     retry_seconds: float
 
 
 def bytes_on_disk(blob: Path, size: int) -> int:
-    """How much of `blob` is there, whole or partial, whichever process or library fetches it."""
+    """How many bytes of `blob` are on disk, complete or partial, whichever process or library fetches it."""
     sizes = [_size(blob), *(_size(partial) for partial in blob.parent.glob(f"{blob.name}*{_PARTIAL}"))]
     return min(size, max(sizes))
 
@@ -62,9 +62,9 @@ def bytes_in(folder: Path) -> int:
 
 
 def fetch(source: Source, blobs: Path, lock: Path, patience: Patience, on_stage: Callable[[Stage], None]) -> None:
-    """Bring the content of `source` to its place in the folder `blobs`. A partial file stays when this fails.
+    """Download `source` into the folder `blobs`. A failure leaves the partial file.
 
-    `on_stage` is told what is done now. Raises what the library raises, OSError, DownloadFailed, or Abandoned.
+    `on_stage` is called with each stage. Raises what the library raises, OSError, DownloadFailed, or Abandoned.
     """
     blob = blobs / source.sha256
     with _Lock(lock, patience.abandoned, on_stage):
@@ -77,13 +77,13 @@ def fetch(source: Source, blobs: Path, lock: Path, patience: Patience, on_stage:
         if _sha256(partial) != source.sha256:
             partial.write_bytes(b"")
             raise DownloadFailed(
-                "the checksum of the download is wrong: start again, which begins from zero", reason="digest"
+                "checksum mismatch in the download: start again, the next attempt starts from zero", reason="digest"
             )
         partial.replace(blob)
 
 
 class _Lock:
-    """The library's lock of one file, waited for as long as nobody abandons the download."""
+    """The library's lock of one file. Waits for it until the download is abandoned."""
 
     def __init__(self, path: Path, abandoned: threading.Event, on_stage: Callable[[Stage], None]) -> None:
         self._path = path
@@ -108,16 +108,16 @@ class _Lock:
 
 
 def _complete(source: Source, partial: Path, patience: Patience) -> None:
-    """Append until the partial file has its size. Only tries that gain nothing are counted."""
+    """Append until the partial file has its size. Only attempts without a new byte count."""
     if _size(partial) > source.size:
         partial.write_bytes(b"")
-    best, attempts = _size(partial), 0
+    most_bytes, attempts = _size(partial), 0
     while _size(partial) < source.size:
         try:
             _append(source, partial, patience.abandoned)
         except Exception as error:
-            attempts = 1 if _size(partial) > best else attempts + 1
-            best = max(best, _size(partial))
+            attempts = 1 if _size(partial) > most_bytes else attempts + 1
+            most_bytes = max(most_bytes, _size(partial))
             if attempts >= _ATTEMPTS or not _is_transient(error):
                 raise
             if patience.abandoned.wait(patience.retry_seconds * attempts):
@@ -144,7 +144,7 @@ def _append(source: Source, partial: Path, abandoned: threading.Event) -> None:
 
 
 def _is_transient(error: Exception) -> bool:
-    """A broken connection or a hub in trouble, rather than a refusal or a disk that is full."""
+    """Whether a retry can help: a broken connection or a server error, not a refusal or a full disk."""
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code >= 500
     return isinstance(error, HTTPError | ConnectionError)

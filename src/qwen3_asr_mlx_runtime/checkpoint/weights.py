@@ -1,6 +1,6 @@
 """A checkpoint folder → a model with its weights, in the released, the native or the mlx-community layout.
 
-Names, shapes and dtypes are checked by the headers before a module is built or a weight is read.
+Names, shapes and dtypes are checked in the headers before a module is built or a weight is read.
 """
 
 import math
@@ -41,8 +41,8 @@ _STORED_BYTES = {"U8": 1, "I8": 1, "BOOL": 1, "U16": 2, "I16": 2, "U32": 4, "I32
 
 
 class _Stored(NamedTuple):
-    """What a folder holds, its headers compared with its configuration. `layers`: those that are quantised.
-    `transposed`: convolutions are (out, height, width, in) as MLX has them."""
+    """The checked headers of a folder and its configuration. `layers`: the quantised layers. `transposed`: convolutions
+    are (out, height, width, in) as in MLX."""
 
     config: ModelConfig
     files: list[Path]
@@ -74,9 +74,9 @@ def load_model(
     """Build the model of `folder` and read its weights, all evaluated.
 
     `dtype` is float32, bfloat16 or float16; None keeps that of the checkpoint. `quantize` is one of
-    quantization.SCHEMES; None keeps weights as they are stored. `join` makes the decoder ready to run fast; without it
-    the parameters keep the names of the checkpoint. Raises ModelIncomplete, ModelCorrupt, or ModelUnsupported where
-    names, shapes or dtypes are not those the configuration asks for, or the weights are not to be quantised so.
+    quantize.SCHEMES; None keeps weights as they are stored. `join` prepares the decoder to run fast; without it the
+    parameters keep the names of the checkpoint. Raises ModelIncomplete, ModelCorrupt, or ModelUnsupported if names,
+    shapes or dtypes differ from the configuration, or if the weights cannot be quantised that way.
     """
     stored = _Stored.of(folder)
     model = Qwen3ASR(stored.config)
@@ -123,7 +123,7 @@ def _read(file: Path) -> dict[str, mx.array]:
 def _convolutions_transposed(headers: Mapping[str, TensorHeader]) -> bool:
     """Whether convolution weights are (out, height, width, in) as MLX has them, rather than (out, in, height, width).
 
-    conv2d1 has one input channel and a 3 by 3 kernel, so the last dimension tells.
+    conv2d1 has one input channel and a 3 by 3 kernel, so its last dimension decides.
     """
     first = headers.get(_CONVOLUTIONS[0])
     if first is None or sorted(first.shape[1:]) != [1, 3, 3]:
@@ -132,7 +132,7 @@ def _convolutions_transposed(headers: Mapping[str, TensorHeader]) -> bool:
 
 
 def _read_weights(model: Qwen3ASR, files: list[Path], transposed: bool) -> None:
-    """Give every parameter its weight, in the dtype it is stored in and not evaluated yet."""
+    """Load every parameter, in its stored dtype and not evaluated yet."""
     weights = {_canonical_name(name): value for file in files for name, value in _read(file).items()}
     if not transposed:
         weights |= {name: weights[name].transpose(0, 2, 3, 1) for name in _CONVOLUTIONS}
@@ -142,8 +142,8 @@ def _read_weights(model: Qwen3ASR, files: list[Path], transposed: bool) -> None:
 
 
 def _evaluate(model: Qwen3ASR) -> None:
-    """Layer by layer: of what is quantised or cast, only one layer's original is in memory at a time. The embedding may
-    be there already, from being compared with the head."""
+    """Evaluate layer by layer, so that only one layer's original is in memory while layers are quantised or cast. The
+    embedding comes first: the comparison with the head may have read it already."""
     for layer in (model.model.embed_tokens, *model.modules()):
         if not layer.children():
             mx.eval(layer.parameters())
@@ -155,22 +155,22 @@ def named_parameters(model: Qwen3ASR) -> list[tuple[str, mx.array]]:
 
 
 def _drop_tied_head(weights: dict[str, mx.array]) -> None:
-    """Released files store the head beside the embedding it is tied to: drop it, if it is indeed the same."""
+    """Released files also store the tied head: drop it if it equals the embedding."""
     head = weights.pop(HEAD)
     if not mx.array_equal(head, weights[EMBEDDING]).item():
         raise ModelUnsupported("the head is declared tied to the embedding, but the two differ", tensor=HEAD)
 
 
 def loaded_bytes(folder: Path, dtype: str | None, quantize: str | None) -> int:
-    """What `load_model` will hold, by the headers; where it quantises, about that: a byte for each weight. Raises what
-    that raises before it builds the model."""
+    """The bytes that `load_model` will hold, by the headers; if it quantises, an estimate: a byte for each weight.
+    Raises what `load_model` raises before it builds the model."""
     stored = _Stored.of(folder)
     target = DTYPES[dtype] if dtype else stored.dtype
     return weight_bytes(stored.config, stored.headers, mx.uint8 if quantize else target)
 
 
 def weight_bytes(config: ModelConfig, headers: Mapping[str, TensorHeader], dtype: mx.Dtype) -> int:
-    """What the stored tensors take in memory when those of floating point become `dtype`; a tied head takes nothing."""
+    """The memory of the stored tensors, with floating-point ones as `dtype`; a tied head takes none."""
     tied = "lm_head.weight" if config.text.tie_word_embeddings else "\0"
     return sum(_tensor_bytes(header, dtype) for name, header in headers.items() if not name.endswith(tied))
 

@@ -1,4 +1,4 @@
-"""A client of the bridge: starts it, talks to it by types, and ends it. docs/clients.md describes it.
+"""A client of the bridge: starts it, exchanges typed messages, and ends it. docs/clients.md describes it.
 
     with Bridge(["scripts/qwen3-asr-mlx-bridge", "--model", "demo"]) as bridge:
         text = bridge.transcribe("examples/audio/sample.wav").text

@@ -1,4 +1,4 @@
-"""The client for `asyncio`: as the plain one, and a task that is cancelled cancels its request. docs/clients.md."""
+"""The client for `asyncio`. Cancelling a task cancels its request. docs/clients.md describes it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -26,7 +26,7 @@ R = TypeVar("R", bound=replies.Line)
 
 class AsyncBridge(BridgeProperties):
     """One bridge, started by the first request or by `open`, and stopped by `stop` or the end of an `async with` block.
-    Every method raises a ClientError; `timeout` in seconds is that of the reply, from when the process was opened."""
+    Every method can raise a ClientError. `timeout`: seconds to wait for the reply, counted once the process is open."""
 
     def __init__(self, setup: Setup | Sequence[str]) -> None:
         super().__init__(setup)
@@ -36,8 +36,8 @@ class AsyncBridge(BridgeProperties):
         opening = on_thread(self._session.open, self)
         try:
             await asyncio.wrap_future(opening)
-        except asyncio.CancelledError:  # nobody has it: it would be left behind
-            opening.add_done_callback(lambda _: self._session.kill_soon())  # also where its thread had not begun
+        except asyncio.CancelledError:  # no caller holds the process: without this it would keep running
+            opening.add_done_callback(lambda _: self._session.kill_soon())  # also if its thread has not started yet
             await self.kill()
             raise
         return self
@@ -103,11 +103,11 @@ class AsyncBridge(BridgeProperties):
     async def request(
         self, message: commands.Command | Mapping[str, Any], *, timeout: float | None = None
     ) -> replies.Line:
-        """Any request, and whatever answers it."""
+        """Send any request; return its reply of any type."""
         return await self.ask(message, replies.Line, timeout=timeout)
 
     async def stop(self, mode: Drain = "drain", deadline_ms: int = STOP_DEADLINE_MS) -> transcripts.Stopped | None:
-        """Finish what was asked, or not, and end the process; None where it no longer said what became of it."""
+        """Finish the open requests (`drain`) or cancel them (`abort`), then end the process. None if no reply came."""
         return await asyncio.wrap_future(on_thread(lambda: self._session.stop(mode, deadline_ms), self))
 
     async def kill(self) -> None:
@@ -116,12 +116,12 @@ class AsyncBridge(BridgeProperties):
 
     @property
     async def events(self) -> AsyncIterator[Event]:
-        """What comes unasked, until the bridge is stopped. `next_event` takes one, within a time."""
+        """Events, until the bridge is stopped. `next_event` returns one, with a timeout."""
         while (event := await self.next_event()) is not None:
             yield event
 
     async def next_event(self, timeout: float | None = None) -> Event | None:
-        """None if none came within `timeout` seconds, or none will come."""
+        """None if no event came within `timeout` seconds, or if no more will come."""
         queue = self._session.events
         try:
             async with asyncio.timeout(timeout):
@@ -138,7 +138,7 @@ class AsyncBridge(BridgeProperties):
         connection: Connection | None = None,
         timeout: float | None = None,
     ) -> R:
-        """The reply, which is of one of `types`. `connection`: the process it must be, no later one."""
+        """The reply, which has one of `types`. `connection`: send to this process, not to a later one."""
         connection = connection or await self._connected()
         id, reply = connection.ask(message)
         try:
@@ -160,12 +160,12 @@ class AsyncBridge(BridgeProperties):
             self._connecting = on_thread(self._session.connected, self)
         try:
             return await asyncio.wrap_future(self._connecting)
-        except ClientError as error:  # of several tasks
-            raise error.again()  # noqa: B904 its cause is its own
+        except ClientError as error:  # raised in each waiting task
+            raise error.again()  # noqa: B904 the copy keeps its cause
 
 
 class AsyncStream:
-    """A stream of one process; when that is gone, so is the stream."""
+    """A stream of one process. It ends with that process."""
 
     def __init__(self, bridge: AsyncBridge, chunks: Chunks, ready: streams.StreamReady) -> None:
         self.ready = ready
@@ -177,15 +177,15 @@ class AsyncStream:
         return self.ready.stream_id
 
     async def append(self, pcm16: bytes | bytearray | memoryview, utterance_id: str | None = None) -> None:
-        """Little-endian samples at the stream's rate; returns when there is room for more. Raises ValueError for half
+        """Send little-endian samples at the stream's rate; returns when they are queued. Raises ValueError for half
         a sample."""
-        for piece in self._chunks.cut(pcm16):
+        for chunk in self._chunks.cut(pcm16):
             room = self._chunks.connection.room()
             if not room.done():
                 await asyncio.wrap_future(room)
             else:
                 room.result()
-            self._chunks.say(piece, utterance_id)
+            self._chunks.send(chunk, utterance_id)
 
     async def end_utterance(
         self, pcm16: bytes | None = None, *, timeout: float | None = None, **options: Unpack[BoundaryOptions]

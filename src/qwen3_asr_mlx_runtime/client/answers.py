@@ -1,4 +1,4 @@
-"""What a reply means to whoever asked."""
+"""The reply to a request as its caller gets it: a result or an exception."""
 
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -10,13 +10,13 @@ from qwen3_asr_mlx_runtime.protocol.replies import ErrorReply, Line
 
 
 def checked(connection: Connection, message: Line, types: tuple[type[Line], ...]) -> Line:
-    """A reply of one of these types, or of any if there are none. Raises RequestFailed for an error reply, and ends a
-    process that answers by something else."""
+    """Return a reply of one of `types`, or of any type if `types` is empty. Raises RequestFailed for an error reply.
+    Kills the process if the reply has another type."""
     if isinstance(message, ErrorReply):
         raise RequestFailed(message)
     if not types or isinstance(message, types):
         return message
-    error = ProtocolError.at(0, "a reply of another type than was asked for")
+    error = ProtocolError.at(0, "a reply of an unexpected type")
     connection.kill(error)
     raise error.again()
 

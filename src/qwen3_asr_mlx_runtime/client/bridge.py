@@ -1,4 +1,4 @@
-"""The plain client: every call waits for its reply. docs/clients.md describes it."""
+"""The synchronous client: every call waits for its reply. docs/clients.md describes it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -25,8 +25,8 @@ STOP_DEADLINE_MS = 10_000
 class Bridge(BridgeProperties):
     """One bridge, started by the first request or by `open`, and stopped by `stop` or the end of a `with` block.
 
-    Safe to use from any thread. Every method raises a ClientError; `timeout` in seconds is that of the reply, from
-    when the process was opened. After a fork it is of use to the process that started it alone.
+    Safe to use from any thread. Every method can raise a ClientError. `timeout`: seconds to wait for the reply,
+    counted once the process is open. After a fork only the process that started the bridge can use it.
     """
 
     def __enter__(self) -> "Bridge":
@@ -81,7 +81,7 @@ class Bridge(BridgeProperties):
         return self.ask(command, transcripts.RealtimeBatchFinal, timeout=timeout)
 
     def cancel(self, target: Id, *, timeout: float | None = None) -> replies.CancelResult:
-        """`target`: the `id` of a request made with `request` and an id of the app's own."""
+        """`target`: the `id` that the app gave to a request sent with `request`."""
         return self.ask(commands.Cancel(target=target), replies.CancelResult, timeout=timeout)
 
     def cancel_utterance(
@@ -91,11 +91,11 @@ class Bridge(BridgeProperties):
         return self.ask(command, replies.CancelResult, timeout=timeout)
 
     def request(self, message: commands.Command | Mapping[str, Any], *, timeout: float | None = None) -> replies.Line:
-        """Any request, and whatever answers it."""
+        """Send any request; return its reply of any type."""
         return self.ask(message, replies.Line, timeout=timeout)
 
     def stop(self, mode: Drain = "drain", deadline_ms: int = STOP_DEADLINE_MS) -> transcripts.Stopped | None:
-        """Finish what was asked, or not, and end the process; None where it no longer said what became of it."""
+        """Finish the open requests (`drain`) or cancel them (`abort`), then end the process. None if no reply came."""
         return self._session.stop(mode, deadline_ms)
 
     def kill(self) -> None:
@@ -103,14 +103,14 @@ class Bridge(BridgeProperties):
 
     @property
     def events(self) -> Iterator[Event]:
-        """What comes unasked, until the bridge is stopped."""
+        """Events, until the bridge is stopped."""
         while not self._session.events.is_ended:
             event = self._session.events.wait(None)
             if event is not None:
                 yield event
 
     def next_event(self, timeout: float | None = None) -> Event | None:
-        """None if none came within `timeout` seconds, or none will come."""
+        """None if no event came within `timeout` seconds, or if no more will come."""
         return self._session.events.wait(timeout)
 
     def ask(
@@ -120,14 +120,14 @@ class Bridge(BridgeProperties):
         connection: Connection | None = None,
         timeout: float | None = None,
     ) -> R:
-        """The reply, which is of one of `types`. `connection`: the process it must be, no later one."""
+        """The reply, which has one of `types`. `connection`: send to this process, not to a later one."""
         connection = connection or self._session.connected()
         id, reply = connection.ask(message)
         return cast(R, checked(connection, result_in_time(connection, id, reply, timeout), types))
 
 
 class Stream:
-    """A stream of one process; when that is gone, so is the stream."""
+    """A stream of one process. It ends with that process."""
 
     def __init__(self, bridge: Bridge, chunks: Chunks, ready: streams.StreamReady) -> None:
         self.ready = ready
@@ -141,14 +141,14 @@ class Stream:
     def append(
         self, pcm16: bytes | bytearray | memoryview, utterance_id: str | None = None, *, timeout: float | None = None
     ) -> None:
-        """Little-endian samples at the stream's rate; returns when all of them are taken. Raises ValueError for half a
-        sample, and RequestTimeout where there is no room within `timeout` seconds: what was not taken then is lost."""
-        for piece in self._chunks.cut(pcm16):
+        """Send little-endian samples at the stream's rate; returns when all are queued. Raises ValueError for half a
+        sample, and RequestTimeout if the queue stays full for `timeout` seconds; samples not yet queued are lost."""
+        for chunk in self._chunks.cut(pcm16):
             try:
                 self._chunks.connection.room().result(timeout)
             except FutureTimeoutError:
                 raise timed_out(timeout) from None
-            self._chunks.say(piece, utterance_id)
+            self._chunks.send(chunk, utterance_id)
 
     def end_utterance(
         self, pcm16: bytes | None = None, *, timeout: float | None = None, **options: Unpack[BoundaryOptions]

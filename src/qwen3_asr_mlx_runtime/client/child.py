@@ -1,4 +1,4 @@
-"""The bridge as a child process: a session of its own, three pipes that nobody else inherits, and its end."""
+"""The bridge as a child process: its own session, three pipes that no other process inherits, and its end."""
 
 import contextlib
 import os
@@ -19,8 +19,8 @@ STDERR_LINES = 20  # in an error
 
 
 class Child:
-    """A process that leads its own session, so that a terminal's Ctrl-C does not reach it. Nothing of its pipes is
-    buffered here. `process` is the `subprocess.Popen`."""
+    """A process that leads its own session, so that a terminal's Ctrl-C does not reach it. Its pipes are unbuffered.
+    `process` is the `subprocess.Popen`."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Child:
         cwd: str | Path | None = None,
         stderr: int | IO[bytes] = subprocess.PIPE,
     ) -> None:
-        """`stderr`: where it goes instead of into a pipe. Raises a LaunchError."""
+        """`stderr`: its target, by default a pipe. Raises a LaunchError."""
         try:
             self.process = subprocess.Popen(  # noqa: S603 the app names the program
                 list(command),
@@ -58,24 +58,24 @@ class Child:
         return process.stdin, process.stdout, process.stderr
 
     def exit(self) -> Exit | None:
-        """How it ended; None while it runs. What it started ends with it. For one thread alone."""
+        """How it ended; None while it runs. Its own children are killed with it. Call from one thread only."""
         was_seen = self.process.returncode is not None
         status = self.process.poll()
         if status is None:
             return None
-        if not was_seen:  # at once: later its number may be that of another group
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: of a group without a living process
+        if not was_seen:  # at once: later another group may have its number
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: a group without a living process
                 os.killpg(self.pid, signal.SIGKILL)
         return Exit.of(status)
 
     def signal_group(self, number: signal.Signals) -> None:
-        """To the process and all that it started. Nothing happens once its end was seen."""
+        """Signal the process and its children. Does nothing once its end was seen."""
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
     def abandon(self) -> None:
-        """End it, where nobody can talk to it."""
+        """Kill it and close its pipes. For a process that no connection serves."""
         self.signal_group(signal.SIGKILL)
         self.process.wait()
         for pipe in self.pipes:
@@ -83,12 +83,12 @@ class Child:
 
 
 class StderrTail:
-    """The last of what came on stderr. `tell` is called with each line."""
+    """The last bytes of stderr. `on_line` is called with each line."""
 
-    def __init__(self, limit: int, tell: Callable[[str], None] | None) -> None:
+    def __init__(self, limit: int, on_line: Callable[[str], None] | None) -> None:
         self._limit = limit
-        self._tell = tell
-        self._cut = LineBuffer()
+        self._on_line = on_line
+        self._lines = LineBuffer()
         self._blocks: deque[bytes] = deque()
         self._size = 0
 
@@ -97,29 +97,29 @@ class StderrTail:
         self._size += len(data)
         while self._size - len(self._blocks[0]) >= self._limit:
             self._size -= len(self._blocks.popleft())
-        self._hand_on(data)
+        self._pass_on(data)
 
     def end(self) -> None:
-        """The last line may have no newline."""
-        if self._cut.has_rest:
-            self._hand_on(b"\n")
+        """Pass on the last line, which may have no newline."""
+        if self._lines.has_rest:
+            self._pass_on(b"\n")
 
     def lines(self) -> list[str]:
         text = b"".join(self._blocks)[-self._limit :].decode("utf-8", "replace")
         return text.splitlines()
 
-    def _hand_on(self, data: bytes) -> None:
-        if self._tell is None:
+    def _pass_on(self, data: bytes) -> None:
+        if self._on_line is None:
             return
         try:
-            for line in self._cut.feed(data):
-                self._tell(line.decode("utf-8", "replace"))
-        except ValueError:  # one without an end
-            self._cut = LineBuffer()
+            for line in self._lines.feed(data):
+                self._on_line(line.decode("utf-8", "replace"))
+        except ValueError:  # a line that never ends
+            self._lines = LineBuffer()
 
 
 def _launch_error(program: str, error: OSError | ValueError) -> LaunchError:
-    """What keeps `program` from being started."""
+    """Why `program` cannot be started."""
     found = shutil.which(program) or (program if Path(program).exists() else None)
     if isinstance(error, FileNotFoundError | NotADirectoryError) and found is None:
         return BridgeNotFound(f"The speech bridge was not found: {program}")

@@ -1,4 +1,4 @@
-"""The audio of one stream as lines: cut to the size of a microphone's, and numbered."""
+"""The audio of one stream as numbered chunks, each as long as a microphone delivers."""
 
 import threading
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from qwen3_asr_mlx_runtime.protocol.streams import StreamReady
 
 
 class Chunks:
-    """Of one stream of one process. Chunks have no reply."""
+    """Sends the chunks of one stream of one process. Chunks have no reply."""
 
     def __init__(self, connection: Connection, ready: StreamReady, chunk_seconds: float) -> None:
         self.connection = connection
@@ -20,16 +20,16 @@ class Chunks:
         self._lock = threading.Lock()
 
     def cut(self, pcm16: bytes | bytearray | memoryview) -> Iterator[memoryview]:
-        """Raises ValueError for half a sample, before anything is cut."""
+        """Raises ValueError for half a sample, before the first chunk."""
         view = memoryview(pcm16).cast("B")
         if len(view) % 2:
             raise ValueError("expected whole 16-bit samples, got an odd number of bytes")
         return (view[start : start + self._size] for start in range(0, len(view), self._size))
 
-    def say(self, piece: memoryview, utterance_id: str | None) -> None:
+    def send(self, pcm16: memoryview, utterance_id: str | None) -> None:
         with self._lock:
             chunk = AudioChunk(
-                pcm16=encoded_pcm(piece), stream_id=self.stream_id, utterance_id=utterance_id, seq=self._seq
+                pcm16=encoded_pcm(pcm16), stream_id=self.stream_id, utterance_id=utterance_id, seq=self._seq
             )
-            self.connection.say(encode(chunk))
+            self.connection.send(encode(chunk))
             self._seq += 1

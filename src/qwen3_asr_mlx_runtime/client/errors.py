@@ -1,12 +1,12 @@
-"""What goes wrong between an app and the bridge, one class per stable code; docs/clients.md is the list.
+"""Errors between an app and the bridge, one class per stable code; docs/clients.md lists them.
 
 ClientError
 ├── LaunchError   the process could not be started: BridgeNotFound, BridgeNotExecutable, BridgeStartFailed
-├── LossError     it was there and is gone: BridgeExited, BridgeFatal, BridgeHung, BridgePipeClosed, ProtocolError,
-│                 ProtocolUnsupported, RestartLimit
-├── BridgeClosed  the app itself ended it
+├── LossError     the process ran and is gone: BridgeExited, BridgeFatal, BridgeHung, BridgePipeClosed,
+│                 ProtocolError, ProtocolUnsupported, RestartLimit
+├── BridgeClosed  the app itself ended the process
 ├── RequestTimeout
-└── RequestFailed the bridge's own answer: an error reply
+└── RequestFailed the bridge sent an error reply
 
 A message is one sentence that can be shown to a user, and never quotes speech or a line.
 """
@@ -19,7 +19,7 @@ from qwen3_asr_mlx_runtime.protocol.replies import ErrorReply, Fatal
 
 
 class ClientError(Exception):
-    """`exit` and `stderr`, its last lines, stand there where a process has ended."""
+    """`exit` and `stderr` (its last lines) are set if a process has ended."""
 
     code: ClassVar[str] = "client_error"
 
@@ -31,7 +31,7 @@ class ClientError(Exception):
         self.stderr: tuple[str, ...] = ()
 
     def again(self) -> Self:
-        """The same error, to be raised in another place."""
+        """A copy of this error, to raise in another place."""
         error = copy.copy(self).with_traceback(None)
         error.__cause__ = self.__cause__
         return error
@@ -62,7 +62,7 @@ class BridgeExited(LossError):
 
 
 class BridgeFatal(LossError):
-    """`fatal_code`: of the line that the bridge said last."""
+    """`fatal_code`: the `code` of the bridge's `fatal` line."""
 
     code = "bridge_fatal"
     fatal_code: str = "internal_error"
@@ -90,7 +90,7 @@ class ProtocolError(LossError):
 
     @classmethod
     def at(cls, position: int, problem: str) -> "ProtocolError":
-        error = cls(f"The speech bridge said something that is not of its protocol ({problem}).", retryable=True)
+        error = cls(f"The speech bridge sent a line that is not of its protocol ({problem}).", retryable=True)
         error.position = position
         return error
 

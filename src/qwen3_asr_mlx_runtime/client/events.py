@@ -1,4 +1,4 @@
-"""What comes unasked, kept until the app reads it."""
+"""Events, queued until the app reads them."""
 
 import contextlib
 import threading
@@ -34,10 +34,10 @@ Event = Union[RealtimeBatchFinal, PartialResult, StreamError, Progress, Unknown,
 
 
 class EventQueue:
-    """Bounded, for one reader or several, on any thread. Whoever puts never waits.
+    """Bounded, for one reader or several, on any thread. `put` never waits.
 
-    A partial text takes the place of an unread one of the same utterance, and progress that of unread progress; if it
-    is full then, the oldest event is dropped and counted.
+    A partial replaces an unread partial of the same utterance, and progress replaces unread progress. If the queue is
+    full after that, the oldest event is dropped and counted.
     """
 
     def __init__(self, limit: int = MAX_EVENTS) -> None:
@@ -50,9 +50,9 @@ class EventQueue:
 
     def put(self, event: Event) -> None:
         with self._changed:
-            place = self._replaced(event)
-            if place is not None:
-                del self._events[place]
+            index = self._replaced(event)
+            if index is not None:
+                del self._events[index]
             self._events.append(event)
             if len(self._events) > self._limit:
                 del self._events[0]
@@ -60,7 +60,7 @@ class EventQueue:
             self._wake()
 
     def end(self) -> None:
-        """No more will come, unless it is `begin`-ned anew."""
+        """No more events will come until the next `begin`."""
         with self._changed:
             self._is_ended = True
             self._wake()
@@ -71,17 +71,17 @@ class EventQueue:
 
     @property
     def is_ended(self) -> bool:
-        """Whether no more will come and all was read."""
+        """Whether no more will come and all are read."""
         with self._changed:
             return self._is_ended and not self._events and not self._lost
 
     def take(self) -> Event | None:
-        """The oldest event, if there is one."""
+        """Take the oldest event, if there is one."""
         with self._changed:
             return self._take()
 
     def wait(self, timeout: float | None) -> Event | None:
-        """The oldest event, when there is one; None after so many seconds, or where no more will come."""
+        """Wait for an event and take the oldest; None after `timeout` seconds, or if no more will come."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             while (event := self._take()) is None and not self._is_ended:
@@ -92,15 +92,15 @@ class EventQueue:
             return event
 
     def call_when_changed(self, waker: Callable[[], None]) -> None:
-        """Once: at the next event or the end, at once if there is one already. `waker` runs on whatever thread."""
+        """Call `waker` once, on any thread: at the next event or the end, or now if there is one already."""
         with self._changed:
             self._wakers.append(waker)
             if self._events or self._lost or self._is_ended:
                 self._wake()
 
     def forget(self, waker: Callable[[], None]) -> None:
-        """Nobody waits by it any more."""
-        with self._changed, contextlib.suppress(ValueError):  # it was called
+        """Remove a waker whose task no longer waits."""
+        with self._changed, contextlib.suppress(ValueError):  # already called
             self._wakers.remove(waker)
 
     def _take(self) -> Event | None:
@@ -116,12 +116,12 @@ class EventQueue:
             waker()
 
     def _replaced(self, event: Event) -> int | None:
-        """The place of the unread event that this one makes old."""
+        """The index of the unread event that this one replaces."""
         if not isinstance(event, PartialResult | Progress):
             return None
-        for place in range(len(self._events) - 1, -1, -1):
-            if _same_subject(self._events[place], event):
-                return place
+        for index in range(len(self._events) - 1, -1, -1):
+            if _same_subject(self._events[index], event):
+                return index
         return None
 
 

@@ -1,4 +1,4 @@
-"""How a process ended, by its name."""
+"""How a process ended: its exit code or signal, with a name."""
 
 import signal
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _NAMES = {
     130: "interrupted",
     143: "terminated",
 }
-FINAL_CODES = frozenset({0, 2, 5, 126, 127, 130, 143})  # after which starting it again would not help
+FINAL_CODES = frozenset({0, 2, 5, 126, 127, 130, 143})  # a restart would not help
 
 
 @dataclass(frozen=True, slots=True)

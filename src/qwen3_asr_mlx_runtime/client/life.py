@@ -1,4 +1,4 @@
-"""When a process counts as hung, when it is signalled, and why it is gone: decisions alone, by the caller's clock."""
+"""When a process counts as hung, when to signal it, and why it ended: pure decisions, by the caller's clock."""
 
 from dataclasses import dataclass
 from signal import SIGKILL, SIGTERM, Signals
@@ -17,7 +17,7 @@ from qwen3_asr_mlx_runtime.client.exits import Exit
 from qwen3_asr_mlx_runtime.client.messages import MAX_LINE_BYTES
 from qwen3_asr_mlx_runtime.protocol.replies import Fatal
 
-_SLEPT_SECONDS = 5.0  # the thread looks twice a second: a longer pause was a sleep, or a stop, of the app
+_SLEPT_SECONDS = 5.0  # the thread checks twice a second: after a longer pause the app or the machine was suspended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +49,9 @@ class Life:
     def __init__(self, limits: Limits, now: float) -> None:
         self.blamed: ClientError | None = None
         self._limits = limits
-        self._looked = now
-        self._quiet_since = now  # nothing was heard although something was asked
-        self._stuck_since = now  # nothing was taken although something was to be written
+        self._last_check = now
+        self._quiet_since = now  # no output since then although a request is open
+        self._stuck_since = now  # no input taken since then although lines wait
         self._waits = False
         self._pinged = False
         self._is_ending = False
@@ -65,19 +65,19 @@ class Life:
         self._greets_until = None
         self._quiet_since = self._stuck_since = now
 
-    def asked(self, now: float) -> None:
+    def request_sent(self, now: float) -> None:
         if not self._waits:
             self._quiet_since, self._waits = now, True
 
-    def heard(self, now: float) -> None:
+    def output_received(self, now: float) -> None:
         self._quiet_since, self._pinged = now, False
 
-    def took(self, now: float) -> None:
-        """It took something of what was written, or had nothing to take until now."""
+    def input_taken(self, now: float) -> None:
+        """The process read some input, or a line was written to an empty queue."""
         self._stuck_since = now
 
     def blame(self, error: ClientError) -> None:
-        """What comes first is the cause."""
+        """Record why the process is ended. The first error is the cause."""
         self.blamed = self.blamed or error
         self._is_ending = True
 
@@ -92,16 +92,16 @@ class Life:
         self._is_ending = True
         self._kill_at = 0.0
 
-    def said_fatal(self, fatal: Fatal, now: float) -> None:
+    def fatal_received(self, fatal: Fatal, now: float) -> None:
         self._fatal = fatal
         self.pipe_closed(now)
 
     def pipe_closed(self, now: float) -> None:
-        """It will end by itself, or else it is ended."""
+        """The process must end by itself within the grace time, or is killed."""
         self._closed_until = self._closed_until or now + self._limits.grace_seconds
 
     def due(self, now: float, *, waits: bool, writes: bool) -> Due:
-        """What is to be done now; what was told is not told again."""
+        """What to do now. Each signal and ping is returned once."""
         self._after_sleep(now)
         self._waits = waits
         if self._kill_at is not None and now >= self._kill_at:
@@ -118,19 +118,19 @@ class Life:
             return Due(ping=self._pinged)
         return Due()
 
-    def loss(self, exit: Exit, *, has_half_line: bool, asked: bool) -> ClientError | None:
-        """Why it is gone; None if that was asked for."""
-        if self._fatal is not None and not asked:
+    def loss(self, exit: Exit, *, has_half_line: bool, is_closing: bool) -> ClientError | None:
+        """Why the process ended; None if the app ended it (`is_closing`)."""
+        if self._fatal is not None and not is_closing:
             return BridgeFatal.of(self._fatal, retryable=self._fatal.retryable or not exit.is_final)
-        if self.blamed is not None or asked:
+        if self.blamed is not None or is_closing:
             return self.blamed
         if has_half_line and exit.code == 0:
             return ProtocolError.at(0, "it ended within a line")
         return BridgeExited(f"The speech bridge ended unexpectedly ({exit}).", retryable=not exit.is_final)
 
     def _after_sleep(self, now: float) -> None:
-        slept = now - self._looked
-        self._looked = now
+        slept = now - self._last_check
+        self._last_check = now
         if slept > _SLEPT_SECONDS:
             self._quiet_since += slept
             self._stuck_since += slept

@@ -1,4 +1,4 @@
-"""Lines in and out: what the bridge says as types, and requests as lines."""
+"""Lines in and out: messages of the bridge as types, requests as lines."""
 
 import base64
 import json
@@ -35,15 +35,15 @@ class _Envelope(msgspec.Struct):
 
 
 _TYPES: tuple[type[Line], ...] = tuple(dict.fromkeys((*REPLIES, *EVENTS)))
-_KNOWN = frozenset(str(one.__struct_config__.tag) for one in _TYPES)
+_KNOWN = frozenset(str(line_type.__struct_config__.tag) for line_type in _TYPES)
 _LINE: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Union[_TYPES])  # noqa: UP007 a tuple cannot be joined by bars
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 
 def decode(line: bytes) -> Line:
-    """The message on a line; members that are not known are passed over. Raises ValueError, which says what is wrong
-    and quotes nothing."""
+    """The message on a line; unknown members are ignored. Raises ValueError with a reason that quotes nothing of the
+    line."""
     try:
         return _decoded(line)
     except msgspec.ValidationError:
@@ -58,12 +58,12 @@ def _decoded(line: bytes) -> Line:
         try:
             return _LINE.decode(line)
         except msgspec.ValidationError:
-            pass  # of a later version: somebody may know it
+            pass  # of a later version: the app may know it
     return Unknown(id=envelope.id, event=envelope.event, message=_OBJECT.decode(line))
 
 
 def encode(message: Command | Mapping[str, Any], id: Id | None = None) -> bytes:
-    """A line with its newline. Members that are None are left out."""
+    """A line with its newline. Members that are None are omitted."""
     members = msgspec.to_builtins(message) if isinstance(message, Command) else dict(message)
     members = {name: value for name, value in members.items() if value is not None}
     if id is not None:
@@ -72,35 +72,35 @@ def encode(message: Command | Mapping[str, Any], id: Id | None = None) -> bytes:
 
 
 def check_name(line: bytes) -> None:
-    """Raises ValueError for a request that the bridge could not read so far as to answer it by its id."""
+    """Raises ValueError for a request that the bridge could not answer by its id."""
     request = decode_line(line.removesuffix(b"\n"))
     if isinstance(request, Rejected) and request.id is None:
         raise ValueError(f"this is no request: {request.error}")
 
 
 def encoded_pcm(pcm16: bytes | bytearray | memoryview) -> str:
-    """Little-endian 16-bit samples as the wire has them. Raises ValueError for half a sample."""
+    """Little-endian 16-bit samples as base64. Raises ValueError for half a sample."""
     if len(pcm16) % 2:
         raise ValueError("expected whole 16-bit samples, got an odd number of bytes")
     return base64.b64encode(pcm16).decode("ascii")
 
 
 class LineBuffer:
-    """Cuts blocks of bytes into lines, at the newline byte and nowhere else."""
+    """Cuts blocks of bytes into lines, at the newline byte only."""
 
     def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
         self._limit = limit
-        self._pieces: list[bytes] = []
+        self._blocks: list[bytes] = []
         self._size = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that are whole now, without their newlines. Raises ValueError for one over the limit."""
+        """The lines completed by `data`, without newlines. Raises ValueError for a line over the limit."""
         *lines, rest = data.split(b"\n")
-        if lines and self._pieces:
-            lines[0] = b"".join((*self._pieces, lines[0]))
-            self._pieces, self._size = [], 0
+        if lines and self._blocks:
+            lines[0] = b"".join((*self._blocks, lines[0]))
+            self._blocks, self._size = [], 0
         if rest:
-            self._pieces.append(rest)
+            self._blocks.append(rest)
             self._size += len(rest)
         if max([self._size, *map(len, lines)]) > self._limit:
             raise ValueError(f"a line is longer than {self._limit} bytes")
@@ -108,7 +108,7 @@ class LineBuffer:
 
     @property
     def has_rest(self) -> bool:
-        """Whether a line has begun that has not ended."""
+        """Whether a line has begun and not ended."""
         return self._size > 0
 
 

@@ -1,4 +1,4 @@
-"""The members of requests that may be given by name; docs/protocol/reference.md says what they mean."""
+"""Options of requests as keyword arguments; docs/protocol/reference.md explains them."""
 
 from typing import Literal, TypedDict
 

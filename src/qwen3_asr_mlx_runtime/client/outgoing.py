@@ -1,4 +1,4 @@
-"""Lines that are to be written to the process, and who waits until there are fewer."""
+"""Lines that wait to be written to the process, and the futures of those who wait for room."""
 
 import contextlib
 import threading
@@ -10,7 +10,7 @@ from qwen3_asr_mlx_runtime.client.errors import ClientError
 
 
 class Outgoing:
-    """Any thread puts lines; one takes them."""
+    """Any thread puts lines; one thread writes them."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -28,7 +28,7 @@ class Outgoing:
             self._size += len(line)
 
     def room(self) -> "Future[None]":
-        """Done when less than the limit waits here."""
+        """A future that is done when fewer bytes than the limit wait here."""
         room: Future[None] = Future()
         with self._lock:
             if self._size >= self._limit:
@@ -37,26 +37,26 @@ class Outgoing:
         room.set_result(None)
         return room
 
-    def give(self, write: Callable[[memoryview], int]) -> None:
-        """As much as `write` takes, which tells how much that was. Raises what it raises."""
+    def write_with(self, write: Callable[[memoryview], int]) -> None:
+        """Pass blocks to `write`, which returns the number of bytes it took. Raises what `write` raises."""
         while self._blocks:
-            self._took(write(self._blocks[0]))
+            self._remove(write(self._blocks[0]))
 
     def fail(self, error: ClientError) -> None:
-        """Nothing here will be written any more."""
+        """Drop all lines, and raise `error` where callers wait for room."""
         with self._lock:
             self._blocks.clear()
             self._size = 0
             waiting, self._waiting = self._waiting, []
         for room in waiting:
-            with contextlib.suppress(InvalidStateError):  # nobody waits any more
+            with contextlib.suppress(InvalidStateError):  # its caller no longer waits
                 room.set_exception(error.again())
 
     def drop(self) -> None:
         with self._lock:
             self._blocks.clear()
 
-    def _took(self, size: int) -> None:
+    def _remove(self, size: int) -> None:
         with self._lock:
             first = self._blocks.popleft()
             if size < len(first):

@@ -1,4 +1,4 @@
-"""The three pipes of a process, read and written by one thread that waits for all of them at once."""
+"""The three pipes of a process, read and written by one thread that waits on all of them."""
 
 import contextlib
 import os
@@ -11,13 +11,13 @@ from qwen3_asr_mlx_runtime.client.child import Child
 from qwen3_asr_mlx_runtime.client.outgoing import Outgoing
 
 _BLOCK = 1 << 18
-_LAST_BLOCKS = 64  # that are read after the end: a pipe holds less
+_LAST_BLOCKS = 64  # to read after the end: a pipe holds less
 
 
 @dataclass(frozen=True)
 class Sinks:
-    """Called on the thread that waits: with a block of stdout, of stderr, when stdin took something, and when the
-    process has closed stdin or stdout."""
+    """Callbacks, called on the thread that waits. `stdout`, `stderr`: a block was read. `taken`: stdin took bytes.
+    `closed`: the process closed stdin or stdout."""
 
     stdout: Callable[[bytes], None]
     stderr: Callable[[bytes], None]
@@ -26,7 +26,7 @@ class Sinks:
 
 
 class Pipes:
-    """`wake` may be called from any thread, all else by the one that waits."""
+    """`wake` may be called from any thread, all else only from the thread that waits."""
 
     def __init__(self, child: Child, outgoing: Outgoing, sinks: Sinks) -> None:
         self._outgoing = outgoing
@@ -47,18 +47,18 @@ class Pipes:
         return self._open_outputs > 0
 
     def wake(self) -> None:
-        with contextlib.suppress(OSError):  # full: it is awake; closed: it has ended
+        with contextlib.suppress(OSError):  # full: the thread is awake; closed: it has ended
             os.write(self._wake_out, b"\0")
 
     def wait(self, seconds: float, *, closes_input: bool) -> None:
-        """Until something was read or written, or `wake` was called, or for so long. `closes_input`: close stdin once
-        all is written."""
+        """Wait at most `seconds` until a pipe was read or written, or `wake` was called. `closes_input`: close stdin
+        once all lines are written."""
         self._watch_stdin(closes_input)
         for key, _ in self._selector.select(seconds):
             key.data()
 
     def drain(self) -> None:
-        """Take what is left after the end of the process; a child of its own may hold its outputs open."""
+        """Read what is left after the end of the process. Its own children may hold the pipes open."""
         for pipe, sink in ((self._stdout, self._sinks.stdout), (self._stderr, self._sinks.stderr)):
             if not pipe.closed:
                 _read(pipe, sink, _LAST_BLOCKS)
@@ -75,7 +75,7 @@ class Pipes:
             return
         wants, watched = bool(self._outgoing), self._stdin in self._selector.get_map()
         if wants and not watched:
-            self._selector.register(self._stdin, selectors.EVENT_WRITE, self._give)
+            self._selector.register(self._stdin, selectors.EVENT_WRITE, self._write_lines)
         elif watched and not wants:
             self._selector.unregister(self._stdin)
         if closes and not wants:
@@ -85,12 +85,12 @@ class Pipes:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_in, 4096)
 
-    def _give(self) -> None:
+    def _write_lines(self) -> None:
         try:
-            self._outgoing.give(self._write)
+            self._outgoing.write_with(self._write)
         except BlockingIOError:
             return
-        except OSError:  # a broken pipe: what it said before it closed tells why
+        except OSError:  # a broken pipe: the output before it has the reason
             self._selector.unregister(self._stdin)
             self._stdin.close()
             self._outgoing.drop()
@@ -112,7 +112,7 @@ class Pipes:
 
 
 def _read(pipe: IO[bytes], sink: Callable[[bytes], None], blocks: int) -> bool:
-    """Take what is there, so many blocks at most. False where the output has ended."""
+    """Pass up to `blocks` available blocks to `sink`. False if the output has ended."""
     try:
         for _ in range(blocks):
             data = os.read(pipe.fileno(), _BLOCK)

@@ -1,4 +1,4 @@
-"""What both clients tell of the bridge without asking it."""
+"""Properties of the bridge that both clients have and that need no request."""
 
 import warnings
 import weakref
@@ -9,8 +9,8 @@ from qwen3_asr_mlx_runtime.client.session import Session, Setup, State
 
 
 class BridgeProperties:
-    """Of the process that runs now, or of the last one. Without a `stop` it is killed when nobody holds the client, or
-    the app exits."""
+    """Describe the process that runs now, or the last one. Without `stop` it is killed when the client is
+    garbage-collected or the app exits."""
 
     def __init__(self, setup: Setup | Sequence[str]) -> None:
         self._session = Session(setup if isinstance(setup, Setup) else Setup(command=setup))

@@ -1,4 +1,4 @@
-"""What was asked and has no reply yet."""
+"""Requests that have no reply yet."""
 
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -10,30 +10,30 @@ from qwen3_asr_mlx_runtime.protocol.replies import Line
 
 
 class Requests:
-    """Ids that are made here are never used twice in one process. Whoever holds it locks it, but for `answer`, which
-    one thread alone calls."""
+    """Generated ids are never used twice in one process. The caller holds a lock, except for `answer`, which only one
+    thread calls."""
 
     def __init__(self) -> None:
         self._count = 0
         self._waiting: dict[Id, Future[Line]] = {}
-        self._starts: dict[str, WeakSet[Future[Line]]] = {}  # of each stream, since it was begun anew
+        self._starts: dict[str, WeakSet[Future[Line]]] = {}  # of each stream, since its last restart
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def name(self, own: object = None) -> Id:
-        """The id of the next request. `own`: one that the app chose. Raises ValueError if it is in flight."""
-        while own is None:
+    def name(self, id: object = None) -> Id:
+        """The id of the next request: `id`, which the app chose, or a new one. Raises ValueError if it is in flight."""
+        while id is None:
             self._count += 1
-            own = None if (made := f"c{self._count}") in self._waiting else made
-        if not isinstance(own, str | int):
+            id = None if (generated := f"c{self._count}") in self._waiting else generated
+        if not isinstance(id, str | int):
             raise ValueError("expected a string or a whole number as the id of a request")
-        if own in self._waiting:
+        if id in self._waiting:
             raise ValueError("a request with this id is in flight")
-        return own
+        return id
 
     def add(self, id: Id, message: Command | Mapping[str, Any]) -> "Future[Line]":
-        """The reply to come, which cannot be cancelled: it comes, or the process ends."""
+        """The future of the reply. It cannot be cancelled: the reply comes, or the process ends."""
         reply = self._waiting[id] = Future[Line]()
         reply.set_running_or_notify_cancel()
         started = _started(message)
@@ -42,17 +42,17 @@ class Requests:
         return reply
 
     def is_owner(self, stream_id: str, reply: "Future[Line]") -> bool:
-        """Whether `reply` is that of a `start_stream` behind which none began this stream anew."""
+        """Whether `reply` is that of a `start_stream` after which none restarted this stream."""
         return reply in self._starts.get(stream_id, ())
 
-    def _note_start(self, stream_id: str, anew: bool, reply: "Future[Line]") -> None:
+    def _note_start(self, stream_id: str, is_restart: bool, reply: "Future[Line]") -> None:
         self._starts = {name: replies for name, replies in self._starts.items() if replies}
-        replies = WeakSet() if anew else self._starts.get(stream_id, WeakSet())
+        replies = WeakSet() if is_restart else self._starts.get(stream_id, WeakSet())
         replies.add(reply)
         self._starts[stream_id] = replies
 
     def answer(self, message: Line) -> bool:
-        """Give the reply to whoever waits; False if it answers no request of ours."""
+        """Set the reply in its future; False if it answers no request of this client."""
         id = getattr(message, "id", None)
         reply = self._waiting.pop(id, None) if isinstance(id, str | int) else None
         if reply is None:
@@ -66,7 +66,7 @@ class Requests:
 
 
 def _started(message: Command | Mapping[str, Any]) -> tuple[str, bool] | None:
-    """The stream that a request begins, and whether anew."""
+    """The stream that a request starts, and whether it restarts it."""
     if isinstance(message, StartStream):
         return message.stream_id, message.restart
     if isinstance(message, Mapping) and message.get("type") == StartStream.__struct_config__.tag:

@@ -1,4 +1,4 @@
-"""One bridge after another: opens a process, notices its end, and says whether there may be a next one."""
+"""One bridge process after another: starts it, notices its end, and decides about a restart."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from typing import Literal
 
 from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime.client.child import Child
-from qwen3_asr_mlx_runtime.client.connection import Connection, Ears
+from qwen3_asr_mlx_runtime.client.connection import Connection, Handlers
 from qwen3_asr_mlx_runtime.client.errors import (
     BridgeClosed,
     BridgeStartFailed,
@@ -40,8 +40,9 @@ _PARENT = "--parent-pid"
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """How the bridge is started, and who listens. `env` is all of its environment, None this process's. `on_stderr` and
-    `trace` (which sees speech) run on the threads that read and that ask; they must not wait, and must not raise."""
+    """How to start the bridge, and the callbacks. `env` replaces the whole environment; None keeps this process's.
+    `on_stderr` and `trace` run on the threads that read and that send requests; they must neither wait nor raise.
+    `trace` gets audio and transcripts."""
 
     command: Sequence[str]
     env: Mapping[str, str] | None = None
@@ -59,7 +60,7 @@ class Setup:
 
 
 class Session:
-    """What both clients are made of. Safe to use from any thread; `open`, `stop` and `kill` wait."""
+    """The base of both clients. Safe to use from any thread; `open`, `stop` and `kill` wait."""
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
@@ -70,12 +71,12 @@ class Session:
         self.restarts = 0
         self.connection: Connection | None = None
         self._error: ClientError | None = None
-        self._opening = threading.Lock()  # is held while it is opened
-        self._changing = threading.Lock()  # is held while `state` is looked at and changed
+        self._opening = threading.Lock()  # held while a process is opened
+        self._changing = threading.Lock()  # held while `state` is read and changed
         self._losses: deque[float] = deque()
 
     def open(self) -> CapabilitiesReply:
-        """Start it, and greet. Raises a LaunchError or LossError."""
+        """Start the process and exchange greetings. Raises a LaunchError or LossError."""
         with self._opening:
             if self.state == "running" and self.capabilities is not None:
                 return self.capabilities
@@ -86,7 +87,7 @@ class Session:
             return self._open()
 
     def connected(self) -> Connection:
-        """The running process, which is started if need be. Raises why it cannot be."""
+        """The running process, started if needed. Raises the ClientError that prevents it."""
         if self.state == "running" and self.connection is not None:
             return self.connection
         with self._opening:
@@ -96,7 +97,7 @@ class Session:
                 raise self._error.again()
             if self.state != "running":
                 self._open()
-            assert self.connection is not None  # noqa: S101 it runs
+            assert self.connection is not None  # noqa: S101 set by _open
             return self.connection
 
     def stop(self, mode: Literal["drain", "abort"], deadline_ms: int) -> Stopped | None:
@@ -117,7 +118,7 @@ class Session:
         self._join()
 
     def kill_soon(self) -> None:
-        """As `kill`, and does not wait."""
+        """Like `kill`, without waiting."""
         with self._changing:
             self.state = "stopped" if self.state == "stopped" else "stopping"
         if self.connection is not None:
@@ -127,7 +128,7 @@ class Session:
         if self.connection is not None:
             self.connection.join()
         with self._changing:
-            if self.state == "stopping":  # nobody has opened it meanwhile
+            if self.state == "stopping":  # it was not opened meanwhile
                 self.state = "stopped"
                 self.events.end()
 
@@ -143,7 +144,7 @@ class Session:
         try:
             capabilities = self._greeted(connection)
             self._run(connection, capabilities)
-        except BaseException:  # whoever is interrupted leaves no process behind
+        except BaseException:  # an interrupt leaves no process behind
             connection.kill()
             connection.join()
             raise
@@ -154,12 +155,12 @@ class Session:
         try:
             child = Child(_with_parent(self.setup.command), env=self.setup.env, cwd=self.setup.cwd)
             try:
-                ears = Ears(self._hear, self._take_end, self.setup.on_stderr, self.setup.trace)
-                return Connection(child, ears, self.setup.limits)
-            except (OSError, RuntimeError) as error:  # no descriptor, or no thread, is left
+                handlers = Handlers(self._take_event, self._take_end, self.setup.on_stderr, self.setup.trace)
+                return Connection(child, handlers, self.setup.limits)
+            except (OSError, RuntimeError) as error:  # no descriptor or thread is available
                 child.abandon()
                 raise BridgeStartFailed(
-                    "The speech bridge could not be started: too little is left to talk to it."
+                    "The speech bridge could not be started: no descriptor or thread is available."
                 ) from error
         except LaunchError as error:
             with self._changing:
@@ -168,7 +169,7 @@ class Session:
             raise
 
     def _run(self, connection: Connection, capabilities: CapabilitiesReply) -> None:
-        """Raises why it does not: it was killed, or has ended, meanwhile."""
+        """Raises the ClientError of a process that was killed or has ended meanwhile."""
         connection.greeted(capabilities.limits.max_line_bytes)
         with self._changing:
             if self.state == "opening" and connection.ended is None:
@@ -184,7 +185,7 @@ class Session:
         if isinstance(message, CapabilitiesReply) and PROTOCOL in message.protocols:
             return message
         if isinstance(message, CapabilitiesReply):
-            error: ClientError = ProtocolUnsupported("The speech bridge speaks another protocol than this app.")
+            error: ClientError = ProtocolUnsupported("The speech bridge uses another protocol than this app.")
         else:
             error = ProtocolError.at(1, "a greeting was expected")
         connection.kill(error)
@@ -196,11 +197,11 @@ class Session:
         return Hello(want=[*self.setup.want], client=client, parent_pid=os.getpid(), protocols=[PROTOCOL])
 
     def _pause(self, was: State) -> None:
-        """An engine that was lost is given time."""
+        """Wait before a restart after the engine was lost."""
         if was == "lost" and self.exit is not None and self.exit.code == _ENGINE_LOST and self._losses:
             time.sleep(max(0.0, self._losses[-1] + self.setup.limits.engine_pause_seconds - time.monotonic()))
 
-    def _hear(self, message: Line) -> None:
+    def _take_event(self, message: Line) -> None:
         if isinstance(message, _EVENTS):
             event: Event = message
             self.events.put(event)
@@ -231,11 +232,11 @@ class Session:
 
 
 def _with_parent(command: Sequence[str]) -> list[str]:
-    """Named before it starts: where this process dies early, the bridge sees only whoever adopts it."""
+    """Add the parent's pid to the command line. If this process dies early, the bridge sees only its adopter's pid."""
     named = any(word == _PARENT or word.startswith(f"{_PARENT}=") for word in command)
     return [*command, *(() if named else (_PARENT, str(os.getpid())))]
 
 
 def _why_not(connection: Connection) -> ClientError:
-    """Why it does not run: it has ended already, or was killed meanwhile."""
+    """Why the process does not run: it has ended already, or was killed meanwhile."""
     return (connection.ended or BridgeClosed("The speech bridge was killed.")).again()

@@ -1,4 +1,4 @@
-"""How a task waits for what happens on a thread."""
+"""Lets a task wait for what happens on a thread."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 async def change(queue: EventQueue) -> None:
-    """Until there is an event, or the end."""
+    """Wait until there is an event, or the end."""
     loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
     def wake() -> None:
@@ -27,21 +27,21 @@ async def change(queue: EventQueue) -> None:
 
 
 def on_thread(call: Callable[[], T], client: object) -> "Future[T]":
-    """On one of its own: those of the loop's executor may all be waiting for this, and are waited for at its end.
-    Holds `client` until then."""
+    """Run `call` on a new thread. The loop's executor will not do: all its threads may wait for this one, and the loop
+    waits for them at its end. Keeps `client` alive until then."""
     result: Future[T] = Future()
 
     def run(_client: object) -> None:
         try:
             result.set_result(call())
-        except BaseException as error:  # noqa: BLE001 whoever waits raises it
+        except BaseException as error:  # noqa: BLE001 raised where the result is awaited
             result.set_exception(error)
 
-    result.set_running_or_notify_cancel()  # a task that is cancelled leaves it to its end
+    result.set_running_or_notify_cancel()  # a cancelled task lets the call run to its end
     threading.Thread(target=run, args=(client,), name="qwen3-asr-bridge-wait", daemon=True).start()
     return result
 
 
 def _call(loop: asyncio.AbstractEventLoop, call: Any) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+    with contextlib.suppress(RuntimeError):  # the loop is closed: no task waits
         loop.call_soon_threadsafe(call)

@@ -1,18 +1,24 @@
-"""The decoded pieces of one utterance → its transcript."""
+"""The decoded segments of one utterance → its transcript."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qwen3_asr_mlx_runtime.engines.profile import Memory, Profile, Reuse, Stopwatch
-from qwen3_asr_mlx_runtime.engines.transcript import SEVERITY, Transcript, join_languages, join_pieces, parse_transcript
+from qwen3_asr_mlx_runtime.engines.transcript import (
+    SEVERITY,
+    Transcript,
+    join_languages,
+    join_segments,
+    parse_transcript,
+)
 from qwen3_asr_mlx_runtime.engines.utterance import Utterance
 from qwen3_asr_mlx_runtime.model.features import NUM_MEL_BINS
 from qwen3_asr_mlx_runtime.model.generate import FinishReason, Token
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """What the model made of at most `max_piece_seconds` of speech: mel `frames`, `audio_tokens`, and what it wrote."""
+class DecodedSegment:
+    """The result of a segment: the model's text and tokens, and the counts of mel `frames` and `audio_tokens`."""
 
     raw_text: str
     tokens: Sequence[Token]
@@ -26,7 +32,7 @@ class Piece:
 
 def assemble(
     utterance: Utterance,
-    pieces: Sequence[Piece],
+    segments: Sequence[DecodedSegment],
     watch: Stopwatch,
     hidden_size: int,
     *,
@@ -34,36 +40,36 @@ def assemble(
     verified_tokens: int | None = None,
     reuse: Reuse | None = None,
 ) -> Transcript:
-    """Join the pieces. An utterance without a single mel frame has none, and an empty text with no language."""
-    parsed = [parse_transcript(piece.raw_text, utterance.language) for piece in pieces]
-    audio_tokens = tuple(piece.audio_tokens for piece in pieces)
+    """Join the segments. An utterance without a mel frame has none, an empty text and no language."""
+    parsed = [parse_transcript(segment.raw_text, utterance.language) for segment in segments]
+    audio_tokens = tuple(segment.audio_tokens for segment in segments)
     return Transcript(
-        text=join_pieces([text for _, text in parsed]),
+        text=join_segments([text for _, text in parsed]),
         language=join_languages([language for language, _ in parsed]),
-        raw_text="\n".join(piece.raw_text for piece in pieces),
-        finish_reason=max((piece.finish_reason for piece in pieces), key=SEVERITY.index, default="stop"),
-        token_ids=tuple(token.id for piece in pieces for token in piece.tokens),
+        raw_text="\n".join(segment.raw_text for segment in segments),
+        finish_reason=max((segment.finish_reason for segment in segments), key=SEVERITY.index, default="stop"),
+        token_ids=tuple(token.id for segment in segments for token in segment.tokens),
         audio_embeddings_shape=(sum(audio_tokens), hidden_size),
         audio_output_lengths=audio_tokens,
-        profile=_profile(utterance, pieces, watch, hidden_size),
+        profile=_profile(utterance, segments, watch, hidden_size),
         warnings=utterance.warnings,
-        logprobs=_logprobs(pieces) if utterance.logprobs else None,
+        logprobs=_logprobs(segments) if utterance.logprobs else None,
         redecoded=redecoded,
         verified_tokens=verified_tokens,
         reuse=reuse,
     )
 
 
-def _logprobs(pieces: Sequence[Piece]) -> tuple[float, ...]:
-    logprobs = (token.logprob for piece in pieces for token in piece.tokens)
+def _logprobs(segments: Sequence[DecodedSegment]) -> tuple[float, ...]:
+    logprobs = (token.logprob for segment in segments for token in segment.tokens)
     return tuple(logprob for logprob in logprobs if logprob is not None)
 
 
-def _profile(utterance: Utterance, pieces: Sequence[Piece], watch: Stopwatch, hidden_size: int) -> Profile:
-    generated = sum(len(piece.tokens) for piece in pieces)
+def _profile(utterance: Utterance, segments: Sequence[DecodedSegment], watch: Stopwatch, hidden_size: int) -> Profile:
+    generated = sum(len(segment.tokens) for segment in segments)
     prefill, continuation = watch.read("prefill"), watch.read("continuation")
     decode = None if prefill is None else round(prefill + (continuation or 0.0), 4)
-    prepare = _prepare_profile(utterance, pieces, watch, hidden_size)
+    prepare = _prepare_profile(utterance, segments, watch, hidden_size)
     return Profile(
         stage="transcribe",
         audio_samples=prepare.audio_samples,
@@ -82,18 +88,20 @@ def _profile(utterance: Utterance, pieces: Sequence[Piece], watch: Stopwatch, hi
         generated_tokens=[generated],
         generated_tokens_total=generated,
         generated_tokens_per_second=round(generated / decode, 2) if decode else None,
-        realtime_factor=round(utterance.seconds / watch.busy, 2) if pieces and watch.busy else None,
+        realtime_factor=round(utterance.seconds / watch.busy, 2) if segments and watch.busy else None,
         memory=Memory.read(),
         prepare=prepare,
     )
 
 
-def _prepare_profile(utterance: Utterance, pieces: Sequence[Piece], watch: Stopwatch, hidden_size: int) -> Profile:
-    """What was done before decoding."""
+def _prepare_profile(
+    utterance: Utterance, segments: Sequence[DecodedSegment], watch: Stopwatch, hidden_size: int
+) -> Profile:
+    """The profile of the work before decoding."""
     stages = [watch.read(name) for name in ("feature_extract", "prompt_assembly", "audio_tower")]
     measured = [seconds for seconds in stages if seconds is not None]
-    frames = [piece.frames for piece in pieces]
-    audio_tokens = [piece.audio_tokens for piece in pieces]
+    frames = [segment.frames for segment in segments]
+    audio_tokens = [segment.audio_tokens for segment in segments]
     return Profile(
         stage="prepare",
         audio_samples=[len(utterance.samples)],

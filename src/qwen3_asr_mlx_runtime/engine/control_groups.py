@@ -1,4 +1,4 @@
-"""How much memory Linux lets this process's control groups use, those around its own included: versions 1 and 2."""
+"""The memory limit of this process's control groups on Linux, versions 1 and 2, including the enclosing groups."""
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -7,7 +7,7 @@ _LIMITS = {"cgroup": "memory.limit_in_bytes", "cgroup2": "memory.max"}  # by the
 
 
 def memory_limit(root: Path = Path("/")) -> int | None:
-    """The least of their limits in bytes; None where there is none. `root`: where the system's files are."""
+    """The lowest limit in bytes; None without a limit. `root`: the folder of the system's files."""
     try:
         files = [*_limit_files(root)]
     except (OSError, ValueError):
@@ -17,7 +17,7 @@ def memory_limit(root: Path = Path("/")) -> int | None:
 
 
 def _limit_files(root: Path) -> Iterator[Path]:
-    """Of the group of this process and of all around it, as far up as they are mounted."""
+    """The limit files of this process's group and of all enclosing groups that are mounted."""
     groups = dict(_groups((root / "proc/self/cgroup").read_text(encoding="utf-8")))
     for line in (root / "proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
         mount, _, system = line.partition(" - ")

@@ -1,8 +1,8 @@
-"""Samples of an open utterance → audio embeddings: what is final is kept, the rest is computed again.
+"""Samples of an open utterance → audio embeddings: final results are kept, the rest is computed again.
 
-A mel frame is final when its samples are there, a second of the convolutions' output when its frames are, a window of
-the tower's when its seconds are. One thing reaches back: a louder frame lifts the floor under all others. What lies
-wholly above the floor, the former and the new one, is not touched by it.
+A mel frame is final once its samples are there, a second of the convolutions' output once its frames are final, a
+window of the tower once its seconds are final. One exception: a louder frame lifts the floor under all others. Results
+whose frames lie above both the old and the new floor are not affected.
 """
 
 from collections.abc import Generator
@@ -25,7 +25,7 @@ from qwen3_asr_mlx_runtime.model.features import (
 
 
 class Embedded(NamedTuple):
-    """Embeddings of each closed window, and of what is open, (T, D) each. A window that was kept is the same array."""
+    """Embeddings of the closed windows and of the open one, (T, D) each. A kept window is the same array again."""
 
     windows: list[mx.array]
     open: list[mx.array]
@@ -33,19 +33,19 @@ class Embedded(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """What was made of mel frames with this floor; their least cell before it is `least`."""
+    """The output for mel frames with this floor; `least`: their smallest cell before the floor."""
 
     rows: mx.array
     floor: np.float32
     least: np.float32
 
     def serves(self, floor: np.float32) -> bool:
-        """Whether it would be the same with another floor."""
+        """Whether the output is the same with another floor."""
         return bool(floor == self.floor or max(floor, self.floor) <= self.least)
 
 
 class IncrementalEncoder:
-    """The audio side of one piece of an utterance."""
+    """The audio side of one segment of an utterance."""
 
     def __init__(self, tower: AudioTower, dtype: mx.Dtype) -> None:
         self.reuse = Reuse()
@@ -58,7 +58,7 @@ class IncrementalEncoder:
     @property
     def nbytes(self) -> int:
         kept = (*self._seconds.values(), *self._windows.values())
-        return self._mel.kept.nbytes + sum(one.rows.nbytes for one in kept)
+        return self._mel.kept.nbytes + sum(output.rows.nbytes for output in kept)
 
     def drop(self) -> None:
         """Evict everything that is kept."""
@@ -67,7 +67,7 @@ class IncrementalEncoder:
         self._windows.clear()
 
     def embed(self, samples: Samples, watch: Stopwatch) -> Generator[None, None, Embedded]:
-        """All samples of the piece so far, or, where it is cut, its beginning: more than 200. Yields between
+        """Encode all samples of the segment so far, or its beginning if it is cut: more than 200. Yields between
         windows."""
         with watch.stage("feature_extract"):
             frames = self._frames(samples)
@@ -99,19 +99,19 @@ class IncrementalEncoder:
         return frames
 
     def _window(self, frames: Features, loudest: float, index: int, final: int) -> _Rows:
-        """Encode a window, and keep it if it is closed. `final`: how many seconds are."""
+        """Encode a window, and keep it if it is closed. `final`: the number of final seconds."""
         size, second = self._tower.window_frames, self._tower.config.chunk_frames
         stop = min((index + 1) * size, len(frames))
         numbers = range(index * size // second, -(-stop // second))
         rows = [self._second(frames, loudest, number, number < final) for number in numbers]
         encoded = self._tower.encode_window(rows[0] if len(rows) == 1 else mx.concatenate(rows))
         mx.eval(encoded)
-        made = _rows(encoded, frames[index * size : stop], loudest)
+        output = _rows(encoded, frames[index * size : stop], loudest)
         if stop == (index + 1) * size and numbers.stop <= final:
-            self._windows[index] = made
+            self._windows[index] = output
             for number in numbers:
                 self._seconds.pop(number, None)
-        return made
+        return output
 
     def _second(self, frames: Features, loudest: float, number: int, is_final: bool) -> mx.array:
         self.reuse.of_seconds += 1

@@ -1,4 +1,4 @@
-"""What a job takes of memory beside the weights, from the dimensions of the model."""
+"""The memory that a job takes beside the weights, computed from the model's dimensions."""
 
 import mlx.core as mx
 
@@ -12,15 +12,15 @@ _CHUNKS_IN_FLIGHT_ON_CPU = 2
 
 
 class JobMemory:
-    """Upper bounds in bytes, not tight ones. `itemsize` is that of the model's dtype."""
+    """Upper bounds in bytes, not tight. `itemsize`: of the model's dtype."""
 
     def __init__(self, config: ModelConfig, itemsize: int) -> None:
         self._config = config
         self._itemsize = itemsize
 
     def job(self, samples: int, positions: int, rows: int = 1) -> int:
-        """At its worst moment. `samples`: all that goes through the tower at once. `positions`: keys and values
-        reserved for each of `rows`."""
+        """The peak of a job. `samples`: all that go through the tower at once. `positions`: keys and values reserved
+        for each of `rows`."""
         chunks = -(-frame_count(samples) // self._config.audio.chunk_frames)
         tokens = audio_token_count(frame_count(samples))
         text = self._config.text
@@ -31,25 +31,25 @@ class JobMemory:
         return kept + max(before, cached + logits + self._prefill_bytes(positions, rows))
 
     def row(self, positions: int) -> int:
-        """Keys and values of all layers."""
+        """The keys and values of a row in all layers."""
         text = self._config.text
         per_position = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim
         return round_up(positions) * per_position * self._itemsize
 
     def logits(self) -> int:
-        """Of a row, with what is computed of them."""
+        """The logits of a row, with the arrays computed from them."""
         return self._config.text.vocab_size * (self._itemsize + 12)
 
     def _stem_bytes(self, chunks: int) -> int:
-        """The convolutions, in multiples of what the first of them writes. A CPU unfolds the input of the next, and
-        computes GELU in many steps."""
+        """The convolutions, in multiples of the first one's output. A CPU unfolds the input of the next, and computes
+        GELU in many steps."""
         audio, on_cpu = self._config.audio, mx.default_device() == mx.cpu
         written = audio.num_mel_bins // 2 * (audio.chunk_frames // 2) * audio.downsample_hidden_size
         in_flight = min(chunks, _CHUNKS_IN_FLIGHT_ON_CPU if on_cpu else _CHUNKS_IN_FLIGHT)
         return in_flight * (11 if on_cpu else 5) * written * self._working_itemsize
 
     def _token_bytes(self) -> int:
-        """A token in a layer of the tower: the feed-forward part takes most, or, where it is narrow, attention."""
+        """A token in a layer of the tower: the feed-forward part takes most, or attention if it is narrow."""
         audio = self._config.audio
         window = audio_token_count(audio.chunk_frames) * audio.chunks_per_window
         scores = 2 * audio.encoder_attention_heads * window
@@ -57,8 +57,8 @@ class JobMemory:
         return (max(9 * ffn + 8 * width, 5 * ffn + 18 * width) + scores) * self._working_itemsize
 
     def _prefill_bytes(self, positions: int, rows: int) -> int:
-        """One layer of the decoder on the longest run of positions that go through it at once, with the scores that a
-        backend without fused attention writes down."""
+        """One layer of the decoder on the longest run of positions of one pass, with the attention scores that a
+        backend without fused attention stores."""
         text = self._config.text
         heads = text.num_attention_heads + 2 * text.num_key_value_heads
         run = rows * min(positions, PREFILL_BLOCK)

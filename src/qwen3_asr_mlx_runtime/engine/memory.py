@@ -1,7 +1,7 @@
-"""What the numeric half may take of the machine's memory: the one place that sets MLX's limits and says what fits.
+"""The engine's share of the machine's memory: the only module that sets MLX's limits and decides what fits.
 
-A job is estimated before it begins. On a CPU, MLX does not survive an allocation that fails, and on a machine whose GPU
-shares the memory others may be made to pay for one that does not.
+A job is estimated before it begins. On a CPU a failed allocation ends the process, and on a machine whose GPU shares
+the memory an allocation that succeeds may push other processes into swap.
 """
 
 import os
@@ -22,15 +22,15 @@ from qwen3_asr_mlx_runtime.model.config import ModelConfig
 MIB = 1024 * 1024
 _GPU_CACHE = 512 * MIB
 _CPU_CACHE = 32 * MIB  # MLX's own default: the C library keeps freed memory as well
-_GROWTH = 4 * MIB  # of the process, before freed memory is given back: that takes about a millisecond
+_GROWTH = 4 * MIB  # growth of the process after which freed memory is returned, which takes about a millisecond
 _SHARE_FOR_CACHE = 16  # of a small machine's limit
 _CPU_SHARE = 0.8
 _CUDA_SHARE = 0.95
-_PIECE_SAMPLES = 30 * SAMPLE_RATE
+_SEGMENT_SAMPLES = 30 * SAMPLE_RATE
 
 
 class MemoryLimits(NamedTuple):
-    """What the process may take; None is what suits the machine."""
+    """The limits of the process; None chooses by the machine."""
 
     limit_bytes: int | None = None
     cache_limit_bytes: int | None = None
@@ -38,10 +38,10 @@ class MemoryLimits(NamedTuple):
 
 
 class Governor:
-    """Made when the model is loaded, on the thread that owns MLX; its limits are the process's.
+    """Created when the model is loaded, on the thread that owns MLX. Its limits hold for the process.
 
-    `limit_bytes` bounds what MLX holds in buffers, weights included; None is what the machine recommends. MLX enforces
-    no such limit: it waits for running work where it is exceeded, and `admit` refuses. `cache_limit_bytes` bounds the
+    `limit_bytes` bounds MLX's buffers, weights included; None takes the machine's recommendation. MLX does not enforce
+    it, and only waits for running work when it is exceeded; `admit` rejects jobs. `cache_limit_bytes` bounds the
     freed buffers that MLX keeps; None is 512 MiB on a GPU, 32 MiB on a CPU, and at most a sixteenth of the limit.
     `wired_limit_bytes` is memory that macOS may not page out; 0, the default, wires nothing.
     """
@@ -60,8 +60,8 @@ class Governor:
         self.cache_limit_bytes = _cache_limit(self.limit_bytes) if cache_limit_bytes is None else cache_limit_bytes
         self._weight_bytes = weight_bytes
         self._job_memory = JobMemory(config, dtype.size)
-        self._trimmed_bytes = 0  # resident after the last time
-        self.evict: Callable[[], None] = lambda: None  # lets go of what is kept and can be made again
+        self._trimmed_bytes = 0  # resident memory after the last trim
+        self.evict: Callable[[], None] = lambda: None  # evicts what can be computed again
         mx.set_memory_limit(self.limit_bytes)
         mx.set_cache_limit(self.cache_limit_bytes)
         if mx.metal.is_available():
@@ -69,7 +69,7 @@ class Governor:
 
     @staticmethod
     def check_model(weight_bytes: int, limit_bytes: int | None = None) -> None:
-        """Raise OutOfMemory where weights of so many bytes leave no room. To be asked before they are read."""
+        """Raise OutOfMemory if weights of so many bytes leave no room. Call it before they are read."""
         limit = machine_limit() if limit_bytes is None else limit_bytes
         _require("the model needs more memory than it may have", weight_bytes, limit)
         _require_available(weight_bytes)
@@ -77,7 +77,7 @@ class Governor:
     def admit(self, samples: int, positions: int, rows: int = 1) -> None:
         """Raise OutOfMemory unless a job fits beside what MLX holds now.
 
-        `samples`: all that goes through the tower at once. `positions`: keys and values reserved for each of `rows`.
+        `samples`: all that go through the tower at once. `positions`: keys and values reserved for each of `rows`.
         """
         wanted = self.estimate(samples, positions, rows)
         if self._held + wanted > self.limit_bytes:
@@ -91,40 +91,40 @@ class Governor:
         return max(mx.get_active_memory(), self._weight_bytes)
 
     def estimate(self, samples: int, positions: int, rows: int = 1) -> int:
-        """Bytes that a job takes beside the weights at its worst moment: an upper bound, not a tight one."""
+        """The peak bytes of a job beside the weights: an upper bound, not tight."""
         return self._job_memory.job(samples, positions, rows)
 
     @property
-    def live_bytes(self) -> int:
-        """What may be kept of open utterances: an eighth of what the weights leave."""
+    def streaming_bytes(self) -> int:
+        """The limit for the caches of open utterances: an eighth of the memory that the weights leave."""
         return (self.limit_bytes - self._weight_bytes) // 8
 
     def rows(self, capacity: int) -> int:
         """How many rows of `capacity` positions can be decoded together: 1 at least, MAX_BATCH_ROWS at most."""
-        piece = self.estimate(_PIECE_SAMPLES, capacity)
-        free = self.limit_bytes - self._weight_bytes - piece
+        segment = self.estimate(_SEGMENT_SAMPLES, capacity)
+        free = self.limit_bytes - self._weight_bytes - segment
         return max(1, min(MAX_BATCH_ROWS, 1 + free // self._row_bytes(capacity)))
 
     def has_room(self, rows: int, capacity: int) -> bool:
-        """Whether so many rows of `capacity` positions can be decoded together, beside what the machine does now."""
+        """Whether so many rows of `capacity` positions can be decoded together, with the memory available now."""
         available = _available_on_cpu()
         fits = available is None or rows * self._row_bytes(capacity) <= available
         return fits and rows <= self.rows(capacity)
 
     def _row_bytes(self, capacity: int) -> int:
-        moved = 2 * self._job_memory.row(capacity)  # rows that join or leave are copied
-        return moved + self._job_memory.logits()
+        copied = 2 * self._job_memory.row(capacity)  # rows that join or leave are copied
+        return copied + self._job_memory.logits()
 
-    def tidy(self) -> None:
-        """To be called after every job: give back what MLX keeps where that is more than half of what it may, and what
-        the C library keeps where the process has grown."""
+    def after_job(self) -> None:
+        """Call after every job: release MLX's cache if it is more than half full, and the C library's free memory if
+        the process has grown."""
         if mx.get_cache_memory() > self.cache_limit_bytes // 2:
             mx.clear_cache()
         if (process_memory.rss_bytes() or 0) > self._trimmed_bytes + _GROWTH:
             self._trim()
 
-    def idle(self) -> None:
-        """To be called when nothing waits: give back all that is kept."""
+    def on_idle(self) -> None:
+        """Call when no job waits: release all cached memory."""
         mx.clear_cache()
         self._trim()
 
@@ -134,8 +134,8 @@ class Governor:
 
 
 def machine_limit() -> int:
-    """What MLX's buffers may take in all: on Metal the working set that it recommends, on CUDA nearly all of the card,
-    on a CPU four fifths of the memory of the machine or the container."""
+    """The limit of MLX's buffers: on Metal the recommended working set, on CUDA nearly all of the card, on a CPU four
+    fifths of the memory of the machine or the container."""
     if mx.metal.is_available():
         return _recommended_working_set()
     if mx.default_device() != mx.cpu:
@@ -151,8 +151,8 @@ def _require(message: str, needed: int, limit: int) -> None:
 
 
 def _require_available(wanted: int) -> None:
-    """On a CPU memory that is not there ends the process. On Metal what counts as available tells little, since macOS
-    compresses what is in use."""
+    """Raise OutOfMemory if the machine lacks the memory, which would end the process on a CPU. Not checked on Metal:
+    macOS compresses memory in use, so the available amount means little."""
     available = _available_on_cpu()
     if available is not None:
         _require("the machine has too little memory left", wanted, available)
@@ -176,5 +176,5 @@ def _recommended_working_set() -> int:
 
 
 def _cache_limit(limit_bytes: int) -> int:
-    most = _CPU_CACHE if mx.default_device() == mx.cpu else _GPU_CACHE
-    return min(most, limit_bytes // _SHARE_FOR_CACHE)
+    maximum = _CPU_CACHE if mx.default_device() == mx.cpu else _GPU_CACHE
+    return min(maximum, limit_bytes // _SHARE_FOR_CACHE)

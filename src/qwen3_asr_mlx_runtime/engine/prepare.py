@@ -1,4 +1,4 @@
-"""Samples → what the decoder starts from: features, audio tower, prompt, splice."""
+"""Samples → the decoder's input: features, audio tower, prompt, splice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Segment:
-    """What is decoded in one go: all of an utterance, or at most `max_piece_seconds` of it."""
+    """The unit of decoding: a whole utterance, or at most `max_segment_seconds` of it."""
 
     utterance: Utterance
     samples: Samples
@@ -36,10 +36,10 @@ class Segment:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class DecoderInput:
-    """Prompt embeddings with the audio in them, (1, L, D), and how many tokens may follow.
+    """Prompt embeddings with the audio in them, (1, L, D), and the token budget.
 
-    `frames` are those of the mel, `audio_tokens` those among L. `blocks` are the places among L where the prefill is
-    cut; `cache` has the keys and values of the first of them, if they are there already.
+    `frames`: mel frames. `audio_tokens`: the audio positions among L. `blocks`: the positions among L where the prefill
+    is cut. `cache`: the keys and values of the first positions, if they are computed already.
     """
 
     embeddings: mx.array
@@ -51,30 +51,30 @@ class DecoderInput:
 
 
 class Preparation:
-    """What happens to audio before the decoder sees it."""
+    """The steps from audio to the decoder's input."""
 
-    def __init__(self, model: Qwen3ASR, tokenizer: Tokenizer, governor: Governor, max_piece_seconds: float) -> None:
+    def __init__(self, model: Qwen3ASR, tokenizer: Tokenizer, governor: Governor, max_segment_seconds: float) -> None:
         self._model = model
         self._governor = governor
         self._prompts = PromptBuilder(tokenizer)
-        self.max_piece_seconds = max_piece_seconds
+        self.max_segment_seconds = max_segment_seconds
 
     @property
     def packs(self) -> bool:
-        """Whether several segments go through the tower together. On a CPU that gains nothing, and there a product of
-        more rows may change the last bits of each."""
+        """Whether several segments go through the tower together. On a CPU that is no faster, and a product of more
+        rows may change the last bits of each."""
         return mx.default_device() != mx.cpu
 
     def cut(self, utterance: Utterance, watch: Stopwatch) -> list[Segment]:
-        """Cut what is too long at quiet places; what has not one mel frame is left out."""
-        spans = split_at_quiet(utterance.samples, self.max_piece_seconds)
+        """Cut a long utterance into segments at quiet places; segments without a mel frame are omitted."""
+        spans = split_at_quiet(utterance.samples, self.max_segment_seconds)
         segments = [Segment(utterance, utterance.samples[start:stop], watch) for start, stop in spans]
         return [segment for segment in segments if frame_count(len(segment.samples))]
 
     def prepare(self, segments: Sequence[Segment]) -> list[DecoderInput | InvalidParams]:
-        """Segments, of one utterance or of several; InvalidParams is for a context that does not fit.
+        """Prepare segments of one or several utterances together. InvalidParams: the context does not fit.
 
-        Raises OutOfMemory where memory is too small for all of them together.
+        Raises OutOfMemory if memory is too small for all of them together.
         """
         self.admit(segments)
         features = []
@@ -82,10 +82,10 @@ class Preparation:
             with segment.watch.stage("feature_extract"):
                 features.append(log_mel(segment.samples))
         audio = self._encode(segments, features)
-        return [self._assemble(*one) for one in zip(segments, features, audio, strict=True)]
+        return [self._assemble(*parts) for parts in zip(segments, features, audio, strict=True)]
 
     def admit(self, segments: Sequence[Segment]) -> None:
-        """Raise OutOfMemory where memory is too small for all of them together."""
+        """Raise OutOfMemory if memory is too small for all of them together."""
         samples = sum(len(segment.samples) for segment in segments)
         positions = []
         for segment in segments:
@@ -98,7 +98,7 @@ class Preparation:
 
     def encode(self, features: Sequence[Features]) -> list[mx.array]:
         """Log-mel float32 (F, 128) of each → its audio embeddings (T, D) in the model's dtype."""
-        arrays = [mx.array(one).astype(self._model.dtype) for one in features]
+        arrays = [mx.array(frames).astype(self._model.dtype) for frames in features]
         if self.packs:
             return self._model.audio_tower.encode(arrays)
         return [self._model.audio_tower.one_by_one(array) for array in arrays]
@@ -108,9 +108,9 @@ class Preparation:
         with watch.stage("audio_tower"):
             audio = self.encode(features)
             mx.eval(audio)
-        frames = sum(map(len, features))
-        for segment, one in zip(segments, features, strict=True):
-            segment.watch.add("audio_tower", watch.seconds["audio_tower"] * len(one) / frames)
+        total = sum(map(len, features))
+        for segment, frames in zip(segments, features, strict=True):
+            segment.watch.add("audio_tower", watch.seconds["audio_tower"] * len(frames) / total)
         return audio
 
     def _assemble(self, segment: Segment, features: Features, audio: mx.array) -> DecoderInput | InvalidParams:
@@ -132,10 +132,10 @@ class Preparation:
     def prompt(self, context: str, language: str | None) -> Prompt:
         return self._prompts.build(context, language)
 
-    def budget(self, asked: int, seconds: float, prompt_length: int) -> int:
-        """The tokens asked for, 0 meaning as many as the audio can need, as far as the model has positions for them."""
+    def budget(self, max_new_tokens: int, seconds: float, prompt_length: int) -> int:
+        """The token budget: `max_new_tokens`, or for 0 what the audio can need, within the model's positions."""
         limit, likely = self._model.config.text.max_position_embeddings, token_budget(seconds)
-        wanted = asked or likely
+        wanted = max_new_tokens or likely
         needed = prompt_length + min(wanted, likely)
         if needed > limit:
             message = f"context, audio and text need {needed} positions, the model has {limit}"

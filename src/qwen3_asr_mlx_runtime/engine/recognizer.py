@@ -1,4 +1,4 @@
-"""Utterances → transcripts: the numeric half behind one class, usable without the daemon.
+"""Utterances → transcripts: the engine behind one class, usable without the bridge.
 
 recognizer = Recognizer.load("demo")
 transcript = recognizer.transcribe(Utterance(samples))
@@ -40,20 +40,19 @@ from qwen3_asr_mlx_runtime.model.features import Features
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
-MAX_PIECE_SECONDS = 30.0
+MAX_SEGMENT_SECONDS = 30.0
 NO_LIMITS = MemoryLimits()
 _WARM_UP_TOKENS = 4
 
 
 class Recognizer:
-    """A loaded model and its tokenizer. Everything happens on the thread that loaded it: MLX arrays do not change
-    threads."""
+    """A loaded model and its tokenizer. Use it only on the thread that loaded it: MLX arrays cannot change threads."""
 
     def __init__(
         self,
         model: Qwen3ASR,
         tokenizer: Tokenizer,
-        max_piece_seconds: float = MAX_PIECE_SECONDS,
+        max_segment_seconds: float = MAX_SEGMENT_SECONDS,
         limits: MemoryLimits = NO_LIMITS,
     ) -> None:
         if tokenizer.token_id("<|audio_pad|>") != model.config.audio_token_id:
@@ -62,15 +61,15 @@ class Recognizer:
             message = f"the tokenizer has {tokenizer.size} ids, the model embeddings for {model.config.text.vocab_size}"
             raise ModelUnsupported(message, field="vocab_size")
         self.model = model
-        self.max_piece_seconds = max_piece_seconds
+        self.max_segment_seconds = max_segment_seconds
         self.model_dir = ""
         self.load_profile: dict[str, Any] = {}
         self._tokenizer = tokenizer
         held = sum(value.nbytes for _, value in named_parameters(model))
         self._governor = Governor(model.config, held, dtype=model.dtype, **limits._asdict())
-        self._preparation = Preparation(model, tokenizer, self._governor, max_piece_seconds)
+        self._preparation = Preparation(model, tokenizer, self._governor, max_segment_seconds)
         self._drift = Drift(model, self._governor.has_room)
-        self._live_drift = StreamingDrift(model, packs=self._preparation.packs)
+        self._streaming_drift = StreamingDrift(model, packs=self._preparation.packs)
 
     @classmethod
     @device_failures()
@@ -83,20 +82,20 @@ class Recognizer:
         quantize: str | None = None,
         force_4bit_tower: bool = False,
         local_files_only: bool = False,
-        max_piece_seconds: float = MAX_PIECE_SECONDS,
+        max_segment_seconds: float = MAX_SEGMENT_SECONDS,
         verify: str = "once",
         state_dir: Path | None = None,
         stall_seconds: float = STALL_SECONDS,
         limits: MemoryLimits = NO_LIMITS,
         on_progress: OnProgress | None = None,
     ) -> "Recognizer":
-        """Load `demo`, a folder, or `owner/name` from the hub or its cache. Raises a ModelError, or an EngineError
-        where the device fails.
+        """Load `demo`, a folder, or `owner/name` from the hub or its cache. Raises a ModelError, or an EngineError if
+        the device fails.
 
-        `quantize`: `8bit` or `mixed`, None for weights as they are stored; `force_4bit_tower`: whatever that costs.
-        `verify`: compare weights with the digest that the hub's cache names them by `once`, `always` or `never`;
-        `state_dir` is where it is remembered what was. A download that stalls for `stall_seconds` is given up. `limits`
-        are the process's; raises OutOfMemory before any weight is read where they leave no room.
+        `quantize`: `8bit` or `mixed`, None for weights as they are stored. `force_4bit_tower`: accept the loss.
+        `verify`: check the digests of the weights `once`, `always` or `never`; `state_dir` keeps which files passed. A
+        download fails after `stall_seconds` without a byte. `limits` are those of the process; raises OutOfMemory
+        before any weight is read if they leave no room.
         """
         check_device()
         _avoid_jit_files()
@@ -115,7 +114,7 @@ class Recognizer:
             Governor.check_model(loaded_bytes(folder, dtype, quantize), limits.limit_bytes)
             with watch.stage("weights"):
                 weights = load_model(folder, dtype, quantize=quantize, force_4bit_tower=force_4bit_tower)
-        recognizer = cls(weights, tokenizer, max_piece_seconds, limits)
+        recognizer = cls(weights, tokenizer, max_segment_seconds, limits)
         report("warmup")
         with watch.stage("warmup"):
             recognizer.warm_up()
@@ -124,16 +123,16 @@ class Recognizer:
         return recognizer
 
     def warm_up(self) -> None:
-        """Decode a few tokens of noise, so that the first utterance finds everything compiled and in memory. Raises
-        ModelCorrupt where the weights yield no numbers."""
+        """Decode a few tokens of noise, so that the first utterance finds all kernels compiled and in memory. Raises
+        ModelCorrupt if the logits are not finite."""
         noise = np.random.default_rng(0).standard_normal(SAMPLE_RATE).astype(np.float32) * np.float32(0.02)
         try:
             self.transcribe(Utterance(noise, max_new_tokens=_WARM_UP_TOKENS))
         except NonFiniteOutput as error:
-            raise ModelCorrupt("the weights yield no numbers: infinite, or not a number, are among them") from error
+            raise ModelCorrupt("the weights give logits that are not finite") from error
 
     def transcribe(self, utterance: Utterance) -> Transcript:
-        """Transcribe one utterance to the end. Raises InvalidParams for a context that does not fit, or an
+        """Transcribe one utterance. Raises InvalidParams for a context that does not fit, or an
         EngineError."""
         [outcome] = self.outcomes([Job(0, utterance)])
         if isinstance(outcome, Failed):
@@ -143,10 +142,10 @@ class Recognizer:
     def transcribe_batch(
         self, utterances: Iterable[Utterance], decoder_mode: DecoderMode = "sequential", *, drift_guard: bool = True
     ) -> list[Transcript]:
-        """Transcribe several, in their order. Raises the error of the first that fails.
+        """Transcribe several utterances; results in the same order. Raises the error of the first that fails.
 
-        `sequential` decodes one after the other; `batched` all at once, and those whose text might differ from that of
-        `sequential` again, unless `drift_guard` is off.
+        `sequential` decodes one after the other. `batched` decodes all together, and decodes those again whose text
+        might differ from that of `sequential`, unless `drift_guard` is off.
         """
         jobs = [Job(number, utterance, decoder_mode, drift_guard) for number, utterance in enumerate(utterances)]
         outcomes = self.outcomes(jobs)
@@ -156,7 +155,7 @@ class Recognizer:
         return [outcome.transcript for outcome in outcomes if isinstance(outcome, Finished)]
 
     def outcomes(self, jobs: Iterable[Job]) -> list[Finished | Failed]:
-        """Run jobs of different ids to the end. One outcome for each, in the order of the ids."""
+        """Run jobs with distinct ids to the end. One outcome for each, in the order of the ids."""
         schedule = self.schedule()
         for job in jobs:
             schedule.submit(job)
@@ -166,9 +165,9 @@ class Recognizer:
         return sorted(outcomes, key=lambda outcome: outcome.job_id)
 
     def schedule(self) -> EngineScheduler:
-        """A schedule of its own, for jobs that come and go."""
+        """A new scheduler, for jobs that come and go."""
         return EngineScheduler(
-            self.model, self._tokenizer, self._preparation, self._governor, self._drift, self._live_drift
+            self.model, self._tokenizer, self._preparation, self._governor, self._drift, self._streaming_drift
         )
 
     def encode(self, features: Features) -> mx.array:
@@ -177,8 +176,8 @@ class Recognizer:
 
 
 def _avoid_jit_files() -> None:
-    """On the CPU, MLX compiles fused kernels with the system's C++ compiler and loads them back from a folder under the
-    temporary directory: slower at start, no faster after, and a shared folder is no place to load code from."""
+    """Turn off MLX's fused kernels on the CPU. MLX compiles them with the system's C++ compiler and loads them from the
+    temporary directory: a slower start, no gain later, and an unsafe folder to load code from."""
     if mx.default_device() == mx.cpu:
         mx.disable_compile()
 

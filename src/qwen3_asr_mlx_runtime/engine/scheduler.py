@@ -1,4 +1,4 @@
-"""Jobs on their way through the engine: which step comes next, and what becomes of each."""
+"""Schedules the engine's jobs: which step comes next, and the outcome of each job."""
 
 from qwen3_asr_mlx_runtime.engine.continuous_batch import ContinuousBatch
 from qwen3_asr_mlx_runtime.engine.memory import Governor
@@ -17,8 +17,8 @@ from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 class EngineScheduler:
     """One step at a time, on the thread that loaded the model.
 
-    Where `sequential` and `batched` jobs are under way, they take turns; and in the turns of the batched ones the batch
-    and what left it to be decoded alone.
+    `sequential` and `batched` jobs take turns. The turns of batched jobs alternate between the batch and the segments
+    that left it to be decoded alone.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class EngineScheduler:
         return self._open_utterances.forget(audio_id)
 
     def cancel(self, job_id: int) -> Failed | None:
-        """End a job or a partial that waits or is under way; None where there is no such."""
+        """Cancel a waiting or running job or partial; None if there is none with this id."""
         recognition = self._open.pop(job_id, None)
         if recognition is None:
             return self._open_utterances.cancel(job_id)
@@ -96,7 +96,7 @@ class EngineScheduler:
         return Failed(job_id, Cancelled("cancelled before its transcript was written"))
 
     def cancel_all(self) -> list[Failed]:
-        """End everything."""
+        """Cancel all jobs and partials."""
         ended, self._ended = self._ended, []
         return [*ended, *filter(None, map(self.cancel, self.open_ids))]
 
@@ -132,18 +132,18 @@ class EngineScheduler:
         self._alone_is_next = not self._alone_is_next
 
     def idle(self) -> None:
-        """Nothing waits, and nothing has for a while."""
-        self._governor.idle()
+        """Call when no job has waited for a while: releases cached memory."""
+        self._governor.on_idle()
 
     def _end(self, recognition: JobSequence) -> Finished | Failed:
         del self._open[recognition.job.id]
         self._remove(recognition)
-        self._governor.tidy()
+        self._governor.after_job()
         outcome = recognition.outcome(self._model.config.text.hidden_size)
         if isinstance(outcome, Finished):
             profile = outcome.transcript.profile
-            for one in filter(None, (profile, profile.prepare)):
-                one.quantization = self._model.quantization
+            for part in filter(None, (profile, profile.prepare)):
+                part.quantization = self._model.quantization
         return outcome
 
     def _remove(self, recognition: JobSequence) -> None:

@@ -1,10 +1,10 @@
-"""One utterance from job to transcript: its segments, what is prepared of them, what is written."""
+"""One utterance from job to transcript: its segments, their decoder inputs, their results."""
 
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
-from qwen3_asr_mlx_runtime.engine.assemble import Piece, assemble
+from qwen3_asr_mlx_runtime.engine.assemble import DecodedSegment, assemble
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Preparation, Segment
 from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job
 from qwen3_asr_mlx_runtime.engines.profile import Reuse, Stopwatch
@@ -19,10 +19,10 @@ Result = TypeVar("Result")
 
 @dataclass(eq=False, slots=True)
 class JobSequence:
-    """`inputs` are prepared and not decoded, `pieces` are decoded, both by the index of their segment.
+    """`inputs`: prepared segments that are not decoded yet; `decoded`: results; both by the index of the segment.
 
-    `redecoded` counts the pieces that left a batch to be decoded alone; `verified` the tokens that were written while
-    it was open, None where there were no partials.
+    `redecoded` counts the segments that left a batch to be decoded alone. `verified` counts the tokens accepted from
+    drafts; None without partials.
     """
 
     job: Job
@@ -30,7 +30,7 @@ class JobSequence:
     segments: list[Segment] = field(default_factory=list)
     prepared: int = 0
     inputs: dict[int, DecoderInput] = field(default_factory=dict)
-    pieces: dict[int, Piece] = field(default_factory=dict)
+    decoded: dict[int, DecodedSegment] = field(default_factory=dict)
     redecoded: int = 0
     verified: int | None = None
     reuse: Reuse | None = None
@@ -41,7 +41,7 @@ class JobSequence:
         recognition = cls(job)
         try:
             recognition.segments = preparation.cut(job.utterance, recognition.watch)
-        except Exception as error:  # noqa: BLE001 whatever its audio provokes becomes its outcome
+        except Exception as error:  # noqa: BLE001 any failure becomes the job's outcome
             recognition.error = failure(error)
         return recognition
 
@@ -52,67 +52,67 @@ class JobSequence:
 
     @property
     def is_done(self) -> bool:
-        return self.error is not None or len(self.pieces) == len(self.segments)
+        return self.error is not None or len(self.decoded) == len(self.segments)
 
-    def prepared_as(self, made: DecoderInput | BridgeError) -> None:
-        """What became of the segment that was next."""
-        if isinstance(made, BridgeError):
-            self.error = made
+    def set_prepared(self, prepared: DecoderInput | BridgeError) -> None:
+        """Record the decoder input of the next segment, or the error of its preparation."""
+        if isinstance(prepared, BridgeError):
+            self.error = prepared
         else:
-            self.inputs[self.prepared] = made
+            self.inputs[self.prepared] = prepared
         self.prepared += 1
 
-    def written(self, index: int, tokens: list[Token], raw_text: str) -> None:
-        made = self.inputs.pop(index)
-        self.pieces[index] = Piece(raw_text, tokens, made.frames, made.audio_tokens)
+    def add_decoded(self, index: int, tokens: list[Token], raw_text: str) -> None:
+        decoder_input = self.inputs.pop(index)
+        self.decoded[index] = DecodedSegment(raw_text, tokens, decoder_input.frames, decoder_input.audio_tokens)
 
     def outcome(self, hidden_size: int) -> Finished | Failed:
-        """Of one that is done."""
+        """The outcome of a finished job."""
         if self.error is not None:
             return Failed(self.job.id, self.error)
-        pieces = [self.pieces[index] for index in range(len(self.segments))]
+        decoded = [self.decoded[index] for index in range(len(self.segments))]
         try:
             transcript = assemble(
                 self.job.utterance,
-                pieces,
+                decoded,
                 self.watch,
                 hidden_size,
                 redecoded=self.redecoded,
                 verified_tokens=self.verified,
                 reuse=self.reuse,
             )
-        except Exception as error:  # noqa: BLE001 whatever its text provokes becomes its outcome
+        except Exception as error:  # noqa: BLE001 any failure becomes the job's outcome
             return Failed(self.job.id, failure(error))
         return Finished(self.job.id, transcript)
 
 
 def prepare_next(recognitions: Sequence[JobSequence], preparation: Preparation) -> None:
-    """Prepare the next segment of each together; where that fails, one by one, so that only the guilty one fails."""
+    """Prepare the next segment of each together; if that fails, one by one, so that only the faulty one fails."""
     segments = [recognition.segments[recognition.prepared] for recognition in recognitions]
     try:
         prepared: Sequence[DecoderInput | BridgeError] = preparation.prepare(segments)
-    except Exception as error:  # noqa: BLE001 whatever a segment provokes becomes the outcome of its job
+    except Exception as error:  # noqa: BLE001 any failure becomes the job's outcome
         if len(recognitions) > 1:
             for recognition in recognitions:
                 prepare_next([recognition], preparation)
             return
         prepared = [failure(error)]
-    for recognition, made in zip(recognitions, prepared, strict=True):
-        recognition.prepared_as(made)
+    for recognition, result in zip(recognitions, prepared, strict=True):
+        recognition.set_prepared(result)
 
 
 def decode(
-    model: Qwen3ASR, eos_ids: frozenset[int], made: DecoderInput, watch: Stopwatch, *, logprobs: bool
+    model: Qwen3ASR, eos_ids: frozenset[int], decoder_input: DecoderInput, watch: Stopwatch, *, logprobs: bool
 ) -> Generator[None, None, list[Token]]:
     """Decode one segment alone. Yields after each token."""
     steps = generate(
         model,
-        made.embeddings,
+        decoder_input.embeddings,
         eos_ids,
-        made.max_new_tokens,
+        decoder_input.max_new_tokens,
         logprobs=logprobs,
-        blocks=made.blocks,
-        cache=made.cache,
+        blocks=decoder_input.blocks,
+        cache=decoder_input.cache,
     )
     tokens: list[Token] = []
     while not tokens or tokens[-1].finish_reason is None:
@@ -125,7 +125,7 @@ def decode(
 def timed(
     steps: Generator[None, None, Result], watch: Stopwatch, stages: Iterable[str]
 ) -> Generator[None, None, Result]:
-    """The same steps, each counted among the seconds of its stage."""
+    """The same steps, each timed as part of its stage."""
     for stage in stages:
         with watch.stage(stage):
             try:
@@ -137,7 +137,7 @@ def timed(
 
 
 def failure(error: Exception) -> BridgeError:
-    """What a job fails with."""
+    """The error that a job reports for an exception."""
     if isinstance(error, BridgeError):
         return error
     return as_device_failure(error) or DecodeFailed(f"decoding failed: {type(error).__name__}")

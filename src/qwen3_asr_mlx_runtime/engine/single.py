@@ -1,4 +1,4 @@
-"""Jobs decoded one after the other, each segment in a cache of its own."""
+"""Decodes jobs one after the other, each segment with its own cache."""
 
 from itertools import islice
 
@@ -9,11 +9,11 @@ from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
-_MAX_PACKED = 8  # segments that go through the tower together
+_MAX_PACKED = 8  # segments that go through the tower together, at most
 
 
 class SingleDecoder:
-    """One decoder step for each `step`, of the recognition whose turn it is."""
+    """Each `step` is one decoder step of the job whose turn it is."""
 
     def __init__(self, model: Qwen3ASR, tokenizer: Tokenizer, preparation: Preparation) -> None:
         self._model = model
@@ -25,13 +25,13 @@ class SingleDecoder:
     def is_busy(self) -> bool:
         return bool(self._queue)
 
-    def add(self, recognition: JobSequence, live: Steps | None = None) -> None:
-        """`live`: the steps that end an utterance of which partials were computed."""
-        steps = self._all_segments(recognition) if live is None else self._ended(recognition, live)
+    def add(self, recognition: JobSequence, streaming: Steps | None = None) -> None:
+        """`streaming`: the steps that finish an utterance with partials."""
+        steps = self._all_segments(recognition) if streaming is None else self._finish(recognition, streaming)
         self._queue.append((recognition, steps))
 
     def add_segment(self, recognition: JobSequence, index: int) -> None:
-        """Decode one segment that was prepared for a batch."""
+        """Decode alone a segment that was prepared for a batch."""
         self._queue.append((recognition, self._again(recognition, index)))
 
     def remove(self, recognition: JobSequence) -> None:
@@ -47,16 +47,16 @@ class SingleDecoder:
             next(steps)
         except StopIteration:
             self._queue.remove(entry)
-        except Exception as error:  # noqa: BLE001 the one boundary of decoding: the guilty job fails, the engine goes on
+        except Exception as error:  # noqa: BLE001 the boundary of decoding: only the faulty job fails
             self._queue.remove(entry)
             recognition.error = failure(error)
 
-    def _ended(self, recognition: JobSequence, live: Steps) -> Steps:
+    def _finish(self, recognition: JobSequence, streaming: Steps) -> Steps:
         try:
-            yield from live
+            yield from streaming
             return
-        except Exception:  # noqa: BLE001 whatever it provokes: from the beginning it has another chance
-            del live  # with all that it kept, which may be what there was no room for
+        except Exception:  # noqa: BLE001 after any failure decode from the beginning
+            del streaming  # releases its caches, which may be what filled the memory
         yield from self._all_segments(recognition)
 
     def _all_segments(self, recognition: JobSequence) -> Steps:
@@ -69,19 +69,19 @@ class SingleDecoder:
             yield from self._segment(recognition, index)
 
     def _followers(self, recognition: JobSequence) -> list[JobSequence]:
-        """The next files in the queue of which nothing is prepared: they are prepared together with it. An interactive
-        job has none: it would wait for the others' audio, and its last bits would depend on it."""
+        """The next unprepared files in the queue, to prepare together with this one. None for an interactive job: it
+        would wait for the others' audio, and its last bits would depend on it."""
         if recognition.job.interactive or not self._preparation.packs:
             return []
-        others = (one for one, _ in self._queue if one is not recognition and not one.job.interactive)
-        return list(islice((one for one in others if one.segments and not one.prepared), _MAX_PACKED - 1))
+        others = (other for other, _ in self._queue if other is not recognition and not other.job.interactive)
+        return list(islice((other for other in others if other.segments and not other.prepared), _MAX_PACKED - 1))
 
     def _again(self, recognition: JobSequence, index: int) -> Steps:
         if self._preparation.packs:
-            [made] = self._preparation.prepare([recognition.segments[index]])
-            if isinstance(made, BridgeError):
-                raise made
-            recognition.inputs[index] = made
+            [decoder_input] = self._preparation.prepare([recognition.segments[index]])
+            if isinstance(decoder_input, BridgeError):
+                raise decoder_input
+            recognition.inputs[index] = decoder_input
             yield
         yield from self._segment(recognition, index)
 
@@ -93,4 +93,4 @@ class SingleDecoder:
             recognition.watch,
             logprobs=recognition.job.utterance.logprobs,
         )
-        recognition.written(index, tokens, self._tokenizer.decode(token.id for token in tokens))
+        recognition.add_decoded(index, tokens, self._tokenizer.decode(token.id for token in tokens))

@@ -1,4 +1,4 @@
-"""Open utterances, and the partials that are computed of them: one after the other, one step at a time."""
+"""Open utterances and their partials, computed one after the other, one step at a time."""
 
 from collections import OrderedDict, deque
 from collections.abc import Generator
@@ -26,9 +26,9 @@ class _RunningPartial(NamedTuple):
 
 
 class OpenUtterances:
-    """Open utterances by their audio id. Each is kept until its Finalize arrives, or it is forgotten.
+    """Open utterances by their audio id. Each is kept until its Finalize or Forget.
 
-    `_samples` holds all samples of each; `_utterances` what the partials of some keep, which is only a cache.
+    `_samples` holds all samples of each. `_utterances` holds the streaming state of those with partials: only a cache.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class OpenUtterances:
         return [Append(audio_id, samples) for audio_id, chunks in self._samples.items() for samples in chunks]
 
     def append(self, request: Append) -> None:
-        """More samples; the first of an utterance open it."""
+        """Add samples; the first samples open an utterance."""
         self._samples.setdefault(request.audio_id, []).append(request.samples)
         if request.audio_id in self._utterances:
             self._utterances[request.audio_id].append(request.samples)
@@ -87,24 +87,24 @@ class OpenUtterances:
         return np.concatenate([NO_SAMPLES, *self._samples.get(audio_id, ())])
 
     def cancel(self, job_id: int) -> Failed | None:
-        """End a partial; None where there is no such."""
+        """Cancel a partial; None if there is none with this id."""
         return self._end([partial for partial in self._partials if partial.id == job_id])
 
     def forget(self, audio_id: int) -> Failed | None:
-        """Drop an utterance, and end its partial if it has one."""
+        """Drop an utterance, and cancel its partial if it has one."""
         self._samples.pop(audio_id, None)
         self._utterances.pop(audio_id, None)
         return self._end([partial for partial in self._partials if partial.audio_id == audio_id])
 
     def take(self, request: Finalize) -> tuple[Job, StreamingUtterance | None, Failed | None]:
-        """End an utterance: its job, what its partials keep if that serves the job, and its partial, which ends now."""
+        """End an utterance: its job, its streaming state if the job can use it, and its partial, cancelled now."""
         job = request.job(self._whole(request.audio_id))
         utterance = self._utterances.get(request.audio_id)
         ended = self.forget(request.audio_id)
         return job, (utterance if utterance is not None and utterance.serves(request) else None), ended
 
     def step(self) -> PartialDone | Failed | None:
-        """One step of the oldest partial: its outcome, if that was the last step. Where there is none, a step of
+        """One step of the oldest partial; its outcome if that was the last step. Without a partial, one step of
         measuring the drift, which the first final needs."""
         if not self._partials:
             self._drift.step()
@@ -116,7 +116,7 @@ class OpenUtterances:
             return None
         except StopIteration as end:
             outcome = PartialDone(partial.id, end.value)
-        except Exception as error:  # noqa: BLE001 the partial at fault fails, and the next starts over
+        except Exception as error:  # noqa: BLE001 only this partial fails, and the next starts over
             self._utterances[partial.audio_id].drop()
             outcome = Failed(partial.id, failure(error))
         self._partials.popleft()
@@ -125,10 +125,10 @@ class OpenUtterances:
         return outcome
 
     def _make_room(self) -> None:
-        """Evict what the utterances idle for longest keep; it is computed again when they need it."""
+        """Evict the caches of the utterances idle for longest; they are computed again when needed."""
         kept = sum(utterance.nbytes for utterance in self._utterances.values())
         for utterance in [*self._utterances.values()][:-1]:
-            if kept <= self._governor.live_bytes:
+            if kept <= self._governor.streaming_bytes:
                 return
             kept -= utterance.nbytes
             utterance.drop()

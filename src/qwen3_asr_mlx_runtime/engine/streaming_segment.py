@@ -1,4 +1,4 @@
-"""A segment of an open utterance: its audio, its place in the decoder, its latest text."""
+"""A segment of an open utterance: its audio embeddings, its decoder cache, its latest text."""
 
 from collections.abc import Generator, Sequence
 from itertools import takewhile
@@ -16,12 +16,12 @@ from qwen3_asr_mlx_runtime.model.decoder import KVCache
 from qwen3_asr_mlx_runtime.model.features import frame_count
 from qwen3_asr_mlx_runtime.model.generate import prefill
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
-from qwen3_asr_mlx_runtime.model.speculative import DraftResult, write
+from qwen3_asr_mlx_runtime.model.speculative import DraftResult, decode_with_draft
 from qwen3_asr_mlx_runtime.model.splice import splice
 
 
 class StreamingSegment:
-    """The audio since the last cut, decoded by itself. `ids`: the tokens of its latest text."""
+    """The audio since the last cut, decoded separately. `ids`: the tokens of its latest text."""
 
     def __init__(self, model: Qwen3ASR, preparation: Preparation, first: Partial) -> None:
         self.ids: list[int] = []
@@ -42,7 +42,7 @@ class StreamingSegment:
         self.audio.drop()
 
     def prepare(self, samples: Samples, watch: Stopwatch) -> Generator[None, None, DecoderInput]:
-        """All its samples so far → a prompt, and the cache that has its unchanged beginning. Raises InvalidParams for a
+        """All its samples so far → the prompt, and the cache of its unchanged beginning. Raises InvalidParams for a
         context that does not fit."""
         model, prompt = self._model, self._preparation.prompt(self._first.context, self._first.language)
         length = len(prompt.input_ids(audio_token_count(frame_count(len(samples)))))
@@ -59,8 +59,8 @@ class StreamingSegment:
         return DecoderInput(embeddings, budget, embedded.frames, audio.shape[0], blocks, cache)
 
     def _cache_of(self, windows: list[mx.array], head: int) -> list[KVCache]:
-        """The cache, rewound to the end of what it has of these very windows. `_cached` are those that it was filled
-        from last, or would have been, had nothing come between."""
+        """The cache, rewound to the end of the windows that are still the same arrays. `_cached`: the windows of the
+        latest fill, also if that fill was interrupted."""
         pairs = zip(windows, self._cached, strict=False)
         same = len([*takewhile(lambda pair: pair[0] is pair[1], pairs)])
         if self._cache is None:
@@ -73,33 +73,33 @@ class StreamingSegment:
     def _window_tokens(self) -> int:
         return audio_token_count(self._model.audio_tower.window_frames)
 
-    def write(
-        self, made: DecoderInput, eos_ids: frozenset[int], *, margin: float = 0.0, logprobs: bool = False
+    def decode(
+        self, decoder_input: DecoderInput, eos_ids: frozenset[int], *, margin: float = 0.0, logprobs: bool = False
     ) -> Generator[None, None, DraftResult]:
-        """Decode, with the latest text as a draft."""
-        cache = made.cache or []
+        """Decode with the latest text as the draft."""
+        cache = decoder_input.cache or []
         for layer in cache:
-            layer.reserve(made.embeddings.shape[1])
-        for end in made.blocks:
+            layer.reserve(decoder_input.embeddings.shape[1])
+        for end in decoder_input.blocks:
             if cache[0].offset < end:
-                mx.eval(prefill(self._model, made.embeddings[:, cache[0].offset : end], cache))
+                mx.eval(prefill(self._model, decoder_input.embeddings[:, cache[0].offset : end], cache))
                 yield
-        written = yield from write(
+        result = yield from decode_with_draft(
             self._model,
-            made.embeddings[:, cache[0].offset :],
+            decoder_input.embeddings[:, cache[0].offset :],
             cache,
             self.ids,
             eos_ids,
-            made.max_new_tokens,
+            decoder_input.max_new_tokens,
             margin=margin,
             logprobs=logprobs,
         )
-        _rewind(cache, made.blocks)
-        self.audio.reuse.tokens += written.verified
-        self.audio.reuse.of_tokens += len(written.tokens)
-        if not written.low_margin:
-            self.ids = written.ids
-        return written
+        _rewind(cache, decoder_input.blocks)
+        self.audio.reuse.tokens += result.verified
+        self.audio.reuse.of_tokens += len(result.tokens)
+        if not result.low_margin:
+            self.ids = result.ids
+        return result
 
 
 def _rewind(cache: Sequence[KVCache], blocks: tuple[int, ...]) -> None:

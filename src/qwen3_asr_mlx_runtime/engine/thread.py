@@ -159,7 +159,7 @@ class EngineThread:
             quantize=settings.quantize,
             force_4bit_tower=settings.force_4bit_tower,
             local_files_only=settings.local_files_only,
-            max_piece_seconds=settings.segment_seconds,
+            max_segment_seconds=settings.segment_seconds,
             verify=settings.verify,
             state_dir=settings.state_dir,
             stall_seconds=settings.stall_seconds,

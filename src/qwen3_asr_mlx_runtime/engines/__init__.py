@@ -1,1 +1,1 @@
-"""What stands behind `Engine`: the interface, and the values that cross it."""
+"""The interface to an engine, and the values that cross it."""

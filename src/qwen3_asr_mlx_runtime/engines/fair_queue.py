@@ -1,4 +1,4 @@
-"""Who is decoded next: streams take turns and go before files, and no file waits for ever."""
+"""Chooses the next entry: streams take turns and go before files, and every file gets its turn."""
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
@@ -15,11 +15,10 @@ def _always(_: object) -> bool:
 
 
 class FairQueue(Generic[Entry]):
-    """Entries in the order they came within their lane.
+    """Entries in order of arrival within their lane.
 
-    `lane` names the stream of an entry, None for one that nobody speaks for: a file. `kind` divides files that do not
-    compete: a file waits until no lane has an entry for which there is room, or until INTERACTIVE_IN_A_ROW entries of
-    its kind went before it.
+    `lane`: the stream of an entry, None for a file. `kind` separates entries that do not compete: a file waits until no
+    lane has an entry for which there is room, or until INTERACTIVE_IN_A_ROW entries of its kind went before it.
     """
 
     def __init__(self, lane: Callable[[Entry], str | None], kind: Callable[[Entry], Hashable] = _always) -> None:
@@ -43,7 +42,7 @@ class FairQueue(Generic[Entry]):
             self._lanes.setdefault(lane, {})[entry] = None
 
     def remove(self, entry: Entry) -> None:
-        """Take an entry out, if it is here."""
+        """Remove an entry, if it is here."""
         lane = self._lane_of(entry)
         if lane is None:
             self._files.get(self._kind_of(entry), {}).pop(entry, None)
@@ -62,13 +61,13 @@ class FairQueue(Generic[Entry]):
             return next(iter(self._files[due[0]]))
         if lane is None:
             return None
-        entries = self._lanes[lane] = self._lanes.pop(lane)  # its next turn comes behind the others
+        entries = self._lanes[lane] = self._lanes.pop(lane)  # its next turn comes after the others
         entry = next(iter(entries))
         self._in_a_row[self._kind_of(entry)] += 1
         return entry
 
     def take(self, admits: Callable[[Entry], bool] = _always) -> Entry | None:
-        """The next entry for which there is room, taken out. The turn of one for which there is none is kept."""
+        """Remove and return the next entry for which there is room. An entry without room keeps its turn."""
         entry = self.choose(admits)
         if entry is not None:
             self.remove(entry)

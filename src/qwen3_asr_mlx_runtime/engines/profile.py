@@ -1,6 +1,6 @@
-"""Time and memory of the work, in the profile fields that clients of the protocol know.
+"""Time and memory of the work, in the profile fields of the protocol.
 
-Seconds are wall-clock and rounded to 0.1 ms. What was not measured is null, never 0.
+Seconds are wall-clock and rounded to 0.1 ms. A value that was not measured is null, never 0.
 """
 
 import sys
@@ -17,7 +17,7 @@ MIB = 1024 * 1024
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """Resident memory of the process, now and at its peak; what macOS charges it with, null elsewhere; and MLX's
+    """Resident memory of the process, now and at its peak; its footprint on macOS, null elsewhere; and MLX's
     peak, active and cached buffers."""
 
     rss_bytes: int | None = None
@@ -35,8 +35,8 @@ class Memory(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, *, mlx: bool = True) -> "Memory":
-        """Read the counters now; MLX's only where it is imported. `mlx=False` leaves them out: while another thread
-        imports MLX it cannot be asked, and where it found no device it never can."""
+        """Read the counters now; MLX's only if it is imported. `mlx=False` omits them: while another thread imports MLX
+        they cannot be read, and without a device never."""
         from qwen3_asr_mlx_runtime import process_memory  # a client reads these types, and needs no psutil
 
         readings = {
@@ -55,7 +55,7 @@ class Memory(msgspec.Struct, frozen=True):
 
 
 class QuantizedLayers(msgspec.Struct, frozen=True):
-    """How many layers of one part of the model have their weights in so many bits."""
+    """The number of layers of one part of the model that have weights of `bits` bits."""
 
     part: Literal["audio_tower", "decoder", "embedding"]
     bits: int
@@ -64,8 +64,8 @@ class QuantizedLayers(msgspec.Struct, frozen=True):
 
 
 class Quantization(msgspec.Struct, frozen=True):
-    """`bits` and `group_size` are the decoder's, `layers` tells which part has which, and `full_precision` how
-    many layers stayed as they were."""
+    """`bits` and `group_size` are the decoder's; `layers` counts the quantised layers of each part, `full_precision`
+    the layers in full precision."""
 
     bits: int
     group_size: int
@@ -74,7 +74,7 @@ class Quantization(msgspec.Struct, frozen=True):
 
 
 class Profile(msgspec.Struct, kw_only=True):
-    """Where the time of one utterance, or of one batch, went. Lengths and shapes hold one entry per decoded piece.
+    """Where the time of one utterance, or of one batch, went. Lengths and shapes hold one entry per decoded segment.
     `quantization` is null where weights are in full precision."""
 
     stage: str
@@ -117,7 +117,7 @@ _JOINED = ("audio_samples", "audio_feature_lengths", "audio_output_lengths", "ge
 
 
 def batch_profile(profiles: Sequence[Profile], stage: str, batch_size: int) -> Profile:
-    """Sums over the items that did not fail, with how fast that was, and the memory as it was after the last."""
+    """Sums over the successful items, with rates, and the memory after the last item."""
     profile = _summed_profile(profiles, stage, batch_size)
     prepared = [each.prepare for each in profiles if each.prepare is not None]
     profile.prepare = _summed_profile(prepared, "prepare", batch_size) if prepared else None
@@ -141,7 +141,7 @@ def _summed_profile(profiles: Sequence[Profile], stage: str, batch_size: int) ->
 
 
 def total(seconds: Iterable[float | None]) -> float | None:
-    """The sum of what was measured; None if nothing was."""
+    """The sum of the measured values; None if there are none."""
     measured = [value for value in seconds if value is not None]
     return round(sum(measured), 4) if measured else None
 
@@ -151,7 +151,7 @@ def _ratio(dividend: float | None, divisor: float | None) -> float | None:
 
 
 def join_profiles(profiles: Sequence[Profile]) -> Profile:
-    """Of consecutive segments, as if one job had decoded them all."""
+    """The profile of consecutive segments, as if one job had decoded them all."""
     whole = batch_profile(profiles, "transcribe", 1)
     for profile in filter(None, (whole, whole.prepare)):
         profile.audio_samples = None if profile.audio_samples is None else [sum(profile.audio_samples)]
@@ -173,8 +173,8 @@ def _joined_shape(shapes: Sequence[list[int] | None], axis: int) -> list[int] | 
 
 @dataclass(slots=True)
 class Reuse:
-    """How much of what was needed was there already: mel frames, seconds of the convolutions, windows of the tower,
-    positions of the decoder's cache; and drafted tokens that came out again, of all that were written."""
+    """How many of the needed results were kept from before: mel frames, seconds of the convolutions, windows of the
+    tower, positions of the decoder's cache; and accepted draft tokens, of all tokens."""
 
     frames: int = 0
     of_frames: int = 0
@@ -188,8 +188,8 @@ class Reuse:
     of_tokens: int = 0
 
     def add(self, other: "Reuse") -> None:
-        for one in fields(self):
-            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+        for count in fields(self):
+            setattr(self, count.name, getattr(self, count.name) + getattr(other, count.name))
 
 
 class Stopwatch:
@@ -218,7 +218,7 @@ class Stopwatch:
 
     @property
     def busy(self) -> float:
-        """The seconds of all stages, without what passed between them."""
+        """The seconds of all stages, without the time between them."""
         return round(sum(self.seconds.values()), 4)
 
     @property

@@ -1,7 +1,7 @@
-"""What comes out of the engine: the text of an utterance, parsed from what the model wrote.
+"""The engine's result: the text of an utterance, parsed from the model's output.
 
-The model writes `language English<asr_text>Hello.`, or `language None<asr_text>` where it hears no speech; when its
-language is forced by the prompt, it writes the text alone.
+The model writes `language English<asr_text>Hello.`, or `language None<asr_text>` if there is no speech; when its
+language is forced by the prompt, it writes only the text.
 """
 
 import math
@@ -46,14 +46,14 @@ class Confidence(msgspec.Struct, frozen=True):
 class Transcript:
     """The whole result of one utterance.
 
-    `text` is clean; `raw_text` is what the model wrote, metadata included (pieces of long audio joined by newlines).
-    `language` is a canonical name, several joined by commas when pieces differ, or None where no speech was heard.
+    `text` is clean; `raw_text` is the model's output with metadata (segments of long audio joined by newlines).
+    `language` is a canonical name, several joined by commas if segments differ, or None if there is no speech.
     `finish_reason`: `stop`, `length` (the budget ended it) or `repetition` (the loop guard ended it); the worst of the
-    pieces. `token_ids` end with the EOS token where there was one. `audio_output_lengths` has the audio tokens of each
-    piece, `audio_embeddings_shape` is (their sum, the decoder's hidden size). `logprobs` has the natural-log
-    probability of each token where that was asked for. `redecoded` counts the pieces that were decoded in a batch first
-    and then again alone. `verified_tokens`, where partials of the utterance were computed: those that were
-    written then, and only verified at its end; and `reuse`, what else was kept from then.
+    segments. `token_ids` end with the EOS token if there was one. `audio_output_lengths` has the audio tokens of each
+    segment, `audio_embeddings_shape` is (their sum, the decoder's hidden size). `logprobs` has the natural-log
+    probability of each token, if requested. `redecoded` counts the segments that were decoded in a batch first and then
+    again alone. Only for an utterance with partials: `verified_tokens` counts the tokens accepted from drafts, and
+    `reuse` the other results kept from partials.
     """
 
     text: str
@@ -82,8 +82,8 @@ class Transcript:
 class Hypothesis:
     """The text of an open utterance so far; any of it may change.
 
-    `text` and `language` as in a Transcript. `audio_seconds` of speech were heard. `tokens` is how many the model
-    wrote, of which `verified` were written before and came out again; `seconds` of work it took.
+    `text` and `language` as in a Transcript. `audio_seconds`: the audio it covers. `tokens`: the number of tokens, of
+    which `verified` were accepted from the draft. `seconds`: of work.
     """
 
     text: str
@@ -98,31 +98,31 @@ SEVERITY = ("stop", "length", "repetition")
 
 
 def join_transcripts(transcripts: Sequence[Transcript]) -> Transcript:
-    """The transcripts of consecutive segments as one. A segment without a single mel frame adds nothing."""
+    """The transcripts of consecutive segments as one. A segment without a mel frame adds nothing."""
     if len(transcripts) == 1:
         return transcripts[0]
-    pieces = [each for each in transcripts if each.audio_output_lengths] or [*transcripts[:1]]
-    logprobs = [each.logprobs for each in pieces]
-    audio_output_lengths = tuple(chain.from_iterable(each.audio_output_lengths for each in pieces))
+    segments = [each for each in transcripts if each.audio_output_lengths] or [*transcripts[:1]]
+    logprobs = [each.logprobs for each in segments]
+    audio_output_lengths = tuple(chain.from_iterable(each.audio_output_lengths for each in segments))
     return Transcript(
-        text=join_pieces([each.text for each in pieces]),
-        language=join_languages([each.language for each in pieces]),
-        raw_text="\n".join(each.raw_text for each in pieces),
-        finish_reason=max((each.finish_reason for each in pieces), key=SEVERITY.index),
-        token_ids=tuple(chain.from_iterable(each.token_ids for each in pieces)),
-        audio_embeddings_shape=(sum(audio_output_lengths), pieces[0].audio_embeddings_shape[1]),
+        text=join_segments([each.text for each in segments]),
+        language=join_languages([each.language for each in segments]),
+        raw_text="\n".join(each.raw_text for each in segments),
+        finish_reason=max((each.finish_reason for each in segments), key=SEVERITY.index),
+        token_ids=tuple(chain.from_iterable(each.token_ids for each in segments)),
+        audio_embeddings_shape=(sum(audio_output_lengths), segments[0].audio_embeddings_shape[1]),
         audio_output_lengths=audio_output_lengths,
         profile=join_profiles([each.profile for each in transcripts]),
         logprobs=None if None in logprobs else tuple(chain.from_iterable(each or () for each in logprobs)),
-        redecoded=sum(each.redecoded for each in pieces),
+        redecoded=sum(each.redecoded for each in segments),
     )
 
 
 def parse_transcript(raw: str, forced_language: str | None) -> tuple[str | None, str]:
-    """What the model wrote → (language, clean text), by the grammar of the reference, qwen-asr 0.0.6.
+    """The model's output → (language, clean text), by the grammar of the reference, qwen-asr 0.0.6.
 
     Blank → (None, ""). A forced language → (it, all of the text). `language None` → None: no guess. Without
-    `<asr_text>` all is text, but for a lone `language English`, or its beginning: metadata that the budget cut off.
+    `<asr_text>` all is text, but for a lone `language English`, or its beginning: truncated metadata.
     Several languages are joined by commas; unlike in the reference, each is canonical and none is "None".
     """
     written = fix_repetitions(raw.strip())
@@ -164,8 +164,8 @@ def fix_repetitions(text: str) -> str:
     return _PATTERN_RUN.sub(lambda run: run[1] if run.start() <= last else run[0], text)
 
 
-def join_pieces(texts: Sequence[str]) -> str:
-    """The texts of consecutive pieces as one, with a space between two where their script writes one. Blanks vanish."""
+def join_segments(texts: Sequence[str]) -> str:
+    """The texts of consecutive segments as one, with spaces where the script uses them. Blank texts are dropped."""
     joined = ""
     for text in filter(None, map(str.strip, texts)):
         joined += f" {text}" if joined and _spaced(joined[-1], text[0]) else text
@@ -181,6 +181,6 @@ def _spaced(left: str, right: str) -> bool:
 
 
 def join_languages(languages: Sequence[str | None]) -> str | None:
-    """The languages of consecutive pieces as one list joined by commas, without None and without repeating itself."""
+    """The languages of consecutive segments, joined by commas, without None and without repetition."""
     names = [name for language in languages if language for name in language.split(",")]
     return _joined([name for name, _ in groupby(names)])

@@ -1,4 +1,4 @@
-"""What goes into the engine: the samples of one utterance and how they are to be decoded."""
+"""The engine's input: the samples of one utterance and its decoding options."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ NO_SAMPLES: Samples = np.empty(0, np.float32)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Utterance:
-    """One piece of speech, as the caller's VAD cut it or as a file holds it.
+    """One utterance, as the caller's VAD cut it or as a file holds it.
 
     `samples`: float32 (N,), mono, 16 kHz, finite, within [-1, 1]. `language`: a canonical name that the model is made
     to write, or None to let it decide. `context`: words or text the model may take as background. `max_new_tokens`: the
-    budget of each piece of at most 30 s; 0 means until the model stops, within a budget that grows with the audio.
-    `logprobs`: whether the transcript tells the log-probability of each token.
-    `warnings`: what had to be mended while the audio was read.
+    budget of each segment of at most 30 s; 0 means until the model stops, within a budget that grows with the audio.
+    `logprobs`: whether the transcript has the log-probability of each token.
+    `warnings`: repairs made while the audio was read.
     """
 
     samples: Samples

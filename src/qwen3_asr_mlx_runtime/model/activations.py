@@ -32,7 +32,7 @@ def silu(x: mx.array) -> mx.array:
 
 
 def _erf_is_slow(x: mx.array) -> bool:
-    """Not where there is so little that the many small steps of the other form cost as much: one token of a step."""
+    """Whether the fitted form is faster. It is not for small arrays, such as one token: it has many small steps."""
     return x.size >= _MANY and x.dtype == mx.float32 and mx.default_device() == mx.cpu
 
 

@@ -100,7 +100,7 @@ class AudioTower(nn.Module):
         return self.encode([features])[0]
 
     def one_by_one(self, features: mx.array) -> mx.array:
-        """As `__call__`, but each window alone: the bits of its embeddings depend on nothing else then."""
+        """Like `__call__`, but each window alone, so that the bits of its embeddings depend on nothing else."""
         frames, size = features.shape[0], self.window_frames
         windows = []
         for start in range(0, frames, size):
@@ -114,20 +114,20 @@ class AudioTower(nn.Module):
         return self.config.chunk_frames * self.config.chunks_per_window
 
     def encode_window(self, rows: mx.array) -> mx.array:
-        """What `embed_chunks` made of one window (T, d_model) → its embeddings (T, output_dim)."""
+        """The output of `embed_chunks` for one window (T, d_model) → its embeddings (T, output_dim)."""
         return self._transform(rows, [Run(0, rows.shape[0], rows.shape[0])])
 
     def encode(self, batch: Sequence[mx.array]) -> list[mx.array]:
         """Several utterances at once, without padding: features (F, 128) each → embeddings of each.
 
-        Their windows are packed by length, for every layer but attention works row by row. The products are those of
-        other shapes, though, so the last bits may differ from those of an utterance alone.
+        Windows are packed by length: every layer except attention works row by row. The products have other shapes than
+        for an utterance alone, so the last bits may differ.
         """
         longest = audio_token_count(self.config.chunk_frames) * self.config.chunks_per_window
         embedded: list[mx.array] = []
         for features in batch:
             embedded.append(self.embed_chunks(features))
-            mx.eval(embedded[-2:-1])  # as below
+            mx.eval(embedded[-2:-1])  # limits memory, as in embed_chunks
         spans = _spans([rows.shape[0] for rows in embedded], longest)
         x = _joined([embedded[span.utterance][span.start : span.stop] for span in spans])
         return _unpacked(self._transform(x, _runs(spans)), spans, len(batch))
@@ -148,7 +148,7 @@ class AudioTower(nn.Module):
         for i in range(0, chunks.shape[0], size):
             blocks.append(self._convolve(chunks[i : i + size]))
             mx.async_eval(blocks[-1])
-            mx.eval(blocks[-2:-1])  # no more than two at a time: what is queued has its memory already
+            mx.eval(blocks[-2:-1])  # at most two at a time: a queued block holds its memory already
         x = _joined(blocks).reshape(-1, self.config.d_model)
         return x[: audio_token_count(features.shape[0])]  # only the last chunk's padding is cut off
 

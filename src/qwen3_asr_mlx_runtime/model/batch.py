@@ -1,7 +1,7 @@
 """Continuous batching: rows of different lengths take each decoder step together.
 
 Rows join and leave between steps. Every row starts at position 0 of its own part of the buffers, so it has its own
-rotary offset and its own place to write, and a mask hides what lies behind its end.
+rotary offset and its own write position; a mask hides everything after its end.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,46 +11,48 @@ import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.errors import NonFiniteOutput
 from qwen3_asr_mlx_runtime.model.decoder import round_up
-from qwen3_asr_mlx_runtime.model.generate import Choice, Token, check_finite, finish_reason
+from qwen3_asr_mlx_runtime.model.generate import NextTokens, Token, check_finite, finish_reason
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 
-_LEAST_FILL = 0.5  # prompts are padded to one length for their prefill if each fills at least this part of it
+_MIN_FILL = 0.5  # prompts are padded to one length for their prefill if each fills at least this part of it
 
 
 @dataclass(eq=False, slots=True)
 class Row:
-    """A sequence of a batch: spliced prompt embeddings (1, L, D), and what was made of them.
+    """A sequence of a batch: spliced prompt embeddings (1, L, D), and the tokens so far.
 
-    `least_margin`: where the two most likely tokens come closer than this, the row leaves as a `suspect`: alone it
-    might go another way. `error` is why it failed.
+    `min_margin`: if the two most likely tokens come closer than this, the row leaves with `low_margin`: decoded alone,
+    it might continue differently. `error`: why it failed.
     """
 
     prompt: mx.array
     max_new_tokens: int
-    least_margin: float = 0.0
+    min_margin: float = 0.0
     tokens: list[Token] = field(default_factory=list)
-    suspect: bool = False
+    low_margin: bool = False
     error: NonFiniteOutput | None = None
 
     @property
     def length(self) -> int:
-        """Positions of the prompt and of what was written."""
+        """Positions of the prompt and of the tokens so far."""
         return int(self.prompt.shape[1]) + len(self.tokens)
 
     @property
-    def most(self) -> int:
-        """Positions that it may come to have."""
+    def max_length(self) -> int:
+        """Positions of the prompt and of the whole budget."""
         return int(self.prompt.shape[1]) + self.max_new_tokens
 
     @property
     def ended(self) -> bool:
         return (
-            self.suspect or self.error is not None or (bool(self.tokens) and self.tokens[-1].finish_reason is not None)
+            self.low_margin
+            or self.error is not None
+            or (bool(self.tokens) and self.tokens[-1].finish_reason is not None)
         )
 
     @property
-    def spent(self) -> bool:
-        """Whether the budget allows no token after the next."""
+    def is_last_token(self) -> bool:
+        """Whether the next token is the last of the budget."""
         return len(self.tokens) + 1 >= self.max_new_tokens
 
 
@@ -68,8 +70,8 @@ class RowCache:
         return self.places.positions
 
     def attend(self, queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
-        """One new position a row. The query heads of a key/value head take the place of a sequence of queries, which
-        is what the fused kernels of every backend accept together with a mask."""
+        """Attend with one new position a row. The query heads of a key/value head form the query axis, because the
+        fused kernels of every backend accept that together with a mask."""
         self.keys = self.places.write(self.keys, keys)
         self.values = self.places.write(self.values, values)
         B, heads, _, head_dim = queries.shape
@@ -93,7 +95,7 @@ class RowCache:
 
 
 class Places:
-    """Where the rows stand in one step: the same in every layer."""
+    """The positions of the rows in one step: the same in every layer."""
 
     def __init__(self, lengths: Sequence[int], capacity: int, dtype: mx.Dtype) -> None:
         self.positions = mx.array([*lengths], mx.int32)
@@ -105,7 +107,7 @@ class Places:
         self._here = (columns == self.positions[:, None])[:, None, :, None] if mx.cuda.is_available() else None
 
     def write(self, buffer: mx.array, new: mx.array) -> mx.array:
-        """new (B, kv_heads, 1, head_dim) into each row's next place of a buffer (B, kv_heads, capacity, head_dim)."""
+        """new (B, kv_heads, 1, head_dim) at each row's next position of a buffer (B, kv_heads, capacity, head_dim)."""
         if self._here is not None:
             return mx.where(self._here, new, buffer)
         buffer[self._rows, :, self.positions] = new[:, :, 0]
@@ -113,14 +115,14 @@ class Places:
 
 
 class Batch:
-    """The rows that are being decoded. Everything is lazy and one step ahead, as in `generate`."""
+    """The rows being decoded. The computation is lazy and one step ahead, as in `generate`."""
 
     def __init__(self, model: Qwen3ASR, eos_ids: frozenset[int]) -> None:
         self.rows: list[Row] = []
         self._model = model
         self._eos_ids = eos_ids
         self._caches: list[RowCache] = []
-        self._choice: Choice | None = None
+        self._choice: NextTokens | None = None
 
     @property
     def capacity(self) -> int:
@@ -128,31 +130,31 @@ class Batch:
         return self._caches[0].keys.shape[2] if self._caches else 0
 
     def join(self, rows: Iterable[Row]) -> None:
-        """Run the prompts; those of similar length together."""
+        """Run the prompts, those of similar length together."""
         waiting = sorted(rows, key=lambda row: row.length)
         while waiting:
             longest = waiting[-1].length
-            group = [row for row in waiting if row.length >= _LEAST_FILL * longest]
+            group = [row for row in waiting if row.length >= _MIN_FILL * longest]
             del waiting[-len(group) :]
             self._append(group, *self._prefill(group, longest))
 
     def leave(self, row: Row) -> None:
-        """Take a row out that has not ended."""
+        """Remove a row that has not ended."""
         if row in self.rows and self._choice is not None:
-            self._keep([one is not row for one in self.rows], self._choice)
+            self._keep([other is not row for other in self.rows], self._choice)
 
     def step(self) -> list[Row]:
-        """One token for every row. Returns the rows that have ended, which have left."""
+        """Decode one token of every row. Returns the ended rows, which are removed."""
         if self._choice is None:
             return []
         current = self._choice
-        upcoming = self._forward(current.tokens) if not all(row.spent for row in self.rows) else current
+        upcoming = self._forward(current.tokens) if not all(row.is_last_token for row in self.rows) else current
         self._read(current)
         ended = [row for row in self.rows if row.ended]
         self._keep([not row.ended for row in self.rows], upcoming)
         return ended
 
-    def _prefill(self, rows: Sequence[Row], longest: int) -> tuple[list[RowCache], Choice]:
+    def _prefill(self, rows: Sequence[Row], longest: int) -> tuple[list[RowCache], NextTokens]:
         prompts = [mx.pad(row.prompt, [(0, 0), (0, longest - row.prompt.shape[1]), (0, 0)]) for row in rows]
         caches = self._model.make_cache(longest + 1, rows=len(rows))
         hidden = self._model.model(mx.concatenate(prompts), caches)
@@ -160,7 +162,7 @@ class Batch:
         choice = self._choose(self._model.head(last))
         return [RowCache(cache.keys, cache.values) for cache in caches], choice
 
-    def _append(self, rows: Sequence[Row], caches: list[RowCache], choice: Choice) -> None:
+    def _append(self, rows: Sequence[Row], caches: list[RowCache], choice: NextTokens) -> None:
         if self._choice is None:
             self.rows, self._caches, self._choice = [*rows], caches, choice
             return
@@ -172,7 +174,7 @@ class Batch:
         self.rows += rows
         self._choice = self._choice.append(choice)
 
-    def _forward(self, tokens: mx.array) -> Choice:
+    def _forward(self, tokens: mx.array) -> NextTokens:
         lengths = [row.length for row in self.rows]
         capacity = max(self.capacity, round_up(max(lengths) + 1))
         places = Places(lengths, capacity, self._model.dtype)
@@ -182,22 +184,22 @@ class Batch:
         logits = self._model.logits(self._model.model.embed_tokens(tokens)[:, None], self._caches)
         return self._choose(logits)
 
-    def _choose(self, logits: mx.array) -> Choice:
-        return Choice.among(logits, logprobs=True, margins=True)
+    def _choose(self, logits: mx.array) -> NextTokens:
+        return NextTokens.among(logits, logprobs=True, margins=True)
 
-    def _read(self, choice: Choice) -> None:
+    def _read(self, choice: NextTokens) -> None:
         for row, read in zip(self.rows, choice.read(), strict=True):
             try:
                 check_finite(read.logit, len(row.tokens))
             except NonFiniteOutput as error:
                 row.error = error
                 continue
-            row.suspect = read.margin is not None and read.margin < row.least_margin
-            reason = finish_reason([*(one.id for one in row.tokens), read.token], self._eos_ids, row.spent)
+            row.low_margin = read.margin is not None and read.margin < row.min_margin
+            reason = finish_reason([*(token.id for token in row.tokens), read.token], self._eos_ids, row.is_last_token)
             row.tokens.append(Token(read.token, read.logprob, reason))
 
-    def _keep(self, kept: Sequence[bool], choice: Choice) -> None:
-        """Let the other rows go. `choice` has the next tokens of all."""
+    def _keep(self, kept: Sequence[bool], choice: NextTokens) -> None:
+        """Remove the other rows. `choice` has the next tokens of all rows."""
         if not any(kept):
             self.rows, self._caches, self._choice = [], [], None
             return

@@ -1,12 +1,12 @@
-"""Where a prompt is cut for the prefill: the same for a whole utterance as for an open one.
+"""Where a prompt is cut into blocks for the prefill: the same for a whole utterance and for an open one.
 
-A window of audio is closed once its last frame will not change any more. Its embeddings and their keys and values are
-kept from then on; what is open, and what follows the audio, goes through the decoder in one block.
+A window of audio is closed once its last frame is final. From then on its embeddings and their keys and values are
+kept. The open window and the text after the audio go through the decoder in one block.
 """
 
 from qwen3_asr_mlx_runtime.model.features import final_frame_count
 
-_LONG_HEAD = 64  # positions: below that they are no block of their own, which would cost a pass over the weights
+_LONG_HEAD = 64  # positions: a shorter head is no separate block, which would cost a pass over the weights
 
 
 def closed_windows(sample_count: int, window_frames: int) -> int:

@@ -37,7 +37,7 @@ class AudioEncoderConfig(msgspec.Struct, frozen=True):
     downsample_hidden_size: Size
     output_dim: Size
     n_window: Size
-    n_window_infer: Annotated[int, msgspec.Meta(gt=0, le=3000)]  # 30 s, what is decoded in one piece
+    n_window_infer: Annotated[int, msgspec.Meta(gt=0, le=3000)]  # 30 s, the maximal segment
     activation_function: str
 
     @property
@@ -67,7 +67,7 @@ class TextConfig(msgspec.Struct, frozen=True):
 
 
 class LayerQuantization(msgspec.Struct, frozen=True):
-    group_size: Literal[32, 64, 128]  # MLX divides by it before it looks at it
+    group_size: Literal[32, 64, 128]  # MLX divides by it before checking it
     bits: Literal[2, 3, 4, 5, 6, 8]
 
 
@@ -98,7 +98,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
         if "forced_aligner" in str(body.get("model_type")) or body.get("classify_num") is not None:
             raise ModelUnsupported("this checkpoint is a forced aligner, not a recogniser", field="model_type")
         text = dict(_section(body, "text_config"))
-        sections = _settle_rope(text)
+        sections = _lift_rope_theta(text)
         text.setdefault("tie_word_embeddings", config.get("tie_word_embeddings"))
         parsed = cls(
             audio=_parse(_audio_names(_section(body, "audio_config")), AudioEncoderConfig, "audio_config"),
@@ -138,7 +138,7 @@ def _quantization(section: Any) -> Quantization | None:
 
 
 def _audio_names(audio: dict[str, Any]) -> dict[str, Any]:
-    """The audio section under the released names; a released name that is there wins over its native alias."""
+    """The audio section under the released names; a released name takes precedence over its native alias."""
     named = dict(audio)
     for native, released in _NATIVE_AUDIO_NAMES.items():
         if native in audio:
@@ -146,12 +146,11 @@ def _audio_names(audio: dict[str, Any]) -> dict[str, Any]:
     return named
 
 
-def _settle_rope(text: dict[str, Any]) -> tuple[int, int, int] | None:
-    """Lift rope_theta out of `rope_parameters`, and refuse any scaling of positions but the interleaved three-row
+def _lift_rope_theta(text: dict[str, Any]) -> tuple[int, int, int] | None:
+    """Lift rope_theta out of `rope_parameters`, and reject any scaling of positions except the interleaved three-row
     default; return `mrope_section`.
 
-    With three equal rows the sections only choose among equal angles, so `mrope_section` needs to fill the head and
-    nothing more.
+    With three equal rows the sections only choose among equal angles, so `mrope_section` only has to fill the head.
     """
     stated = text.get("rope_parameters") or text.get("rope_scaling") or {}
     rope = _parse(stated, dict[str, Any], "rope_scaling")

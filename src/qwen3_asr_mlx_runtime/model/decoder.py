@@ -36,9 +36,9 @@ def round_up(length: int) -> int:
 
 
 class KVCache:
-    """Keys and values of one layer in buffers reserved for all that is to come: (B, kv_heads, capacity, head_dim).
+    """Keys and values of one layer in reserved buffers: (B, kv_heads, capacity, head_dim).
 
-    All rows are equally long. A ragged batch is right-padded: causal attention never looks at what follows a row's end.
+    All rows have equal length. A ragged batch is right-padded: causal attention ignores what follows a row's end.
     """
 
     def __init__(self, capacity: int, heads: int, head_dim: int, dtype: mx.Dtype, rows: int = 1) -> None:
@@ -53,7 +53,7 @@ class KVCache:
     def extend(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Append keys and values (B, kv_heads, L, head_dim) of the cache's dtype; return all that are held.
 
-        Raises TypeError for another dtype (it would be converted without a word) and ValueError beyond the capacity.
+        Raises TypeError for another dtype (MLX would convert it silently) and ValueError beyond the capacity.
         """
         if not keys.dtype == values.dtype == self.keys.dtype:
             raise TypeError(f"cache of {self.keys.dtype} given keys {keys.dtype}, values {values.dtype}")
@@ -73,7 +73,7 @@ class KVCache:
             self.keys, self.values = mx.pad(self.keys, added), mx.pad(self.values, added)
 
     def rewind(self, offset: int) -> None:
-        """Forget what is held beyond `offset` positions."""
+        """Drop all positions from `offset` on."""
         self.offset = min(self.offset, offset)
 
     def attend(self, queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
@@ -104,7 +104,7 @@ class Attention(nn.Module):
             del self.q_proj, self.k_proj, self.v_proj
 
     def fix_norms(self) -> None:
-        """Their weights will not change any more."""
+        """Store the joined norm weights, which no longer change."""
         self._norms = self._norm_weights()
 
     def project(self, x: mx.array, positions: mx.array) -> tuple[mx.array, mx.array, mx.array]:
@@ -166,7 +166,7 @@ class DecoderLayer(nn.Module):
         self._step = (self._before, self._after)
 
     def join(self) -> None:
-        """Join the projections, and compile what comes before and after attention in a step of one token."""
+        """Join the projections, and compile the parts before and after attention for steps of one token."""
         self.self_attn.join()
         self.mlp.join()
         self._step = (mx.compile(self._before), mx.compile(self._after))
@@ -203,9 +203,9 @@ class Decoder(nn.Module):
         return self.norm(x)
 
     def prepare(self) -> None:
-        """Make loaded weights ready to run, layer by layer. Their names are no longer the checkpoint's then.
+        """Prepare loaded weights to run, layer by layer. Their names then differ from the checkpoint's.
 
-        On a CPU nothing is joined: that saves launches, of which it has none, and would cost a copy of the weights.
+        On a CPU nothing is joined: joining saves kernel launches, which a CPU does not have, and costs a copy.
         """
         for layer in self.layers:
             if mx.default_device() != mx.cpu:
@@ -221,7 +221,7 @@ class Decoder(nn.Module):
 
 
 def _joined(layers: Sequence[nn.Module]) -> nn.Module | None:
-    """One layer whose outputs are theirs side by side; None where they are not quantised alike."""
+    """One layer with the outputs of all side by side; None if their quantisations differ."""
     kinds = {tuple(getattr(layer, name, None) for name in ("bits", "group_size", "mode")) for layer in layers}
     if len(kinds) > 1:
         return None

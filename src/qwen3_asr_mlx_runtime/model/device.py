@@ -1,6 +1,6 @@
-"""Whether MLX has a device, and what its failures mean: MLX has one class for all errors, and messages tell them apart.
+"""Whether MLX has a device, and what its failures mean. MLX uses one class for all errors, so messages are matched.
 
-Imports no other module of MLX than its core: importing mlx.nn fails where there is no device.
+Imports only mlx.core: importing mlx.nn fails without a device.
 """
 
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ _MEMORY_FAILURES = (
     "ALLOC_FAILED",
 )
 _GPU_FAILURES = ("Command buffer execution failed", "cudaError", "CUDA error")
-_PROCESS_IGNORED = "SubmissionsIgnored"  # by Metal, after faults of this process, for as long as it lives
+_PROCESS_IGNORED = "SubmissionsIgnored"  # by Metal, after faults of this process, until it ends
 
 
 def check_device() -> None:
-    """Raise DeviceUnavailable where there is none. On a Mac MLX always says there is one, and its first use fails."""
+    """Raise DeviceUnavailable without a device. On a Mac MLX always reports one, and its first use fails."""
     try:
         mx.device_info()
     except RuntimeError as error:
@@ -34,7 +34,7 @@ def check_device() -> None:
 
 
 def as_device_failure(error: BaseException) -> EngineError | None:
-    """What the device could not do; None for any other error."""
+    """The EngineError for a failure of the device; None for any other error."""
     message = str(error) if isinstance(error, RuntimeError) else ""
     if _PROCESS_IGNORED in message:
         return EngineLost("the GPU ignores this process after earlier faults")
@@ -46,7 +46,7 @@ def as_device_failure(error: BaseException) -> EngineError | None:
 
 
 def as_out_of_memory(error: BaseException) -> OutOfMemory | None:
-    """OutOfMemory for what MLX or the allocator raises where memory ran out; None for any other error."""
+    """OutOfMemory for an out-of-memory error of MLX or the allocator; None for any other error."""
     if not isinstance(error, MemoryError):
         message = str(error) if isinstance(error, RuntimeError) else ""
         if not any(failure in message for failure in _MEMORY_FAILURES):
@@ -56,7 +56,7 @@ def as_out_of_memory(error: BaseException) -> OutOfMemory | None:
 
 @contextmanager
 def device_failures() -> Iterator[None]:
-    """Raise what the device cannot do as an EngineError."""
+    """Raise failures of the device as an EngineError."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

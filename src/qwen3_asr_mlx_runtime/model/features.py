@@ -5,8 +5,8 @@ log10, floor at the clip's maximum − 8, then (x + 4) / 4. Frame t depends on s
 through the floor, on the clip's loudest cell. N samples have floor(N / 160) frames. The spectrum is computed in
 float64, since in float32 its rounding would show in cells near the floor.
 
-The two steps are apart so that audio can arrive in pieces: `log_mel_frames` never looks at the rest of the clip, and
-`apply_floor` is all that does. A frame is the same to the last bit whatever frames are computed with it.
+The two steps are separate so that audio can arrive in chunks: only `apply_floor` depends on the rest of the clip,
+`log_mel_frames` does not. A frame is the same to the last bit whichever frames are computed with it.
 """
 
 from functools import cache
@@ -19,8 +19,8 @@ from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 N_FFT = 400
 HOP_LENGTH = 160
 NUM_MEL_BINS = 128
-MIN_SAMPLES = N_FFT // 2 + 1  # below this there is nothing to reflect
-_FRAMES_PER_BLOCK = 100  # what is worked on stays in the processor's cache
+MIN_SAMPLES = N_FFT // 2 + 1  # fewer cannot be reflected
+_FRAMES_PER_BLOCK = 100  # a block fits in the processor's cache
 _FILTERS_PER_BAND = 16
 _DYNAMIC_RANGE = 8.0
 
@@ -34,8 +34,7 @@ def frame_count(sample_count: int) -> int:
 
 
 def final_frame_count(sample_count: int) -> int:
-    """How many of the frames that so many samples have will be the same whatever follows: frame t needs 160·t + 200
-    samples."""
+    """The number of frames that later samples cannot change: frame t needs 160·t + 200 samples."""
     return max(0, (sample_count - N_FFT // 2) // HOP_LENGTH + 1) if sample_count >= MIN_SAMPLES else 0
 
 
@@ -46,7 +45,7 @@ def log_mel(samples: Samples) -> Features:
 
 
 class GrowingLogMel:
-    """Frames of a clip that grows. What is final is kept."""
+    """Frames of a growing clip. Final frames are kept."""
 
     def __init__(self) -> None:
         self.kept = np.empty((0, NUM_MEL_BINS), dtype=np.float32)
@@ -85,8 +84,8 @@ def log_mel_frames(samples: Samples, first: int, last: int) -> Features:
 
 
 def _log_mel_block(samples: Samples, first: int, last: int) -> Features:
-    """Frames of one block. Each has its own row in products of one size, so that it does not matter whether a row's
-    result depends on its place or on the number of rows, as it may with some BLAS."""
+    """Frames of one block. Each frame always has the same row in products of one size, because with some BLAS a row's
+    result depends on its index and on the number of rows."""
     row, count = first % _FRAMES_PER_BLOCK, last - first
     power = np.zeros((_FRAMES_PER_BLOCK, N_FFT // 2 + 1), dtype=np.float32)
     power[row : row + count] = _power(_span(samples, first, last), count)
@@ -106,7 +105,7 @@ def _power(span: NDArray[np.float64], count: int) -> NDArray[np.float64]:
 
 
 def _span(samples: Samples, first: int, last: int) -> NDArray[np.float64]:
-    """The samples under frames first … last − 1, mirrored where they run over an end of the clip."""
+    """The samples under frames first … last − 1, mirrored at the ends of the clip."""
     start = first * HOP_LENGTH - N_FFT // 2
     stop = (last - 1) * HOP_LENGTH + N_FFT // 2
     inside = samples[max(start, 0) : min(stop, len(samples))].astype(np.float64)
@@ -138,8 +137,8 @@ def mel_filters() -> NDArray[np.float32]:
 def _bands() -> list[tuple[slice, slice, NDArray[np.float32]]]:
     """The filters in groups of neighbours: which filters, the bins under them, their weights (bins, filters).
 
-    Most of the matrix is zero. And products this small are done by one thread: OpenBLAS would share larger ones out,
-    which costs more than it gains here, and its threads then spin for a while beside the model's.
+    Most of the matrix is zero. Products this small run on one thread: OpenBLAS would distribute larger ones, which is
+    slower here, and its threads would then spin beside the model's.
     """
     bands = []
     for start in range(0, NUM_MEL_BINS, _FILTERS_PER_BAND):

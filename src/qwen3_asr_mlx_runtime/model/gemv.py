@@ -1,8 +1,8 @@
-"""Products of a few rows with a large weight, on a CPU: parts of the weight on several cores at once.
+"""Matrix-vector products with a large weight on a CPU, split over several cores.
 
-A step of generation is one row times every weight, and could go as fast as memory is read. BLAS packs a weight before
-it multiplies it, which for so few rows takes twice as long as reading it. In small blocks it does without, on one
-thread; each part of a weight has a stream of MLX, and so a thread, of its own.
+A step of generation multiplies one row by every weight, and could run at the speed of memory. BLAS packs a weight
+before multiplying it, which for so few rows takes twice as long as reading it. Small blocks BLAS multiplies without
+packing, on one thread. So a weight is split into parts of small blocks; each part has its own MLX stream and thread.
 """
 
 import os
@@ -13,12 +13,12 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_map
 
-ROWS = 4  # of a product for which this pays
-_MOST_PARTS = 8  # with more, memory is what is waited for
-_BLOCK = 131_072  # elements of a block: few enough for OpenBLAS to multiply them by ROWS rows as they lie
-_LEAST = 2**20  # elements of a weight: with fewer, the other cores are not worth being waited for
-_LEAST_BLOCK = 16  # rows of a block: with fewer, calls are what costs
-_streams = [mx.new_thread_local_stream(mx.cpu) for _ in range(1, _MOST_PARTS)]  # beside the one that all else is on
+ROWS = 4  # of a product, at most, for this to be faster
+_MAX_PARTS = 8  # with more, memory bandwidth is the limit
+_BLOCK = 131_072  # elements of a block: few enough that OpenBLAS does not pack them for ROWS rows
+_MIN_WEIGHT = 2**20  # elements of a weight: with fewer, waiting for other cores costs more than it gains
+_MIN_BLOCK = 16  # rows of a block: with fewer, calls dominate the cost
+_streams = [mx.new_thread_local_stream(mx.cpu) for _ in range(1, _MAX_PARTS)]  # beside the default stream
 
 
 class SkinnyProduct:
@@ -31,12 +31,12 @@ class SkinnyProduct:
 
     @classmethod
     def of(cls, weight: mx.array, cores: int) -> "SkinnyProduct | None":
-        """None where it would not pay, or there are no equal parts of equal blocks."""
-        if weight.size < _LEAST:
+        """None if it would not be faster, or the weight has no equal parts of equal blocks."""
+        if weight.size < _MIN_WEIGHT:
             return None
         N, K = weight.shape
-        for parts in range(min(cores, _MOST_PARTS), 0, -1):
-            for block in range(min(_BLOCK // K, N // parts), _LEAST_BLOCK - 1, -1):
+        for parts in range(min(cores, _MAX_PARTS), 0, -1):
+            for block in range(min(_BLOCK // K, N // parts), _MIN_BLOCK - 1, -1):
                 if N % (parts * block) == 0:
                     return cls(weight, parts, block)
         return None
@@ -47,7 +47,7 @@ class SkinnyProduct:
         first, *others = self._parts
         products = [_product(rows, first)]
         for part, stream in zip(others, _streams, strict=False):
-            with mx.stream(stream):  # of whatever is made outside, it waits for the first stream
+            with mx.stream(stream):  # waits for its inputs from the first stream
                 products.append(_product(rows, part))
         return mx.concatenate(products, axis=-1).reshape(*x.shape[:-1], -1)
 
@@ -58,7 +58,7 @@ def _product(rows: mx.array, part: mx.array) -> mx.array:
 
 
 class SkinnyLinear(nn.Linear):
-    """A projection without bias, with its own way for few rows. The weight is shared, and keeps its name."""
+    """A projection without bias, split over cores for few rows. The weight is shared, and keeps its name."""
 
     def __init__(self, weight: mx.array, product: SkinnyProduct) -> None:
         nn.Module.__init__(self)
@@ -70,7 +70,7 @@ class SkinnyLinear(nn.Linear):
 
 
 class SkinnyEmbedding(nn.Embedding):
-    """An embedding that is the head as well, with its own way for few rows."""
+    """An embedding that is also the head, split over cores for few rows."""
 
     def __init__(self, weight: mx.array, product: SkinnyProduct) -> None:
         nn.Module.__init__(self)
@@ -82,8 +82,8 @@ class SkinnyEmbedding(nn.Embedding):
 
 
 def with_skinny_products(layers: dict[str, Any]) -> dict[str, Any]:
-    """A tree of layers, those projections and embeddings replaced that gain by it: on a CPU under Linux (Accelerate was
-    never measured), what is large, has no bias and is not quantised."""
+    """A tree of layers with faster projections and embeddings: on a CPU under Linux (Accelerate was never measured),
+    those that are large, have no bias and are not quantised."""
     if sys.platform == "linux" and mx.default_device() == mx.cpu:
         cores = len(os.sched_getaffinity(0))
         return tree_map(lambda layer: _skinny(layer, cores), layers, is_leaf=nn.Module.is_module)

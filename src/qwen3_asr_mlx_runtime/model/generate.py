@@ -17,16 +17,15 @@ _MAX_REPEATS = 20
 
 
 class Token(NamedTuple):
-    """A generated token, its natural-log probability where that was asked for, and on the last one why generation
-    ended."""
+    """A generated token, its natural-log probability if requested, and on the last one why generation ended."""
 
     id: int
     logprob: float | None = None
     finish_reason: FinishReason | None = None
 
 
-class Read(NamedTuple):
-    """What was chosen for one row."""
+class TokenChoice(NamedTuple):
+    """The chosen token of one row."""
 
     token: int
     logit: float
@@ -34,8 +33,8 @@ class Read(NamedTuple):
     margin: float | None
 
 
-class Choice(NamedTuple):
-    """The most likely token of each row, its logit, and what else was asked for: all (B,), the last three float32."""
+class NextTokens(NamedTuple):
+    """The most likely token of each row, its logit, and other requested values: all (B,), the last three float32."""
 
     tokens: mx.array
     logits: mx.array
@@ -43,36 +42,38 @@ class Choice(NamedTuple):
     margins: mx.array | None = None
 
     @classmethod
-    def among(cls, logits: mx.array, *, logprobs: bool = False, margins: bool = False) -> "Choice":
-        """From logits (B, V). `margins` are how far the second most likely token's logit lies below. The computation
-        begins, and is not waited for."""
+    def among(cls, logits: mx.array, *, logprobs: bool = False, margins: bool = False) -> "NextTokens":
+        """Choose from logits (B, V). `margins`: the differences to the second most likely tokens' logits. Starts the
+        computation without waiting for it."""
         tokens = mx.argmax(logits, axis=-1)
-        best = mx.max(logits, axis=-1).astype(mx.float32)  # one that is no number comes through
+        best = mx.max(logits, axis=-1).astype(mx.float32)  # a NaN is passed on
         logprob = best - mx.logsumexp(logits.astype(mx.float32), axis=-1) if logprobs else None
         choice = cls(tokens, best, logprob, best - _second(logits, tokens) if margins else None)
         mx.async_eval(*(array for array in choice if array is not None))
         return choice
 
-    def read(self) -> list[Read]:
-        """The rows, as soon as they are there."""
+    def read(self) -> list[TokenChoice]:
+        """Wait for the rows and read them."""
         rows = self.tokens.shape[0]
         columns = [[None] * rows if array is None else array.tolist() for array in self]
-        return [Read(*row) for row in zip(*columns, strict=True)]
+        return [TokenChoice(*row) for row in zip(*columns, strict=True)]
 
-    def keep(self, rows: mx.array) -> "Choice":
+    def keep(self, rows: mx.array) -> "NextTokens":
         """A choice of rows (B',), by their indices."""
         logprobs, margins = (None if array is None else array[rows] for array in self[2:])
-        return Choice(self.tokens[rows], self.logits[rows], logprobs, margins)
+        return NextTokens(self.tokens[rows], self.logits[rows], logprobs, margins)
 
-    def append(self, other: "Choice") -> "Choice":
-        """Rows that the same was asked of."""
+    def append(self, other: "NextTokens") -> "NextTokens":
+        """Append rows with the same requested values."""
         tokens, logits = (mx.concatenate([*pair]) for pair in zip(self[:2], other[:2], strict=True))
         pairs = zip(self[2:], other[2:], strict=True)
-        return Choice(tokens, logits, *(None if a is None or b is None else mx.concatenate([a, b]) for a, b in pairs))
+        return NextTokens(
+            tokens, logits, *(None if a is None or b is None else mx.concatenate([a, b]) for a, b in pairs)
+        )
 
 
 def token_budget(seconds: float) -> int:
-    """Most tokens that `seconds` of speech can need: max(128, 12 a second + 32)."""
+    """The maximal number of tokens that `seconds` of speech can need: max(128, 12 a second + 32)."""
     return max(128, math.ceil(12 * seconds) + 32)
 
 
@@ -86,8 +87,8 @@ def generate(
     blocks: Sequence[int] = (),
     cache: list[KVCache] | None = None,
 ) -> Iterator[Token]:
-    """Decode greedily from spliced prompt embeddings (1, L, D), which may begin in the `cache` already. `blocks` are
-    the places where the prefill is cut.
+    """Decode greedily from spliced prompt embeddings (1, L, D), whose beginning the `cache` may hold already. `blocks`:
+    the positions where the prefill is cut.
 
     Ends with an EOS token (`stop`), after `max_new_tokens` (`length`), or when the same run of up to 8 tokens has come
     20 times (`repetition`). The first `next()` runs the prefill. Raises NonFiniteOutput where the logits are no
@@ -97,13 +98,13 @@ def generate(
     cache = model.make_cache(capacity) if cache is None else cache
     for layer in cache:
         layer.reserve(capacity)
-    current = Choice.among(_prefill(model, prompt, cache, blocks), logprobs=logprobs)
+    current = NextTokens.among(_prefill(model, prompt, cache, blocks), logprobs=logprobs)
     ids: list[int] = []
     while True:
         upcoming = None
-        if len(ids) + 1 < max_new_tokens:  # queued before the current token is read: the device never waits for us
+        if len(ids) + 1 < max_new_tokens:  # queued before the current token is read, so the device never idles
             logits = model.logits(model.model.embed_tokens(current.tokens)[:, None], cache)
-            upcoming = Choice.among(logits, logprobs=logprobs)
+            upcoming = NextTokens.among(logits, logprobs=logprobs)
         [read] = current.read()
         check_finite(read.logit, len(ids))
         ids.append(read.token)
@@ -115,7 +116,7 @@ def generate(
 
 
 def check_finite(logit: float, position: int) -> None:
-    """Raises NonFiniteOutput where the largest logit is no number."""
+    """Raises NonFiniteOutput if the largest logit is not finite."""
     if not math.isfinite(logit):
         raise NonFiniteOutput(f"the logits of token {position} are not finite")
 
@@ -133,7 +134,7 @@ def prefill(model: Qwen3ASR, embeddings: mx.array, cache: Sequence[KVCache], wan
 
 
 def _prefill(model: Qwen3ASR, prompt: mx.array, cache: Sequence[KVCache], blocks: Sequence[int]) -> mx.array:
-    """Run what is not in the cache; logits (1, vocabulary) of the last position only."""
+    """Run the positions that are not cached; logits (1, vocabulary) of the last position only."""
     for end in blocks:
         if cache[0].offset < end:
             mx.eval(prefill(model, prompt[:, cache[0].offset : end], cache))
@@ -141,18 +142,18 @@ def _prefill(model: Qwen3ASR, prompt: mx.array, cache: Sequence[KVCache], blocks
 
 
 def _second(logits: mx.array, tokens: mx.array) -> mx.array:
-    """The largest logit but that of `tokens`: float32 (B,)."""
+    """The largest logit except that of `tokens`: float32 (B,)."""
     others = mx.put_along_axis(logits, tokens[:, None], mx.array(-mx.inf, logits.dtype), axis=-1)
     return mx.max(others, axis=-1).astype(mx.float32)
 
 
-def finish_reason(ids: Sequence[int], eos_ids: frozenset[int], spent: bool) -> FinishReason | None:
-    """Why generation ends after `ids`; None where it goes on. `spent`: the budget ends here."""
+def finish_reason(ids: Sequence[int], eos_ids: frozenset[int], is_last: bool) -> FinishReason | None:
+    """Why generation ends after `ids`; None if it goes on. `is_last`: the budget ends here."""
     if ids[-1] in eos_ids:
         return "stop"
     if loops(ids):
         return "repetition"
-    return "length" if spent else None
+    return "length" if is_last else None
 
 
 def loops(ids: Sequence[int]) -> bool:

@@ -3,7 +3,7 @@
     <|im_start|>system⏎{context}<|im_end|>⏎<|im_start|>user⏎<|audio_start|> <|audio_pad|>×T <|audio_end|><|im_end|>⏎
     <|im_start|>assistant⏎[language {name}<asr_text>]
 
-The system turn is always there, also when the context is empty. With a language forced the model writes the text alone.
+The system turn is always there, also when the context is empty. With a forced language the model writes only the text.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Prompt:
 
 
 class PromptBuilder:
-    """Builds prompts; those of the last 64 pairs of context and language are kept."""
+    """Builds prompts, and caches those of the last 64 pairs of context and language."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer

@@ -16,7 +16,7 @@ class Qwen3ASR(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.quantization: Quantization | None = None  # of its weights, for those who want to be told
+        self.quantization: Quantization | None = None  # of its weights, reported in profiles
         self.audio_tower = AudioTower(config.audio)
         self.model = Decoder(config.text)
         if not config.text.tie_word_embeddings:
@@ -28,7 +28,7 @@ class Qwen3ASR(nn.Module):
         return self.model.norm.weight.dtype
 
     def prepare(self) -> None:
-        """Make loaded weights ready to run. On a GPU their names are no longer the checkpoint's then."""
+        """Prepare loaded weights to run. On a GPU their names then differ from the checkpoint's."""
         self.model.prepare()
         layers = self.leaf_modules()
         del layers["audio_tower"]  # its products are of many rows

@@ -1,8 +1,8 @@
-"""Decoding with a draft: what was written before is run again in one forward pass, and only what comes out again is
-accepted.
+"""Decoding with a draft (draft verification): the earlier text runs through the decoder in one forward pass, and only
+tokens that the model chooses again are accepted.
 
 No token is forced: each is the most likely one after those before it. The products are wider than those of a single
-step, so the last bits of a logit may differ; where that could matter, `margin` ends it.
+step, so the last bits of a logit may differ. If that could change the result, decoding ends with `low_margin`.
 """
 
 from collections.abc import Generator, Sequence
@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.model.decoder import KVCache
-from qwen3_asr_mlx_runtime.model.generate import Choice, Token, check_finite, finish_reason, prefill
+from qwen3_asr_mlx_runtime.model.generate import NextTokens, Token, check_finite, finish_reason, prefill
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 
-_LONGEST_GUESS = 512  # tokens in one forward pass; with a window of audio before them still one block of the prefill
-_REACH = 8  # how far ahead in the draft a token is looked for that was not expected, and how much is expected behind it
+_MAX_GUESS = 512  # tokens in one forward pass; with a window of audio before them still one block of the prefill
+_REACH = 8  # how far ahead in the draft an unexpected token is searched, and how many tokens are guessed after it
 
 
 @dataclass(slots=True)
 class DraftResult:
-    """`verified` of the tokens were in the draft. `low_margin`: the margin of the last was too small."""
+    """`verified`: how many tokens were in the draft. `low_margin`: the margin of the last token was too small."""
 
     tokens: list[Token] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
@@ -33,29 +33,29 @@ class DraftResult:
 
 
 class Draft:
-    """What was written before, and how far it has been followed.
+    """The earlier text, and the position up to which it was followed.
 
-    All of it is expected at first. Behind a mistake only little is, and twice as much each time that it comes: a draft
-    that is wrong throughout costs no more than a few rows for each token.
+    At first the guess is all of it. After a mismatch the guess is short, and doubles each time that it is right. So a
+    draft that is wrong throughout costs only a few rows for each token.
     """
 
     def __init__(self, ids: Sequence[int]) -> None:
         self._ids = ids
         self._next = 0
-        self._lost = 0  # tokens since it was last followed
-        self._width = _LONGEST_GUESS
+        self._lost = 0  # tokens since the last match
+        self._width = _MAX_GUESS
 
     def guess(self) -> Sequence[int]:
-        """The tokens that are expected to come next."""
+        """The tokens expected next."""
         return () if self._lost else self._ids[self._next : self._next + self._width]
 
     def follow(self, accepted: int, token: int) -> None:
-        """So many of the guess were right, and then `token` came: go on behind it, if it is near."""
+        """`accepted` tokens of the guess were right, and then `token` came: continue after it, if it is near."""
         guessed = len(self.guess())
         self._next += accepted
         near = self._ids[self._next : self._next + _REACH + self._lost]
         if guessed:
-            self._width = min(2 * self._width, _LONGEST_GUESS) if accepted == guessed else _REACH
+            self._width = min(2 * self._width, _MAX_GUESS) if accepted == guessed else _REACH
         if token in near:
             self._next += near.index(token) + 1
             self._lost = 0
@@ -63,7 +63,7 @@ class Draft:
             self._lost += 1
 
 
-def write(
+def decode_with_draft(
     model: Qwen3ASR,
     prompt: mx.array,
     cache: Sequence[KVCache],
@@ -74,52 +74,57 @@ def write(
     margin: float = 0.0,
     logprobs: bool = False,
 ) -> Generator[None, None, DraftResult]:
-    """Decode greedily from embeddings (1, L, D) that follow the cache. Yields after each forward pass was begun.
+    """Decode greedily from embeddings (1, L, D) that follow the cache. Yields after starting each forward pass.
 
-    A token whose logit is not at least `margin` above the second ends it: `low_margin`. Ends otherwise as `generate`
-    does, and raises NonFiniteOutput as it does.
+    A token whose logit is less than `margin` above the second ends it with `low_margin`. Otherwise it ends, and raises
+    NonFiniteOutput, as `generate` does.
     """
-    written, following, feed = DraftResult(), Draft(draft), prompt
+    result, following, feed = DraftResult(), Draft(draft), prompt
     while True:
-        guess = following.guess()[: max_new_tokens - len(written.tokens) - 1]
-        place = cache[0].offset + feed.shape[1]
+        guess = following.guess()[: max_new_tokens - len(result.tokens) - 1]
+        position = cache[0].offset + feed.shape[1]
         for layer in cache:
-            layer.reserve(place + len(guess))
+            layer.reserve(position + len(guess))
         choice = _choose(model, feed, guess, cache, margins=margin > 0, logprobs=logprobs)
         yield
-        accepted = _accept(written, choice, guess, eos_ids, max_new_tokens, margin)
+        accepted = _accept(result, choice, guess, eos_ids, max_new_tokens, margin)
         for layer in cache:
-            layer.rewind(place + accepted)
-        if written.has_ended:
-            return written
-        following.follow(accepted, written.tokens[-1].id)
-        feed = model.embed(written.ids[-1:])[None]
+            layer.rewind(position + accepted)
+        if result.has_ended:
+            return result
+        following.follow(accepted, result.tokens[-1].id)
+        feed = model.embed(result.ids[-1:])[None]
 
 
 def _choose(
     model: Qwen3ASR, feed: mx.array, guess: Sequence[int], cache: Sequence[KVCache], *, margins: bool, logprobs: bool
-) -> Choice:
-    """What follows the last of `feed`, and each of `guess`."""
+) -> NextTokens:
+    """The tokens that follow the last of `feed`, and each of `guess`."""
     embeddings = mx.concatenate([feed, model.embed(guess)[None]], axis=1) if guess else feed
     hidden = prefill(model, embeddings, cache, 1 + len(guess))
-    return Choice.among(model.head(hidden[0]), margins=margins, logprobs=logprobs)
+    return NextTokens.among(model.head(hidden[0]), margins=margins, logprobs=logprobs)
 
 
 def _accept(
-    written: DraftResult, choice: Choice, guess: Sequence[int], eos_ids: frozenset[int], most: int, margin: float
+    result: DraftResult,
+    choice: NextTokens,
+    guess: Sequence[int],
+    eos_ids: frozenset[int],
+    max_tokens: int,
+    margin: float,
 ) -> int:
-    """Write what was chosen as long as it was guessed, and one token more. Returns how many were guessed."""
+    """Append the chosen tokens as long as they match the guess, and one more. Returns how many match."""
     accepted = 0
     for read in choice.read():
-        check_finite(read.logit, len(written.tokens))
-        written.ids.append(read.token)
-        reason = finish_reason(written.ids, eos_ids, len(written.ids) >= most)
-        written.tokens.append(Token(read.token, read.logprob, reason))
-        written.low_margin = read.margin is not None and read.margin < margin
+        check_finite(read.logit, len(result.tokens))
+        result.ids.append(read.token)
+        reason = finish_reason(result.ids, eos_ids, len(result.ids) >= max_tokens)
+        result.tokens.append(Token(read.token, read.logprob, reason))
+        result.low_margin = read.margin is not None and read.margin < margin
         if accepted == len(guess) or guess[accepted] != read.token:
             break
         accepted += 1
-        written.verified += 1
-        if written.has_ended:
+        result.verified += 1
+        if result.has_ended:
             break
     return accepted

@@ -1,7 +1,7 @@
 """Text ↔ token ids: the byte-level BPE of Qwen2 with the control tokens kept apart.
 
 `encode` cannot yield a control token, whatever the text holds; control tokens are placed by name through `token_id`.
-The pre-tokenizer is always Qwen2's own, whatever files and path the vocabulary came from.
+The pre-tokenizer is always Qwen2's, from whichever files the vocabulary comes.
 """
 
 import json
@@ -22,7 +22,7 @@ QWEN2_PATTERN = (
 
 
 class Tokenizer:
-    """Made by `from_folder`; `added` maps each added token to its id, `special` are those that decoding leaves out."""
+    """Created by `from_folder`. `added` maps each added token to its id; decoding omits those in `special`."""
 
     def __init__(self, bpe: BPE, added: dict[str, int], special: frozenset[int]) -> None:
         self._tokenizer = BytePairTokenizer(bpe)
@@ -42,7 +42,7 @@ class Tokenizer:
     def from_folder(cls, folder: Path) -> "Tokenizer":
         """Read tokenizer.json, where there is one, or vocab.json, merges.txt and tokenizer_config.json.
 
-        Raises ModelIncomplete where neither is whole, ModelCorrupt where one cannot be read.
+        Raises ModelIncomplete if both are incomplete, ModelCorrupt if one cannot be read.
         """
         try:
             if (folder / "tokenizer.json").exists():
@@ -55,7 +55,7 @@ class Tokenizer:
             raise ModelCorrupt("the tokenizer files cannot be read") from error
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text; what looks like a control token is spelled out in ordinary ones."""
+        """Ids of plain text; text that looks like a control token is encoded as ordinary tokens."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def token_id(self, name: str) -> int:
@@ -99,7 +99,7 @@ def _from_vocabulary_files(folder: Path) -> _Parts:
     for name in ("vocab.json", "merges.txt"):
         if not (folder / name).exists():
             raise FileNotFoundError(2, "missing", name)
-    bpe = _made(partial(BPE.from_file, str(folder / "vocab.json"), str(folder / "merges.txt")))
+    bpe = _parsed_vocabulary(partial(BPE.from_file, str(folder / "vocab.json"), str(folder / "merges.txt")))
     return bpe, *_added_tokens(tokens)
 
 
@@ -108,12 +108,14 @@ def _from_tokenizer_json(folder: Path) -> _Parts:
     model = content["model"]
     pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
     merges = [(left, right) for left, right in pairs]
-    return _made(partial(BPE, vocab=model["vocab"], merges=merges)), *_added_tokens(content["added_tokens"])
+    return _parsed_vocabulary(partial(BPE, vocab=model["vocab"], merges=merges)), *_added_tokens(
+        content["added_tokens"]
+    )
 
 
-def _made(make: Callable[[], BPE]) -> BPE:
+def _parsed_vocabulary(build: Callable[[], BPE]) -> BPE:
     try:
-        return make()
+        return build()
     except Exception as error:  # the library raises bare Exception for what it cannot parse
         raise ValueError("vocabulary or merges") from error
 

@@ -1,1 +1,1 @@
-"""The messages of `qwen3-asr-mlx-jsonl-v1`: bytes to typed requests, typed replies to bytes."""
+"""The messages of `qwen3-asr-mlx-jsonl-v1`: bytes → typed requests, typed replies → bytes."""

@@ -1,4 +1,4 @@
-"""The way from a line of bytes to a typed request, or to the error that answers it."""
+"""A line of bytes → a typed request, or the error that answers it."""
 
 import re
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ _NAMES = ("stream_id", "utterance_id")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A command with its envelope. The reply echoes `id`, UNSET if none came. `warnings` name what was ignored."""
+    """A command with its envelope. The reply echoes `id`, UNSET if there is none. `warnings` name ignored members."""
 
     command: Command
     id: Id | UnsetType = UNSET
@@ -42,8 +42,7 @@ class Request:
 class Rejected:
     """A line that is no request. `id` is None if the line could not be read far enough to know it.
 
-    `is_chunk`: it was to be an `audio_chunk`, of the stream `stream_id` and with the audio `pcm16` where these can be
-    told.
+    `is_chunk`: its type is `audio_chunk`; then `stream_id` and `pcm16` are set as far as they are known.
     """
 
     error: BridgeError
@@ -54,7 +53,7 @@ class Rejected:
 
 
 def decode_line(line: bytes) -> Request | Rejected:
-    """A line without its newline becomes a request, or the error to answer it with. Never raises a RequestError."""
+    """Decode a line without its newline; an invalid line becomes a Rejected with its error."""
     identifier: Id | UnsetType | None = None
     members: dict[str, Any] = {}
     try:
@@ -70,7 +69,7 @@ def decode_line(line: bytes) -> Request | Rejected:
 
 
 def decode_command(line: bytes) -> Command:
-    """The command on a line. Raises the error that says what was expected, and names the `field` at fault."""
+    """The command on a line. Raises the RequestError that names the `field` at fault and what was expected."""
     decoded = decode_line(line)
     if isinstance(decoded, Rejected):
         raise decoded.error
@@ -99,9 +98,9 @@ def _decode_members(members: dict[str, Any], identifier: Id | UnsetType) -> Requ
     command_type = _command_type(members.get("type"))
     known = {"id", "type", *command_type.__struct_fields__}
     warnings = [f"unknown_field: {name[:64]}" for name in sorted(set(members) - known)]
-    given = {name: value for name, value in members.items() if value is not None and name in known}
+    members_given = {name: value for name, value in members.items() if value is not None and name in known}
     try:
-        command = msgspec.convert(given, command_type, strict=False)  # not strict: "7" counts as 7
+        command = msgspec.convert(members_given, command_type, strict=False)  # not strict: "7" counts as 7
     except msgspec.ValidationError as error:
         raise _invalid_params(str(error)) from None
     command = _canonical(command)
@@ -121,7 +120,7 @@ def _command_type(name: Any) -> type[Command]:
 
 
 def _canonical(command: Command) -> Command:
-    """The command as the session takes it. What its type alone does not tell of its fields is checked here."""
+    """The command with canonical values. Checks the constraints that its type cannot express."""
     for name in _NAMES:
         _check_name(name, getattr(command, name, None))
     mode = getattr(command, "decoder_mode", None)
@@ -156,7 +155,7 @@ def _check_target(cancel: Cancel) -> None:
 
 
 def _invalid_params(text: str) -> InvalidParams:
-    """msgspec says "Expected `int`, got `bool` - at `$.max_new_tokens`", or which required field is missing."""
+    """Translate msgspec's "Expected `int`, got `bool` - at `$.max_new_tokens`", or its missing required field."""
     problem, _, path = text.partition(" - at `$.")
     missing = re.fullmatch(r"Object missing required field `(\w+)`", problem)
     if missing:

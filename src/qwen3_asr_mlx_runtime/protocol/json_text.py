@@ -1,7 +1,7 @@
-"""JSON as the wire takes it: one object, read in one way only.
+"""Strict JSON: one object a line, with only one interpretation.
 
-Stricter than Python's own reader wherever two readers of the same line could disagree (I-JSON, RFC 7493), or where a
-short line could cost much.
+Stricter than Python's reader wherever two readers of the same line could disagree (I-JSON, RFC 7493), or a short line
+could cost much time or memory.
 """
 
 import json
@@ -70,7 +70,7 @@ def _check_bytes(line: bytes) -> None:
 
 
 def _check_depth(line: bytes) -> None:
-    """Linear in the line, whatever it holds: a pattern for strings would look for the end of an open one again and
+    """Linear in the length of any line. A regular expression for strings would search the end of an open one again and
     again."""
     unescaped = line.replace(b"\\\\", b"").replace(b'\\"', b"")
     depth, in_string = 0, False
@@ -103,7 +103,7 @@ def _integer(digits: str) -> int:
 
 
 def _float(digits: str) -> float:
-    """The number; a whole one, as 1.0, becomes the integer that JSON does not tell it from."""
+    """The number; a whole one, such as 1.0, becomes an integer, because JSON does not distinguish them."""
     value = float(digits)
     if not math.isfinite(value):
         raise InvalidJson("a number is beyond the range of a double")

@@ -1,4 +1,4 @@
-"""The JSON Schema of every message, in both directions, made from the types that read and write them."""
+"""The JSON Schema of every message, in both directions, generated from the types that read and write them."""
 
 import json
 from typing import Any, get_args
@@ -38,9 +38,9 @@ EVENTS: tuple[type[replies.Line], ...] = (
 _REF = "#/$defs/{name}"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ABOUT = (
-    "Each line is one message. `Request`: what a client sends. `Reply`: what answers it. `Event`: what comes unasked, "
-    "if it was wanted. Members that are not listed are allowed. The process also takes null for a member that is not "
-    "given, and digits in a string for a number."
+    "Each line is one message. `Request`: sent by a client. `Reply`: answers a request. `Event`: answers no request, "
+    "sent if wanted. Members that are not listed are allowed. In requests null means an absent member, and a string of "
+    "digits may replace a number."
 )
 
 Schema = dict[str, Any]
@@ -52,11 +52,11 @@ def schema() -> Schema:
     lines = tuple(dict.fromkeys((*REPLIES, *EVENTS)))
     _, definitions = msgspec.json.schema_components((*requests, *lines), ref_template=_REF)
     for definition in definitions.values():
-        _tidy(definition)
+        _shorten(definition)
     for request in requests:
         definitions[request.__name__]["properties"]["id"] = {"$ref": _REF.format(name="Id")}
     for line in _structs_of(lines):
-        _require_what_is_always_said(definitions[line.__name__], line)
+        _require_written_members(definitions[line.__name__], line)
     for name in ("ErrorReply", "Fatal", "StreamError", "ItemError", "Unfinished"):
         definitions[name]["properties"]["code"] = {"$ref": _REF.format(name="ErrorCode")}
     kinds = {"Request": _one_of(requests), "Reply": _replies(), "Event": _events()}
@@ -74,37 +74,37 @@ def schema_text() -> str:
     return json.dumps(schema(), ensure_ascii=True, indent=2) + "\n"
 
 
-def _tidy(definition: Schema) -> None:
-    """Names say what titles repeat, and a description is one paragraph."""
+def _shorten(definition: Schema) -> None:
+    """Remove the title, which repeats the name, and put the description in one paragraph."""
     definition.pop("title", None)
     if "description" in definition:
         definition["description"] = " ".join(definition["description"].split())
 
 
 def _structs_of(types: tuple[type[msgspec.Struct], ...]) -> list[type[msgspec.Struct]]:
-    """These, and every struct that stands in a field of one."""
+    """These structs, and all structs in their fields."""
     found: list[type[msgspec.Struct]] = []
     waiting: list[Any] = list(types)
     while waiting:
-        one = waiting.pop()
-        waiting += get_args(one)
-        if isinstance(one, type) and issubclass(one, msgspec.Struct) and one not in found:
-            found.append(one)
-            waiting += [field.type for field in msgspec.structs.fields(one)]
+        kind = waiting.pop()
+        waiting += get_args(kind)
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in found:
+            found.append(kind)
+            waiting += [field.type for field in msgspec.structs.fields(kind)]
     return found
 
 
-def _require_what_is_always_said(definition: Schema, line: type[msgspec.Struct]) -> None:
-    """A field with a default is optional where it is read, and still said whenever it is written."""
-    said = [field.encode_name for field in msgspec.structs.fields(line) if field.default is not msgspec.UNSET]
+def _require_written_members(definition: Schema, line: type[msgspec.Struct]) -> None:
+    """Mark the members that every written line has as required. msgspec marks only those without a default."""
+    written = [field.encode_name for field in msgspec.structs.fields(line) if field.default is not msgspec.UNSET]
     tag = [] if line.__struct_config__.tag_field is None else [line.__struct_config__.tag_field]
-    definition["required"] = [*tag, *said]
+    definition["required"] = [*tag, *written]
     for field in definition["properties"].values():
         field.pop("default", None)
 
 
 def _one_of(types: tuple[type[msgspec.Struct], ...]) -> Schema:
-    return {"oneOf": [{"$ref": _REF.format(name=one.__name__)} for one in types]}
+    return {"oneOf": [{"$ref": _REF.format(name=kind.__name__)} for kind in types]}
 
 
 def _replies() -> Schema:

@@ -9,8 +9,8 @@ from qwen3_asr_mlx_runtime.protocol.replies import PROTOCOL, Line, Reply
 
 
 class StreamReady(Reply, kw_only=True, tag="stream_ready"):
-    """The stream takes audio, and the model is loaded. `dropped_samples`: what a restart threw away. `partials` and
-    what concerns them is absent where they were not asked for."""
+    """The stream is open, and the model is loaded. `dropped_samples`: audio that a restart dropped. `partials`,
+    `partial_interval_ms` and `final_policy` are absent unless partials were requested."""
 
     protocol: str = PROTOCOL
     stream_id: str
@@ -30,27 +30,27 @@ class StreamReady(Reply, kw_only=True, tag="stream_ready"):
 
 
 class Gap(msgspec.Struct, kw_only=True):
-    """A `seq` was expected and a later one came."""
+    """A later `seq` arrived than the expected one."""
 
     expected: int
     got: int
 
 
 class Split(msgspec.Struct, kw_only=True):
-    """An utterance that was ended because it would have grown too long."""
+    """An utterance that was ended because it would have become too long."""
 
     utterance_id: str
     samples: int
 
 
 class PartialResult(Reply, kw_only=True, tag="partial_result"):
-    """A chunk was taken, or not, if `duplicate`; as an event (`event` true, numbered `n`): a partial.
+    """The reply to a chunk, which is ignored if `duplicate`; as an event (`event` true, numbered `n`): a partial.
 
-    `samples_buffered` and `chunks` of the open utterance. `text`: its latest hypothesis, of its first
-    `audio_seconds`; empty, and all that belongs to it absent, unless the stream has `partials`. `revision` counts the
-    hypotheses of the utterance from 1, 0 before the first. `stable_text` only grows within an utterance. Only events
-    have `seconds` (of work), `queue_seconds` (from the chunk that made it due), `tokens` and, of these,
-    `verified_tokens` (written before, and only verified).
+    `samples_buffered` and `chunks` of the open utterance. `text`: its latest hypothesis, of its first `audio_seconds`;
+    empty, and the fields that belong to it absent, unless the stream has `partials`. `revision` counts the hypotheses
+    of the utterance from 1, 0 before the first. `stable_text` only grows within an utterance. Only events have
+    `seconds` (of work), `queue_seconds` (from the chunk that made it due), `tokens`, and `verified_tokens` (those of
+    them accepted from the draft).
     """
 
     event: Literal[True] | UnsetType = UNSET
@@ -85,8 +85,8 @@ class UtteranceQueued(Reply, kw_only=True, tag="utterance_queued"):
 
 
 class StreamStopped(Reply, kw_only=True, tag="stream_stopped"):
-    """`dropped_samples`: audio behind the last boundary. `queued`: utterances of the stream that the next `flush` will
-    tell. `cancelled_utterances`: those that `discard` ended and that no other line names."""
+    """`dropped_samples`: audio after the last boundary. `queued`: utterances of the stream that the next `flush`
+    delivers. `cancelled_utterances`: those cancelled by `discard` that no other line names."""
 
     stream_id: str
     dropped_samples: int
@@ -95,15 +95,15 @@ class StreamStopped(Reply, kw_only=True, tag="stream_stopped"):
 
 
 class Event(Line, kw_only=True):
-    """Base of lines that answer no request, and come only if wanted. `n` counts them, from 1."""
+    """Base of lines that answer no request, and are sent only if wanted. `n` counts them, from 1."""
 
     event: Literal[True] = True
     n: int = 0
 
 
 class Progress(Event, kw_only=True, tag="progress"):
-    """How far a load has come. `request_id`: the request that caused it, absent if it had no id; `done` of `total`
-    bytes where that can be told."""
+    """The progress of a load. `request_id`: the request that caused it, absent if it had no id; `done` of `total`
+    bytes, if known."""
 
     request_id: str | int | UnsetType = UNSET
     stage: str
@@ -112,8 +112,8 @@ class Progress(Event, kw_only=True, tag="progress"):
 
 
 class StreamError(Event, kw_only=True, tag="stream_error"):
-    """A chunk without `id` failed: it was not taken. `stream_id` and `seq` are null where they are not known.
-    `dropped_samples`: how many it held, as far as that can be told."""
+    """A chunk without `id` was rejected. `stream_id` and `seq` are null if unknown. `dropped_samples`: the number of
+    its samples, 0 if unknown."""
 
     stream_id: str | None
     seq: int | None

@@ -1,4 +1,4 @@
-"""Lines that carry transcripts: of files, of the utterances of streams, and of what was left at the end."""
+"""Lines that carry transcripts: of files, of the utterances of streams, and of utterances left at the end."""
 
 from typing import Literal
 
@@ -14,12 +14,12 @@ from qwen3_asr_mlx_runtime.protocol.replies import Reply
 class TranscriptReply(Reply, kw_only=True, tag="transcript"):
     """One transcribed file.
 
-    `text` is clean, `raw_text` what the model wrote, `language` null where it heard none. `finish_reason`: `stop`,
-    `length` or `repetition`. `rms_dbfs`: how loud it is on the whole, null for digital silence. `decode_seconds` of the
-    decoder; `total_seconds` of reading, features, tower and decoder; `load_seconds` of the load that this request
-    caused, 0.0 if it caused none. `redecoded` counts the pieces of audio that a batch decoded and that were decoded
-    again, alone. `token_logprobs` (natural logarithms, one for each of `generated_token_ids`) and `confidence` stand
-    there where `logprobs` was asked for; `confidence` is null where no token was written.
+    `text` is clean, `raw_text` is the model's output, `language` is null if there is no speech. `finish_reason`:
+    `stop`, `length` or `repetition`. `rms_dbfs`: the loudness of the whole, null for digital silence. `decode_seconds`:
+    of the decoder; `total_seconds`: of reading, features, tower and decoder; `load_seconds`: of the load that this
+    request caused, 0.0 if it caused none. `redecoded` counts the segments that were decoded in a batch and then again
+    alone. `token_logprobs` (natural logarithms, one for each of `generated_token_ids`) and `confidence` are present if
+    `logprobs` was requested; `confidence` is null if there are no tokens.
     """
 
     audio: str
@@ -49,8 +49,8 @@ class ItemError(msgspec.Struct, kw_only=True):
 
 
 class BatchItem(msgspec.Struct, kw_only=True):
-    """One file of a batch; its fields mean what they mean in a `transcript`. With an `error`, `text` is null and all
-    that the model would have told is absent. `generated_token_ids` stand beside `token_logprobs`."""
+    """One file of a batch; its fields have the same meaning as in a `transcript`. With an `error`, `text` is null and
+    the other results of the model are absent. `generated_token_ids` are present together with `token_logprobs`."""
 
     audio: str
     text: str | None
@@ -70,8 +70,8 @@ class BatchItem(msgspec.Struct, kw_only=True):
 
 
 class BatchTranscript(Reply, kw_only=True, tag="batch_transcript"):
-    """As many items as were asked for, in their order; `failed` of them have an `error` in place of a text.
-    `redecoded` is the sum over the items."""
+    """One item for each requested file, in order; `failed` of them have an `error` instead of a text. `redecoded` is
+    the sum over the items."""
 
     count: int
     failed: int
@@ -88,14 +88,14 @@ Source = Literal["audio", "pcm16", "buffer"]
 
 
 class FinalResult(msgspec.Struct, kw_only=True, tag_field="type", tag="final_result"):
-    """The one outcome of an utterance.
+    """The outcome of an utterance.
 
     `job` is unique in the process. `source`: a file, inline PCM, or the stream's buffer; `samples` at 16 kHz, null if
-    the file was never read. With an `error`, `text` and all that the model would have told are null. `audio_gap`: a
-    chunk of it was refused or never came. `queue_seconds`: from the boundary to the outcome, decoding included.
-    `generated_token_ids`, `token_logprobs` and `confidence` are absent unless `logprobs` was asked for. `final_policy`
-    and `verified_tokens`, those of its tokens that a partial had and the final only verified, are
-    absent unless it was listened to then.
+    the file was never read. With an `error`, `text` and the other results of the model are null. `audio_gap`: a chunk
+    of it was rejected or is missing. `queue_seconds`: from the boundary to the outcome, decoding included.
+    `generated_token_ids`, `token_logprobs` and `confidence` are absent unless `logprobs` was requested. `final_policy`
+    and `verified_tokens` (tokens of the last partial that the final accepted from the draft) are absent without
+    partials.
     """
 
     job: int
@@ -124,12 +124,12 @@ class FinalResult(msgspec.Struct, kw_only=True, tag_field="type", tag="final_res
 
 
 class RealtimeBatchFinal(Reply, kw_only=True, tag="realtime_batch_final"):
-    """Utterances in the order of their boundaries; `failed` of them have an `error` in place of a text.
+    """Utterances in the order of their boundaries; `failed` of them have an `error` instead of a text.
 
-    As an event (`event` true, numbered `n`) it tells of streams with `auto_flush`, and of what still waited when the
-    conversation ended. `utterance_id` is that of the boundary that it answers, and `dropped_samples` stands only in the
-    line that ends a conversation without events. `decoder_mode` is what was asked for; `redecoded` is the sum over the
-    items.
+    As an event (`event` true, numbered `n`) it delivers utterances of streams with `auto_flush`, and those that still
+    waited at the end of the session. `utterance_id` is that of the boundary that it answers. `dropped_samples` is
+    present only in the last line of a session without events. `decoder_mode` is the requested one; `redecoded` is the
+    sum over the items.
     """
 
     event: Literal[True] | UnsetType = UNSET
@@ -151,7 +151,7 @@ class RealtimeBatchFinal(Reply, kw_only=True, tag="realtime_batch_final"):
 
 
 class Unfinished(msgspec.Struct, kw_only=True):
-    """What the end kept from its result: an utterance by its names, or a request by its `id`. Its outcome, or its
+    """An utterance (by its names) or a request (by its `id`) that the end left without a result. Its outcome, or its
     reply, was the error of this `code`."""
 
     stream_id: str | UnsetType = UNSET
@@ -163,9 +163,9 @@ class Unfinished(msgspec.Struct, kw_only=True):
 class Stopped(Reply, kw_only=True, tag="stopped"):
     """The last line.
 
-    `reason`: `stop`, `abort`, `deadline`, `end_of_input`, `signal`, or the code of what ended the engine. `completed`:
-    transcripts made since the process started. `items`: the outcomes of utterances that still waited for a `flush`.
-    `dropped_samples`: audio behind the last boundary of each stream.
+    `reason`: `stop`, `abort`, `deadline`, `end_of_input`, `signal`, or the code of the error that ended the engine.
+    `completed`: transcripts since the process started. `items`: the outcomes of utterances that still waited for a
+    `flush`. `dropped_samples`: audio after the last boundary of each stream.
     """
 
     reason: str

@@ -1,1 +1,1 @@
-"""What one client asked for and is owed. Pure: no thread, no descriptor; the clock is an argument."""
+"""The session of one client: its requests and results. Pure: no thread, no descriptor; the clock is an argument."""

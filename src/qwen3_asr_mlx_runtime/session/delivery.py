@@ -1,6 +1,6 @@
 """Results in the order of boundaries, each as soon as it is ready, and which of them share a line.
 
-Results go out as events, or in one reply that holds them all, as the first protocol has it: such a reply waits for all
+Results are sent as events, or in one reply that holds them all, as in the first protocol. Such a reply waits for all
 its members, and for the events before them.
 """
 
@@ -33,9 +33,9 @@ class DeliverAfter:
 class Group:
     """Utterances whose decoding starts together and that are not delivered.
 
-    They go out in the reply to `request`, or, if that is None, in events. `after`: events that must be sent before the
-    reply. `reply` replaces the results, where the request asks for none. `filled_by`: the utterance whose boundary
-    `request` is. `decoder_mode`: the one that the request asked for. `seq`: its place among all groups.
+    They are sent in the reply to `request`, or, if that is None, in events. `after`: events that must be sent before
+    the reply. `reply` replaces the results if the request wants none. `filled_by`: the utterance whose boundary
+    `request` is. `decoder_mode`: as requested. `seq`: its number in the order of groups.
     """
 
     members: list[Transcription]
@@ -57,20 +57,20 @@ class Group:
         return [*dict.fromkeys(member.utterance.stream_id for member in self.members)]
 
     def leading_done(self, stream_id: str) -> list[Transcription]:
-        """The results of a stream that wait for none before them."""
+        """The finished members of a stream before its first unfinished one."""
         mine = (member for member in self.members if member.utterance.stream_id == stream_id)
         return [*takewhile(_is_done, mine)]
 
 
 class Delivered(NamedTuple):
-    """What one line holds: all of a group that has a request, or what is ready of one that has none."""
+    """The results of one line: all of a group with a request, or the ready ones of a group without."""
 
     group: Group
     members: list[Transcription]
 
 
 class Delivery:
-    """Groups whose results are not all delivered. Only those are looked at that the last change can have made ready.
+    """Groups whose results are not all delivered. Only groups that the last change may have made ready are checked.
 
     A reply holds back the later results of its streams until it is sent: it may still wait for other replies.
     """
@@ -83,7 +83,7 @@ class Delivery:
         self._group_of: dict[Transcription, Group] = {}
         self._candidates: deque[Group] = deque()
         self._blocked: dict[int, Group] = {}  # ready, but for the events before them
-        self._unsent: dict[PendingRequest, Group] = {}  # replies that are made and hold back their streams
+        self._unsent: dict[PendingRequest, Group] = {}  # answered, not sent yet; they hold back their streams
         self._names: deque[tuple[str, str]] = deque(maxlen=REMEMBERED)
 
     def __len__(self) -> int:
@@ -91,7 +91,7 @@ class Delivery:
 
     @property
     def utterances(self) -> int:
-        """Those that are not delivered."""
+        """The number of utterances that are not delivered."""
         return len(self._group_of)
 
     @property
@@ -99,7 +99,7 @@ class Delivery:
         return bool(self._events)
 
     def open(self, group: Group) -> None:
-        """Take in a group whose members wait no more."""
+        """Add a group whose members no longer wait."""
         group.seq = next(self._seqs)
         self._open[group.seq] = group
         if group.request is None:
@@ -116,7 +116,7 @@ class Delivery:
             self._candidates.append(group)
 
     def remove(self, transcription: Transcription) -> None:
-        """Take an utterance whose boundary is refused out of its group, if it is in one."""
+        """Remove an utterance whose boundary is rejected from its group, if it is in one."""
         if (group := self._group_of.pop(transcription, None)) is not None:
             group.members.remove(transcription)
             if transcription.utterance.stream_id not in group.streams:
@@ -135,7 +135,7 @@ class Delivery:
         return None
 
     def sent(self, request: PendingRequest) -> None:
-        """A reply can be overtaken no more."""
+        """A reply is in the output: later results of its streams may follow."""
         if (group := self._unsent.pop(request, None)) is not None:
             for stream_id in group.streams:
                 self._leave(group, stream_id)
@@ -152,16 +152,16 @@ class Delivery:
                 yield from (member for member in group.members if member.utterance.stream_id == stream_id)
 
     def remember(self, transcription: Transcription) -> None:
-        """It was delivered: keep its name."""
+        """Keep the name of a delivered utterance."""
         transcription.state = State.DELIVERED
         self._names.append((transcription.utterance.stream_id, transcription.utterance.utterance_id))
 
     def was_delivered(self, stream_id: str, utterance_id: str) -> bool:
-        """Whether an utterance of this name was delivered, as far as is remembered."""
+        """Whether an utterance of this name was delivered, among the last REMEMBERED."""
         return (stream_id, utterance_id) in self._names
 
     def _take_event(self, group: Group) -> Delivered | None:
-        """What is ready of a group, of each stream for which it is the first."""
+        """The ready results of a group, of each stream for which it is the first group."""
         first = [stream_id for stream_id in group.streams if self._streams[stream_id][0] is group]
         ready = {member for stream_id in first for member in group.leading_done(stream_id)}
         members = [member for member in group.members if member in ready]
@@ -204,7 +204,7 @@ class Delivery:
             self._candidates.extend(self._blocked.values())
 
     def _leave(self, group: Group, stream_id: str) -> None:
-        """A group has no more results of a stream: the next that has may be ready."""
+        """A group has no more results of a stream: the stream's next group may be ready."""
         groups = self._streams[stream_id]
         groups.remove(group)
         if groups:
@@ -215,7 +215,7 @@ class Delivery:
 
 
 def in_runs(members: Iterable[Transcription]) -> list[list[Transcription]]:
-    """Utterances in few groups: each of such as may share an event, and every stream in its order."""
+    """Split utterances into few groups whose members may share an event, keeping the order of each stream."""
     runs: list[list[Transcription]] = []
     fitting: dict[Options | None, list[int]] = {}  # the runs of each key
     last: dict[str, int] = {}  # the run that holds the last utterance of each stream

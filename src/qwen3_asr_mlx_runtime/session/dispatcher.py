@@ -1,9 +1,9 @@
-"""Where requests come in: whether they are accepted, how they are refused, and who handles them."""
+"""Accepts or rejects requests, and routes them to their handlers."""
 
 from msgspec import UNSET
 
 from qwen3_asr_mlx_runtime.errors import BridgeError, Busy, DuplicateId, InvalidParams, RequestError, ShuttingDown
-from qwen3_asr_mlx_runtime.protocol import commands as ask
+from qwen3_asr_mlx_runtime.protocol import commands
 from qwen3_asr_mlx_runtime.protocol.decode import Rejected, Request
 from qwen3_asr_mlx_runtime.protocol.replies import CancelResult
 from qwen3_asr_mlx_runtime.protocol.streams import StreamError
@@ -16,14 +16,14 @@ from qwen3_asr_mlx_runtime.session.session_state import SessionState
 from qwen3_asr_mlx_runtime.session.transcription import FileRequest, Transcription
 
 RETRY_AFTER_MS = 500
-FINAL_POLICY_GUARDED = "final_policy_guarded"  # every final is made so, whatever the stream asks for
+FINAL_POLICY_GUARDED = "final_policy_guarded"  # every final is guarded, whatever the stream requests
 
-_CONTROL = (ask.Ping, ask.Status, ask.Cancel)  # answered to the end
-_AT_ONCE = (*_CONTROL, ask.Capabilities, ask.Hello, ask.AudioChunk, ask.StopStream, ask.Stop)
+_CONTROL = (commands.Ping, commands.Status, commands.Cancel)  # answered also while draining
+_AT_ONCE = (*_CONTROL, commands.Capabilities, commands.Hello, commands.AudioChunk, commands.StopStream, commands.Stop)
 
 
 class Dispatcher:
-    """Takes requests into a session. `size`: the bytes of input that are freed once a line is answered."""
+    """Dispatches the requests of a session. `size`: the bytes of input that are freed once a line is answered."""
 
     def __init__(self, state: SessionState) -> None:
         self._state = state
@@ -46,12 +46,12 @@ class Dispatcher:
             self._accept(request, size)
 
     def _is_busy(self, request: Request) -> bool:
-        """Only a request with an id is refused as `busy`: for all others the reader stops taking input."""
+        """Only a request with an id is rejected as `busy`; for others the reader stops reading input."""
         counts = request.id is not UNSET and not isinstance(request.command, _AT_ONCE)
         return counts and self._replies.with_id >= self._state.settings.max_pending_requests
 
     def _refuse(self, request: Request | Rejected, error: BridgeError, size: int) -> None:
-        """Answer a request with an error, or, where it gets no reply, send the error as an event."""
+        """Answer a request with an error; if it gets no reply, send the error as an event."""
         self._mark_gap(request)
         if self._is_silent(request):
             self._send_stream_error(request, error)
@@ -60,21 +60,23 @@ class Dispatcher:
             self._replies.open(request, size).refuse(error)
 
     def _mark_gap(self, request: Request | Rejected) -> None:
-        """A chunk that is refused before its stream sees it leaves a gap there."""
+        """Mark a gap in the stream of a chunk that is rejected here."""
         chunk = request if isinstance(request, Rejected) else request.command
-        if isinstance(chunk, Rejected | ask.AudioChunk) and chunk.stream_id is not None:
+        if isinstance(chunk, Rejected | commands.AudioChunk) and chunk.stream_id is not None:
             self._state.streams.registry.mark_gap(chunk.stream_id)
 
     def _is_silent(self, request: Request | Rejected) -> bool:
-        """A chunk without an id gets no reply where events are wanted."""
-        is_chunk = request.is_chunk if isinstance(request, Rejected) else isinstance(request.command, ask.AudioChunk)
+        """Whether a request gets no reply: a chunk without an id, from a client that wants events."""
+        is_chunk = (
+            request.is_chunk if isinstance(request, Rejected) else isinstance(request.command, commands.AudioChunk)
+        )
         return is_chunk and self._state.has_events and request.id is UNSET
 
     def _send_stream_error(self, request: Request | Rejected, error: BridgeError) -> None:
         chunk = request if isinstance(request, Rejected) else request.command
         stream_id: str | None = getattr(chunk, "stream_id", None)
         seq, pcm16 = None, ""
-        if isinstance(chunk, ask.AudioChunk):
+        if isinstance(chunk, commands.AudioChunk):
             seq, pcm16 = chunk.seq, chunk.pcm16
         elif isinstance(chunk, Rejected):
             pcm16 = chunk.pcm16
@@ -93,74 +95,74 @@ class Dispatcher:
     def _accept(self, request: Request, size: int) -> None:
         """Accept a request. A command that raises a RequestError has changed nothing."""
         command = request.command
-        if isinstance(command, ask.AudioChunk) and self._is_silent(request):
+        if isinstance(command, commands.AudioChunk) and self._is_silent(request):
             try:
                 self._state.streams.registry.chunk(command, known_only=True)
             except RequestError as error:
                 self._send_stream_error(request, error)
             self._replies.release(size)
             return
-        is_last = isinstance(command, ask.Stop)
+        is_last = isinstance(command, commands.Stop)
         pending = self._replies.open_last(request, size) if is_last else self._replies.open(request, size)
         try:
             self._perform(pending, command)
         except RequestError as error:
             pending.refuse(error)
 
-    def _perform(self, request: PendingRequest, command: ask.Command) -> None:
+    def _perform(self, request: PendingRequest, command: commands.Command) -> None:
         state = self._state
         match command:
-            case ask.Ping():
+            case commands.Ping():
                 request.answer(state.pong())
-            case ask.Status():
+            case commands.Status():
                 request.answer(state.status())
-            case ask.Capabilities():
+            case commands.Capabilities():
                 request.answer(state.capabilities())
-            case ask.Hello():
+            case commands.Hello():
                 self._hello(request, command)
-            case ask.Cancel():
+            case commands.Cancel():
                 result = self._cancel(command)
-                state.deliver()  # what it ended is answered first
+                state.deliver()  # cancelled requests are answered first
                 request.answer(result)
-            case ask.Start():
+            case commands.Start():
                 state.model.start(request, ready)
-            case ask.Transcribe() | ask.BatchTranscribe():
+            case commands.Transcribe() | commands.BatchTranscribe():
                 state.model.need(request)
                 start_files(request, command, state.scheduler, state.settings)
-            case ask.Stop():
+            case commands.Stop():
                 self._stop(request, command)
             case _:
                 self._perform_on_stream(request, command)
 
-    def _perform_on_stream(self, request: PendingRequest, command: ask.Command) -> None:
+    def _perform_on_stream(self, request: PendingRequest, command: commands.Command) -> None:
         streams = self._state.streams
         known_only = self._state.has_events or request.id is not UNSET
         match command:
-            case ask.StartStream():
+            case commands.StartStream():
                 self._start_stream(request, command, may_replace=not known_only)
-            case ask.AudioChunk():
+            case commands.AudioChunk():
                 request.answer(streams.registry.chunk(command, known_only=known_only))
-            case ask.Boundary():
+            case commands.Boundary():
                 streams.boundary(request, command, known_only=known_only)
-            case ask.Flush():
+            case commands.Flush():
                 streams.flush(request, command)
-            case ask.StopStream():
+            case commands.StopStream():
                 streams.stop(request, command)
 
-    def _hello(self, request: PendingRequest, command: ask.Hello) -> None:
+    def _hello(self, request: PendingRequest, command: commands.Hello) -> None:
         if command.want is not None:
             if "events" not in command.want and self._state.streams.needs_events:
                 raise InvalidParams("`want`: streams with `auto_flush` need `events`; stop them first", field="want")
-            self._state.wants = [want for want in ask.WANTS if want in command.want]
+            self._state.wants = [want for want in commands.WANTS if want in command.want]
             if not self._state.has_events:
                 self._replies.withdraw_partials()
         if command.parent_pid is not None:
             self._state.scheduler.effects.append(WatchParent(command.parent_pid))
         request.answer(self._state.capabilities())
 
-    def _start_stream(self, request: PendingRequest, command: ask.StartStream, *, may_replace: bool) -> None:
+    def _start_stream(self, request: PendingRequest, command: commands.StartStream, *, may_replace: bool) -> None:
         if command.auto_flush and not self._state.has_events:
-            message = "`auto_flush`: batches come as events; say `hello` and want `events` first"
+            message = "`auto_flush`: results come as events; send `hello` with `want: events` first"
             raise InvalidParams(message, field="auto_flush")
         if command.partials and command.final_policy != "guarded":
             request.warn(FINAL_POLICY_GUARDED)
@@ -168,7 +170,7 @@ class Dispatcher:
         stream, reply = self._state.streams.start(command, may_replace=may_replace)
         self._state.model.start(request, lambda _: reply, lambda: reply.dropped_samples + registry.forget(stream))
 
-    def _cancel(self, command: ask.Cancel) -> CancelResult:
+    def _cancel(self, command: commands.Cancel) -> CancelResult:
         if command.target is None:
             return self._cancel_utterance(command.stream_id or "", command.utterance_id or "")
         request = self._replies.in_flight(command.target)
@@ -190,14 +192,14 @@ class Dispatcher:
         return "unknown"
 
     def _cancel_utterance(self, stream_id: str, utterance_id: str) -> CancelResult:
-        """All of the name: the open utterance, and those whose boundaries have come."""
+        """Cancel all utterances of a name: the open one and the queued ones."""
         dropped = self._state.streams.registry.cancel(stream_id, utterance_id)
         state = self._state.utterances.cancel_named(stream_id, utterance_id)
         if not dropped:
             return CancelResult(state=state)
         return CancelResult(state="cancelling" if state == "cancelling" else "cancelled", dropped_samples=dropped)
 
-    def _stop(self, request: PendingRequest, command: ask.Stop) -> None:
+    def _stop(self, request: PendingRequest, command: commands.Stop) -> None:
         self._state.drain("stop", request)
         if command.mode == "abort":
             self._state.abort("abort", ShuttingDown("`stop` ended it before it was finished"))

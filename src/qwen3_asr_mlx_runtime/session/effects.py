@@ -1,4 +1,4 @@
-"""What the session wants done. It decides; the loop does."""
+"""Effects that the session requests and the loop performs."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from qwen3_asr_mlx_runtime.errors import BridgeError
 
 @dataclass(frozen=True, slots=True)
 class ReadAudio:
-    """Read a file, or its first segment, off the main thread; AudioRead or AudioFailed comes back."""
+    """Read a file, or its first segment, on another thread, which posts AudioRead or AudioFailed."""
 
     job_id: int
     path: str
@@ -18,21 +18,21 @@ class ReadAudio:
 
 @dataclass(frozen=True, slots=True)
 class ReadMore:
-    """Read the next segment; AudioRead or AudioFailed comes back."""
+    """Read the next segment; the reader posts AudioRead or AudioFailed."""
 
     job_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class StopReading:
-    """No more segments are wanted. A read that is under way still comes back."""
+    """Read no more segments. A running read still posts its result."""
 
     job_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class WatchParent:
-    """End when this process ends."""
+    """End the bridge when this process ends."""
 
     pid: int
 

@@ -1,4 +1,4 @@
-"""What the engine has before it, and what more it may get."""
+"""The jobs that the engine has, and how many more it may get."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from qwen3_asr_mlx_runtime.engines.api import DecoderMode
 from qwen3_asr_mlx_runtime.limits import MAX_BATCH_ROWS
 from qwen3_asr_mlx_runtime.session.transcription import Segment
 
-# Jobs in the engine keep their order; jobs that wait for it can still be reordered. One sequential job is decoded, and
-# those behind it go through the audio tower together. Batched jobs are decoded at once, so they may take all rows.
+# Jobs in the engine keep their order; waiting jobs can still be reordered. One sequential job is decoded at a time, and
+# the next ones go through the audio tower together. Batched jobs are decoded together, so they may take all rows.
 MAX_JOBS: dict[DecoderMode, int] = {"sequential": 4, "batched": MAX_BATCH_ROWS}
 MAX_FILES: dict[DecoderMode, int] = {
     "sequential": 2,
@@ -25,10 +25,10 @@ class _Entry:
 
 
 class EngineSlots:
-    """Jobs and partial jobs of the engine: each from its start until its outcome came back, also after a cancel."""
+    """Jobs and partials in the engine, each from its start until its outcome arrives, also after a cancel."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self.busy_since: float | None = None  # since when it has had work without a pause
+        self.busy_since: float | None = None  # start of the current work without a pause
         self._clock = clock
         self._jobs: dict[int, _Entry] = {}
         self._partials: dict[int, float] = {}  # seconds of audio
@@ -42,19 +42,19 @@ class EngineSlots:
 
     @property
     def may_start_partial(self) -> bool:
-        """Whether a partial would start at once. One that waits in the engine misses the audio that comes meanwhile."""
+        """Whether a partial would start at once. A partial that waits in the engine misses newer audio."""
         return not self._partials and all(entry.is_file for entry in self._jobs.values())
 
     @property
     def seconds(self) -> float:
-        """The most audio that one step may process: of the longest sequential job or partial, or of all batched
+        """The maximal audio that one step may process: of the longest sequential job or partial, or of all batched
         jobs."""
         alone = [entry.seconds for entry in self._jobs.values() if entry.mode == "sequential"]
         together = sum(entry.seconds for entry in self._jobs.values() if entry.mode == "batched")
         return max([together, *alone, *self._partials.values()])
 
     def admits(self, segment: Segment) -> bool:
-        """Whether there is room for this one."""
+        """Whether there is room for this segment."""
         transcription = segment.transcription
         mode = transcription.options.decoder_mode
         alike = [entry for entry in self._jobs.values() if entry.mode == mode]

@@ -19,7 +19,7 @@ from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
 from qwen3_asr_mlx_runtime.session.transcription import FileRequest, resolve
 from qwen3_asr_mlx_runtime.settings import Settings
 
-_OF_THE_WHOLE = (
+_ERRORS_OF_A_REQUEST = (
     Cancelled,
     TimedOut,
     ShuttingDown,
@@ -45,16 +45,16 @@ def start_files(
 
 
 def file_finished(files: FileRequest) -> None:
-    """One of the files has its result: answer the request once all have."""
+    """A file has its result: answer the request once all files have theirs."""
     if files.request.answered is not None or any(each.is_unfinished for each in files.transcriptions):
         return
     if isinstance(files.command, Transcribe):
-        _answer_one(files)
+        _answer_single(files)
     else:
         _answer_batch(files)
 
 
-def _answer_one(files: FileRequest) -> None:
+def _answer_single(files: FileRequest) -> None:
     [transcription] = files.transcriptions
     match transcription.result:
         case Transcript() as transcript:
@@ -64,9 +64,9 @@ def _answer_one(files: FileRequest) -> None:
 
 
 def _answer_batch(files: FileRequest) -> None:
-    """One reply for all files; an error, if the same error of the request as a whole ended every one of them."""
+    """One reply for all files; an error reply if the same error of the whole request ended every file."""
     results = [transcription.result for transcription in files.transcriptions]
-    whole = [result for result in results if isinstance(result, _OF_THE_WHOLE)]
+    whole = [result for result in results if isinstance(result, _ERRORS_OF_A_REQUEST)]
     if len(whole) == len(results) and len({error.code for error in whole}) == 1:
         files.request.refuse(whole[0])
     else:

@@ -1,4 +1,4 @@
-"""Local agreement: which prefix of consecutive hypotheses is stable, so that an app may show it as such."""
+"""Local agreement: the stable prefix of consecutive hypotheses."""
 
 import re
 import unicodedata
@@ -13,13 +13,13 @@ _UNIT = re.compile(rf"\s*(?:{_CHARACTER}|(?:(?!{_CHARACTER})\S)+)")
 
 
 class LocalAgreement:
-    """The stable prefix of one utterance, from its hypotheses in their order.
+    """The stable prefix of one utterance, from its hypotheses in order.
 
-    A unit is a word, or one character with its marks in scripts that are written without spaces, and the space before
-    it. A unit is stable once it and all before it were the same in consecutive hypotheses, two at least and the latest
-    among them, over STABLE_SECONDS of audio or more, and it is not the last one of the latest. What is stable stays so:
-    `text` only grows, and ends where a unit does. A hypothesis that contradicts it changes nothing of it, and `text`
-    does not grow until one agrees with all of it again.
+    A unit is a word, or in scripts without spaces one character with its marks, and the space before it. A unit becomes
+    stable once it and all units before it were the same in at least two consecutive hypotheses, including the latest,
+    over at least STABLE_SECONDS of audio, and it is not the last unit of the latest. A stable unit stays stable: `text`
+    only grows, and ends at the end of a unit. A hypothesis that contradicts `text` does not change it; `text` grows
+    again once a hypothesis agrees with all of it.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class LocalAgreement:
         return "".join(self._stable)
 
     def add(self, text: str, audio_seconds: float) -> None:
-        """The next hypothesis, of so many seconds of audio."""
+        """Add the next hypothesis, which covers `audio_seconds` of audio."""
         units = _units(text)
         agreed = _agreement(self._units, units)
         self._since = self._since[:agreed] + [audio_seconds] * (len(units) - agreed)
@@ -44,7 +44,7 @@ class LocalAgreement:
 
 
 def _is_old(seconds: float) -> bool:
-    return round(seconds, 6) >= STABLE_SECONDS  # 2.3 - 1.3 is less than 1
+    return round(seconds, 6) >= STABLE_SECONDS  # because 2.3 - 1.3 < 1 in floating point
 
 
 def _units(text: str) -> list[str]:
@@ -59,6 +59,6 @@ def _units(text: str) -> list[str]:
 
 
 def _agreement(former: list[str], latter: list[str]) -> int:
-    """How many units at the beginning are the same."""
+    """The number of equal units at the beginning."""
     pairs = zip(former, latter, strict=False)
     return next((index for index, (a, b) in enumerate(pairs) if a != b), min(len(former), len(latter)))

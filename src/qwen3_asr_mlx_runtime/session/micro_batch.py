@@ -1,8 +1,9 @@
-"""Utterances that wait until their decoding starts, and which of them start together. Pure: no clock.
+"""The queue of utterances whose decoding has not started, and which of them start together. Pure: no clock.
 
-One queue holds the utterances of all streams in the order of their boundaries. Those of streams with `auto_flush` start
-by themselves, together with all whose options agree. The others wait for a `flush`, or for the boundary that fills
-their batch; the timer only starts their decoding ahead. No step costs more than what it touches.
+One queue holds the utterances of all streams in the order of their boundaries. Utterances of streams with `auto_flush`
+start by themselves, together with all that have the same options. The others wait for a `flush`, or for the boundary
+that fills their batch; the timer only starts their decoding ahead. The cost of an operation depends only on the
+utterances involved.
 """
 
 import heapq
@@ -17,7 +18,7 @@ Ordered = dict[int, Transcription]  # by `seq`: a set that keeps its order
 
 
 class MicroBatch:
-    """The queue."""
+    """The queue, indexed by group and by stream."""
 
     def __init__(self) -> None:
         self.queued = 0  # utterances that were accepted
@@ -43,7 +44,7 @@ class MicroBatch:
         return sum(transcription.is_unfinished for transcription in self._waiting.values())
 
     def add(self, transcription: Transcription) -> None:
-        """Give an utterance its place at the end."""
+        """Append an utterance."""
         utterance = transcription.utterance
         utterance.seq = next(self._seqs)
         self._waiting[utterance.seq] = transcription
@@ -55,14 +56,14 @@ class MicroBatch:
             heapq.heapify(self._timers)
 
     def accept(self, transcription: Transcription) -> None:
-        """Count an utterance, if it still waits."""
+        """Count an accepted utterance, if it still waits."""
         if transcription in self:
             self.queued += 1
             key = transcription.utterance.group_key
             self._accepted[key] = self._accepted.get(key, 0) + 1
 
     def remove(self, transcription: Transcription) -> None:
-        """Take an utterance out, if it is here."""
+        """Remove an utterance, if it is here."""
         if transcription not in self:
             return
         utterance = transcription.utterance
@@ -76,18 +77,18 @@ class MicroBatch:
             self._accepted.pop(utterance.group_key, None)
 
     def group(self, of: Transcription) -> list[Transcription]:
-        """All that wait and may start with this one, itself included; none if it waits no more."""
+        """All waiting utterances that may start with this one, itself included; none if it no longer waits."""
         return [*self._groups[of.utterance.group_key].values()] if of in self else []
 
     def of_stream(self, stream_id: str) -> list[Transcription]:
         return [*self._streams.get(stream_id, {}).values()]
 
     def is_full(self, by: Transcription) -> bool:
-        """Whether this utterance makes as many wait as its stream wants in a batch."""
+        """Whether this utterance fills a batch of its stream's `batch_size`."""
         return by in self and self._accepted.get(by.utterance.group_key, 0) >= by.utterance.stream.batch_size
 
     def due(self, now: float) -> list[Transcription]:
-        """The utterance of each group that has waited longest, if it has waited long enough. Each is named once."""
+        """The first utterance of each group whose delay is over. Each is returned once."""
         heads: dict[Options | None, Transcription] = {}
         while (when := self.deadline) is not None and when <= now:
             transcription = self._waiting[heapq.heappop(self._timers)[1]]
@@ -96,13 +97,13 @@ class MicroBatch:
 
     @property
     def deadline(self) -> float | None:
-        """When the next utterance has waited long enough."""
+        """When the delay of the next utterance is over."""
         while self._timers and self._is_over(self._timers[0][1]):
             heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None
 
     def leading(self, members: Iterable[Transcription]) -> list[Transcription]:
-        """These, and what waits of the same streams before them and so is delivered before them; in their order."""
+        """These, and earlier waiting utterances of the same streams, which must be delivered first; in order."""
         last: dict[str, int] = {}
         for utterance in (member.utterance for member in members):
             last[utterance.stream_id] = max(utterance.seq, last.get(utterance.stream_id, 0))

@@ -1,4 +1,4 @@
-"""The model: whether it is loaded, how far its load has come, and the requests that wait for nothing else."""
+"""The model: whether it is loaded, the progress of the load, and the requests that wait only for the model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ PROGRESS_SECONDS = 0.25
 
 
 class Cause(Protocol):
-    """What made a load necessary; its line says how long the load took."""
+    """The request or group that caused a load; its line reports `load_seconds`."""
 
     @property
     def id(self) -> Id | UnsetType | None: ...
@@ -28,8 +28,8 @@ class Cause(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Start:
-    """A `start` or `start_stream` that waits for the model. `undo` takes back what the request did, and returns how
-    many samples that dropped."""
+    """A `start` or `start_stream` that waits for the model. `undo` reverts the request, and returns the number of
+    dropped samples."""
 
     request: PendingRequest
     reply: Callable[[Loaded], Reply]
@@ -41,13 +41,13 @@ class Start:
 
 
 class ModelState:
-    """One load serves all that wait for it. After one that failed the next request that needs a model tries again."""
+    """One load serves all waiting requests. After a failed load the next request that needs the model tries again."""
 
     def __init__(self, effects: list[Effect], clock: Callable[[], float]) -> None:
         self.model: Loaded | None = None
         self.failed = False
-        self.has_begun = False  # MLX is imported then, and has a device
-        self.stage: str | None = None  # of the load that is under way
+        self.has_begun = False  # then MLX is imported and has a device
+        self.stage: str | None = None  # of the running load
         self._effects = effects
         self._clock = clock
         self._starts: list[Start] = []
@@ -61,16 +61,16 @@ class ModelState:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether a request waits for the model alone."""
+        """Whether a request waits only for the model."""
         return bool(self._starts)
 
     @property
     def deadline(self) -> float | None:
-        """When progress that was held back may be sent."""
+        """When delayed progress may be sent."""
         return None if self._progress is None else self._sent_at + PROGRESS_SECONDS
 
     def need(self, cause: Cause | None) -> None:
-        """Load, unless that is done or under way. `cause`: None where no request asked for it."""
+        """Load the model, unless it is loaded or loading. `cause`: None if no request caused it."""
         if self.model is None and self.stage is None:
             self._cause = cause
             self.stage = "resolve"
@@ -78,13 +78,13 @@ class ModelState:
             self._effects.append(Load())
 
     def withdraw(self) -> None:
-        """Nothing needs the model any more: do not begin a load that was not begun."""
+        """Nothing needs the model any more: cancel a load that has not started."""
         if Load() in self._effects:
             self._effects.remove(Load())
             self._end_load()
 
     def start(self, request: PendingRequest, reply: Callable[[Loaded], Reply], undo: Callable[[], int] = int) -> None:
-        """Answer a request when the model is loaded, or with what kept it from being loaded."""
+        """Answer a request when the model is loaded, or with the error of the load."""
         if self.model is not None:
             request.answer(reply(self.model))
             return
@@ -93,7 +93,7 @@ class ModelState:
         self.need(request)
 
     def cancel(self, start: Start) -> CancelState:
-        """The load goes on: others may wait for it."""
+        """Cancel a request. The load goes on, because others may wait for it."""
         self._starts.remove(start)
         start.fail(Cancelled("cancelled before the model was loaded"))
         return "cancelled"
@@ -113,7 +113,7 @@ class ModelState:
         self.fail_starts(error)
 
     def fail_starts(self, error: BridgeError) -> None:
-        """Answer all requests that wait for the model alone with an error."""
+        """Answer all requests that wait only for the model with an error."""
         for start in self._take_starts():
             start.fail(error)
 

@@ -1,4 +1,4 @@
-"""Partials: when the engine computes one, and which line delivers it. Pure: no thread, no wait."""
+"""Partials: when the engine computes one, and which line delivers it. Pure: no thread."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,9 +23,9 @@ NO_HYPOTHESIS = Hypothesis(text="", language=None, audio_seconds=0.0, tokens=0, 
 class OpenUtterance:
     """The open utterance of a stream with `partials`.
 
-    `in_engine`: what the engine has of it; `received`: how many samples the stream had then, of which the resampler
-    holds back a few. `due_at`: when the next partial became due.
-    `job_id`: of the partial that the engine computes, due since `started_at`.
+    `in_engine`: its audio that the engine has; `received`: how many samples the stream had then, of which the resampler
+    holds back a few. `due_at`: when the next partial became due. `job_id`: of the partial that the engine computes,
+    which was due at `started_at`.
     """
 
     stream: Stream
@@ -53,10 +53,10 @@ class OpenUtterance:
 
 
 class Partials:
-    """The engine computes one partial at a time, from all samples since the one before, and none while it would have to
-    wait: with much to do there are fewer partials, and nothing queues. A partial of an ended utterance is dropped.
+    """The engine computes one partial at a time, and a partial starts only if it need not wait in the engine. So under
+    load there are fewer partials, and none queue. A partial of an ended utterance is dropped.
 
-    `as_events`: whether partials are sent unasked.
+    `as_events`: whether partials are sent as events.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Partials:
             self._due[stream.id] = utterance
 
     def fill(self, reply: PartialResult, stream: Stream) -> PartialResult:
-        """The reply to a chunk, with the latest hypothesis where the stream has partials."""
+        """The reply to a chunk, with the latest hypothesis if the stream has partials."""
         return self._of(stream).fill(reply) if stream.command.partials else reply
 
     def advance(self) -> None:
@@ -99,7 +99,7 @@ class Partials:
                 self._start(utterance)
 
     def ended(self, outcome: PartialDone | Failed) -> None:
-        """A partial job has its outcome. After one that failed the next is due when enough audio has arrived again."""
+        """A partial has its outcome. After a failed one the next is due when enough new audio has arrived."""
         utterance = self._running.pop(outcome.job_id, None)
         if utterance is None:
             return
@@ -108,7 +108,7 @@ class Partials:
             self._update(utterance, outcome.hypothesis)
 
     def end(self, stream: Stream) -> AppendedAudio | None:
-        """The utterance has ended: what the engine has of it."""
+        """The utterance has ended: return its audio in the engine."""
         utterance = self._open.pop(stream.id, None)
         if utterance is None:
             return None
@@ -119,7 +119,7 @@ class Partials:
         return utterance.in_engine
 
     def drop(self, stream: Stream) -> None:
-        """No final comes of the utterance."""
+        """Drop an utterance that gets no final."""
         self._scheduler.forget(self.end(stream))
 
     def close(self) -> None:
@@ -132,8 +132,8 @@ class Partials:
         return self._open.get(stream.id) or OpenUtterance(stream, resolve(self._settings, [stream.command]))
 
     def _start(self, utterance: OpenUtterance) -> None:
-        given = utterance.in_engine.samples if utterance.in_engine else 0
-        samples = utterance.stream.settled(given)
+        start = utterance.in_engine.samples if utterance.in_engine else 0
+        samples = utterance.stream.settled(start)
         if utterance.due_at is None or not len(samples):
             return
         del self._due[utterance.stream.id]

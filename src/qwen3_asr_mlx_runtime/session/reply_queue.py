@@ -1,4 +1,4 @@
-"""Requests on their way to their one reply, and the order in which lines leave."""
+"""Requests that wait for their reply, and the order in which lines are sent."""
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ CancelState = Literal["cancelled", "cancelling", "already_done", "unknown"]
 
 
 class PendingRequest:
-    """One request. Its first answer stands.
+    """One request. Only its first answer counts.
 
-    `load_seconds` is of the load that this request caused. `subject`: what a `cancel` of this request ends. `sent`: its
-    reply has its place in the output, and nothing overtakes it.
+    `load_seconds`: of the load that this request caused. `subject`: the work that a `cancel` of this request ends.
+    `sent`: its reply is in the output queue.
     """
 
     __slots__ = ("_queue", "_size", "_warnings", "answered", "id", "in_order", "load_seconds", "sent", "subject")
@@ -46,21 +46,21 @@ class PendingRequest:
             self._queue.answered(self)
 
     def refuse(self, error: BridgeError, **data: int) -> None:
-        """Answer with an error; `data` is added to the error's own."""
+        """Answer with an error; `data` is added to the error's data."""
         reply = error_reply(error)
         reply.data |= data
         self.answer(reply)
 
     def warn(self, warning: str) -> None:
-        """Add a warning to those of the reply."""
+        """Add a warning to the reply."""
         self._warnings = (*self._warnings, warning)
 
     def outgoing(self) -> "Outgoing":
         """The reply in the envelope of the request."""
         if self.answered is None:
             raise ValueError("a request without an answer cannot be replied to")
-        own = () if self.answered.warnings is UNSET else self.answered.warnings
-        warnings = [*self._warnings, *own] if self._warnings else self.answered.warnings
+        reply_warnings = () if self.answered.warnings is UNSET else self.answered.warnings
+        warnings = [*self._warnings, *reply_warnings] if self._warnings else self.answered.warnings
         return Outgoing(msgspec.structs.replace(self.answered, id=self.id, warnings=warnings), self._size)
 
 
@@ -73,8 +73,8 @@ class Outgoing:
 
 
 class ReplyQueue:
-    """Lines that may leave, in their order: replies to requests without an id in the order of these, all others as
-    they come; and after all of them the latest partial of each stream, unless it is withdrawn before."""
+    """Lines to send, in order: replies to requests without an id in the order of the requests, other lines as they
+    come. After all of them the latest partial of each stream, unless it is withdrawn first."""
 
     def __init__(self) -> None:
         self.counters = Counters()
@@ -88,7 +88,7 @@ class ReplyQueue:
 
     @property
     def pending(self) -> int:
-        """Requests without an answer, and lines that nobody has taken."""
+        """The number of requests without an answer, and of lines not yet taken."""
         return self.unanswered + len(self._lines)
 
     @property
@@ -101,7 +101,7 @@ class ReplyQueue:
 
     @property
     def is_clear(self) -> bool:
-        """Whether all lines were taken: the client reads them."""
+        """Whether all lines were taken, so that the client reads."""
         return not self._lines
 
     def open(self, request: Request | Rejected, size: int = 0) -> PendingRequest:
@@ -115,7 +115,7 @@ class ReplyQueue:
         return pending
 
     def untracked(self, request: Request | Rejected, size: int = 0) -> PendingRequest:
-        """A request that is not in flight: it is answered at once."""
+        """A request that is answered at once and never in flight."""
         return PendingRequest(self, request, size)
 
     def open_last(self, request: Request, size: int = 0) -> PendingRequest:
@@ -131,7 +131,7 @@ class ReplyQueue:
         return self._with_id.get(identifier)
 
     def was_answered(self, identifier: Id) -> bool:
-        """Whether a request of this id was answered, as far as is remembered."""
+        """Whether a request with this id was answered, among the last REMEMBERED."""
         return identifier in self._done
 
     def unanswered_requests(self) -> list[PendingRequest]:
@@ -169,11 +169,11 @@ class ReplyQueue:
         return sent
 
     def take(self) -> Outgoing | None:
-        """The next line, for a writer that has room."""
+        """Take the next line, for a writer that has room."""
         return self._lines.popleft() if self._lines else None
 
     def set_partial(self, event: PartialResult) -> None:
-        """Send this partial when nothing else is left to write. It replaces an unsent one of its stream."""
+        """Send this partial once all other lines are written. It replaces an unsent one of its stream."""
         self._partials[event.stream_id] = event
 
     def has_partial(self, stream_id: str) -> bool:
@@ -191,7 +191,7 @@ class ReplyQueue:
         return bool(self._partials)
 
     def take_partial(self) -> Outgoing | None:
-        """The next partial, for a writer that has written all lines before it."""
+        """Take the next partial, for a writer that has written all other lines."""
         if self._lines or not self._partials:
             return None
         self.send_event(self._partials.pop(next(iter(self._partials))))

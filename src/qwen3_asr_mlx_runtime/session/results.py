@@ -1,4 +1,4 @@
-"""Transcriptions that have their result → the lines that deliver it."""
+"""Finished transcriptions → the lines that deliver them."""
 
 from collections.abc import Sequence
 
@@ -47,14 +47,14 @@ def transcript_reply(transcription: Transcription, transcript: Transcript, load_
 
 
 def add_logprobs(line: TranscriptReply | BatchItem | FinalResult, transcript: Transcript) -> None:
-    """Add the confidence of each token, and of the whole."""
+    """Add the log-probability of each token, and the confidence of the whole."""
     line.generated_token_ids = list(transcript.token_ids)
-    line.token_logprobs = [round(logprob, 6) + 0.0 for logprob in transcript.logprobs or ()]  # 0.0: there is no -0.0
+    line.token_logprobs = [round(logprob, 6) + 0.0 for logprob in transcript.logprobs or ()]  # + 0.0: no -0.0
     line.confidence = transcript.confidence
 
 
 def batch_reply(transcriptions: Sequence[Transcription], decoder_mode: str, load_seconds: float) -> BatchTranscript:
-    """Items in their order. Every transcription has its result."""
+    """A reply with the items in order. Every transcription has its result."""
     transcripts = [each.result for each in transcriptions if isinstance(each.result, Transcript)]
     return BatchTranscript(
         count=len(transcriptions),
@@ -75,7 +75,7 @@ def _batch_item(transcription: Transcription) -> BatchItem:
 
 
 def _add_result(line: BatchItem | FinalResult, transcription: Transcription) -> None:
-    """Add the text and what belongs to it, or the error."""
+    """Add the transcript's fields, or the error."""
     match transcription.result:
         case Transcript() as transcript:
             line.text = transcript.text
@@ -97,7 +97,7 @@ def _add_result(line: BatchItem | FinalResult, transcription: Transcription) -> 
 
 
 def utterance_queued(utterance: StreamUtterance, queued: int) -> UtteranceQueued:
-    """It was accepted. `queued`: how many wait for a batch, itself included."""
+    """The reply to an accepted boundary. `queued`: how many utterances wait for a batch, including this one."""
     return UtteranceQueued(
         stream_id=utterance.stream_id,
         utterance_id=utterance.utterance_id,
@@ -139,7 +139,7 @@ def realtime_batch_final(group: Group, members: Sequence[Transcription]) -> Real
 def finals(
     members: Sequence[Transcription], reason: Reason, load_seconds: float, requested_mode: str | None = None
 ) -> RealtimeBatchFinal:
-    """`requested_mode`: the one that the request named. Without it the mode is that of all members, or the default."""
+    """`requested_mode`: named by the request. By default the common mode of all members, or the default mode."""
     modes = {member.options.decoder_mode for member in members}
     decoder_mode = requested_mode or (modes.pop() if len(modes) == 1 else DECODER_MODES[0])
     items = [final_result(member) for member in members]

@@ -1,8 +1,8 @@
 """The session: requests, files and outcomes go in, lines and effects come out. No thread and no descriptor; the clock
 is an argument.
 
-Replies to requests without an `id` leave in their order, one each; all others as they come. Work overlaps behind that
-order, and all that wait for the model share one load.
+Requests without an `id` are answered in order, one reply each; others as they finish. Work overlaps despite that order,
+and all requests that wait for the model share one load.
 """
 
 from collections.abc import Callable
@@ -20,8 +20,8 @@ from qwen3_asr_mlx_runtime.settings import Settings
 
 
 class Session:
-    """One client's session. After every call, `take_line` yields what may be written, `take_partial` what may be
-    written once all that is, and then `effects` what is to be done."""
+    """One client's session. After every call, `take_line` returns the lines to write, `take_partial` the partials to
+    write after them, and then `effects` the effects to perform."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float], health: ProcessHealth | None = None) -> None:
         self._state = SessionState(settings, clock, health or ProcessHealth(started_at=clock(), progress_at=clock()))
@@ -29,7 +29,7 @@ class Session:
 
     @property
     def pending(self) -> int:
-        """What is still to be delivered, a last line aside: replies, results, and lines that nobody has taken."""
+        """The number of open replies, results and lines not yet taken, without the last line."""
         return self._state.pending
 
     @property
@@ -39,34 +39,34 @@ class Session:
 
     @property
     def deadline(self) -> float | None:
-        """When `tick` has something to do although nothing has happened."""
+        """When to call `tick` next."""
         return self._state.deadline
 
     @property
     def busy_since(self) -> float | None:
-        """Since when the engine has had work without a pause."""
+        """Start of the engine's current work without a pause; None if it is idle."""
         return self._state.scheduler.slots.busy_since
 
     @property
     def decoding_seconds(self) -> float:
-        """The longest audio that the engine has before it."""
+        """The longest audio that one step of the engine may process now."""
         return self._state.scheduler.slots.seconds
 
     def take_line(self) -> Outgoing | None:
-        """The next line, for a writer that has room."""
+        """Take the next line, for a writer that has room."""
         return self._state.replies.take()
 
     @property
     def has_partials(self) -> bool:
-        """Whether `take_partial` will yield something once all lines are taken."""
+        """Whether `take_partial` returns a partial once all lines are taken."""
         return self._state.replies.has_partials
 
     def take_partial(self) -> Outgoing | None:
-        """The next partial, for a writer that has nothing else to write: a later one may replace it until then."""
+        """Take the next partial, for a writer with nothing else to write. Until then a later one may replace it."""
         return self._state.replies.take_partial()
 
     def effects(self) -> list[Effect]:
-        """What is to be done now. Nothing starts while lines wait to be taken: the client does not read."""
+        """The effects to perform now. No work starts while lines wait to be taken, because the client does not read."""
         scheduler = self._state.scheduler
         if self._state.replies.is_clear:
             scheduler.advance()
@@ -79,12 +79,12 @@ class Session:
         return effects
 
     def handle(self, request: Request | Rejected, size: int = 0) -> None:
-        """Take a request in. `size`: the bytes of input that are freed once its line is answered."""
+        """Handle a request. `size`: the bytes of input that are freed once its line is answered."""
         self._dispatcher.handle(request, size)
         self._state.deliver()
 
     def tick(self) -> None:
-        """Time has passed."""
+        """Handle expired timers."""
         state = self._state
         state.scheduler.tick()
         state.deliver()
@@ -106,7 +106,7 @@ class Session:
         self._state.deliver()
 
     def outcome(self, outcome: Outcome) -> None:
-        """The engine has posted an outcome."""
+        """Handle an outcome that the engine has posted."""
         state = self._state
         match outcome:
             case Progress():
@@ -125,16 +125,16 @@ class Session:
         state.deliver()
 
     def end_of_input(self) -> None:
-        """No more requests will come: what was accepted is finished."""
+        """No more requests will come: finish what was accepted."""
         self._state.drain(END_OF_INPUT)
         self._state.deliver()
 
     def terminate(self) -> None:
-        """Refuse what has not begun, cancel what runs, deliver what is finished."""
-        self._abort("signal", ShuttingDown("the process was told to end before this was finished"))
+        """After a signal: fail unfinished work, deliver finished results."""
+        self._abort("signal", ShuttingDown("the process was ended by a signal before this was finished"))
 
     def engine_lost(self, error: BridgeError) -> None:
-        """Nothing can be transcribed any more: all that wait fail."""
+        """The engine is lost: fail all unfinished work."""
         self._abort(error.code, error)
 
     def finish(self) -> None:

@@ -1,4 +1,4 @@
-"""The parts of one session, and what happens between them."""
+"""The parts of one session, and the operations that involve several of them."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ from qwen3_asr_mlx_runtime.settings import Settings
 
 
 class SessionState:
-    """Made once a session."""
+    """All parts of one session."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float], health: ProcessHealth) -> None:
         self.settings = settings
@@ -50,7 +50,7 @@ class SessionState:
 
     @property
     def pending(self) -> int:
-        """What is still to be delivered, a last line aside: replies, results, and lines that nobody has taken."""
+        """The number of open replies, results and lines not yet taken, without the last line."""
         return self.replies.pending + self.utterances.pending
 
     @property
@@ -60,7 +60,7 @@ class SessionState:
 
     @property
     def deadline(self) -> float | None:
-        """When something has to be looked at although nothing has happened."""
+        """When the next timer expires."""
         progress = self.model.deadline if self.replies.is_clear else None
         times = (self.scheduler.deadline, self.utterances.waiting.deadline, self.shutdown.deadline, progress)
         return min((when for when in times if when is not None), default=None)
@@ -95,7 +95,7 @@ class SessionState:
             self.shutdown.drain(reason, self.utterances, as_events=self.has_events, stop=stop)
 
     def abort(self, reason: str, error: BridgeError) -> None:
-        """End all that is unfinished with this error."""
+        """Fail all unfinished work with this error."""
         self.drain(reason)
         requests = self.shutdown.abort(reason)
         self.utterances.end_error = error
@@ -109,14 +109,14 @@ class SessionState:
         self.model.loaded(model)
 
     def load_failed(self, error: BridgeError) -> None:
-        """All that waited for this load fail with it; the next request that needs a model tries again."""
+        """Fail all requests that waited for this load; the next request that needs the model tries again."""
         self.model.load_failed(error)
-        if not self.shutdown.is_draining:  # no flush could ask for what waits any more
+        if not self.shutdown.is_draining:  # after that no flush can come
             self.utterances.load_failed()
         self.scheduler.fail_requested(error)
 
     def send_progress(self) -> None:
-        """Send the progress of the load, to clients that read and want it. What comes faster is replaced."""
+        """Send the progress of the load to a client that wants it. Newer progress replaces unsent progress."""
         if not self.replies.is_clear:
             return
         progress = self.model.take_progress()

@@ -1,4 +1,4 @@
-"""How a session ends: nothing new is accepted, what was accepted is finished or named, and one line is the last."""
+"""The end of a session: it accepts nothing new, finishes or lists what was accepted, and sends one last line."""
 
 from collections.abc import Callable
 
@@ -16,11 +16,11 @@ END_OF_INPUT: Reason = "end_of_input"
 
 
 class Shutdown:
-    """`reason` is None as long as the session goes on. The first reason stands, unless a harder one comes."""
+    """`reason` is None while the session runs. An abort replaces the reason of a drain."""
 
     def __init__(self, replies: ReplyQueue, clock: Callable[[], float]) -> None:
         self.reason: str | None = None
-        self.deadline: float | None = None  # when what is unfinished is no longer waited for
+        self.deadline: float | None = None  # when unfinished work is aborted
         self._replies = replies
         self._clock = clock
         self._stop: PendingRequest | None = None
@@ -42,13 +42,13 @@ class Shutdown:
         self.deadline = self._clock() + milliseconds / 1000
 
     def abort(self, reason: str) -> list[PendingRequest]:
-        """What is unfinished is no longer waited for: the requests that have no answer yet."""
+        """Stop waiting for unfinished work; return the requests without an answer."""
         self.reason = reason
         self.deadline = None
         return self._replies.unanswered_requests()
 
     def refuse(self, requests: list[PendingRequest], error: BridgeError) -> None:
-        """Answer what is still unanswered with an error, and keep the names of requests that end with it."""
+        """Answer the unanswered requests with an error, and keep the ids of those that end with it."""
         for request in requests:
             if request.answered is None:
                 request.refuse(error)
@@ -58,8 +58,8 @@ class Shutdown:
     def send_last_line(
         self, utterances: Utterances, scheduler: Scheduler, dropped_samples: int, *, as_events: bool
     ) -> None:
-        """Send the last line, once nothing is pending. At the end of input alone a client without events gets none,
-        unless results would be lost."""
+        """Send the last line, once nothing is pending. After the end of input a client without events gets none, unless
+        results would be lost."""
         left = utterances.take_left()
         if self.reason == END_OF_INPUT and not as_events:
             if left or dropped_samples:

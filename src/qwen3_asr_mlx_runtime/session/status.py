@@ -16,9 +16,9 @@ from qwen3_asr_mlx_runtime.protocol.replies import Counters, Limits, Pong, Queue
 
 @dataclass(slots=True)
 class ProcessHealth:
-    """What only the loop around the session knows. Times are of its clock, in seconds.
+    """Facts that only the loop around the session knows. Times are of its clock, in seconds.
 
-    `progress_at`: when the engine was last seen to move. `timer_lag`: how late the last timer was.
+    `progress_at`: the engine's last progress. `timer_lag`: how late the last timer was.
     """
 
     started_at: float
@@ -30,7 +30,7 @@ class ProcessHealth:
 
     @contextmanager
     def timed(self, seconds: float) -> Iterator[None]:
-        """Around a wait for a timer that is due in so many seconds: how late it was, unless the wait ended before."""
+        """Wraps a wait for a timer due in `seconds`; measures how late it was, unless the wait ended early."""
         due = running_in_sleep() + seconds
         try:
             yield
@@ -41,7 +41,7 @@ class ProcessHealth:
 
 
 def running_in_sleep() -> float:
-    """Seconds by a clock that goes on while the machine sleeps; `time.monotonic` stands still then."""
+    """Seconds of a clock that runs while the machine sleeps, unlike `time.monotonic`."""
     if sys.platform == "darwin":
         return time.clock_gettime(time.CLOCK_MONOTONIC)
     else:
@@ -67,7 +67,7 @@ def status(
     limits: Limits,
     mlx: bool,
 ) -> StatusReply:
-    """`mlx`: whether MLX has been imported, so that it can be asked for its memory."""
+    """`mlx`: whether MLX has been imported, so that its memory can be read."""
     busy_ms, progress_ms = _busy(health, now, busy_since)
     memory = Memory.read(mlx=mlx)
     return StatusReply(

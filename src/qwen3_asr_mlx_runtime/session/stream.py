@@ -19,29 +19,29 @@ from qwen3_asr_mlx_runtime.limits import MAX_CHUNK_SECONDS, MAX_STREAM_RATE, MIN
 from qwen3_asr_mlx_runtime.protocol.commands import AudioChunk, StartStream
 from qwen3_asr_mlx_runtime.protocol.streams import Gap, PartialResult
 
-IsInUse = Callable[[str, str], bool]  # of a stream's id and the name of an utterance
+IsInUse = Callable[[str, str], bool]  # (stream id, name of an utterance)
 
 
 @dataclass(frozen=True, slots=True)
 class EndedUtterance:
-    """The audio of one utterance, at 16 kHz. `gap`: a chunk of it was refused, or never came."""
+    """The audio of one utterance, at 16 kHz. `gap`: a chunk of it was rejected, or is missing."""
 
     samples: Samples
     gap: bool
 
 
 class UtteranceNames:
-    """The names of one stream. `current`: of its open utterance, None as long as that has none."""
+    """The utterance names of one stream. `current`: of its open utterance, None while it has no name."""
 
     def __init__(self, stream_id: str, is_in_use: IsInUse) -> None:
         self.current: str | None = None
-        self._split: str | None = None  # of the part split off, by which chunks may still name the rest
+        self._split: str | None = None  # of the part split off; chunks of the rest may still have this name
         self._stream_id = stream_id
         self._is_in_use = is_in_use
         self._count = 0
 
     def next(self) -> str:
-        """The next name that counts up. It skips names of utterances without a result."""
+        """The next generated name. Skips names of utterances without a result."""
         while True:
             self._count += 1
             name = f"{self._stream_id}-{self._count}"
@@ -49,13 +49,13 @@ class UtteranceNames:
                 return name
 
     def check(self, name: str | None) -> None:
-        """Raises InvalidParams where a chunk names another utterance than the open one."""
+        """Raises InvalidParams if a chunk names another utterance than the open one."""
         if self.current is not None and name not in (None, self.current, self._split):
             message = "`utterance_id`: another utterance is open; a boundary ends it; the chunk was not taken"
             raise InvalidParams(message, field="utterance_id")
 
     def set(self, name: str | None) -> None:
-        """A chunk names its utterance."""
+        """Set the name of the open utterance, as a chunk gives it."""
         if name is not None and name != self._split:
             self.current = name
 
@@ -64,14 +64,14 @@ class UtteranceNames:
         self.current = self._split = None
 
     def split(self) -> None:
-        """The utterance has ended, and its chunks go on."""
+        """The utterance was split, and its chunks go on."""
         name = self._split or self.current
         self.end()
         self._split = name
 
 
 class Stream:
-    """One stream, and the audio behind its last boundary: its open utterance."""
+    """One stream, and its open utterance: the audio after its last boundary."""
 
     def __init__(self, command: StartStream, is_in_use: IsInUse) -> None:
         self.command = command
@@ -97,23 +97,23 @@ class Stream:
         return self._audio.samples
 
     def growth(self, pcm: bytes) -> int:
-        """How many samples at 16 kHz a chunk would add."""
+        """The number of samples at 16 kHz that a chunk would add."""
         return self._audio.growth(len(pcm) // BYTES_PER_SAMPLE)
 
     def settled(self, start: int) -> Samples:
-        """The open utterance from the sample `start` on, as far as later audio cannot change it: the resampler holds
-        back some milliseconds. The ended utterance begins with it."""
+        """The open utterance from sample `start` on, as far as later audio cannot change it: the resampler holds back
+        some milliseconds. It is a prefix of the ended utterance."""
         return self._audio.settled(start)
 
     def restarted(self, command: StartStream) -> "Stream":
-        """A new stream that replaces this one and goes on counting its utterances."""
+        """A new stream that replaces this one and continues its utterance numbers."""
         stream = Stream(command, self._is_in_use)
         stream._names = self._names
         return stream
 
     @property
     def utterance_id(self) -> str | None:
-        """The name of the open utterance, if it has one yet; with partials from its first chunk on."""
+        """The name of the open utterance, or None. With partials it has one from its first chunk on."""
         return self._names.current
 
     def next_utterance_id(self) -> str:
@@ -125,7 +125,7 @@ class Stream:
             self._names.check(chunk.utterance_id)
 
     def is_duplicate(self, chunk: AudioChunk) -> bool:
-        """Whether it is the last chunk again. Raises SeqOutOfOrder for one that is older still."""
+        """Whether it repeats the last chunk. Raises SeqOutOfOrder for an older one."""
         if chunk.seq is None or self._last_seq is None or chunk.seq > self._last_seq:
             return False
         if chunk.seq < self._last_seq:
@@ -134,11 +134,11 @@ class Stream:
         return True
 
     def mark_gap(self) -> None:
-        """A chunk was refused: the open utterance is not whole."""
+        """Mark the open utterance incomplete: a chunk was rejected."""
         self._gap = True
 
     def append(self, chunk: AudioChunk, pcm: bytes) -> Gap | None:
-        """Take a checked chunk; the gap before it, if one shows."""
+        """Append a checked chunk; return the gap before it, if there is one."""
         gap = None
         if chunk.seq is not None:
             if self._last_seq is not None and chunk.seq > self._last_seq + 1:
@@ -157,7 +157,7 @@ class Stream:
             self._names.set(self._names.next())
 
     def end_utterance(self, *, goes_on: bool = False) -> EndedUtterance:
-        """Take out the audio of the open utterance. `goes_on`: its next chunks make another one."""
+        """Remove and return the audio of the open utterance. `goes_on`: it was split, and its chunks go on."""
         if goes_on:
             self._names.split()
         else:
@@ -181,7 +181,7 @@ class Stream:
 
 
 def checked_pcm(text: str, rate: int, max_seconds: float = MAX_CHUNK_SECONDS) -> bytes:
-    """The bytes of a `pcm16` field. Raises the RequestError that says why they cannot be taken."""
+    """The bytes of a `pcm16` field. Raises the RequestError that rejects them."""
     pcm = _decoded(text)
     if len(pcm) % BYTES_PER_SAMPLE:
         raise OddPcmLength(f"`pcm16`: expected 16-bit samples, got {len(pcm)} bytes", field="pcm16")
@@ -193,7 +193,7 @@ def checked_pcm(text: str, rate: int, max_seconds: float = MAX_CHUNK_SECONDS) ->
 
 
 def count_samples(text: str, rate: int) -> int:
-    """How many samples at 16 kHz a `pcm16` field holds, 0 if that cannot be told."""
+    """The number of samples at 16 kHz in a `pcm16` field, 0 if it cannot be decoded."""
     try:
         return length(_decoded(text), rate)
     except BadBase64:
@@ -201,7 +201,7 @@ def count_samples(text: str, rate: int) -> int:
 
 
 def check_stream_rate(rate: int) -> None:
-    """Whether PCM of this rate can be resampled."""
+    """Raises UnsupportedSampleRate if PCM of this rate cannot be resampled."""
     if not MIN_STREAM_RATE <= rate <= MAX_STREAM_RATE:
         supported = {"minimum": MIN_STREAM_RATE, "maximum": MAX_STREAM_RATE}
         message = f"`sample_rate`: expected {MIN_STREAM_RATE} to {MAX_STREAM_RATE}, got {rate}"
@@ -215,7 +215,7 @@ def check_is_rate_of(stream: Stream, rate: int | None) -> None:
 
 
 def _decoded(text: str) -> bytes:
-    """Only what an encoder writes: Python's decoder also takes surplus padding and trailing bits that are not zero."""
+    """Decode canonical base64 only: Python's decoder also accepts surplus padding and nonzero trailing bits."""
     try:
         data = base64.b64decode(text, validate=True)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a client requests of its streams: boundaries, flushes, and their end."""
+"""Handles the requests of streams: start, boundaries, flushes, stop."""
 
 from collections.abc import Callable, Iterable
 
@@ -22,7 +22,7 @@ from qwen3_asr_mlx_runtime.settings import Settings
 
 
 class StreamHandlers:
-    """Answers requests. A RequestError is raised before anything is changed."""
+    """Answers requests. A RequestError is raised before anything changes."""
 
     def __init__(
         self,
@@ -43,13 +43,14 @@ class StreamHandlers:
 
     @property
     def needs_events(self) -> bool:
-        """Whether something is to be delivered that only events can deliver."""
+        """Whether there are results, or streams, that need events."""
         waiting = any(each.utterance.stream.auto_flush for each in self._utterances.waiting)
         return waiting or self._utterances.delivery.has_events or self.registry.has_auto_flush
 
     def start(self, command: StartStream, *, may_replace: bool) -> tuple[Stream, StreamReady]:
-        """Open a stream: it, and the reply for when the model is loaded. A restarted stream without `auto_flush` first
-        starts what its events have to deliver: a reply must not wait for an event that waits for a reply."""
+        """Open a stream; return it, and the reply to send when the model is loaded. A restarted stream without
+        `auto_flush` first starts the utterances that events deliver: otherwise a reply could wait for an event that
+        waits for a reply."""
         stream, dropped = self.registry.start(command, may_replace=may_replace)
         if not command.auto_flush:
             self._start_events(self._utterances.waiting.of_stream(stream.id))
@@ -71,7 +72,7 @@ class StreamHandlers:
     def boundary(self, request: PendingRequest, command: Boundary, *, known_only: bool) -> None:
         stream = self.registry.find(command.stream_id, known_only=known_only)
         if stream.command.auto_flush or request.id is not UNSET:
-            self._check_count()  # the reader of input holds back all others: each waits for the replies before its own
+            self._check_count()  # all others are limited by the input allowance
         inline = self._checked_audio(stream, command)
         if not self.registry.is_open(stream):
             self.registry.register(stream)
@@ -89,7 +90,7 @@ class StreamHandlers:
             self.registry.find(stream_id, known_only=True)
         requested = [*waiting] if stream_id is None else waiting.of_stream(stream_id)
         self._start_events(requested)
-        members = [each for each in requested if each in waiting]  # those that an event took along wait no more
+        members = [each for each in requested if each in waiting]  # without those that events deliver
         self._utterances.start_reply(Group(members, "flush", request, after=DeliverAfter(stream_id)), command)
         self._scheduler.expire_after(requested, command.timeout_ms)
 
@@ -121,7 +122,7 @@ class StreamHandlers:
             raise LimitExceeded(message, limit=limit)
 
     def _checked_audio(self, stream: Stream, command: Boundary) -> Samples | None:
-        """The inline audio of a boundary, if it has any. Raises the RequestError that refuses the boundary."""
+        """The inline audio of a boundary, if any. Raises the RequestError that rejects the boundary."""
         if command.pcm16 is not None:
             rate = stream.rate if command.sample_rate is None else command.sample_rate
             check_stream_rate(rate)
@@ -132,7 +133,7 @@ class StreamHandlers:
             return resampled(pcm, rate)
         check_is_rate_of(stream, command.sample_rate)
         if command.audio is None and not stream.samples:
-            raise NoAudio("the stream has no audio behind its last boundary; nothing was queued", field="stream_id")
+            raise NoAudio("the stream has no audio after its last boundary; nothing was queued", field="stream_id")
         return None
 
     def _end_utterance(self, stream: Stream, command: Boundary, request: PendingRequest | None) -> StreamUtterance:

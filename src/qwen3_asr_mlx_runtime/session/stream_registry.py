@@ -35,7 +35,7 @@ class AudioBudget:
         return round(self.samples / SAMPLE_RATE, 3)
 
     def take(self, samples: int) -> None:
-        """Raises LimitExceeded, and takes nothing, where they do not fit."""
+        """Reserve samples. Raises LimitExceeded, and reserves nothing, if they do not fit."""
         if samples and self.samples + samples > self._limit_seconds * SAMPLE_RATE:
             message = f"at most {self._limit_seconds:g} seconds of audio may wait for their outcome"
             raise LimitExceeded(message, dropped_samples=samples, limit_seconds=self._limit_seconds)
@@ -46,7 +46,7 @@ class AudioBudget:
 
 
 class StreamRegistry:
-    """Streams by their ids. `known_only`: a stream has to be started before it is used."""
+    """Streams by their ids. `known_only`: a stream must be started before it is used."""
 
     def __init__(
         self, settings: Settings, budget: AudioBudget, partials: Partials, split_off: SplitOff, is_in_use: IsInUse
@@ -72,7 +72,7 @@ class StreamRegistry:
         return sum(stream.samples for stream in self._streams.values())
 
     def start(self, command: StartStream, *, may_replace: bool) -> tuple[Stream, int]:
-        """Open a stream: it, and how many samples of one of the same name were dropped.
+        """Open a stream; return it, and the number of dropped samples of a replaced stream with the same name.
 
         Raises UnsupportedSampleRate, StreamExists or LimitExceeded.
         """
@@ -86,7 +86,7 @@ class StreamRegistry:
         return self.register(former.restarted(command)), dropped
 
     def find(self, stream_id: str, *, known_only: bool) -> Stream:
-        """The open stream of this name, or one that is yet to be registered."""
+        """The open stream of this name, or a new one that is not registered yet."""
         stream = self._streams.get(stream_id)
         if stream is not None:
             return stream
@@ -105,7 +105,7 @@ class StreamRegistry:
         return stream
 
     def chunk(self, command: AudioChunk, *, known_only: bool) -> PartialResult:
-        """Take a chunk. Raises the RequestError that keeps it out; its stream then has a gap."""
+        """Add a chunk. Raises the RequestError that rejects it; its stream then has a gap."""
         stream = self.find(command.stream_id, known_only=known_only)
         is_new = not self.is_open(stream)
         if stream.is_duplicate(command):
@@ -129,29 +129,29 @@ class StreamRegistry:
         return reply
 
     def mark_gap(self, stream_id: str) -> None:
-        """A chunk for this stream, if it is open, was not taken."""
+        """A chunk for this stream was rejected: mark a gap, if the stream is open."""
         if stream_id in self._streams:
             self._streams[stream_id].mark_gap()
 
     def count_samples(self, stream_id: str | None, pcm16: str) -> int:
-        """How many samples at 16 kHz a chunk for this stream holds, 0 if that cannot be told."""
+        """The number of samples at 16 kHz in a chunk for this stream, 0 if it cannot be decoded."""
         stream = self._streams.get(stream_id or "")
         return count_samples(pcm16, SAMPLE_RATE if stream is None else stream.rate)
 
     def stop(self, stream_id: str) -> tuple[Stream, int]:
-        """Close a stream: it, and how many samples behind its last boundary were dropped. Raises UnknownStream."""
+        """Close a stream; return it and its dropped samples after the last boundary. Raises UnknownStream."""
         stream = self.find(stream_id, known_only=True)
         return stream, self.forget(stream)
 
     def forget(self, stream: Stream) -> int:
-        """Close a stream if it is open; how many samples were dropped."""
+        """Close a stream if it is open; return the number of dropped samples."""
         if not self.is_open(stream):
             return 0
         del self._streams[stream.id]
         return self._drop(stream)
 
     def cancel(self, stream_id: str, utterance_id: str) -> int:
-        """Drop the open utterance, if that is its name; how many samples."""
+        """Drop the open utterance if it has this name; return its number of samples."""
         stream = self._streams.get(stream_id)
         return 0 if stream is None or stream.utterance_id != utterance_id else self._drop(stream)
 
@@ -163,11 +163,11 @@ class StreamRegistry:
         return samples
 
     def _make_room(self, stream: Stream, pcm: bytes) -> Split | None:
-        """Make room for a chunk; the utterance that was split off, if it would have grown too long."""
+        """Make room for a chunk; return the utterance split off, if it would have become too long."""
         samples = stream.growth(pcm)
         too_long = stream.samples + samples > self._max_samples
         if too_long:
-            samples = length(pcm, stream.rate)  # it would begin an utterance
+            samples = length(pcm, stream.rate)  # the chunk would start an utterance
         if too_long and (stream.command.on_limit == "refuse" or samples > self._max_samples):
             limit = self._max_samples / SAMPLE_RATE
             message = f"an utterance has at most {limit:g} seconds; the chunk was not taken"

@@ -18,7 +18,7 @@ from qwen3_asr_mlx_runtime.settings import Settings
 
 
 class Utterances:
-    """Owns the micro-batch and the groups. Each utterance gets one result, and each result stands in one line."""
+    """Owns the micro-batch and the groups. Each utterance gets one result, delivered in one line."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Utterances:
     ) -> None:
         self.waiting = MicroBatch()
         self.delivery = Delivery()
-        self.end_error: BridgeError | None = None  # what ends with this very error is unfinished
+        self.end_error: BridgeError | None = None  # an utterance that ends with this error object is unfinished
         self.unfinished: list[tuple[StreamUtterance, BridgeError]] = []
         self._settings = settings
         self._scheduler = scheduler
@@ -39,7 +39,7 @@ class Utterances:
         self._replies = replies
         self._budget = budget
         self._clock = clock
-        self._unanswered: deque[Transcription] = deque()  # whose boundaries are answered in their order
+        self._unanswered: deque[Transcription] = deque()  # their boundaries are answered in order
 
     def __len__(self) -> int:
         """Those that are not delivered."""
@@ -57,19 +57,19 @@ class Utterances:
         request: PendingRequest | None,
         in_engine: AppendedAudio | None = None,
     ) -> None:
-        """Queue an utterance whose audio is there, and counted. `request`: of its boundary, to be answered.
-        `in_engine`: what the engine has of it."""
+        """Queue an utterance whose audio is in memory and counted. `request`: of its boundary. `in_engine`: its audio
+        that the engine has."""
         utterance.sample_count = len(samples)
         options = resolve(self._settings, [utterance.boundary, utterance.stream])
         self._add(self._scheduler.add_samples(utterance, samples, options, in_engine), request)
 
     def add_file(self, utterance: StreamUtterance, path: str, request: PendingRequest) -> None:
-        """Give an utterance its place in the queue; its boundary is answered when the file was read."""
+        """Queue an utterance; its boundary is answered once the file is read."""
         options = resolve(self._settings, [utterance.boundary, utterance.stream])
         self._add(self._scheduler.add_file(utterance, path, options), request)
 
     def start_events(self, members: Iterable[Transcription], reason: Reason) -> None:
-        """Decode utterances and deliver them as events, and before them what waits of their streams."""
+        """Decode utterances, and the earlier waiting ones of their streams, and deliver them as events."""
         for run in in_runs(self.waiting.leading(members)):
             group = Group(run, reason)
             self._open(group)
@@ -87,11 +87,11 @@ class Utterances:
         self._request_decode(group.members, overrides, group.request)
 
     def decode_ahead(self, members: Sequence[Transcription]) -> None:
-        """Decode utterances although nobody waits for them yet."""
+        """Decode utterances before a request needs them."""
         self._request_decode(members, None, None)
 
     def tick(self) -> None:
-        """Start what has waited long enough: a group of events, or decoding ahead of the flush."""
+        """Start utterances whose delay is over: as events, or as decoding ahead of the flush."""
         for head in self.waiting.due(self._clock()):
             group = self.waiting.group(head)
             if head.utterance.stream.auto_flush:
@@ -100,12 +100,12 @@ class Utterances:
                 self.decode_ahead(group)
 
     def load_failed(self) -> None:
-        """Those decoded ahead of their flush wait on."""
+        """Return utterances that were decoded ahead to the waiting state."""
         for transcription in self.waiting:
             self._scheduler.withdraw(transcription)
 
     def audio_read(self, transcription: Transcription) -> None:
-        """The file of a boundary was read: the utterance is accepted, or refused."""
+        """The file of a boundary was read: accept or reject the utterance."""
         samples = transcription.sample_count
         try:
             self._budget.take(samples)
@@ -134,7 +134,7 @@ class Utterances:
         group, members = delivered
         if group.request is None:
             self._replies.send_event(realtime_batch_final(group, members))
-            group.load_seconds = 0.0  # one line says how long the load took
+            group.load_seconds = 0.0  # only one line reports the load
         else:
             group.request.answer(group.reply or realtime_batch_final(group, members))
             if group.request.sent:
@@ -144,12 +144,12 @@ class Utterances:
         return True
 
     def named(self, stream_id: str, utterance_id: str) -> list[Transcription]:
-        """The utterances of a name that are not delivered, in the order of their boundaries."""
+        """The undelivered utterances of a name, in the order of their boundaries."""
         mine = [*self.delivery.of_stream(stream_id), *self.waiting.of_stream(stream_id)]
         return [each for each in mine if each.utterance.utterance_id == utterance_id]
 
     def has_stream(self, stream_id: str) -> bool:
-        """Whether an utterance of this stream is not delivered."""
+        """Whether a stream has undelivered utterances."""
         return any(True for _ in self.delivery.of_stream(stream_id)) or bool(self.waiting.of_stream(stream_id))
 
     def cancel_named(self, stream_id: str, utterance_id: str) -> CancelState:
@@ -159,7 +159,7 @@ class Utterances:
         return self._scheduler.cancel(members)
 
     def discard(self, stream_id: str, error: BridgeError) -> list[str]:
-        """Cancel all utterances of a stream: the names of those that no other line names."""
+        """Cancel all utterances of a stream; return the names of those that no other line names."""
         self._scheduler.cancel([*self.delivery.of_stream(stream_id)])
         named = []
         for transcription in self.waiting.of_stream(stream_id):
@@ -174,7 +174,7 @@ class Utterances:
         return named
 
     def take_left(self) -> list[Transcription]:
-        """Take the utterances that no request asked for, all with their results."""
+        """Take the utterances that no flush delivered, all with their results."""
         left = [*self.waiting]
         for transcription in left:
             self.waiting.remove(transcription)
@@ -197,7 +197,7 @@ class Utterances:
             self._accept(transcription)
 
     def _accept(self, transcription: Transcription) -> None:
-        """Answer boundaries whose audio is there; those that may be answered with a group in their order."""
+        """Answer boundaries whose audio is read; boundaries that may be answered with a group are answered in order."""
         if transcription.utterance.group_key is not None:
             self._answer_boundary(transcription)
         self._answer_in_order()
@@ -230,7 +230,7 @@ class Utterances:
         self.delivery.changed(transcription)
 
     def _refuse(self, transcription: Transcription, error: BridgeError) -> None:
-        """Answer a boundary with an error: its utterance is not queued."""
+        """Reject a boundary with an error: its utterance is not queued."""
         self.waiting.remove(transcription)
         self.delivery.remove(transcription)
         utterance = transcription.utterance
@@ -259,7 +259,7 @@ class Utterances:
         self.delivery.open(group)
 
     def _forget(self, transcription: Transcription) -> None:
-        """It was delivered: free its audio, and remember its name."""
+        """Free the audio of a delivered utterance, and remember its name."""
         self._budget.give_back(transcription.utterance.sample_count or 0)
         transcription.release()
         self.delivery.remember(transcription)

@@ -1,1 +1,1 @@
-"""Instruments around the engine, each a command. The bridge never imports them, nor the extra `tools` they need."""
+"""Measuring tools around the engine, each a command. The bridge imports neither them nor the extra `tools`."""

@@ -1,4 +1,4 @@
-"""What the instruments' command lines have in common: one line for a mistake, and tables."""
+"""What the tools' command lines have in common: one-line errors, and tables."""
 
 import argparse
 import sys
@@ -9,11 +9,11 @@ from qwen3_asr_mlx_runtime.command import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-WIDTH = 120  # of tables that go to no terminal
+WIDTH = 120  # of tables not written to a terminal
 
 
 class Parser(argparse.ArgumentParser):
-    """Says a mistake in one line, and shows the examples as they are written."""
+    """Reports a usage error in one line, and shows the examples unwrapped."""
 
     def __init__(self, prog: str, description: str, examples: str) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""Percentiles of a stream of numbers, in memory that does not grow with it."""
+"""Percentiles of a stream of numbers, in bounded memory."""
 
 import math
 
@@ -6,11 +6,11 @@ import msgspec
 
 _ACCURACY = 0.01
 _BASE = (1 + _ACCURACY) / (1 - _ACCURACY)
-_LEAST, _MOST = 1e-5, 1e7
+_LOWEST, _HIGHEST = 1e-5, 1e7
 
 
 class Spread(msgspec.Struct, kw_only=True, frozen=True):
-    """Percentiles are null of nothing; they are right to 1 %, `maximum` exactly."""
+    """Percentiles, accurate to 1 %, and the exact `maximum`. All are null without values."""
 
     count: int
     p50: float | None
@@ -20,9 +20,9 @@ class Spread(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Distribution:
-    """Counts in buckets that grow by 2 % (DDSketch, arXiv:1908.10693): at most 1,400 of them, whatever comes.
+    """Counts in buckets that grow by 2 % (DDSketch, arXiv:1908.10693): at most 1,400 of them.
 
-    Below 10⁻⁵ everything is one bucket, and above 10⁷.
+    Values below 10⁻⁵ share one bucket, and so do values above 10⁷.
     """
 
     def __init__(self) -> None:
@@ -33,11 +33,11 @@ class Distribution:
     def add(self, value: float) -> None:
         self.count += 1
         self._maximum = max(self._maximum, value)
-        bucket = math.ceil(math.log(min(max(value, _LEAST), _MOST), _BASE))
+        bucket = math.ceil(math.log(min(max(value, _LOWEST), _HIGHEST), _BASE))
         self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
 
     def percentile(self, share: float) -> float | None:
-        """About the smallest value that at least `share` per cent of all do not exceed; None of nothing."""
+        """About the smallest value that at least `share` per cent of all values do not exceed; None without values."""
         left = max(1, math.ceil(share / 100 * self.count))
         for bucket in sorted(self._buckets):
             left -= self._buckets[bucket]

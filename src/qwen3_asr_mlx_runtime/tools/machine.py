@@ -1,4 +1,4 @@
-"""On what something was measured, without the names of the machine or of its user."""
+"""The machine of a measurement, without the names of the machine or of its user."""
 
 import os
 import platform
@@ -54,8 +54,8 @@ def _system() -> str:
 def _processor() -> str:
     if sys.platform == "darwin":
         command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-        told = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
-        return told or platform.machine()
+        brand = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
+        return brand or platform.machine()
     else:
         lines = _CPUINFO.read_text(encoding="utf-8").splitlines() if _CPUINFO.exists() else []
         names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

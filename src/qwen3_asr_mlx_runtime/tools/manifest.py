@@ -1,4 +1,4 @@
-"""A manifest: JSON lines that say which sound file holds which words."""
+"""A manifest: JSON lines with sound files and their texts."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -11,14 +11,14 @@ from qwen3_asr_mlx_runtime.errors import InvalidParams
 from qwen3_asr_mlx_runtime.languages import AUTO, language_choice
 from qwen3_asr_mlx_runtime.model_name import DEMO
 
-# What texts are brought to before they are compared; `basic` leaves words as they are.
+# How texts are normalised before they are compared; `basic` keeps the words.
 NormaliserChoice = Literal["by-language", "basic"]
-NORMALISER_HELP = "for all lines; default: what a line says, else by-language, or basic for the demonstration"
+NORMALISER_HELP = "for all lines; default: as in the line, else by-language, or basic for the demonstration"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`audio` as it is written, `path` seen from the manifest's folder; `language` a canonical name or None."""
+    """`audio`: as written. `path`: relative to the manifest's folder. `language`: a canonical name or None."""
 
     audio: str
     path: Path
@@ -30,8 +30,8 @@ class Entry:
     def completed(
         self, language: str | None, normaliser: NormaliserChoice | None, default: NormaliserChoice | None
     ) -> "Entry":
-        """With options of a command line: `language` where the line has none, `normaliser` whatever the line has, and
-        `default` where neither names a normaliser."""
+        """Apply options of a command line: `language` if the line has none, `normaliser` over the line's own, and
+        `default` if neither names a normaliser."""
         return replace(self, language=self.language or language, normaliser=normaliser or self.normaliser or default)
 
 
@@ -43,7 +43,7 @@ class _Line(msgspec.Struct):
 
 
 def read_manifest(path: Path) -> list[Entry]:
-    """The lines of a manifest in their order. Raises InvalidParams, which names the line at fault."""
+    """The lines of a manifest in order. Raises InvalidParams, which names the line at fault."""
     entries = [_entry(path, number, line) for number, line in lines_of(path)]
     if not entries:
         raise InvalidParams(f"{path}: expected at least one line with `audio` and `text`")
@@ -55,12 +55,12 @@ def read_manifest(path: Path) -> list[Entry]:
 
 
 def normaliser_for(models: Iterable[str | None]) -> NormaliserChoice | None:
-    """The demonstration is judged by each of its digits."""
+    """The default normaliser: `basic` for the demonstration, which is scored digit by digit."""
     return "basic" if set(models) == {DEMO} else None
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, with their numbers. Raises OSError where there is no file to read."""
+    """The lines that are not blank, with their numbers. Raises OSError."""
     for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if line.strip():
             yield number, line

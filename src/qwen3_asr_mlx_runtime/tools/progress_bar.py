@@ -1,4 +1,4 @@
-"""How far a command has come, on stderr, where that is a terminal."""
+"""The progress of a command, on stderr if that is a terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int | None, int | None], None]]:
-    """To be told a stage, and how much of how much is done where that is known; leaves nothing on the screen."""
+    """Yields a function of a stage, the amount done and the total, if known. The bar disappears at the end."""
     if not sys.stderr.isatty():
         yield lambda *_: None
         return
@@ -19,10 +19,10 @@ def progress_bar() -> Iterator[Callable[[str, int | None, int | None], None]]:
         task = progress.add_task("start", total=None)
         stages = [""]
 
-        def tell(stage: str, done: int | None, total: int | None) -> None:
+        def show(stage: str, done: int | None, total: int | None) -> None:
             if stage != stages[-1]:
                 progress.reset(task, total=total, description=stage)
                 stages.append(stage)
             progress.update(task, completed=done or 0, total=total)
 
-        yield tell
+        yield show

@@ -30,7 +30,7 @@ PROGRAM = "qwen3-asr-mlx-quantize"
 
 @guarded(PROGRAM)
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0, 1 with an `error` line, 2 for a bad command line; a signal leaves nothing behind either."""
+    """Exit code 0, 1 with an `error` line, 2 for a bad command line. An error or a signal leaves no files behind."""
     options = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _quantize(options: argparse.Namespace) -> dict[str, Any]:
-    watch, report = Stopwatch(), Reporter(_tell)
+    watch, report = Stopwatch(), Reporter(_show_progress)
     target = options.target.expanduser().absolute()
     check_target(target)
     report("resolve")
@@ -88,7 +88,7 @@ def _quantize(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _tell(progress: Progress) -> None:
+def _show_progress(progress: Progress) -> None:
     share = f" {progress.done / progress.total:.0%}" if progress.done is not None and progress.total else ""
     note(f"{progress.stage}{share}")
 

@@ -1,4 +1,4 @@
-"""The stages of the work, by the names that people read."""
+"""The stages of the work, with display names."""
 
 from qwen3_asr_mlx_runtime.engines.profile import Profile
 
@@ -13,6 +13,6 @@ STAGES = {
 
 
 def stage_seconds(profile: Profile) -> dict[str, float]:
-    """Of those that were measured, in the order they come in."""
-    told = {name: getattr(profile, field) for field, name in STAGES.items()}
-    return {name: seconds for name, seconds in told.items() if seconds is not None}
+    """The seconds of each measured stage, in the order of the work."""
+    seconds_by_stage = {name: getattr(profile, field) for field, name in STAGES.items()}
+    return {name: seconds for name, seconds in seconds_by_stage.items() if seconds is not None}

@@ -1,8 +1,8 @@
 // Made by scripts/generate-types from docs/protocol.schema.json: do not edit.
 
-/// qwen3-asr-mlx-jsonl-v1. Each line is one message. `Request`: what a client sends. `Reply`: what answers it. `Event`:
-/// what comes unasked, if it was wanted. Members that are not listed are allowed. The process also takes null for a
-/// member that is not given, and digits in a string for a number.
+/// qwen3-asr-mlx-jsonl-v1. Each line is one message. `Request`: sent by a client. `Reply`: answers a request. `Event`:
+/// answers no request, sent if wanted. Members that are not listed are allowed. In requests null means an absent
+/// member, and a string of digits may replace a number.
 public enum Wire {}
 
 extension Wire {
@@ -290,8 +290,8 @@ extension Wire {
 }
 
 extension Wire {
-    /// One file of a batch; its fields mean what they mean in a `transcript`. With an `error`, `text` is null and all
-    /// that the model would have told is absent. `generated_token_ids` stand beside `token_logprobs`.
+    /// One file of a batch; its fields have the same meaning as in a `transcript`. With an `error`, `text` is null and
+    /// the other results of the model are absent. `generated_token_ids` are present together with `token_logprobs`.
     public struct BatchItem: Codable, Equatable, Sendable {
         public var audio: String
         public var text: String?
@@ -385,8 +385,8 @@ extension Wire {
 }
 
 extension Wire {
-    /// As many items as were asked for, in their order; `failed` of them have an `error` in place of a text.
-    /// `redecoded` is the sum over the items.
+    /// One item for each requested file, in order; `failed` of them have an `error` instead of a text. `redecoded` is
+    /// the sum over the items.
     public struct BatchTranscript: Codable, Equatable, Sendable {
         public private(set) var type = "batch_transcript"
         public var id: ID?
@@ -694,12 +694,12 @@ extension Wire {
 }
 
 extension Wire {
-    /// The one outcome of an utterance. `job` is unique in the process. `source`: a file, inline PCM, or the stream's
-    /// buffer; `samples` at 16 kHz, null if the file was never read. With an `error`, `text` and all that the model
-    /// would have told are null. `audio_gap`: a chunk of it was refused or never came. `queue_seconds`: from the
-    /// boundary to the outcome, decoding included. `generated_token_ids`, `token_logprobs` and `confidence` are absent
-    /// unless `logprobs` was asked for. `final_policy` and `verified_tokens`, those of its tokens that a partial had
-    /// and the final only verified, are absent unless it was listened to then.
+    /// The outcome of an utterance. `job` is unique in the process. `source`: a file, inline PCM, or the stream's
+    /// buffer; `samples` at 16 kHz, null if the file was never read. With an `error`, `text` and the other results of
+    /// the model are null. `audio_gap`: a chunk of it was rejected or is missing. `queue_seconds`: from the boundary to
+    /// the outcome, decoding included. `generated_token_ids`, `token_logprobs` and `confidence` are absent unless
+    /// `logprobs` was requested. `final_policy` and `verified_tokens` (tokens of the last partial that the final
+    /// accepted from the draft) are absent without partials.
     public struct FinalResult: Codable, Equatable, Sendable {
         public private(set) var type = "final_result"
         public var job: Int
@@ -821,7 +821,7 @@ extension Wire {
 }
 
 extension Wire {
-    /// A `seq` was expected and a later one came.
+    /// A later `seq` arrived than the expected one.
     public struct Gap: Codable, Equatable, Sendable {
         public var expected: Int
         public var got: Int
@@ -919,7 +919,7 @@ extension Wire {
 }
 
 extension Wire {
-    /// Resident memory of the process, now and at its peak; what macOS charges it with, null elsewhere; and MLX's peak,
+    /// Resident memory of the process, now and at its peak; its footprint on macOS, null elsewhere; and MLX's peak,
     /// active and cached buffers.
     public struct Memory: Codable, Equatable, Sendable {
         public var rssBytes: Int?
@@ -965,12 +965,12 @@ extension Wire {
 }
 
 extension Wire {
-    /// A chunk was taken, or not, if `duplicate`; as an event (`event` true, numbered `n`): a partial.
+    /// The reply to a chunk, which is ignored if `duplicate`; as an event (`event` true, numbered `n`): a partial.
     /// `samples_buffered` and `chunks` of the open utterance. `text`: its latest hypothesis, of its first
-    /// `audio_seconds`; empty, and all that belongs to it absent, unless the stream has `partials`. `revision` counts
-    /// the hypotheses of the utterance from 1, 0 before the first. `stable_text` only grows within an utterance. Only
-    /// events have `seconds` (of work), `queue_seconds` (from the chunk that made it due), `tokens` and, of these,
-    /// `verified_tokens` (written before, and only verified).
+    /// `audio_seconds`; empty, and the fields that belong to it absent, unless the stream has `partials`. `revision`
+    /// counts the hypotheses of the utterance from 1, 0 before the first. `stable_text` only grows within an utterance.
+    /// Only events have `seconds` (of work), `queue_seconds` (from the chunk that made it due), `tokens`, and
+    /// `verified_tokens` (those of them accepted from the draft).
     public struct PartialResult: Codable, Equatable, Sendable {
         public private(set) var type = "partial_result"
         public var id: ID?
@@ -1072,7 +1072,7 @@ extension Wire {
 }
 
 extension Wire {
-    /// Where the time of one utterance, or of one batch, went. Lengths and shapes hold one entry per decoded piece.
+    /// Where the time of one utterance, or of one batch, went. Lengths and shapes hold one entry per decoded segment.
     /// `quantization` is null where weights are in full precision.
     public struct Profile: Codable, Equatable, Sendable {
         public var stage: String
@@ -1128,8 +1128,8 @@ extension Wire {
 }
 
 extension Wire {
-    /// How far a load has come. `request_id`: the request that caused it, absent if it had no id; `done` of `total`
-    /// bytes where that can be told.
+    /// The progress of a load. `request_id`: the request that caused it, absent if it had no id; `done` of `total`
+    /// bytes, if known.
     public struct Progress: Codable, Equatable, Sendable {
         public private(set) var type = "progress"
         public var event: Bool
@@ -1152,8 +1152,8 @@ extension Wire {
 }
 
 extension Wire {
-    /// `bits` and `group_size` are the decoder's, `layers` tells which part has which, and `full_precision` how many
-    /// layers stayed as they were.
+    /// `bits` and `group_size` are the decoder's; `layers` counts the quantised layers of each part, `full_precision`
+    /// the layers in full precision.
     public struct Quantization: Codable, Equatable, Sendable {
         public var bits: Int
         public var groupSize: Int
@@ -1170,7 +1170,7 @@ extension Wire {
 }
 
 extension Wire {
-    /// How many layers of one part of the model have their weights in so many bits.
+    /// The number of layers of one part of the model that have weights of `bits` bits.
     public struct QuantizedLayers: Codable, Equatable, Sendable {
         public var part: Part
         public var bits: Int
@@ -1264,10 +1264,10 @@ extension Wire {
 }
 
 extension Wire {
-    /// Utterances in the order of their boundaries; `failed` of them have an `error` in place of a text. As an event
-    /// (`event` true, numbered `n`) it tells of streams with `auto_flush`, and of what still waited when the
-    /// conversation ended. `utterance_id` is that of the boundary that it answers, and `dropped_samples` stands only in
-    /// the line that ends a conversation without events. `decoder_mode` is what was asked for; `redecoded` is the sum
+    /// Utterances in the order of their boundaries; `failed` of them have an `error` instead of a text. As an event
+    /// (`event` true, numbered `n`) it delivers utterances of streams with `auto_flush`, and those that still waited at
+    /// the end of the session. `utterance_id` is that of the boundary that it answers. `dropped_samples` is present
+    /// only in the last line of a session without events. `decoder_mode` is the requested one; `redecoded` is the sum
     /// over the items.
     public struct RealtimeBatchFinal: Codable, Equatable, Sendable {
         public private(set) var type = "realtime_batch_final"
@@ -1334,7 +1334,7 @@ extension Wire {
 }
 
 extension Wire {
-    /// An utterance that was ended because it would have grown too long.
+    /// An utterance that was ended because it would have become too long.
     public struct Split: Codable, Equatable, Sendable {
         public var utteranceID: String
         public var samples: Int
@@ -1610,9 +1610,9 @@ extension Wire {
 }
 
 extension Wire {
-    /// The last line. `reason`: `stop`, `abort`, `deadline`, `end_of_input`, `signal`, or the code of what ended the
-    /// engine. `completed`: transcripts made since the process started. `items`: the outcomes of utterances that still
-    /// waited for a `flush`. `dropped_samples`: audio behind the last boundary of each stream.
+    /// The last line. `reason`: `stop`, `abort`, `deadline`, `end_of_input`, `signal`, or the code of the error that
+    /// ended the engine. `completed`: transcripts since the process started. `items`: the outcomes of utterances that
+    /// still waited for a `flush`. `dropped_samples`: audio after the last boundary of each stream.
     public struct Stopped: Codable, Equatable, Sendable {
         public private(set) var type = "stopped"
         public var id: ID?
@@ -1637,8 +1637,8 @@ extension Wire {
 }
 
 extension Wire {
-    /// A chunk without `id` failed: it was not taken. `stream_id` and `seq` are null where they are not known.
-    /// `dropped_samples`: how many it held, as far as that can be told.
+    /// A chunk without `id` was rejected. `stream_id` and `seq` are null if unknown. `dropped_samples`: the number of
+    /// its samples, 0 if unknown.
     public struct StreamError: Codable, Equatable, Sendable {
         public private(set) var type = "stream_error"
         public var event: Bool
@@ -1667,8 +1667,8 @@ extension Wire {
 }
 
 extension Wire {
-    /// The stream takes audio, and the model is loaded. `dropped_samples`: what a restart threw away. `partials` and
-    /// what concerns them is absent where they were not asked for.
+    /// The stream is open, and the model is loaded. `dropped_samples`: audio that a restart dropped. `partials`,
+    /// `partial_interval_ms` and `final_policy` are absent unless partials were requested.
     public struct StreamReady: Codable, Equatable, Sendable {
         public private(set) var type = "stream_ready"
         public var id: ID?
@@ -1713,8 +1713,8 @@ extension Wire {
 }
 
 extension Wire {
-    /// `dropped_samples`: audio behind the last boundary. `queued`: utterances of the stream that the next `flush` will
-    /// tell. `cancelled_utterances`: those that `discard` ended and that no other line names.
+    /// `dropped_samples`: audio after the last boundary. `queued`: utterances of the stream that the next `flush`
+    /// delivers. `cancelled_utterances`: those cancelled by `discard` that no other line names.
     public struct StreamStopped: Codable, Equatable, Sendable {
         public private(set) var type = "stream_stopped"
         public var id: ID?
@@ -1793,13 +1793,13 @@ extension Wire {
 }
 
 extension Wire {
-    /// One transcribed file. `text` is clean, `raw_text` what the model wrote, `language` null where it heard none.
-    /// `finish_reason`: `stop`, `length` or `repetition`. `rms_dbfs`: how loud it is on the whole, null for digital
-    /// silence. `decode_seconds` of the decoder; `total_seconds` of reading, features, tower and decoder;
-    /// `load_seconds` of the load that this request caused, 0.0 if it caused none. `redecoded` counts the pieces of
-    /// audio that a batch decoded and that were decoded again, alone. `token_logprobs` (natural logarithms, one for
-    /// each of `generated_token_ids`) and `confidence` stand there where `logprobs` was asked for; `confidence` is null
-    /// where no token was written.
+    /// One transcribed file. `text` is clean, `raw_text` is the model's output, `language` is null if there is no
+    /// speech. `finish_reason`: `stop`, `length` or `repetition`. `rms_dbfs`: the loudness of the whole, null for
+    /// digital silence. `decode_seconds`: of the decoder; `total_seconds`: of reading, features, tower and decoder;
+    /// `load_seconds`: of the load that this request caused, 0.0 if it caused none. `redecoded` counts the segments
+    /// that were decoded in a batch and then again alone. `token_logprobs` (natural logarithms, one for each of
+    /// `generated_token_ids`) and `confidence` are present if `logprobs` was requested; `confidence` is null if there
+    /// are no tokens.
     public struct TranscriptReply: Codable, Equatable, Sendable {
         public private(set) var type = "transcript"
         public var id: ID?
@@ -1852,7 +1852,7 @@ extension Wire {
 }
 
 extension Wire {
-    /// What the end kept from its result: an utterance by its names, or a request by its `id`. Its outcome, or its
+    /// An utterance (by its names) or a request (by its `id`) that the end left without a result. Its outcome, or its
     /// reply, was the error of this `code`.
     public struct Unfinished: Codable, Equatable, Sendable {
         public var streamID: String?

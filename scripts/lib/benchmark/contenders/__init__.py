@@ -1,4 +1,4 @@
-"""What is measured: the runtime and its peers, each as the same few steps; see `contender.Contender`.
+"""The contenders: the runtime and its peers, each as the same few steps; see `contender.Contender`.
 
 Only `load` imports the implementation, since each has an environment of its own.
 """

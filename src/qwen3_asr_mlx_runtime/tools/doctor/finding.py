@@ -1,4 +1,4 @@
-"""What the doctor found, and what to do about it."""
+"""A result of the doctor, and its advice."""
 
 from typing import Literal, NamedTuple
 
@@ -6,7 +6,7 @@ Level = Literal["ok", "warning", "failure"]
 
 
 class Finding(NamedTuple):
-    """`advice` stands where there is something to do."""
+    """`advice` is empty if there is nothing to do."""
 
     level: Level
     what: str

@@ -17,7 +17,7 @@ ENOUGH_DISK = 6 * 2**30  # a checkpoint of 1.7B in bfloat16, and room to move
 
 
 def check_machine(cache_dir: Path | None) -> Iterator[Finding]:
-    """Everything that needs no model. `cache_dir`: where models are kept. Raises DeviceUnavailable where MLX has no
+    """The checks that need no model. `cache_dir`: where models are kept. Raises DeviceUnavailable if MLX has no
     device."""
     yield _python(sys.version_info[:2])
     yield _processor(platform.system(), platform.machine())
@@ -27,8 +27,8 @@ def check_machine(cache_dir: Path | None) -> Iterator[Finding]:
 
 
 def check_model_files(model: str, cache_dir: Path | None, verify: str, is_wanted: bool = True) -> Iterator[Finding]:
-    """Whether the model is here, whole, what its digests say, and small enough. That it is not here is a failure only
-    where it `is_wanted`."""
+    """Whether the model is in the cache, complete, passes the digest check, and fits in memory. A missing model is a
+    failure only if it `is_wanted`."""
     from qwen3_asr_mlx_runtime.checkpoint.files import check_files
     from qwen3_asr_mlx_runtime.checkpoint.hub import Hub
     from qwen3_asr_mlx_runtime.checkpoint.integrity import Verified
@@ -41,8 +41,8 @@ def check_model_files(model: str, cache_dir: Path | None, verify: str, is_wanted
         folder = resolve(model, Hub(cache=cache_dir), local_files_only=True)
         found = verify_files(check_files(folder), verify, Verified(None), lambda *_: None)
         needed = loaded_bytes(folder, None, None)
-        known = "their digests are right" if found.checked else "no digests are known"
-        yield ok(f"the files of {model} are whole; {known}")
+        digests = "their digests are right" if found.checked else "no digests are known"
+        yield ok(f"the files of {model} are whole; {digests}")
         Governor.check_model(needed)
     except ModelNotFound as error:
         level = failure if is_wanted else warning
@@ -55,7 +55,7 @@ def check_model_files(model: str, cache_dir: Path | None, verify: str, is_wanted
 
 
 def unusable(model: str, error: BridgeError) -> Finding:
-    """Why `model` cannot be loaded, and what helps. What is no part of the hub's cache is never downloaded again."""
+    """Why `model` cannot be loaded, and what helps. Only files of the hub's cache are downloaded again."""
     if isinstance(error, OutOfMemory):
         advice = "choose a smaller model"
     elif "delete" in error.data:
@@ -109,13 +109,12 @@ def _disk(cache_dir: Path | None) -> Iterator[Finding]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     folder = Path(cache_dir or HF_HUB_CACHE).expanduser()
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    free = shutil.disk_usage(there).free
-    said = f"{free / 2**30:.1f} GiB free where models are kept"
-    yield (
-        ok(said) if free >= ENOUGH_DISK else warning(said, "a model takes up to 5 GiB: make room before one is fetched")
-    )
-    if not os.access(there, os.W_OK):
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    space = f"{free / 2**30:.1f} GiB free where models are kept"
+    advice = "a model takes up to 5 GiB: make room before one is fetched"
+    yield ok(space) if free >= ENOUGH_DISK else warning(space, advice)
+    if not os.access(existing, os.W_OK):
         yield warning(
             "the folder of models cannot be written to", "--cache-dir names another; models that are there still load"
         )

@@ -18,7 +18,7 @@ EXAMPLES = f"""examples:
   {PROGRAM}
   {PROGRAM} --model Qwen/Qwen3-ASR-0.6B
 
-Each line says ok, warning or failure, and what to do. The exit code is 1 where there is a failure, else 0.
+Each line is an ok, a warning or a failure, with advice. The exit code is 1 if there is a failure, else 0.
 """
 
 
@@ -44,8 +44,8 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def findings(model: str, cache_dir: Path | None, is_wanted: bool = True) -> Iterator[Finding]:
-    """One after the other. What needs MLX comes only where there is one, and has a device. `is_wanted`: the user named
-    this model, and it is a failure where it is not there."""
+    """All findings, one after the other. Checks that need MLX run only if it is installed and has a device.
+    `is_wanted`: the user named this model, so a missing one is a failure."""
     from qwen3_asr_mlx_runtime.tools.doctor.machine_check import check_machine, check_model_files
 
     try:

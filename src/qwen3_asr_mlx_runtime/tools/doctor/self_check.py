@@ -1,5 +1,5 @@
-"""Whether the engine computes on this device what it should: known audio, known tokens and probabilities, in every way
-of decoding. What is expected was written by the reference implementation (scripts/demo/make_self_check.py)."""
+"""Checks the engine's results on this device: known audio must give known tokens and probabilities in every decoder
+mode. The expected values come from the reference implementation (scripts/demo/make_self_check.py)."""
 
 import gc
 import json
@@ -21,15 +21,15 @@ from qwen3_asr_mlx_runtime.model.drift import LONG_LENGTH, largest_drift
 from qwen3_asr_mlx_runtime.tools.doctor.finding import Finding, failure, ok
 
 TOLERANCE = {"float32": 2e-3, "bfloat16": 0.3}  # of a log-probability
-DRIFT_LIMIT = {"float32": 1e-2, "bfloat16": 2.0}  # of a logit: what is wrong moves them by ten and more
-_TF32 = 10  # times as much on a GPU in float32: it may multiply with ten bits (0.0022 and 0.0081 on an H100)
-_SURE = -0.5  # bfloat16 may choose another token than float32 where its probability is less
-_LEFT = 2**20
+DRIFT_LIMIT = {"float32": 1e-2, "bfloat16": 2.0}  # of a logit: a defect moves logits by ten and more
+_TF32 = 10  # factor on a GPU in float32, which may multiply with ten bits (0.0022 and 0.0081 on an H100)
+_SURE = -0.5  # below this log-probability bfloat16 may choose another token than float32
+_MAX_LEAK = 2**20
 _REPORT = "report it with this output: transcripts of this device cannot be trusted"
 
 
 def check_engine() -> Iterator[Finding]:
-    """With the demonstration checkpoint, in both types."""
+    """Check the demonstration checkpoint in both dtypes."""
     gc.collect()
     mx.clear_cache()
     before = mx.get_active_memory()
@@ -39,48 +39,50 @@ def check_engine() -> Iterator[Finding]:
     mx.clear_cache()
     left = mx.get_active_memory() - before
     what = f"{left} bytes of MLX's memory were left behind"
-    yield ok("memory is back where it was") if left < _LEFT else failure(what, _REPORT)
+    yield ok("memory is back where it was") if left < _MAX_LEAK else failure(what, _REPORT)
 
 
 def check_margins(recognizer: Recognizer, name: str) -> Finding:
-    """ε, measured."""
-    batched, live = recognizer._drift.margin(LONG_LENGTH), recognizer._live_drift.margin
-    what = f"{name}: ε is {batched:.2g} for batches, {live:.2g} for verified text"
-    return ok(what) if math.isfinite(batched + live) else failure(what, "nothing is trusted that could be: " + _REPORT)
+    """Whether the measured margins ε are finite."""
+    batched, streaming = recognizer._drift.margin(LONG_LENGTH), recognizer._streaming_drift.margin
+    what = f"{name}: ε is {batched:.2g} for batches, {streaming:.2g} for verified text"
+    return ok(what) if math.isfinite(batched + streaming) else failure(what, f"no margin can be trusted: {_REPORT}")
 
 
 def _check(recognizer: Recognizer, dtype: str) -> Iterator[Finding]:
-    expected = [one for one in _expected() if dtype == "float32" or min(one["logprobs"]) > _SURE]
-    utterances = [_utterance(one) for one in expected]
+    expected = [case for case in _expected() if dtype == "float32" or min(case["logprobs"]) > _SURE]
+    utterances = [_utterance(case) for case in expected]
     alone = recognizer.transcribe_batch(utterances)
-    wrong = sum([*one.token_ids] != known["tokens"] for one, known in zip(alone, expected, strict=True))
-    yield _said(
+    wrong = sum([*transcript.token_ids] != case["tokens"] for transcript, case in zip(alone, expected, strict=True))
+    yield _finding(
         wrong, f"{dtype}: known audio gives the known tokens", f"{wrong} of {len(alone)} known clips got other tokens"
     )
-    apart = max(_apart(one, known) for one, known in zip(alone, expected, strict=True))
+    apart = max(_apart(transcript, case) for transcript, case in zip(alone, expected, strict=True))
     close = f"{dtype}: probabilities are those of the reference (log apart by {apart:.2g})"
-    yield _said(
+    yield _finding(
         apart > TOLERANCE[dtype] * _slack(dtype), close, f"log-probabilities are {apart:.2g} from the reference's"
     )
     drift = largest_drift(recognizer.model)
     close = f"{dtype}: a row in a batch has the logits it has alone (apart by {drift:.2g})"
-    yield _said(
+    yield _finding(
         not drift <= DRIFT_LIMIT[dtype] * _slack(dtype),
         close,
         f"a row in a batch is off by {drift:.2g}: rotary positions, or the mask",
     )
     batched = recognizer.transcribe_batch(utterances, "batched")
-    wrong = sum(one.token_ids != other.token_ids for one, other in zip(alone, batched, strict=True))
-    yield _said(
+    wrong = sum(_differ(transcript, other) for transcript, other in zip(alone, batched, strict=True))
+    yield _finding(
         wrong, f"{dtype}: a batch gives the transcripts of each alone", f"{wrong} transcripts of a batch differ"
     )
     streamed = [_streamed(recognizer, utterance) for utterance in utterances]
-    wrong = sum(one.token_ids != other.token_ids for one, other in zip(alone, streamed, strict=True))
-    yield _said(wrong, f"{dtype}: a stream gives the transcript of the whole", f"{wrong} transcripts of streams differ")
+    wrong = sum(_differ(transcript, other) for transcript, other in zip(alone, streamed, strict=True))
+    yield _finding(
+        wrong, f"{dtype}: a stream gives the transcript of the whole", f"{wrong} transcripts of streams differ"
+    )
     yield check_margins(recognizer, dtype)
 
 
-def _said(wrong: object, good: str, bad: str) -> Finding:
+def _finding(wrong: object, good: str, bad: str) -> Finding:
     return failure(bad, _REPORT) if wrong else ok(good)
 
 
@@ -88,13 +90,17 @@ def _slack(dtype: str) -> int:
     return _TF32 if dtype == "float32" and mx.default_device() != mx.cpu else 1
 
 
-def _apart(transcript: Transcript, known: dict[str, Any]) -> float:
-    pairs = zip(transcript.logprobs or (), known["logprobs"], strict=False)
-    return max((abs(one - other) for one, other in pairs), default=math.inf)
+def _differ(transcript: Transcript, other: Transcript) -> bool:
+    return transcript.token_ids != other.token_ids
+
+
+def _apart(transcript: Transcript, case: dict[str, Any]) -> float:
+    pairs = zip(transcript.logprobs or (), case["logprobs"], strict=False)
+    return max((abs(measured - expected) for measured, expected in pairs), default=math.inf)
 
 
 def _streamed(recognizer: Recognizer, utterance: Utterance) -> Transcript:
-    """With a partial every half second."""
+    """The final of a stream that gets a partial every half second."""
     schedule, samples, step = recognizer.schedule(), utterance.samples, SAMPLE_RATE // 2
     for start in range(0, len(samples), step):
         schedule.append(Append(1, samples[start : start + step]))

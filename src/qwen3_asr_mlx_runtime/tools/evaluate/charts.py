@@ -27,14 +27,14 @@ from qwen3_asr_mlx_runtime.tools.evaluate.plotting import (
 from qwen3_asr_mlx_runtime.tools.score.scoring import Rate, Scores
 from qwen3_asr_mlx_runtime.tools.stages import STAGES
 
-_MOST_POINTS = 300  # of one configuration's latencies
+_MAX_POINTS = 300  # at most, of one configuration's latencies
 _LOWEST = 48  # pixels from the bottom, above the labels of the axis
 
-_Place = tuple[float, float]
+_Point = tuple[float, float]
 
 
 class Chart(NamedTuple):
-    """`stages`: whether its colours stand for stages, and not for configurations."""
+    """`stages`: whether its colours stand for stages instead of configurations."""
 
     name: str
     title: str
@@ -44,16 +44,16 @@ class Chart(NamedTuple):
 
 
 class _Mark(NamedTuple):
-    """One point of one configuration, the `place`th."""
+    """One point of one configuration; `series`: the configuration's number."""
 
-    place: int
+    series: int
     key: str
     x: float
     rate: Rate
 
 
 def charts(evaluation: Evaluation) -> list[Chart]:
-    """Those for which something was measured. `evaluation` has at least one result."""
+    """The charts that have data. `evaluation` has at least one result."""
     results = evaluation.results
     languages = sorted({name for result in results for name in result.score.languages})
     rate = "WER" if any(result.score.overall.wer for result in results) else "CER"
@@ -87,8 +87,8 @@ def _against(
     name: str, title: str, y_label: str, x_label: str, values: Sequence[tuple[Result, float | None]]
 ) -> Chart | None:
     marks = [
-        _Mark(place, result.configuration.key, x, rate)
-        for place, (result, x) in enumerate(values)
+        _Mark(index, result.configuration.key, x, rate)
+        for index, (result, x) in enumerate(values)
         if x is not None and (rate := error_rate(result.score.overall)).rate is not None
     ]
     if not marks:
@@ -97,33 +97,33 @@ def _against(
     axes.set_title(y_label, loc="left")
     axes.set_xlabel(x_label)
     for mark in marks:
-        draw_interval(axes, mark.place, mark.rate, x=mark.x)
-        draw_mark(axes, mark.place, f"{name}-mark-{mark.key}", mark.x, 100 * (mark.rate.rate or 0.0))
+        draw_interval(axes, mark.series, mark.rate, x=mark.x)
+        draw_mark(axes, mark.series, f"{name}-mark-{mark.key}", mark.x, 100 * (mark.rate.rate or 0.0))
     _limits(axes, [mark.x for mark in marks], [_upper(mark.rate) for mark in marks])
     _place_keys(figure, axes, marks)
     return Chart(name, title, _CAPTIONS[name], as_svg(figure, name, title))
 
 
 def _latency(results: Sequence[Result]) -> Chart | None:
-    rows = [(place, result) for place, result in enumerate(results) if result.figures.work_seconds]
+    rows = [(index, result) for index, result in enumerate(results) if result.figures.work_seconds]
     if not rows:
         return None
     figure, axes = blank_plot(64 + 34 * len(rows))
     axes.set_xlabel("seconds of work")
-    for row, (place, result) in enumerate(rows):
-        _spread(axes, row, place, result)
+    for row, (index, result) in enumerate(rows):
+        _spread(axes, row, index, result)
     label_rows(axes, [result.configuration.key for _, result in rows])
     axes.set_xlim(0, None)
     return Chart("latency", "Latency of utterances", _CAPTIONS["latency"], as_svg(figure, "latency", "Latency"))
 
 
-def _spread(axes: Axes, row: int, place: int, result: Result) -> None:
+def _spread(axes: Axes, row: int, index: int, result: Result) -> None:
     figures = result.figures
     seconds = np.array(figures.work_seconds)
-    if len(seconds) > _MOST_POINTS:  # evenly over the distribution
-        seconds = np.quantile(seconds, np.linspace(0, 1, _MOST_POINTS))
+    if len(seconds) > _MAX_POINTS:  # evenly over the distribution
+        seconds = np.quantile(seconds, np.linspace(0, 1, _MAX_POINTS))
     heights = row + 0.22 * np.resize([0.0, -1.0, 0.6, -0.5, 1.0, -0.2], len(seconds))
-    [points] = axes.plot(seconds, heights, MARKERS[place % 8], color=series_colour(place), alpha=0.55, ms=4, mew=0)
+    [points] = axes.plot(seconds, heights, MARKERS[index % 8], color=series_colour(index), alpha=0.55, ms=4, mew=0)
     points.set_gid(f"latency-mark-{result.configuration.key}")
     for value, half, width in ((figures.median_seconds, 0.4, 2.0), (figures.p95_seconds, 0.25, 1.25)):
         axes.vlines(value or 0.0, row - half, row + half, color=INK, linewidth=width, zorder=3)
@@ -137,8 +137,8 @@ def _stages(results: Sequence[Result]) -> Chart | None:
     axes.set_xlabel("ms of work for each second of audio")
     totals = [_stacked(axes, row, result) for row, result in enumerate(rows)]
     for row, total in enumerate(totals):
-        told = f"{total:.0f}" if total >= 10 else f"{total:.1f}"
-        axes.annotate(told, (total, row), (4, 0), textcoords="offset points", va="center")
+        label = f"{total:.0f}" if total >= 10 else f"{total:.1f}"
+        axes.annotate(label, (total, row), (4, 0), textcoords="offset points", va="center")
     label_rows(axes, [result.configuration.key for result in rows])
     axes.set_xlim(0, 1.15 * max(totals))
     return Chart("stages", "Where time goes", _CAPTIONS["stages"], as_svg(figure, "stages", "Where time goes"), True)
@@ -146,11 +146,11 @@ def _stages(results: Sequence[Result]) -> Chart | None:
 
 def _stacked(axes: Axes, row: int, result: Result) -> float:
     left = 0.0
-    for place, stage in enumerate(STAGES.values()):
+    for index, stage in enumerate(STAGES.values()):
         wide = 1000 * result.figures.stages.get(stage, 0.0) / (result.figures.audio_seconds or 1.0)
         if wide:
-            [bar] = axes.barh(row, wide, 0.62, left, color=f"#0002{place + 1:02x}", edgecolor=SURFACE, linewidth=0.75)
-            bar.set_gid(f"stages-mark-{result.configuration.key}-{place + 1}")
+            [bar] = axes.barh(row, wide, 0.62, left, color=f"#0002{index + 1:02x}", edgecolor=SURFACE, linewidth=0.75)
+            bar.set_gid(f"stages-mark-{result.configuration.key}-{index + 1}")
         left += wide
     return left
 
@@ -163,36 +163,36 @@ def _groups(
     groups_of: Callable[[Result], dict[str, Scores]],
 ) -> Chart | None:
     found = {group: [groups_of(result).get(group) for result in results] for group in names}
-    rows = {group: row for group, row in found.items() if any(one and error_rate(one).length for one in row)}
+    rows = {group: row for group, row in found.items() if any(scores and error_rate(scores).length for scores in row)}
     if not rows:
         return None
     figure, axes = blank_plot(60 + len(rows) * (16 + 11 * len(results)))
     axes.set_xlabel("errors, %")
-    for row, place in product(range(len(rows)), range(len(results))):
-        scores = list(rows.values())[row][place]
-        _group_mark(axes, f"{name}-mark-{row}-{results[place].configuration.key}", row, place, len(results), scores)
+    for row, index in product(range(len(rows)), range(len(results))):
+        scores = list(rows.values())[row][index]
+        _group_mark(axes, f"{name}-mark-{row}-{results[index].configuration.key}", row, index, len(results), scores)
     label_rows(axes, [_group_label(group, row) for group, row in rows.items()])
-    rates = [error_rate(one) for row in rows.values() for one in row if one]
+    rates = [error_rate(scores) for row in rows.values() for scores in row if scores]
     axes.set_xlim(0, max(1.0, 1.06 * max(map(_upper, rates))))
     return Chart(name, title, _CAPTIONS[name], as_svg(figure, name, title))
 
 
-def _group_mark(axes: Axes, gid: str, row: int, place: int, count: int, scores: Scores | None) -> None:
+def _group_mark(axes: Axes, gid: str, row: int, index: int, count: int, scores: Scores | None) -> None:
     rate = None if scores is None else error_rate(scores)
     if rate is None or rate.rate is None:
         return
-    height = row + 0.7 * ((place + 0.5) / count - 0.5)
-    draw_interval(axes, place, rate, y=height)
-    draw_mark(axes, place, gid, 100 * rate.rate, height)
+    height = row + 0.7 * ((index + 0.5) / count - 0.5)
+    draw_interval(axes, index, rate, y=height)
+    draw_mark(axes, index, gid, 100 * rate.rate, height)
 
 
 def _group_label(group: str, row: Sequence[Scores | None]) -> str:
-    scores = next(one for one in row if one)
+    scores = next(scores for scores in row if scores)
     return f"{group}{'' if scores.wer else ' CER'} ({scores.utterances})"
 
 
 def _limits(axes: Axes, x: Sequence[float], upper: Sequence[float]) -> None:
-    """Both from 0, with room for the keys."""
+    """Both axes from 0, with room for the keys."""
     axes.set_xlim(0, 1.15 * max(x) or 1)
     axes.set_ylim(0, max(1.0, 1.12 * max(upper)))
 
@@ -202,24 +202,24 @@ def _upper(rate: Rate) -> float:
 
 
 def _place_keys(figure: Figure, axes: Axes, marks: Sequence[_Mark]) -> None:
-    """Each beside its mark, at the first place of these that is free."""
-    figure.draw_without_rendering()  # lays it out
+    """Put each key beside its mark, at the first free position."""
+    figure.draw_without_rendering()  # computes the layout
     dots = [_pixels(axes, mark) for mark in marks]
-    taken: list[_Place] = []
-    for place, (mark, dot) in enumerate(zip(marks, dots, strict=True)):
-        right, up = _free_place(dot, [*taken, *dots[:place], *dots[place + 1 :]])
+    taken: list[_Point] = []
+    for index, (mark, dot) in enumerate(zip(marks, dots, strict=True)):
+        right, up = _free_offset(dot, [*taken, *dots[:index], *dots[index + 1 :]])
         taken.append((dot[0] + right, dot[1] + up))
         at, away = (mark.x, 100 * (mark.rate.rate or 0.0)), (right * POINTS, up * POINTS)
         axes.annotate(mark.key, at, away, textcoords="offset points", ha="center", va="center")
 
 
-def _pixels(axes: Axes, mark: _Mark) -> _Place:
+def _pixels(axes: Axes, mark: _Mark) -> _Point:
     x, y = axes.transData.transform((mark.x, 100 * (mark.rate.rate or 0.0)))
     return float(x), float(y)
 
 
-def _free_place(dot: _Place, taken: Sequence[_Place]) -> _Place:
-    """Pixels from the mark: around it, on ever wider rings, a letter's width from whatever is there."""
+def _free_offset(dot: _Point, taken: Sequence[_Point]) -> _Point:
+    """Pixels from the mark: on ever wider rings around it, at least a letter's width from everything drawn."""
     offsets = [(12.0 * ring * x, 12.0 * ring * y) for ring in range(1, 9) for x, y in _AROUND]
     for right, up in offsets:
         apart = (max(abs(dot[0] + right - x) / 12, abs(dot[1] + up - y) / 14) for x, y in taken)

@@ -1,4 +1,4 @@
-"""What is evaluated: a model in one decoder mode with its weights in one form."""
+"""The unit of an evaluation: a model in one decoder mode with one quantisation."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -14,8 +14,8 @@ FULL_PRECISION = "none"
 
 
 class Configuration(msgspec.Struct, frozen=True):
-    """`key` stands for it in plots: A, B, C. `quantize` is None where the weights stay as the checkpoint has them.
-    `name`: what people read of `model`; its last part where there is none."""
+    """`key`: its label in plots: A, B, C. `quantize`: None keeps the checkpoint's weights. `name`: the display name of
+    the model; None means the last part of `model`."""
 
     key: str
     model: str
@@ -30,7 +30,7 @@ class Configuration(msgspec.Struct, frozen=True):
         )
 
     def arguments(self) -> list[str]:
-        """Those of qwen3-asr-mlx-perftest that choose it."""
+        """The arguments of qwen3-asr-mlx-perftest that select it."""
         chosen = [f"--model={self.model}", f"--decoder-mode={self.decoder_mode}"]
         return [*chosen, *([f"--quantize={self.quantize}"] if self.quantize else [])]
 
@@ -38,8 +38,8 @@ class Configuration(msgspec.Struct, frozen=True):
 def configurations(
     models: Iterable[str], decoder_modes: Iterable[DecoderMode], quantizations: Iterable[str]
 ) -> list[Configuration]:
-    """Each model with each quantisation in each mode, each once, in the order given. Models whose last parts are the
-    same have their whole names."""
+    """Each model with each quantisation in each mode, without duplicates, in the given order. Models with equal last
+    parts get their full names."""
     models = list(dict.fromkeys(models))
     parts = Counter(map(_last_part, models))
     chosen: dict[tuple[Any, ...], None] = dict.fromkeys(product(models, quantizations, decoder_modes))

@@ -1,4 +1,4 @@
-"""Configurations that were measured → their error rates, speed and memory side by side."""
+"""Measured configurations → their error rates, speed and memory side by side."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,9 +24,9 @@ DURATIONS = (0, 2, 5, 10, 20, 30)
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """How fast, and what it took. `work_seconds`: of each utterance that did not fail, in ascending order; the engine's
-    work on it, of a batch its share. `stages`: seconds of work by stage, over all utterances. `memory_bytes`: the most
-    that was taken, by MLX's buffers on a GPU, by the process on a CPU."""
+    """Speed and memory. `work_seconds`: the engine's work on each successful utterance, ascending; in a batch, the
+    utterance's share. `stages`: seconds of work by stage, over all utterances. `memory_bytes`: the peak, of MLX's
+    buffers on a GPU, of the process on a CPU."""
 
     device: str
     batch_size: int
@@ -45,7 +45,7 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """`difference`: from the first configuration that has a result, null for that one."""
+    """`difference`: from the first configuration that has a result; null for that one."""
 
     configuration: Configuration
     figures: Figures
@@ -61,7 +61,7 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """All of it, as --json writes it. `made`: UTC, ISO 8601."""
+    """The whole evaluation, as --json writes it. `made`: the time, UTC, ISO 8601."""
 
     command: str
     made: str
@@ -76,7 +76,7 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 
 class Scoring:
-    """Scores one configuration after the other against the same manifest; the first is what the others differ from."""
+    """Scores one configuration after the other against the same manifest. The first is the baseline of differences."""
 
     def __init__(self, manifest: Path, entries: Sequence[Entry], worst: int, bootstrap: Bootstrap) -> None:
         self._manifest = manifest
@@ -102,13 +102,13 @@ class Scoring:
     def _by_duration(self, scored: Sequence[Scored], measured: Measured) -> dict[str, Scores]:
         seconds = {item.audio: item.profile.audio_seconds or 0.0 for item in measured.items if item.profile}
         groups: dict[str, list[Scored]] = {name: [] for name in BANDS}
-        for one in scored:
-            groups[_band(seconds[one.audio])].append(one)
+        for utterance in scored:
+            groups[_band(seconds[utterance.audio])].append(utterance)
         return {name: scoring.scores(group, self._bootstrap) for name, group in groups.items() if group}
 
 
 def error_rate(scores: Scores) -> scoring.Rate:
-    """Of words, or of characters where no language among them counts words."""
+    """The word error rate, or the character error rate if no language among them counts words."""
     return scores.wer or scores.cer
 
 
@@ -120,7 +120,7 @@ def evaluation(
     bootstrap: Bootstrap,
     outcomes: Sequence[Result | Failure],
 ) -> Evaluation:
-    """`data`: what was transcribed, by the name it was given by, and how many utterances that is."""
+    """`data`: the name of the data set, and its number of utterances."""
     return Evaluation(
         command,
         made,
@@ -129,8 +129,8 @@ def evaluation(
         CONFIDENCE,
         bootstrap.resamples,
         bootstrap.seed,
-        [one for one in outcomes if isinstance(one, Result)],
-        [one for one in outcomes if isinstance(one, Failure)],
+        [outcome for outcome in outcomes if isinstance(outcome, Result)],
+        [outcome for outcome in outcomes if isinstance(outcome, Failure)],
     )
 
 
@@ -151,11 +151,11 @@ def _figures(measured: Measured) -> Figures:
         float(np.quantile(work, 0.95)) if work else None,
         stage_seconds(measured.profile),
         memory,
-        _most(measured.device, memory),
+        _peak_bytes(measured.device, memory),
     )
 
 
-def _most(device: str, memory: Memory | None) -> int | None:
+def _peak_bytes(device: str, memory: Memory | None) -> int | None:
     if memory is None:
         return None
     return memory.mlx_peak_bytes if device == "gpu" else memory.rss_peak_bytes
@@ -168,7 +168,7 @@ def _band(seconds: float) -> str:
 
 
 BANDS = tuple(map(_band, DURATIONS))
-"""Of durations, in ascending order."""
+"""Names of the duration bands, in ascending order."""
 
 
 def _file_error(measured: Measured) -> str | None:

@@ -26,7 +26,7 @@ from qwen3_asr_mlx_runtime.settings import QUANTIZE, SLOW_ON_A_CPU
 from qwen3_asr_mlx_runtime.tools.command import Parser, table_console
 from qwen3_asr_mlx_runtime.tools.evaluate.configuration import FULL_PRECISION, Configuration, configurations
 from qwen3_asr_mlx_runtime.tools.evaluate.evaluation import Evaluation, Failure, Result, Scoring, evaluation
-from qwen3_asr_mlx_runtime.tools.evaluate.measurement import Measured, Tell, measure
+from qwen3_asr_mlx_runtime.tools.evaluate.measurement import Measured, ShowProgress, measure
 from qwen3_asr_mlx_runtime.tools.evaluate.noise import noisy_files
 from qwen3_asr_mlx_runtime.tools.evaluate.recipes import MANIFEST, RECIPES, fetch, slice_of
 from qwen3_asr_mlx_runtime.tools.evaluate.table import show_evaluation
@@ -43,14 +43,14 @@ EXAMPLES = f"""examples:
   {PROGRAM} --model Qwen/Qwen3-ASR-0.6B Qwen/Qwen3-ASR-1.7B --quantize none 8bit --manifest mine.jsonl
   {PROGRAM} --recipe librispeech:other --limit 100 --decoder-mode sequential batched --report librispeech.html
 
-Every model runs with every quantisation in every decoder mode, each in a process of its own. Recipes are
+Every model runs with every quantisation in every decoder mode, each in its own process. Recipes are
 librispeech[:clean|other], fleurs[:LANGUAGE, as de_de] and eka[:en|hi], from the Hugging Face Hub.
 """
 
 
 @guarded(PROGRAM)
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 where a configuration, a file or the data are at fault, said in a line each on stderr; 2 for a bad
+    """Exit code 0; 1 if a configuration, a file or the data are at fault, with a line each on stderr; 2 for a bad
     command line."""
     words = sys.argv[1:] if argv is None else list(argv)
     parser = _command_line()
@@ -100,9 +100,9 @@ def _add_perftest(parser: Parser) -> None:
     add = parser.add_argument
     count = values.whole_number(1, 1_000_000)
     add("--batch-size", type=count, help="files given to the engine at a time (default 1, or 8 if batched)")
-    add("--repeat", type=count, default=1, metavar="N", help="run so many times and tell the median")
+    add("--repeat", type=count, default=1, metavar="N", help="number of runs; the result is their median")
     add("--max-new-tokens", type=values.whole_number(0, MAX_NEW_TOKENS), default=0, help="default 0: no limit")
-    add("--language", type=values.language, help="tell the model; without it, it decides")
+    add("--language", type=values.language, help="the spoken language; by default the model decides")
     add("--context", type=values.context, default="", help="words or text given to the model as background")
     add("--local-files-only", action="store_true", help="never download a model")
 
@@ -110,18 +110,18 @@ def _add_perftest(parser: Parser) -> None:
 def _evaluate(options: argparse.Namespace, command: str) -> int:
     from qwen3_asr_mlx_runtime.tools.evaluate.report import page  # before hours of work: its packages may be missing
 
-    _check_places(options)
-    with progress_bar() as tell, _manifest(options, tell) as manifest:
+    _check_outputs(options)
+    with progress_bar() as show_progress, _manifest(options, show_progress) as manifest:
         listed = perftest.listed(manifest)
         default = normaliser_for(_models(options))
         entries = [entry.completed(options.language, options.normaliser, default) for entry in listed]
-        outcomes = list(_outcomes(options, manifest, entries, tell))
-    made = datetime.now(UTC).isoformat(timespec="seconds")
-    told = evaluation(command, made, this_machine(), (_data(options), len(entries)), Bootstrap(), outcomes)
-    if told.results:
-        options.report.write_text(page(told), encoding="utf-8")
-        _show(options, told)
-    return _exit_code(told)
+        outcomes = list(_outcomes(options, manifest, entries, show_progress))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    evaluated = evaluation(command, now, this_machine(), (_data(options), len(entries)), Bootstrap(), outcomes)
+    if evaluated.results:
+        options.report.write_text(page(evaluated), encoding="utf-8")
+        _show(options, evaluated)
+    return _exit_code(evaluated)
 
 
 def _models(options: argparse.Namespace) -> list[str]:
@@ -133,8 +133,8 @@ def _data(options: argparse.Namespace) -> str:
     return f"{options.recipe or options.manifest}{noise}"
 
 
-def _check_places(options: argparse.Namespace) -> None:
-    """Before hours of work, not after."""
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Fail before hours of work, not after."""
     report, folder = options.report, options.report.parent
     if report.is_dir() or not os.access(report if report.exists() else folder, os.W_OK) or not folder.is_dir():
         raise InvalidParams(f"the report cannot be written: {report}")
@@ -145,33 +145,34 @@ def _check_places(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _manifest(options: argparse.Namespace, tell: Tell) -> Iterator[Path]:
+def _manifest(options: argparse.Namespace, show_progress: ShowProgress) -> Iterator[Path]:
     if options.manifest is not None:
         yield options.manifest
         return
     wanted = slice_of(options.recipe, options.recipe_source, options.limit or LIMIT)
     with TemporaryDirectory(prefix="qwen3-asr-mlx-") as folder:
-        yield fetch(wanted, options.save_audio or Path(folder), tell)
+        yield fetch(wanted, options.save_audio or Path(folder), show_progress)
 
 
 def _outcomes(
-    options: argparse.Namespace, manifest: Path, entries: Sequence[Entry], tell: Tell
+    options: argparse.Namespace, manifest: Path, entries: Sequence[Entry], show_progress: ShowProgress
 ) -> Iterator[Result | Failure]:
     scoring = Scoring(manifest, entries, options.worst, Bootstrap())
     chosen = configurations(
         _models(options), options.decoder_mode or ["sequential"], options.quantize or [FULL_PRECISION]
     )
     with _files(options, entries) as files:
-        for one in chosen:
-            arguments = [*one.arguments(), *_common_arguments(options)]
+        for configuration in chosen:
+            arguments = [*configuration.arguments(), *_common_arguments(options)]
+            label = f"{configuration.key} of {chosen[-1].key}: {configuration.label}"
             try:
-                written = measure(arguments, files, partial(_tell, tell, f"{one.key} of {chosen[-1].key}: {one.label}"))
+                predictions = measure(arguments, files, partial(_show_labelled, show_progress, label))
             except EngineUnavailable as error:
-                yield Failure(one, error.message)
+                yield Failure(configuration, error.message)
                 continue
             if options.save_predictions:
-                (options.save_predictions / f"{_file_name(one)}.json").write_bytes(written + b"\n")
-            yield scoring.result(one, msgspec.json.decode(written, type=Measured))
+                (options.save_predictions / f"{_file_name(configuration)}.json").write_bytes(predictions + b"\n")
+            yield scoring.result(configuration, msgspec.json.decode(predictions, type=Measured))
 
 
 def _files(options: argparse.Namespace, entries: Sequence[Entry]) -> AbstractContextManager[list[tuple[str, Path]]]:
@@ -180,8 +181,8 @@ def _files(options: argparse.Namespace, entries: Sequence[Entry]) -> AbstractCon
     return noisy_files(entries, options.snr_db, options.noise_seed)
 
 
-def _tell(tell: Tell, label: str, stage: str, done: int | None, total: int | None) -> None:
-    tell(f"{label}, {stage}", done, total)
+def _show_labelled(show_progress: ShowProgress, label: str, stage: str, done: int | None, total: int | None) -> None:
+    show_progress(f"{label}, {stage}", done, total)
 
 
 def _common_arguments(options: argparse.Namespace) -> Iterator[str]:
@@ -195,24 +196,24 @@ def _common_arguments(options: argparse.Namespace) -> Iterator[str]:
         yield "--local-files-only"
 
 
-def _file_name(one: Configuration) -> str:
-    return re.sub(r"[^\w.]+", "-", f"{one.key} {one.label}")
+def _file_name(configuration: Configuration) -> str:
+    return re.sub(r"[^\w.]+", "-", f"{configuration.key} {configuration.label}")
 
 
-def _show(options: argparse.Namespace, told: Evaluation) -> None:
+def _show(options: argparse.Namespace, evaluated: Evaluation) -> None:
     if options.json:
-        sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
+        sys.stdout.write(msgspec.json.encode(evaluated).decode() + "\n")
         return
-    if any(one.configuration.model == DEMO for one in told.results):
+    if any(result.configuration.model == DEMO for result in evaluated.results):
         note(f"{PROGRAM}: {DEMO_KNOWS}")
     console = table_console()
-    show_evaluation(console, told)
+    show_evaluation(console, evaluated)
     console.print(f"report: {options.report}", soft_wrap=True)
 
 
-def _exit_code(told: Evaluation) -> int:
-    wrong = [(one.configuration, one.reason) for one in told.failures]
-    wrong += [(one.configuration, one.file_error) for one in told.results if one.file_error]
+def _exit_code(evaluated: Evaluation) -> int:
+    wrong = [(failure.configuration, failure.reason) for failure in evaluated.failures]
+    wrong += [(result.configuration, result.file_error) for result in evaluated.results if result.file_error]
     for configuration, reason in wrong:
         complain(PROGRAM, f"{configuration.label}: {reason}")
     return 1 if wrong else 0

@@ -1,4 +1,4 @@
-"""A configuration, measured in a process of its own: its peaks of memory and what it compiles are no other's."""
+"""Measures a configuration in its own process, so that memory peaks and compiled kernels are not shared."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from qwen3_asr_mlx_runtime.errors import BridgeError, EngineUnavailable, ModelEr
 from qwen3_asr_mlx_runtime.protocol.transcripts import ItemError
 from qwen3_asr_mlx_runtime.tools.perftest import main as perftest
 
-Tell = Callable[[str, int | None, int | None], None]
+ShowProgress = Callable[[str, int | None, int | None], None]
 
 
 class MeasuredItem(msgspec.Struct, frozen=True):
@@ -27,8 +27,7 @@ class MeasuredItem(msgspec.Struct, frozen=True):
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """Of what qwen3-asr-mlx-perftest writes, the part that an evaluation is made of; fields mean what they mean
-    there."""
+    """The part of qwen3-asr-mlx-perftest's output that an evaluation uses; the fields have the same meaning."""
 
     device: str
     batch_size: int
@@ -42,19 +41,18 @@ class Measured(msgspec.Struct, frozen=True):
     items: list[MeasuredItem]
 
 
-def measure(arguments: Sequence[str], files: Sequence[tuple[str, Path]], tell: Tell) -> bytes:
-    """What `qwen3-asr-mlx-perftest --json` writes for these arguments and files, each as it was given and where it is.
-    MLX is imported in the other process alone. Raises EngineUnavailable with the reason where there is nothing to
-    write."""
+def measure(arguments: Sequence[str], files: Sequence[tuple[str, Path]], show_progress: ShowProgress) -> bytes:
+    """The output of `qwen3-asr-mlx-perftest --json` for these arguments and files (name, path). Only the child process
+    imports MLX. Raises EngineUnavailable with the reason if there is no output."""
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(theirs, list(arguments), list(files)), daemon=True)
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process's too: this one ends it
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child inherits this; the parent ends it
     process.start()
     signal.signal(signal.SIGINT, interrupt)
     theirs.close()
     try:
-        return _result(ours, tell)
+        return _result(ours, show_progress)
     except EOFError:
         process.join()
         raise EngineUnavailable(f"its process ended: {_ending(process.exitcode)}") from None
@@ -64,7 +62,7 @@ def measure(arguments: Sequence[str], files: Sequence[tuple[str, Path]], tell: T
         process.join()
 
 
-def _result(connection: "Connection", tell: Tell) -> bytes:
+def _result(connection: "Connection", show_progress: ShowProgress) -> bytes:
     while True:
         match connection.recv():
             case bytes() as result:
@@ -72,7 +70,7 @@ def _result(connection: "Connection", tell: Tell) -> bytes:
             case str() as reason:
                 raise EngineUnavailable(reason)
             case progress:
-                tell(*progress)
+                show_progress(*progress)
 
 
 def _ending(code: int | None) -> str:
@@ -80,8 +78,8 @@ def _ending(code: int | None) -> str:
 
 
 def _work(connection: "Connection", arguments: list[str], files: list[tuple[str, Path]]) -> None:
-    """Sends progress as it comes, then the result, or the reason why there is none."""
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the other process's stdout is for its own result
+    """In the child: send progress, then the result, or the reason why there is none."""
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the parent's stdout is for its own result
     options = perftest.command_line().parse_args(arguments)
     try:
         result = perftest.measure(options, files, lambda *progress: connection.send(progress))
@@ -90,5 +88,5 @@ def _work(connection: "Connection", arguments: list[str], files: list[tuple[str,
         connection.send(f"model {options.model!r}: {error.message}")
     except BridgeError as error:
         connection.send(error.message)
-    except (KeyboardInterrupt, BrokenPipeError):  # nobody waits any more
+    except (KeyboardInterrupt, BrokenPipeError):  # the parent has ended
         os._exit(1)

@@ -1,4 +1,4 @@
-"""Noise from a seed, added to recordings: how much does a model bear, and are there errors to compare at all?"""
+"""Seeded noise, added to recordings to test a model's robustness and to provoke errors that can be compared."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from qwen3_asr_mlx_runtime.tools.manifest import Entry
 
 
 def noisy(samples: Samples, snr_db: float, seed: Sequence[int]) -> Samples:
-    """With white noise, `snr_db` decibels below the power of the whole recording; negative: above it. The same for the
+    """Add white noise, `snr_db` decibels below the power of the whole recording; negative: above it. The same for the
     same `seed`."""
     noise = np.random.default_rng(seed).standard_normal(len(samples))
     power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
@@ -25,12 +25,12 @@ def noisy(samples: Samples, snr_db: float, seed: Sequence[int]) -> Samples:
 
 @contextmanager
 def noisy_files(entries: Sequence[Entry], snr_db: float, seed: int) -> Iterator[list[tuple[str, Path]]]:
-    """(audio as it is written, the file that is transcribed in its place). What cannot be read stays as it is, and
-    fails where it is transcribed."""
+    """(audio as written in the manifest, the noisy file to transcribe). An unreadable file is kept, and fails when it
+    is transcribed."""
     with TemporaryDirectory(prefix="qwen3-asr-mlx-") as folder:
         yield [
-            (entry.audio, _noisy_file(entry.path, Path(folder, f"{place}.wav"), snr_db, (seed, place)))
-            for place, entry in enumerate(entries)
+            (entry.audio, _noisy_file(entry.path, Path(folder, f"{index}.wav"), snr_db, (seed, index)))
+            for index, entry in enumerate(entries)
         ]
 
 

@@ -1,5 +1,5 @@
-"""Plots as SVG that stands in a page: colours are variables of the page, so that they follow its theme, and a plot is
-as wide as a phone, so that its text is never scaled down."""
+"""Plots as inline SVG: colours are CSS variables of the page, so that they follow its theme, and a plot is as wide as a
+phone, so that its text is never scaled down."""
 
 import io
 import re
@@ -53,40 +53,40 @@ def blank_plot(height: int) -> tuple[Figure, Axes]:
 
 
 def label_rows(axes: Axes, labels: Sequence[str]) -> None:
-    """From the top down."""
+    """Label rows from the top down."""
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
 
 
-def draw_mark(axes: Axes, place: int, gid: str, x: float, y: float) -> None:
-    """Of the `place`th configuration."""
+def draw_mark(axes: Axes, index: int, gid: str, x: float, y: float) -> None:
+    """Draw the mark of configuration number `index`."""
     [mark] = axes.plot(
-        [x], [y], MARKERS[place % 8], color=series_colour(place), ms=6.5, mec=SURFACE, mew=0.75, zorder=3
+        [x], [y], MARKERS[index % 8], color=series_colour(index), ms=6.5, mec=SURFACE, mew=0.75, zorder=3
     )
     mark.set_gid(gid)
     mark.set_clip_on(False)
 
 
-def draw_interval(axes: Axes, place: int, rate: Rate, x: float | None = None, y: float | None = None) -> None:
-    """Upright at x, or lying at y."""
+def draw_interval(axes: Axes, index: int, rate: Rate, x: float | None = None, y: float | None = None) -> None:
+    """Draw the interval of `rate`: vertical at x, or horizontal at y."""
     if rate.interval is None:
         return
     ends = [100 * end for end in rate.interval]
     across, along = ([x, x], ends) if x is not None else (ends, [y or 0.0] * 2)
-    axes.plot(across, along, color=series_colour(place), linewidth=1.5, clip_on=False)
+    axes.plot(across, along, color=series_colour(index), linewidth=1.5, clip_on=False)
 
 
-def series_colour(place: int) -> str:
-    return f"#0001{place % 8 + 1:02x}"
+def series_colour(index: int) -> str:
+    return f"#0001{index % 8 + 1:02x}"
 
 
 def as_svg(figure: Figure, name: str, title: str) -> str:
-    """Without what belongs to a file of its own; its names begin with `name`, as a page has several."""
-    written = io.StringIO()
-    figure.savefig(written, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    drawing = written.getvalue()
+    """The drawing as inline SVG. Its ids begin with `name`, because a page has several plots."""
+    svg = io.StringIO()
+    figure.savefig(svg, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    drawing = svg.getvalue()
     drawing = drawing[drawing.index("<svg") :]
     drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
     for pattern, replacement in _replacements(name):

@@ -1,4 +1,4 @@
-"""A small slice of a public set → sound files and their manifest, streamed through the datasets library."""
+"""A small slice of a public data set → sound files and a manifest, streamed through the datasets library."""
 
 import logging
 import re
@@ -14,13 +14,13 @@ from qwen3_asr_mlx_runtime.languages import language_choice
 from qwen3_asr_mlx_runtime.packages import missing
 
 MANIFEST = "manifest.jsonl"
-_CODES = {"cmn": "zh"}  # FLEURS names Mandarin
+_CODES = {"cmn": "zh"}  # FLEURS' code of Mandarin
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Where a set lies on the Hub; `text` is its field with what was said. `language` None: the configuration names
-    it."""
+    """Where a data set lies on the Hub. `text`: the name of the transcript field. `language` None: the configuration
+    names it."""
 
     repository: str
     config: str
@@ -77,14 +77,14 @@ def slice_of(words: str, source: str | None, limit: int) -> Slice:
     )
 
 
-def fetch(wanted: Slice, folder: Path, tell: Callable[[str, int | None, int | None], None]) -> Path:
-    """The path of the manifest. Sound files are written as the set has them. Raises InvalidParams for what the set
-    lacks, DownloadFailed where it cannot be reached."""
+def fetch(wanted: Slice, folder: Path, show_progress: Callable[[str, int | None, int | None], None]) -> Path:
+    """Write the sound files unchanged, and return the path of the manifest. Raises InvalidParams if the set lacks the
+    wanted rows, DownloadFailed if it cannot be reached."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for number, row in enumerate(_rows(wanted)):
-        tell(f"fetch {wanted.name}", number, wanted.limit)
-        lines.append(_written(wanted, folder, number, row))
+        show_progress(f"fetch {wanted.name}", number, wanted.limit)
+        lines.append(_save_row(wanted, folder, number, row))
     if not lines:
         raise InvalidParams(f"recipe {wanted.name}: the split {wanted.split!r} is empty")
     manifest = folder / MANIFEST
@@ -99,7 +99,7 @@ def _rows(wanted: Slice) -> Iterator[Mapping[str, Any]]:
     except ImportError as error:
         raise InvalidParams(missing(error)) from None
     datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(logging.CRITICAL)  # what is wrong is told once, below
+    datasets.logging.set_verbosity(logging.CRITICAL)  # the error below reports it once
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns of every attempt to reach the Hub
     try:
         rows = datasets.load_dataset(wanted.source, wanted.config, split=wanted.split, streaming=True)
@@ -110,7 +110,7 @@ def _rows(wanted: Slice) -> Iterator[Mapping[str, Any]]:
         raise InvalidParams(f"recipe {wanted.name}: {_first_line(error)}") from None
 
 
-def _written(wanted: Slice, folder: Path, number: int, row: Mapping[str, Any]) -> _Line:
+def _save_row(wanted: Slice, folder: Path, number: int, row: Mapping[str, Any]) -> _Line:
     audio, text = row.get("audio"), row.get(wanted.text)
     if not isinstance(audio, Mapping) or not isinstance(text, str):
         raise InvalidParams(f"recipe {wanted.name}: row {number} lacks `audio` or `{wanted.text}`")
@@ -125,7 +125,7 @@ def _plain(name: str) -> str:
 
 
 def _language(config: str) -> str | None:
-    """`de_de` and `cmn_hans_cn` as FLEURS names them, `hi` as Eka does; None for one that the model does not write."""
+    """The language of `de_de` or `cmn_hans_cn` (FLEURS), or of `hi` (Eka); None if the model does not support it."""
     code = config.partition("_")[0]
     try:
         return language_choice(_CODES.get(code, code))

@@ -1,4 +1,4 @@
-"""An evaluation → one page of HTML that needs nothing but itself."""
+"""An evaluation → one self-contained HTML page."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -13,7 +13,7 @@ from qwen3_asr_mlx_runtime.tools.evaluate.table import cells, columns
 from qwen3_asr_mlx_runtime.tools.score.alignment import Alignment
 from qwen3_asr_mlx_runtime.tools.stages import STAGES
 
-# What matplotlib's markers look like in CSS.
+# matplotlib's markers as CSS.
 _SHAPES = {
     "o": "border-radius: 50%",
     "s": "border-radius: 1px",
@@ -42,14 +42,16 @@ def page(evaluation: Evaluation) -> str:
         cells=cells,
         runs=runs,
         shapes=[_SHAPES[marker] for marker in MARKERS],
-        stages=[stage for stage in STAGES.values() if any(stage in one.figures.stages for one in evaluation.results)],
+        stages=[
+            stage for stage in STAGES.values() if any(stage in result.figures.stages for result in evaluation.results)
+        ],
         stage_numbers={stage: f"{number:02x}" for number, stage in enumerate(STAGES.values(), 1)},
         normalisers={name: _normalisers(evaluation, name) for name in names},
     )
 
 
 def runs(alignment: Alignment, space: str) -> Iterator[tuple[str, str, str]]:
-    """(kind, what was said, what was heard)"""
+    """(kind, reference, hypothesis)"""
     for chunk in alignment.chunks:
         yield chunk.kind, space.join(chunk.reference), space.join(chunk.hypothesis)
 

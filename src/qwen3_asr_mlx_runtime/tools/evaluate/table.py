@@ -1,4 +1,4 @@
-"""What scripts/qwen3-asr-mlx-evaluate shows to people in the terminal."""
+"""The terminal output of scripts/qwen3-asr-mlx-evaluate."""
 
 import re
 from collections.abc import Iterator
@@ -22,16 +22,16 @@ _FOLDED = 16
 
 
 def columns(evaluation: Evaluation) -> list[str]:
-    """The fourth names the configuration that the others are compared with: the first that has a result."""
+    """The fourth column names the baseline: the first configuration that has a result."""
     first = next((result.configuration.key for result in evaluation.results), "")
     difference = f"WER minus {first}’s (95 %)"
     return ["WER %", "95 % interval", "CER %", difference, "× real time", "p50 s", "p95 s", "load s", "MiB"]
 
 
 def show_evaluation(console: Console, evaluation: Evaluation) -> None:
-    """A table, or, where the terminal is too narrow for its numbers, a list."""
+    """Print a table, or a list if the terminal is too narrow for the numbers."""
     table = _table(evaluation)
-    if _least_width(console, table) <= console.width:
+    if _min_width(console, table) <= console.width:
         console.print(table)
     else:
         _show_list(console, evaluation)
@@ -45,15 +45,15 @@ def _table(evaluation: Evaluation) -> Table:
     for column in columns(evaluation):
         table.add_column(re.sub(r" (?=\(|\S+$)", "\n", column, count=1), justify="right", no_wrap=True)
     for result in evaluation.results:
-        one = result.configuration
-        table.add_row(one.key, _text(one.label), *cells(result))
+        configuration = result.configuration
+        table.add_row(configuration.key, _text(configuration.label), *cells(result))
     for failure in evaluation.failures:
         table.add_row(failure.configuration.key, _text(failure.configuration.label), "failed")
     return table
 
 
-def _least_width(console: Console, table: Table) -> int:
-    """Where the names of configurations may be folded, and nothing else."""
+def _min_width(console: Console, table: Table) -> int:
+    """The width if only the names of configurations are folded."""
     whole = Measurement.get(console, console.options.update(max_width=_ENDLESS), table).maximum
     longest = max(cell_len(str(name)) for name in table.columns[1].cells)
     return whole - max(0, longest - _FOLDED)
@@ -75,7 +75,7 @@ def _title(evaluation: Evaluation) -> str:
 
 
 def cells(result: Result) -> Iterator[str]:
-    """One for each column."""
+    """One cell for each column."""
     overall, figures = result.score.overall, result.figures
     yield _percent(overall.wer)
     yield between((overall.wer or overall.cer).interval)
@@ -95,10 +95,10 @@ def _percent(rate: Rate | None) -> str:
 def _apart(difference: Difference | None) -> str:
     if difference is None or difference.difference is None:
         return NONE
-    told = f"{100 * difference.difference:+.2f}"
+    text = f"{100 * difference.difference:+.2f}"
     if difference.interval is not None:
-        told += f" ({between(difference.interval, '+')})"
-    return told.replace("-", "−")
+        text += f" ({between(difference.interval, '+')})"
+    return text.replace("-", "−")
 
 
 def _number(value: float | None, digits: int) -> str:

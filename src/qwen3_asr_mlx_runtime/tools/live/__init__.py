@@ -1,1 +1,1 @@
-"""scripts/qwen3-asr-mlx-live: partial texts of sound files in the terminal, at the pace of speech."""
+"""scripts/qwen3-asr-mlx-live: partials of sound files in the terminal, in real time."""

@@ -29,8 +29,8 @@ EXAMPLES = f"""examples:
 
 @guarded(PROGRAM)
 def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 where something went wrong, said in one line on stderr; 2 for a bad command line; 130 when
-    interrupted. `bridge`: the command line of another bridge than that of this package."""
+    """Exit code 0; 1 for an error, with one line on stderr; 2 for a bad command line; 130 when interrupted. `bridge`:
+    the command line of a bridge to use instead of this package's."""
     options = _parser().parse_args(arguments)
     try:
         options.model = chosen_model(options.model, os.environ)
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = 
             sys.stdout.write(json.dumps(_report(options, records, seconds), indent=1) + "\n")
         return 0
     except (Failed, BridgeError, ClientError) as error:
-        return complain(PROGRAM, _told(error))
+        return complain(PROGRAM, _error_line(error))
 
 
 def _run(
@@ -65,8 +65,8 @@ def _run(
     return records, seconds
 
 
-def _told(error: Exception) -> str:
-    """One line: what the bridge answered, or how it ended and its last word."""
+def _error_line(error: Exception) -> str:
+    """One line: the bridge's error reply, or how it ended and its last line of stderr."""
     if isinstance(error, RequestFailed):
         return f"{error.wire_code}: {error.message}"
     if isinstance(error, ClientError):
@@ -81,8 +81,8 @@ def _screen(options: argparse.Namespace) -> Screen:
 
 
 def _report(options: argparse.Namespace, records: Sequence[Record], seconds: float) -> dict[str, object]:
-    asked = {name: getattr(options, name) for name in ("model", "streams", "chunk_ms", "interval_ms", "no_wait")}
-    return {**asked, **summary(records, seconds)}
+    settings = {name: getattr(options, name) for name in ("model", "streams", "chunk_ms", "interval_ms", "no_wait")}
+    return {**settings, **summary(records, seconds)}
 
 
 def _command() -> list[str]:
@@ -117,9 +117,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", type=model, help=f"repository, folder, or demo (QWEN3_ASR_MLX_MODEL, or {DEFAULT_MODEL})")
     add("--interval-ms", type=_whole(100, 60_000), default=500, help="audio between partials (default: %(default)s)")
     add("--chunk-ms", type=_whole(10, 30_000), default=100, help="audio in each chunk (default: %(default)s)")
-    add("--language", help="name or ISO code; the model decides where none is given")
+    add("--language", help="name or ISO code; by default the model decides")
     add("--context", help="words or text that the model may take as background")
-    add("--streams", type=_whole(1, 64), default=1, help="each file on so many streams at once (default: %(default)s)")
+    add(
+        "--streams",
+        type=_whole(1, 64),
+        default=1,
+        help="streams that get each file at once (default: %(default)s)",
+    )
     add("--no-wait", action="store_true", help="feed as fast as partials come, not at the pace of speech")
     add("--json", action="store_true", help="show nothing; print one object of figures at the end")
     add("--bridge", default="", metavar="OPTIONS", help="more options of the bridge, as one string")

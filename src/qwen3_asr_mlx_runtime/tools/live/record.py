@@ -1,4 +1,4 @@
-"""What was heard of one utterance and when, and the figures that follow."""
+"""The partials and the final of one utterance with their times, and the figures derived from them."""
 
 import math
 import unicodedata
@@ -13,7 +13,7 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True)
 class Partial:
-    """`at`: when it came, by the clock of the run. `seconds`: of work, as the bridge tells it."""
+    """`at`: when it arrived, by the clock of the run. `seconds`: of work, as the bridge reports."""
 
     at: float
     audio_seconds: float
@@ -23,20 +23,20 @@ class Partial:
 
     @property
     def stable_part(self) -> str:
-        """What of the hypothesis is stable: less than the stable text where it takes a stable word back."""
-        same = (one == other for one, other in zip(self.text, self.stable_text, strict=False))
-        return self.text[: next((place for place, equal in enumerate(same) if not equal), len(self.stable_text))]
+        """The stable part of the hypothesis: shorter than the stable text if the hypothesis revises a stable word."""
+        same = (character == stable for character, stable in zip(self.text, self.stable_text, strict=False))
+        return self.text[: next((index for index, equal in enumerate(same) if not equal), len(self.stable_text))]
 
 
 @dataclass
 class Record:
-    """One utterance of one stream. Times are by one clock, in seconds."""
+    """One utterance of one stream. All times are by one clock, in seconds."""
 
     name: str
     stream: int
     audio_seconds: float
     started: float = 0.0
-    sent: list[tuple[float, float]] = field(default_factory=list)  # so much audio, and when all of it was sent
+    sent: list[tuple[float, float]] = field(default_factory=list)  # (seconds of audio, when all of it was sent)
     ended: float = 0.0
     partials: list[Partial] = field(default_factory=list)
     final: Line | None = None
@@ -47,7 +47,7 @@ class Record:
         return self.sent[-1][0] if self.sent else 0.0
 
     @property
-    def heard_seconds(self) -> float:
+    def partial_seconds(self) -> float:
         return self.partials[-1].audio_seconds if self.partials else 0.0
 
     @property
@@ -56,7 +56,7 @@ class Record:
 
     @property
     def lags(self) -> list[float]:
-        """From the moment the last audio of a partial was sent until the partial was there."""
+        """For each partial, the seconds from sending its last audio until the partial arrived."""
         return [partial.at - self._sent_at(partial.audio_seconds) for partial in self.partials]
 
     @property
@@ -65,12 +65,12 @@ class Record:
 
     @property
     def first_partial(self) -> float | None:
-        """From the beginning of the first chunk; None if there was none."""
+        """Seconds from the beginning of the first chunk to the first partial; None without partials."""
         return self.partials[0].at - self.started if self.partials else None
 
     @property
     def first_text(self) -> float | None:
-        """The same of the first partial that is not empty."""
+        """The same for the first partial that is not empty."""
         return next((partial.at - self.started for partial in self.partials if partial.text), None)
 
     @property
@@ -83,12 +83,12 @@ class Record:
 
     @property
     def stable_errors(self) -> int:
-        """Partials whose stable text was not a beginning of the final text."""
+        """The number of partials whose stable text is no prefix of the final."""
         return sum(not self.text.startswith(partial.stable_text) for partial in self.partials)
 
     @property
     def stable_words(self) -> list[str]:
-        """All that were ever stable: stable text only grows."""
+        """All words that were ever stable: stable text only grows."""
         return self.partials[-1].stable_text.split() if self.partials else []
 
     @property
@@ -120,12 +120,12 @@ class Record:
         }
 
     def _sent_at(self, audio_seconds: float) -> float:
-        return next((when for much, when in self.sent if much >= audio_seconds - 1e-3), self.ended)
+        return next((when for seconds, when in self.sent if seconds >= audio_seconds - 1e-3), self.ended)
 
 
 def summary(records: Sequence[Record], wall_seconds: float) -> Figures:
-    """Over all utterances. `real_time_factor`: of the whole run, seconds for each second of audio of all streams;
-    `work_share`: how much of the time the engine worked for them."""
+    """Figures of all utterances. `real_time_factor`: of the whole run, seconds for each second of audio of all streams;
+    `work_share`: the share of the time in which the engine worked for them."""
     audio = sum(record.audio_seconds for record in records)
     return {
         "utterances": [record.figures() for record in records],
@@ -134,8 +134,8 @@ def summary(records: Sequence[Record], wall_seconds: float) -> Figures:
         "real_time_factor": rounded(wall_seconds / audio),
         "work_share": rounded(sum(record.work_seconds for record in records) / wall_seconds),
         "partials": sum(len(record.partials) for record in records),
-        **spread("first_partial", [one for record in records if (one := record.first_partial) is not None]),
-        **spread("first_text", [one for record in records if (one := record.first_text) is not None]),
+        **spread("first_partial", [seconds for record in records if (seconds := record.first_partial) is not None]),
+        **spread("first_text", [seconds for record in records if (seconds := record.first_text) is not None]),
         **spread("cadence", [gap for record in records for gap in record.gaps]),
         **spread("lag", [lag for record in records for lag in record.lags]),
         **spread("end_to_final", [record.end_to_final for record in records]),
@@ -151,7 +151,7 @@ def spread(name: str, seconds: Iterable[float]) -> dict[str, float | None]:
 
 
 def percentile(ordered: Sequence[float], share: int) -> float | None:
-    """The smallest value that so many per cent do not exceed; None of nothing."""
+    """The smallest value that `share` per cent of the values do not exceed; None without values."""
     return ordered[max(0, math.ceil(share / 100 * len(ordered)) - 1)] if ordered else None
 
 
@@ -160,15 +160,15 @@ def rounded(value: float | None) -> float | None:
 
 
 def prefix_distance(words: Sequence[str], final: Sequence[str]) -> int:
-    """The fewest words to put in, take out or replace until `words` are a beginning of `final`."""
+    """The fewest words to insert, delete or substitute until `words` are a prefix of `final`."""
     row = list(range(len(final) + 1))
-    for place, word in enumerate(words, 1):
-        before, row[0] = row[0], place
+    for number, word in enumerate(words, 1):
+        before, row[0] = row[0], number
         for column, other in enumerate(final, 1):
             before, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, before + (word != other))
     return min(row)
 
 
 def printable(text: str) -> str:
-    """Without what would steer a terminal."""
+    """The text without control characters."""
     return "".join(" " if unicodedata.category(character) in ("Cc", "Cs") else character for character in text)

@@ -1,4 +1,4 @@
-"""How partials are shown: in place where a person watches a terminal, one line for each revision elsewhere."""
+"""How partials are shown: rewritten in place on a terminal, one line for each revision elsewhere."""
 
 import shutil
 import unicodedata
@@ -14,13 +14,13 @@ Cells = list[tuple[str, bool]]  # characters, and whether each is dim
 
 class Screen(Protocol):
     def begin(self, records: Sequence[Record]) -> None:
-        """The utterances of a file, one for each stream."""
+        """Start with the utterances of a file, one for each stream."""
 
     def changed(self, record: Record) -> None:
-        """It has a new partial, or its final."""
+        """The record has a new partial, or its final."""
 
     def end(self) -> None:
-        """All of them have their finals."""
+        """All records have their finals."""
 
 
 class Silent:
@@ -37,16 +37,16 @@ class Silent:
 
 
 class Lines(Silent):
-    """A line for each revision: where, how much was heard, what is stable, `|`, what may still change."""
+    """A line for each revision: the stream, the seconds decoded, the stable prefix, `|`, the rest."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
 
     def changed(self, record: Record) -> None:
-        self._out.write(f"{label(record)} {self._said(record)}\n")
+        self._out.write(f"{label(record)} {self._revision(record)}\n")
         self._out.flush()
 
-    def _said(self, record: Record) -> str:
+    def _revision(self, record: Record) -> str:
         if record.final is not None:
             return f"final, {remarks(record)}: {printable(record.text)}"
         latest = record.partials[-1]
@@ -76,7 +76,7 @@ class Terminal:
     def _draw(self) -> None:
         width, height = shutil.get_terminal_size()
         lines = [line for record in self._records for line in wrapped(cells(record), width - 1)]
-        lines = lines[-(height - 1) :]  # what has left the screen at its top cannot be rewritten
+        lines = lines[-(height - 1) :]  # lines that have scrolled out cannot be rewritten
         back = f"\x1b[{self._rows - 1}A" if self._rows > 1 else ""
         self._out.write(f"\r{back}\x1b[J" + "\n".join(map(painted, lines)))
         self._out.flush()
@@ -88,7 +88,7 @@ def label(record: Record) -> str:
 
 
 def remarks(record: Record) -> str:
-    """How it went, for people."""
+    """A summary of the partials, for people."""
     first = "no text before" if record.first_text is None else f"first text after {record.first_text:.2f} s"
     number = len(record.partials)
     partials = "1 partial" if number == 1 else f"{number} partials"
@@ -96,7 +96,7 @@ def remarks(record: Record) -> str:
 
 
 def cells(record: Record) -> Cells:
-    """A record as it stands on the screen."""
+    """A record as shown on the screen."""
     shown = [(character, True) for character in f"{label(record)}: "]
     if record.final is not None:
         shown += [(character, False) for character in printable(record.text)]
@@ -104,12 +104,12 @@ def cells(record: Record) -> Cells:
     if record.partials:
         latest = record.partials[-1]
         stable = len(latest.stable_part)
-        shown += [(character, place >= stable) for place, character in enumerate(printable(latest.text))]
+        shown += [(character, index >= stable) for index, character in enumerate(printable(latest.text))]
     return shown
 
 
 def wrapped(shown: Cells, width: int) -> list[Cells]:
-    """Lines of at most `width` columns, so that the terminal wraps none itself, broken at spaces where it can be."""
+    """Lines of at most `width` columns, so that the terminal wraps none itself, broken at spaces if possible."""
     lines: list[Cells] = [[]]
     for cell in shown:
         if columns([*lines[-1], cell]) > max(2, width):
@@ -119,8 +119,8 @@ def wrapped(shown: Cells, width: int) -> list[Cells]:
 
 
 def _broken_off(line: Cells, cell: tuple[str, bool]) -> Cells:
-    """Take the last word off a full line, unless it is all of it or has just ended."""
-    spaces = [place for place, (character, _) in enumerate(line) if character == " "]
+    """Remove the last word of a full line, unless it is the whole line or has just ended."""
+    spaces = [index for index, (character, _) in enumerate(line) if character == " "]
     if cell[0] == " " or not spaces:
         return []
     word = line[spaces[-1] + 1 :]

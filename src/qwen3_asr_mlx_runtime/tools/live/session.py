@@ -1,4 +1,4 @@
-"""Files fed to the streams of one bridge, at the pace of speech or as fast as partials come."""
+"""Sends files to the streams of one bridge, in real time or as fast as partials come."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ _PATIENCE_SECONDS = 60.0
 
 
 class Failed(Exception):
-    """What keeps a run from its end, for people, in one line."""
+    """Why a run failed, for people, in one line."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Recording:
 
     @classmethod
     def read(cls, path: Path) -> "Recording":
-        """Raises the BridgeError that says why it cannot be read."""
+        """Raises a BridgeError if the file cannot be read."""
         samples = read_file(str(path)).samples
         return cls(path.name, np.clip(np.round(samples * 32768), -32768, 32767).astype("<i2").tobytes())
 
@@ -48,7 +48,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class Plan:
-    """How files are fed. `waits`: at the pace of speech; otherwise no more than an interval ahead of the partials."""
+    """How files are sent. `waits`: in real time; otherwise at most an interval ahead of the partials."""
 
     streams: int = 1
     chunk_ms: int = 100
@@ -70,11 +70,11 @@ class Session:
         self._streams: list[Stream] = []
 
     def start(self) -> None:
-        """Open the streams, which loads the model. Raises Failed or a ClientError, here as everywhere."""
+        """Open the streams, which loads the model. All methods can raise Failed or a ClientError."""
         for number in range(1, self._plan.streams + 1):
             stream = self._start_stream(f"live-{number}")
             if not stream.ready.partials:
-                raise Failed("this bridge tells no text before the final")
+                raise Failed("this bridge sends no partials")
             self._streams.append(stream)
 
     def _start_stream(self, name: str) -> Stream:
@@ -90,9 +90,9 @@ class Session:
         return self._bridge.start_stream(name, **options)
 
     def play(self, recording: Recording) -> list[Record]:
-        """One utterance on every stream at once, to its final."""
-        places = [0] if len(self._streams) == 1 else range(1, len(self._streams) + 1)
-        records = [Record(recording.name, place, recording.seconds) for place in places]
+        """Send one utterance on every stream at once, and wait for the finals."""
+        numbers = [0] if len(self._streams) == 1 else range(1, len(self._streams) + 1)
+        records = [Record(recording.name, number, recording.seconds) for number in numbers]
         self._open = {stream.stream_id: record for stream, record in zip(self._streams, records, strict=True)}
         self._screen.begin(records)
         self._feed(recording, records)
@@ -100,7 +100,7 @@ class Session:
             stream.end_utterance()
             self._open[stream.stream_id].ended = self._clock()
         while any(record.final is None for record in records):
-            self._hear(None)
+            self._take_event(None)
         self._screen.end()
         return records
 
@@ -111,26 +111,26 @@ class Session:
         for chunk in recording.chunks(self._plan.chunk_ms):
             sent += len(chunk) // 2
             if self._plan.waits:
-                self._listen_until(started + sent / SAMPLE_RATE)
+                self._take_events_until(started + sent / SAMPLE_RATE)
             else:
                 self._catch_up(records)
             for stream in self._streams:
                 stream.append(chunk)
                 self._open[stream.stream_id].sent.append((sent / SAMPLE_RATE, self._clock()))
 
-    def _listen_until(self, when: float) -> None:
+    def _take_events_until(self, when: float) -> None:
         while self._clock() < when:
-            self._hear(when)
+            self._take_event(when)
 
     def _catch_up(self, records: Sequence[Record]) -> None:
-        """Wait for partials until less than an interval is unheard: then none is due."""
+        """Wait for partials until less than an interval of audio is without one: then none is due."""
         interval = self._plan.interval_ms / 1000
         limit = self._clock() + _PATIENCE_SECONDS
-        while any(record.sent_seconds - record.heard_seconds > interval - 1e-3 for record in records):
-            if not self._hear(limit):
+        while any(record.sent_seconds - record.partial_seconds > interval - 1e-3 for record in records):
+            if not self._take_event(limit):
                 raise Failed(f"no partial came for {_PATIENCE_SECONDS:g} s")
 
-    def _hear(self, until: float | None) -> bool:
+    def _take_event(self, until: float | None) -> bool:
         """Take one event; False if none came."""
         event = self._bridge.next_event(None if until is None else max(0.0, until - self._clock()))
         if event is not None:
@@ -149,15 +149,15 @@ class Session:
             case StreamError():
                 raise Failed(f"{event.code}: {event.message}")
 
-    def _take_partial(self, told: PartialResult) -> None:
-        record = self._open[told.stream_id]
+    def _take_partial(self, partial: PartialResult) -> None:
+        record = self._open[partial.stream_id]
         record.partials.append(
             Partial(
                 at=self._clock(),
-                audio_seconds=told.audio_seconds or 0.0,
-                text=told.text,
-                stable_text=told.stable_text or "",
-                seconds=told.seconds or 0.0,
+                audio_seconds=partial.audio_seconds or 0.0,
+                text=partial.text,
+                stable_text=partial.stable_text or "",
+                seconds=partial.seconds or 0.0,
             )
         )
         self._screen.changed(record)

@@ -1,1 +1,1 @@
-"""How a session of the bridge goes, seen from the pipe."""
+"""Figures of a bridge session, observed on its pipes."""

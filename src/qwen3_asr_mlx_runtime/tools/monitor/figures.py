@@ -1,4 +1,4 @@
-"""Notes of a session → its figures, in memory that does not grow with it."""
+"""Notes of a session → its figures, in bounded memory."""
 
 from collections import Counter, deque
 
@@ -13,14 +13,14 @@ RECENT_SECONDS = 60
 
 
 class Recent(msgspec.Struct, kw_only=True, frozen=True):
-    """The last minute, or what there is of it: seconds of audio transcribed and tokens written, for each second."""
+    """Averages of the last minute, or of a shorter session: seconds of audio and tokens, for each second."""
 
     audio_seconds_per_second: float
     tokens_per_second: float
 
 
 class Summary(msgspec.Struct, kw_only=True, frozen=True):
-    """What docs/telemetry.md tells of a monitored session. Percentiles are of the whole session."""
+    """The figures of a session; docs/telemetry.md explains them. Percentiles are of the whole session."""
 
     seconds: float
     exit_code: int | None
@@ -69,8 +69,8 @@ class Figures:
         self._sums: Counter[str] = Counter()
         self._seconds: dict[str, float] = dict.fromkeys(("streamed", "audio", "work"), 0.0)
         self._waiting = notes.Waiting(at=0.0, requests=0, utterances=0, streams=0)
-        self._most = (0, 0)
-        self._told: notes.Told | None = None
+        self._max_waiting = (0, 0)
+        self._state: notes.StateReported | None = None
         self._queues: Queues | None = None
         self._load_seconds: float | None = None
         self._exit_code: int | None = None
@@ -80,7 +80,7 @@ class Figures:
         self._partial, self._partial_queue = Distribution(), Distribution()
         self._finish_reasons: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
-        self._recent: deque[tuple[int, float, int]] = deque()  # of each second: when, audio, tokens
+        self._recent: deque[tuple[int, float, int]] = deque()  # of each second: (when, seconds of audio, tokens)
 
     def take(self, note: notes.Note) -> None:
         self._at = max(self._at, note.at)
@@ -89,7 +89,10 @@ class Figures:
                 self._take_traffic(note)
             case notes.Waiting():
                 self._waiting = note
-                self._most = (max(self._most[0], note.requests), max(self._most[1], note.utterances))
+                self._max_waiting = (
+                    max(self._max_waiting[0], note.requests),
+                    max(self._max_waiting[1], note.utterances),
+                )
             case notes.Answered():
                 self._answers.setdefault(note.type, Distribution()).add(note.seconds)
                 if note.code is not None:
@@ -134,8 +137,8 @@ class Figures:
                 self._errors[note.code] += 1
             case notes.MemoryRead():
                 self._memory = (self._memory[0] if self._memory else note.memory, note.memory)
-            case notes.Told():
-                self._told, self._queues = note, note.queues or self._queues
+            case notes.StateReported():
+                self._state, self._queues = note, note.queues or self._queues
             case notes.LoadedModel():
                 self._load_seconds = note.load_seconds
             case notes.Ended():
@@ -159,7 +162,7 @@ class Figures:
         )
 
     def summary(self, now: float | None = None) -> Summary:
-        """As of `now`, seconds since the session began; without it, as of the last note."""
+        """The figures at `now`, in seconds since the session began; by default at the last note."""
         now = self._at if now is None else max(now, self._at)
         audio, work = self._seconds["audio"], self._seconds["work"]
         names = ("files", "utterances", "generated_tokens", "verified_tokens", "redecoded")
@@ -168,12 +171,12 @@ class Figures:
             **{name: self._sums[name] for name in (*names, *traffic)},
             seconds=round(now, 3),
             exit_code=self._exit_code,
-            state=self._told.state if self._told else None,
+            state=self._state.state if self._state else None,
             load_seconds=self._load_seconds,
             requests_waiting=self._waiting.requests,
-            requests_waiting_most=self._most[0],
+            requests_waiting_most=self._max_waiting[0],
             utterances_waiting=self._waiting.utterances,
-            utterances_waiting_most=self._most[1],
+            utterances_waiting_most=self._max_waiting[1],
             streams=self._waiting.streams,
             queues=self._queues,
             streamed_seconds=round(self._seconds["streamed"], 3),
@@ -182,7 +185,7 @@ class Figures:
             work_seconds=round(work, 3),
             realtime_factor=round(audio / work, 2) if work else None,
             recent=self._recently(now),
-            answers={name: one.spread() for name, one in sorted(self._answers.items())},
+            answers={name: seconds.spread() for name, seconds in sorted(self._answers.items())},
             final_queue_seconds=self._final_queue.spread(),
             decode_seconds=self._decode.spread(),
             partial_seconds=self._partial.spread(),

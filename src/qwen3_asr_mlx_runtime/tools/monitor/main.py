@@ -1,4 +1,4 @@
-"""scripts/qwen3-asr-mlx-monitor: how a session of the bridge goes, seen from the pipe."""
+"""scripts/qwen3-asr-mlx-monitor: figures of a bridge session, observed on its pipes."""
 
 import argparse
 import os
@@ -21,7 +21,7 @@ from qwen3_asr_mlx_runtime.tools.monitor.relay import Relay, Tap, leave_as
 from qwen3_asr_mlx_runtime.tools.monitor.watch import Watch
 
 if TYPE_CHECKING:
-    from qwen3_asr_mlx_runtime.tools.monitor.session import Say, Session
+    from qwen3_asr_mlx_runtime.tools.monitor.session import Report, Session
 
 PROGRAM = "qwen3-asr-mlx-monitor"
 EXAMPLES = f"""examples:
@@ -29,9 +29,9 @@ EXAMPLES = f"""examples:
   {PROGRAM} --record session.jsonl --json figures.json --model demo < examples/demo.jsonl > replies.jsonl
   {PROGRAM} --replay session.jsonl
 
-An app starts it in place of the bridge. Its own options come first; from the first word that is none of them, all go
-to the bridge. It draws on the terminal of stderr, or on the terminal that the app was started from, or on --screen;
-where there is none it writes its figures to stderr at the end. docs/telemetry.md says what each means.
+An app starts it in place of the bridge. Its own options come first; from the first other word on, all go to the bridge.
+It draws on the terminal of stderr, or on the terminal that the app was started from, or on --screen. Without a terminal
+it writes its figures to stderr at the end. docs/telemetry.md explains each.
 """
 _WITH_VALUE = ("--record", "--replay", "--json", "--screen", "--bridge")
 _ALONE = ("--show-text", "--help", "-h")
@@ -39,8 +39,8 @@ _ALONE = ("--show-text", "--help", "-h")
 
 @guarded(PROGRAM)
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code of the bridge, or, by its signal, no return; of a replay 0. 1 where something of the monitor's own
-    is at fault, 2 for a bad command line, each before the bridge was started."""
+    """The exit code of the bridge; if a signal ended the bridge, the monitor ends by it too. A replay returns 0. Before
+    the bridge is started: 1 for an error of the monitor, 2 for a bad command line."""
     own, bridges = split(sys.argv[1:] if argv is None else argv)
     parser = _parser()
     options = parser.parse_args(own)
@@ -57,23 +57,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(the monitor's own words, the bridge's)"""
-    place = 0
-    while place < len(argv):
-        word = argv[place]
+    """(the monitor's arguments, the bridge's arguments)"""
+    index = 0
+    while index < len(argv):
+        word = argv[index]
         if word in _WITH_VALUE:
-            place += 2
+            index += 2
         elif word in _ALONE or word.startswith(tuple(f"{option}=" for option in _WITH_VALUE)):
-            place += 1
+            index += 1
         else:
             break
-    return list(argv[:place]), list(argv[place:])
+    return list(argv[:index]), list(argv[index:])
 
 
 def _parser() -> Parser:
-    parser = Parser(PROGRAM, "Stands between an app and the bridge, and tells how the session goes.", EXAMPLES)
+    parser = Parser(PROGRAM, "Runs between an app and the bridge, and shows figures of the session.", EXAMPLES)
     add = parser.add_argument
-    add("--record", type=Path, metavar="FILE", help="keep what is needed to show the session again: numbers alone")
+    add("--record", type=Path, metavar="FILE", help="record the session for --replay: only numbers")
     add("--replay", type=Path, metavar="FILE", help="show a record in place of a session")
     add("--json", type=Path, metavar="FILE", help="write the figures there at the end, as one object")
     add(
@@ -82,15 +82,15 @@ def _parser() -> Parser:
         metavar="TERMINAL",
         help="draw there, as on the /dev/… that `tty` names in another window",
     )
-    add("--show-text", action="store_true", help="transcripts too, on the screen and in the record")
+    add("--show-text", action="store_true", help="show transcripts too, on the screen and in the record")
     add("--bridge", metavar="FILE", help="the program to start (default: the bridge installed with this command)")
     return parser
 
 
 def _installed_bridge() -> str | None:
-    """Where pip put it; the launcher of a checkout names its own."""
-    places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
-    return shutil.which("qwen3-asr-mlx-bridge", path=os.pathsep.join(places))
+    """The bridge that pip installed; the launcher of a checkout names its own."""
+    folders = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+    return shutil.which("qwen3-asr-mlx-bridge", path=os.pathsep.join(folders))
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -114,21 +114,21 @@ def _monitor(options: argparse.Namespace, bridges: Sequence[str]) -> int:
 
     recorder = Recorder(options.record) if options.record else None
     if options.json:
-        options.json.touch()  # before anything is started: that it cannot be written is told at once
+        options.json.touch()  # before anything is started, so that an unwritable file fails at once
     tap = Tap()
     terminal = find_terminal(options.screen)
     pane = StderrPane() if terminal is not None and stderr_is_on(terminal) else None
-    say = partial(complain, PROGRAM) if pane is None else pane.say
-    threading.excepthook = lambda args: _say_failure(say, args.exc_type)
+    report = partial(complain, PROGRAM) if pane is None else pane.add_line
+    threading.excepthook = lambda args: _report_failure(report, args.exc_type)
     relay = Relay([options.bridge, *_with_parent(bridges)], tap, None if pane is None else pane.take)
-    session = Session(tap, Watch(options.show_text), recorder, say, pane)
+    session = Session(tap, Watch(options.show_text), recorder, report, pane)
     screen = None if terminal is None else session.draw(terminal)
     code = relay.run()
     session.end(code)
     if screen is not None:
         screen.close()
     else:
-        _tell(session)
+        _print_figures(session)
     try:
         _write(options.json, session.summary())
     except OSError as error:
@@ -137,20 +137,20 @@ def _monitor(options: argparse.Namespace, bridges: Sequence[str]) -> int:
     return code
 
 
-def _say_failure(say: "Say", failure: type[BaseException]) -> None:
-    """Without its message, which may quote anything. What passes goes on passing."""
-    say(f"a bug of the monitor: {failure.__name__}; its figures are wrong from here on")
+def _report_failure(report: "Report", failure: type[BaseException]) -> None:
+    """Report a bug without its message, which may quote anything. The relay goes on."""
+    report(f"a bug of the monitor: {failure.__name__}; its figures are wrong from here on")
 
 
 def _with_parent(bridges: Sequence[str]) -> list[str]:
-    """The bridge lives and dies with the app, which is not its parent now."""
+    """Bind the bridge's life to the app, which is not its parent here."""
     named = any(word == "--parent-pid" or word.startswith("--parent-pid=") for word in bridges)
-    parent = parent_at_launch()  # 0 outside of the container that this is in: nobody can be watched there
+    parent = parent_at_launch()  # 0 if the app is outside of this container and cannot be watched
     return [*bridges, *(() if named or not parent else ("--parent-pid", str(parent)))]
 
 
-def _tell(session: "Session") -> None:
-    """To stderr, and not for ever: nobody may be reading there."""
+def _print_figures(session: "Session") -> None:
+    """Print to stderr, for one second at most: it may have no reader."""
     from rich.console import Console
 
     from qwen3_asr_mlx_runtime.tools.command import WIDTH

@@ -1,6 +1,6 @@
-"""What a monitor notes of a session: numbers, and words of fixed lists. A record is these, as JSON, one a line.
+"""The notes that a monitor takes of a session: numbers, and words of fixed lists. A record holds them as JSON lines.
 
-Nothing here has a place for a path, an id, a name or audio; `text` is filled only where somebody asked for it.
+No field holds a path, an id, a name or audio; `text` is filled only with --show-text.
 """
 
 import os
@@ -29,8 +29,8 @@ class Began(Note, kw_only=True, frozen=True, tag="began"):
 
 
 class Traffic(Note, kw_only=True, frozen=True, tag="traffic"):
-    """Since the note before: lines and bytes to the bridge (`in`) and from it, chunks, and seconds of PCM in them and
-    in boundaries. `unseen_bytes` passed through without being looked at, because the monitor was too slow."""
+    """Since the previous note: lines and bytes to the bridge (`in`) and from it, chunks, and seconds of PCM in chunks
+    and boundaries. `unseen_bytes`: relayed but not parsed, because the monitor was too slow."""
 
     lines_in: int = 0
     bytes_in: int = 0
@@ -42,7 +42,7 @@ class Traffic(Note, kw_only=True, frozen=True, tag="traffic"):
 
 
 class Waiting(Note, kw_only=True, frozen=True, tag="waiting"):
-    """Now: requests without their reply, utterances that were queued and not told, streams that are open."""
+    """The current counts: requests without a reply, queued utterances without a result, open streams."""
 
     requests: int
     utterances: int
@@ -50,7 +50,7 @@ class Waiting(Note, kw_only=True, frozen=True, tag="waiting"):
 
 
 class Answered(Note, kw_only=True, frozen=True, tag="answered"):
-    """A request of this type had its reply so many seconds after it passed; `code` of an error."""
+    """A request of this type got its reply after `seconds`; `code`: of an error reply."""
 
     type: str
     seconds: float
@@ -58,13 +58,13 @@ class Answered(Note, kw_only=True, frozen=True, tag="answered"):
 
 
 class Failed(Note, kw_only=True, frozen=True, tag="failed"):
-    """An error that answers no request: a chunk was refused, an item or an utterance failed, or the process ended."""
+    """An error that answers no request: a chunk was rejected, an item or an utterance failed, or the process ended."""
 
     code: str
 
 
 class Partial(Note, kw_only=True, frozen=True, tag="partial"):
-    """A text of an open utterance. `stream`: streams are numbered as they come."""
+    """A partial. `stream`: the number of the stream, in the order of first partials."""
 
     stream: int
     seconds: float
@@ -75,7 +75,7 @@ class Partial(Note, kw_only=True, frozen=True, tag="partial"):
 
 
 class Outcome(Note, kw_only=True, frozen=True, tag="outcome"):
-    """A transcript, of a file or of an utterance; its fields mean what they mean in a reply."""
+    """A transcript of a file or of an utterance; its fields have the same meaning as in a reply."""
 
     source: Literal["file", "utterance"]
     decode_seconds: float | None = None
@@ -88,7 +88,7 @@ class Outcome(Note, kw_only=True, frozen=True, tag="outcome"):
 
 
 class Work(Note, kw_only=True, frozen=True, tag="work"):
-    """A profile: seconds of audio, of work on it, and the first for each of the second."""
+    """A profile: seconds of audio, seconds of work, and audio seconds per second of work."""
 
     audio_seconds: float
     total_seconds: float
@@ -99,8 +99,8 @@ class MemoryRead(Note, kw_only=True, frozen=True, tag="memory"):
     memory: Memory
 
 
-class Told(Note, kw_only=True, frozen=True, tag="told"):
-    """Of a `status` or a `pong`; the former has queues."""
+class StateReported(Note, kw_only=True, frozen=True, tag="told"):
+    """The state in a `status` or `pong` reply; only `status` has queues."""
 
     state: str
     queues: Queues | None = None
@@ -111,13 +111,13 @@ class LoadedModel(Note, kw_only=True, frozen=True, tag="loaded"):
 
 
 class Ended(Note, kw_only=True, frozen=True, tag="ended"):
-    """`code`: negative is the signal that ended it."""
+    """`code`: the exit code; negative: the signal that ended it."""
 
     code: int
 
 
 _NOTES = (
-    Began, Traffic, Waiting, Answered, Failed, Partial, Outcome, Work, MemoryRead, Told, LoadedModel, Ended
+    Began, Traffic, Waiting, Answered, Failed, Partial, Outcome, Work, MemoryRead, StateReported, LoadedModel, Ended
 )  # fmt: skip
 _DECODER: msgspec.json.Decoder[Note] = msgspec.json.Decoder(Union[_NOTES])  # noqa: UP007 a tuple cannot be joined by bars
 _ENCODER = msgspec.json.Encoder()
@@ -130,7 +130,7 @@ class Recorder:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         self._file = os.fdopen(descriptor, "wb")
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.fchmod(descriptor, 0o600)  # others may have been allowed to read a file that was there
+            os.fchmod(descriptor, 0o600)  # an existing file may have been readable by others
 
     def write(self, note: Note) -> None:
         self._file.write(_ENCODER.encode(note) + b"\n")
@@ -140,8 +140,8 @@ class Recorder:
 
 
 def read_record(path: Path) -> Iterator[Note]:
-    """The notes of a record. A last line that was cut off, as by a crash, is left out. Raises InvalidParams for a file
-    that does not begin as a record does, and with the number of a line that is no note; or OSError."""
+    """The notes of a record. An incomplete last line, as after a crash, is ignored. Raises OSError, or InvalidParams
+    for a file that is no record, or with the number of a line that is no note."""
     number = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):

@@ -1,4 +1,4 @@
-"""Stands in a child's place: every byte goes through unchanged and at once, and so do signals and the exit code."""
+"""Runs in a child's place: relays every byte unchanged and at once, and also signals and the exit code."""
 
 import os
 import signal
@@ -13,17 +13,17 @@ from types import FrameType
 from typing import Literal
 
 _BLOCK_BYTES = 64 * 1024
-_LOOKED_AT_LATER_BYTES = 32 * 1024 * 1024
+_MAX_TAP_BYTES = 32 * 1024 * 1024
 _ENDS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 _PATIENCE_SECONDS = 2.0
-_HANDED_ON = (*_ENDS, signal.SIGUSR1, signal.SIGUSR2)
+_FORWARDED = (*_ENDS, signal.SIGUSR1, signal.SIGUSR2)
 
 Side = Literal["app", "bridge"]
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Bytes that `side` wrote, at a time of the monotonic clock. `torn`: some before them were not looked at."""
+    """Bytes that `side` wrote, with their time on the monotonic clock. `torn`: bytes before them were dropped."""
 
     side: Side
     at: float
@@ -32,9 +32,9 @@ class Block:
 
 
 class Tap:
-    """Copies of what passes, for one reader. `put` never waits: what comes while too much lies here is only counted."""
+    """Copies of the relayed blocks, for one reader. `put` never waits: over the limit, blocks are only counted."""
 
-    def __init__(self, limit: int = _LOOKED_AT_LATER_BYTES) -> None:
+    def __init__(self, limit: int = _MAX_TAP_BYTES) -> None:
         self._limit = limit
         self._blocks: deque[Block] = deque()
         self._held = 0
@@ -60,7 +60,7 @@ class Tap:
             self._changed.notify()
 
     def take(self, timeout: float) -> Block | None:
-        """The next block; None after so many seconds without one. Raises EOFError when it is closed and empty."""
+        """The next block; None after `timeout` seconds without one. Raises EOFError when closed and empty."""
         with self._changed:
             if not self._blocks and not self._closed:
                 self._changed.wait(timeout)
@@ -79,9 +79,9 @@ class Tap:
 
 
 class Relay:
-    """The child that `command` starts. It is in a process group of its own, so that a terminal's Ctrl-C reaches it
-    once, from here. Main thread only. Raises OSError where it cannot be started. `take_stderr` gets what it writes to
-    stderr; without it that goes where this process's goes."""
+    """The child that `command` starts. It has its own process group, so that a terminal's Ctrl-C reaches it only once,
+    from here. Main thread only. Raises OSError if it cannot be started. `take_stderr` gets its stderr; None: the child
+    inherits this process's stderr."""
 
     def __init__(self, command: Sequence[str], tap: Tap, take_stderr: Callable[[bytes], None] | None = None) -> None:
         self._tap = tap
@@ -90,13 +90,13 @@ class Relay:
         self._child = subprocess.Popen(  # noqa: S603 the app's
             command, stdin=pipe, stdout=pipe, stderr=pipe if take_stderr else None, bufsize=0, process_group=0
         )
-        self._ended = self._told_to_end = False
-        for number in _HANDED_ON:
-            signal.signal(number, self._hand_on)
+        self._ended = self._is_ending = False
+        for number in _FORWARDED:
+            signal.signal(number, self._forward)
 
     def run(self) -> int:
-        """Returns when the child has ended and all it wrote is written: its exit code, or minus its signal. After a
-        signal, what nobody reads for two seconds is left."""
+        """Wait until the child has ended and its output is relayed; return its exit code, or minus its signal. After a
+        signal, output without a reader is dropped after two seconds."""
         assert self._child.stdin is not None  # noqa: S101 they are pipes
         assert self._child.stdout is not None  # noqa: S101
         to_child, from_child = os.dup(self._child.stdin.fileno()), os.dup(self._child.stdout.fileno())
@@ -110,7 +110,7 @@ class Relay:
         diagnostics.start()
         code = self._child.wait()
         self._ended = True
-        back.join(_PATIENCE_SECONDS if self._told_to_end else None)
+        back.join(_PATIENCE_SECONDS if self._is_ending else None)
         diagnostics.join(_PATIENCE_SECONDS)  # a child of the bridge may hold it open
         return code
 
@@ -119,22 +119,22 @@ class Relay:
             while data := os.read(self._child.stderr.fileno(), _BLOCK_BYTES):
                 self._take_stderr(data)
 
-    def _hand_on(self, number: int, _frame: FrameType | None) -> None:
-        if self._ended:  # nobody reads what the child left behind
+    def _forward(self, number: int, _frame: FrameType | None) -> None:
+        if self._ended:  # the child's remaining output has no reader
             os._exit(128 + number)
-        self._told_to_end |= number in _ENDS
+        self._is_ending |= number in _ENDS
         self._child.send_signal(number)
 
 
 def _pump(side: Side, source: int, sink: int, tap: Callable[[Side, bytes], None]) -> None:
-    """Until the end of the source, or until nobody reads the sink; then both are let go, which tells either side."""
+    """Copy until the source ends or the sink has no reader. Then close both, which both sides notice."""
     with suppress(OSError):
         while data := os.read(source, _BLOCK_BYTES):
-            tap(side, data)  # first: what answers it may come before the write returns
+            tap(side, data)  # first, because the reply may come before the write returns
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(sink, rest) :]
-    null = os.open(os.devnull, os.O_RDWR)  # in their places: their numbers are not for others
+    null = os.open(os.devnull, os.O_RDWR)  # keeps their numbers from being reused
     for descriptor in (sink, source):
         os.dup2(null, descriptor)
     os.close(null)
@@ -145,8 +145,8 @@ def leave_as(code: int) -> None:
     if code < 0:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the child has left a core, if one is wanted
-        with suppress(OSError, ValueError):  # SIGKILL has no handler to take away
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the child has written a core file, if wanted
+        with suppress(OSError, ValueError):  # SIGKILL has no handler to reset
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code)

@@ -1,4 +1,4 @@
-"""How the figures of a session look, and the thread that draws them without holding anything up."""
+"""The picture of a session's figures, and the thread that draws it without delaying the relay."""
 
 import os
 import threading
@@ -25,7 +25,7 @@ _TEXTS, _STREAMS = 5, 8
 
 
 class Texts:
-    """The last words of each stream and of a few transcripts; empty unless the notes have texts."""
+    """The last partial of each stream and a few last transcripts; empty unless the notes have texts."""
 
     def __init__(self) -> None:
         self._partials: dict[int, str] = {}
@@ -107,7 +107,7 @@ def _rest(summary: Summary) -> Table:
 
 def _memory(summary: Summary) -> str:
     if summary.memory is None or summary.first_memory is None:
-        return "not told yet"
+        return "unknown yet"
     names = {
         "resident": "rss_bytes",
         "footprint": "footprint_bytes",
@@ -136,9 +136,9 @@ def _duration(seconds: float) -> str:
 
 
 def find_terminal(chosen: Path | None) -> TextIO | None:
-    """Where to draw: the chosen terminal; else stderr or the controlling terminal, unless stdout is a terminal too, on
-    which lines of the bridge would run through the drawing. Raises OSError for a chosen one that cannot be opened, and
-    InvalidParams for one that is no terminal."""
+    """Where to draw: the chosen terminal; else stderr or the controlling terminal. None if stdout is a terminal, where
+    lines of the bridge would disturb the drawing. Raises OSError if the chosen one cannot be opened, and InvalidParams
+    if it is no terminal."""
     if chosen is not None:
         file = os.fdopen(os.open(chosen, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK), "w", encoding="utf-8")
         if not file.isatty():
@@ -159,24 +159,24 @@ def find_terminal(chosen: Path | None) -> TextIO | None:
 
 
 class Screen:
-    """Draws twice a second on a thread of its own. A terminal that takes nothing holds up only that thread."""
+    """Draws twice a second on its own thread. A blocked terminal delays only that thread."""
 
-    def __init__(self, file: TextIO, look: Callable[[], RenderableType]) -> None:
+    def __init__(self, file: TextIO, render: Callable[[], RenderableType]) -> None:
         self._file = file
         self._console = Console(file=file, force_terminal=True)
-        self._look = look
+        self._render = render
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._run, name="screen", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Draw a last time, and wait for that no longer than a second."""
+        """Draw a last time, waiting at most a second for it."""
         self._ends.set()
         self._thread.join(_PATIENCE_SECONDS)
 
     def _run(self) -> None:
         try:
-            with Live(console=self._console, auto_refresh=False, get_renderable=self._look, transient=False) as live:
+            with Live(console=self._console, auto_refresh=False, get_renderable=self._render, transient=False) as live:
                 while not self._ends.wait(_DRAWN_EVERY):
                     self._draw(live)
                 self._draw(live)
@@ -184,6 +184,6 @@ class Screen:
             return
 
     def _draw(self, live: Live) -> None:
-        """At the size of this terminal now: rich would ask those of stdin, stdout and stderr."""
+        """Draw at this terminal's current size: rich would use that of stdin, stdout or stderr."""
         self._console.size = ConsoleDimensions(*os.get_terminal_size(self._file.fileno()))
         live.refresh()

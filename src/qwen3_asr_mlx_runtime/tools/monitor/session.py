@@ -1,4 +1,4 @@
-"""One session: what passes is looked at on a thread of its own, and becomes figures, a record and a picture."""
+"""One session: a thread parses the relayed lines into figures, a record and a picture."""
 
 import threading
 import time
@@ -17,17 +17,19 @@ from qwen3_asr_mlx_runtime.tools.monitor.watch import Watch
 
 _PATIENCE_SECONDS = 5.0
 
-Say = Callable[[str], object]
+Report = Callable[[str], object]
 
 
 class Session:
-    """Looks at what passes, on a thread of its own, and holds the figures."""
+    """Parses the relayed lines on its own thread, and holds the figures."""
 
-    def __init__(self, tap: Tap, watch: Watch, recorder: Recorder | None, say: Say, pane: StderrPane | None) -> None:
+    def __init__(
+        self, tap: Tap, watch: Watch, recorder: Recorder | None, report: Report, pane: StderrPane | None
+    ) -> None:
         self._tap = tap
         self._watch = watch
         self._recorder = recorder
-        self._say = say
+        self._report = report
         self._pane = pane
         self._buffers: dict[Side, LineBuffer] = {"app": LineBuffer(), "bridge": LineBuffer()}
         self._figures, self._texts = Figures(), Texts()
@@ -42,15 +44,15 @@ class Session:
             return self._figures.summary(self._now())
 
     def draw(self, terminal: TextIO) -> Screen:
-        def look() -> RenderableType:
+        def render() -> RenderableType:
             with self._lock:
                 pane = [] if self._pane is None else self._pane.picture()
                 return picture(self._figures.summary(self._now()), self._texts, pane)
 
-        return Screen(terminal, look)
+        return Screen(terminal, render)
 
     def end(self, code: int) -> None:
-        """Look at what is left, for some seconds at most."""
+        """Parse the remaining lines, for some seconds at most."""
         self._tap.close()
         self._thread.join(_PATIENCE_SECONDS)
         self._take([*self._watch.traffic(self._now(), self._tap.take_unseen()), Ended(at=self._now(), code=code)])
@@ -60,7 +62,7 @@ class Session:
         return round(time.monotonic() - self._start, 6)
 
     def _run(self) -> None:
-        told = 0.0
+        last_traffic = 0.0
         while True:
             try:
                 block = self._tap.take(timeout=1.0)
@@ -68,8 +70,8 @@ class Session:
                 return
             if block is not None:
                 self._take(self._notes(block))
-            if (now := self._now()) - told >= 1.0:
-                told = now
+            if (now := self._now()) - last_traffic >= 1.0:
+                last_traffic = now
                 self._take(self._watch.traffic(now, self._tap.take_unseen()))
                 self._note(None)
 
@@ -94,7 +96,7 @@ class Session:
             self._note(note)
 
     def _note(self, note: Note | None) -> None:
-        """Into the record; with None, onto the disk."""
+        """Write a note to the record; None flushes it."""
         if self._recorder is None:
             return
         try:
@@ -104,4 +106,4 @@ class Session:
                 self._recorder.write(note)
         except OSError as error:
             self._recorder = None
-            self._say(f"the record ends here: {error.strerror}")
+            self._report(f"the record ends here: {error.strerror}")

@@ -1,4 +1,4 @@
-"""What would be written across the drawing: lines of stderr, the bridge's and the monitor's own."""
+"""Lines of stderr, the bridge's and the monitor's own, that would otherwise overwrite the drawing."""
 
 import os
 import re
@@ -15,7 +15,7 @@ _LINES, _LINE_BYTES = 6, 4096
 
 
 class StderrPane:
-    """The last lines of stderr. A line that is rewritten by carriage returns is what it was last."""
+    """The last lines of stderr. Of a line rewritten by carriage returns, only the last version."""
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=_LINES)
@@ -28,13 +28,13 @@ class StderrPane:
         self._count += len(ended)
         self._unfinished = rest[-_LINE_BYTES:]
 
-    def say(self, line: str) -> None:
-        """A line of the monitor's own."""
+    def add_line(self, line: str) -> None:
+        """Add a line of the monitor itself."""
         self._lines.append(printable(line))
         self._count += 1
 
     def picture(self) -> list[RenderableType]:
-        """Nothing as long as nothing was written."""
+        """A panel of the lines; empty without lines."""
         lines = [*self._lines, _shown(self._unfinished)][-_LINES:]
         while lines and not lines[-1]:
             lines.pop()
@@ -50,6 +50,6 @@ def stderr_is_on(terminal: TextIO) -> bool:
 
 
 def _shown(line: bytes) -> str:
-    """Without what steers a terminal."""
+    """The line without control sequences."""
     last = line.removesuffix(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace")
     return printable(re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]", "", last))

@@ -1,4 +1,4 @@
-"""Lines that pass between an app and the bridge → notes about them."""
+"""Lines between an app and the bridge → notes about them."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -22,14 +22,14 @@ from qwen3_asr_mlx_runtime.tools.monitor.record import (
     Note,
     Outcome,
     Partial,
-    Told,
+    StateReported,
     Traffic,
     Waiting,
     Work,
 )
 
-OTHER = "other"  # what stands for a word that is on no list
-MAX_REMEMBERED = 10_000  # names and requests; a bridge that answers never has as many
+OTHER = "other"  # replaces a word that is not on its list
+MAX_REMEMBERED = 10_000  # names and requests; a working bridge never has as many
 _CODES = frozenset((*error_codes(), "environment_failed", "python_missing", "python_unsuitable"))
 _FINISH_REASONS = frozenset(("stop", "length", "repetition"))
 _STATES = frozenset(("unloaded", "downloading", "loading", "ready", "busy", "draining", "failed"))
@@ -41,14 +41,14 @@ Item = transcripts.TranscriptReply | transcripts.BatchItem | transcripts.FinalRe
 Source = Literal["file", "utterance"]
 
 
-class _Asked(NamedTuple):
+class _SentRequest(NamedTuple):
     type: str
     at: float
 
 
 @dataclass(slots=True)
-class _Passed:
-    """What `Traffic` tells."""
+class _TrafficCounts:
+    """The counts for the next `Traffic` note."""
 
     lines_in: int = 0
     bytes_in: int = 0
@@ -59,39 +59,39 @@ class _Passed:
 
 
 class Watch:
-    """One session. Times are those at which lines passed, in seconds. Bounded, whatever passes."""
+    """One session. Times are in seconds, when a line was relayed. Memory is bounded for any traffic."""
 
     def __init__(self, shows_text: bool) -> None:
         self._shows_text = shows_text
-        self._by_id: dict[Id, _Asked] = {}
-        self._in_order: deque[_Asked] = deque(maxlen=MAX_REMEMBERED)
+        self._by_id: dict[Id, _SentRequest] = {}
+        self._in_order: deque[_SentRequest] = deque(maxlen=MAX_REMEMBERED)
         self._wants_events = False
         self._utterances: dict[tuple[str, str], None] = {}
-        self._streams: dict[str, None] = {}  # open ones
-        self._rates: dict[str, int] = {}  # of streams, also of those that are only asked for
+        self._streams: dict[str, None] = {}  # the open ones
+        self._rates: dict[str, int] = {}  # of streams, including requested ones
         self._numbers: dict[str, int] = {}
-        self._passed = _Passed()
+        self._counts = _TrafficCounts()
 
     def traffic(self, at: float, unseen_bytes: int = 0) -> Iterator[Note]:
-        """What passed since this was asked last, if anything did."""
-        passed, self._passed = self._passed, _Passed()
-        if passed != self._passed or unseen_bytes:
-            yield Traffic(at=at, unseen_bytes=unseen_bytes, **asdict(passed))
+        """The traffic since the last call, if there was any."""
+        counts, self._counts = self._counts, _TrafficCounts()
+        if counts != self._counts or unseen_bytes:
+            yield Traffic(at=at, unseen_bytes=unseen_bytes, **asdict(counts))
 
     def sent(self, at: float, line: bytes) -> Iterator[Note]:
         """A line to the bridge, without its newline."""
         request = decode_line(line) if line.strip(b" \t\r") else None
-        self._passed.lines_in += 1
-        self._passed.bytes_in += len(line) + 1
+        self._counts.lines_in += 1
+        self._counts.bytes_in += len(line) + 1
         if request is None:
             return
         tag = OTHER if isinstance(request, Rejected) else str(request.command.__struct_config__.tag)
         if isinstance(request, Request):
             self._take_audio(request.command)
         if isinstance(request.id, str | int):
-            _remember(self._by_id, request.id, _Asked(tag, at))
+            _remember(self._by_id, request.id, _SentRequest(tag, at))
         elif not (tag == "audio_chunk" and self._wants_events):  # which has no reply
-            self._in_order.append(_Asked(tag, at))
+            self._in_order.append(_SentRequest(tag, at))
         if tag != "audio_chunk":
             yield self._waiting(at)
 
@@ -101,13 +101,13 @@ class Watch:
         if isinstance(command, AudioChunk | Boundary) and command.pcm16 is not None:
             samples = (len(command.pcm16) * 3 // 4 - command.pcm16[-2:].count("=")) // 2
             rate = command.sample_rate or self._rates.get(command.stream_id) or SAMPLE_RATE
-            self._passed.audio_seconds += samples / rate
-        self._passed.chunks += isinstance(command, AudioChunk)
+            self._counts.audio_seconds += samples / rate
+        self._counts.chunks += isinstance(command, AudioChunk)
 
     def received(self, at: float, line: bytes) -> Iterator[Note]:
         """A line of the bridge, without its newline."""
-        self._passed.lines_out += 1
-        self._passed.bytes_out += len(line) + 1
+        self._counts.lines_out += 1
+        self._counts.bytes_out += len(line) + 1
         try:
             message = decode(line)
         except ValueError:
@@ -116,19 +116,19 @@ class Watch:
         before = self._waiting(at)
         if getattr(message, "event", UNSET) is UNSET:
             yield from self._answer(at, message)
-        yield from self._told(at, message)
+        yield from self._content_notes(at, message)
         if (now := self._waiting(at)) != before:
             yield now
 
     def _answer(self, at: float, message: replies.Line) -> Iterator[Note]:
-        asked = self._asked(message)
-        if asked is None:
+        request = self._answered_request(message)
+        if request is None:
             return
         code = _known(message.code, _CODES) if isinstance(message, replies.ErrorReply) else None
-        yield Answered(at=at, type=asked.type, seconds=round(at - asked.at, 6), code=code)
+        yield Answered(at=at, type=request.type, seconds=round(at - request.at, 6), code=code)
 
-    def _asked(self, message: replies.Line) -> _Asked | None:
-        """The request that a reply answers: by its id, or else the oldest without one."""
+    def _answered_request(self, message: replies.Line) -> _SentRequest | None:
+        """The request that a reply answers: by its id, or the oldest request without an id."""
         identifier = getattr(message, "id", UNSET)
         if isinstance(identifier, str | int):
             return self._by_id.pop(identifier, None)
@@ -136,15 +136,15 @@ class Watch:
             return None
         silent = not isinstance(message, streams.PartialResult | replies.ErrorReply)
         while silent and self._in_order and self._in_order[0].type == "audio_chunk":
-            self._in_order.popleft()  # sent when events were asked for, but not yet granted
+            self._in_order.popleft()  # sent after events were requested and before they were granted
         if not self._in_order:
             return None
         ends = isinstance(message, transcripts.RealtimeBatchFinal)
-        if ends and self._in_order[0].type not in _ENDS_UTTERANCES:  # it ends the conversation, and answers nothing
+        if ends and self._in_order[0].type not in _ENDS_UTTERANCES:  # it ends the conversation and answers no request
             return None
         return self._in_order.popleft()
 
-    def _told(self, at: float, message: replies.Line) -> Iterator[Note]:
+    def _content_notes(self, at: float, message: replies.Line) -> Iterator[Note]:
         match message:
             case transcripts.TranscriptReply():
                 yield self._outcome(at, "file", message)
@@ -167,10 +167,10 @@ class Watch:
             case replies.CapabilitiesReply():
                 self._wants_events = "events" in message.want
             case replies.StatusReply():
-                yield Told(at=at, state=_known(message.state, _STATES), queues=message.queues)
+                yield StateReported(at=at, state=_known(message.state, _STATES), queues=message.queues)
                 yield MemoryRead(at=at, memory=message.memory)
             case replies.Pong():
-                yield Told(at=at, state=_known(message.state, _STATES))
+                yield StateReported(at=at, state=_known(message.state, _STATES))
             case replies.Ready():
                 yield LoadedModel(at=at, load_seconds=message.load_seconds)
             case streams.StreamError() | replies.Fatal():
@@ -243,7 +243,7 @@ def _known(word: str, words: frozenset[str]) -> str:
 
 
 def _remember(names: dict[Key, Value], name: Key, value: Value) -> None:
-    """The oldest goes where there are too many."""
+    """Store a value; drop the oldest if there are too many."""
     if len(names) >= MAX_REMEMBERED and name not in names:
         del names[next(iter(names))]
     names[name] = value

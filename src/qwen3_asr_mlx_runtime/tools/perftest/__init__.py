@@ -1,1 +1,1 @@
-"""How fast the engine transcribes files, and what it takes."""
+"""Speed and memory of the engine on files."""

@@ -1,4 +1,4 @@
-"""scripts/qwen3-asr-mlx-perftest: how fast the engine transcribes files, and what it takes."""
+"""scripts/qwen3-asr-mlx-perftest: speed and memory of the engine on files."""
 
 import argparse
 import os
@@ -23,7 +23,7 @@ from qwen3_asr_mlx_runtime.tools.manifest import Entry, bad_line, read_manifest
 from qwen3_asr_mlx_runtime.tools.progress_bar import progress_bar
 
 if TYPE_CHECKING:
-    from qwen3_asr_mlx_runtime.tools.perftest.performance import Tell
+    from qwen3_asr_mlx_runtime.tools.perftest.performance import ShowProgress
     from qwen3_asr_mlx_runtime.tools.perftest.report import Performance
 
 PROGRAM = "qwen3-asr-mlx-perftest"
@@ -34,13 +34,13 @@ EXAMPLES = f"""examples:
   {PROGRAM} demo --manifest examples/audio/expected.jsonl --json > predictions.json
 
 The first argument is the model if it is `demo`, a folder, or owner/name and no file, unless --model names one. The
-languages of a manifest are only compared: the model decides by itself unless --language names one.
+languages of a manifest are only for comparison: the model decides by itself unless --language names one.
 """
 
 
 @guarded(PROGRAM)
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 where a file or the model is at fault, said in one line on stderr; 2 for a bad command line."""
+    """Exit code 0; 1 if a file or the model is at fault, with one line on stderr; 2 for a bad command line."""
     parser = command_line()
     options = parser.parse_args(argv)
     options.model, words = choose_model(options.model, options.words, os.environ)
@@ -63,7 +63,7 @@ def _is_model(word: str) -> bool:
 
 
 def command_line() -> Parser:
-    parser = Parser(PROGRAM, "Load a model once, transcribe files, and tell time, tokens and memory.", EXAMPLES)
+    parser = Parser(PROGRAM, "Load a model once, transcribe files, and report time, tokens and memory.", EXAMPLES)
     add = parser.add_argument
     count = values.whole_number(1, 1_000_000)
     add("words", metavar="[MODEL] FILE", nargs="*", help="the model (see below), and sound files")
@@ -71,10 +71,10 @@ def command_line() -> Parser:
     add("--manifest", type=Path, metavar="FILE", help="JSON lines with `audio`, from its folder, and `text`")
     add("--decoder-mode", choices=get_args(DecoderMode), default="sequential", help="default %(default)s")
     add("--batch-size", type=count, help="files given to the engine at a time (default 1, or 8 if batched)")
-    add("--repeat", type=count, default=1, metavar="N", help="run so many times and tell the median")
+    add("--repeat", type=count, default=1, metavar="N", help="number of runs; the result is their median")
     tokens = values.whole_number(0, MAX_NEW_TOKENS)
     add("--max-new-tokens", type=tokens, default=0, help="of 30 s of audio (default 0: until the model stops)")
-    add("--language", type=values.language, help="name or ISO code; the model decides where none is given")
+    add("--language", type=values.language, help="name or ISO code; by default the model decides")
     add("--context", type=values.context, default="", help="words or text given to the model as background")
     add("--quantize", choices=QUANTIZE, help=f"the decoder's weights in 8 or 4 bits, the rest in 8; {SLOW_ON_A_CPU}")
     add("--local-files-only", action="store_true", help="never download")
@@ -90,12 +90,12 @@ def _perftest(options: argparse.Namespace, words: Sequence[str]) -> int:
     from qwen3_asr_mlx_runtime.tools.perftest.table import show_performance  # before the work: rich may be missing
 
     entries = listed(options.manifest) if options.manifest else ()
-    files = [*_given(words), *((entry.audio, entry.path) for entry in entries)]
+    files = [*_existing_files(words), *((entry.audio, entry.path) for entry in entries)]
     if options.model == DEMO and not options.json:
         note(f"{PROGRAM}: {DEMO_KNOWS}")
     try:
-        with progress_bar() as tell:
-            performance = measure(options, files, tell)
+        with progress_bar() as show_progress:
+            performance = measure(options, files, show_progress)
     except ModelError as error:
         return complain(PROGRAM, f"model {options.model!r}: {error.message}")
     if options.json:
@@ -105,7 +105,7 @@ def _perftest(options: argparse.Namespace, words: Sequence[str]) -> int:
     return _exit_code(performance)
 
 
-def _given(words: Sequence[str]) -> list[tuple[str, Path]]:
+def _existing_files(words: Sequence[str]) -> list[tuple[str, Path]]:
     for word in words:
         if not Path(word).exists():
             raise AudioNotFound(f"no such file: {word!r}")
@@ -113,7 +113,7 @@ def _given(words: Sequence[str]) -> list[tuple[str, Path]]:
 
 
 def listed(manifest: Path) -> list[Entry]:
-    """Its lines, whose files are there. Raises InvalidParams, which names the line at fault."""
+    """The entries of a manifest, all with existing files. Raises InvalidParams, which names the line at fault."""
     entries = read_manifest(manifest)
     for entry in entries:
         if not entry.path.exists():
@@ -121,8 +121,10 @@ def listed(manifest: Path) -> list[Entry]:
     return entries
 
 
-def measure(options: argparse.Namespace, files: Sequence[tuple[str, Path]], tell: "Tell") -> "Performance":
-    """MLX is imported here, when the command line and the files are known to be right. Raises ModelError, or
+def measure(
+    options: argparse.Namespace, files: Sequence[tuple[str, Path]], show_progress: "ShowProgress"
+) -> "Performance":
+    """Imports MLX, after the command line and the files are checked. Raises ModelError, or
     DeviceUnavailable."""
     process_memory.keep_little()  # as the bridge does
     from qwen3_asr_mlx_runtime.model.device import check_device
@@ -150,12 +152,12 @@ def measure(options: argparse.Namespace, files: Sequence[tuple[str, Path]], tell
         state_dir=values.state_dir(None, os.environ),
         quantize=options.quantize,
         local_files_only=options.local_files_only,
-        on_progress=lambda progress: tell(progress.stage, progress.done, progress.total),
+        on_progress=lambda progress: show_progress(progress.stage, progress.done, progress.total),
     )
     if options.quantize and mx.default_device() == mx.cpu:
         note(f"{PROGRAM}: --quantize {options.quantize}: quantised weights are {SLOW_ON_A_CPU}")
     before = (watch.total, warm_up(recognizer, plan))
-    passes = transcribe(recognizer, plan, tell)
+    passes = transcribe(recognizer, plan, show_progress)
     return report(options.model, options.quantize, recognizer, plan, before, passes)
 
 

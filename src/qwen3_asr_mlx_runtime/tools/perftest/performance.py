@@ -1,4 +1,4 @@
-"""Files through the engine, with the time and the memory that took."""
+"""Transcribes files with the engine, measuring time and memory."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,13 +18,13 @@ from qwen3_asr_mlx_runtime.protocol.transcripts import ItemError
 
 WARM_UP_TOKENS = 4
 
-Tell = Callable[[str, int | None, int | None], None]
-"""A stage, and how much of how much is done."""
+ShowProgress = Callable[[str, int | None, int | None], None]
+"""Called with a stage, the amount done, and the total."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`files`: each as it was given, and where it is. `batch_size`: how many the engine is given at a time."""
+    """`files`: the name and the path of each. `batch_size`: how many the engine gets at a time."""
 
     files: Sequence[tuple[str, Path]]
     decoder_mode: DecoderMode = "sequential"
@@ -36,8 +36,8 @@ class Plan:
 
 
 class Item(msgspec.Struct, kw_only=True):
-    """One file; its fields mean what they mean in a reply of the bridge. With an `error`, `text` and what the model
-    would have told are null."""
+    """One file; its fields have the same meaning as in a reply of the bridge. With an `error`, `text` and the other
+    results of the model are null."""
 
     audio: str
     text: str | None = None
@@ -53,7 +53,7 @@ class Item(msgspec.Struct, kw_only=True):
 
 @dataclass(slots=True)
 class Pass:
-    """All files once. `seconds` of the engine, wall-clock, without reading the files."""
+    """One run over all files. `seconds`: the engine's wall-clock time, without reading the files."""
 
     items: list[Item] = field(default_factory=list)
     seconds: float = 0.0
@@ -61,8 +61,8 @@ class Pass:
 
 
 def warm_up(recognizer: Recognizer, plan: Plan) -> float:
-    """A few tokens of the first file that can be read: what lengths like its own compile is compiled then. Returns the
-    seconds; raises the first file's error where none can."""
+    """Decode a few tokens of the first readable file, which compiles the kernels of its length. Returns the seconds;
+    raises the first file's error if no file is readable."""
     first: BridgeError | None = None
     for _, path in plan.files:
         try:
@@ -76,28 +76,28 @@ def warm_up(recognizer: Recognizer, plan: Plan) -> float:
     raise first or ValueError("expected at least one file")
 
 
-def transcribe(recognizer: Recognizer, plan: Plan, tell: Tell) -> list[Pass]:
-    """`plan.repeat` passes over all files. What fails is an item with an error."""
-    return [_pass(recognizer, plan, tell, number) for number in range(plan.repeat)]
+def transcribe(recognizer: Recognizer, plan: Plan, show_progress: ShowProgress) -> list[Pass]:
+    """`plan.repeat` passes over all files. A failed file is an item with an error."""
+    return [_pass(recognizer, plan, show_progress, number) for number in range(plan.repeat)]
 
 
-def _pass(recognizer: Recognizer, plan: Plan, tell: Tell, number: int) -> Pass:
-    one, watch = Pass(), Stopwatch()
-    whole = plan.repeat * len(plan.files)
+def _pass(recognizer: Recognizer, plan: Plan, show_progress: ShowProgress, number: int) -> Pass:
+    current, watch = Pass(), Stopwatch()
+    total = plan.repeat * len(plan.files)
     for group in _groups(plan):
-        tell("transcribe", number * len(plan.files) + len(one.items), whole)
+        show_progress("transcribe", number * len(plan.files) + len(current.items), total)
         with watch.stage("read"):
             read = [_read(path, plan) for _, path in group]
-        jobs = [Job(place, said, plan.decoder_mode) for place, said in enumerate(read) if isinstance(said, Utterance)]
+        jobs = [Job(id, file, plan.decoder_mode) for id, file in enumerate(read) if isinstance(file, Utterance)]
         with watch.stage("run"):
             outcomes = {outcome.job_id: outcome for outcome in recognizer.outcomes(jobs)}
-        one.items += [
-            _item(audio, said if isinstance(said, BridgeError) else outcomes[place])
-            for place, ((audio, _), said) in enumerate(zip(group, read, strict=True))
+        current.items += [
+            _item(audio, file if isinstance(file, BridgeError) else outcomes[id])
+            for id, ((audio, _), file) in enumerate(zip(group, read, strict=True))
         ]
-    tell("transcribe", (number + 1) * len(plan.files), whole)
-    one.seconds, one.read_seconds = watch.read("run") or 0.0, watch.read("read") or 0.0
-    return one
+    show_progress("transcribe", (number + 1) * len(plan.files), total)
+    current.seconds, current.read_seconds = watch.read("run") or 0.0, watch.read("read") or 0.0
+    return current
 
 
 def _groups(plan: Plan) -> Iterator[Sequence[tuple[str, Path]]]:

@@ -1,4 +1,4 @@
-"""Passes over files → what they tell of a model on this machine."""
+"""Passes over files → the performance of a model on this machine."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +13,8 @@ from qwen3_asr_mlx_runtime.tools.perftest.performance import Item, Pass, Plan
 
 
 class Performance(msgspec.Struct, kw_only=True, frozen=True):
-    """What --json writes. Seconds are wall-clock. `run_seconds`: of the engine for all files, the median of `runs`
-    (the lower of two), to which `items` and `profile` belong; reading files is `read_seconds` and no part of it. A
+    """The object that --json writes. Seconds are wall-clock. `run_seconds`: of the engine for all files, the median of
+    `runs` (the lower of two), without `read_seconds` for reading the files; `items` and `profile` belong to that run. A
     real-time factor is seconds of audio for each second of work. `warmup_seconds`: a few tokens of the first file,
     before the first run."""
 
@@ -54,7 +54,7 @@ def report(
 ) -> Performance:
     """`before`: the seconds of load and warm-up."""
     chosen = median(passes)
-    profiles = [one.profile for one in chosen.items if one.profile is not None]
+    profiles = [item.profile for item in chosen.items if item.profile is not None]
     profile = batch_profile(profiles, f"batch_{plan.decoder_mode}", plan.batch_size)
     load, warmed = before
     return Performance(
@@ -73,7 +73,7 @@ def report(
         warmup_seconds=warmed,
         read_seconds=chosen.read_seconds,
         run_seconds=chosen.seconds,
-        runs=[one.seconds for one in passes],
+        runs=[run.seconds for run in passes],
         audio_seconds=profile.audio_seconds,
         realtime_factor=_factor(profile, chosen.seconds),
         realtime_factor_with_load=_factor(profile, chosen.seconds + load),
@@ -86,8 +86,8 @@ def report(
 
 
 def median(passes: Sequence[Pass]) -> Pass:
-    """The lower of the two in the middle, where there are two."""
-    return sorted(passes, key=lambda one: one.seconds)[(len(passes) - 1) // 2]
+    """The median pass; of an even number, the lower of the two in the middle."""
+    return sorted(passes, key=lambda run: run.seconds)[(len(passes) - 1) // 2]
 
 
 def _factor(profile: Profile, seconds: float) -> float | None:

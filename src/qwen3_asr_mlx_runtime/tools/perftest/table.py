@@ -1,4 +1,4 @@
-"""What scripts/qwen3-asr-mlx-perftest shows to people."""
+"""The terminal output of scripts/qwen3-asr-mlx-perftest."""
 
 from collections.abc import Iterator
 

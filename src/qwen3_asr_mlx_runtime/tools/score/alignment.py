@@ -1,4 +1,4 @@
-"""Two normalised texts, word by word or character by character: jiwer's alignment, its counts, and how it looks."""
+"""Two normalised texts, word by word or character by character: jiwer's alignment, its counts, and its display."""
 
 from collections.abc import Sequence
 from itertools import chain, zip_longest
@@ -13,7 +13,7 @@ Kind = Literal["equal", "substitute", "delete", "insert"]
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """Of one alignment, or of many together; `length` is the reference's, in words or characters."""
+    """Counts of one alignment, or sums of many; `length`: of the reference, in words or characters."""
 
     substitutions: int = 0
     deletions: int = 0
@@ -26,7 +26,7 @@ class Counts(msgspec.Struct, frozen=True):
 
     @property
     def rate(self) -> float | None:
-        """None where there is nothing to divide by."""
+        """Errors per unit of the reference; None if the reference is empty."""
         return self.errors / self.length if self.length else None
 
     def __add__(self, other: "Counts") -> "Counts":
@@ -39,7 +39,7 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Chunk(msgspec.Struct, frozen=True):
-    """A run of one kind. `equal` and `substitute` hold as many units on both sides, the others on one alone."""
+    """A run of one kind. `equal` and `substitute` have equally many units on both sides, the others on one side."""
 
     kind: Kind
     reference: list[str]
@@ -53,19 +53,19 @@ class Alignment(msgspec.Struct, frozen=True):
 
 
 def align(reference: str, hypothesis: str, unit: Unit) -> Alignment:
-    """With the fewest errors. Spaces count as characters."""
+    """The alignment with the fewest errors. Spaces count as characters."""
     process = jiwer.process_words if unit == "word" else jiwer.process_characters
-    told = process([reference], [hypothesis])
-    [said], [heard], [chunks] = told.references, told.hypotheses, told.alignments
-    counts = Counts(told.substitutions, told.deletions, told.insertions, len(said))
-    return Alignment(unit, counts, [_chunk(chunk, said, heard) for chunk in chunks])
+    result = process([reference], [hypothesis])
+    [expected], [predicted], [chunks] = result.references, result.hypotheses, result.alignments
+    counts = Counts(result.substitutions, result.deletions, result.insertions, len(expected))
+    return Alignment(unit, counts, [_chunk(chunk, expected, predicted) for chunk in chunks])
 
 
-def _chunk(chunk: jiwer.AlignmentChunk, said: Sequence[str], heard: Sequence[str]) -> Chunk:
+def _chunk(chunk: jiwer.AlignmentChunk, expected: Sequence[str], predicted: Sequence[str]) -> Chunk:
     return Chunk(
         _kind(chunk.type),
-        list(said[chunk.ref_start_idx : chunk.ref_end_idx]),
-        list(heard[chunk.hyp_start_idx : chunk.hyp_end_idx]),
+        list(expected[chunk.ref_start_idx : chunk.ref_end_idx]),
+        list(predicted[chunk.hyp_start_idx : chunk.hyp_end_idx]),
     )
 
 
@@ -91,17 +91,19 @@ def diff_rows(alignment: Alignment, width: int) -> list[tuple[str, str, str]]:
 
 
 def _lines(row: list[tuple[str, str, str]], space: str) -> tuple[str, str, str]:
-    said, heard, marks = (space.join(cells).rstrip() for cells in zip(*row, strict=True))
-    return said, heard, marks
+    expected, predicted, marks = (space.join(cells).rstrip() for cells in zip(*row, strict=True))
+    return expected, predicted, marks
 
 
 def _columns(chunk: Chunk) -> list[tuple[str, str, str]]:
     mark = "" if chunk.kind == "equal" else chunk.kind[0].upper()
-    return [_column(said, heard, mark) for said, heard in zip_longest(chunk.reference, chunk.hypothesis)]
+    return [
+        _column(expected, predicted, mark) for expected, predicted in zip_longest(chunk.reference, chunk.hypothesis)
+    ]
 
 
-def _column(said: str | None, heard: str | None, mark: str) -> tuple[str, str, str]:
-    wide = max(cell_len(said or ""), cell_len(heard or ""), 1)
-    filled = [text if text is not None else "*" * wide for text in (said, heard)]
+def _column(expected: str | None, predicted: str | None, mark: str) -> tuple[str, str, str]:
+    wide = max(cell_len(expected or ""), cell_len(predicted or ""), 1)
+    filled = [text if text is not None else "*" * wide for text in (expected, predicted)]
     first, second, below = (text + " " * (wide - cell_len(text)) for text in (*filled, mark))
     return first, second, below

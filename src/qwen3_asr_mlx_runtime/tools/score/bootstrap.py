@@ -1,4 +1,4 @@
-"""How far an error rate could lie from what it would be over other utterances of the same kind."""
+"""Bootstrap confidence intervals of error rates, over utterances."""
 
 from dataclasses import dataclass
 
@@ -12,24 +12,24 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Percentile intervals over `resamples` drawings of as many utterances, with replacement. The same seed gives the
+    """Percentile intervals over `resamples` samples of all utterances with replacement. The same seed gives the
     same intervals."""
 
     resamples: int = 2000
     seed: int = 0
 
     def rate(self, errors: list[int], lengths: list[int]) -> Interval | None:
-        """Of sum(errors) / sum(lengths); None for fewer than two utterances, or none with a length."""
+        """The interval of sum(errors) / sum(lengths); None for fewer than two utterances, or if all lengths are 0."""
         sums = self._sums([errors, lengths])
         return None if sums is None else _interval(_ratio(sums[:, 0], sums[:, 1]))
 
     def difference(self, first: list[int], second: list[int], lengths: list[int]) -> Interval | None:
-        """Of the second rate minus the first, paired: each drawing takes the same utterances for both."""
+        """The interval of the second rate minus the first, paired: each sample has the same utterances for both."""
         sums = self._sums([first, second, lengths])
         return None if sums is None else _interval(_ratio(sums[:, 1] - sums[:, 0], sums[:, 2]))
 
     def _sums(self, columns: list[list[int]]) -> NDArray[np.int64] | None:
-        """(resamples, columns): what each drawing adds up to."""
+        """(resamples, columns): the sums of each sample."""
         values = np.array(columns, np.int64).T
         if len(values) < 2:
             return None
@@ -39,8 +39,8 @@ class Bootstrap:
 
 
 def _ratio(errors: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
-    drawn = lengths > 0
-    return errors[drawn] / lengths[drawn]
+    nonempty = lengths > 0
+    return errors[nonempty] / lengths[nonempty]
 
 
 def _interval(rates: NDArray[np.float64]) -> Interval | None:

@@ -1,4 +1,4 @@
-"""What two files of predictions differ in, over the utterances that both have."""
+"""The differences of two prediction files, over the utterances of both."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,8 @@ from qwen3_asr_mlx_runtime.tools.score.scoring import Scored, by_language
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """The second rate minus the first: below 0 the second is better. `interval`: 95 %, of a paired bootstrap; the
-    difference is beyond chance where it leaves 0 out."""
+    """The second rate minus the first: below 0 the second is better. `interval`: 95 %, by a paired bootstrap; the
+    difference is significant if it excludes 0."""
 
     first: float | None
     second: float | None
@@ -26,7 +26,7 @@ class Differences(msgspec.Struct, frozen=True):
 
 
 class Changed(msgspec.Struct, frozen=True):
-    """An utterance whose normalised texts are not the same. Errors are of what its language is judged by."""
+    """An utterance with different normalised texts. Errors are words or characters, by its language."""
 
     audio: str
     language: str
@@ -47,42 +47,45 @@ Both = tuple[Scored, Scored]
 
 
 def compare(first: Sequence[Scored], second: Sequence[Scored], bootstrap: Bootstrap) -> Comparison:
-    """`changed` begins with what became worse by most, and ends with what became better by most."""
-    others = {one.audio: one for one in second}
-    both = [(one, others[one.audio]) for one in first if one.audio in others]
-    groups = by_language([one for one, _ in both])
+    """Compare two predictions. `changed` is sorted from the most worsened to the most improved utterance."""
+    others = {scored.audio: scored for scored in second}
+    both = [(scored, others[scored.audio]) for scored in first if scored.audio in others]
+    groups = by_language([scored for scored, _ in both])
     return Comparison(
         _differences(both, bootstrap),
-        {name: _differences([(one, others[one.audio]) for one in group], bootstrap) for name, group in groups.items()},
+        {
+            name: _differences([(scored, others[scored.audio]) for scored in group], bootstrap)
+            for name, group in groups.items()
+        },
         sorted(
             (_changed(*pair) for pair in both if pair[0].hypothesis != pair[1].hypothesis),
-            key=lambda one: one.first_errors - one.second_errors,
+            key=lambda change: change.first_errors - change.second_errors,
         ),
     )
 
 
 def _differences(both: Sequence[Both], bootstrap: Bootstrap) -> Differences:
-    words = [(one.words, other.words) for one, other in both if one.words is not None and other.words is not None]
-    characters = [(one.characters, other.characters) for one, other in both]
+    words = [(a.words, b.words) for a, b in both if a.words is not None and b.words is not None]
+    characters = [(a.characters, b.characters) for a, b in both]
     return Differences(len(both), _difference(words, bootstrap) if words else None, _difference(characters, bootstrap))
 
 
 def _difference(both: Sequence[tuple[Counts, Counts]], bootstrap: Bootstrap) -> Difference:
     first, second = (sum((pair[side] for pair in both), start=Counts()).rate for side in (0, 1))
     interval = bootstrap.difference(
-        [one.errors for one, _ in both], [other.errors for _, other in both], [one.length for one, _ in both]
+        [a.errors for a, _ in both], [b.errors for _, b in both], [a.length for a, _ in both]
     )
     difference = None if first is None or second is None else second - first
     return Difference(first, second, difference, interval)
 
 
-def _changed(one: Scored, other: Scored) -> Changed:
+def _changed(first: Scored, second: Scored) -> Changed:
     return Changed(
-        one.audio,
-        one.language,
-        one.reference,
-        one.hypothesis,
-        other.hypothesis,
-        one.counts.errors,
-        other.counts.errors,
+        first.audio,
+        first.language,
+        first.reference,
+        first.hypothesis,
+        second.hypothesis,
+        first.counts.errors,
+        second.counts.errors,
     )

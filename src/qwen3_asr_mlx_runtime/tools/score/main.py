@@ -34,7 +34,7 @@ qwen3-asr-mlx-perftest --json wrote, what the bridge replied, or JSON lines with
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """All of it, as --json writes it. `comparison` is null for one file of predictions."""
+    """The object that --json writes. `comparison` is null for one file of predictions."""
 
     version: str
     expected: str
@@ -47,8 +47,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 @guarded(PROGRAM)
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 where something has no match or cannot be read, said in one line on stderr; 2 for a bad command
-    line."""
+    """Exit code 0; 1 if an utterance has no match or a file cannot be read, with one line on stderr; 2 for a bad
+    command line."""
     parser = _parser()
     options = parser.parse_args(argv)
     if len(options.predictions) > 2:
@@ -57,15 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(PROGRAM, "Word and character error rates of predictions, and what two differ in.", EXAMPLES)
+    parser = Parser(PROGRAM, "Word and character error rates of predictions, and the differences of two.", EXAMPLES)
     add = parser.add_argument
-    add("--expected", type=Path, metavar="FILE", required=True, help="what was said")
+    add("--expected", type=Path, metavar="FILE", required=True, help="the expected texts")
     add("--predictions", type=Path, metavar="FILE", required=True, action="append", help="twice: compare the two")
     add("--language", type=values.language, help="name or ISO code, of lines of --expected that name none")
     add("--normaliser", choices=get_args(NormaliserChoice), help=NORMALISER_HELP)
     add("--worst", type=values.whole_number(0, 1_000_000), default=5, metavar="N", help="to show (default %(default)s)")
     count = values.whole_number(1, 1_000_000)
-    add("--resamples", type=count, default=Bootstrap.resamples, help="drawings of the bootstrap (default %(default)s)")
+    add("--resamples", type=count, default=Bootstrap.resamples, help="samples of the bootstrap (default %(default)s)")
     add("--seed", type=values.whole_number(0, 2**32 - 1), default=Bootstrap.seed, help="of it (default %(default)s)")
     add("--json", action="store_true", help="one object in place of tables")
     return parser
@@ -94,8 +94,8 @@ def _outcome(
     scored: Sequence[Sequence[Scored]],
 ) -> Outcome:
     reports = [
-        report(str(file.path), matching, one, file.unnamed, bootstrap, options.worst)
-        for file, matching, one in zip(files, matchings, scored, strict=True)
+        report(str(file.path), matching, utterances, file.unnamed, bootstrap, options.worst)
+        for file, matching, utterances in zip(files, matchings, scored, strict=True)
     ]
     comparison = compare(scored[0], scored[1], bootstrap) if len(scored) == 2 else None
     return Outcome(
@@ -108,8 +108,8 @@ def _write(options: argparse.Namespace, outcome: Outcome) -> None:
         sys.stdout.write(msgspec.json.encode(outcome).decode() + "\n")
         return
     console = table_console()
-    for one in outcome.reports:
-        show_report(console, one)
+    for file_report in outcome.reports:
+        show_report(console, file_report)
     if outcome.comparison is not None:
         show_comparison(console, outcome.comparison)
 

@@ -1,4 +1,4 @@
-"""Which prediction is of which expected utterance."""
+"""Matches predictions with expected utterances."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -31,9 +31,8 @@ class Matching:
 
 
 def match(entries: Sequence[Entry], predictions: Predictions) -> Matching:
-    """By the path as given; where that has no match, by the resolved path (of a prediction: seen from the working
-    directory, or from its file's folder); then by a base name that is unique on both sides. Pairs stand in the order of
-    the entries."""
+    """Match by the path as written; then by the resolved path (of a prediction: relative to the working directory, or
+    to its file's folder); then by a base name that is unique on both sides. Pairs are in the order of the entries."""
     found: dict[int, Prediction] = {}
     rest = list(predictions.items)
     folder = predictions.path.parent
@@ -43,33 +42,33 @@ def match(entries: Sequence[Entry], predictions: Predictions) -> Matching:
     rest = _take(found, rest, _index(entries, lambda entry: _resolved(entry.path)), lambda item: _paths(item, folder))
     rest = _take(found, rest, _index(entries, lambda entry: Path(entry.audio).name), lambda item: _name(item, names))
     return Matching(
-        pairs=[Pair(entry, text) for place, entry in enumerate(entries) if (text := _text(found, place)) is not None],
-        missing=[entry for place, entry in enumerate(entries) if place not in found],
+        pairs=[Pair(entry, text) for index, entry in enumerate(entries) if (text := _text(found, index)) is not None],
+        missing=[entry for index, entry in enumerate(entries) if index not in found],
         unexpected=rest,
-        failed=[item for _, item in sorted(found.items(), key=lambda one: one[0]) if item.text is None],
+        failed=[item for _, item in sorted(found.items(), key=lambda match: match[0]) if item.text is None],
     )
 
 
 def _take(
     found: dict[int, Prediction],
     rest: list[Prediction],
-    places: dict[str, int],
+    indices: dict[str, int],
     keys: Callable[[Prediction], list[str]],
 ) -> list[Prediction]:
-    """Put into `found` what has a match that nobody has yet; the others."""
+    """Add predictions with a free match to `found`; return the others."""
     left = []
     for item in rest:
-        free = (places[key] for key in keys(item) if key in places and places[key] not in found)
-        place = next(free, None)
-        if place is None:
+        free = (indices[key] for key in keys(item) if key in indices and indices[key] not in found)
+        index = next(free, None)
+        if index is None:
             left.append(item)
         else:
-            found[place] = item
+            found[index] = item
     return left
 
 
 def _index(entries: Sequence[Entry], key: Callable[[Entry], str]) -> dict[str, int]:
-    return {key(entry): place for place, entry in enumerate(entries)}
+    return {key(entry): index for index, entry in enumerate(entries)}
 
 
 def _unique(names: Iterable[str]) -> set[str]:
@@ -92,5 +91,5 @@ def _name(item: Prediction, names: set[str]) -> list[str]:
     return [name] if name in names else []
 
 
-def _text(found: dict[int, Prediction], place: int) -> str | None:
-    return found[place].text if place in found else None
+def _text(found: dict[int, Prediction], index: int) -> str | None:
+    return found[index].text if index in found else None

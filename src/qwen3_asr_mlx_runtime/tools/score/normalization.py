@@ -1,4 +1,4 @@
-"""What two texts are brought to before they are compared, and whether words or characters are counted."""
+"""How texts are normalised before they are compared, and whether words or characters are counted."""
 
 import unicodedata
 import warnings
@@ -17,7 +17,7 @@ BY_CHARACTER = frozenset({"Chinese", "Cantonese", "Japanese", "Korean", "Thai"})
 
 @dataclass(frozen=True, slots=True)
 class Normaliser:
-    """`name` says what it does, or which library. `words`: whether the error rate of words is told too."""
+    """`name`: a description, or the library. `words`: whether the word error rate is reported too."""
 
     name: str
     words: bool
@@ -25,7 +25,7 @@ class Normaliser:
 
 
 def normaliser_of(language: str | None, reference: str, choice: NormaliserChoice | None = None) -> Normaliser:
-    """The normaliser of a language; where none is named, the script of the reference decides between words and
+    """The normaliser of a language. Without a language, the script of the reference decides between words and
     characters. `basic` is for texts of spelt digits, which Whisper's English joins to one number."""
     if language == "English" and choice != "basic":
         return _english()
@@ -34,7 +34,7 @@ def normaliser_of(language: str | None, reference: str, choice: NormaliserChoice
 
 
 def basic(text: str) -> str:
-    """Marks stay, as they are letters' parts in many scripts; what joins or steers and is not seen goes."""
+    """Keep combining marks, which are parts of letters in many scripts; remove invisible joiners and controls."""
     shown = (_shown(character) for character in unicodedata.normalize("NFKC", text).casefold())
     return _single_spaced("".join(shown))
 

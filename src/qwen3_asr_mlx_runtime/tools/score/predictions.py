@@ -1,4 +1,4 @@
-"""What a recogniser wrote, in any of the forms in which it is at hand."""
+"""Predictions of a recogniser, read from any supported format."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _REPLIES = {"transcript", "batch_transcript", "realtime_batch_final", "stopped"}
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """`text` is None where the recogniser failed; `line` is 1 throughout where the file is one object."""
+    """`text` is None if the recogniser failed; `line` is always 1 if the file is one object."""
 
     audio: str
     text: str | None
@@ -23,8 +23,8 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """`path` is the file's. `unnamed` counts those that name no audio, as utterances of a stream do not. `model`: what
-    perftest wrote, or None."""
+    """`path`: of the file. `unnamed` counts predictions without audio, such as utterances of a stream. `model`: as
+    written by perftest, or None."""
 
     path: Path
     items: list[Prediction]
@@ -49,7 +49,7 @@ class _Line(_Item):
 
 
 def read_predictions(path: Path) -> Predictions:
-    """The object that perftest writes, replies of the bridge (other lines are passed over), or JSON lines with `audio`
+    """The object that perftest writes, replies of the bridge (other lines are ignored), or JSON lines with `audio`
     and `text`. Raises InvalidParams, which names the line at fault."""
     objects = list(_objects(path))
     found = list(_items(path, objects))
@@ -66,14 +66,14 @@ def _items(path: Path, objects: Iterable[tuple[int, _Line]]) -> Iterator[tuple[i
         if line.type is not None and line.type not in _REPLIES:
             continue
         if line.items is not None:
-            yield from ((number, _told(path, number, item)) for item in line.items)
+            yield from ((number, _checked(path, number, item)) for item in line.items)
         elif line.type is not None or line.audio is not None:
-            yield number, _told(path, number, line)
+            yield number, _checked(path, number, line)
         else:
             raise bad_line(path, number, "expected `audio` and `text`, or `items`")
 
 
-def _told(path: Path, number: int, item: _Item) -> _Item:
+def _checked(path: Path, number: int, item: _Item) -> _Item:
     if item.text is None and item.error is None:
         raise bad_line(path, number, "a prediction without `text`")
     return item

@@ -1,4 +1,4 @@
-"""Pairs of expected and predicted texts → error rates, the worst of them, and what two recognisers differ in."""
+"""Pairs of expected and predicted texts → error rates and the worst utterances."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ class Scored(msgspec.Struct, frozen=True):
 
     @property
     def counts(self) -> Counts:
-        """Of what its language is judged by."""
+        """Word counts, or character counts if its language is scored by characters."""
         return self.words or self.characters
 
     def align(self) -> Alignment:
@@ -44,7 +44,7 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 class Scores(msgspec.Struct, frozen=True):
-    """Of a group of utterances; `wer` is null where none of them counts words."""
+    """Scores of a group of utterances; `wer` is null if none of them counts words."""
 
     utterances: int
     normalisers: list[str]
@@ -60,8 +60,8 @@ class Worst(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """One file of predictions. `missing`, `unexpected` and `failed` name the audio that could not be scored; `unnamed`
-    counts predictions that name none."""
+    """The scores of one file of predictions. `missing`, `unexpected` and `failed` name the audio that could not be
+    scored; `unnamed` counts predictions without audio."""
 
     predictions: str
     overall: Scores
@@ -95,7 +95,7 @@ def report(
         path,
         scores(scored, bootstrap),
         {language: scores(group, bootstrap) for language, group in by_language(scored).items()},
-        [Worst(one.audio, one.language, one.counts.rate, one.align()) for one in _worst(scored)[:worst]],
+        [Worst(u.audio, u.language, u.counts.rate, u.align()) for u in _worst(scored)[:worst]],
         [entry.audio for entry in matching.missing],
         [item.audio for item in matching.unexpected],
         [item.audio for item in matching.failed],
@@ -104,26 +104,26 @@ def report(
 
 
 def by_language(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
-    return {name: [one for one in scored if one.language == name] for name in sorted({one.language for one in scored})}
+    return {name: [u for u in scored if u.language == name] for name in sorted({u.language for u in scored})}
 
 
 def scores(scored: Sequence[Scored], bootstrap: Bootstrap) -> Scores:
-    words = [one.words for one in scored if one.words is not None]
+    words = [utterance.words for utterance in scored if utterance.words is not None]
     return Scores(
         len(scored),
-        sorted({one.normaliser for one in scored}),
+        sorted({utterance.normaliser for utterance in scored}),
         _rate(words, bootstrap) if words else None,
-        _rate([one.characters for one in scored], bootstrap),
+        _rate([utterance.characters for utterance in scored], bootstrap),
     )
 
 
 def _rate(counts: Sequence[Counts], bootstrap: Bootstrap) -> Rate:
     total = sum(counts, start=Counts())
-    interval = bootstrap.rate([one.errors for one in counts], [one.length for one in counts])
+    interval = bootstrap.rate([count.errors for count in counts], [count.length for count in counts])
     return Rate(total.rate, interval, total.substitutions, total.deletions, total.insertions, total.length)
 
 
 def _worst(scored: Sequence[Scored]) -> list[Scored]:
-    """Those with errors, the highest rate first; words where none were said are the worst."""
-    wrong = [one for one in scored if one.counts.errors]
-    return sorted(wrong, key=lambda one: (-one.counts.errors / max(one.counts.length, 0.5), -one.counts.errors))
+    """Utterances with errors, the highest rate first. Insertions into an empty reference rank as the worst."""
+    wrong = [utterance for utterance in scored if utterance.counts.errors]
+    return sorted(wrong, key=lambda u: (-u.counts.errors / max(u.counts.length, 0.5), -u.counts.errors))

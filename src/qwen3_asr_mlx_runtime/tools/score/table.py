@@ -1,4 +1,4 @@
-"""What scripts/qwen3-asr-mlx-score shows to people."""
+"""The terminal output of scripts/qwen3-asr-mlx-score."""
 
 from collections.abc import Sequence
 
@@ -68,9 +68,9 @@ def _add_differences(table: Table, name: str, differences: Differences) -> None:
     table.add_row(name, str(differences.utterances) if name else "", "CER", *_difference_cells(differences.cer))
 
 
-def _difference_cells(one: Difference) -> list[str]:
-    signed = "–" if one.difference is None else f"{100 * one.difference:+.2f}"
-    return [percent(one.first), percent(one.second), signed, between(one.interval, "+")]
+def _difference_cells(rates: Difference) -> list[str]:
+    signed = "–" if rates.difference is None else f"{100 * rates.difference:+.2f}"
+    return [percent(rates.first), percent(rates.second), signed, between(rates.interval, "+")]
 
 
 def percent(rate: float | None) -> str:
@@ -78,7 +78,7 @@ def percent(rate: float | None) -> str:
 
 
 def between(interval: Interval | None, sign: str = "") -> str:
-    """In per cent; `sign`: `+` where it is to be shown."""
+    """The interval in per cent; `sign`: `+` shows the sign."""
     return "–" if interval is None else f"{100 * interval[0]:{sign}.2f} to {100 * interval[1]:{sign}.2f}"
 
 
@@ -88,9 +88,9 @@ def _show_worst(console: Console, worst: Worst) -> None:
     title = f"{worst.audio} ({worst.language}): {percent(worst.rate)}, {parts} {worst.alignment.unit}s"
     console.print()
     _line(console, title, "bold")
-    for said, heard, marks in diff_rows(worst.alignment, console.width - 10):
-        _line(console, f"  expected {said}")
-        _line(console, f"  got      {heard}")
+    for expected, predicted, marks in diff_rows(worst.alignment, console.width - 10):
+        _line(console, f"  expected {expected}")
+        _line(console, f"  got      {predicted}")
         if marks:
             _line(console, f"           {marks}", "red")
 
@@ -104,9 +104,9 @@ def _show_changed(console: Console, changed: Changed) -> None:
 
 
 def _most_changed(changed: Sequence[Changed]) -> list[Changed]:
-    """Those whose errors differ most, in the order they are in."""
-    by_size = sorted(changed, key=lambda one: -abs(one.first_errors - one.second_errors))[:_SHOWN_CHANGES]
-    return [one for one in changed if one in by_size]
+    """The utterances whose errors differ most, in unchanged order."""
+    by_size = sorted(changed, key=lambda change: -abs(change.first_errors - change.second_errors))[:_SHOWN_CHANGES]
+    return [change for change in changed if change in by_size]
 
 
 def _show_unmatched(console: Console, report: Report) -> None:
@@ -121,7 +121,7 @@ def _show_unmatched(console: Console, report: Report) -> None:
         for name in names:
             _line(console, f"  {name}")
     if report.unnamed:
-        _line(console, f"{report.unnamed} predictions name no audio and were passed over", "yellow")
+        _line(console, f"{report.unnamed} predictions name no audio and were ignored", "yellow")
 
 
 def _line(console: Console, text: str, style: str = "") -> None:
