@@ -43,6 +43,7 @@ export type Event = (
   | RealtimeBatchFinal
   | PartialResult
   | Progress
+  | EngineRestarting
   | StreamError
 ) & { event: true; n: number; id?: never };
 
@@ -71,6 +72,7 @@ export type ErrorCode =
   | "disk_full"
   | "download_failed"
   | "duplicate_id"
+  | "engine_crashed"
   | "engine_stalled"
   | "engine_unavailable"
   | "environment_missing"
@@ -219,8 +221,8 @@ export interface Capabilities {
 }
 
 /**
- * What this build does. `features` holds what the first runtime of this protocol did not do. `session` is drawn anew by
- * each process, null where no conversation is held; `want` is what will be heard of besides replies.
+ * What this build does. `features` holds what the first runtime of this protocol did not do. `session` is random in
+ * each process, null from `--print-capabilities`; `want`: the events that the client gets.
  */
 export interface CapabilitiesReply {
   type: "capabilities";
@@ -299,6 +301,19 @@ export interface EndUtterance {
   /** 1 to 86400000. */
   timeout_ms?: number | null;
   id?: Id;
+}
+
+/**
+ * The engine has ended, and another is started: what had no outcome is decoded again. `reason`: the name of the signal
+ * that ended it, `exit_N`, `stalled`, `corrupt_frame`, `gpu_ignored` or `non_finite_output`. `attempt` counts starts
+ * without a finished job between.
+ */
+export interface EngineRestarting {
+  type: "engine_restarting";
+  event: true;
+  n: number;
+  reason: string;
+  attempt: number;
 }
 
 /** The request failed. `code` never changes its meaning; `retryable`: the same request may succeed later. */
@@ -428,8 +443,9 @@ export interface Limits {
 }
 
 /**
- * Resident memory of the process, now and at its peak; its footprint on macOS, null elsewhere; and MLX's peak, active
- * and cached buffers.
+ * Resident memory, now and at its peak; what macOS charges, null elsewhere; and MLX's peak, active and cached buffers.
+ * Of a bridge, `rss` and `footprint` are the sum of its `process`es, the rest is the worker's; while there is none,
+ * `rss_peak` is the bridge's.
  */
 export interface Memory {
   rss_bytes: number | null;
@@ -444,6 +460,7 @@ export interface Memory {
   mlx_active_mb: number | null;
   mlx_cache_bytes: number | null;
   mlx_cache_mb: number | null;
+  process: Processes | null;
 }
 
 export interface Models {
@@ -502,6 +519,18 @@ export interface Pong {
   state: "busy" | "downloading" | "draining" | "failed" | "loading" | "ready" | "unloaded";
   busy_ms: number | null;
   last_progress_ms_ago: number | null;
+}
+
+/** Resident memory of a process, and what macOS charges it with, null elsewhere. */
+export interface ProcessMemory {
+  rss_bytes: number | null;
+  footprint_bytes: number | null;
+}
+
+/** `worker` is null while none runs. */
+export interface Processes {
+  bridge: ProcessMemory;
+  worker: ProcessMemory | null;
 }
 
 /**
@@ -568,9 +597,9 @@ export interface QuantizedLayers {
 }
 
 /**
- * How much is where: requests without a reply, utterances that wait for their batch or are in one that is not told yet,
- * files not yet read, being read or given up while being read, audio that is ready, jobs of the engine, partials that
- * it computes, seconds of stream audio in memory.
+ * Requests without a reply; utterances that wait to start, and those whose result is not delivered; files not yet read,
+ * being read, and stuck; jobs that wait for the engine, and those it has; partials that it computes; seconds of stream
+ * audio in memory.
  */
 export interface Queues {
   requests: number;
@@ -717,6 +746,8 @@ export interface StatusReply {
   memory: Memory;
   limits: Limits;
   versions: Versions;
+  engine_restarts: number;
+  engine_last_end: string | null;
 }
 
 /**

@@ -43,7 +43,8 @@ def main(make_engine: "MakeEngine | None" = None) -> NoReturn:
 
 def _main(make_engine: "MakeEngine | None") -> int:
     from qwen3_asr_mlx_runtime.bridge.lifecycle import ParentWatch
-    from qwen3_asr_mlx_runtime.bridge.stdio import claim_stdio, diagnose
+    from qwen3_asr_mlx_runtime.bridge.stdio import claim_stdio
+    from qwen3_asr_mlx_runtime.diagnostics import diagnose
     from qwen3_asr_mlx_runtime.errors import ResourceExhausted
     from qwen3_asr_mlx_runtime.model_name import DEMO, DEMO_KNOWS
     from qwen3_asr_mlx_runtime.settings import parse_command_line
@@ -108,8 +109,8 @@ def _daemon(
     import queue
 
     from qwen3_asr_mlx_runtime import process_memory
-    from qwen3_asr_mlx_runtime.bridge.lifecycle import install_hooks, install_signal_handlers
-    from qwen3_asr_mlx_runtime.bridge.stdio import diagnose
+    from qwen3_asr_mlx_runtime.bridge.lifecycle import install_signal_handlers
+    from qwen3_asr_mlx_runtime.diagnostics import diagnose, install_hooks
     from qwen3_asr_mlx_runtime.model_name import trouble
 
     process_memory.keep_little()
@@ -117,11 +118,12 @@ def _daemon(
     install_signal_handlers(inbox.put)
     install_hooks(inbox.put)
     from qwen3_asr_mlx_runtime.bridge.loop import Loop
-    from qwen3_asr_mlx_runtime.engine.thread import EngineThread
+    from qwen3_asr_mlx_runtime.engines.worker import WorkerEngine
 
     if wrong := trouble(settings.model, settings.cache_dir, settings.local_files_only):
         diagnose(wrong)
-    return Loop(settings, *wire, make_engine or EngineThread, inbox=inbox, parent=parent)
+
+    return Loop(settings, *wire, make_engine or WorkerEngine, inbox=inbox, parent=parent)
 
 
 def _set_environment(settings: "Settings") -> None:
@@ -134,7 +136,7 @@ def _run(daemon: "Loop") -> int:
     import traceback
 
     from qwen3_asr_mlx_runtime.bridge.lifecycle import Exit
-    from qwen3_asr_mlx_runtime.bridge.stdio import diagnose
+    from qwen3_asr_mlx_runtime.diagnostics import diagnose
 
     try:
         return daemon.run()
@@ -157,7 +159,7 @@ def _cannot_begin(stdout: int, error: Exception, what: str) -> int:
 def _fatal(stdout: int, message: str, kind: dict[str, object] = _MISSING) -> int:
     """Write the `fatal` line without any package, because a package may be missing."""
     from qwen3_asr_mlx_runtime.bridge.lifecycle import Exit
-    from qwen3_asr_mlx_runtime.bridge.stdio import diagnose
+    from qwen3_asr_mlx_runtime.diagnostics import diagnose
 
     diagnose(message)
     line = {"type": "fatal", "message": message, **kind}

@@ -230,6 +230,12 @@ class EngineUnavailable(EngineError):
     code = "engine_unavailable"
 
 
+class EngineCrashed(EngineError):
+    """The engine ended twice while it decoded this audio and nothing else."""
+
+    code = "engine_crashed"
+
+
 class EngineLost(EngineUnavailable):
     """This process can compute nothing more; a new one may."""
 

@@ -120,7 +120,7 @@ MAX_PARTIAL_INTERVAL_MS = _limit(
     "invalid_params",
 )
 
-# Bounds of single members, which the schema tells.
+# Bounds of single members, part of the schema.
 MAX_BATCH_DELAY_MS = 60_000
 MAX_ID_CHARACTERS = 128
 MAX_MILLISECONDS = _DAY * 1000

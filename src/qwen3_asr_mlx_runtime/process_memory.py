@@ -17,10 +17,10 @@ _MMAP_THRESHOLD, _ARENA_MAX = -3, -8  # of mallopt(3)
 _LARGE_BYTES = 256 * 1024
 
 
-def rss_bytes() -> int | None:
-    """Resident memory now, or None if the system does not report it."""
+def rss_bytes(pid: int | None = None) -> int | None:
+    """Resident memory of a process now, or None where the system does not tell."""
     try:
-        return int(psutil.Process().memory_info().rss)
+        return int(psutil.Process(pid).memory_info().rss)
     except (psutil.Error, OSError):
         return None
 
@@ -35,10 +35,10 @@ def rss_peak_bytes() -> int:
         return peak if sys.platform == "darwin" else peak * 1024  # kilobytes on Linux
 
 
-def footprint_bytes() -> int | None:
-    """The memory that macOS charges to the process, including compressed and swapped pages and Metal's buffers. No
-    other figure includes these, and psutil does not read it. None on other systems."""
-    return _usage(_FOOTPRINT) if sys.platform == "darwin" else None
+def footprint_bytes(pid: int | None = None) -> int | None:
+    """What macOS charges a process with: compressed and swapped pages and Metal's buffers too, which no other figure
+    shows, and which psutil does not read. None elsewhere."""
+    return _usage(_FOOTPRINT, pid or os.getpid()) if sys.platform == "darwin" else None
 
 
 def keep_little() -> None:
@@ -65,7 +65,7 @@ def _glibc(name: str) -> Callable[..., int] | None:
     return function
 
 
-def _usage(word: int) -> int | None:
+def _usage(word: int, pid: int) -> int | None:
     """A field of proc_pid_rusage(3), of libSystem."""
     import ctypes
 
@@ -74,6 +74,6 @@ def _usage(word: int) -> int | None:
 
     usage = Usage()
     pid_rusage = getattr(ctypes.CDLL(None), "proc_pid_rusage", None)
-    if pid_rusage is None or pid_rusage(os.getpid(), _USAGE_V0, ctypes.byref(usage)) != 0:
+    if pid_rusage is None or pid_rusage(pid, _USAGE_V0, ctypes.byref(usage)) != 0:
         return None
     return int(usage.words[word])

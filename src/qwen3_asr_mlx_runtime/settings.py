@@ -41,9 +41,9 @@ class Settings:
     `language` (a canonical name or None), `context` and `token_budget` (0: until the model stops, within max(128,
     12 a second + 32)) stand for requests that give none of their own. `dtype`: None means the checkpoint's.
     `segment_seconds`: longer audio is decoded in segments. `parent_pid`: a process whose end ends this one, besides
-    the one that started it. `verify`: how often weights are compared
-    with their digest; `state_dir`: where what was verified is remembered, None for nowhere. `stall_seconds`: a download
-    that brings nothing for so long fails. The `max_…` are those of limits.LIMITS.
+    the one that started it. `lazy`: the engine's process starts with the first load, and not with this one. `verify`:
+    how often weights are compared with their digest; `state_dir`: where what was verified is remembered, None for
+    nowhere. `stall_seconds`: a download that brings nothing for so long fails. The `max_…` are those of limits.LIMITS.
     `memory_limit_bytes`, `cache_limit_bytes` and `wired_limit_bytes` are those of engine/memory.py.
     `quantize`: a scheme of checkpoint/quantize.py, None for weights as they are stored; `force_4bit_tower`: run a
     checkpoint with such a tower.
@@ -63,6 +63,7 @@ class Settings:
     state_dir: Path | None = None
     stall_seconds: float = 120.0
     parent_pid: int | None = None
+    lazy: bool = False
     max_streams: int = MAX_STREAMS
     max_pending_requests: int = MAX_PENDING_REQUESTS
     max_pending_audio_seconds: float = MAX_PENDING_AUDIO_SECONDS
@@ -206,6 +207,7 @@ def _add_process_options(parser: argparse.ArgumentParser) -> None:
                 default=limit.default,
                 help=f"at most, {limit.meaning} (default {limit.default})",
             )
+    parser.add_argument("--lazy", action="store_true", help="start the engine's process with the first load")
     parser.add_argument("--print-capabilities", action="store_true", help="print what this build does, and exit")
     parser.add_argument("--print-schema", action="store_true", help="print the JSON Schema of all messages, and exit")
     parser.add_argument("--no-install", action="store_true", help="the launcher's: never install anything")

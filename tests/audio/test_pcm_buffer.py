@@ -8,8 +8,9 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qwen3_asr_mlx_runtime.audio.pcm16 import pcm16
 from qwen3_asr_mlx_runtime.audio.pcm_buffer import PcmBuffer, length, resampled
-from qwen3_asr_mlx_runtime.audio.recording import pcm16, read_file
+from qwen3_asr_mlx_runtime.audio.recording import read_file
 
 RATES = st.sampled_from([8_000, 16_000, 44_100, 48_000])
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from qwen3_asr_mlx_runtime.bridge.input_allowance import InputAllowance
 from qwen3_asr_mlx_runtime.bridge.line_reader import Line, LineReader, LongLine
 from qwen3_asr_mlx_runtime.bridge.line_writer import LineWriter, WriterNews
-from qwen3_asr_mlx_runtime.bridge.stdio import diagnose
+from qwen3_asr_mlx_runtime.diagnostics import diagnose
 
 WAIT = 60
 LIMIT = 32

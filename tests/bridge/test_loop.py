@@ -20,10 +20,11 @@ from support.wave_file import write_silence
 from qwen3_asr_mlx_runtime.bridge import file_reader
 from qwen3_asr_mlx_runtime.bridge import loop as daemon_module
 from qwen3_asr_mlx_runtime.bridge import stdin_reader as line_source
-from qwen3_asr_mlx_runtime.bridge.lifecycle import Crash, Exit, ParentWatch
+from qwen3_asr_mlx_runtime.bridge.lifecycle import Exit, ParentWatch
 from qwen3_asr_mlx_runtime.bridge.loop import Loop
 from qwen3_asr_mlx_runtime.bridge.stdin_reader import Received
-from qwen3_asr_mlx_runtime.errors import DecodeFailed, EngineLost, ModelNotFound
+from qwen3_asr_mlx_runtime.diagnostics import Crash
+from qwen3_asr_mlx_runtime.errors import DecodeFailed, ModelNotFound
 from qwen3_asr_mlx_runtime.protocol.decode import decode_line
 from qwen3_asr_mlx_runtime.session import status
 from qwen3_asr_mlx_runtime.session.stream_registry import StreamRegistry
@@ -434,52 +435,67 @@ def test_row_49_work_stops_while_nobody_reads_and_goes_on_when_somebody_does(bri
     assert talk.daemon._allowance.taken == 0
 
 
-def test_row_88_a_stuck_engine_is_reported_to_all_and_ends_the_daemon(bridge, speech: str) -> None:
-    clock = Clock()
-    talk = bridge(clock=clock, script=[HANG])
-    talk.send("transcribe", audio=speech, id="t")
-    talk.engine.started.acquire(timeout=WAIT)
-    talk.engine.started.acquire(timeout=WAIT)
-    talk.send("ping")
-    assert talk.read()["state"] == "busy"
-    talk.monitor.signalled()
-    for _ in range(31):
-        clock.now += 1.0
-        talk.send("ping")
-        assert talk.read()["type"] == "pong"
-    clock.now += 1.0  # half a second of audio, and thirty
-    assert (talk.read()["code"], talk.read()["reason"]) == ("engine_stalled", "engine_stalled")
-    clock.now += 2.0
-    talk._thread.join(WAIT)
-    assert talk.exit is Exit.ENGINE_LOST
-
-
-def test_row_88_an_engine_that_is_stuck_during_a_partial_is_reported_to_all(bridge) -> None:
-    clock = Clock()
-    talk = bridge(clock=clock, partial_script=[HANG])
-    speak(talk)
-    for _ in range(2):  # the load, and what hangs
-        talk.engine.started.acquire(timeout=WAIT)
-    talk.send("start", id="s")
-    talk.monitor.signalled()
-    assert talk.read()["type"] == "ready"
-    for _ in range(31):
+def hang_for(talk: Bridge, clock: Clock, seconds: int) -> None:
+    """Time passes while the engine is busy; pings are answered."""
+    for _ in range(seconds):
         clock.now += 1.0
         talk.send("ping", id="p")
         assert talk.read()["state"] == "busy"
-    clock.now += 1.0  # half a second of audio, and thirty
-    assert talk.read()["reason"] == "engine_stalled"
-    clock.now += 2.0
-    talk._thread.join(WAIT)
-    assert talk.exit is Exit.ENGINE_LOST
+    clock.now += 1.0
 
 
-def test_an_engine_that_dies_during_a_partial_is_reported_to_all(bridge) -> None:
-    talk = bridge(partial_script=[DIE])
+def test_row_88_a_stuck_engine_is_killed_and_the_job_decoded_again(bridge, speech: str) -> None:
+    clock = Clock()
+    talk = bridge(clock=clock, script=[HANG, transcript_of])
+    talk.send("transcribe", audio=speech, id="t")
+    for _ in range(2):  # the load, and what hangs
+        talk.engine.started.acquire(timeout=WAIT)
+    hang_for(talk, clock, 31)  # half a second of audio, and thirty
+    assert talk.read()["type"] == "transcript"
+    assert (talk.engine.loads, len(talk.engine.submitted)) == (2, 2)
+    talk.send("status")
+    status = talk.read()
+    assert (status["engine_restarts"], status["engine_last_end"]) == (1, "stalled")
+    talk.close_stdin()
+    assert talk.ended() is Exit.DONE
+
+
+def test_row_88_audio_on_which_the_engine_hangs_again_fails_alone(bridge, speech: str) -> None:
+    clock = Clock()
+    talk = bridge(clock=clock, script=[HANG, HANG, transcript_of])
+    talk.send("transcribe", audio=speech, id="t")
+    for _ in range(2):
+        for _ in range(2):  # the load, and what hangs
+            talk.engine.started.acquire(timeout=WAIT)
+        hang_for(talk, clock, 31)
+    error = talk.read()
+    assert (error["code"], error["retryable"]) == ("engine_crashed", False)
+    clock.now += 1.0  # before the second start in a row
+    talk.send("transcribe", audio=speech, id="u")
+    assert talk.read()["type"] == "transcript"
+    talk.close_stdin()
+    assert talk.ended() is Exit.DONE
+
+
+def test_row_88_an_engine_that_hangs_during_a_partial_is_started_again(bridge) -> None:
+    clock = Clock()
+    talk = bridge(clock=clock, partial_script=[HANG, None])
     speak(talk)
-    talk.monitor.signalled()
-    assert talk.read()["reason"] == "engine_unavailable"
-    assert talk.ended() is Exit.ENGINE_LOST
+    for _ in range(2):  # the load, and what hangs
+        talk.engine.started.acquire(timeout=WAIT)
+    hang_for(talk, clock, 31)
+    assert (talk.read()["text"], talk.engine.loads) == ("one", 2)
+    talk.close_stdin()
+    assert talk.ended() is Exit.DONE
+
+
+def test_an_engine_that_ends_during_a_partial_gets_all_samples_again(bridge) -> None:
+    talk = bridge(partial_script=[None, DIE, None])
+    speak(talk)
+    assert talk.read()["text"] == "one"
+    talk.send("audio_chunk", stream_id="s", pcm16=pcm(8_000))
+    assert talk.read()["text"] == "one two"
+    assert [len(partial.samples) for partial in talk.engine.partials] == [8_000, 8_000, 16_000]
 
 
 def test_partials_of_an_open_utterance_are_delivered_and_then_its_final(bridge) -> None:
@@ -539,31 +555,36 @@ def speak(talk: Bridge) -> None:
     talk.send("audio_chunk", stream_id="s", pcm16=pcm(8_000))
 
 
-def test_row_83_an_engine_that_dies_is_reported_to_all(bridge, speech: str) -> None:
-    talk = bridge(script=[DIE])
-    talk.send("transcribe", audio=speech, id="t")
+def test_row_83_what_an_engine_had_when_it_ended_is_decoded_again(bridge, speech: str) -> None:
+    talk = bridge(script=[DIE, transcript_of])
+    for name in ("a", "b", "c"):
+        talk.send("transcribe", audio=speech, id=name)
+    replies = [talk.read() for _ in range(3)]
+    assert sorted((reply["id"], reply["type"]) for reply in replies) == [(name, "transcript") for name in "abc"]
+    assert talk.engine.loads == 2
+
+
+def test_row_83_an_engine_that_ends_five_times_in_a_row_is_lost(bridge, speech: str) -> None:
+    clock = Clock()
+    talk = bridge(clock=clock, script=[DIE])
+    talk.send("hello", want=["progress"])
+    assert talk.read()["type"] == "capabilities"
     talk.monitor.signalled()
-    assert talk.read()["code"] == "engine_unavailable"
-    assert talk.read()["reason"] == "engine_unavailable"
-    assert talk.ended() is Exit.ENGINE_LOST
-
-
-@pytest.mark.parametrize("script", [{"script": [EngineLost("planted")]}, {"load_script": [EngineLost("planted")]}])
-def test_row_82_a_gpu_that_ignores_the_process_is_the_loss_of_the_engine(bridge, speech: str, script: dict) -> None:
-    talk = bridge(**script)
-    talk.send("transcribe", audio=speech, id="t")
-    talk.monitor.signalled()
-    assert talk.read()["code"] == "engine_unavailable"
-    assert talk.read()["reason"] == "engine_unavailable"
-    assert talk.ended() is Exit.ENGINE_LOST
-
-
-def test_an_engine_that_is_lost_during_a_partial_is_reported_to_all(bridge) -> None:
-    talk = bridge(partial_script=[EngineLost("planted")])
-    speak(talk)
-    talk.monitor.signalled()
-    assert talk.read()["reason"] == "engine_unavailable"
-    assert talk.ended() is Exit.ENGINE_LOST
+    for name in ("a", "b", "c"):
+        talk.send("transcribe", audio=speech, id=name)
+    lines = []
+    while not lines or lines[-1]["type"] != "stopped":
+        clock.now += 8.0
+        lines.append(talk.read())
+    events = [line for line in lines if line["type"] == "engine_restarting"]
+    assert [(event["reason"], event["attempt"]) for event in events] == [("SIGKILL", n) for n in (1, 2, 3, 4)]
+    codes = {line["id"]: line["code"] for line in lines if line["type"] == "error"}
+    assert sorted(codes) == ["a", "b", "c"]
+    assert {*codes.values()} <= {"engine_crashed", "engine_unavailable"}
+    assert lines[-1]["reason"] == "engine_unavailable"
+    clock.now += 2.0
+    talk._thread.join(WAIT)
+    assert talk.exit is Exit.ENGINE_LOST
 
 
 def test_an_endless_decode_ends_at_the_next_step_when_it_is_cancelled(bridge, speech: str) -> None:

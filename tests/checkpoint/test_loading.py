@@ -154,12 +154,12 @@ def hub(folder) -> Iterator[FakeHub]:
 CHILD = """
 import json, queue, sys
 from pathlib import Path
-from qwen3_asr_mlx_runtime.engine.thread import EngineThread
 from qwen3_asr_mlx_runtime.engines.api import Load, Loaded, LoadFailed, Progress
+from qwen3_asr_mlx_runtime.engines.worker import WorkerEngine
 from qwen3_asr_mlx_runtime.settings import parse_command_line
 
 outcomes = queue.SimpleQueue()
-thread = EngineThread(parse_command_line(sys.argv[1:], {}).settings, outcomes.put)
+thread = WorkerEngine(parse_command_line(sys.argv[1:], {}).settings, outcomes.put)
 thread.send(Load())
 while True:
     match outcomes.get():

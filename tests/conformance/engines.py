@@ -4,7 +4,7 @@ import sys
 from typing import NoReturn
 
 from support.engine_requests import SentJob
-from support.fake_engine import HOLD, FakeEngine, Step, transcript, transcript_of
+from support.fake_engine import DIE, HOLD, FakeEngine, Step, transcript, transcript_of
 
 from qwen3_asr_mlx_runtime.__main__ import main as bridge_main
 from qwen3_asr_mlx_runtime.engines.api import Post
@@ -27,6 +27,7 @@ SCRIPTS: dict[str, list[Step]] = {
     "count": [_count],
     "hold": [HOLD],
     "second_fails": [_count, DecodeFailed("the decoder failed"), _count],
+    "dies": [DIE, _count],
     "loading": [_count],
     "no_model": [_count],
     "broken": [_count],

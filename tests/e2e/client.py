@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from support.in_worker import in_both
 from support.protocol_monitor import ProtocolMonitor
 
 from qwen3_asr_mlx_runtime.client import Bridge, Limits, Setup
@@ -25,6 +26,7 @@ WAIT = 120
 def command(scenario: str | None, *arguments: str, before: str = "") -> list[str]:
     """The command line of the real bridge, or of the one whose engine plays a scenario; `before` runs in it first."""
     start = "from qwen3_asr_mlx_runtime.__main__ import main; main()"
+    before = in_both(before) if scenario is None else before
     if scenario is not None:
         start = f"from e2e.fake_bridge import main; main({scenario!r})"
     paths = [str(TESTS.parent / "src"), str(TESTS)]

@@ -11,7 +11,7 @@ from e2e.client import TESTS, WAIT
 from support.schema_check import check_lines
 from support.wave_file import write_silence
 
-ENGINES = ("speak", "count", "hold", "second_fails", "loading", "no_model", "broken", "demo")
+ENGINES = ("speak", "count", "hold", "second_fails", "loading", "no_model", "dies", "broken", "demo")
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,13 @@ import pytest
 import soundfile
 from faults.calls import READ_BYTES, Ended, Fault, converse, line, planted, raising
 from support.fake_engine import FakeEngine
+from support.loop_engine import LoopEngine
 
 from qwen3_asr_mlx_runtime.bridge.lifecycle import Exit
 from qwen3_asr_mlx_runtime.engine import recognizer as engine_module
 from qwen3_asr_mlx_runtime.engine import sequence as recognition
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Segment
 from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
-from qwen3_asr_mlx_runtime.engine.thread import EngineThread
 from qwen3_asr_mlx_runtime.model.generate import Token
 from qwen3_asr_mlx_runtime.settings import Settings
 
@@ -205,7 +205,7 @@ def test_a_decoder_step_that_fails_fails_one_utterance(
         load = fault.around(lambda *_, **__: FakeRecognizer(fault))
         monkeypatch.setattr(engine_module.Recognizer, "load", load)
         monkeypatch.setattr(recognition, "generate", two_steps(fault))
-        return converse(scenario, lambda post: EngineThread(Settings(), post)), fault
+        return converse(scenario, lambda post: LoopEngine(Settings(), post)), fault
 
     ended, counted = one_run(0)
     assert_untouched(ended, scenario)

@@ -4,11 +4,13 @@ import sys
 from pathlib import Path
 
 from e2e.client import TESTS, Client
+from support.in_worker import in_both
 
 
 def command(scenario: str | None, *arguments: str, before: str = "") -> list[str]:
     """The bridge whose engine plays a scenario of `rows.scenarios`, or the whole bridge; `before` runs in it first."""
     start = "from qwen3_asr_mlx_runtime.__main__ import main; main()"
+    before = in_both(before) if scenario is None else before
     if scenario is not None:
         start = f"from rows.scenarios import main; main({scenario!r})"
     paths = [str(TESTS.parent / "src"), str(TESTS)]

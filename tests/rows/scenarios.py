@@ -6,7 +6,7 @@ import subprocess
 import threading
 from typing import NoReturn
 
-from support.fake_engine import HOLD, FakeEngine, transcript, transcript_of
+from support.fake_engine import HANG, HOLD, FakeEngine, transcript, transcript_of
 
 from qwen3_asr_mlx_runtime.__main__ import main as bridge_main
 from qwen3_asr_mlx_runtime.engines.api import Job, Post
@@ -17,12 +17,6 @@ from qwen3_asr_mlx_runtime.settings import Settings
 MARKER = "zaqwsxcde"
 LINE_BREAKS = "one\u2028two\u2029three\u0085four\u000bfive\u000csix\r\nseven\t\x1b[31m\x00\U0001f600\ud800"
 NOISE_BYTES = 10 * 2**20
-
-
-def _hang(_: Job) -> NoReturn:
-    """A native call that never comes back, and that no cancel reaches."""
-    threading.Event().wait()
-    raise AssertionError
 
 
 def _abort(_: Job) -> NoReturn:
@@ -64,7 +58,7 @@ SCRIPTS: dict[str, list] = {
     "speak": [_length],
     "hold": [HOLD],
     "breaks": [transcript(LINE_BREAKS)],
-    "hang": [_hang],
+    "hang": [HANG],
     "abort": [_abort],
     "stderr": [_noise_on_stderr],
     "child": [_leave_a_child],

@@ -146,3 +146,8 @@ def test_the_same_seed_speaks_the_same_and_within_its_lengths(scripts: dict, rep
     assert seconds[0] >= 0.29
     assert seconds[-1] <= 40.01
     assert seconds[-1] > 10 * seconds[0]
+
+
+def test_row_83_a_worker_that_ends_thirty_times_loses_nothing_and_changes_no_text(scripts: dict) -> None:
+    work = ["--utterances", "180", "--shortest", "0.3", "--longest", "5"]
+    assert scripts["main"].main(["--kill", "30", *work]) == 0

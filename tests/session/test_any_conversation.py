@@ -17,6 +17,7 @@ from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.errors import Cancelled, DecodeFailed, EngineStalled, NonFiniteOutput
 from qwen3_asr_mlx_runtime.session.engine_slots import MAX_JOBS
 from qwen3_asr_mlx_runtime.session.file_prefetch import READ_AHEAD
+from qwen3_asr_mlx_runtime.session.model_state import DELAYS as RESTART_DELAYS
 from qwen3_asr_mlx_runtime.settings import Settings
 
 STREAMS = st.sampled_from(["a", "b", "default"])
@@ -43,6 +44,7 @@ HOW = st.fixed_dictionaries(
 )
 LIMITS = Settings(max_streams=2, max_pending_audio_seconds=1.0, max_utterance_seconds=0.25, max_pending_requests=5)
 MAY_FAIL_WITH = {
+    "engine_crashed",
     "cancelled",
     "timeout",
     "non_finite_output",
@@ -306,6 +308,8 @@ class AnyConversation(ConversationRules):
                 talk.read(path, samples=np.zeros(int(path.removesuffix(".wav")), np.float32))
             elif talk.jobs:
                 talk.decode(transcribed(talk.jobs[min(talk.jobs)]))
+            elif talk.session._state.model.load_at is not None:
+                talk.wait(RESTART_DELAYS[-1])
             else:
                 raise AssertionError(f"{talk.session.pending} wait, and nothing is left to do")
         talk.finish()

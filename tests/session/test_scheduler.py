@@ -367,6 +367,21 @@ def test_a_file_that_is_cancelled_while_it_is_read_is_read_no_further(bench: Ben
     assert bench.scheduler.files.reading == 0
 
 
+def test_files_cancelled_while_their_next_segment_is_read_leave_no_place_taken(bench: Bench) -> None:
+    for number in range(2 * READ_AHEAD):
+        file = bench.file()
+        assert ("read", file.id - 1) in bench.effects()
+        bench.read(file.id - 1, is_last=False)
+        [finalize] = [job for kind, job in bench.effects() if kind == "finalize"]
+        assert bench.scheduler.cancel([file]) == "cancelling"
+        bench.read(file.id - 1, is_last=False)  # what was under way
+        assert ("read more", file.id - 1) not in bench.effects()
+        bench.scheduler.decoded(finalize + 1, Cancelled("at the next step"))
+        bench.wait(READ_SECONDS)
+        files = bench.scheduler.files
+        assert (files.reading, files.stuck, len(files._held)) == (0, 0, 0), number
+
+
 @pytest.mark.parametrize("place", ["read", "decode"])
 def test_an_error_in_the_middle_ends_the_file_with_it(bench: Bench, place: str) -> None:
     file = LongFile(bench, 40)

@@ -299,9 +299,11 @@ class AnyInterleaving(ConversationRules):
                 self.answer_load(True)
             elif self.talk.reads:
                 self.talk.read(next(iter(self.talk.reads.values())))
-            else:
-                assert self.talk.jobs, "requests wait, and nothing is left to do"
+            elif self.talk.jobs:
                 self.talk.decode()
+            else:
+                assert self.talk.session._state.model.load_at is not None, "requests wait, and nothing is left to do"
+                self.talk.wait(8.0)
         self.talk.finish()
         self.talk.monitor.finish()
 

@@ -1,57 +1,51 @@
-"""What `status` says of memory while the engine's thread imports MLX, and where MLX has no device."""
+"""What `status` says of the engine: its memory beside the bridge's, and how often it was started again."""
 
-import sys
-from types import ModuleType
+import os
 
-import pytest
 from support.conversation import Conversation
 
-from qwen3_asr_mlx_runtime.engines.api import Progress
-from qwen3_asr_mlx_runtime.errors import EngineUnavailable
-
-COUNTERS = ("get_peak_memory", "get_active_memory", "get_cache_memory")
+from qwen3_asr_mlx_runtime.engines.profile import Memory
 
 
-@pytest.fixture
-def mlx(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """MLX as another thread sees it while it is imported."""
-    module = ModuleType("mlx.core")
-    monkeypatch.setitem(sys.modules, "mlx.core", module)
-    return module
+def status(talk: Conversation) -> dict:
+    return talk.send("status", id="s")[0]
 
 
-def no_device() -> int:
-    raise RuntimeError("[metal::load_device] No Metal device available.")
+def test_without_an_engine_the_memory_is_the_bridges() -> None:
+    memory = status(Conversation())["memory"]
+    assert memory["process"]["worker"] is None
+    assert memory["rss_bytes"] == memory["process"]["bridge"]["rss_bytes"] > 0
+    assert memory["rss_peak_bytes"] >= memory["rss_bytes"]
+    assert memory["mlx_peak_bytes"] is None
 
 
-def memory(talk: Conversation) -> dict:
-    return talk.send("status", id="s")[0]["memory"]
-
-
-def test_mlx_is_not_asked_for_its_memory_before_the_engine_has_reported_a_load(mlx: ModuleType) -> None:
+def test_memory_of_bridge_and_worker_is_added_and_told_apart() -> None:
     talk = Conversation()
-    talk.send("start")
-    mlx.get_peak_memory = lambda: 1024  # the others are yet to come
-    assert memory(talk)["mlx_peak_bytes"] is None
-    assert memory(talk)["rss_peak_bytes"] > 0
-    for name in COUNTERS:
-        setattr(mlx, name, lambda: 2048)
-    talk.session.outcome(Progress("resolve"))
-    assert memory(talk)["mlx_active_bytes"] == 2048
+    reported = Memory(rss_bytes=1, rss_peak_bytes=7, mlx_peak_bytes=6, mlx_active_bytes=5, mlx_cache_bytes=4)
+    health = talk.session._state._health
+    health.worker_memory, health.worker_pid = lambda: reported, os.getpid
+    reply = status(talk)
+    memory, process = reply["memory"], reply["memory"]["process"]
+    assert process["worker"]["rss_bytes"] > 1  # read now
+    assert memory["rss_bytes"] == reply["rss_bytes"] == process["bridge"]["rss_bytes"] + process["worker"]["rss_bytes"]
+    assert [memory[f"{name}_bytes"] for name in ("rss_peak", "mlx_peak", "mlx_active", "mlx_cache")] == [7, 6, 5, 4]
 
 
-def test_mlx_without_a_device_is_never_asked_for_its_memory(mlx: ModuleType) -> None:
+def test_a_transcripts_memory_is_that_of_both_processes() -> None:
     talk = Conversation()
-    talk.send("start")
-    for name in COUNTERS:
-        setattr(mlx, name, no_device)
-    talk.fail_load(EngineUnavailable("no device"))
-    assert memory(talk)["mlx_active_bytes"] is None
-
-
-def test_a_counter_that_mlx_no_longer_has_is_no_silent_null(mlx: ModuleType) -> None:
-    talk = Conversation()
-    talk.send("start")
+    talk.send("transcribe", audio="a.wav")
     talk.load()
-    with pytest.raises(AttributeError):
-        memory(talk)
+    talk.read("a.wav")
+    (job,) = talk.jobs.values()
+    [reply] = talk.decode(job_id=job.id)
+    assert reply["profile"]["memory"]["process"]["bridge"]["rss_bytes"] > 0
+
+
+def test_restarts_are_counted_and_the_last_end_is_named() -> None:
+    talk = Conversation()
+    assert [status(talk)[name] for name in ("engine_restarts", "engine_last_end")] == [0, None]
+    talk.send("start")
+    talk.end_engine("SIGABRT")
+    talk.wait(1.0)
+    talk.end_engine("stalled")
+    assert [status(talk)[name] for name in ("engine_restarts", "engine_last_end")] == [2, "stalled"]

@@ -11,6 +11,7 @@ from support.protocol_monitor import ProtocolMonitor
 from qwen3_asr_mlx_runtime.engines.api import (
     Append,
     Cancel,
+    EngineEnded,
     Failed,
     Finalize,
     Finished,
@@ -24,7 +25,7 @@ from qwen3_asr_mlx_runtime.engines.api import (
 from qwen3_asr_mlx_runtime.errors import AudioNotFound, BridgeError, ModelNotFound
 from qwen3_asr_mlx_runtime.protocol.decode import decode_line
 from qwen3_asr_mlx_runtime.protocol.replies import encode_line
-from qwen3_asr_mlx_runtime.session.effects import AudioFailed, AudioRead, Effect, ReadAudio, WatchParent
+from qwen3_asr_mlx_runtime.session.effects import AudioFailed, AudioRead, Effect, ReadAudio, ReadMore, WatchParent
 from qwen3_asr_mlx_runtime.session.session import Session
 from qwen3_asr_mlx_runtime.settings import Settings
 
@@ -46,6 +47,7 @@ class Conversation:
         self.has_written = True  # all lines; partial text waits for that
         self.loads = 0
         self.reads: dict[int, str] = {}
+        self.paths: dict[int, str] = {}
         self.audio = Inbox()
         self.jobs: dict[int, SentJob] = {}
         self.partials: dict[int, SentPartial] = {}
@@ -92,7 +94,9 @@ class Conversation:
             case Load():
                 self.loads += 1
             case ReadAudio(job_id, path):
-                self.reads[job_id] = path
+                self.reads[job_id] = self.paths[job_id] = path
+            case ReadMore(job_id):
+                self.reads[job_id] = self.paths[job_id]
             case Cancel(job_id):
                 self.cancelled.append(job_id)
             case WatchParent(pid):
@@ -157,6 +161,14 @@ class Conversation:
             self.session.outcome(Failed(job_id, outcome))
         else:
             self.session.outcome(PartialDone(job_id, hypothesis(partial.given, outcome)))
+        return self.perform()
+
+    def end_engine(self, reason: str = "SIGKILL") -> list[dict]:
+        """The engine's process ends, with all that it had."""
+        self.jobs.clear()
+        self.partials.clear()
+        self.audio = Inbox()
+        self.session.outcome(EngineEnded(reason))
         return self.perform()
 
     def terminate(self) -> list[dict]:

@@ -4,6 +4,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from support.conversation import Conversation
 
+from qwen3_asr_mlx_runtime.session.model_state import MAX_ENDS
+
 
 class ConversationRules(RuleBasedStateMachine):
     """Each load is answered once."""
@@ -21,3 +23,11 @@ class ConversationRules(RuleBasedStateMachine):
             self.talk.load()
         else:
             self.talk.fail_load()
+
+    @precondition(lambda self: self.talk.session._state.recovery.attempt < MAX_ENDS - 1)
+    @rule()
+    def end_engine(self) -> None:
+        """A load that was not answered never is; the next may have begun."""
+        before = self.talk.loads
+        self.talk.end_engine()
+        self.loads_answered = before

@@ -5,8 +5,8 @@ outcome), or a fault:
 
 HOLD   wait for `release`, or for a cancel; then transcribe
 LOOP   take steps without end, until a cancel
-HANG   take no step and ignore cancels, until the engine is closed
-DIE    end the engine's thread without a word
+HANG   take no step and hear no cancel, until the engine is closed or killed
+DIE    end as a process does that is killed; the next load is of another
 
 or a function to call with the job, which returns one of these: `delayed(event)` waits for a threading.Event,
 `native_print` writes to descriptor 1 behind Python's back, `leak` keeps a megabyte for ever, `abort` ends the process
@@ -26,6 +26,7 @@ from support.engine_requests import Inbox, SentJob, SentPartial
 from qwen3_asr_mlx_runtime.engines.api import (
     Append,
     Cancel,
+    EngineEnded,
     Failed,
     Finalize,
     Finished,
@@ -155,15 +156,23 @@ class FakeEngine:
         self.forgotten: list[int] = []
         self._audio = Inbox()
         self._waiting: dict[int, int] = {}  # the partial of each utterance that has one
+        self._has_ended = False  # until the next load all requests are lost
         self.loads = 0
+        self.starts = 0
+        self.killed: list[str] = []
+        self.memory = None
+        self.pid = None
         self.heartbeats = 0
         self.is_loading = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
     def send(self, request: Request) -> None:
+        if self._has_ended and not isinstance(request, Load):
+            return
         match request:
             case Load():
+                self._has_ended = False
                 self._inbox.put("load")
             case Append():
                 self._audio.append(request)
@@ -192,6 +201,14 @@ class FakeEngine:
             self._waiting[partial.audio_id] = partial.id
         self._inbox.put(partial)
 
+    def start(self) -> None:
+        self.starts += 1
+
+    def kill(self, reason: str) -> None:
+        with self._changed:
+            self.killed.append(reason)
+            self._changed.notify_all()
+
     def close(self) -> None:
         with self._changed:
             self._closing = True
@@ -212,11 +229,22 @@ class FakeEngine:
         while (work := self._inbox.get()) is not None:
             self.started.release()
             outcome = self._outcome(work)
-            if outcome is None:
-                return
+            if isinstance(outcome, EngineEnded):
+                self._begin_again()
             self._post(outcome)
 
-    def _outcome(self, work: SentJob | SentPartial | str) -> Outcome | None:
+    def _begin_again(self) -> None:
+        """Another process: it has nothing of what the one before had."""
+        with self._changed:
+            self._has_ended = True
+            self._audio = Inbox()
+            self._waiting.clear()
+            while not self._inbox.empty():
+                if self._inbox.get() is None:
+                    self._inbox.put(None)
+                    return
+
+    def _outcome(self, work: SentJob | SentPartial | str) -> Outcome:
         if isinstance(work, SentJob):
             return self._decode(work)
         return self._compute_partial(work) if isinstance(work, SentPartial) else self._load()
@@ -230,25 +258,29 @@ class FakeEngine:
             return LoadFailed(step)
         return Loaded("fake", "/models/fake", 1.5, {"stage": "load", "total_seconds": 1.5})
 
-    def _decode(self, job: SentJob) -> Finished | Failed | None:
+    def _decode(self, job: SentJob) -> Finished | Failed | EngineEnded:
         step = self._script[0] if len(self._script) == 1 else self._script.pop(0)
         if callable(step):
             step = step(job)
         if step == DIE:
-            return None
+            return EngineEnded("SIGKILL")
         if step in (HOLD, LOOP, HANG):
             self._stay(step, job.id)
+            if self.killed:
+                return EngineEnded(self.killed.pop())
             step = transcript()
         if job.id in self._cancelled:
             return Failed(job.id, Cancelled("cancelled"))
         return Failed(job.id, step) if isinstance(step, BridgeError) else Finished(job.id, step)
 
-    def _compute_partial(self, partial: SentPartial) -> PartialDone | Failed | None:
+    def _compute_partial(self, partial: SentPartial) -> PartialDone | Failed | EngineEnded:
         step = self._partial_script[0] if len(self._partial_script) == 1 else self._partial_script.pop(0)
         if step == DIE:
-            return None
+            return EngineEnded("SIGKILL")
         if step in (HOLD, LOOP, HANG):
             self._stay(step, partial.id)
+            if self.killed:
+                return EngineEnded(self.killed.pop())
             step = None
         with self._changed:
             if partial.id in self._cancelled:
@@ -269,15 +301,17 @@ class FakeEngine:
 
     def _hold(self, job_id: int) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._released or self._closing or job_id in self._cancelled, WAIT)
+            self._changed.wait_for(
+                lambda: self._released or self._closing or self.killed or job_id in self._cancelled, WAIT
+            )
             self._released = max(0, self._released - 1)
 
     def _loop(self, job_id: int) -> None:
         with self._changed:
-            while not self._closing and job_id not in self._cancelled:
+            while not self._closing and not self.killed and job_id not in self._cancelled:
                 self.heartbeats += 1
                 self._changed.wait(STEP_SECONDS)
 
     def _hang(self, _: int) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._closing, WAIT)
+            self._changed.wait_for(lambda: self._closing or self.killed, WAIT)

@@ -13,16 +13,19 @@ I10 stable text only grows within an utterance, and what it covers does
 """
 
 import base64
+import contextlib
 import json
 import math
 import os
 import re
+import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Union
 
 import msgspec
+import psutil
 from support.partial_books import PartialBooks
 
 from qwen3_asr_mlx_runtime.protocol import replies, streams, transcripts
@@ -45,6 +48,7 @@ LINES = (
     streams.UtteranceQueued,
     streams.StreamStopped,
     streams.Progress,
+    streams.EngineRestarting,
     streams.StreamError,
 )
 REPLY_TYPES = {
@@ -64,11 +68,13 @@ REPLY_TYPES = {
     "stop_stream": {"stream_stopped"},
     "stop": {"stopped"},
 }
+GRACE_SECONDS = 1.0  # in which the worker of a bridge that was killed ends
 EVENT_WANTS = {
     "realtime_batch_final": "events",
     "partial_result": "events",
     "stream_error": "events",
     "progress": "progress",
+    "engine_restarting": "progress",
 }
 EXIT_CODES = {0, 1, 2, 4, 5, 130, 143}
 ABSENT = object()
@@ -205,11 +211,10 @@ class ProtocolMonitor:
         """The process has ended; `group`: its process group, which must be empty."""
         assert code in EXIT_CODES, f"I8: exit code {code}"
         if group is not None:
-            try:
-                os.killpg(group, 0)
-            except ProcessLookupError:
-                return
-            raise AssertionError("I8: a process was left behind")
+            give_up_at = time.monotonic() + GRACE_SECONDS
+            while _is_running(group):
+                assert time.monotonic() < give_up_at, "I8: a process was left behind"
+                time.sleep(0.01)
 
     def _check(self, line: bytes) -> dict:
         assert line.isascii(), f"I1: not ASCII: {line[:80]!r}"
@@ -498,6 +503,19 @@ def _check_counts(reply: dict) -> None:
             delivered = len(result["token_logprobs"]), len(result["generated_token_ids"])
             assert delivered == (result["generated_tokens"],) * 2, "I4: a log-probability for each token"
             assert (result["confidence"] is None) == (not result["token_logprobs"]), "I4: confidence"
+
+
+def _is_running(group: int) -> bool:
+    """Whether a process of this group runs; one that has ended may wait for whoever adopted it."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    for process in psutil.process_iter(["status"]):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.info["status"] != psutil.STATUS_ZOMBIE:
+                return True
+    return False
 
 
 def _refuse(name: str) -> None:

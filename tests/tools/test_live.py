@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tools.test_score import launched
 
-from qwen3_asr_mlx_runtime.audio.recording import pcm16
+from qwen3_asr_mlx_runtime.audio.pcm16 import pcm16
 from qwen3_asr_mlx_runtime.client.messages import decode, encode
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult
 from qwen3_asr_mlx_runtime.protocol.transcripts import RealtimeBatchFinal

@@ -34,6 +34,8 @@ export function show(event: BridgeEvent): string {
       return event.code;
     case "progress":
       return event.stage;
+    case "engine_restarting":
+      return `${event.reason} ${event.attempt}`;
   }
 }
 

@@ -47,6 +47,10 @@ class Bridge:
         """Wait for the process to end by itself; return the exit code."""
         return self._process.wait(seconds)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def descriptors(self) -> int:
         return psutil.Process(self._process.pid).num_fds()
 

@@ -20,7 +20,9 @@ class Ledger:
 
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()  # "text", or the code of an error
+        self.allowed = {"text"}
         self.oddities: list[str] = []
+        self.texts: dict[tuple[Key, int], str] = {}  # by request or utterance, and the place in it
         self._open: dict[Key, tuple[int, bool]] = {}  # (number of utterances, whether they were cancelled)
         self._answers: dict[str, Reply] = {}
         self._ended = False
@@ -83,8 +85,10 @@ class Ledger:
         count, cancelled = self._open.pop(key, (0, False))
         if len(items) != count:
             self.oddities.append(f"{len(items)} outcomes for {count} utterances")
-        for item in items:
+        for number, item in enumerate(items):
+            if item.get("text") is not None:
+                self.texts[key, number] = item["text"]
             code = item["error"]["code"] if item.get("error") else "text"
             self.outcomes[code] += 1
-            if code != "text" and not (code == "cancelled" and cancelled):
+            if code not in self.allowed and not (code == "cancelled" and cancelled):
                 self.oddities.append(f"an utterance ended as {code}")

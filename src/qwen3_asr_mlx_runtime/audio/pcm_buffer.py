@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from qwen3_asr_mlx_runtime.audio.recording import pcm16
+from qwen3_asr_mlx_runtime.audio.pcm16 import BYTES_PER_SAMPLE, pcm16
 from qwen3_asr_mlx_runtime.audio.resampling import Resampler, resampled_length
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 
-BYTES_PER_SAMPLE = 2
 _BYTES_PER_FLOAT = 4
 
 

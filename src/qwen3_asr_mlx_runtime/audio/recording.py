@@ -5,7 +5,7 @@ the caller keeps, never on what a header claims.
 """
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,7 +22,6 @@ from qwen3_asr_mlx_runtime.errors import (
     AudioEmpty,
     AudioTooLong,
     AudioUnsupported,
-    InvalidParams,
 )
 from qwen3_asr_mlx_runtime.limits import MAX_AUDIO_SECONDS
 
@@ -32,9 +31,6 @@ MIN_RATE, MAX_RATE = 4_000, 384_000
 _MAX_PEAK = 1.5  # lossy codecs overshoot by less; a louder sample is a defect that the resampler would spread
 _MAX_NON_FINITE = 0.01
 _MAX_STREAMS = 1000  # in one file: opening one costs more than its samples may
-
-_SEARCH_SAMPLES = 5 * SAMPLE_RATE
-_QUIET_SAMPLES = SAMPLE_RATE // 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,22 +49,6 @@ class Recording:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FileSegment:
-    """Part of a file, cut at a quiet place. `samples` as in Recording. Only the last segment has all `warnings`."""
-
-    samples: Samples
-    is_last: bool
-    warnings: tuple[str, ...] = ()
-
-
-def pcm16(data: bytes) -> Samples:
-    """Little-endian signed 16-bit PCM → float32 (N,), divided by 32768. Raises InvalidParams on half a sample."""
-    if len(data) % 2:
-        raise InvalidParams(f"expected 16-bit samples, that is an even number of bytes; got {len(data)}")
-    return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
-
-
 def read_file(path: str, *, max_seconds: float = MAX_AUDIO_SECONDS) -> Recording:
     """The audio of a file in any of `sound_file.formats()`: the mean of its channels, resampled to 16 kHz by soxr HQ.
 
@@ -79,34 +59,12 @@ def read_file(path: str, *, max_seconds: float = MAX_AUDIO_SECONDS) -> Recording
     AudioNotRegularFile, AudioEmpty (no byte, or no sample), AudioUnsupported, AudioCorrupt, AudioTooLong
     (`limit_seconds`) and AudioChanged.
     """
-    tally = _Tally()
-    samples = np.concatenate([*_blocks(path, max_seconds, tally)])
+    tally = Tally()
+    samples = np.concatenate([*blocks(path, max_seconds, tally)])
     return Recording(samples, *tally.formats[0], tally.warnings())
 
 
-def read_segments(
-    path: str, segment_seconds: float, *, max_seconds: float = MAX_AUDIO_SECONDS
-) -> Generator[FileSegment, None, None]:
-    """The same audio in segments, each as soon as it is read. The cuts equal those of `split_at_quiet` of the whole.
-
-    Raises what `read_file` raises. Errors that only the end of a file shows, such as AudioChanged, come after the
-    segments before them.
-    """
-    tally = _Tally()
-    parts: list[Samples] = []
-    for block in _blocks(path, max_seconds, tally):
-        parts.append(block)
-        if sum(map(len, parts)) <= segment_seconds * SAMPLE_RATE:
-            continue
-        read = np.concatenate(parts)
-        *whole, (start, _) = split_at_quiet(read, segment_seconds)
-        for first, stop in whole:
-            yield FileSegment(read[first:stop], is_last=False)
-        parts = [read[start:]]
-    yield FileSegment(np.concatenate(parts), is_last=True, warnings=tally.warnings())
-
-
-def _blocks(path: str, max_seconds: float, tally: "_Tally") -> Iterator[Samples]:
+def blocks(path: str, max_seconds: float, tally: "Tally") -> Iterator[Samples]:
     """The file block by block, at 16 kHz. The descriptor is closed with the generator."""
     descriptor = open_regular(path)
     try:
@@ -124,7 +82,7 @@ def _blocks(path: str, max_seconds: float, tally: "_Tally") -> Iterator[Samples]
 
 
 @dataclass(slots=True)
-class _Tally:
+class Tally:
     """Counts of what was read and repaired. `formats`: rate (Hz) and channels of each stream."""
 
     formats: list[tuple[int, int]] = field(default_factory=list)
@@ -146,7 +104,7 @@ class _Tally:
         return tuple(name for name, is_raised in raised.items() if is_raised)
 
 
-def _decode(descriptor: int, path: str, max_seconds: float, tally: _Tally) -> Iterator[Samples]:
+def _decode(descriptor: int, path: str, max_seconds: float, tally: Tally) -> Iterator[Samples]:
     try:
         for file in links(descriptor, path):
             with file:
@@ -174,7 +132,7 @@ def _check_header(file: SoundFile, path: str) -> None:
         raise AudioUnsupported(f"expected {MIN_RATE} to {MAX_RATE} Hz, found {file.samplerate}: {path!r}; {ADVICE}")
 
 
-def _read_stream(file: SoundFile, path: str, max_seconds: float, tally: _Tally) -> Iterator[Samples]:
+def _read_stream(file: SoundFile, path: str, max_seconds: float, tally: Tally) -> Iterator[Samples]:
     """One stream at 16 kHz. Rejects it unread if the header announces too much, else where it exceeds the limit."""
     limit = (max_seconds - tally.seconds) * file.samplerate
     before = tally.frames
@@ -195,7 +153,7 @@ def _too_long(path: str, max_seconds: float) -> AudioTooLong:
     return AudioTooLong(f"expected at most {limit}: {path!r}", limit_seconds=max_seconds)
 
 
-def _mono_blocks(file: SoundFile, limit: float, tally: _Tally) -> Iterator[Samples]:
+def _mono_blocks(file: SoundFile, limit: float, tally: Tally) -> Iterator[Samples]:
     """The mean of the channels, block by block, up to the first block that goes beyond `limit` frames in the tally."""
     try:
         while tally.frames <= limit and len(block := file.read_block()):
@@ -205,7 +163,7 @@ def _mono_blocks(file: SoundFile, limit: float, tally: _Tally) -> Iterator[Sampl
         tally.truncated |= not file.is_padded()
 
 
-def _mended(block: Samples, tally: _Tally) -> Samples:
+def _mended(block: Samples, tally: Tally) -> Samples:
     """Replace values that the mean and the resampler would spread to other samples: NaN, infinity, extreme spikes."""
     tally.values += block.size
     finite = np.isfinite(block)
@@ -226,29 +184,3 @@ def _resampled(blocks: Iterator[Samples], rate: int) -> Iterator[Samples]:
     for block in blocks:
         yield resampler.take(block)
     yield resampler.end()
-
-
-def split_at_quiet(samples: Samples, max_seconds: float) -> list[tuple[int, int]]:
-    """Cut audio into segments of at most `max_seconds`: (start, stop) of each, without gap or overlap.
-
-    A cut lies at the quietest place of the 5 s (at most half a segment) before the limit, so it needs no later audio:
-    the cuts of a prefix are the first cuts of the whole. The quietest place is the first 100 ms with the least sum of
-    |x|, and in it the first sample with the least |x|.
-    """
-    limit = int(max_seconds * SAMPLE_RATE)
-    if limit < 2:
-        raise ValueError(f"expected segments of at least two samples, got {max_seconds} s")
-    search = min(_SEARCH_SAMPLES, limit // 2)
-    cuts = [0]
-    while len(samples) - cuts[-1] > limit:
-        stop = cuts[-1] + limit
-        cuts.append(stop - search + _quietest(samples[stop - search : stop]))
-    return list(zip(cuts, [*cuts[1:], len(samples)], strict=True))
-
-
-def _quietest(samples: Samples) -> int:
-    level = np.abs(samples)
-    window = min(_QUIET_SAMPLES, len(level))
-    total = np.concatenate([np.zeros(1), np.cumsum(level, dtype=np.float64)])
-    start = int(np.argmin(total[window:] - total[:-window]))
-    return start + int(np.argmin(level[start : start + window]))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
-from qwen3_asr_mlx_runtime.audio.recording import read_segments
+from qwen3_asr_mlx_runtime.audio.segments import read_segments
 from qwen3_asr_mlx_runtime.errors import AudioUnreadable, BridgeError
 from qwen3_asr_mlx_runtime.session.effects import AudioFailed, AudioRead, ReadAudio
 

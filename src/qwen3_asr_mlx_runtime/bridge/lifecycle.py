@@ -1,17 +1,10 @@
 """How the process ends: exit codes, signals, and the parent that it must not outlive."""
 
-import logging
 import os
 import signal
-import sys
 import threading
-import traceback
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
-
-from qwen3_asr_mlx_runtime.bridge.stdio import diagnose
 
 FORCED_EXIT_SECONDS = 1.5  # from a signal to the forced end
 
@@ -61,30 +54,6 @@ def _post_signals(fd: int, post: Callable[[Exit], None]) -> None:
             os._exit(code)
         is_second = True
         post(code)
-
-
-@dataclass(frozen=True, slots=True)
-class Crash:
-    """A thread ended by an exception that nothing caught: a bug."""
-
-    thread: str
-
-
-def install_hooks(post: Callable[[Crash], None]) -> None:
-    """Post a Crash for each uncaught exception of a thread. Exceptions and library warnings are logged without their
-    messages, which may quote anything; log messages of libraries are dropped."""
-
-    def handle(args: threading.ExceptHookArgs) -> None:
-        name = "unknown" if args.thread is None else args.thread.name
-        frames = traceback.extract_tb(args.exc_traceback)
-        place = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
-        diagnose(f"the thread {name} failed: {args.exc_type.__name__}{place}")
-        post(Crash(name))
-
-    threading.excepthook = handle
-    sys.unraisablehook = lambda unraisable: diagnose(f"an exception was lost: {unraisable.exc_type.__name__}")
-    warnings.showwarning = lambda _message, category, *_: diagnose(f"a library warns: {category.__name__}")
-    logging.getLogger().addHandler(logging.NullHandler())  # otherwise Python writes unhandled log messages to stderr
 
 
 class ParentWatch:

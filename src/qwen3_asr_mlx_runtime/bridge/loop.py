@@ -14,21 +14,15 @@ from collections.abc import Callable
 
 from qwen3_asr_mlx_runtime.bridge.file_reader import FileReader
 from qwen3_asr_mlx_runtime.bridge.input_allowance import InputAllowance
-from qwen3_asr_mlx_runtime.bridge.lifecycle import FORCED_EXIT_SECONDS, Crash, Exit, ParentWatch
+from qwen3_asr_mlx_runtime.bridge.lifecycle import FORCED_EXIT_SECONDS, Exit, ParentWatch
 from qwen3_asr_mlx_runtime.bridge.line_writer import LineWriter, WriterNews
 from qwen3_asr_mlx_runtime.bridge.stdin_reader import EndOfInput, Received, StdinReader
-from qwen3_asr_mlx_runtime.bridge.stdio import diagnose
-from qwen3_asr_mlx_runtime.bridge.watchdog import Watchdog, log_load, log_stacks, loss_of_engine
+from qwen3_asr_mlx_runtime.bridge.watchdog import Watchdog, log_outcome, log_stacks
+from qwen3_asr_mlx_runtime.diagnostics import Crash, diagnose
 from qwen3_asr_mlx_runtime.engines.api import (
     Engine,
-    Failed,
-    Finished,
-    Loaded,
-    LoadFailed,
     Outcome,
-    PartialDone,
     Post,
-    Progress,
 )
 from qwen3_asr_mlx_runtime.errors import BridgeError, EngineUnavailable
 from qwen3_asr_mlx_runtime.protocol.replies import Fatal, encode_any_line, encode_line
@@ -79,6 +73,8 @@ class Loop:
         self._writer = LineWriter(stdout, self._inbox.put)
         self._audio = FileReader(settings.max_audio_seconds, settings.segment_seconds, self._inbox.put)
         self._engine = make_engine(settings, self._inbox.put)
+        if not settings.lazy:
+            self._engine.start()
         self._watchdog = Watchdog(self._engine, clock)
         self._parent = parent
         self._health = ProcessHealth(
@@ -87,6 +83,8 @@ class Loop:
             partial_line_bytes=lambda: self._source.partial_bytes,
             session=secrets.token_hex(8),
             pid=os.getpid(),
+            worker_memory=lambda: self._engine.memory,
+            worker_pid=lambda: self._engine.pid,
         )
         self._session = Session(settings, clock, self._health)
         self._next_poll = clock() + POLL_SECONDS
@@ -144,8 +142,9 @@ class Loop:
         self._next_poll = self._clock() + POLL_SECONDS
         if self._parent.is_gone():
             self._exit = Exit.PARENT_GONE
-        elif trouble := self._watchdog.trouble(self._session.busy_since, self._session.decoding_seconds):
-            self._lose_engine(trouble)
+        elif self._watchdog.is_stuck(self._session.busy_since, self._session.decoding_seconds):
+            log_stacks()
+            self._engine.kill("stalled")
 
     def _take(self, message: Message) -> None:
         match message:
@@ -165,11 +164,14 @@ class Loop:
                 self._session.terminate()
             case Crash(thread):
                 self._handle_crash(thread)
-            case Loaded() | LoadFailed() | Finished() | PartialDone() | Failed() | Progress():
-                log_load(message)
-                if (loss := loss_of_engine(message)) is not None:
-                    self._lose_engine(loss)
-                self._session.outcome(message)
+            case _:
+                self._take_outcome(message)
+
+    def _take_outcome(self, outcome: Outcome) -> None:
+        log_outcome(outcome)
+        self._session.outcome(outcome)
+        if self._session.engine_is_lost:
+            self._lose_engine(EngineUnavailable("the engine has ended too often"))
 
     def _handle_writer_news(self, news: WriterNews) -> None:
         if news is WriterNews.LOST:
@@ -191,7 +193,6 @@ class Loop:
         if self._closing or self._code is not Exit.DONE:
             return  # the process is ending already
         diagnose(f"the engine is lost: {trouble.code}")
-        log_stacks()
         self._end_soon(Exit.ENGINE_LOST)
         self._session.engine_lost(trouble)
 

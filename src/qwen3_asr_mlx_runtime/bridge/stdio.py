@@ -7,7 +7,6 @@ goes to stderr, and reads of descriptor 0 return nothing.
 import errno
 import fcntl
 import os
-import select
 from dataclasses import dataclass
 
 FIRST_PRIVATE = 3
@@ -61,18 +60,3 @@ def _point_at_null(fd: int) -> None:
         return
     os.dup2(null, fd, inheritable=True)
     os.close(null)
-
-
-def diagnose(text: str, fd: int = 2) -> None:
-    """Write one line to stderr, or drop it if the pipe is full: stderr without a reader must not stop the process.
-
-    Only counts, durations, codes and names of classes belong here: no audio, no transcript, no path, no id.
-    """
-    line = f"qwen3-asr-mlx: {text}".encode("ascii", "backslashreplace")[: _DIAGNOSTIC_BYTES - 1] + b"\n"
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
-    try:
-        if poll.poll(0):
-            os.write(fd, line)
-    except OSError:
-        return

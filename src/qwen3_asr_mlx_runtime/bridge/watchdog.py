@@ -5,13 +5,13 @@ import os
 import re
 from collections.abc import Callable
 
-from qwen3_asr_mlx_runtime.bridge.stdio import diagnose
-from qwen3_asr_mlx_runtime.engines.api import Engine, Failed, Loaded, LoadFailed, Outcome
-from qwen3_asr_mlx_runtime.errors import EngineError, EngineLost, EngineStalled, EngineUnavailable
+from qwen3_asr_mlx_runtime.diagnostics import diagnose
+from qwen3_asr_mlx_runtime.engines.api import Engine, EngineEnded, Loaded, LoadFailed, Outcome
 from qwen3_asr_mlx_runtime.settings import SLOW_ON_A_CPU
 
-STALL_SECONDS = 30.0  # plus the length of the audio; without a heartbeat for so long the engine is stuck
-SLEPT_SECONDS = 5.0  # the loop checks every second: after a longer pause the process was suspended
+LOAD_STALL_SECONDS = 900.0  # of a load, which reports its progress
+STALL_SECONDS = 30.0  # and the length of the audio; without a sign of life for so long it is stuck
+SLEPT_SECONDS = 5.0  # the loop looks at least once a second: a longer pause was a sleep, or a stop, of the process
 _STACK_BYTES = 16 * 1024
 _FOLDER = re.compile(r'"[^"]*/')
 
@@ -24,45 +24,44 @@ class Watchdog:
         self._engine = engine
         self._clock = clock
         self._heartbeats = engine.heartbeats
+        self._was_loading = False
         self._last_check = clock()
 
     def check(self) -> None:
-        """Record progress. Time in which the process was suspended or the model loads does not count."""
+        """Record progress. Time in which this process was suspended does not count."""
         now = self._clock()
         slept = now - self._last_check
         if slept > SLEPT_SECONDS:
             self.progress_at += slept
         self._last_check = now
-        heartbeats = self._engine.heartbeats
-        if self._engine.is_loading or heartbeats != self._heartbeats:
-            self._heartbeats, self.progress_at = heartbeats, now
+        heartbeats, is_loading = self._engine.heartbeats, self._engine.is_loading
+        if heartbeats != self._heartbeats or is_loading != self._was_loading:
+            self._heartbeats, self._was_loading, self.progress_at = heartbeats, is_loading, now
 
-    def trouble(self, busy_since: float | None, audio_seconds: float) -> EngineError | None:
-        """The engine's failure, if any. `busy_since`: start of its current work, of `audio_seconds`; None if idle."""
-        if self._engine.join(0.0):
-            return EngineUnavailable("the engine has ended")
+    def is_stuck(self, busy_since: float | None, audio_seconds: float) -> bool:
+        """`busy_since`: since when the engine has had work, of so long audio; None if it has none."""
+        if self._was_loading:
+            return self._clock() - self.progress_at > stall_seconds(LOAD_STALL_SECONDS)
         if busy_since is None:
-            return None
-        idle = self._clock() - max(self.progress_at, busy_since)
-        if idle <= STALL_SECONDS + audio_seconds:
-            return None
-        return EngineStalled(f"the engine has not moved for {idle:.0f} seconds", seconds=round(idle))
+            return False
+        return self._clock() - max(self.progress_at, busy_since) > stall_seconds(STALL_SECONDS) + audio_seconds
 
 
-def loss_of_engine(outcome: Outcome) -> EngineLost | None:
-    """The EngineLost of an outcome, after which the engine cannot compute any more."""
-    error = outcome.error if isinstance(outcome, Failed | LoadFailed) else None
-    return error if isinstance(error, EngineLost) else None
+def stall_seconds(limit: float) -> float:
+    """The limit, which tests lower."""
+    return float(os.environ.get("QWEN3_ASR_MLX_TEST_STALL_SECONDS") or limit)
 
 
-def log_load(outcome: Outcome) -> None:
-    """Log the result of a load to stderr."""
+def log_outcome(outcome: Outcome) -> None:
+    """How a load went, and that the engine has ended, to stderr."""
     if isinstance(outcome, Loaded):
         diagnose(f"model loaded in {outcome.load_seconds:.2f} s")
         if outcome.load_profile.get("quantization") and outcome.load_profile.get("device") == "cpu":
             diagnose(f"quantised weights are {SLOW_ON_A_CPU}")
     elif isinstance(outcome, LoadFailed):
         diagnose(f"loading failed: {outcome.error.code}")
+    elif isinstance(outcome, EngineEnded):
+        diagnose(f"the engine has ended: {outcome.reason}")
 
 
 def log_stacks() -> None:

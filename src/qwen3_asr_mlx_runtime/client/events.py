@@ -10,7 +10,7 @@ import msgspec
 
 from qwen3_asr_mlx_runtime.client.errors import ClientError
 from qwen3_asr_mlx_runtime.client.messages import Unknown
-from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, Progress, StreamError
+from qwen3_asr_mlx_runtime.protocol.streams import EngineRestarting, PartialResult, Progress, StreamError
 from qwen3_asr_mlx_runtime.protocol.transcripts import RealtimeBatchFinal
 
 MAX_EVENTS = 1024
@@ -30,7 +30,9 @@ class EventsLost(msgspec.Struct):
     count: int
 
 
-Event = Union[RealtimeBatchFinal, PartialResult, StreamError, Progress, Unknown, BridgeLost, EventsLost]  # noqa: UP007
+Event = Union[  # noqa: UP007
+    RealtimeBatchFinal, PartialResult, StreamError, Progress, EngineRestarting, Unknown, BridgeLost, EventsLost
+]
 
 
 class EventQueue:

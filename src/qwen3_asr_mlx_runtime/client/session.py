@@ -29,11 +29,11 @@ from qwen3_asr_mlx_runtime.client.life import Limits
 from qwen3_asr_mlx_runtime.client.messages import Direction, Unknown
 from qwen3_asr_mlx_runtime.protocol.commands import WANTS, Client, Hello, Stop
 from qwen3_asr_mlx_runtime.protocol.replies import PROTOCOL, CapabilitiesReply, Line
-from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, Progress, StreamError
+from qwen3_asr_mlx_runtime.protocol.streams import EngineRestarting, PartialResult, Progress, StreamError
 from qwen3_asr_mlx_runtime.protocol.transcripts import RealtimeBatchFinal, Stopped
 
 State = Literal["new", "opening", "running", "stopping", "stopped", "lost", "failed"]
-_EVENTS = (RealtimeBatchFinal, PartialResult, StreamError, Progress, Unknown)
+_EVENTS = (RealtimeBatchFinal, PartialResult, StreamError, Progress, EngineRestarting, Unknown)
 _ENGINE_LOST = 4
 _PARENT = "--parent-pid"
 

@@ -95,11 +95,6 @@ class EngineScheduler:
         self._remove(recognition)
         return Failed(job_id, Cancelled("cancelled before its transcript was written"))
 
-    def cancel_all(self) -> list[Failed]:
-        """Cancel all jobs and partials."""
-        ended, self._ended = self._ended, []
-        return [*ended, *filter(None, map(self.cancel, self.open_ids))]
-
     def step(self) -> list[Finished | PartialDone | Failed]:
         """One decoder step. Returns the outcomes of the jobs and partials that ended."""
         ended, self._ended = self._ended, []

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qwen3_asr_mlx_runtime.audio.recording import split_at_quiet
+from qwen3_asr_mlx_runtime.audio.segments import split_at_quiet
 from qwen3_asr_mlx_runtime.engine.assemble import DecodedSegment
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Preparation, Segment
 from qwen3_asr_mlx_runtime.engine.sequence import JobSequence, Steps, decode, timed

@@ -4,11 +4,12 @@ The bridge holds an `Engine` and never more of it than this; a fake engine in te
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import msgspec
 
+from qwen3_asr_mlx_runtime.engines.profile import Memory
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import Samples, Utterance
 from qwen3_asr_mlx_runtime.errors import BridgeError
@@ -108,26 +109,23 @@ class Job:
         return "interactive" if self.interactive else None
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(msgspec.Struct, frozen=True, tag=True):
     """The model is ready. `load_profile` holds what was loaded and how long each step took, in seconds."""
 
     model: str
     model_dir: str
     load_seconds: float
-    load_profile: dict[str, Any] = field(default_factory=dict)
+    load_profile: dict[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class LoadFailed:
+class LoadFailed(msgspec.Struct, frozen=True, tag=True):
     error: BridgeError
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(msgspec.Struct, frozen=True, tag=True):
     """How far a load has come: a `stage` of `resolve`, `download`, `waiting_for_lock`, `verify`, `load`, `warmup`.
 
-    `done` of `total`, in bytes, where the stage can tell; never less than the stage has told before.
+    `done` of `total`, in bytes, if the stage knows them; `done` never decreases within a stage.
     """
 
     stage: str
@@ -135,35 +133,41 @@ class Progress:
     total: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True, tag=True):
     job_id: int
     transcript: Transcript
 
 
-@dataclass(frozen=True, slots=True)
-class PartialDone:
+class PartialDone(msgspec.Struct, frozen=True, tag=True):
     """The hypothesis of a partial job."""
 
     job_id: int
     hypothesis: Hypothesis
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True, tag=True):
     job_id: int
     error: BridgeError
 
 
-Outcome = Loaded | LoadFailed | Progress | Finished | PartialDone | Failed
+class EngineEnded(msgspec.Struct, frozen=True, tag=True):
+    """The engine has ended, with all that it had. Jobs without an outcome get none; the next Load starts another.
+
+    `reason`: the name of a signal, `exit_N`, `stalled`, `corrupt_frame`, `gpu_ignored`, `non_finite_output`.
+    """
+
+    reason: str
+
+
+Outcome = EngineEnded | Loaded | LoadFailed | Progress | Finished | PartialDone | Failed
 Post = Callable[[Outcome], None]
 OnProgress = Callable[[Progress], None]
 
 
 class Engine(Protocol):
     """What the bridge asks of an engine. Every call returns at once; outcomes come through the `post` the engine was
-    made with, on the engine's own thread: any number of Progress during a load, and exactly one other for each Load,
-    Partial and Finalize. Partial and Finalize come after a successful load."""
+    made with, on a thread of its own: any number of Progress during a load, and exactly one other for each Load,
+    Partial and Finalize, unless an EngineEnded ends them all. Partial and Finalize come after a successful load."""
 
     @property
     def heartbeats(self) -> int:
@@ -174,12 +178,25 @@ class Engine(Protocol):
         """Whether the engine reads the model, for the first time or again, which takes no steps and may take long. Read
         on any thread."""
 
+    @property
+    def memory(self) -> Memory | None:
+        """Of the engine's process, by its latest report; None while none runs. Read on any thread."""
+
+    @property
+    def pid(self) -> int | None:
+        """Of the engine's process, None while none runs."""
+
+    def start(self) -> None:
+        """Make ready for a Load, if that takes time."""
+
     def send(self, request: Request) -> None:
         """Do what is requested, in the order of the calls; a Cancel or a Forget does not wait for the jobs before."""
 
+    def kill(self, reason: str) -> None:
+        """End it now, whatever it does: EngineEnded with this reason."""
+
     def close(self) -> None:
-        """Cancel everything and end the engine's thread. Nothing is posted once this has returned and `join` came
-        back."""
+        """End it for good. Nothing is posted once this has returned and `join` came back."""
 
     def join(self, timeout: float) -> bool:
-        """Wait for the engine's thread at most `timeout` seconds; True if it has ended."""
+        """Wait for its end at most `timeout` seconds; True if it has ended."""

@@ -16,9 +16,24 @@ import msgspec
 MIB = 1024 * 1024
 
 
+class ProcessMemory(msgspec.Struct, frozen=True):
+    """Resident memory of a process, and what macOS charges it with, null elsewhere."""
+
+    rss_bytes: int | None = None
+    footprint_bytes: int | None = None
+
+
+class Processes(msgspec.Struct, frozen=True):
+    """`worker` is null while none runs."""
+
+    bridge: ProcessMemory
+    worker: ProcessMemory | None = None
+
+
 class Memory(msgspec.Struct, frozen=True):
-    """Resident memory of the process, now and at its peak; its footprint on macOS, null elsewhere; and MLX's
-    peak, active and cached buffers."""
+    """Resident memory, now and at its peak; what macOS charges, null elsewhere; and MLX's peak, active and cached
+    buffers. Of a bridge, `rss` and `footprint` are the sum of its `process`es, the rest is the worker's; while there is
+    none, `rss_peak` is the bridge's."""
 
     rss_bytes: int | None = None
     rss_mb: float | None = None
@@ -32,26 +47,54 @@ class Memory(msgspec.Struct, frozen=True):
     mlx_active_mb: float | None = None
     mlx_cache_bytes: int | None = None
     mlx_cache_mb: float | None = None
+    process: Processes | None = None
 
     @classmethod
-    def read(cls, *, mlx: bool = True) -> "Memory":
-        """Read the counters now; MLX's only if it is imported. `mlx=False` omits them: while another thread imports MLX
-        they cannot be read, and without a device never."""
+    def read(cls) -> "Memory":
+        """Of this process, now; MLX's only where it is imported."""
         from qwen3_asr_mlx_runtime import process_memory  # a client reads these types, and needs no psutil
 
-        readings = {
-            "rss": process_memory.rss_bytes(),
-            "rss_peak": process_memory.rss_peak_bytes(),
-            "footprint": process_memory.footprint_bytes(),
-        }
-        mx = sys.modules.get("mlx.core") if mlx else None
-        if mx is not None:
-            readings["mlx_peak"] = mx.get_peak_memory()
-            readings["mlx_active"] = mx.get_active_memory()
-            readings["mlx_cache"] = mx.get_cache_memory()
-        in_bytes = {f"{name}_bytes": size for name, size in readings.items()}
-        in_mb = {f"{name}_mb": None if size is None else round(size / MIB, 2) for name, size in readings.items()}
-        return msgspec.convert(in_bytes | in_mb, cls)
+        mx = sys.modules.get("mlx.core")
+        return _memory(
+            rss=process_memory.rss_bytes(),
+            rss_peak=process_memory.rss_peak_bytes(),
+            footprint=process_memory.footprint_bytes(),
+            mlx_peak=None if mx is None else mx.get_peak_memory(),
+            mlx_active=None if mx is None else mx.get_active_memory(),
+            mlx_cache=None if mx is None else mx.get_cache_memory(),
+        )
+
+    @classmethod
+    def of_bridge(cls, worker: "Memory | None", pid: int | None = None) -> "Memory":
+        """Of this process and its worker. `worker`: its latest report; with `pid`, its size is read now."""
+        from qwen3_asr_mlx_runtime import process_memory
+
+        report = worker or cls()
+        bridge = ProcessMemory(process_memory.rss_bytes(), process_memory.footprint_bytes())
+        engine = None if worker is None else ProcessMemory(report.rss_bytes, report.footprint_bytes)
+        if pid is not None:
+            engine = ProcessMemory(process_memory.rss_bytes(pid), process_memory.footprint_bytes(pid))
+        known = [each for each in (bridge, engine) if each is not None]
+        return _memory(
+            rss=_sum(each.rss_bytes for each in known),
+            rss_peak=process_memory.rss_peak_bytes() if worker is None else report.rss_peak_bytes,
+            footprint=_sum(each.footprint_bytes for each in known),
+            mlx_peak=report.mlx_peak_bytes,
+            mlx_active=report.mlx_active_bytes,
+            mlx_cache=report.mlx_cache_bytes,
+            process=Processes(bridge, engine),
+        )
+
+
+def _memory(process: Processes | None = None, **sizes: int | None) -> Memory:
+    in_bytes = {f"{name}_bytes": size for name, size in sizes.items()}
+    in_mb = {f"{name}_mb": None if size is None else round(size / MIB, 2) for name, size in sizes.items()}
+    return msgspec.structs.replace(msgspec.convert(in_bytes | in_mb, Memory), process=process)
+
+
+def _sum(sizes: Iterable[int | None]) -> int | None:
+    known = [size for size in sizes if size is not None]
+    return sum(known) if known else None
 
 
 class QuantizedLayers(msgspec.Struct, frozen=True):

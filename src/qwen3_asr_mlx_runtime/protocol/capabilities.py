@@ -35,6 +35,7 @@ FEATURES = [
     "drift_guard",
     "logprobs",
     "resample",
+    "engine_restart",
     "partials",
 ]
 

@@ -82,9 +82,9 @@ class Decoding(Command, frozen=True, kw_only=True):
     """How to decode, in every request that does. None stands for the stream's, or the process's own setting.
 
     `max_new_tokens`: 0 means until the model stops. `language`: name, ISO code or `auto`; canonical once decoded.
-    `decoder_mode`: one after the other (`sequential`) or together with others (`batched`). `drift_guard`: what in a
-    batch might have become another text than alone is decoded again, alone. `logprobs`: the reply tells how sure the
-    model was.
+    `decoder_mode`: one after the other (`sequential`) or together with others (`batched`). `drift_guard`: in a
+    batch, text that may differ from that of decoding alone is decoded again, alone. `logprobs`: the reply has
+    log-probabilities and a confidence.
     """
 
     max_new_tokens: NewTokens | None = None

@@ -80,8 +80,7 @@ class AudioInput(msgspec.Struct, kw_only=True):
 class CapabilitiesReply(Reply, kw_only=True, tag="capabilities"):
     """What this build does. `features` holds what the first runtime of this protocol did not do.
 
-    `session` is drawn anew by each process, null where no conversation is held; `want` is what will be heard of besides
-    replies.
+    `session` is random in each process, null from `--print-capabilities`; `want`: the events that the client gets.
     """
 
     runtime: str = RUNTIME
@@ -128,9 +127,9 @@ class Counters(msgspec.Struct, kw_only=True):
 
 
 class Queues(msgspec.Struct, kw_only=True):
-    """How much is where: requests without a reply, utterances that wait for their batch or are in one that is not told
-    yet, files not yet read, being read or given up while being read, audio that is ready, jobs of the engine,
-    partials that it computes, seconds of stream audio in memory."""
+    """Requests without a reply; utterances that wait to start, and those whose result is not delivered; files not yet
+    read, being read, and stuck; jobs that wait for the engine, and those it has; partials that it computes; seconds of
+    stream audio in memory."""
 
     requests: int
     utterances_waiting: int
@@ -168,6 +167,8 @@ class StatusReply(Reply, kw_only=True, tag="status"):
     memory: Memory
     limits: Limits
     versions: Versions
+    engine_restarts: int
+    engine_last_end: str | None
 
 
 class CancelResult(Reply, kw_only=True, tag="cancel_result"):

@@ -32,6 +32,7 @@ EVENTS: tuple[type[replies.Line], ...] = (
     transcripts.RealtimeBatchFinal,
     streams.PartialResult,
     streams.Progress,
+    streams.EngineRestarting,
     streams.StreamError,
 )
 

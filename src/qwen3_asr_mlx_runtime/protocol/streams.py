@@ -111,6 +111,15 @@ class Progress(Event, kw_only=True, tag="progress"):
     total: int | None
 
 
+class EngineRestarting(Event, kw_only=True, tag="engine_restarting"):
+    """The engine has ended, and another is started: what had no outcome is decoded again. `reason`: the name of the
+    signal that ended it, `exit_N`, `stalled`, `corrupt_frame`, `gpu_ignored` or `non_finite_output`. `attempt` counts
+    starts without a finished job between."""
+
+    reason: str
+    attempt: int
+
+
 class StreamError(Event, kw_only=True, tag="stream_error"):
     """A chunk without `id` was rejected. `stream_id` and `seq` are null if unknown. `dropped_samples`: the number of
     its samples, 0 if unknown."""

@@ -32,9 +32,19 @@ class EngineSlots:
         self._clock = clock
         self._jobs: dict[int, _Entry] = {}
         self._partials: dict[int, float] = {}  # seconds of audio
+        self._is_alone = False
 
     def __len__(self) -> int:
         return len(self._jobs)
+
+    @property
+    def job_ids(self) -> list[int]:
+        """In the order in which they were started."""
+        return [*self._jobs]
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._jobs and not self._partials
 
     @property
     def partials(self) -> int:
@@ -42,8 +52,8 @@ class EngineSlots:
 
     @property
     def may_start_partial(self) -> bool:
-        """Whether a partial would start at once. A partial that waits in the engine misses newer audio."""
-        return not self._partials and all(entry.is_file for entry in self._jobs.values())
+        """Whether a partial would start at once. One that waits in the engine misses the audio that comes meanwhile."""
+        return not self._is_alone and not self._partials and all(entry.is_file for entry in self._jobs.values())
 
     @property
     def seconds(self) -> float:
@@ -54,7 +64,9 @@ class EngineSlots:
         return max([together, *alone, *self._partials.values()])
 
     def admits(self, segment: Segment) -> bool:
-        """Whether there is room for this segment."""
+        """Whether there is room for this one."""
+        if self._is_alone:
+            return False
         transcription = segment.transcription
         mode = transcription.options.decoder_mode
         alike = [entry for entry in self._jobs.values() if entry.mode == mode]
@@ -79,8 +91,18 @@ class EngineSlots:
     def free(self, job_id: int) -> None:
         self._jobs.pop(job_id, None)
         self._partials.pop(job_id, None)
-        if not self._jobs and not self._partials:
-            self.busy_since = None
+        if self.is_empty:
+            self.busy_since, self._is_alone = None, False
+
+    def keep_alone(self) -> None:
+        """Nothing else starts until what is under way has ended."""
+        self._is_alone = True
+
+    def clear(self) -> None:
+        """The engine has ended, and all its work."""
+        self._jobs.clear()
+        self._partials.clear()
+        self.busy_since, self._is_alone = None, False
 
     def _begin(self) -> None:
         if self.busy_since is None:

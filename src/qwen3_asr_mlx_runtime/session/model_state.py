@@ -1,5 +1,6 @@
-"""The model: whether it is loaded, the progress of the load, and the requests that wait only for the model."""
+"""The model: whether it is loaded, its load, the requests that wait for it, and restarts of its engine."""
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,6 +16,10 @@ from qwen3_asr_mlx_runtime.session.effects import Effect
 from qwen3_asr_mlx_runtime.session.reply_queue import CancelState, PendingRequest
 
 PROGRESS_SECONDS = 0.25
+
+DELAYS = (0.0, 1.0, 2.0, 4.0)  # seconds before the first, second, … start in a row
+MAX_ENDS = len(DELAYS) + 1  # then the engine is lost
+WINDOW_SECONDS = 600.0
 
 
 class Cause(Protocol):
@@ -40,20 +45,49 @@ class Start:
         self.request.refuse(error, **({"dropped_samples": dropped} if dropped else {}))
 
 
+class Recovery:
+    """Counts ends without a finished job between. `restarts` and `last_reason` are for `status`."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.restarts = 0
+        self.last_reason: str | None = None
+        self._clock = clock
+        self._ends: deque[float] = deque(maxlen=MAX_ENDS)
+
+    @property
+    def attempt(self) -> int:
+        """The number of the next start in a row."""
+        return len(self._ends)
+
+    def ended(self, reason: str) -> float | None:
+        """The engine has ended: seconds to the next start, None where it is lost."""
+        now = self._clock()
+        self.last_reason = reason
+        self._ends.append(now)
+        while now - self._ends[0] > WINDOW_SECONDS:
+            self._ends.popleft()
+        if len(self._ends) == MAX_ENDS:
+            return None
+        return DELAYS[len(self._ends) - 1]
+
+    def job_finished(self) -> None:
+        self._ends.clear()
+
+
 class ModelState:
     """One load serves all waiting requests. After a failed load the next request that needs the model tries again."""
 
     def __init__(self, effects: list[Effect], clock: Callable[[], float]) -> None:
         self.model: Loaded | None = None
         self.failed = False
-        self.has_begun = False  # then MLX is imported and has a device
-        self.stage: str | None = None  # of the running load
+        self.stage: str | None = None  # of the load that is under way
         self._effects = effects
         self._clock = clock
         self._starts: list[Start] = []
         self._cause: Cause | None = None
         self._progress: Progress | None = None
         self._sent_at = float("-inf")
+        self.load_at: float | None = None  # of a load that waits for its time
 
     @property
     def is_loading(self) -> bool:
@@ -78,10 +112,30 @@ class ModelState:
             self._effects.append(Load())
 
     def withdraw(self) -> None:
-        """Nothing needs the model any more: cancel a load that has not started."""
+        """Nothing needs the model any more: do not begin a load that was not begun."""
+        if self.load_at is not None:
+            self._end_load()
         if Load() in self._effects:
             self._effects.remove(Load())
             self._end_load()
+
+    def engine_ended(self, delay: float) -> bool:
+        """The engine has ended with its model: load again after so many seconds, if it had one or was loading. Returns
+        whether."""
+        was_wanted = self.model is not None or self.is_loading
+        self.model = None
+        if was_wanted:
+            self.stage = "resolve"
+            self._progress = None
+            self.load_at = self._clock() + delay
+            self.tick()
+        return was_wanted
+
+    def tick(self) -> None:
+        """Begin a load whose time has come."""
+        if self.load_at is not None and self.load_at <= self._clock():
+            self.load_at = None
+            self._effects.append(Load())
 
     def start(self, request: PendingRequest, reply: Callable[[Loaded], Reply], undo: Callable[[], int] = int) -> None:
         """Answer a request when the model is loaded, or with the error of the load."""
@@ -102,7 +156,6 @@ class ModelState:
         if self._cause is not None:
             self._cause.load_seconds = model.load_seconds
         self.model = model
-        self.has_begun = True
         self._end_load()
         for start in self._take_starts():
             start.request.answer(start.reply(model))
@@ -118,7 +171,6 @@ class ModelState:
             start.fail(error)
 
     def progress(self, progress: Progress) -> None:
-        self.has_begun = True
         if self.stage is not None:
             self.stage = progress.stage
             self._progress = progress
@@ -137,7 +189,7 @@ class ModelState:
         return starts
 
     def _end_load(self) -> None:
-        self._cause = self._progress = self.stage = None
+        self._cause = self._progress = self.stage = self.load_at = None
 
 
 def ready(model: Loaded) -> Ready:

@@ -11,7 +11,7 @@ from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult
 from qwen3_asr_mlx_runtime.session.local_agreement import LocalAgreement
 from qwen3_asr_mlx_runtime.session.reply_queue import ReplyQueue
-from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
+from qwen3_asr_mlx_runtime.session.scheduler import MAX_ENDS_ALONE, Scheduler
 from qwen3_asr_mlx_runtime.session.stream import Stream
 from qwen3_asr_mlx_runtime.session.transcription import AppendedAudio, Options, resolve
 from qwen3_asr_mlx_runtime.settings import Settings
@@ -23,9 +23,10 @@ NO_HYPOTHESIS = Hypothesis(text="", language=None, audio_seconds=0.0, tokens=0, 
 class OpenUtterance:
     """The open utterance of a stream with `partials`.
 
-    `in_engine`: its audio that the engine has; `received`: how many samples the stream had then, of which the resampler
-    holds back a few. `due_at`: when the next partial became due. `job_id`: of the partial that the engine computes,
-    which was due at `started_at`.
+    `in_engine`: what the engine has of it; `received`: how many samples the stream had then, of which the resampler
+    holds back a few. `due_at`: when the next partial became due.
+    `job_id`: of the partial that the engine computes, due since `started_at`. `ends`: how often the engine ended
+    meanwhile; one that was alone at its second end has no more partials.
     """
 
     stream: Stream
@@ -35,6 +36,8 @@ class OpenUtterance:
     due_at: float | None = None
     started_at: float = 0.0
     job_id: int | None = None
+    ends: int = 0
+    has_crashed: bool = False
     revision: int = 0
     latest: Hypothesis = NO_HYPOTHESIS
     agreement: LocalAgreement = field(default_factory=LocalAgreement)
@@ -80,7 +83,7 @@ class Partials:
         if not stream.command.partials:
             return
         utterance = self._open.setdefault(stream.id, self._of(stream))
-        if utterance.due_at is None and utterance.has_grown:
+        if utterance.due_at is None and utterance.has_grown and not utterance.has_crashed:
             utterance.due_at = self._clock()
             self._due[stream.id] = utterance
 
@@ -90,11 +93,13 @@ class Partials:
 
     def advance(self) -> None:
         """Start the partial that has been due longest, except for a stream whose last partial is not written yet."""
-        if not self._scheduler.model_loaded:
-            return
+        is_empty = self._scheduler.slots.is_empty
+        self._scheduler.partial_waits = any(utterance.ends for utterance in self._due.values()) and not is_empty
         for utterance in [*self._due.values()]:
-            if not self._scheduler.slots.may_start_partial:
+            if not self._scheduler.may_start_partial:
                 return
+            if utterance.ends and not self._scheduler.slots.is_empty:
+                continue
             if not self._replies.has_partial(utterance.stream.id):
                 self._start(utterance)
 
@@ -105,7 +110,21 @@ class Partials:
             return
         utterance.job_id = None
         if isinstance(outcome, PartialDone):
+            utterance.ends = 0
             self._update(utterance, outcome.hypothesis)
+
+    def engine_ended(self, *, was_alone: bool) -> None:
+        """The engine has lost the samples of all open utterances. What it computed is due again."""
+        for utterance in self._open.values():
+            utterance.in_engine = None
+        for utterance in self._running.values():
+            utterance.job_id = None
+            utterance.ends += 1
+            utterance.has_crashed = was_alone and utterance.ends >= MAX_ENDS_ALONE
+            if not utterance.has_crashed:
+                utterance.due_at = utterance.due_at or self._clock()
+                self._due[utterance.stream.id] = utterance
+        self._running.clear()
 
     def end(self, stream: Stream) -> AppendedAudio | None:
         """The utterance has ended: return its audio in the engine."""
@@ -140,7 +159,9 @@ class Partials:
         utterance.started_at, utterance.due_at = utterance.due_at, None
         utterance.received = utterance.stream.samples
         utterance.in_engine = self._scheduler.append(utterance.in_engine, samples)
-        utterance.job_id = self._scheduler.start_partial(utterance.in_engine, utterance.options)
+        utterance.job_id = self._scheduler.start_partial(
+            utterance.in_engine, utterance.options, alone=utterance.ends > 0
+        )
         self._running[utterance.job_id] = utterance
 
     def _update(self, utterance: OpenUtterance, hypothesis: Hypothesis) -> None:

@@ -4,6 +4,7 @@ It returns what happened: effects gather in `effects`, transcriptions that got t
 """
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
 
@@ -11,7 +12,7 @@ from qwen3_asr_mlx_runtime.engines.api import Append, Cancel, Forget, Partial
 from qwen3_asr_mlx_runtime.engines.fair_queue import FairQueue
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
-from qwen3_asr_mlx_runtime.errors import AudioReadTimeout, BridgeError, Cancelled, TimedOut
+from qwen3_asr_mlx_runtime.errors import AudioReadTimeout, BridgeError, Cancelled, EngineCrashed, TimedOut
 from qwen3_asr_mlx_runtime.session.effects import (
     AudioFailed,
     AudioRead,
@@ -34,6 +35,8 @@ from qwen3_asr_mlx_runtime.session.transcription import (
     Transcription,
 )
 
+MAX_ENDS_ALONE = 2
+
 
 class Scheduler:
     """Owns a transcription from its acceptance to its result, which it gets exactly once, in `_finish`."""
@@ -41,6 +44,7 @@ class Scheduler:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.effects: list[Effect] = []
         self.model_loaded = False
+        self.partial_waits = False  # until nothing is under way
         self.transcripts = 0
         self.audio_seconds = 0.0  # of these
         self.slots = EngineSlots(clock)
@@ -51,13 +55,14 @@ class Scheduler:
         self._open: dict[int, Transcription] = {}
         self._segments: dict[int, Segment] = {}  # of these, by job
         self._ready: FairQueue[Segment] = FairQueue(_lane, _kind)
+        self._suspects: deque[Segment] = deque()  # they were decoding when the engine ended: each is decoded alone
         self._expiring: list[tuple[float, int]] = []
         self._finished: list[Transcription] = []
 
     @property
     def ready(self) -> int:
         """Jobs that wait for the engine."""
-        return len(self._ready)
+        return len(self._ready) + len(self._suspects)
 
     @property
     def needs_model(self) -> bool:
@@ -114,25 +119,32 @@ class Scheduler:
         has_started = transcription.state not in (State.READING, State.QUEUED)
         serves = transcription.options.serve(options) or isinstance(transcription.result, BridgeError)
         transcription.options = options
-        if has_started and not serves:
+        if has_started and not serves and not transcription.is_cancelled:
             self._restart(transcription)
         if transcription.is_unfinished and not transcription.decode_requested:
             transcription.decode_requested = True
             for segment in transcription.segments:
-                self._ready.append(segment)
+                self._enqueue(segment)
+
+    def _enqueue(self, segment: Segment) -> None:
+        """It waits for the engine: a suspect for its turn alone."""
+        if segment.ends:
+            self._suspects.append(segment)
+        else:
+            self._ready.append(segment)
 
     def withdraw(self, transcription: Transcription) -> None:
         """Let it wait until its decoding is requested again."""
         if transcription.state in (State.READING, State.QUEUED):
             transcription.decode_requested = False
             for segment in transcription.segments:
-                self._ready.remove(segment)
+                self._dequeue(segment)
 
     def audio_read(self, audio: AudioRead) -> Transcription | None:
         """The transcription whose file was read to its end, unless it has its result already."""
         self.files.end(audio.job_id)
         transcription = self._open.get(audio.job_id)
-        if transcription is None:
+        if transcription is None or transcription.is_cancelled:
             if not audio.is_last:
                 self.effects.append(StopReading(audio.job_id))
             return None
@@ -177,10 +189,12 @@ class Scheduler:
             self.effects.append(Append(audio.id, samples))
         return AppendedAudio(audio.id, audio.samples + len(samples))
 
-    def start_partial(self, audio: AppendedAudio, options: Options) -> int:
+    def start_partial(self, audio: AppendedAudio, options: Options, *, alone: bool) -> int:
         """Have the engine compute a partial of what it has: the id of its outcome."""
         job_id = self.next_job_id()
         self.slots.start_partial(job_id, audio.samples / SAMPLE_RATE)
+        if alone:
+            self.slots.keep_alone()
         self.effects.append(Partial(job_id, audio.id, options.language, options.context, options.max_new_tokens))
         return job_id
 
@@ -250,10 +264,60 @@ class Scheduler:
     def advance(self) -> None:
         """Start what may start: reading, and decoding."""
         self._read_ahead()
-        while self.model_loaded and (segment := self._ready.take(self.slots.admits)) is not None:
+        while self.model_loaded and (segment := self._next_segment()) is not None:
             self.slots.start(segment)
+            if segment.ends:
+                self.slots.keep_alone()
             segment.transcription.state = State.DECODING
             self._submit(segment)
+
+    @property
+    def may_start_partial(self) -> bool:
+        """Whether a partial would start at once, and keep no suspect waiting."""
+        return self.model_loaded and not self._suspects and self.slots.may_start_partial
+
+    def engine_ended(self) -> bool:
+        """The engine has lost all that it had. What it was decoding is decoded again, each alone; one that was alone at
+        its second end fails. Returns whether something was alone."""
+        decoding = [self._segments[job_id] for job_id in self.slots.job_ids if job_id in self._segments]
+        was_alone = len(self.slots) + self.slots.partials == 1
+        self.slots.clear()
+        for segment in self._segments.values():
+            segment.in_engine = None
+        for segment in decoding:
+            self._decode_again(segment, was_alone=was_alone)
+        return was_alone
+
+    def _decode_again(self, segment: Segment, *, was_alone: bool) -> None:
+        transcription = segment.transcription
+        segment.is_decoding = False
+        segment.ends += 1
+        if transcription.is_cancelled:
+            if transcription.is_unfinished and not any(each.is_decoding for each in transcription.segments):
+                self._finish(transcription, Cancelled("cancelled before its transcript was written"))
+        elif was_alone and segment.ends >= MAX_ENDS_ALONE:
+            self._finish(transcription, EngineCrashed("the engine ended twice while it decoded this audio alone"))
+        else:
+            if all(each.transcript is None and not each.is_decoding for each in transcription.segments):
+                transcription.state = State.QUEUED
+            self._suspects.append(segment)
+
+    def _next_segment(self) -> Segment | None:
+        """The next to decode: suspects first, one at a time."""
+        if not self._suspects:
+            return self._ready.take(self._admits)
+        return self._suspects.popleft() if self.slots.is_empty else None
+
+    def _admits(self, segment: Segment) -> bool:
+        """A partial that must be alone lets no new file begin before it."""
+        is_file = segment.transcription.stream_id is None
+        return self.slots.admits(segment) and not (is_file and self.partial_waits)
+
+    def _dequeue(self, segment: Segment) -> None:
+        """It does not wait for the engine any more."""
+        self._ready.remove(segment)
+        if segment in self._suspects:
+            self._suspects.remove(segment)
 
     def _submit(self, segment: Segment) -> None:
         """Give the engine what it does not have, and end the utterance there. The engine owns the samples now."""
@@ -273,7 +337,7 @@ class Scheduler:
     def _take_back(self, transcription: Transcription) -> None:
         """Decode and read no more of it. The engine keeps nothing of it but what it decodes."""
         for segment in transcription.segments:
-            self._ready.remove(segment)
+            self._dequeue(segment)
             self.forget(segment.in_engine)
             segment.in_engine = None
         if transcription.is_partly_read:

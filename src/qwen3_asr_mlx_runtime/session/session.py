@@ -7,7 +7,17 @@ and all requests that wait for the model share one load.
 
 from collections.abc import Callable
 
-from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Loaded, LoadFailed, Outcome, PartialDone, Progress
+from qwen3_asr_mlx_runtime.engines.api import (
+    EngineEnded,
+    Failed,
+    Finished,
+    Loaded,
+    LoadFailed,
+    Outcome,
+    PartialDone,
+    Progress,
+)
+from qwen3_asr_mlx_runtime.engines.profile import Memory
 from qwen3_asr_mlx_runtime.errors import BridgeError, ShuttingDown
 from qwen3_asr_mlx_runtime.protocol.decode import Rejected, Request
 from qwen3_asr_mlx_runtime.session.dispatcher import Dispatcher
@@ -86,6 +96,7 @@ class Session:
     def tick(self) -> None:
         """Handle expired timers."""
         state = self._state
+        state.model.tick()
         state.scheduler.tick()
         state.deliver()
         state.utterances.tick()
@@ -116,13 +127,22 @@ class Session:
                 state.loaded(outcome)
             case LoadFailed(error):
                 state.load_failed(error)
+            case EngineEnded(reason):
+                state.engine_ended(reason)
             case PartialDone() | Failed() if state.scheduler.partial_ended(outcome.job_id):
                 state.partials.ended(outcome)
             case Finished(job_id, transcript):
+                state.recovery.job_finished()
+                transcript.profile.memory = Memory.of_bridge(transcript.profile.memory)
                 state.scheduler.decoded(job_id, transcript)
             case Failed(job_id, error):
                 state.scheduler.decoded(job_id, error)
         state.deliver()
+
+    @property
+    def engine_is_lost(self) -> bool:
+        """Whether the engine has ended too often to be started again."""
+        return self._state.engine_is_lost
 
     def end_of_input(self) -> None:
         """No more requests will come: finish what was accepted."""

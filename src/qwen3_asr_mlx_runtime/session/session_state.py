@@ -9,8 +9,9 @@ from qwen3_asr_mlx_runtime.engines.api import Loaded
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.protocol.capabilities import capabilities, limits
 from qwen3_asr_mlx_runtime.protocol.replies import CapabilitiesReply, Pong, Queues, State, StatusReply
+from qwen3_asr_mlx_runtime.protocol.streams import EngineRestarting
 from qwen3_asr_mlx_runtime.session.file_requests import file_finished
-from qwen3_asr_mlx_runtime.session.model_state import ModelState
+from qwen3_asr_mlx_runtime.session.model_state import ModelState, Recovery
 from qwen3_asr_mlx_runtime.session.partials import Partials
 from qwen3_asr_mlx_runtime.session.reply_queue import PendingRequest, ReplyQueue
 from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
@@ -31,6 +32,8 @@ class SessionState:
         self.clock = clock
         self.wants: list[str] = []
         self.replies = ReplyQueue()
+        self.recovery = Recovery(clock)
+        self.engine_is_lost = False
         self.scheduler = Scheduler(clock)
         self.model = ModelState(self.scheduler.effects, clock)
         self.budget = AudioBudget(settings.max_pending_audio_seconds)
@@ -62,7 +65,13 @@ class SessionState:
     def deadline(self) -> float | None:
         """When the next timer expires."""
         progress = self.model.deadline if self.replies.is_clear else None
-        times = (self.scheduler.deadline, self.utterances.waiting.deadline, self.shutdown.deadline, progress)
+        times = (
+            self.model.load_at,
+            self.scheduler.deadline,
+            self.utterances.waiting.deadline,
+            self.shutdown.deadline,
+            progress,
+        )
         return min((when for when in times if when is not None), default=None)
 
     @property
@@ -108,6 +117,18 @@ class SessionState:
         self.scheduler.model_loaded = True
         self.model.loaded(model)
 
+    def engine_ended(self, reason: str) -> None:
+        """The engine has ended: it is started again, unless it ends too often."""
+        delay = self.recovery.ended(reason)
+        was_alone = self.scheduler.engine_ended()
+        self.partials.engine_ended(was_alone=was_alone)
+        self.scheduler.model_loaded = False
+        self.engine_is_lost = delay is None
+        if delay is not None and self.model.engine_ended(delay):
+            self.recovery.restarts += 1
+            if "progress" in self.wants:
+                self.replies.send_event(EngineRestarting(reason=reason, attempt=self.recovery.attempt))
+
     def load_failed(self, error: BridgeError) -> None:
         """Fail all requests that waited for this load; the next request that needs the model tries again."""
         self.model.load_failed(error)
@@ -146,7 +167,7 @@ class SessionState:
             queues=self._queues(),
             counters=counters,
             limits=limits(self.settings),
-            mlx=self.model.has_begun,
+            recovery=self.recovery,
         )
 
     def _queues(self) -> Queues:

@@ -12,6 +12,7 @@ from importlib import metadata
 from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime.engines.profile import Memory
 from qwen3_asr_mlx_runtime.protocol.replies import Counters, Limits, Pong, Queues, State, StatusReply, Versions
+from qwen3_asr_mlx_runtime.session.model_state import Recovery
 
 
 @dataclass(slots=True)
@@ -27,6 +28,8 @@ class ProcessHealth:
     partial_line_bytes: Callable[[], int] = int
     session: str | None = None
     pid: int | None = None
+    worker_memory: Callable[[], Memory | None] = lambda: None
+    worker_pid: Callable[[], int | None] = lambda: None
 
     @contextmanager
     def timed(self, seconds: float) -> Iterator[None]:
@@ -65,11 +68,10 @@ def status(
     queues: Queues,
     counters: Counters,
     limits: Limits,
-    mlx: bool,
+    recovery: Recovery,
 ) -> StatusReply:
-    """`mlx`: whether MLX has been imported, so that its memory can be read."""
     busy_ms, progress_ms = _busy(health, now, busy_since)
-    memory = Memory.read(mlx=mlx)
+    memory = Memory.of_bridge(health.worker_memory(), health.worker_pid())
     return StatusReply(
         state=state,
         uptime_s=round(now - health.started_at, 3),
@@ -84,6 +86,8 @@ def status(
         memory=memory,
         limits=limits,
         versions=_versions(),
+        engine_restarts=recovery.restarts,
+        engine_last_end=recovery.last_reason,
     )
 
 

@@ -1,21 +1,19 @@
 """A stream of PCM: chunks in, an utterance out at each boundary. Everything is checked before anything changes."""
 
-import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from msgspec import UNSET
 
-from qwen3_asr_mlx_runtime.audio.pcm_buffer import BYTES_PER_SAMPLE, PcmBuffer, length
+from qwen3_asr_mlx_runtime.audio.pcm16 import BYTES_PER_SAMPLE
+from qwen3_asr_mlx_runtime.audio.pcm_buffer import PcmBuffer
 from qwen3_asr_mlx_runtime.engines.utterance import Samples
 from qwen3_asr_mlx_runtime.errors import (
-    BadBase64,
     InvalidParams,
-    OddPcmLength,
     SeqOutOfOrder,
     UnsupportedSampleRate,
 )
-from qwen3_asr_mlx_runtime.limits import MAX_CHUNK_SECONDS, MAX_STREAM_RATE, MIN_STREAM_RATE
+from qwen3_asr_mlx_runtime.limits import MAX_STREAM_RATE, MIN_STREAM_RATE
 from qwen3_asr_mlx_runtime.protocol.commands import AudioChunk, StartStream
 from qwen3_asr_mlx_runtime.protocol.streams import Gap, PartialResult
 
@@ -180,26 +178,6 @@ class Stream:
         return reply
 
 
-def checked_pcm(text: str, rate: int, max_seconds: float = MAX_CHUNK_SECONDS) -> bytes:
-    """The bytes of a `pcm16` field. Raises the RequestError that rejects them."""
-    pcm = _decoded(text)
-    if len(pcm) % BYTES_PER_SAMPLE:
-        raise OddPcmLength(f"`pcm16`: expected 16-bit samples, got {len(pcm)} bytes", field="pcm16")
-    seconds = len(pcm) / BYTES_PER_SAMPLE / rate
-    if seconds > max_seconds:
-        message = f"`pcm16`: expected at most {max_seconds:g} seconds of audio, got {seconds:.1f}"
-        raise InvalidParams(message, field="pcm16", limit_seconds=max_seconds)
-    return pcm
-
-
-def count_samples(text: str, rate: int) -> int:
-    """The number of samples at 16 kHz in a `pcm16` field, 0 if it cannot be decoded."""
-    try:
-        return length(_decoded(text), rate)
-    except BadBase64:
-        return 0
-
-
 def check_stream_rate(rate: int) -> None:
     """Raises UnsupportedSampleRate if PCM of this rate cannot be resampled."""
     if not MIN_STREAM_RATE <= rate <= MAX_STREAM_RATE:
@@ -212,14 +190,3 @@ def check_is_rate_of(stream: Stream, rate: int | None) -> None:
     if rate not in (None, stream.rate):
         message = f"`sample_rate`: expected {stream.rate}, which is the stream's, got {rate}"
         raise UnsupportedSampleRate(message, field="sample_rate", supported=[stream.rate])
-
-
-def _decoded(text: str) -> bytes:
-    """Decode canonical base64 only: Python's decoder also accepts surplus padding and nonzero trailing bits."""
-    try:
-        data = base64.b64decode(text, validate=True)
-    except ValueError:
-        data = b""
-    if base64.b64encode(data) != text.encode("utf-8", "replace"):
-        raise BadBase64("`pcm16`: expected standard base64: no spaces, padded with `=` and zero bits", field="pcm16")
-    return data

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from msgspec import UNSET
 
+from qwen3_asr_mlx_runtime.audio.pcm16 import checked_pcm
 from qwen3_asr_mlx_runtime.audio.pcm_buffer import length, resampled
 from qwen3_asr_mlx_runtime.engines.utterance import Samples
 from qwen3_asr_mlx_runtime.errors import Cancelled, LimitExceeded, NoAudio
@@ -14,7 +15,7 @@ from qwen3_asr_mlx_runtime.session.delivery import DeliverAfter, Group
 from qwen3_asr_mlx_runtime.session.partials import Partials
 from qwen3_asr_mlx_runtime.session.reply_queue import PendingRequest
 from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
-from qwen3_asr_mlx_runtime.session.stream import Stream, check_is_rate_of, check_stream_rate, checked_pcm
+from qwen3_asr_mlx_runtime.session.stream import Stream, check_is_rate_of, check_stream_rate
 from qwen3_asr_mlx_runtime.session.stream_registry import IMPLICIT, AudioBudget, StreamRegistry
 from qwen3_asr_mlx_runtime.session.transcription import StreamUtterance, Transcription, resolve
 from qwen3_asr_mlx_runtime.session.utterances import Utterances

@@ -2,20 +2,14 @@
 
 from collections.abc import Callable
 
+from qwen3_asr_mlx_runtime.audio.pcm16 import checked_pcm, count_samples
 from qwen3_asr_mlx_runtime.audio.pcm_buffer import length
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE
 from qwen3_asr_mlx_runtime.errors import LimitExceeded, RequestError, StreamExists, UnknownStream
 from qwen3_asr_mlx_runtime.protocol.commands import AudioChunk, StartStream
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, Split
 from qwen3_asr_mlx_runtime.session.partials import Partials
-from qwen3_asr_mlx_runtime.session.stream import (
-    IsInUse,
-    Stream,
-    check_is_rate_of,
-    check_stream_rate,
-    checked_pcm,
-    count_samples,
-)
+from qwen3_asr_mlx_runtime.session.stream import IsInUse, Stream, check_is_rate_of, check_stream_rate
 from qwen3_asr_mlx_runtime.settings import Settings
 
 IMPLICIT = "implicit_stream"

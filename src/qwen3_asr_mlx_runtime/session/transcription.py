@@ -160,7 +160,8 @@ class Segment:
     """What the engine decodes in one job: an utterance, or at most `--max-chunk-seconds` of a file.
 
     `samples`: float32 (N,); of a file until the outcome, of an utterance until delivery. `in_engine`: what the engine
-    has of them while the segment waits; once it is decoding, the engine has all.
+    has of them while the segment waits; once it is decoding, the engine has all. `ends`: how often the
+    engine ended while it was decoding.
     """
 
     id: int
@@ -168,6 +169,7 @@ class Segment:
     samples: Samples | None
     in_engine: AppendedAudio | None = None
     is_decoding: bool = False
+    ends: int = 0
     transcript: Transcript | None = None
 
     @property

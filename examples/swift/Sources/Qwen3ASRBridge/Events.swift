@@ -7,6 +7,8 @@ extension Bridge {
         case partialResult(Wire.PartialResult)
         case streamError(Wire.StreamError)
         case progress(Wire.Progress)
+        /// The engine has ended and is started again; nothing that had no outcome is lost.
+        case engineRestarting(Wire.EngineRestarting)
         /// Of a type that is not known here.
         case unknown(JSONValue)
         /// The process ended without being asked, and these streams with it. `willRestart`: by the next request.
@@ -20,6 +22,7 @@ extension Bridge {
             case .partialResult(let partial): self = .partialResult(partial)
             case .streamError(let error): self = .streamError(error)
             case .progress(let progress): self = .progress(progress)
+            case .engineRestarting(let restart): self = .engineRestarting(restart)
             case .unknown(let message): self = .unknown(message)
             }
         }

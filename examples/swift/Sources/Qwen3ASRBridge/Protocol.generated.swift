@@ -28,6 +28,7 @@ extension Wire {
         public static let diskFull = Self(rawValue: "disk_full")
         public static let downloadFailed = Self(rawValue: "download_failed")
         public static let duplicateID = Self(rawValue: "duplicate_id")
+        public static let engineCrashed = Self(rawValue: "engine_crashed")
         public static let engineStalled = Self(rawValue: "engine_stalled")
         public static let engineUnavailable = Self(rawValue: "engine_unavailable")
         public static let environmentMissing = Self(rawValue: "environment_missing")
@@ -201,6 +202,7 @@ extension Wire {
         case realtimeBatchFinal(RealtimeBatchFinal)
         case partialResult(PartialResult)
         case progress(Progress)
+        case engineRestarting(EngineRestarting)
         case streamError(StreamError)
         /// Of another type, or with other members, than are known here.
         case unknown(JSONValue)
@@ -211,6 +213,7 @@ extension Wire {
                 case "realtime_batch_final": (try? RealtimeBatchFinal(from: decoder)).map(Self.realtimeBatchFinal)
                 case "partial_result": (try? PartialResult(from: decoder)).map(Self.partialResult)
                 case "progress": (try? Progress(from: decoder)).map(Self.progress)
+                case "engine_restarting": (try? EngineRestarting(from: decoder)).map(Self.engineRestarting)
                 case "stream_error": (try? StreamError(from: decoder)).map(Self.streamError)
                 default: nil
                 }
@@ -222,6 +225,7 @@ extension Wire {
             case .realtimeBatchFinal(let message): message
             case .partialResult(let message): message
             case .progress(let message): message
+            case .engineRestarting(let message): message
             case .streamError(let message): message
             case .unknown(let message): message
             }
@@ -495,8 +499,8 @@ extension Wire {
 }
 
 extension Wire {
-    /// What this build does. `features` holds what the first runtime of this protocol did not do. `session` is drawn
-    /// anew by each process, null where no conversation is held; `want` is what will be heard of besides replies.
+    /// What this build does. `features` holds what the first runtime of this protocol did not do. `session` is random
+    /// in each process, null from `--print-capabilities`; `want`: the events that the client gets.
     public struct CapabilitiesReply: Codable, Equatable, Sendable {
         public private(set) var type = "capabilities"
         public var id: ID?
@@ -665,6 +669,19 @@ extension Wire {
             case timeoutMs = "timeout_ms"
             case id
         }
+    }
+}
+
+extension Wire {
+    /// The engine has ended, and another is started: what had no outcome is decoded again. `reason`: the name of the
+    /// signal that ended it, `exit_N`, `stalled`, `corrupt_frame`, `gpu_ignored` or `non_finite_output`. `attempt`
+    /// counts starts without a finished job between.
+    public struct EngineRestarting: Codable, Equatable, Sendable {
+        public private(set) var type = "engine_restarting"
+        public var event: Bool
+        public var n: Int
+        public var reason: String
+        public var attempt: Int
     }
 }
 
@@ -919,8 +936,9 @@ extension Wire {
 }
 
 extension Wire {
-    /// Resident memory of the process, now and at its peak; its footprint on macOS, null elsewhere; and MLX's peak,
-    /// active and cached buffers.
+    /// Resident memory, now and at its peak; what macOS charges, null elsewhere; and MLX's peak, active and cached
+    /// buffers. Of a bridge, `rss` and `footprint` are the sum of its `process`es, the rest is the worker's; while
+    /// there is none, `rss_peak` is the bridge's.
     public struct Memory: Codable, Equatable, Sendable {
         public var rssBytes: Int?
         public var rssMb: Double?
@@ -934,6 +952,7 @@ extension Wire {
         public var mlxActiveMb: Double?
         public var mlxCacheBytes: Int?
         public var mlxCacheMb: Double?
+        public var process: Processes?
 
         enum CodingKeys: String, CodingKey {
             case rssBytes = "rss_bytes"
@@ -948,6 +967,7 @@ extension Wire {
             case mlxActiveMb = "mlx_active_mb"
             case mlxCacheBytes = "mlx_cache_bytes"
             case mlxCacheMb = "mlx_cache_mb"
+            case process
         }
     }
 }
@@ -1068,6 +1088,27 @@ extension Wire {
             public static let ready = Self(rawValue: "ready")
             public static let unloaded = Self(rawValue: "unloaded")
         }
+    }
+}
+
+extension Wire {
+    /// Resident memory of a process, and what macOS charges it with, null elsewhere.
+    public struct ProcessMemory: Codable, Equatable, Sendable {
+        public var rssBytes: Int?
+        public var footprintBytes: Int?
+
+        enum CodingKeys: String, CodingKey {
+            case rssBytes = "rss_bytes"
+            case footprintBytes = "footprint_bytes"
+        }
+    }
+}
+
+extension Wire {
+    /// `worker` is null while none runs.
+    public struct Processes: Codable, Equatable, Sendable {
+        public var bridge: ProcessMemory
+        public var worker: ProcessMemory?
     }
 }
 
@@ -1196,9 +1237,9 @@ extension Wire {
 }
 
 extension Wire {
-    /// How much is where: requests without a reply, utterances that wait for their batch or are in one that is not told
-    /// yet, files not yet read, being read or given up while being read, audio that is ready, jobs of the engine,
-    /// partials that it computes, seconds of stream audio in memory.
+    /// Requests without a reply; utterances that wait to start, and those whose result is not delivered; files not yet
+    /// read, being read, and stuck; jobs that wait for the engine, and those it has; partials that it computes; seconds
+    /// of stream audio in memory.
     public struct Queues: Codable, Equatable, Sendable {
         public var requests: Int
         public var utterancesWaiting: Int
@@ -1506,6 +1547,8 @@ extension Wire {
         public var memory: Memory
         public var limits: Limits
         public var versions: Versions
+        public var engineRestarts: Int
+        public var engineLastEnd: String?
 
         enum CodingKeys: String, CodingKey {
             case type
@@ -1524,6 +1567,8 @@ extension Wire {
             case memory
             case limits
             case versions
+            case engineRestarts = "engine_restarts"
+            case engineLastEnd = "engine_last_end"
         }
 
         public struct State: RawRepresentable, Codable, Hashable, Sendable {

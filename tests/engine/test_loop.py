@@ -6,10 +6,10 @@ import threading
 import numpy as np
 import pytest
 from support.engine_requests import transcribe
+from support.loop_engine import LoopEngine
 
 from qwen3_asr_mlx_runtime import shortage
 from qwen3_asr_mlx_runtime.engine import recognizer as engine
-from qwen3_asr_mlx_runtime.engine.thread import EngineThread
 from qwen3_asr_mlx_runtime.engines.api import (
     Append,
     Cancel,
@@ -65,6 +65,9 @@ class ScriptedRecognizer:
     def is_busy(self) -> bool:
         return bool(self.jobs)
 
+    def idle(self) -> None:
+        pass
+
     def append(self, request: Append) -> None:
         self.appended.append(request)
 
@@ -85,9 +88,6 @@ class ScriptedRecognizer:
         self.jobs = [job for job in self.jobs if job.id != job_id]
         return Failed(job_id, Cancelled("cancelled"))
 
-    def cancel_all(self) -> list[Failed]:
-        return [self.cancel(id) for id in self.open_ids]
-
     def step(self) -> list[Finished]:
         self.threads.add(threading.current_thread().name)
         if self.jobs[0].context == "endless":
@@ -97,6 +97,8 @@ class ScriptedRecognizer:
         job = self.jobs.pop(0)
         if job.context == "no numbers":
             return [Failed(job.id, NonFiniteOutput("planted"))]
+        if job.context == "ignored":
+            return [Failed(job.id, EngineLost("planted"))]
         return [Finished(job.id, f"transcript of {job.context}")]
 
 
@@ -114,7 +116,7 @@ def outcomes() -> queue.SimpleQueue:
 
 @pytest.fixture
 def thread(recognizer, outcomes):
-    thread = EngineThread(Settings(model="scripted"), outcomes.put)
+    thread = LoopEngine(Settings(model="scripted"), outcomes.put)
     yield thread
     recognizer.gate.set()
     thread.close()
@@ -236,19 +238,6 @@ def test_a_cancel_that_comes_too_late_or_names_nothing_is_ignored(thread, outcom
     assert isinstance(next_of(outcomes), Finished)
 
 
-def test_closing_cancels_everything_and_ends_the_thread(recognizer, outcomes):
-    thread = EngineThread(Settings(model="scripted"), outcomes.put)
-    thread.send(Load())
-    thread.send(job(1, "endless"))
-    thread.send(job(2))
-    next_of(outcomes)
-    assert recognizer.started.wait(WAIT)
-    thread.close()
-    recognizer.gate.set()
-    assert [next_of(outcomes).error.code for _ in range(2)] == ["cancelled", "cancelled"]
-    assert thread.join(WAIT)
-
-
 def test_everything_happens_on_one_thread(thread, recognizer, outcomes):
     thread.send(Load())
     thread.send(job(1))
@@ -258,7 +247,7 @@ def test_everything_happens_on_one_thread(thread, recognizer, outcomes):
 
 
 def test_the_real_recogniser_works_from_its_thread(outcomes, monkeypatch):
-    thread = EngineThread(Settings(model="demo"), outcomes.put)
+    thread = LoopEngine(Settings(model="demo"), outcomes.put)
     thread.send(Load())
     for request in transcribe(1, Utterance(np.zeros(16_000, dtype=np.float32))):
         thread.send(request)
@@ -268,74 +257,6 @@ def test_the_real_recogniser_works_from_its_thread(outcomes, monkeypatch):
     assert stages == ["resolve", "verify", "load", "warmup"]
     assert isinstance(outcome, Loaded)
     assert next_of(outcomes).transcript.text == ""
-    thread.close()
-    assert thread.join(WAIT)
-
-
-def test_a_model_that_cannot_be_read_again_fails_the_jobs_that_need_it(thread, recognizer, outcomes):
-    thread.send(Load())
-    next_of(outcomes)
-    for id in range(3):
-        thread.send(job(id, "no numbers"))
-    assert [next_of(outcomes).error.code for _ in range(3)] == ["non_finite_output"] * 3
-    recognizer.load_failures = [OSError("planted")]
-    thread.send(job(3))
-    assert next_of(outcomes).error.code == "engine_unavailable"
-    thread.send(job(4))
-    assert next_of(outcomes) == Finished(4, "transcript of words")
-    assert recognizer.loads == 3
-
-
-def test_open_utterances_keep_their_samples_while_the_model_is_read_again(thread, recognizer, outcomes):
-    thread.send(Load())
-    next_of(outcomes)
-    for id in range(3):
-        thread.send(job(id, "no numbers"))
-        next_of(outcomes)
-    chunks = [Append(audio_id, np.full(8, audio_id, np.float32)) for audio_id in (7, 8, 7, 8)]
-    thread.send(chunks[0])
-    thread.send(chunks[1])
-    recognizer.load_failures = [OSError("planted")]
-    thread.send(job(3))
-    assert next_of(outcomes).error.code == "engine_unavailable"
-    thread.send(chunks[2])
-    thread.send(chunks[3])
-    thread.send(Forget(8))
-    recognizer.appended, before = [], recognizer.appended
-    thread.send(job(4))
-    assert isinstance(next_of(outcomes), Finished)
-    assert before == chunks[:2]
-    assert recognizer.appended == [chunks[0], chunks[2]]
-
-
-def test_an_engine_that_is_lost_while_it_reads_the_weights_again_says_so(thread, recognizer, outcomes):
-    thread.send(Load())
-    next_of(outcomes)
-    for id in range(3):
-        thread.send(job(id, "no numbers"))
-        next_of(outcomes)
-    recognizer.load_failures = [EngineLost("planted")]
-    thread.send(job(3))
-    assert isinstance(next_of(outcomes).error, EngineLost)
-
-
-def test_the_engine_says_that_it_loads_also_when_it_reads_the_weights_again(thread, recognizer, outcomes):
-    seen = []
-    recognizer.on_load = lambda: seen.append(thread.is_loading)
-    thread.send(Load())
-    next_of(outcomes)
-    for id in range(4):
-        thread.send(job(id, "no numbers"))
-        next_of(outcomes)
-    assert seen == [True, True]
-    assert not thread.is_loading
-
-
-def test_an_engine_whose_load_failed_loads_no_more(thread, recognizer, outcomes):
-    recognizer.load_failures = [ModelNotFound("nowhere")]
-    thread.send(Load())
-    assert isinstance(next_of(outcomes), LoadFailed)
-    assert not thread.is_loading
 
 
 def test_numbers_in_between_keep_the_model(thread, recognizer, outcomes):
@@ -344,3 +265,26 @@ def test_numbers_in_between_keep_the_model(thread, recognizer, outcomes):
         thread.send(job(id, script))
     assert [type(next_of(outcomes)) for _ in range(6)] == [Loaded, Failed, Failed, Finished, Failed, Finished]
     assert recognizer.loads == 1
+
+
+def test_three_jobs_without_numbers_in_a_row_end_the_engine(thread, outcomes):
+    thread.send(Load())
+    for id in range(3):
+        thread.send(job(id, "no numbers"))
+    assert [type(next_of(outcomes)) for _ in range(4)] == [Loaded, Failed, Failed, Failed]
+    assert next_of(thread.ended) == "non_finite_output"
+
+
+def test_a_gpu_that_ignores_the_process_ends_the_engine_and_the_job_has_no_outcome(thread, outcomes):
+    thread.send(Load())
+    thread.send(job(1, "ignored"))
+    assert isinstance(next_of(outcomes), Loaded)
+    assert next_of(thread.ended) == "gpu_ignored"
+    assert outcomes.empty()
+
+
+def test_a_gpu_that_ignores_the_process_in_a_load_ends_the_engine(thread, recognizer, outcomes):
+    recognizer.load_failures = [EngineLost("planted")]
+    thread.send(Load())
+    assert next_of(thread.ended) == "gpu_ignored"
+    assert outcomes.empty()

@@ -1,11 +1,13 @@
-"""The engine on a thread of its own: MLX is imported, loaded, run and released there, and nowhere else.
+"""The decoder loop of the worker: MLX is imported, loaded and run on its thread, and nowhere else.
 
-One decoder step at a time: between two steps the thread looks at its inbox, so a cancel ends a job at its next step.
+One decoder step at a time: between two steps it looks at its inbox, so a cancel ends a job at its next step.
 """
 
 import queue
-import threading
-from typing import TYPE_CHECKING, NamedTuple
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
 
 from qwen3_asr_mlx_runtime.engines.api import (
     Append,
@@ -17,14 +19,17 @@ from qwen3_asr_mlx_runtime.engines.api import (
     Load,
     Loaded,
     LoadFailed,
+    Outcome,
     Partial,
     PartialDone,
-    Post,
     Request,
 )
+from qwen3_asr_mlx_runtime.engines.channel import Beat
+from qwen3_asr_mlx_runtime.engines.profile import Memory
 from qwen3_asr_mlx_runtime.errors import (
     BridgeError,
     Cancelled,
+    EngineLost,
     EngineUnavailable,
     ModelError,
     ModelNotFound,
@@ -39,63 +44,49 @@ if TYPE_CHECKING:
     from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
 
 _MAX_NON_FINITE = 3
+BEAT_SECONDS = 0.25
 _IDLE_SECONDS = 10.0  # without a request: then memory that is kept for the next is given back
 
 
-class _Close(NamedTuple):
-    pass
+class EngineEnds(Exception):
+    """The process can do nothing more for its jobs; a new one may. `reason`: as in EngineEnded."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
-class EngineThread:
-    """An `Engine` over a Recognizer."""
+class EngineLoop:
+    """Requests from `inbox` → outcomes to `post`."""
 
-    def __init__(self, settings: Settings, post: Post) -> None:
+    def __init__(
+        self, settings: Settings, inbox: "queue.Queue[Request]", post: Callable[[Outcome | Beat], None]
+    ) -> None:
         self._settings = settings
+        self._inbox = inbox
         self._post = post
-        self._inbox: queue.SimpleQueue[Request | _Close] = queue.SimpleQueue()
         self._schedule: EngineScheduler | None = None
         self._loaded: Loaded | None = None
-        self._appended: list[Append | Forget | Cancel] = []  # while there is no model
-        self._heartbeats = 0
-        self._is_loading = False
+        self._steps = 0
+        self._beat_at = 0.0
         self._non_finite_in_a_row = 0
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-        self._thread.start()
 
-    @property
-    def heartbeats(self) -> int:
-        return self._heartbeats
-
-    @property
-    def is_loading(self) -> bool:
-        return self._is_loading
-
-    def send(self, request: Request) -> None:
-        self._inbox.put(request)
-
-    def close(self) -> None:
-        self._inbox.put(_Close())
-
-    def join(self, timeout: float) -> bool:
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
+    def run(self) -> NoReturn:
+        """Work for ever. Raises EngineEnds."""
         while True:
             request = self._next_request()
-            if isinstance(request, _Close):
-                self._cancel_all()
-                return
             if request is not None:
                 self._take(request)
             else:
                 self._step()
 
-    def _next_request(self) -> Request | _Close | None:
+    def _next_request(self) -> Request | None:
         """The next request; None where there is none and work to do instead."""
         schedule = self._schedule
         if schedule is not None and schedule.is_busy:
             return None if self._inbox.empty() else self._inbox.get()
+        if self._inbox.empty():
+            self._beat()
         try:
             return self._inbox.get(timeout=_IDLE_SECONDS)
         except queue.Empty:
@@ -107,12 +98,16 @@ class EngineThread:
         match request:
             case Load():
                 self._load()
-            case Partial() | Finalize():
-                self._submit(request)
+            case Partial() | Finalize() if self._schedule is None:
+                self._post(Failed(request.id, EngineUnavailable("no model is loaded")))
             case _ if self._schedule is None:
-                self._appended.append(request)  # for the next model: a load again has failed
+                pass  # nothing is loaded to append to, to drop or to end
             case Append():
                 self._schedule.append(request)
+            case Partial():
+                self._schedule.partial(request)
+            case Finalize():
+                self._schedule.finalize(request)
             case Forget(audio_id):
                 self._post_any(self._schedule.forget(audio_id))
             case Cancel(job_id):
@@ -123,6 +118,8 @@ class EngineThread:
             if self._loaded is None:
                 self._loaded = self._load_model()
             self._post(self._loaded)
+        except EngineLost:
+            raise EngineEnds("gpu_ignored") from None
         except BridgeError as error:
             self._post(LoadFailed(error))
         except OSError as error:
@@ -134,12 +131,8 @@ class EngineThread:
             self._post(LoadFailed(ModelError(f"the model could not be loaded: {type(error).__name__}")))
 
     def _load_model(self) -> Loaded:
-        self._is_loading = True
-        try:
-            with named_shortage():
-                recognizer = self._recognizer()
-        finally:
-            self._is_loading = False
+        with named_shortage():
+            recognizer = self._recognizer()
         self._schedule = recognizer.schedule()
         profile = recognizer.load_profile
         return Loaded(self._settings.model, recognizer.model_dir, profile["total_seconds"], profile)
@@ -169,50 +162,29 @@ class EngineThread:
 
     def _step(self) -> None:
         """One decoder step."""
-        self._heartbeats += 1
-        if self._schedule is not None:
-            for outcome in self._schedule.step():
-                self._count(outcome)
-                self._post(outcome)
+        self._steps += 1
+        if time.monotonic() >= self._beat_at + BEAT_SECONDS:
+            self._beat()
+        for outcome in self._schedule.step() if self._schedule is not None else ():
+            if isinstance(outcome, Failed) and isinstance(outcome.error, EngineLost):
+                raise EngineEnds("gpu_ignored")
+            self._post(outcome)
+            self._count(outcome)
 
-    def _submit(self, request: Partial | Finalize) -> None:
-        try:
-            schedule = self._schedule if isinstance(request, Partial) else self._sound_schedule()
-        except BridgeError as error:
-            self._post(Failed(request.id, error))
-            return
-        except Exception as error:  # noqa: BLE001 whatever loading provokes: this job has no model
-            self._post(Failed(request.id, EngineUnavailable(f"the model could not be loaded: {type(error).__name__}")))
-            return
-        if schedule is None:
-            self._post(Failed(request.id, EngineUnavailable("no model is loaded")))
-        elif isinstance(request, Partial):
-            schedule.partial(request)
-        else:
-            schedule.finalize(request)
+    def _beat(self) -> None:
+        self._beat_at = time.monotonic()
+        with suppress(RuntimeError):  # MLX without a device
+            self._post(Beat(self._steps, Memory.read()))
 
     def _count(self, outcome: Finished | PartialDone | Failed) -> None:
+        """Weights that gave three jobs no numbers may have been damaged in memory."""
         if isinstance(outcome, Failed) and isinstance(outcome.error, Cancelled):
             return
         non_finite = isinstance(outcome, Failed) and isinstance(outcome.error, NonFiniteOutput)
         self._non_finite_in_a_row = self._non_finite_in_a_row + 1 if non_finite else 0
-
-    def _sound_schedule(self) -> "EngineScheduler | None":
-        """Weights that gave three jobs no numbers may have been damaged in memory: they are read again."""
-        if self._non_finite_in_a_row >= _MAX_NON_FINITE and not (self._schedule and self._schedule.is_busy):
-            if self._schedule is not None:
-                self._appended, self._schedule = [*self._schedule.appended], None
-            self._load_model()
-            for request in self._appended:
-                self._take(request)
-            self._appended = []
-            self._non_finite_in_a_row = 0
-        return self._schedule
+        if self._non_finite_in_a_row >= _MAX_NON_FINITE:
+            raise EngineEnds("non_finite_output")
 
     def _post_any(self, outcome: Failed | None) -> None:
         if outcome is not None:
-            self._post(outcome)
-
-    def _cancel_all(self) -> None:
-        for outcome in self._schedule.cancel_all() if self._schedule is not None else []:
             self._post(outcome)
