@@ -117,13 +117,17 @@ def _daemon(
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
     install_signal_handlers(inbox.put)
     install_hooks(inbox.put)
+    if make_engine is None:
+        from qwen3_asr_mlx_runtime.engines.worker import WorkerEngine
+
+        engine = WorkerEngine(settings, inbox.put)
+        if not settings.lazy:
+            engine.start()  # before the imports below: its own take as long, beside them
     from qwen3_asr_mlx_runtime.bridge.loop import Loop
-    from qwen3_asr_mlx_runtime.engines.worker import WorkerEngine
 
     if wrong := trouble(settings.model, settings.cache_dir, settings.local_files_only):
         diagnose(wrong)
-
-    return Loop(settings, *wire, make_engine or WorkerEngine, inbox=inbox, parent=parent)
+    return Loop(settings, *wire, make_engine or (lambda *_: engine), inbox=inbox, parent=parent)
 
 
 def _set_environment(settings: "Settings") -> None:
