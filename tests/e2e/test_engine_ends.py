@@ -120,9 +120,7 @@ def test_row_83_an_end_while_an_utterance_is_open(pcm: np.ndarray, text: str, nu
         assert client.wait() == 0
 
 
-@pytest.mark.parametrize(
-    "phase", ["load", pytest.param("idle", marks=pytest.mark.once), pytest.param("decode", marks=pytest.mark.once)]
-)
+@pytest.mark.parametrize("phase", ["load", "idle", "decode"])
 def test_row_88_one_that_is_stopped_is_killed_when_it_has_work(path: str, text: str, phase: str) -> None:
     with bridge(**IMPATIENT) as client:
         if phase != "load":

@@ -106,6 +106,7 @@ def test_silence_in_several_segments_is_one_empty_transcript(recognizer):
     assert len(transcript.audio_output_lengths) == 2
 
 
+@pytest.mark.once
 def test_twenty_minutes_are_decoded_in_segments_of_thirty_seconds_at_most(recognizer):
     model = tiny_model(audio_token_id=recognizer.model.config.audio_token_id)
     transcript = Recognizer(model, recognizer._tokenizer).transcribe(
