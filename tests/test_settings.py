@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_asr_mlx_runtime.limits import LIMITS
-from qwen3_asr_mlx_runtime.settings import CommandLine, Settings, option_of, parse_command_line
+from qwen3_asr_mlx_runtime.limits import LIMITS, option_of
+from qwen3_asr_mlx_runtime.settings import CommandLine, Settings, parse_command_line
 
 
 def parse(*argv: str, **environ: str) -> Settings:

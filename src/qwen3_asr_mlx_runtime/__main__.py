@@ -137,16 +137,13 @@ def _set_environment(settings: "Settings") -> None:
 
 
 def _run(daemon: "Loop") -> int:
-    import traceback
-
     from qwen3_asr_mlx_runtime.bridge.lifecycle import Exit
-    from qwen3_asr_mlx_runtime.diagnostics import diagnose
+    from qwen3_asr_mlx_runtime.diagnostics import diagnose, raised_at
 
     try:
         return daemon.run()
     except Exception as error:  # noqa: BLE001 the boundary of main: a bug ends the process with its location
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        message = f"internal error: {type(error).__name__} in {place.name}, line {place.lineno}"
+        message = f"internal error: {raised_at(type(error), error.__traceback__)}"
         diagnose(message)
         daemon.fail(message)
         return Exit.INTERNAL_ERROR

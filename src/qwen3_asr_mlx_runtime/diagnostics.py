@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
 
 DIAGNOSTIC_PREFIX = "qwen3-asr-mlx: "
 _DIAGNOSTIC_BYTES = 512  # what POSIX lets a pipe take in one piece
@@ -36,15 +37,19 @@ class Crash:
     thread: str
 
 
+def raised_at(kind: type[BaseException], trace: TracebackType | None) -> str:
+    """The class of an error and where it was raised, without its message, which may quote anything."""
+    frames = traceback.extract_tb(trace)
+    return f"{kind.__name__} in {frames[-1].name}, line {frames[-1].lineno}" if frames else kind.__name__
+
+
 def install_hooks(post: Callable[[Crash], None]) -> None:
     """Post a Crash for each uncaught exception of a thread. Exceptions and library warnings are logged without their
     messages, which may quote anything; log messages of libraries are dropped."""
 
     def handle(args: threading.ExceptHookArgs) -> None:
         name = "unknown" if args.thread is None else args.thread.name
-        frames = traceback.extract_tb(args.exc_traceback)
-        place = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
-        diagnose(f"the thread {name} failed: {args.exc_type.__name__}{place}")
+        diagnose(f"the thread {name} failed: {raised_at(args.exc_type, args.exc_traceback)}")
         post(Crash(name))
 
     threading.excepthook = handle

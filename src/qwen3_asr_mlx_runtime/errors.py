@@ -247,9 +247,14 @@ class ResourceExhausted(BridgeError):
     retryable = True
 
 
-def error_codes() -> list[str]:
-    """Every code that this build can send, sorted: those of the classes above."""
+def error_classes() -> list[type[BridgeError]]:
+    """BridgeError and every class above that derives from it."""
     classes = [BridgeError]
     for known in classes:
         classes += known.__subclasses__()
-    return sorted({known.code for known in classes} | {"environment_missing"})
+    return classes
+
+
+def error_codes() -> list[str]:
+    """Every code that this build can send, sorted."""
+    return sorted({known.code for known in error_classes()} | {"environment_missing"})

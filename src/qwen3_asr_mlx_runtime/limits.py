@@ -35,6 +35,11 @@ def _limit(
     return default
 
 
+def option_of(limit: str) -> str:
+    """The command line option of a limit."""
+    return "--" + limit.replace("_", "-")
+
+
 _MIB = 1024 * 1024
 _DAY = 24 * 3600
 

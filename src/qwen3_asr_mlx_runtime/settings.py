@@ -18,6 +18,7 @@ from qwen3_asr_mlx_runtime.limits import (
     MAX_PENDING_UTTERANCES,
     MAX_STREAMS,
     MAX_UTTERANCE_SECONDS,
+    option_of,
 )
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, chosen_model
 from qwen3_asr_mlx_runtime.model_name import model as model_word
@@ -100,11 +101,6 @@ def parse_command_line(argv: Sequence[str], environ: Mapping[str, str]) -> Comma
     given["state_dir"] = values.state_dir(options.state_dir, environ)
     notices = [f"{option} has no effect: {IGNORED_OPTIONS[option]}" for option in options.ignored or ()]
     return CommandLine(Settings(**given), options.print_capabilities, options.print_schema, tuple(notices))
-
-
-def option_of(limit: str) -> str:
-    """The command line option of a limit."""
-    return "--" + limit.replace("_", "-")
 
 
 def _model(parser: argparse.ArgumentParser, name: str) -> str:

@@ -19,7 +19,7 @@ from support.wave_file import write_silence
 
 from qwen3_asr_mlx_runtime.bridge.lifecycle import FORCED_EXIT_SECONDS, Exit
 from qwen3_asr_mlx_runtime.bridge.watchdog import STALL_SECONDS
-from qwen3_asr_mlx_runtime.errors import BridgeError, error_codes
+from qwen3_asr_mlx_runtime.errors import error_classes, error_codes
 from qwen3_asr_mlx_runtime.limits import LIMITS
 from qwen3_asr_mlx_runtime.protocol import replies, streams, transcripts
 from qwen3_asr_mlx_runtime.protocol.capabilities import FEATURES
@@ -120,7 +120,7 @@ def test_what_a_member_may_hold_is_reported(heading: str, member: str, words: Se
 def test_every_code_is_reported_and_whether_it_may_be_tried_again() -> None:
     rows = table("## Error codes", "code")
     assert sorted(names(rows)) == error_codes()
-    retryable = {known.code for known in _classes() if known.retryable}
+    retryable = {known.code for known in error_classes() if known.retryable}
     assert {name for name, row in zip(names(rows), rows, strict=True) if row[1] == "yes"} == retryable
     assert {row[1] for row in rows} == {"yes", "no"}
 
@@ -140,13 +140,6 @@ def test_the_codes_of_a_fatal_line_are_those_that_the_process_and_its_launchers_
     at_exit_2 = {name for name, row in zip(names(rows), rows, strict=True) if int(row[1]) == Exit.ENVIRONMENT}
     embedding = (root / "docs" / "embedding.md").read_text(encoding="utf-8").partition("## Exit codes")[2]
     assert [code for code in sorted(at_exit_2) if f"`{code}`" not in embedding] == []
-
-
-def _classes() -> list[type[BridgeError]]:
-    classes = [BridgeError]
-    for known in classes:
-        classes += known.__subclasses__()
-    return classes
 
 
 def test_what_the_prose_says_of_limits() -> None:

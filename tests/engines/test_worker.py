@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from support.engine_requests import transcribe
+from support.in_worker import planted
 
 from qwen3_asr_mlx_runtime.engines import worker as module
 from qwen3_asr_mlx_runtime.engines.api import EngineEnded, Finished, Load, Loaded, LoadFailed, Progress
@@ -59,9 +60,7 @@ def worker() -> Iterator[Worker]:
 
 def plant(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Code that the worker runs before it begins."""
-    escaped = repr(code).replace("{", "{{").replace("}", "}}")
-    program = module._PROGRAM.replace("from qwen3", f"exec({escaped}); from qwen3", 1)
-    monkeypatch.setattr(module, "_PROGRAM", program)
+    monkeypatch.setattr(module, "_PROGRAM", planted(module._PROGRAM, code))
 
 
 def wait_until_gone(pid: int) -> None:
@@ -246,8 +245,7 @@ w.sys = type("other", (), dict(platform="darwin"))
 
 
 def test_rows_52_54_it_ends_with_its_bridge_also_in_a_native_call_and_without_the_kernels_help() -> None:
-    planted = f"exec({NATIVE!r}); from qwen3"
-    before = f"worker._PROGRAM = worker._PROGRAM.replace('from qwen3', {planted!r}, 1)"
+    before = f"from support.in_worker import planted; worker._PROGRAM = planted(worker._PROGRAM, {NATIVE!r})"
     program = BRIDGE.format(path=sys.path, before=before)
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as bridge:
         pid = int(bridge.stdout.readline())

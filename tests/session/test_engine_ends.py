@@ -79,7 +79,7 @@ def test_ends_are_cleared_when_a_segment_finishes(talk: Conversation) -> None:
     assert reply["type"] == "transcript"
 
 
-def test_starts_back_off_and_a_finished_job_begins_anew(talk: Conversation) -> None:
+def test_starts_back_off_and_a_finished_job_resets_the_delay(talk: Conversation) -> None:
     loads = talk.loads
     for delay in DELAYS:
         talk.end_engine()

@@ -420,7 +420,7 @@ class TestTheEndOfAnUtterance:
         (reply,) = live.chunk(HALF, "s", utterance_id="u", id=1)
         assert reply["split"] == {"utterance_id": "u", "samples": 2 * HALF}
         assert (reply["utterance_id"], reply["revision"], reply["samples_buffered"]) == ("s-1", 0, HALF)
-        (event,) = live.end_partial("anew")
+        (event,) = live.end_partial("again")
         assert (event["utterance_id"], event["revision"], event["audio_seconds"]) == ("s-1", 1, 0.5)
         assert live.chunk(1, "s", utterance_id="u", id=2)[0]["samples_buffered"] == HALF + 1
         live.send("flush", id=3)

@@ -158,7 +158,6 @@ class FakeEngine:
         self._waiting: dict[int, int] = {}  # the partial of each utterance that has one
         self._has_ended = False  # until the next load all requests are lost
         self.loads = 0
-        self.starts = 0
         self.killed: list[str] = []
         self.memory = None
         self.pid = None
@@ -200,9 +199,6 @@ class FakeEngine:
         with self._changed:
             self._waiting[partial.audio_id] = partial.id
         self._inbox.put(partial)
-
-    def start(self) -> None:
-        self.starts += 1
 
     def kill(self, reason: str) -> None:
         with self._changed:

@@ -36,9 +36,6 @@ class LoopEngine:
         self._thread = threading.Thread(target=self._run, args=(loop,), name="engine", daemon=True)
         self._thread.start()
 
-    def start(self) -> None:
-        pass
-
     def send(self, request: Request) -> None:
         self._inbox.put(request)
 

@@ -506,7 +506,7 @@ def _check_counts(reply: dict) -> None:
 
 
 def _is_running(group: int) -> bool:
-    """Whether a process of this group runs; one that has ended may wait for whoever adopted it."""
+    """Whether a process of this group runs. A zombie that its new parent has not reaped does not."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from generate_types.shapes import REFERENCE
-from qwen3_asr_mlx_runtime.limits import LIMITS
+from qwen3_asr_mlx_runtime.limits import LIMITS, option_of
 
 ENVELOPE = ("type", "event", "id", "n", "warnings")  # of every reply or event; described once
 _HEADING = re.compile(r"^### (Request|Reply|Event|Part) `(\w+)`$")
@@ -56,7 +56,7 @@ def _limits() -> list[str]:
         code = f"`{limit.code}`" if limit.code else "–"
         option = "–"
         if limit.bounds is not None:
-            option = f"`--{name.replace('_', '-')}`, {limit.bounds[0]:.10g} to {limit.bounds[1]:.10g}"
+            option = f"`{option_of(name)}`, {limit.bounds[0]:.10g} to {limit.bounds[1]:.10g}"
         lines.append(f"| `{name}` | `{limit.default}` | {limit.meaning} | {limit.beyond} | {code} | {option} |")
     return lines
 

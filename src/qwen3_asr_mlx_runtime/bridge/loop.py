@@ -73,8 +73,6 @@ class Loop:
         self._writer = LineWriter(stdout, self._inbox.put)
         self._audio = FileReader(settings.max_audio_seconds, settings.segment_seconds, self._inbox.put)
         self._engine = make_engine(settings, self._inbox.put)
-        if not settings.lazy:
-            self._engine.start()
         self._watchdog = Watchdog(self._engine, clock)
         self._parent = parent
         self._health = ProcessHealth(

@@ -138,14 +138,11 @@ class EngineLoop:
         return Loaded(self._settings.model, recognizer.model_dir, profile["total_seconds"], profile)
 
     def _recognizer(self) -> "Recognizer":
-        from qwen3_asr_mlx_runtime.model.device import check_device
-
-        check_device()  # before the imports that need one
+        recognizer = import_recognizer()
         from qwen3_asr_mlx_runtime.engine.memory import MemoryLimits
-        from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 
         settings = self._settings
-        return Recognizer.load(
+        return recognizer.load(
             settings.model,
             cache_dir=settings.cache_dir,
             dtype=settings.dtype,
@@ -188,3 +185,13 @@ class EngineLoop:
     def _post_any(self, outcome: Failed | None) -> None:
         if outcome is not None:
             self._post(outcome)
+
+
+def import_recognizer() -> "type[Recognizer]":
+    """Import MLX and all that needs it. Raises DeviceUnavailable, or what an import raises."""
+    from qwen3_asr_mlx_runtime.model.device import check_device
+
+    check_device()  # before the imports that need one
+    from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
+
+    return Recognizer

@@ -6,19 +6,17 @@ by the signal that the kernel sends when the bridge's main thread ends. Signals 
 
 import contextlib
 import ctypes
-import importlib
 import os
 import queue
 import signal
 import socket
 import sys
 import threading
-import traceback
 from typing import Any, NoReturn
 
 from qwen3_asr_mlx_runtime import process_memory
-from qwen3_asr_mlx_runtime.diagnostics import diagnose, install_hooks
-from qwen3_asr_mlx_runtime.engine.loop import EngineEnds, EngineLoop
+from qwen3_asr_mlx_runtime.diagnostics import diagnose, install_hooks, raised_at
+from qwen3_asr_mlx_runtime.engine.loop import EngineEnds, EngineLoop, import_recognizer
 from qwen3_asr_mlx_runtime.engines.channel import (
     READ_BYTES,
     Configure,
@@ -53,24 +51,15 @@ def main(channel: int, life: int) -> NoReturn:
             os._exit(0)
 
     try:
-        _import_engine()
+        with contextlib.suppress(Exception):  # it fails again in the load, which reports it
+            import_recognizer()
         EngineLoop(configure.settings, inbox, post).run()
     except EngineEnds as end:
         post(Ending(end.reason))
         os._exit(1)
     except BaseException as error:  # noqa: BLE001 a bug: its message may quote anything, so only its place is logged
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        diagnose(f"{type(error).__name__} in {place.name}, line {place.lineno}")
+        diagnose(raised_at(type(error), error.__traceback__))
         os._exit(1)
-
-
-def _import_engine() -> None:
-    """Before the first Load, which then has less to do. What fails now fails again in the Load, which says so."""
-    with contextlib.suppress(Exception):
-        from qwen3_asr_mlx_runtime.model.device import check_device
-
-        check_device()
-        importlib.import_module("qwen3_asr_mlx_runtime.engine.recognizer")
 
 
 def _end_with_bridge(life: int) -> None:
@@ -80,12 +69,8 @@ def _end_with_bridge(life: int) -> None:
 
 
 def _watch(life: int) -> None:
-    while True:
-        try:
-            os.read(life, 1)
-        except InterruptedError:
-            continue
-        os._exit(0)
+    os.read(life, 1)
+    os._exit(0)
 
 
 def _read(stream: socket.socket, inbox: queue.Queue[Any]) -> None:

@@ -49,7 +49,7 @@ class Partial(msgspec.Struct, frozen=True, tag=True):
 class Finalize(msgspec.Struct, frozen=True, tag=True):
     """End an open utterance and transcribe it. Answered by Finished or Failed.
 
-    `id` is unique among jobs; the outcome carries it back. `language` to `warnings` as in Utterance, `decoder_mode`,
+    `id` is unique among jobs; the outcome carries it back. `language` to `logprobs` as in Utterance, `decoder_mode`,
     `drift_guard` and `interactive` as in Job. With the options of its partials, the latest text is a draft that the
     final verifies.
     """
@@ -60,14 +60,13 @@ class Finalize(msgspec.Struct, frozen=True, tag=True):
     context: str = ""
     max_new_tokens: int = 0
     logprobs: bool = False
-    warnings: tuple[str, ...] = ()
     decoder_mode: DecoderMode = "sequential"
     drift_guard: bool = True
     interactive: bool = False
 
     def job(self, samples: Samples) -> "Job":
         """With the samples of its utterance."""
-        utterance = Utterance(samples, self.language, self.context, self.max_new_tokens, self.logprobs, self.warnings)
+        utterance = Utterance(samples, self.language, self.context, self.max_new_tokens, self.logprobs)
         return Job(self.id, utterance, self.decoder_mode, self.drift_guard, self.interactive)
 
 
@@ -185,9 +184,6 @@ class Engine(Protocol):
     @property
     def pid(self) -> int | None:
         """Of the engine's process, None while none runs."""
-
-    def start(self) -> None:
-        """Make ready for a Load, if that takes time."""
 
     def send(self, request: Request) -> None:
         """Do what is requested, in the order of the calls; a Cancel or a Forget does not wait for the jobs before."""

@@ -18,7 +18,7 @@ import numpy as np
 from qwen3_asr_mlx_runtime.engines.api import Append, Outcome, Request
 from qwen3_asr_mlx_runtime.engines.profile import Memory
 from qwen3_asr_mlx_runtime.engines.utterance import Samples
-from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.errors import BridgeError, error_classes
 from qwen3_asr_mlx_runtime.settings import Settings
 
 MAX_FRAME_BYTES = 1024 * 1024
@@ -33,7 +33,7 @@ Message = TypeVar("Message")
 
 
 class CorruptFrame(ValueError):
-    """The other side has sent what is no message."""
+    """The other side has sent something that is not a message."""
 
 
 class Configure(msgspec.Struct, frozen=True, tag=True):
@@ -153,7 +153,4 @@ def _decode_value(kind: Any, value: Any) -> Any:
 
 @cache
 def _errors() -> dict[str, type[BridgeError]]:
-    classes = [BridgeError]
-    for known in classes:
-        classes += known.__subclasses__()
-    return {known.__name__: known for known in classes}
+    return {known.__name__: known for known in error_classes()}

@@ -30,6 +30,7 @@ from qwen3_asr_mlx_runtime.engines.channel import (
     Configure,
     CorruptFrame,
     Ending,
+    ToBridge,
     ToWorker,
     encode,
     parts,
@@ -171,9 +172,13 @@ class _Worker:
         self._wake_up()
 
     def kill(self, reason: str) -> None:
+        self._note_reason(reason)
+        self._signal_end()
+
+    def _note_reason(self, reason: str) -> None:
+        """The first one counts."""
         with self._lock:
             self._reason = self._reason or reason
-        self._signal_end()
 
     def close(self) -> None:
         self._is_closed = True
@@ -266,19 +271,18 @@ class _Worker:
             return
         self._sending = self._sending[sent:]
 
-    def _take(self, message: object) -> None:
+    def _take(self, message: ToBridge) -> None:
         match message:
             case Beat(steps, memory):
                 self._steps, self.memory = steps, memory
             case Ending(reason):
-                with self._lock:
-                    self._reason = self._reason or reason
+                self._note_reason(reason)
             case _:
                 self._messages += 1
                 if isinstance(message, Loaded | LoadFailed):
                     self.is_loading = False
                 if not self._is_closed:
-                    self._post(message)  # type: ignore[arg-type]
+                    self._post(message)
 
     def _end(self) -> None:
         """The process is gone, or goes now."""

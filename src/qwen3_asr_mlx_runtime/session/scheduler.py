@@ -74,12 +74,9 @@ class Scheduler:
         times = (self.files.deadline, self._expiring[0][0] if self._expiring else None)
         return min((when for when in times if when is not None), default=None)
 
-    def next_job_id(self) -> int:
-        return next(self._job_ids)
-
     def add_file(self, origin: FileRequest | StreamUtterance, path: str, options: Options) -> Transcription:
         """Accept a file. It is read ahead."""
-        transcription = Transcription(self.next_job_id(), origin, options, path=path, state=State.READING)
+        transcription = Transcription(next(self._job_ids), origin, options, path=path, state=State.READING)
         self._open[transcription.id] = transcription
         self.files.add(transcription)
         return transcription
@@ -92,7 +89,7 @@ class Scheduler:
         in_engine: AppendedAudio | None = None,
     ) -> Transcription:
         """Accept audio that is in memory. `in_engine`: what the engine has of it."""
-        transcription = Transcription(self.next_job_id(), origin, options, is_read=True)
+        transcription = Transcription(next(self._job_ids), origin, options, is_read=True)
         self._open[transcription.id] = transcription
         self._add_segment(transcription, samples, in_engine)
         return transcription
@@ -100,10 +97,10 @@ class Scheduler:
     def _add_segment(
         self, transcription: Transcription, samples: Samples, in_engine: AppendedAudio | None = None
     ) -> None:
-        job_id = self.next_job_id() if transcription.segments else transcription.id
+        job_id = next(self._job_ids) if transcription.segments else transcription.id
         segment = self._segments[job_id] = transcription.add_segment(job_id, samples, in_engine)
-        if transcription.decode_requested and not transcription.is_cancelled:
-            self._ready.append(segment)
+        if transcription.decode_requested:
+            self._enqueue(segment)
 
     def expire_after(self, transcriptions: Iterable[Transcription], timeout_ms: int | None) -> None:
         """Those without a result so long from now fail with `timeout`."""
@@ -179,7 +176,12 @@ class Scheduler:
             segment.samples = None
         if (joined := transcription.joined()) is not None:
             self._finish(transcription, joined)
-        elif transcription.is_cancelled and not any(each.is_decoding for each in transcription.segments):
+        elif transcription.is_cancelled:
+            self._end_cancelled(transcription)
+
+    def _end_cancelled(self, transcription: Transcription) -> None:
+        """Finish it once the engine decodes nothing of it."""
+        if not any(each.is_decoding for each in transcription.segments):
             self._finish(transcription, Cancelled("cancelled before its transcript was written"))
 
     def append(self, audio: AppendedAudio | None, samples: Samples) -> AppendedAudio:
@@ -191,7 +193,7 @@ class Scheduler:
 
     def start_partial(self, audio: AppendedAudio, options: Options, *, alone: bool) -> int:
         """Have the engine compute a partial of what it has: the id of its outcome."""
-        job_id = self.next_job_id()
+        job_id = next(self._job_ids)
         self.slots.start_partial(job_id, audio.samples / SAMPLE_RATE)
         if alone:
             self.slots.keep_alone()
@@ -293,8 +295,7 @@ class Scheduler:
         segment.is_decoding = False
         segment.ends += 1
         if transcription.is_cancelled:
-            if transcription.is_unfinished and not any(each.is_decoding for each in transcription.segments):
-                self._finish(transcription, Cancelled("cancelled before its transcript was written"))
+            self._end_cancelled(transcription)
         elif was_alone and segment.ends >= MAX_ENDS_ALONE:
             self._finish(transcription, EngineCrashed("the engine ended twice while it decoded this audio alone"))
         else:
@@ -374,7 +375,7 @@ class Scheduler:
             transcription.expires = None
             transcription.result = None
             transcription.utterance.finished_at = None
-        transcription.id = segment.id = self.next_job_id()
+        transcription.id = segment.id = next(self._job_ids)
         transcription.state = State.QUEUED
         transcription.decode_requested = False
         segment.is_decoding, segment.transcript, transcription.is_cancelled = False, None, False
