@@ -236,3 +236,16 @@ def test_nothing_is_reported_where_nothing_is_started_again() -> None:
     talk.send("hello", want=["progress"])
     assert talk.end_engine() == []
     assert talk.send("status")[0]["engine_restarts"] == 0
+
+
+def test_a_cancel_that_came_too_late_lets_a_flush_decode_again(talk: Conversation) -> None:
+    talk.send("start_stream", id="s", stream_id="s", max_batch_delay_ms=10)
+    talk.speak("u", "s", id="e")
+    talk.wait(0.1)
+    talk.send("cancel", id="c", stream_id="s", utterance_id="u")
+    talk.decode()  # it was finished first
+    talk.send("flush", id="f", max_new_tokens=3)
+    (job,) = talk.jobs.values()
+    assert job.utterance.max_new_tokens == 3
+    [reply] = talk.decode()
+    assert reply["items"][0]["text"]

@@ -116,7 +116,8 @@ class Scheduler:
         has_started = transcription.state not in (State.READING, State.QUEUED)
         serves = transcription.options.serve(options) or isinstance(transcription.result, BridgeError)
         transcription.options = options
-        if has_started and not serves and not transcription.is_cancelled:
+        is_ending = transcription.is_cancelled and transcription.is_unfinished
+        if has_started and not serves and not is_ending:
             self._restart(transcription)
         if transcription.is_unfinished and not transcription.decode_requested:
             transcription.decode_requested = True
