@@ -122,18 +122,30 @@ struct Listener: Sendable {
     }
 }
 
+/// The limits that the schema requires: that of a line as it is, each other 1.
+private let limits: String = {
+    struct Definition: Decodable { let required: [String]? }
+    struct Schema: Decodable {
+        let definitions: [String: Definition]
+        enum CodingKeys: String, CodingKey { case definitions = "$defs" }
+    }
+    do {
+        let text = try Data(contentsOf: URL(fileURLWithPath: path("docs/protocol.schema.json")))
+        let names = try JSONDecoder().decode(Schema.self, from: text).definitions["Limits"]?.required ?? []
+        return names.map { #""\#($0)":\#($0 == "max_line_bytes" ? 8_388_608 : 1)"# }.joined(separator: ",")
+    } catch {
+        fatalError("docs/protocol.schema.json: \(error)")
+    }
+}()
+
 /// Members as they are required, and one that is not known.
 let greeting = """
     {"type":"capabilities","id":"c1","runtime":"qwen3-asr-mlx","version":"0","server":{"name":"fake","version":"0",\
     "pid":null},"session":null,"protocol":"qwen3-asr-mlx-jsonl-v1","protocols":["qwen3-asr-mlx-jsonl-v1"],\
     "model":"fake","sample_rate":16000,"audio_format":"","audio":{"formats":null,"stream_rates":{"minimum":8000,\
     "maximum":192000}},"vad_boundary_source":"external","use_cache":true,"decoder_modes":[],"messages":[],\
-    "features":[],"want":["events","progress"],"error_codes":[],"languages":{},"limits":{"max_line_bytes":8388608,\
-    "max_read_ahead_bytes":1,"max_output_queue_bytes":1,"max_pending_requests":1,"max_pending_audio_seconds":1,\
-    "max_pending_utterances":1,"max_streams":1,"max_utterance_seconds":1.0,"max_chunk_seconds":1,"max_new_tokens":1,\
-    "max_context_characters":1,"max_audio_seconds":1,"max_batch_size":1,"max_batch_rows":1,"max_batch_items":1,\
-    "min_partial_interval_ms":1,"max_partial_interval_ms":1},"models":{"efficiency":"","accuracy_candidate":""},\
-    "weather":{"of":"tomorrow"}}
+    "features":[],"want":["events","progress"],"error_codes":[],"languages":{},"limits":{\(limits)},\
+    "models":{"efficiency":"","accuracy_candidate":""},"weather":{"of":"tomorrow"}}
     """
 
 let pong = #"{"type":"pong","id":"'"$id"'","uptime_s":1.5,"state":"ready","busy_ms":null,"last_progress_ms_ago":null}"#
