@@ -431,10 +431,10 @@ export interface Limits {
   max_pending_utterances: number;
   max_streams: number;
   max_utterance_seconds: number;
+  max_audio_seconds: number;
   max_chunk_seconds: number;
   max_new_tokens: number;
   max_context_characters: number;
-  max_audio_seconds: number;
   max_batch_size: number;
   max_batch_rows: number;
   max_batch_items: number;

@@ -1,5 +1,6 @@
 """What the process accepts at most. Each limit that a client can read stands here once, with its name on the wire."""
 
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 Number = TypeVar("Number", int, float)
@@ -8,8 +9,7 @@ Number = TypeVar("Number", int, float)
 class Limit(NamedTuple):
     """`meaning`: what is counted. `beyond`: what happens with more. `code`: that of the error, None where it is none.
 
-    `bounds`: of the command line option, which has the name of the limit; None for a limit that is fixed. A limit with
-    an option has a field of its name in Settings.
+    `bounds`: of the command line option, which has the name of the limit; None without an option.
     """
 
     default: int | float
@@ -56,56 +56,65 @@ MAX_OUTPUT_QUEUE_BYTES = _limit(
     "lines that the client has not read",
     "no work starts until they are read; none is dropped",
 )
-MAX_PENDING_REQUESTS = _limit(
-    "max_pending_requests",
-    256,
-    "requests with an `id` that have no reply",
-    "a request for work is refused, with `retry_after_ms`; without `id` the pipe fills",
-    "busy",
-)
-MAX_PENDING_AUDIO_SECONDS = _limit(
-    "max_pending_audio_seconds",
-    3600.0,
-    "audio of all streams without an outcome",
-    "the chunk or boundary is refused",
-    "limit_exceeded",
-)
-MAX_PENDING_UTTERANCES = _limit(
-    "max_pending_utterances",
-    1024,
-    "utterances that may wait for their outcome",
-    "a boundary with an `id`, or of a stream with `auto_flush`, is refused and its audio stays in the buffer; for"
-    " others the pipe fills",
-    "limit_exceeded",
-    bounds=(1, 1_000_000),
-)
-MAX_STREAMS = _limit(
-    "max_streams",
-    64,
-    "streams that may be open at a time",
-    "`start_stream` is refused",
-    "limit_exceeded",
-    bounds=(1, 1_000_000),
-)
-MAX_UTTERANCE_SECONDS = _limit(
-    "max_utterance_seconds",
-    1200.0,
-    "one utterance",
-    "the next chunk is refused, or with `on_limit` `split` begins a new utterance",
-    "limit_exceeded",
-)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessLimits:
+    """The limits that a process may set for itself, as fields of Settings. One with `bounds` is an option."""
+
+    max_pending_requests: int = _limit(
+        "max_pending_requests",
+        256,
+        "requests with an `id` that have no reply",
+        "a request for work is refused, with `retry_after_ms`; without `id` the pipe fills",
+        "busy",
+    )
+    max_pending_audio_seconds: float = _limit(
+        "max_pending_audio_seconds",
+        3600.0,
+        "audio of all streams without an outcome",
+        "the chunk or boundary is refused",
+        "limit_exceeded",
+    )
+    max_pending_utterances: int = _limit(
+        "max_pending_utterances",
+        1024,
+        "utterances that may wait for their outcome",
+        "a boundary with an `id`, or of a stream with `auto_flush`, is refused and its audio stays in the buffer; for"
+        " others the pipe fills",
+        "limit_exceeded",
+        bounds=(1, 1_000_000),
+    )
+    max_streams: int = _limit(
+        "max_streams",
+        64,
+        "streams that may be open at a time",
+        "`start_stream` is refused",
+        "limit_exceeded",
+        bounds=(1, 1_000_000),
+    )
+    max_utterance_seconds: float = _limit(
+        "max_utterance_seconds",
+        1200.0,
+        "one utterance",
+        "the next chunk is refused, or with `on_limit` `split` begins a new utterance",
+        "limit_exceeded",
+    )
+    max_audio_seconds: float = _limit(
+        "max_audio_seconds",
+        1200.0,
+        "one file; at least `--max-chunk-seconds`",
+        "the file fails",
+        "audio_too_long",
+        bounds=(0.1, _DAY),
+    )
+
+
+MAX_AUDIO_SECONDS = ProcessLimits.max_audio_seconds
 MAX_CHUNK_SECONDS = _limit("max_chunk_seconds", 30.0, "one chunk", "the chunk is refused", "invalid_params")
 MAX_NEW_TOKENS = _limit("max_new_tokens", 4096, "the budget of one segment", "the request is refused", "invalid_params")
 MAX_CONTEXT_CHARACTERS = _limit(
     "max_context_characters", 16_384, "one `context`", "the request is refused", "invalid_params"
-)
-MAX_AUDIO_SECONDS = _limit(
-    "max_audio_seconds",
-    1200.0,
-    "one file; at least `--max-chunk-seconds`",
-    "the file fails",
-    "audio_too_long",
-    bounds=(0.1, _DAY),
 )
 MAX_BATCH_SIZE = _limit("max_batch_size", 16, "`batch_size` of a stream", "`start_stream` is refused", "invalid_params")
 MAX_BATCH_ROWS = _limit("max_batch_rows", 16, "segments that are decoded together", "a segment waits for a free row")

@@ -9,17 +9,7 @@ from typing import NoReturn
 from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.command import printable
-from qwen3_asr_mlx_runtime.limits import (
-    LIMITS,
-    MAX_AUDIO_SECONDS,
-    MAX_NEW_TOKENS,
-    MAX_PENDING_AUDIO_SECONDS,
-    MAX_PENDING_REQUESTS,
-    MAX_PENDING_UTTERANCES,
-    MAX_STREAMS,
-    MAX_UTTERANCE_SECONDS,
-    option_of,
-)
+from qwen3_asr_mlx_runtime.limits import LIMITS, MAX_NEW_TOKENS, ProcessLimits, option_of
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, chosen_model
 from qwen3_asr_mlx_runtime.model_name import model as model_word
 
@@ -35,8 +25,8 @@ IGNORED_OPTIONS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How this process transcribes.
+class Settings(ProcessLimits):
+    """How this process transcribes, and its limits.
 
     `model`: a Hugging Face repository, a local folder, or `demo`. `cache_dir`: None means Hugging Face's own.
     `language` (a canonical name or None), `context` and `token_budget` (0: until the model stops, within max(128,
@@ -44,7 +34,7 @@ class Settings:
     `segment_seconds`: longer audio is decoded in segments. `parent_pid`: a process whose end ends this one, besides
     the one that started it. `lazy`: the engine's process starts with the first load, and not with this one. `verify`:
     how often weights are compared with their digest; `state_dir`: where what was verified is remembered, None for
-    nowhere. `stall_seconds`: a download that brings nothing for so long fails. The `max_…` are those of limits.LIMITS.
+    nowhere. `stall_seconds`: a download that brings nothing for so long fails.
     `memory_limit_bytes`, `cache_limit_bytes` and `wired_limit_bytes` are those of engine/memory.py.
     `quantize`: a scheme of checkpoint/quantize.py, None for weights as they are stored; `force_4bit_tower`: run a
     checkpoint with such a tower.
@@ -65,12 +55,6 @@ class Settings:
     stall_seconds: float = 120.0
     parent_pid: int | None = None
     lazy: bool = False
-    max_streams: int = MAX_STREAMS
-    max_pending_requests: int = MAX_PENDING_REQUESTS
-    max_pending_audio_seconds: float = MAX_PENDING_AUDIO_SECONDS
-    max_pending_utterances: int = MAX_PENDING_UTTERANCES
-    max_utterance_seconds: float = MAX_UTTERANCE_SECONDS
-    max_audio_seconds: float = MAX_AUDIO_SECONDS
     memory_limit_bytes: int | None = None
     cache_limit_bytes: int | None = None
     wired_limit_bytes: int = 0

@@ -903,10 +903,10 @@ extension Wire {
         public var maxPendingUtterances: Int
         public var maxStreams: Int
         public var maxUtteranceSeconds: Double
+        public var maxAudioSeconds: Double
         public var maxChunkSeconds: Double
         public var maxNewTokens: Int
         public var maxContextCharacters: Int
-        public var maxAudioSeconds: Double
         public var maxBatchSize: Int
         public var maxBatchRows: Int
         public var maxBatchItems: Int
@@ -922,10 +922,10 @@ extension Wire {
             case maxPendingUtterances = "max_pending_utterances"
             case maxStreams = "max_streams"
             case maxUtteranceSeconds = "max_utterance_seconds"
+            case maxAudioSeconds = "max_audio_seconds"
             case maxChunkSeconds = "max_chunk_seconds"
             case maxNewTokens = "max_new_tokens"
             case maxContextCharacters = "max_context_characters"
-            case maxAudioSeconds = "max_audio_seconds"
             case maxBatchSize = "max_batch_size"
             case maxBatchRows = "max_batch_rows"
             case maxBatchItems = "max_batch_items"
