@@ -33,7 +33,7 @@ except OSError:
 
 
 def test_the_file_is_what_the_types_say() -> None:
-    """`qwen3-asr-mlx-bridge --print-schema > docs/protocol.schema.json` updates it."""
+    """`scripts/generate-types --schema` updates it."""
     assert PATH.read_text(encoding="utf-8") == schema_text()
 
 

@@ -42,6 +42,12 @@ def _holds(path: Path, text: str) -> bool:
     return path.is_file() and path.read_text(encoding="utf-8") == text
 
 
+def write_schema() -> None:
+    from qwen3_asr_mlx_runtime.protocol.schema import schema_text  # the rest needs no package
+
+    (ROOT / SCHEMA).write_text(schema_text(), encoding="utf-8")
+
+
 def write(root: Path = ROOT) -> None:
     for path, text in texts().items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -55,9 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=f"Writes {', '.join(LANGUAGES)} and the tables of {REFERENCE} and {CONCEPTS} from {SCHEMA}.",
         epilog="example: scripts/generate-types --check",
     )
-    parser.add_argument("--check", action="store_true", help="write nothing, and fail if a file is stale")
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument("--schema", action="store_true", help=f"first write {SCHEMA} from the types of the runtime")
+    modes.add_argument("--check", action="store_true", help="write nothing, and fail if a file is stale")
     chosen = parser.parse_args(arguments)
     try:
+        if chosen.schema:
+            write_schema()
         if not chosen.check:
             write()
         elif files := stale():

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from generate_types.shapes import REFERENCE
@@ -72,10 +73,12 @@ def _definition(schema: Schema, kind: str, tag: str) -> Schema:
 
 
 def _members(is_request: bool, definition: Schema, meanings: Mapping[str, str], schema: Schema) -> list[str]:
-    """In the order of the document; new members at the end."""
+    """In the order of the document; a new member comes after the one before it in the schema."""
     properties = {name: each for name, each in definition["properties"].items() if name not in ENVELOPE}
     order = [name for name in meanings if name in properties]
-    order += [name for name in properties if name not in meanings]
+    for before, name in pairwise(["", *properties]):
+        if name not in order:
+            order.insert(order.index(before) + 1 if before else 0, name)
     lines = ["| member | type | default | meaning |", "|---|---|---|---|"] if is_request else []
     lines = lines or ["| member | type | meaning |", "|---|---|---|"]
     for name in order:
