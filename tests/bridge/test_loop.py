@@ -26,7 +26,7 @@ from qwen3_asr_mlx_runtime.bridge.stdin_reader import Received
 from qwen3_asr_mlx_runtime.diagnostics import Crash
 from qwen3_asr_mlx_runtime.errors import DecodeFailed, ModelNotFound
 from qwen3_asr_mlx_runtime.protocol.decode import decode_line
-from qwen3_asr_mlx_runtime.session import status
+from qwen3_asr_mlx_runtime.session import session_state
 from qwen3_asr_mlx_runtime.session.stream_registry import StreamRegistry
 from qwen3_asr_mlx_runtime.settings import Settings
 
@@ -641,7 +641,7 @@ def test_row_96_the_lag_of_timers_reports_of_sleep_to_the_first_request_behind_i
             clock.now += 3600
             return message
 
-    monkeypatch.setattr(status, "running_in_sleep", clock, raising=False)
+    monkeypatch.setattr(session_state, "running_in_sleep", clock, raising=False)
     talk = bridge(inbox=Inbox())
     talk.send("status")
     assert 3_599_000 <= talk.read()["timer_lag_ms"] <= 3_600_000  # a timer is due each second
@@ -656,4 +656,4 @@ def test_the_lag_of_timers_goes_by_a_clock_that_goes_on_in_sleep(
         monkeypatch.setattr(time, name, number, raising=False)
     monkeypatch.setattr(time, "clock_gettime", float)
     monkeypatch.setattr(sys, "platform", platform)
-    assert status.running_in_sleep() == clocks[clock]
+    assert session_state.running_in_sleep() == clocks[clock]

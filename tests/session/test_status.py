@@ -22,7 +22,7 @@ def test_without_an_engine_the_memory_is_the_bridges() -> None:
 def test_memory_of_bridge_and_worker_is_added_and_told_apart() -> None:
     talk = Conversation()
     reported = Memory(rss_bytes=1, rss_peak_bytes=7, mlx_peak_bytes=6, mlx_active_bytes=5, mlx_cache_bytes=4)
-    health = talk.session._state._health
+    health = talk.session._state.health
     health.worker_memory, health.worker_pid = lambda: reported, os.getpid
     reply = status(talk)
     memory, process = reply["memory"], reply["memory"]["process"]

@@ -37,7 +37,7 @@ from qwen3_asr_mlx_runtime.session.effects import (
 )
 from qwen3_asr_mlx_runtime.session.reply_queue import Outgoing
 from qwen3_asr_mlx_runtime.session.session import Session
-from qwen3_asr_mlx_runtime.session.status import ProcessHealth
+from qwen3_asr_mlx_runtime.session.session_state import ProcessHealth
 from qwen3_asr_mlx_runtime.settings import Settings
 
 POLL_SECONDS = 1.0  # how often the parent and the engine are checked

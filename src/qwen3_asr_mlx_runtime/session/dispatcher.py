@@ -13,6 +13,7 @@ from qwen3_asr_mlx_runtime.session.file_requests import start_files
 from qwen3_asr_mlx_runtime.session.model_state import Start, ready
 from qwen3_asr_mlx_runtime.session.reply_queue import CancelState, PendingRequest
 from qwen3_asr_mlx_runtime.session.session_state import SessionState
+from qwen3_asr_mlx_runtime.session.status import pong, status
 from qwen3_asr_mlx_runtime.session.transcription import FileRequest, Transcription
 
 RETRY_AFTER_MS = 500
@@ -113,9 +114,9 @@ class Dispatcher:
         state = self._state
         match command:
             case commands.Ping():
-                request.answer(state.pong())
+                request.answer(pong(state))
             case commands.Status():
-                request.answer(state.status())
+                request.answer(status(state))
             case commands.Capabilities():
                 request.answer(state.capabilities())
             case commands.Hello():

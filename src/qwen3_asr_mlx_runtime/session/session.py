@@ -23,9 +23,8 @@ from qwen3_asr_mlx_runtime.protocol.decode import Rejected, Request
 from qwen3_asr_mlx_runtime.session.dispatcher import Dispatcher
 from qwen3_asr_mlx_runtime.session.effects import AudioFailed, AudioRead, Effect
 from qwen3_asr_mlx_runtime.session.reply_queue import Outgoing
-from qwen3_asr_mlx_runtime.session.session_state import SessionState
+from qwen3_asr_mlx_runtime.session.session_state import ProcessHealth, SessionState
 from qwen3_asr_mlx_runtime.session.shutdown import END_OF_INPUT
-from qwen3_asr_mlx_runtime.session.status import ProcessHealth
 from qwen3_asr_mlx_runtime.settings import Settings
 
 

@@ -1,14 +1,19 @@
 """The parts of one session, and the operations that involve several of them."""
 
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import msgspec
 
 from qwen3_asr_mlx_runtime.audio.sound_file import formats
 from qwen3_asr_mlx_runtime.engines.api import Loaded
+from qwen3_asr_mlx_runtime.engines.profile import Memory
 from qwen3_asr_mlx_runtime.errors import BridgeError
-from qwen3_asr_mlx_runtime.protocol.capabilities import capabilities, limits
-from qwen3_asr_mlx_runtime.protocol.replies import CapabilitiesReply, Pong, Queues, State, StatusReply
+from qwen3_asr_mlx_runtime.protocol.capabilities import capabilities
+from qwen3_asr_mlx_runtime.protocol.replies import CapabilitiesReply, State
 from qwen3_asr_mlx_runtime.protocol.streams import EngineRestarting
 from qwen3_asr_mlx_runtime.session.file_requests import file_finished
 from qwen3_asr_mlx_runtime.session.model_state import ModelState, Recovery
@@ -16,12 +21,47 @@ from qwen3_asr_mlx_runtime.session.partials import Partials
 from qwen3_asr_mlx_runtime.session.reply_queue import PendingRequest, ReplyQueue
 from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
 from qwen3_asr_mlx_runtime.session.shutdown import Shutdown
-from qwen3_asr_mlx_runtime.session.status import ProcessHealth, pong, status
 from qwen3_asr_mlx_runtime.session.stream_handlers import StreamHandlers
 from qwen3_asr_mlx_runtime.session.stream_registry import AudioBudget
 from qwen3_asr_mlx_runtime.session.transcription import FileRequest
 from qwen3_asr_mlx_runtime.session.utterances import Utterances
 from qwen3_asr_mlx_runtime.settings import Settings
+
+
+@dataclass(slots=True)
+class ProcessHealth:
+    """Facts that only the loop around the session knows. Times are of its clock, in seconds.
+
+    `progress_at`: the engine's last progress. `timer_lag`: how late the last timer was.
+    """
+
+    started_at: float
+    progress_at: float
+    timer_lag: float = 0.0
+    partial_line_bytes: Callable[[], int] = int
+    session: str | None = None
+    pid: int | None = None
+    worker_memory: Callable[[], Memory | None] = lambda: None
+    worker_pid: Callable[[], int | None] = lambda: None
+
+    @contextmanager
+    def timed(self, seconds: float) -> Iterator[None]:
+        """Wraps a wait for a timer due in `seconds`; measures how late it was, unless the wait ended early."""
+        due = running_in_sleep() + seconds
+        try:
+            yield
+        finally:
+            lag = running_in_sleep() - due
+            if lag >= 0:
+                self.timer_lag = lag
+
+
+def running_in_sleep() -> float:
+    """Seconds of a clock that runs while the machine sleeps, unlike `time.monotonic`."""
+    if sys.platform == "darwin":
+        return time.clock_gettime(time.CLOCK_MONOTONIC)
+    else:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class SessionState:
@@ -41,7 +81,7 @@ class SessionState:
         self.partials = Partials(settings, self.scheduler, self.replies, clock, lambda: self.has_events)
         self.streams = StreamHandlers(settings, self.scheduler, self.utterances, self.partials, self.budget, clock)
         self.shutdown = Shutdown(self.replies, clock)
-        self._health = health
+        self.health = health
         self._capabilities = capabilities(settings)
         self._capabilities.session = health.session
         self._capabilities.server.pid = health.pid
@@ -146,41 +186,3 @@ class SessionState:
 
     def capabilities(self) -> CapabilitiesReply:
         return msgspec.structs.replace(self._capabilities, want=self.wants)
-
-    def pong(self) -> Pong:
-        return pong(self._health, self.clock(), self.state, self.scheduler.slots.busy_since)
-
-    def status(self) -> StatusReply:
-        counters = msgspec.structs.replace(
-            self.replies.counters,
-            transcripts=self.scheduler.transcripts,
-            audio_seconds=round(self.scheduler.audio_seconds, 3),
-            chunks=self.streams.registry.chunks,
-            errors=dict(self.replies.counters.errors),
-        )
-        return status(
-            self._health,
-            self.clock(),
-            self.state,
-            self.scheduler.slots.busy_since,
-            streams=len(self.streams.registry),
-            queues=self._queues(),
-            counters=counters,
-            limits=limits(self.settings),
-            recovery=self.recovery,
-        )
-
-    def _queues(self) -> Queues:
-        scheduler = self.scheduler
-        return Queues(
-            requests=self.replies.unanswered,
-            utterances_waiting=len(self.utterances.waiting),
-            utterances_in_batches=self.utterances.delivery.utterances,
-            files_unread=scheduler.files.unread,
-            files_reading=scheduler.files.reading,
-            files_stuck=scheduler.files.stuck,
-            ready=scheduler.ready,
-            decoding=len(scheduler.slots),
-            listening=scheduler.slots.partials,
-            pending_audio_seconds=self.budget.seconds,
-        )
