@@ -26,7 +26,7 @@ from qwen3_asr_mlx_runtime.protocol.capabilities import FEATURES
 from qwen3_asr_mlx_runtime.protocol.commands import COMMANDS, DECODER_MODES, WANTS
 from qwen3_asr_mlx_runtime.protocol.json_text import MAX_DEPTH, MAX_MEMBERS
 from qwen3_asr_mlx_runtime.session.delivery import Reason
-from qwen3_asr_mlx_runtime.session.local_agreement import STABLE_SECONDS
+from qwen3_asr_mlx_runtime.session.local_agreement import STABLE_HYPOTHESES, STABLE_SECONDS
 from qwen3_asr_mlx_runtime.session.reply_queue import REMEMBERED, CancelState
 from qwen3_asr_mlx_runtime.session.scheduler import READ_SECONDS
 
@@ -149,7 +149,8 @@ def test_what_the_prose_says_of_limits() -> None:
 
 
 def test_how_long_a_text_must_stand_to_be_stable_is_reported() -> None:
-    assert f"over {STABLE_SECONDS:g} second of audio" in " ".join(section("## Partial text").split())
+    rule = f"at least {STABLE_HYPOTHESES} consecutive hypotheses over at least {STABLE_SECONDS:g} second of audio"
+    assert rule in " ".join(section("## Partial text").split())
 
 
 def test_every_feature_is_reported() -> None:

@@ -1,4 +1,4 @@
-"""What is stable is what two hypotheses or more agreed on for a second of audio; it only grows."""
+"""What is stable is what enough hypotheses agreed on over enough audio; it only grows."""
 
 import re
 
@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3_asr_mlx_runtime.engines.transcript import WRITTEN_WITHOUT_SPACES
+from qwen3_asr_mlx_runtime.session import local_agreement
 from qwen3_asr_mlx_runtime.session.local_agreement import STABLE_SECONDS, LocalAgreement
 
 
@@ -20,19 +21,30 @@ def stable_texts(*hypotheses: tuple[float, str]) -> list[str]:
     return texts
 
 
+def half_seconds(*texts: str) -> list[str]:
+    """The stable text after each, where one comes every half second."""
+    return stable_texts(*((0.5 * place, text) for place, text in enumerate(texts, 1)))
+
+
 def test_a_word_is_stable_after_a_second_of_agreement() -> None:
-    hypotheses = [(0.5, "one two"), (1.0, "one two three"), (1.5, "one two three four"), (2.0, "one two three four")]
-    assert stable_texts(*hypotheses) == ["", "", "one two", "one two three"]
+    hypotheses = ["one two", "one two three", "one two three four", "one two three four"]
+    assert half_seconds(*hypotheses) == ["", "", "one two", "one two three"]
 
 
-def test_one_hypothesis_alone_makes_nothing_stable() -> None:
-    assert stable_texts((30.0, "one two three")) == [""]
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_word_is_stable_after_as_many_hypotheses_as_the_rule_requires(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_agreement, "STABLE_HYPOTHESES", count)
+    hypotheses = [(30.0 * place, "one two") for place in range(1, count + 1)]
+    assert stable_texts(*hypotheses) == [""] * (count - 1) + ["one"]
 
 
 def test_a_second_is_enough_and_less_is_not() -> None:
     assert STABLE_SECONDS == 1.0
-    assert stable_texts((1.3, "one two"), (2.3, "one two")) == ["", "one"]  # 2.3 - 1.3 < 1.0 in floating point
-    assert stable_texts((1.3, "one two"), (2.29, "one two")) == ["", ""]
+    before = [(1.3, "one two"), (1.8, "one two")]
+    assert stable_texts(*before, (2.3, "one two")) == ["", "", "one"]  # 2.3 - 1.3 < 1.0 in floating point
+    assert stable_texts(*before, (2.29, "one two")) == ["", "", ""]
 
 
 def test_the_last_word_is_never_stable() -> None:
@@ -41,28 +53,22 @@ def test_the_last_word_is_never_stable() -> None:
 
 
 def test_a_word_that_was_another_one_in_between_starts_over() -> None:
-    hypotheses = [(0.5, "a b c"), (1.0, "a x c"), (1.5, "a b c"), (2.0, "a b c"), (2.5, "a b c")]
-    assert stable_texts(*hypotheses) == ["", "", "a", "a", "a b"]
+    assert half_seconds("a b c", "a x c", "a b c", "a b c", "a b c") == ["", "", "a", "a", "a b"]
 
 
 def test_a_word_is_as_young_as_the_youngest_before_it() -> None:
-    assert stable_texts((0.5, "a b c d"), (1.0, "x b c d"), (1.5, "x b c d"), (2.0, "x b c d")) == ["", "", "", "x b c"]
+    assert half_seconds("a b c d", "x b c d", "x b c d", "x b c d") == ["", "", "", "x b c"]
 
 
 def test_what_contradicts_it_changes_nothing_and_it_grows_again_where_they_agree() -> None:
-    written = [(1.0, "one two three"), (2.0, "one two three"), (3.0, "one too three four"), (4.0, "one too three four")]
-    assert stable_texts(*written) == ["", "one two", "one two", "one two"]
-    again = [(5.0, "one two three four"), (6.0, "one two three four")]
-    assert stable_texts(*written, *again)[-2:] == ["one two", "one two three"]
+    written = ["one two three"] * 3 + ["one too three four"] * 3
+    assert half_seconds(*written) == ["", "", *["one two"] * 4]
+    again = ["one two three four"] * 3
+    assert half_seconds(*written, *again)[-3:] == ["one two", "one two", "one two three"]
 
 
 def test_a_word_that_becomes_a_longer_one_is_another_word() -> None:
-    assert stable_texts((1.0, "the sea is"), (2.0, "the sea is"), (3.0, "the seas are"), (4.0, "the seas are")) == [
-        "",
-        "the sea",
-        "the sea",
-        "the sea",
-    ]
+    assert half_seconds(*["the sea is"] * 3, *["the seas are"] * 3) == ["", "", *["the sea"] * 4]
 
 
 @pytest.mark.parametrize(
@@ -77,11 +83,11 @@ def test_a_word_that_becomes_a_longer_one_is_another_word() -> None:
     ],
 )
 def test_scripts_without_spaces_are_counted_by_characters_and_their_marks(text: str, stable: str) -> None:
-    assert stable_texts((1.0, text), (2.0, text))[1] == stable
+    assert half_seconds(text, text, text)[-1] == stable
 
 
 def test_silence_that_empties_the_hypothesis_leaves_what_is_stable() -> None:
-    assert stable_texts((1.0, "one two"), (2.0, "one two"), (3.0, "")) == ["", "one", "one"]
+    assert half_seconds("one two", "one two", "one two", "") == ["", "", "one", "one"]
 
 
 WORDS = st.lists(st.sampled_from(["a", "ab", "b", "日", "本", "é", "ก็", " "]), max_size=6).map(" ".join) | st.text(
