@@ -9,6 +9,12 @@ from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis
 from qwen3_asr_mlx_runtime.session import local_agreement as stability
 
 
+@pytest.fixture(autouse=True)
+def rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stability, "STABLE_HYPOTHESES", 2)
+    monkeypatch.setattr(stability, "STABLE_SECONDS", 1.0)
+
+
 def streamed(texts: Sequence[str], final: str) -> StreamedTexts:
     """A hypothesis every half second."""
     hypotheses = [Hypothesis(text, "English", 0.5 * place, 1, 0, 0.1) for place, text in enumerate(texts, 1)]
@@ -42,8 +48,7 @@ def test_the_age_is_the_one_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_small_run_prints_its_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stability, "STABLE_SECONDS", stability.STABLE_SECONDS)  # put back afterwards
-    arguments = ["--scale", "0.01", "--after", "1.0", "3.0", "--seed", "29", "--interval-ms", "1000"]
+    arguments = ["--scale", "0.01", "--after", "1.0", "2.0", "--seed", "29", "--interval-ms", "1000"]
     monkeypatch.setattr("sys.argv", ["live-stability", *arguments])
     main()
     head, _, *rows = capsys.readouterr().out.splitlines()
@@ -51,5 +56,5 @@ def test_a_small_run_prints_its_table(capsys: pytest.CaptureFixture[str], monkey
     assert head.count("|") == rows[0].count("|")
     assert [row[0] for row in cells] == [kind for kind in ("plain", "quiet start", "loud end", "noise") for _ in "ab"]
     assert sum(int(row[3]) for row in cells) > 0
-    assert [row[2] for row in cells] == ["1 s", "3 s"] * 4
+    assert [row[2] for row in cells] == ["1 s", "2 s"] * 4
     assert [row[6] for row in cells[::2]] != [row[6] for row in cells[1::2]]

@@ -13,6 +13,7 @@ from support.fake_engine import transcript
 from qwen3_asr_mlx_runtime.audio.pcm_buffer import resampled
 from qwen3_asr_mlx_runtime.errors import Cancelled, DecodeFailed, EngineStalled, OutOfMemory
 from qwen3_asr_mlx_runtime.session.engine_slots import MAX_PARTIAL_SECONDS
+from qwen3_asr_mlx_runtime.session.local_agreement import LocalAgreement
 from qwen3_asr_mlx_runtime.session.stream import UtteranceNames
 from qwen3_asr_mlx_runtime.settings import Settings
 
@@ -208,13 +209,16 @@ class TestEvents:
         assert live.end_partial()[0]["queue_seconds"] == 3.0
 
     def test_what_is_stable_grows_and_stays_when_the_model_changes_its_mind(self, live: Conversation) -> None:
-        kinds = []
-        for text in ("a b c", "a b c d", "a b c d", "x b c d"):
+        rule, stable, events = LocalAgreement(), [], []
+        for text in ("a b c", *["a b c d"] * 9, "x b c d"):
             live.chunk(HALF, "s")
-            kinds += live.end_partial(text)
-        assert [event["stable_text"] for event in kinds] == ["", "", "a b c", "a b c"]
-        assert [event["revision"] for event in kinds] == [1, 2, 3, 4]
-        assert kinds[-1]["text"] == "x b c d"
+            events += live.end_partial(text)
+            rule.add(text, len(events) / 2)
+            stable.append(rule.text)
+        assert [event["stable_text"] for event in events] == stable
+        assert (stable[0], stable[-1]) == ("", "a b c")
+        assert [event["revision"] for event in events] == [*range(1, 12)]
+        assert events[-1]["text"] == "x b c d"
 
     def test_the_next_utterance_starts_over(self, live: Conversation) -> None:
         for _ in range(3):
