@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
+from e2e.client import command
 from support.no_metal import NO_METAL
 from support.tiny_checkpoint import write_tiny_checkpoint
 
@@ -17,6 +18,7 @@ from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.tools.doctor import machine_check, self_check
 from qwen3_asr_mlx_runtime.tools.doctor.finding import Finding
 from qwen3_asr_mlx_runtime.tools.doctor.main import findings, main
+from qwen3_asr_mlx_runtime.tools.doctor.restart_check import check_restart
 
 
 @pytest.fixture
@@ -141,6 +143,33 @@ def test_memory_that_does_not_come_back_is_seen(float32_only, monkeypatch):
     assert any("left behind" in what for what in failures(self_check.check_engine()))
 
 
+BROKEN_REPLAYS = {
+    "fails": "self._finish(segment.transcription, EngineCrashed('planted'))",
+    "is of less audio": "segment.samples = segment.samples[:20_000]; again(self, segment, was_alone=was_alone)",
+}
+REPLAY = """
+from qwen3_asr_mlx_runtime.errors import EngineCrashed
+from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
+again = Scheduler._decode_again
+def broken(self, segment, *, was_alone):
+    {0}
+Scheduler._decode_again = broken
+"""
+
+
+@pytest.mark.parametrize("broken", BROKEN_REPLAYS.values(), ids=BROKEN_REPLAYS)
+def test_a_replay_that_is_broken_is_seen(broken):
+    found = check_restart(command(None, before=REPLAY.format(broken)))
+    assert found.level == "failure"
+    assert "texts are missing or others" in found.what
+
+
+def test_a_bridge_that_does_not_survive_its_worker_is_seen():
+    lost = "from qwen3_asr_mlx_runtime.session import model_state; model_state.MAX_ENDS = 1"
+    found = check_restart(command(None, before=lost))
+    assert (found.level, "0 restarts" in found.what) == ("failure", True)
+
+
 def test_an_engine_that_raises_is_a_failure_and_no_traceback(float32_only, monkeypatch, capsys):
     def fail(*_):
         raise DecodeFailed("planted")
@@ -153,7 +182,7 @@ def test_an_engine_that_raises_is_a_failure_and_no_traceback(float32_only, monke
 def test_a_model_that_is_not_there_is_a_failure_and_the_rest_is_still_reported(float32_only, tmp_path):
     found = [*findings("nobody/nothing", tmp_path)]
     assert len(failures(found)) == 1
-    assert found[-1] == Finding("ok", "memory is back where it was")
+    assert Finding("ok", "memory is back where it was") in found
 
 
 def test_the_margins_of_another_model_are_measured(float32_only, tmp_path):
@@ -184,3 +213,4 @@ def test_as_a_process(repository: Path):
     )
     assert ran.stderr == ""
     assert "ok       memory is back where it was\n" in ran.stdout
+    assert "ok       the worker was killed in a decode, and every text came all the same\n" in ran.stdout

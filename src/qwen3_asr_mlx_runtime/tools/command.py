@@ -1,7 +1,8 @@
-"""What the tools' command lines have in common: one-line errors, and tables."""
+"""What the tools' command lines have in common: one-line errors, tables, and the bridge that they start."""
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from qwen3_asr_mlx_runtime.command import printable
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WIDTH = 120  # of tables not written to a terminal
+_SOURCE = Path(__file__).resolve().parents[2]
+_START = "import sys; sys.path.insert(0, {source!r}); from qwen3_asr_mlx_runtime.__main__ import main; main()"
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,3 +35,8 @@ def table_console() -> "Console":
     from rich.console import Console
 
     return Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+
+
+def bridge_command() -> list[str]:
+    """The command line of this package's bridge."""
+    return [sys.executable, "-I", "-X", "utf8", "-c", _START.format(source=str(_SOURCE))]

@@ -10,7 +10,7 @@ from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.errors import BridgeError, DeviceUnavailable
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO, chosen_model, model
 from qwen3_asr_mlx_runtime.packages import missing
-from qwen3_asr_mlx_runtime.tools.command import Parser
+from qwen3_asr_mlx_runtime.tools.command import Parser, bridge_command
 from qwen3_asr_mlx_runtime.tools.doctor.finding import Finding, failure
 
 PROGRAM = "qwen3-asr-mlx-doctor"
@@ -54,9 +54,11 @@ def findings(model: str, cache_dir: Path | None, is_wanted: bool = True) -> Iter
         for finding in check_model_files(model, cache_dir, "always", is_wanted):
             whole &= finding.level == "ok"
             yield finding
+        from qwen3_asr_mlx_runtime.tools.doctor.restart_check import check_restart
         from qwen3_asr_mlx_runtime.tools.doctor.self_check import check_engine
 
         yield from check_engine()
+        yield check_restart(bridge_command())
         if whole and model != DEMO:
             yield from _check_model(model, cache_dir)
     except DeviceUnavailable as error:

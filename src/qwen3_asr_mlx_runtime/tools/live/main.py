@@ -13,13 +13,12 @@ from qwen3_asr_mlx_runtime.client import Bridge, ClientError, Limits, RequestFai
 from qwen3_asr_mlx_runtime.command import complain, guarded, note
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO, DEMO_KNOWS, chosen_model, model
+from qwen3_asr_mlx_runtime.tools.command import bridge_command
 from qwen3_asr_mlx_runtime.tools.live.record import Record, summary
 from qwen3_asr_mlx_runtime.tools.live.screen import Lines, Screen, Silent, Terminal
 from qwen3_asr_mlx_runtime.tools.live.session import Failed, Plan, Recording, Session
 
 PROGRAM = "qwen3-asr-mlx-live"
-SOURCE = Path(__file__).resolve().parents[3]
-_START = "import sys; sys.path.insert(0, {source!r}); from qwen3_asr_mlx_runtime.__main__ import main; main()"
 EXAMPLES = f"""examples:
   {PROGRAM} --model demo examples/audio/sample.wav
   {PROGRAM} --model Qwen/Qwen3-ASR-0.6B --language en --interval-ms 300 talk.wav
@@ -37,7 +36,7 @@ def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = 
         if options.model == DEMO and not options.json:
             note(f"{PROGRAM}: {DEMO_KNOWS}")
         recordings = [Recording.read(path) for path in options.files]
-        records, seconds = _run(options, recordings, [*(bridge or _command()), *_bridge_options(options)])
+        records, seconds = _run(options, recordings, [*(bridge or bridge_command()), *_bridge_options(options)])
         if options.json:
             sys.stdout.write(json.dumps(_report(options, records, seconds), indent=1) + "\n")
         return 0
@@ -83,10 +82,6 @@ def _screen(options: argparse.Namespace) -> Screen:
 def _report(options: argparse.Namespace, records: Sequence[Record], seconds: float) -> dict[str, object]:
     settings = {name: getattr(options, name) for name in ("model", "streams", "chunk_ms", "interval_ms", "no_wait")}
     return {**settings, **summary(records, seconds)}
-
-
-def _command() -> list[str]:
-    return [sys.executable, "-I", "-X", "utf8", "-c", _START.format(source=str(SOURCE))]
 
 
 def _bridge_options(options: argparse.Namespace) -> list[str]:
