@@ -148,6 +148,60 @@ def test_the_same_seed_speaks_the_same_and_within_its_lengths(scripts: dict, rep
     assert seconds[-1] > 10 * seconds[0]
 
 
+def ended(scripts: dict, *lines: dict) -> list[str]:
+    """Oddities of audio that failed with the engine, after these lines."""
+    ledger = scripts["ledger"].Ledger()
+    for name in ("a", "b"):
+        ledger.expect(name)
+    for line in lines:
+        ledger.receive(line)
+    return ledger.oddities
+
+
+def test_audio_that_fails_with_the_engine_needs_two_ends_and_the_second_for_itself(scripts: dict) -> None:
+    end = {"type": "engine_restarting", "event": True, "attempt": 1}
+    a, b = ({"type": "error", "id": name, "code": "engine_crashed"} for name in ("a", "b"))
+    assert ended(scripts, end, end, a, end, b) == []
+    assert len(ended(scripts, end, a)) == 1
+    assert len(ended(scripts, end, end, a, b)) == 1
+
+
+def test_stable_text_that_does_not_go_on_is_odd(scripts: dict) -> None:
+    partial = {"type": "partial_result", "event": True, "stream_id": "s", "utterance_id": "u"}
+    grown, changed = ({**partial, "stable_text": text} for text in ("one two", "one three"))
+    assert ended(scripts, {**partial, "stable_text": "one"}, grown, grown) == []
+    assert len(ended(scripts, grown, changed)) == 1
+
+
 def test_row_83_a_worker_that_ends_thirty_times_loses_nothing_and_changes_no_text(scripts: dict) -> None:
-    work = ["--utterances", "180", "--shortest", "0.3", "--longest", "5"]
-    assert scripts["main"].main(["--kill", "30", *work]) == 0
+    assert scripts["main"].main(["--kill", "30", "--longest", "5"]) == 0
+
+
+BROKEN_REPLAYS = {
+    "texts differ": "segment.samples = segment.samples[:1_600]; again(self, segment, was_alone=was_alone)",
+    "ended as engine_crashed": "self._finish(segment.transcription, EngineCrashed('planted'))",
+}
+REPLAY = """
+
+from qwen3_asr_mlx_runtime.errors import EngineCrashed
+from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
+again = Scheduler._decode_again
+def broken(self, segment, *, was_alone):
+    {0}
+Scheduler._decode_again = broken
+"""
+
+
+@pytest.mark.parametrize("failure", BROKEN_REPLAYS)
+def test_a_replay_that_is_broken_fails_the_run(
+    scripts: dict, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, failure: str
+) -> None:
+    bridge = sys.modules["soak.bridge"]
+    program = bridge._PROGRAM.replace("\n", REPLAY.format(BROKEN_REPLAYS[failure]), 1)
+    monkeypatch.setattr(bridge, "_PROGRAM", program)
+    assert scripts["main"].main(["--kill", "6", "--longest", "5"]) == 1
+    assert failure in capsys.readouterr().out
+
+
+def test_rows_52_54_no_worker_outlives_a_bridge_that_is_killed(scripts: dict) -> None:
+    assert scripts["main"].main(["--kill-bridge", "5"]) == 0

@@ -14,7 +14,7 @@ from pathlib import Path
 from qwen3_asr_mlx_runtime.command import guarded
 from soak.bridge import Bridge
 from soak.figures import Sample, after, slope, table
-from soak.killer import Killer
+from soak.killer import end_bridge, end_worker
 from soak.ledger import Broken, Ledger
 from soak.speech import Speech
 from soak.work import Work
@@ -50,7 +50,9 @@ class Result:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.kill:
-        return _kill(options)
+        return end_worker(options)
+    if options.kill_bridge:
+        return end_bridge(options)
     result = soak(options)
     failures = result.failures(options.limit)
     if result.samples:
@@ -67,49 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         facts = {"arguments": list(sys.argv[1:] if arguments is None else arguments), "platform": platform.platform()}
         options.json.write_text(json.dumps({**facts, **asdict(result), "failures": failures}, indent=1) + "\n")
     return 1 if failures else 0
-
-
-def _kill(options: argparse.Namespace) -> int:
-    """The same work twice, disturbed and undisturbed: no outcome is lost or doubled, and no text differs."""
-    disturbed, undisturbed = Ledger(), Ledger()
-    disturbed.allowed.add("engine_crashed")  # audio that was decoded alone at its second end
-    kills, leaked, code = _run_once(options, disturbed, options.kill)
-    _run_once(options, undisturbed, 0)
-    failures = [*disturbed.oddities, *undisturbed.oddities]
-    both = disturbed.texts.keys() & undisturbed.texts.keys()
-    different = [key for key in both if disturbed.texts[key] != undisturbed.texts[key]]
-    if different:
-        failures.append(f"{len(different)} texts differ from those of an undisturbed run")
-    if disturbed.outcomes["engine_crashed"] > kills // 2:
-        failures.append("more audio failed than two ends each explain")
-    if disturbed.unanswered:
-        failures.append(f"{disturbed.unanswered} utterances without an outcome")
-    if leaked or code != 0:
-        failures.append(f"{leaked} descriptors or processes are left, exit code {code}")
-    if kills < options.kill:
-        failures.append(f"the worker was ended {kills} times only: more --utterances are needed")
-    print(f"{kills} ends, {sum(disturbed.outcomes.values())} outcomes ({dict(disturbed.outcomes)}), {len(both)} texts")
-    for failure in dict.fromkeys(failures):
-        print(f"FAILED: {failure}")
-    return 1 if failures else 0
-
-
-def _run_once(options: argparse.Namespace, ledger: Ledger, kills: int) -> tuple[int, int, int | None]:
-    """How often the worker was ended, how many descriptors and processes that left, and the exit code."""
-    speech = Speech(options.audio, options.shortest, options.longest, options.seed)
-    with (
-        tempfile.TemporaryDirectory(prefix="soak-") as folder,
-        Bridge(ROOT, ["--model", options.model, *shlex.split(options.bridge)], ledger.receive) as bridge,
-    ):
-        work = Work(bridge, ledger, speech, Path(folder))
-        work.open()
-        before = bridge.descriptors()
-        killer = Killer(bridge.pid, kills, options.seed, lambda: sum(ledger.outcomes.values()))
-        for _ in work.run(options.utterances, None, max(1, options.utterances)):
-            pass
-        killer.stop()
-        left = bridge.descriptors() - before + killer.orphans()
-        return killer.kills, left, work.close()
 
 
 def soak(options: argparse.Namespace) -> Result:
@@ -175,7 +134,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--limit", type=float, default=1.0, help="MiB per thousand utterances: of the footprint on macOS, else RSS"
     )
-    parser.add_argument("--kill", type=int, default=0, help="end the worker so often, and compare with a run without")
+    parser.add_argument(
+        "--kill",
+        type=int,
+        help="end the worker so often, under four streams and two files; compare the texts of a run without",
+    )
+    parser.add_argument("--kill-bridge", type=int, help="end so many bridges, and count the workers that outlive one")
     parser.add_argument("--json", type=Path, help="write every sample here")
     parser.add_argument("--quiet", action="store_true", help="print nothing before the end")
     return parser

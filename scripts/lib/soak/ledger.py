@@ -1,6 +1,7 @@
 """Open requests and their outcomes: each gets exactly one."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -20,12 +21,17 @@ class Ledger:
 
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()  # "text", or the code of an error
-        self.allowed = {"text"}
         self.oddities: list[str] = []
         self.texts: dict[tuple[Key, int], str] = {}  # by request or utterance, and the place in it
+        self.attempts: Counter[int] = Counter()  # of engine_restarting
+        self.partials = 0
+        self._ends_at: dict[Key, int] = {}  # how often the engine had ended when it was expected
+        self._is_blamed = False  # some audio, for the latest end
+        self._stable: dict[Key, str] = {}
         self._open: dict[Key, tuple[int, bool]] = {}  # (number of utterances, whether they were cancelled)
         self._answers: dict[str, Reply] = {}
         self._ended = False
+        self._received_at = time.monotonic()
         self._changed = threading.Condition()
 
     @property
@@ -36,6 +42,13 @@ class Ledger:
     def expect(self, key: Key, count: int = 1, *, cancelled: bool = False) -> None:
         with self._changed:
             self._open[key] = count, cancelled
+            self._ends_at[key] = self.attempts.total()
+
+    def is_open(self, key: Key) -> bool:
+        with self._changed:
+            if self._ended or time.monotonic() > self._received_at + WAIT:
+                raise self._broken(f"the outcome of {key}")
+            return key in self._open
 
     def wait_until_open(self, maximum: int) -> None:
         """Wait until at most `maximum` requests are open."""
@@ -51,8 +64,11 @@ class Ledger:
 
     def receive(self, reply: Reply | None) -> None:
         with self._changed:
+            self._received_at = time.monotonic()
             if reply is None:
                 self._ended = True
+            elif reply.get("event") and reply["type"] in ("engine_restarting", "partial_result"):
+                self._take_event(reply)
             else:
                 self._take(reply)
             self._changed.notify_all()
@@ -61,7 +77,10 @@ class Ledger:
         with self._changed:
             in_time = self._changed.wait_for(lambda: done() or self._ended, WAIT)
             if not in_time or not done():
-                raise Broken(f"{'the bridge ended' if self._ended else f'nothing came for {WAIT} s'}; missing: {what}")
+                raise self._broken(what)
+
+    def _broken(self, missing: str) -> Broken:
+        return Broken(f"{'the bridge ended' if self._ended else f'nothing came for {WAIT} s'}; missing: {missing}")
 
     def _take(self, reply: Reply) -> None:
         match reply["type"]:
@@ -90,5 +109,23 @@ class Ledger:
                 self.texts[key, number] = item["text"]
             code = item["error"]["code"] if item.get("error") else "text"
             self.outcomes[code] += 1
-            if code not in self.allowed and not (code == "cancelled" and cancelled):
+            explained = code == "engine_crashed" and self._blame(key)
+            if code != "text" and not explained and not (code == "cancelled" and cancelled):
                 self.oddities.append(f"an utterance ended as {code}")
+
+    def _take_event(self, event: Reply) -> None:
+        if event["type"] == "engine_restarting":
+            self.attempts[event["attempt"]] += 1
+            self._is_blamed = False
+            return
+        self.partials += 1
+        key, stable = (event["stream_id"], event["utterance_id"]), event["stable_text"]
+        if not stable.startswith(self._stable.get(key, "")):
+            self.oddities.append("stable text has changed")
+        self._stable[key] = stable
+
+    def _blame(self, key: Key) -> bool:
+        """Whether the latest of two ends or more may have been that of this audio: of each, one was alone."""
+        may_be = not self._is_blamed and self.attempts.total() >= self._ends_at.get(key, 0) + 2
+        self._is_blamed = True
+        return may_be

@@ -1,8 +1,8 @@
-"""The load of a soak test: three streams, files, and cancels."""
+"""The load of a soak test: streams, files, and cancels."""
 
 import base64
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from soak.bridge import Bridge
@@ -17,6 +17,8 @@ _FILES = 0.10
 _BATCHES = 0.03
 _IN_CHUNKS = 0.3
 _CHUNK = RATE // 2
+LANES = ("north", "east", "south", "west", "file-1", "file-2")
+_PAUSE = 0.4  # seconds between the chunks of a lane
 
 
 class Work:
@@ -125,6 +127,67 @@ class Work:
         id = self._next_id()
         self._bridge.send(type=type, id=id, **members)
         return self._ledger.answer(id)
+
+
+class Lane:
+    """A stream with partials, or files one after the other. Its utterances are the same whatever other lanes do."""
+
+    def __init__(self, bridge: Bridge, ledger: Ledger, speech: Speech, name: str, folder: Path) -> None:
+        self.sent = 0
+        self._bridge = bridge
+        self._ledger = ledger
+        self._speech = speech
+        self._name = name
+        self._file = folder / f"{name}.wav" if name.startswith("file") else None
+
+    def ask(self, type: str, **members: object) -> dict:
+        self._bridge.send(type=type, id=type, **members)
+        return self._ledger.answer(type)
+
+    def open(self) -> None:
+        if self._file is None:
+            self.ask("start_stream", stream_id=self._name, auto_flush=True, partials=True, partial_interval_ms=500)
+
+    def send(self, most: float) -> Iterator[None]:
+        """At most so many utterances, one message at each step. The one before waits for its outcome at most."""
+        while self.sent < most:
+            samples, cancelled = self._speech.utterance(), bool(self._speech.random.random() < _CANCELLED)
+            self.sent += 1
+            if self._file is None:
+                yield from self._send_utterance(samples, cancelled)
+            else:
+                yield from self._send_file(self._file, samples, cancelled)
+
+    def _send_utterance(self, samples: Pcm16, cancelled: bool) -> Iterator[None]:
+        key = stream_id, utterance_id = self._name, f"u{self.sent}"
+        members = {"stream_id": stream_id, "utterance_id": utterance_id}
+        for start in range(0, len(samples), _CHUNK):
+            self._bridge.send(type="audio_chunk", pcm16=_encoded(samples[start : start + _CHUNK]), **members)
+            yield
+        self._ledger.expect(key, cancelled=cancelled)
+        self._bridge.send(type="end_utterance", **members)
+        if cancelled:
+            self._bridge.send(type="cancel", id=f"cancel {key}", **members)
+        while self._ledger.is_open((self._name, f"u{self.sent - 1}")):
+            yield
+
+    def _send_file(self, path: Path, samples: Pcm16, cancelled: bool) -> Iterator[None]:
+        id = f"{self._name} {self.sent}"
+        write_wav(path, samples)
+        self._ledger.expect(id, cancelled=cancelled)
+        self._bridge.send(type="transcribe", id=id, audio=str(path))
+        if cancelled:
+            self._bridge.send(type="cancel", id=f"cancel {id}", target=id)
+        while self._ledger.is_open(id):
+            yield
+
+
+def run_together(lanes: Sequence[Lane], most: Sequence[float], is_over: Callable[[], bool]) -> None:
+    """Let each lane send so many utterances at most, until it is over."""
+    steps = [lane.send(count) for lane, count in zip(lanes, most, strict=True)]
+    while steps and not is_over():
+        steps = [each for each in steps if next(each, steps) is None]
+        time.sleep(_PAUSE)
 
 
 def _encoded(samples: Pcm16) -> str:
