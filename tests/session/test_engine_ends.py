@@ -1,10 +1,18 @@
 """The engine ends: what is decoded again, in which order, when, and what is given up."""
 
+from collections.abc import Callable
+
 import pytest
 from support.conversation import Conversation
 
 from qwen3_asr_mlx_runtime.errors import Cancelled
+from qwen3_asr_mlx_runtime.session import scheduler
+from qwen3_asr_mlx_runtime.session.local_agreement import LocalAgreement
 from qwen3_asr_mlx_runtime.session.model_state import DELAYS, MAX_ENDS, WINDOW_SECONDS, Recovery
+from qwen3_asr_mlx_runtime.session.partials import OpenUtterance
+from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
+from qwen3_asr_mlx_runtime.session.session_state import SessionState
+from qwen3_asr_mlx_runtime.session.stream_registry import StreamRegistry
 
 
 @pytest.fixture
@@ -249,3 +257,71 @@ def test_a_cancel_that_came_too_late_lets_a_flush_decode_again(talk: Conversatio
     assert job.utterance.max_new_tokens == 3
     [reply] = talk.decode()
     assert reply["items"][0]["text"]
+
+
+def play_restarts() -> None:
+    """A stream with partials and a file, over two ends of the engine, under the monitor."""
+    talk = Conversation()
+    talk.send("hello", want=["events", "progress"])
+    talk.send("start_stream", id="s", stream_id="s", partials=True, partial_interval_ms=500, auto_flush=True)
+    talk.load()
+    for words in ("one", "one two", "one two three"):
+        talk.chunk(16_000, "s")
+        talk.end_partial(words)
+    transcribe(talk, "a")
+    for _ in range(2):
+        restart(talk)
+        for words in ("one two three four", "one two three four five"):
+            talk.chunk(16_000, "s")
+            while not talk.partials and talk.jobs:
+                talk.decode()
+            if talk.partials:
+                talk.end_partial(words)
+    talk.send("end_utterance", id="e", stream_id="s")
+    while talk.jobs:
+        talk.decode()
+    talk.send("stop")
+    while talk.jobs:
+        talk.decode()
+    talk.finish()
+    talk.monitor.finish()
+
+
+BREAKS = {
+    "an outcome is lost": ("I2", Scheduler, "_decode_again", lambda *_, **__: None),
+    "the first end counts twice": ("I11", scheduler, "MAX_ENDS_ALONE", 1),
+    "attempts are not counted": ("I11", Recovery, "attempt", 0),
+    "stable text begins anew": ("I10", OpenUtterance, "agreement", LocalAgreement),
+    "revisions begin anew": ("I9", OpenUtterance, "revision", int),
+    "streams are forgotten": ("I6", StreamRegistry, "_streams", dict),
+}
+
+
+def test_restarts_keep_the_promises() -> None:
+    play_restarts()
+
+
+@pytest.mark.parametrize(("promise", "owner", "name", "broken"), BREAKS.values(), ids=BREAKS)
+def test_a_restart_that_breaks_a_promise_is_seen(
+    monkeypatch: pytest.MonkeyPatch, promise: str, owner: object, name: str, broken: object
+) -> None:
+    if isinstance(broken, type):
+        make_anew(monkeypatch, owner, name, broken)
+    else:
+        monkeypatch.setattr(owner, name, broken)
+    with pytest.raises(AssertionError, match=f"^{promise}:"):
+        play_restarts()
+
+
+def make_anew(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, make: Callable[[], object]) -> None:
+    """What the end of the engine takes from each object of this class."""
+    whole = SessionState.engine_ended
+
+    def ended(state: SessionState, reason: str) -> None:
+        whole(state, reason)
+        objects = [state.streams.registry, *state.partials._open.values()]
+        for each in objects:
+            if isinstance(each, owner):
+                setattr(each, name, make())
+
+    monkeypatch.setattr(SessionState, "engine_ended", ended)

@@ -168,6 +168,7 @@ class Conversation:
         self.jobs.clear()
         self.partials.clear()
         self.audio = Inbox()
+        self.monitor.engine_ended()
         self.session.outcome(EngineEnded(reason))
         return self.perform()
 

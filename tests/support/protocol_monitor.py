@@ -10,6 +10,8 @@ I7  `stopped` is the last line
 I8  the process ends with a code that has a meaning, and leaves no process behind
 I9  partial text comes where it was asked for, until the end of its utterance, and its revisions count up
 I10 stable text only grows within an utterance, and what it covers does
+I11 restarts of the engine in a row are counted; only audio that has seen two ends since it was sent fails with the
+    engine, and one alone of each end
 """
 
 import base64
@@ -27,6 +29,7 @@ from typing import Union
 import msgspec
 import psutil
 from support.partial_books import PartialBooks
+from support.restart_books import RestartBooks
 
 from qwen3_asr_mlx_runtime.protocol import replies, streams, transcripts
 from qwen3_asr_mlx_runtime.protocol.decode import Rejected, decode_line
@@ -93,6 +96,7 @@ class Sent:
     is_refused: bool = False  # by the parser
     after: "Sent | None" = None  # the last `hello` with `want`
     repeats_seq: bool = False
+    restarts: int | None = None  # of the engine, seen before
 
     @classmethod
     def from_line(cls, place: int, line: bytes) -> "Sent":
@@ -144,6 +148,7 @@ class ProtocolMonitor:
         self._is_stopping = False
         self.speech = SpeechBooks()
         self.partials = PartialBooks()
+        self.restarts = RestartBooks()
 
     def sent(self, line: bytes) -> None:
         if not line.strip(b" \t\r\n"):
@@ -163,6 +168,7 @@ class ProtocolMonitor:
             self._stop = sent if sent.id is ABSENT else None
         sent.after = self._hello
         self.partials.sent(sent)
+        self.restarts.sent(sent)
         if sent.type == "audio_chunk":
             self.speech.chunk_sent(sent)
         if sent.type == "start_stream":
@@ -175,6 +181,10 @@ class ProtocolMonitor:
             self._with_id.setdefault(_key(sent.id), []).append(sent)
         else:
             self._in_order.append(sent)
+
+    def engine_ended(self) -> None:
+        """The engine was ended, which only clients with a model and the want of `progress` see."""
+        self.restarts.unseen += 1
 
     def signalled(self) -> None:
         """A signal was sent: `stopped` may come although unread lines have no reply."""
@@ -196,6 +206,7 @@ class ProtocolMonitor:
             *(sent for each in self._with_id.values() for sent in each),
         ]
         assert not waiting, f"I2: {len(waiting)} requests without a reply, the first: {waiting[0].type}"
+        self.restarts.balance()
         if not self._signalled:
             self.speech.balance()
         elif self._ended:
@@ -236,19 +247,21 @@ class ProtocolMonitor:
         self._events += 1
         assert event["n"] == self._events, f"I5: event {event['n']} where {self._events} is due"
         assert "id" not in event, "I5: an event with an id"
-        self.speech.record(None, event)
+        self._record(None, event)
         if event["type"] == "partial_result":
             self.partials.event(event)
+        if event["type"] == "engine_restarting":
+            self.restarts.event(event)
 
     def _match(self, reply: dict) -> None:
         if reply["type"] == "fatal" or (self._ended and (self._signalled or reply["reason"] not in _ASKED_FOR)):
             self._in_order.clear()
             self._with_id.clear()
             self._stop = None
-            self.speech.record(None, reply)
+            self._record(None, reply)
             return
         if reply.get("reason") == "end_of_input":
-            self.speech.record(None, reply)
+            self._record(None, reply)
             return
         sent = self._request_of(reply)
         if reply["type"] != "error":
@@ -259,8 +272,12 @@ class ProtocolMonitor:
             _check_batch(sent, reply)
         if sent.type in ("transcribe", "batch_transcribe"):
             _check_asked_for(sent, reply)
-        self.speech.record(sent, reply)
+        self._record(sent, reply)
         self.partials.reply(sent, reply)
+
+    def _record(self, sent: Sent | None, line: dict) -> None:
+        self.speech.record(sent, line)
+        self.restarts.record(sent, line)
 
     def _hello_answered(self, hello: Sent, want: set[str], reply: dict) -> None:
         """One that was to drop events may be refused: then the chunks behind it get no reply after all."""

@@ -111,6 +111,17 @@ LISTENED = (WANT, PARTIALS, CHUNK, ask("end_utterance", stream_id="s", id=2))
 IN_STEP = (ask("start_stream", stream_id="s", partials=True), CHUNK, CHUNK)
 OPENED = line("stream_ready", stream_id="s")
 
+RESTARTS = ask("hello", want=["events", "progress"])
+SEEN = line("capabilities", want=["events", "progress"])
+CRASHED = {"code": "engine_crashed", "message": "planted"}
+FILE, FAILS = ask("transcribe", id=3, audio="a"), line("error", id=3, **CRASHED)
+LOST = line("stopped", reason="engine_unavailable")
+
+
+def restart(n: int, attempt: int) -> bytes:
+    return line("engine_restarting", event=True, n=n, attempt=attempt)
+
+
 VIOLATIONS = {
     "no object": ("I1", STOP, (b'"stopped"\n',)),
     "not ascii": ("I1", STOP, ('{"type":"stopped","x":"é"}\n'.encode(),)),
@@ -210,6 +221,26 @@ VIOLATIONS = {
     "stable text that changes in a reply": ("I10", *IN_STEP, (OPENED, hypothesis(2, "one"), hypothesis(3, "won"))),
     "stable text of one hypothesis": ("I10", *SPEAKING, (*BEGUN, partial(1, 1, "one"))),
     "less audio than before": ("I10", *SPEAKING, (*BEGUN, partial(1, 2), partial(2, 3, audio_seconds=0.5))),
+    "an attempt that is none": ("I11", RESTARTS, (SEEN, restart(1, 0))),
+    "an attempt after the last": ("I11", RESTARTS, (SEEN, restart(1, 5))),
+    "an attempt left out": ("I11", RESTARTS, (SEEN, restart(1, 1), restart(2, 3))),
+    "audio that fails at its first end": ("I11", RESTARTS, (SEEN, restart(1, 1)), FILE, (restart(2, 2), FAILS)),
+    "an utterance that fails at its first end": (
+        *("I11", RESTARTS, (SEEN, restart(1, 1)), END, (queued("s-1"), restart(2, 2))),
+        (batch(final("s-1", error=CRASHED), failed=1, event=True, n=3),),
+    ),
+    "two that fail at one end": (
+        *("I11", RESTARTS, (SEEN,), ask("batch_transcribe", audio=["a", "b"]), (restart(1, 1), restart(2, 2))),
+        (
+            line(
+                "batch_transcript",
+                count=2,
+                failed=2,
+                items=[{"audio": name, "text": None, "error": CRASHED} for name in "ab"],
+                decoder_mode="sequential",
+            ),
+        ),
+    ),
     "a line after stopped": ("I7", STOP, HELLO, (STOPPED, CAPABILITIES)),
 }
 
@@ -223,7 +254,7 @@ def test_a_planted_violation_is_named(violation: tuple) -> None:
 
 def test_every_invariant_is_broken_by_a_plan() -> None:
     """I8 is about processes, and is broken below."""
-    assert {broken for broken, *_ in VIOLATIONS.values()} == {f"I{number}" for number in range(1, 11)} - {"I8"}
+    assert {broken for broken, *_ in VIOLATIONS.values()} == {f"I{number}" for number in range(1, 12)} - {"I8"}
 
 
 def test_i4_what_was_accepted_before_a_signal_is_delivered_before_the_last_line() -> None:
@@ -257,6 +288,16 @@ def test_i8_a_process_that_is_left_behind_is_named() -> None:
 
 
 SOUND = {
+    "audio that fails at its second end": (
+        *(RESTARTS, (SEEN,), FILE, (restart(1, 1), restart(2, 2), FAILS, restart(3, 1), restart(4, 2))),
+    ),
+    "audio that fails at the last end": (
+        *(RESTARTS, (SEEN, restart(1, 1), restart(2, 2), restart(3, 3)), FILE, (restart(4, 4), FAILS, LOST)),
+    ),
+    "audio that fails at ends that were not wanted": (FILE, (FAILS,)),
+    "audio that fails at ends that were wanted no more": (
+        *(RESTARTS, FILE, ask("hello", want=["events"]), (SEEN, CAPABILITIES, FAILS)),
+    ),
     "partial text, and that of the next utterance of the name": (
         *(*LISTENED, ask("audio_chunk", stream_id="s", pcm16=PCM, utterance_id="s-1"), STOP),
         (*BEGUN, partial(1, 1), partial(2, 3, "one"), queued("s-1", id=2), partial(3, 1)),

@@ -26,7 +26,6 @@ class Ledger:
         self.attempts: Counter[int] = Counter()  # of engine_restarting
         self.partials = 0
         self._ends_at: dict[Key, int] = {}  # how often the engine had ended when it was expected
-        self._is_blamed = False  # some audio, for the latest end
         self._stable: dict[Key, str] = {}
         self._open: dict[Key, tuple[int, bool]] = {}  # (number of utterances, whether they were cancelled)
         self._answers: dict[str, Reply] = {}
@@ -109,14 +108,13 @@ class Ledger:
                 self.texts[key, number] = item["text"]
             code = item["error"]["code"] if item.get("error") else "text"
             self.outcomes[code] += 1
-            explained = code == "engine_crashed" and self._blame(key)
+            explained = code == "engine_crashed" and self._is_explained(key)
             if code != "text" and not explained and not (code == "cancelled" and cancelled):
                 self.oddities.append(f"an utterance ended as {code}")
 
     def _take_event(self, event: Reply) -> None:
         if event["type"] == "engine_restarting":
             self.attempts[event["attempt"]] += 1
-            self._is_blamed = False
             return
         self.partials += 1
         key, stable = (event["stream_id"], event["utterance_id"]), event["stable_text"]
@@ -124,8 +122,7 @@ class Ledger:
             self.oddities.append("stable text has changed")
         self._stable[key] = stable
 
-    def _blame(self, key: Key) -> bool:
-        """Whether the latest of two ends or more may have been that of this audio: of each, one was alone."""
-        may_be = not self._is_blamed and self.attempts.total() >= self._ends_at.get(key, 0) + 2
-        self._is_blamed = True
-        return may_be
+    def _is_explained(self, key: Key) -> bool:
+        """Whether it may have been alone at its second end: of each end one is, and none at the first of all."""
+        ends = self.attempts.total()
+        return ends >= self._ends_at.get(key, 0) + 2 and self.outcomes["engine_crashed"] < ends
