@@ -1,7 +1,8 @@
 """One conversation made from bytes: splitter, parser and session under the monitor, with the engine's part played here.
 
 Every byte string is a conversation. Some bytes become lines as they stand, some choose a request and spoil a field of
-it, some let the load, a file, a job or the clock go on. Whatever it is, no promise may break, and all must end.
+it, some let the load, a file, a job or the clock go on, or end the engine. Whatever it is, no promise may break, and
+all must end.
 """
 
 import json
@@ -10,7 +11,7 @@ from support.conversation import Conversation
 
 from qwen3_asr_mlx_runtime.bridge.line_reader import Line, LineReader, LongLine
 from qwen3_asr_mlx_runtime.bridge.stdin_reader import _decode
-from qwen3_asr_mlx_runtime.errors import DecodeFailed, ModelNotFound
+from qwen3_asr_mlx_runtime.errors import DecodeFailed, EngineUnavailable, ModelNotFound
 from qwen3_asr_mlx_runtime.protocol.decode import Rejected
 from qwen3_asr_mlx_runtime.settings import Settings
 
@@ -99,6 +100,7 @@ class Play:
         self._talk = Conversation(SETTINGS)
         self._steps = 0
         self._rest = b""
+        self._is_lost = False
 
     def run(self) -> None:
         for line in LineReader(0, limit=LIMIT, read=self._read):
@@ -119,6 +121,8 @@ class Play:
     def _handle_line(self, line: Line | LongLine) -> None:
         request = _decode(line)
         unreadable = isinstance(line, LongLine) or (isinstance(request, Rejected) and request.id is None)
+        if self._talk.session.is_draining:
+            self._talk.monitor.drains()
         self._talk.monitor.sent(b"?" if unreadable else line.data)
         self._talk.session.handle(request, 0)
         self._talk.perform()
@@ -158,6 +162,8 @@ class Play:
         elif kind == 11:
             talk.reads_lines = bool(choice % 4)
             talk.perform()
+        elif kind == 12 and choice >= 224:
+            self._end_engine()
         elif kind == 12 and talk.loads:
             talk.loads -= 1
             talk.load() if choice % 4 else talk.fail_load(ModelNotFound("planted"))
@@ -170,6 +176,18 @@ class Play:
         elif kind >= 14 and talk.jobs:
             job_id = sorted(talk.jobs)[choice % len(talk.jobs)]
             talk.decode(None if choice % 3 else DecodeFailed("planted"), job_id=job_id)
+
+    def _end_engine(self) -> None:
+        """A load that was not answered never is. Where the engine is lost, everything ends, as in the loop."""
+        talk = self._talk
+        if self._is_lost:
+            return
+        talk.loads = 0
+        talk.end_engine()
+        if talk.session.engine_is_lost:
+            self._is_lost = True
+            talk.session.engine_lost(EngineUnavailable("planted"))
+            talk.perform()
 
     def _finish(self) -> None:
         """Let everything come to its end, and hold the monitor to it."""

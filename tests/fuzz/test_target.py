@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from qwen3_asr_mlx_runtime.session.partials import Partials
+from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
 from qwen3_asr_mlx_runtime.session.stream_registry import StreamRegistry
 
 REGRESSIONS = sorted((Path(__file__).parent / "regressions").glob("*.bin"))
@@ -46,3 +47,14 @@ def test_speech_whose_end_never_reaches_the_engine_is_found(monkeypatch: pytest.
     Play(wanted).run()
     with pytest.raises(AssertionError, match="not forgotten"):
         Play(with_chunk).run()
+
+
+def test_a_final_that_a_restart_loses_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of a batch is decoded when the engine ends, and again by the next."""
+    asks = next(place for place, each in enumerate(REQUESTS) if each["type"] == "batch_transcribe")
+    load, read, end = [12, 1], [13, 1], [12, 255]
+    ended_in_a_decode = bytes([0, asks, 0, 1, 1, 1, *load, *read, *end])
+    Play(ended_in_a_decode).run()
+    monkeypatch.setattr(Scheduler, "_decode_again", lambda *_, **__: None)
+    with pytest.raises(AssertionError):
+        Play(ended_in_a_decode).run()

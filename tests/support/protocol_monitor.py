@@ -186,6 +186,10 @@ class ProtocolMonitor:
         """The engine was ended, which only clients with a model and the want of `progress` see."""
         self.restarts.unseen += 1
 
+    def drains(self) -> None:
+        """Nothing new is accepted, which lines in show only where none of them waits for a reader."""
+        self._is_stopping = True
+
     def signalled(self) -> None:
         """A signal was sent: `stopped` may come although unread lines have no reply."""
         self._signalled = True
