@@ -64,8 +64,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
 
 
 def wait_until_gone(pid: int) -> None:
-    """Within a second."""
-    give_up_at = time.monotonic() + 1
+    give_up_at = time.monotonic() + 10
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < give_up_at, "the worker outlives its bridge"
         time.sleep(0.005)
@@ -237,10 +236,9 @@ def test_rows_52_54_it_ends_with_its_bridge(moment: float, stopped: bool) -> Non
 
 NATIVE = """
 import ctypes
+ctypes.CDLL(None).prctl(1, 0)
 from qwen3_asr_mlx_runtime.engine import loop
 loop.EngineLoop._take = lambda self, request: ctypes.CDLL(None).sleep(600)
-import qwen3_asr_mlx_runtime.engine.worker as w
-w.sys = type("other", (), dict(platform="darwin"))
 """
 
 

@@ -71,7 +71,7 @@ REPLY_TYPES = {
     "stop_stream": {"stream_stopped"},
     "stop": {"stopped"},
 }
-GRACE_SECONDS = 1.0  # in which the worker of a bridge that was killed ends
+GRACE_SECONDS = 10.0  # in which the worker of a bridge that was killed ends
 EVENT_WANTS = {
     "realtime_batch_final": "events",
     "partial_result": "events",

@@ -1,16 +1,12 @@
 """The worker: the process that owns MLX and the model. Its main thread is the decoder loop.
 
-It ends with the bridge: at the end of a pipe that the bridge holds, watched by a thread of its own, and on Linux also
-by the signal that the kernel sends when the bridge's main thread ends. Signals of the process group are the bridge's.
+It ends with the bridge: the program in engines/worker that calls `main` sees to that before its first import.
 """
 
 import contextlib
-import ctypes
 import os
 import queue
-import signal
 import socket
-import sys
 import threading
 from typing import Any, NoReturn
 
@@ -28,12 +24,10 @@ from qwen3_asr_mlx_runtime.engines.channel import (
 )
 
 INBOX_FRAMES = 32  # with the frames in the socket all that is held before the loop takes it
-_PR_SET_PDEATHSIG = 1
 
 
-def main(channel: int, life: int) -> NoReturn:
-    """`channel`: the socket to the bridge. `life`: a pipe of which the bridge holds the other end."""
-    _end_with_bridge(life)
+def main(channel: int) -> NoReturn:
+    """`channel`: the socket to the bridge."""
     process_memory.keep_little()
     install_hooks(lambda _: os._exit(1))
     stream = socket.socket(fileno=channel)
@@ -60,17 +54,6 @@ def main(channel: int, life: int) -> NoReturn:
     except BaseException as error:  # noqa: BLE001 a bug: its message may quote anything, so only its place is logged
         diagnose(raised_at(type(error), error.__traceback__))
         os._exit(1)
-
-
-def _end_with_bridge(life: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    threading.Thread(target=_watch, args=(life,), name="life", daemon=True).start()
-
-
-def _watch(life: int) -> None:
-    os.read(life, 1)
-    os._exit(0)
 
 
 def _read(stream: socket.socket, inbox: queue.Queue[Any]) -> None:

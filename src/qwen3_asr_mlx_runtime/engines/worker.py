@@ -42,10 +42,16 @@ from qwen3_asr_mlx_runtime.settings import Settings
 
 SOCKET_BYTES = 512 * 1024
 KILL_SECONDS = 5.0  # how long a process that was killed may take to be gone
-# Signals of the process group are the bridge's from the first moment on.
+# From the first moment on, signals of the process group are the bridge's, and the process ends with the bridge: at the
+# end of a pipe, and on Linux also by PR_SET_PDEATHSIG, with the thread that started it. An import that fails ends it at
+# once: the exit handlers of a library that lacks memory may wait for ever.
 _PROGRAM = (
-    "import signal as s; [s.signal(number, s.SIG_IGN) for number in (s.SIGINT, s.SIGTERM, s.SIGHUP)]; "
-    "import sys; sys.path[:] = {path!r}; from qwen3_asr_mlx_runtime.engine.worker import main; main({fds})"
+    "import _thread, os, signal as s, sys; "
+    "_thread.start_new_thread(lambda: (os.read({life}, 1), os._exit(0)), ()); "
+    "sys.platform == 'linux' and __import__('ctypes').CDLL(None).prctl(1, s.SIGKILL); "
+    "[s.signal(number, s.SIG_IGN) for number in (s.SIGINT, s.SIGTERM, s.SIGHUP)]; "
+    "sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(1)); "
+    "sys.path[:] = {path!r}; from qwen3_asr_mlx_runtime.engine.worker import main; main({channel})"
 )
 
 
@@ -151,7 +157,7 @@ class _Worker:
         for end in (self._socket, theirs):  # macOS has 8 KiB
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
             end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BYTES)
-        program = _PROGRAM.format(path=sys.path, fds=f"{theirs.fileno()}, {their_life}")
+        program = _PROGRAM.format(path=sys.path, channel=theirs.fileno(), life=their_life)
         self._process = subprocess.Popen(  # noqa: S603 this interpreter, and a program of our own
             [sys.executable, "-I", "-X", "utf8", "-c", program],
             stdin=subprocess.DEVNULL,
