@@ -34,6 +34,16 @@ def test_within_a_stage_at_most_four_are_reported_a_second_and_the_last_one_alwa
     assert len(reported) == 2 / INTERVAL_SECONDS + 1
 
 
+def test_a_stage_in_which_nothing_changes_goes_on_to_be_reported():
+    reported: list[Progress] = []
+    clock = Clock()
+    report = Reporter(reported.append, clock)
+    for step in range(100):
+        clock.now = step / 50
+        report("waiting_for_lock", 100, 100)
+    assert reported == [Progress("waiting_for_lock", 100, 100)] * int(2 / INTERVAL_SECONDS)
+
+
 @given(st.lists(st.tuples(st.sampled_from(["download", "waiting_for_lock"]), st.integers(0, 50), st.floats(0, 1))))
 def test_a_stage_never_goes_back(calls):
     reported: list[Progress] = []

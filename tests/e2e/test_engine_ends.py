@@ -157,6 +157,39 @@ def test_row_83_an_end_while_an_utterance_is_open(pcm: np.ndarray, text: str, nu
         assert client.wait() == 0
 
 
+@pytest.mark.linux("only Linux limits another process")
+def test_row_83_a_worker_without_memory_in_a_decode_is_replaced(path: str, text: str) -> None:
+    with bridge() as client:
+        client.ask("start")
+        worker = worker_of(client)
+        worker.rlimit(psutil.RLIMIT_AS, (worker.memory_info().vms,) * 2)
+        assert client.ask("transcribe", audio=path)["text"] == text
+        assert client.ask("status")["engine_last_end"] == "exit_1"
+        assert client.wait() == 0
+
+
+LIMITED = """
+import os, resource, sys
+if "--model" not in sys.argv and os.path.exists({armed!r}):
+    os.remove({armed!r})
+    resource.setrlimit(resource.RLIMIT_AS, ({size}, {size}))
+"""
+
+
+@pytest.mark.linux("macOS limits no address space")
+@pytest.mark.parametrize("mebibytes", [100, 200, 400])
+def test_row_83_a_worker_without_memory_for_its_load_is_replaced(
+    tmp_path: Path, path: str, text: str, mebibytes: int
+) -> None:
+    (armed := tmp_path / "armed").touch()
+    limited = LIMITED.format(armed=str(armed), size=mebibytes * 2**20)
+    with bridge(limited, QWEN3_ASR_MLX_TEST_STALL_SECONDS="10") as client:
+        assert client.ask("start")["type"] == "ready"
+        assert client.ask("transcribe", audio=path)["text"] == text
+        assert client.ask("status")["engine_last_end"]
+        assert client.wait() == 0
+
+
 PLANTED = """
 from qwen3_asr_mlx_runtime.engine import single
 import os

@@ -9,7 +9,7 @@ from qwen3_asr_mlx_runtime.diagnostics import diagnose
 from qwen3_asr_mlx_runtime.engines.api import Engine, EngineEnded, Loaded, LoadFailed, Outcome
 from qwen3_asr_mlx_runtime.settings import SLOW_ON_A_CPU
 
-LOAD_STALL_SECONDS = 900.0  # of a load, which reports its progress
+LOAD_STALL_SECONDS = 120.0  # of a load, which reports each block, layer and look at a download
 STALL_SECONDS = 30.0  # and the length of the audio; without a sign of life for so long it is stuck
 SLEPT_SECONDS = 5.0  # the loop looks at least once a second: a longer pause was a sleep, or a stop, of the process
 _STACK_BYTES = 16 * 1024

@@ -4,7 +4,7 @@ Names, shapes and dtypes are checked in the headers before a module is built or 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,13 +70,15 @@ def load_model(
     quantize: str | None = None,
     force_4bit_tower: bool = False,
     join: bool = True,
+    on_layer: Callable[[], None] = lambda: None,
 ) -> Qwen3ASR:
     """Build the model of `folder` and read its weights, all evaluated.
 
     `dtype` is float32, bfloat16 or float16; None keeps that of the checkpoint. `quantize` is one of
     quantize.SCHEMES; None keeps weights as they are stored. `join` prepares the decoder to run fast; without it the
-    parameters keep the names of the checkpoint. Raises ModelIncomplete, ModelCorrupt, or ModelUnsupported if names,
-    shapes or dtypes differ from the configuration, or if the weights cannot be quantised that way.
+    parameters keep the names of the checkpoint. `on_layer` is called before each layer is read. Raises ModelIncomplete,
+    ModelCorrupt, or ModelUnsupported if names, shapes or dtypes differ from the configuration, or if the weights cannot
+    be quantised that way.
     """
     stored = _Stored.of(folder)
     model = Qwen3ASR(stored.config)
@@ -90,7 +92,7 @@ def load_model(
     model.set_dtype(DTYPES[dtype] if dtype else stored.dtype)
     model.eval()
     try:
-        _evaluate(model)
+        _evaluate(model, on_layer)
         if join:
             model.prepare()
     except RuntimeError as error:
@@ -141,11 +143,12 @@ def _read_weights(model: Qwen3ASR, files: list[Path], transposed: bool) -> None:
     model.load_weights(list(weights.items()), strict=True)
 
 
-def _evaluate(model: Qwen3ASR) -> None:
+def _evaluate(model: Qwen3ASR, on_layer: Callable[[], None]) -> None:
     """Evaluate layer by layer, so that only one layer's original is in memory while layers are quantised or cast. The
     embedding comes first: the comparison with the head may have read it already."""
     for layer in (model.model.embed_tokens, *model.modules()):
         if not layer.children():
+            on_layer()
             mx.eval(layer.parameters())
     mx.eval(model.parameters(), model.audio_tower._positions)
 

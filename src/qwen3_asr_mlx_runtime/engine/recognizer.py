@@ -113,7 +113,13 @@ class Recognizer:
                 tokenizer = Tokenizer.from_folder(folder)
             Governor.check_model(loaded_bytes(folder, dtype, quantize), limits.limit_bytes)
             with watch.stage("weights"):
-                weights = load_model(folder, dtype, quantize=quantize, force_4bit_tower=force_4bit_tower)
+                weights = load_model(
+                    folder,
+                    dtype,
+                    quantize=quantize,
+                    force_4bit_tower=force_4bit_tower,
+                    on_layer=partial(report, "load"),
+                )
         recognizer = cls(weights, tokenizer, max_segment_seconds, limits)
         report("warmup")
         with watch.stage("warmup"):
