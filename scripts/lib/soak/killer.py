@@ -128,9 +128,7 @@ def end_bridge(options: argparse.Namespace) -> int:
             left += orphans
             seconds.append(time.monotonic() - ended)
     late = sum(each > ORPHAN_SECONDS for each in seconds)
-    print(
-        f"{len(seconds)} bridges killed: {late} workers left after {ORPHAN_SECONDS:g} s, {left} after {MOST_SECONDS:g} s"
-    )
+    print(f"{len(seconds)} bridges killed: {late} workers left after {ORPHAN_SECONDS:g} s, {left} for good")
     print(f"the slowest ended after {max(seconds):.3f} s")
     return 1 if left else 0
 
