@@ -47,10 +47,10 @@ KILL_SECONDS = 5.0  # how long a process that was killed may take to be gone
 # once: the exit handlers of a library that lacks memory may wait for ever.
 _PROGRAM = (
     "import _thread, os, signal as s, sys; "
-    "_thread.start_new_thread(lambda: (os.read({life}, 1), os._exit(0)), ()); "
-    "sys.platform == 'linux' and __import__('ctypes').CDLL(None).prctl(1, s.SIGKILL); "
     "[s.signal(number, s.SIG_IGN) for number in (s.SIGINT, s.SIGTERM, s.SIGHUP)]; "
     "sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(1)); "
+    "_thread.start_new_thread(lambda: (os.read({life}, 1), os._exit(0)), ()); "
+    "sys.platform == 'linux' and __import__('ctypes').CDLL(None).prctl(1, s.SIGKILL); "
     "sys.path[:] = {path!r}; from qwen3_asr_mlx_runtime.engine.worker import main; main({channel})"
 )
 
