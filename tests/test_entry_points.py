@@ -42,6 +42,7 @@ def test_the_extra_that_is_named_is_the_one_that_brings_the_module(project: dict
         (ImportError(NO_BACKEND, name="core"), "qwen3-asr-mlx-runtime[cpu]"),
         (ImportError(missing(ImportError(NO_BACKEND, name="core")), name="core"), "MLX has no backend: pip install"),
         (ImportError("libcudart.so.13 is broken", name="core"), "libcudart.so.13 is broken"),
+        (ImportError("/qwen3-asr-mlx-runtime/x.so: failed to map segment", name="x"), "x cannot be imported: "),
         (ModuleNotFoundError("No module named 'qwen3_asr_mlx_runtime.x'", name="qwen3_asr_mlx_runtime.x"), "runtime.x"),
     ],
 )

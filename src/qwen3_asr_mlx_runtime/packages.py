@@ -14,7 +14,7 @@ EXTRAS = {
 
 def missing(error: ImportError) -> str:
     """One line: what cannot be imported, and the command that installs it."""
-    if _NAME in str(error):  # the message is already complete
+    if f"'{_NAME}" in str(error):  # the message is already complete
         return str(error)
     if "libmlx.so: cannot open" in str(error):  # on Linux, where mlx comes without a backend
         return f"MLX has no backend: pip install '{_NAME}[cpu]', or '{_NAME}[cuda13]' for an NVIDIA GPU"
