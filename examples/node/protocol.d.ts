@@ -11,6 +11,7 @@ export type Request =
   | Status
   | Cancel
   | Start
+  | Unload
   | Transcribe
   | BatchTranscribe
   | StartStream
@@ -27,6 +28,7 @@ export type Reply = (
   | StatusReply
   | CancelResult
   | Ready
+  | Unloaded
   | TranscriptReply
   | BatchTranscript
   | StreamReady
@@ -440,6 +442,7 @@ export interface Limits {
   max_batch_items: number;
   min_partial_interval_ms: number;
   max_partial_interval_ms: number;
+  max_keep_alive_seconds: number;
 }
 
 /**
@@ -620,7 +623,10 @@ export interface Rates {
   maximum: number;
 }
 
-/** The model is loaded. `load_seconds` and `load_profile` tell of that one load, however often `start` is sent. */
+/**
+ * The model is loaded. `load_seconds` and `load_profile` tell of that one load, however often `start` is sent. `load`:
+ * what this request waited for, a load from disk (`cold`), one from the page cache (`warm`), or none.
+ */
 export interface Ready {
   type: "ready";
   id?: string | number | null;
@@ -632,6 +638,7 @@ export interface Ready {
   use_cache: boolean;
   load_seconds: number;
   load_profile: { [name: string]: unknown };
+  load: "cold" | "none" | "warm";
 }
 
 /**
@@ -675,9 +682,14 @@ export interface Split {
   samples: number;
 }
 
-/** Load the model. Answered by `ready`. */
+/**
+ * Load the model. Answered by `ready`. `keep_alive_seconds`: from now on unload it after so many idle seconds, 0: after
+ * an outcome with nothing waiting, -1: never. Idle means no job, no utterance that waits, and no audio in an open one.
+ */
 export interface Start {
   type: "start";
+  /** -1 to 86400. */
+  keep_alive_seconds?: number | null;
   id?: Id;
 }
 
@@ -911,6 +923,28 @@ export interface Unfinished {
   utterance_id?: string;
   id?: string | number;
   code: ErrorCode;
+}
+
+/**
+ * Free the memory of the model. Answered by `unloaded`. The next request that needs the model loads it again. `drain`:
+ * decode first what was accepted before, also what waits for a `flush`; `abort`: end it with `cancelled`. What is not
+ * unloaded within `timeout_ms` stays loaded.
+ */
+export interface Unload {
+  type: "unload";
+  /** Default: `"drain"`. */
+  mode?: "abort" | "drain";
+  /** 1 to 86400000. */
+  timeout_ms?: number | null;
+  id?: Id;
+}
+
+/** The model is out of memory. `freed_bytes`: what its process took, 0 if no model was loaded. */
+export interface Unloaded {
+  type: "unloaded";
+  id?: string | number | null;
+  warnings?: string[];
+  freed_bytes: number;
 }
 
 /** `queued`: the utterances that wait for a batch, in all streams. */

@@ -133,6 +133,9 @@ MAX_PARTIAL_INTERVAL_MS = _limit(
     "`start_stream` is refused",
     "invalid_params",
 )
+MAX_KEEP_ALIVE_SECONDS = _limit(
+    "max_keep_alive_seconds", _DAY, "`keep_alive_seconds` of `start`", "`start` is refused", "invalid_params"
+)
 
 # Bounds of single members, part of the schema.
 MAX_BATCH_DELAY_MS = 60_000

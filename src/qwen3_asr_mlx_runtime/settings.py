@@ -9,7 +9,7 @@ from typing import NoReturn
 from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.command import printable
-from qwen3_asr_mlx_runtime.limits import LIMITS, MAX_NEW_TOKENS, ProcessLimits, option_of
+from qwen3_asr_mlx_runtime.limits import LIMITS, MAX_KEEP_ALIVE_SECONDS, MAX_NEW_TOKENS, ProcessLimits, option_of
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, chosen_model
 from qwen3_asr_mlx_runtime.model_name import model as model_word
 
@@ -32,7 +32,8 @@ class Settings(ProcessLimits):
     `language` (a canonical name or None), `context` and `token_budget` (0: until the model stops, within max(128,
     12 a second + 32)) stand for requests that give none of their own. `dtype`: None means the checkpoint's.
     `segment_seconds`: longer audio is decoded in segments. `parent_pid`: a process whose end ends this one, besides
-    the one that started it. `lazy`: the engine's process starts with the first load, and not with this one. `verify`:
+    the one that started it. `lazy`: the engine's process starts with the first load, and not with this one.
+    `keep_alive_seconds`: how long an idle model stays loaded, None for ever. `verify`:
     how often weights are compared with their digest; `state_dir`: where what was verified is remembered, None for
     nowhere. `stall_seconds`: a download that brings nothing for so long fails.
     `memory_limit_bytes`, `cache_limit_bytes` and `wired_limit_bytes` are those of engine/memory.py.
@@ -55,6 +56,7 @@ class Settings(ProcessLimits):
     stall_seconds: float = 120.0
     parent_pid: int | None = None
     lazy: bool = False
+    keep_alive_seconds: float | None = None
     memory_limit_bytes: int | None = None
     cache_limit_bytes: int | None = None
     wired_limit_bytes: int = 0
@@ -187,6 +189,12 @@ def _add_process_options(parser: argparse.ArgumentParser) -> None:
                 default=limit.default,
                 help=f"at most, {limit.meaning} (default {limit.default})",
             )
+    parser.add_argument(
+        "--keep-alive-seconds",
+        type=values.seconds(0.0, MAX_KEEP_ALIVE_SECONDS),
+        metavar="SECONDS",
+        help="unload the model after so many idle seconds, 0: after each outcome with nothing waiting (default: never)",
+    )
     parser.add_argument("--lazy", action="store_true", help="start the engine's process with the first load")
     parser.add_argument("--print-capabilities", action="store_true", help="print what this build does, and exit")
     parser.add_argument("--print-schema", action="store_true", help="print the JSON Schema of all messages, and exit")

@@ -80,7 +80,7 @@ def test_every_message_has_a_section_with_its_members() -> None:
     for line in LINES:
         expected.add(f"{'Event' if issubclass(line, streams.Event) else 'Reply'} `{line.__struct_config__.tag}`")
     assert {*MESSAGES} == {*expected, "Part `final_result`"}
-    without = {"Request `capabilities`", "Request `ping`", "Request `status`", "Request `start`"}
+    without = {"Request `capabilities`", "Request `ping`", "Request `status`"}
     assert {message for message in MESSAGES if not table(f"### {message}", "member")} == without
 
 

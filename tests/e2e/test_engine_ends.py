@@ -78,6 +78,37 @@ def test_row_83_an_end_before_the_load(path: str, text: str, number: signal.Sign
         assert client.wait() == 0
 
 
+def test_an_unloaded_model_takes_no_memory_and_comes_back(path: str, text: str) -> None:
+    with bridge() as client:
+        assert client.ask("start", id="s", keep_alive_seconds=60)["load"] in ("cold", "warm")
+        assert client.ask("start", id="again")["load"] == "none"
+        worker = worker_of(client)
+        size = worker.memory_info().rss
+        client.send("transcribe", id="t", audio=path)
+        client.send("unload", id="u")
+        client.send("transcribe", id="v", audio=path)
+        replies = [client.read() for _ in range(3)]
+        assert [reply.get("text") for reply in replies] == [text, None, text]
+        assert replies[1]["freed_bytes"] > size / 2
+        assert not worker.is_running()
+        assert client.ask("unload", id="w")["freed_bytes"] > 0
+        assert client.ask("status", id="status")["memory"]["process"]["worker"] is None
+        assert psutil.Process(client.process.pid).children() == []
+        assert client.ask("unload", id="x")["freed_bytes"] == 0
+        assert client.ask("status", id="z")["engine_restarts"] == 0
+        assert client.wait() == 0
+
+
+def test_an_idle_model_is_unloaded(path: str, text: str) -> None:
+    with bridge() as client:
+        client.ask("start", id="s", keep_alive_seconds=0)
+        for number in range(2):
+            assert client.ask("transcribe", id=number, audio=path)["text"] == text
+            while client.ask("ping", id="p")["state"] != "unloaded":
+                time.sleep(0.01)
+        assert client.wait() == 0
+
+
 # What the worker calls in each phase, and when it is in it; all but the load once the model is loaded.
 PHASES = {
     "load": ("engine import recognizer as owner", "load_model", "True"),

@@ -16,7 +16,15 @@ from support.engine_requests import transcribe
 from support.in_worker import planted
 
 from qwen3_asr_mlx_runtime.engines import worker as module
-from qwen3_asr_mlx_runtime.engines.api import EngineEnded, Finished, Load, Loaded, LoadFailed, Progress
+from qwen3_asr_mlx_runtime.engines.api import (
+    EngineEnded,
+    Finished,
+    Load,
+    Loaded,
+    LoadFailed,
+    Progress,
+    Unloaded,
+)
 from qwen3_asr_mlx_runtime.engines.utterance import Utterance
 from qwen3_asr_mlx_runtime.engines.worker import WorkerEngine
 from qwen3_asr_mlx_runtime.settings import Settings
@@ -121,6 +129,42 @@ def test_row_88_one_that_is_stopped_is_killed_with_the_reason_of_the_watchdog(wo
     worker.signal(signal.SIGSTOP)
     worker.engine.kill("stalled")
     assert worker.next() == EngineEnded("stalled")
+
+
+def test_to_unload_ends_the_process_and_the_next_load_starts_another(worker: Worker) -> None:
+    assert isinstance(worker.load(), Loaded)
+    before = worker.engine.pid
+    size = psutil.Process(before).memory_info().rss
+    worker.engine.unload()
+    unloaded = worker.next()
+    assert isinstance(unloaded, Unloaded)
+    assert unloaded.freed_bytes > size / 2
+    assert (worker.engine.pid, worker.engine.memory) == (None, None)
+    assert not psutil.pid_exists(before)
+    assert isinstance(worker.load(), Loaded)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_to_unload_ends_a_decode(worker: Worker, stopped: bool) -> None:
+    assert isinstance(worker.load(), Loaded)
+    if stopped:
+        worker.signal(signal.SIGSTOP)
+    worker.decode()
+    worker.engine.unload()
+    outcomes = [worker.next()]
+    if isinstance(outcomes[0], Finished):  # it was faster
+        outcomes.append(worker.next())
+    assert isinstance(outcomes[-1], Unloaded)
+
+
+def test_to_unload_is_answered_also_where_no_process_runs(worker: Worker) -> None:
+    worker.engine.unload()
+    assert worker.next() == Unloaded(0)
+    worker.engine.start()
+    worker.signal(signal.SIGKILL)
+    assert worker.next() == EngineEnded("SIGKILL")
+    worker.engine.unload()
+    assert worker.next() == Unloaded(0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

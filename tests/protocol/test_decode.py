@@ -362,7 +362,7 @@ class TestReplies:
     @pytest.mark.parametrize("number", [math.nan, math.inf])
     def test_a_number_that_json_does_not_have_is_refused(self, number: float) -> None:
         with pytest.raises(ValueError, match="JSON compliant"):
-            encode_line(Ready(model="m", model_dir="d", load_seconds=number, load_profile={}))
+            encode_line(Ready(model="m", model_dir="d", load_seconds=number, load_profile={}, load="cold"))
 
     def test_a_fatal_line_is_an_object_too(self) -> None:
         assert json.loads(encode_line(Fatal(code="internal_error", message="m")))["type"] == "fatal"

@@ -198,6 +198,18 @@ class AnyConversation(ConversationRules):
     def simple(self, kind: str, with_id: bool) -> None:
         self.ask(kind, with_id)
 
+    @rule(
+        mode=st.sampled_from([None, "drain", "abort"]),
+        timeout=st.sampled_from([None, None, 100]),
+        with_id=st.booleans(),
+    )
+    def unload(self, mode: str | None, timeout: int | None, with_id: bool) -> None:
+        self.ask("unload", with_id, mode=mode, timeout_ms=timeout)
+
+    @rule(seconds=st.sampled_from([-1, 0, 0.05, 60]), with_id=st.booleans())
+    def keep_alive(self, seconds: float, with_id: bool) -> None:
+        self.ask("start", with_id, keep_alive_seconds=seconds)
+
     @rule(back=st.integers(0, 6), with_id=st.booleans())
     def cancel_a_request(self, back: int, with_id: bool) -> None:
         """The same id again is rejected as `duplicate_id`, and leaves the first alone."""
@@ -301,7 +313,9 @@ class AnyConversation(ConversationRules):
         if not talk.session.is_draining:
             talk.end_of_input()
         while talk.session.pending:
-            if talk.loads > self.loads_answered:
+            if talk.is_unloading:
+                self.unloaded()
+            elif talk.loads > self.loads_answered:
                 self.answer_load(True)
             elif talk.reads:
                 path = next(iter(talk.reads.values()))

@@ -47,6 +47,7 @@ class TestStart:
                 "use_cache": True,
                 "load_seconds": 1.5,
                 "load_profile": {"stage": "load"},
+                "load": "cold",
             }
         ]
 

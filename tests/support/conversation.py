@@ -21,11 +21,20 @@ from qwen3_asr_mlx_runtime.engines.api import (
     LoadFailed,
     Partial,
     PartialDone,
+    Unloaded,
 )
 from qwen3_asr_mlx_runtime.errors import AudioNotFound, BridgeError, ModelNotFound
 from qwen3_asr_mlx_runtime.protocol.decode import decode_line
 from qwen3_asr_mlx_runtime.protocol.replies import encode_line
-from qwen3_asr_mlx_runtime.session.effects import AudioFailed, AudioRead, Effect, ReadAudio, ReadMore, WatchParent
+from qwen3_asr_mlx_runtime.session.effects import (
+    AudioFailed,
+    AudioRead,
+    Effect,
+    ReadAudio,
+    ReadMore,
+    Unload,
+    WatchParent,
+)
 from qwen3_asr_mlx_runtime.session.session import Session
 from qwen3_asr_mlx_runtime.settings import Settings
 
@@ -46,6 +55,7 @@ class Conversation:
         self.reads_lines = True
         self.has_written = True  # all lines; partial text waits for that
         self.loads = 0
+        self.is_unloading = False
         self.reads: dict[int, str] = {}
         self.paths: dict[int, str] = {}
         self.audio = Inbox()
@@ -90,6 +100,8 @@ class Conversation:
         return lines
 
     def _note(self, effect: Effect) -> None:
+        assert not (self.is_unloading and isinstance(effect, Load | Partial | Finalize)), "work for an engine that ends"
+        self.is_unloading |= isinstance(effect, Unload)
         match effect:
             case Load():
                 self.loads += 1
@@ -165,12 +177,22 @@ class Conversation:
 
     def end_engine(self, reason: str = "SIGKILL") -> list[dict]:
         """The engine's process ends, with all that it had."""
-        self.jobs.clear()
-        self.partials.clear()
-        self.audio = Inbox()
+        self._lose_work()
         self.monitor.engine_ended()
         self.session.outcome(EngineEnded(reason))
         return self.perform()
+
+    def unloaded(self, freed_bytes: int = 1000) -> list[dict]:
+        """The engine has unloaded, with all that it had."""
+        self.is_unloading = False
+        self._lose_work()
+        self.session.outcome(Unloaded(freed_bytes))
+        return self.perform()
+
+    def _lose_work(self) -> None:
+        self.jobs.clear()
+        self.partials.clear()
+        self.audio = Inbox()
 
     def terminate(self) -> list[dict]:
         self.monitor.signalled()

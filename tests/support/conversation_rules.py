@@ -24,6 +24,14 @@ class ConversationRules(RuleBasedStateMachine):
         else:
             self.talk.fail_load()
 
+    @precondition(lambda self: self.talk.is_unloading)
+    @rule()
+    def unloaded(self) -> None:
+        """Whatever it did: also a load that was not answered never is."""
+        before = self.talk.loads
+        self.talk.unloaded()
+        self.loads_answered = before
+
     @precondition(lambda self: self.talk.session._state.recovery.attempt < MAX_ENDS - 1)
     @rule()
     def end_engine(self) -> None:

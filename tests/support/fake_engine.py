@@ -39,6 +39,7 @@ from qwen3_asr_mlx_runtime.engines.api import (
     PartialDone,
     Post,
     Request,
+    Unloaded,
 )
 from qwen3_asr_mlx_runtime.engines.profile import Profile
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, Transcript
@@ -47,6 +48,7 @@ from qwen3_asr_mlx_runtime.errors import BridgeError, Cancelled
 WAIT = 60.0
 HOLD, LOOP, HANG, DIE = "hold", "loop", "hang", "die"
 STEP_SECONDS = 0.001
+FREED_BYTES = 2**20
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 Step = Transcript | BridgeError | str | Callable[[SentJob], object]
@@ -205,6 +207,13 @@ class FakeEngine:
             self.killed.append(reason)
             self._changed.notify_all()
 
+    def unload(self) -> None:
+        """It ends, with all its work; the next load is of another."""
+        with self._changed:
+            self.killed.append("unloaded")
+            self._inbox.put("unload")
+            self._changed.notify_all()
+
     def close(self) -> None:
         with self._changed:
             self._closing = True
@@ -225,7 +234,7 @@ class FakeEngine:
         while (work := self._inbox.get()) is not None:
             self.started.release()
             outcome = self._outcome(work)
-            if isinstance(outcome, EngineEnded):
+            if isinstance(outcome, EngineEnded | Unloaded):
                 self._begin_again()
             self._post(outcome)
 
@@ -243,18 +252,26 @@ class FakeEngine:
     def _outcome(self, work: SentJob | SentPartial | str) -> Outcome:
         if isinstance(work, SentJob):
             return self._decode(work)
-        return self._compute_partial(work) if isinstance(work, SentPartial) else self._load()
+        if isinstance(work, SentPartial):
+            return self._compute_partial(work)
+        return self._load() if work == "load" else self._end_by_kill()
 
-    def _load(self) -> Loaded | LoadFailed:
+    def _end_by_kill(self) -> EngineEnded | Unloaded:
+        reason = self.killed.pop()
+        return Unloaded(FREED_BYTES) if reason == "unloaded" else EngineEnded(reason)
+
+    def _load(self) -> Loaded | LoadFailed | EngineEnded | Unloaded:
         step = self._load_script[min(self.loads, len(self._load_script) - 1)]
         self.loads += 1
         if step == HOLD:
             self._hold(0)
+            if self.killed:
+                return self._end_by_kill()
         if isinstance(step, BridgeError):
             return LoadFailed(step)
         return Loaded("fake", "/models/fake", 1.5, {"stage": "load", "total_seconds": 1.5})
 
-    def _decode(self, job: SentJob) -> Finished | Failed | EngineEnded:
+    def _decode(self, job: SentJob) -> Finished | Failed | EngineEnded | Unloaded:
         step = self._script[0] if len(self._script) == 1 else self._script.pop(0)
         if callable(step):
             step = step(job)
@@ -263,20 +280,20 @@ class FakeEngine:
         if step in (HOLD, LOOP, HANG):
             self._stay(step, job.id)
             if self.killed:
-                return EngineEnded(self.killed.pop())
+                return self._end_by_kill()
             step = transcript()
         if job.id in self._cancelled:
             return Failed(job.id, Cancelled("cancelled"))
         return Failed(job.id, step) if isinstance(step, BridgeError) else Finished(job.id, step)
 
-    def _compute_partial(self, partial: SentPartial) -> PartialDone | Failed | EngineEnded:
+    def _compute_partial(self, partial: SentPartial) -> PartialDone | Failed | EngineEnded | Unloaded:
         step = self._partial_script[0] if len(self._partial_script) == 1 else self._partial_script.pop(0)
         if step == DIE:
             return EngineEnded("SIGKILL")
         if step in (HOLD, LOOP, HANG):
             self._stay(step, partial.id)
             if self.killed:
-                return EngineEnded(self.killed.pop())
+                return self._end_by_kill()
             step = None
         with self._changed:
             if partial.id in self._cancelled:

@@ -33,6 +33,7 @@ from qwen3_asr_mlx_runtime.session.effects import (
     ReadAudio,
     ReadMore,
     StopReading,
+    Unload,
     WatchParent,
 )
 from qwen3_asr_mlx_runtime.session.reply_queue import Outgoing
@@ -243,5 +244,7 @@ class Loop:
                     self._audio.stop(job_id)
                 case WatchParent(pid):
                     self._parent.watch(pid)
+                case Unload():
+                    self._engine.unload()
                 case _:
                     self._engine.send(effect)

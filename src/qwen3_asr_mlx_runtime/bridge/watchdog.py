@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from qwen3_asr_mlx_runtime.diagnostics import diagnose
-from qwen3_asr_mlx_runtime.engines.api import Engine, EngineEnded, Loaded, LoadFailed, Outcome
+from qwen3_asr_mlx_runtime.engines.api import Engine, EngineEnded, Loaded, LoadFailed, Outcome, Unloaded
 from qwen3_asr_mlx_runtime.settings import SLOW_ON_A_CPU
 
 LOAD_STALL_SECONDS = 120.0  # of a load, which reports each block, layer and look at a download
@@ -53,13 +53,15 @@ def stall_seconds(limit: float) -> float:
 
 
 def log_outcome(outcome: Outcome) -> None:
-    """How a load went, and that the engine has ended, to stderr."""
+    """How a load went, and that the model or the engine is gone, to stderr."""
     if isinstance(outcome, Loaded):
         diagnose(f"model loaded in {outcome.load_seconds:.2f} s")
         if outcome.load_profile.get("quantization") and outcome.load_profile.get("device") == "cpu":
             diagnose(f"quantised weights are {SLOW_ON_A_CPU}")
     elif isinstance(outcome, LoadFailed):
         diagnose(f"loading failed: {outcome.error.code}")
+    elif isinstance(outcome, Unloaded):
+        diagnose(f"model unloaded: {outcome.freed_bytes / 2**20:.0f} MiB are free")
     elif isinstance(outcome, EngineEnded):
         diagnose(f"the engine has ended: {outcome.reason}")
 

@@ -135,7 +135,8 @@ class EngineLoop:
             recognizer = self._recognizer()
         self._schedule = recognizer.schedule()
         profile = recognizer.load_profile
-        return Loaded(self._settings.model, recognizer.model_dir, profile["total_seconds"], profile)
+        total, source = profile["total_seconds"], recognizer.load_source
+        return Loaded(self._settings.model, recognizer.model_dir, total, profile, source)
 
     def _recognizer(self) -> "Recognizer":
         recognizer = import_recognizer()

@@ -23,13 +23,22 @@ from qwen3_asr_mlx_runtime.checkpoint.files import check_files, weight_files
 from qwen3_asr_mlx_runtime.checkpoint.hub import STALL_SECONDS, Hub
 from qwen3_asr_mlx_runtime.checkpoint.integrity import Verification, Verified, unchanged
 from qwen3_asr_mlx_runtime.checkpoint.integrity import verify as verify_files
+from qwen3_asr_mlx_runtime.checkpoint.page_cache import load_source
 from qwen3_asr_mlx_runtime.checkpoint.progress import Reporter
 from qwen3_asr_mlx_runtime.checkpoint.resolve import resolve
 from qwen3_asr_mlx_runtime.checkpoint.weights import load_model, loaded_bytes, named_parameters
 from qwen3_asr_mlx_runtime.engine.memory import Governor, MemoryLimits
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
 from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
-from qwen3_asr_mlx_runtime.engines.api import DecoderMode, Failed, Finished, Job, OnProgress, PartialDone
+from qwen3_asr_mlx_runtime.engines.api import (
+    DecoderMode,
+    Failed,
+    Finished,
+    Job,
+    LoadSource,
+    OnProgress,
+    PartialDone,
+)
 from qwen3_asr_mlx_runtime.engines.profile import Memory, Stopwatch
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
@@ -64,6 +73,7 @@ class Recognizer:
         self.max_segment_seconds = max_segment_seconds
         self.model_dir = ""
         self.load_profile: dict[str, Any] = {}
+        self.load_source: LoadSource = "cold"
         self._tokenizer = tokenizer
         held = sum(value.nbytes for _, value in named_parameters(model))
         self._governor = Governor(model.config, held, dtype=model.dtype, **limits._asdict())
@@ -105,6 +115,7 @@ class Recognizer:
             hub = Hub(cache=cache_dir, stall_seconds=stall_seconds)
             folder = resolve(model, hub, local_files_only=local_files_only, report=report)
         with unchanged(files := check_files(folder)):
+            source = load_source(weight_files(folder))
             report("verify")
             with watch.stage("verify"):
                 verification = verify_files(files, verify, Verified(state_dir), partial(report, "verify"))
@@ -125,6 +136,7 @@ class Recognizer:
         with watch.stage("warmup"):
             recognizer.warm_up()
         recognizer.model_dir = str(folder)
+        recognizer.load_source = source
         recognizer.load_profile = _load_profile(folder, weights, verification, watch)
         return recognizer
 

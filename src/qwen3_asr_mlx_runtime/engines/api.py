@@ -15,6 +15,7 @@ from qwen3_asr_mlx_runtime.engines.utterance import Samples, Utterance
 from qwen3_asr_mlx_runtime.errors import BridgeError
 
 DecoderMode = Literal["sequential", "batched"]
+LoadSource = Literal["cold", "warm"]
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):
@@ -109,12 +110,14 @@ class Job:
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):
-    """The model is ready. `load_profile` holds what was loaded and how long each step took, in seconds."""
+    """The model is ready. `load_profile` holds what was loaded and how long each step took, in seconds; `source`:
+    `warm` where most of the weights were in the page cache."""
 
     model: str
     model_dir: str
     load_seconds: float
     load_profile: dict[str, Any] = {}
+    source: LoadSource = "cold"
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag=True):
@@ -158,7 +161,14 @@ class EngineEnded(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Outcome = EngineEnded | Loaded | LoadFailed | Progress | Finished | PartialDone | Failed
+class Unloaded(msgspec.Struct, frozen=True, tag=True):
+    """The model has left memory, and the engine has nothing of what it had. `freed_bytes`: the size of its process at
+    its end, 0 where none ran."""
+
+    freed_bytes: int
+
+
+Outcome = EngineEnded | Unloaded | Loaded | LoadFailed | Progress | Finished | PartialDone | Failed
 Post = Callable[[Outcome], None]
 OnProgress = Callable[[Progress], None]
 
@@ -190,6 +200,9 @@ class Engine(Protocol):
 
     def kill(self, reason: str) -> None:
         """End it now, whatever it does: EngineEnded with this reason."""
+
+    def unload(self) -> None:
+        """Free the memory of the model, whatever the engine does: Unloaded. No request comes before that."""
 
     def close(self) -> None:
         """End it for good. Nothing is posted once this has returned and `join` came back."""

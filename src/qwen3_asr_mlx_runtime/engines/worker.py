@@ -12,6 +12,7 @@ from collections import deque
 from contextlib import ExitStack, closing
 from typing import IO
 
+from qwen3_asr_mlx_runtime import process_memory
 from qwen3_asr_mlx_runtime.diagnostics import DIAGNOSTIC_PREFIX, diagnose
 from qwen3_asr_mlx_runtime.engines.api import (
     EngineEnded,
@@ -23,6 +24,7 @@ from qwen3_asr_mlx_runtime.engines.api import (
     Partial,
     Post,
     Request,
+    Unloaded,
 )
 from qwen3_asr_mlx_runtime.engines.channel import (
     READ_BYTES,
@@ -103,6 +105,11 @@ class WorkerEngine:
         if self._worker is not None:
             self._worker.kill(reason)
 
+    def unload(self) -> None:
+        """End the process: Unloaded follows once it is gone."""
+        if self._worker is None or not self._worker.unload():
+            self._post(Unloaded(0))
+
     def close(self) -> None:
         """End the process; nothing is posted of it."""
         if self._worker is not None:
@@ -123,6 +130,7 @@ class _Worker:
         self._steps = 0
         self._messages = 0
         self._reason: str | None = None
+        self._freed_bytes: int | None = None  # once the model is to be unloaded
         self._is_broken = False
         self._is_closed = False
         self._lock = threading.Lock()
@@ -185,6 +193,16 @@ class _Worker:
         """The first one counts."""
         with self._lock:
             self._reason = self._reason or reason
+
+    def unload(self) -> bool:
+        """False where it has ended already."""
+        size = process_memory.footprint_bytes(self.pid) or process_memory.rss_bytes(self.pid) or 0
+        with self._lock:
+            if self.has_ended:
+                return False
+            self._freed_bytes = size
+        self.kill("unloaded")
+        return True
 
     def close(self) -> None:
         self._is_closed = True
@@ -301,8 +319,9 @@ class _Worker:
             self._socket.close()
             for descriptor in (self._life, self._wake, self._woken):
                 os.close(descriptor)
+            freed = self._freed_bytes
         if not self._is_closed:
-            self._post(EngineEnded(self._reason or _reason_of(code)))
+            self._post(EngineEnded(self._reason or _reason_of(code)) if freed is None else Unloaded(freed))
         self._process.wait()
 
     def _wait_for_end(self) -> int | None:

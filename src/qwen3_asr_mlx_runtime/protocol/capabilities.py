@@ -37,6 +37,8 @@ FEATURES = [
     "resample",
     "engine_restart",
     "partials",
+    "unload",
+    "keep_alive",
 ]
 
 

@@ -11,6 +11,7 @@ from qwen3_asr_mlx_runtime.limits import (
     MAX_BATCH_SIZE,
     MAX_CONTEXT_CHARACTERS,
     MAX_ID_CHARACTERS,
+    MAX_KEEP_ALIVE_SECONDS,
     MAX_MILLISECONDS,
     MAX_NEW_TOKENS,
     MAX_PARTIAL_INTERVAL_MS,
@@ -75,7 +76,24 @@ class Cancel(Command, frozen=True, kw_only=True, tag="cancel"):
 
 
 class Start(Command, frozen=True, tag="start"):
-    """Load the model. Answered by `ready`."""
+    """Load the model. Answered by `ready`.
+
+    `keep_alive_seconds`: from now on unload it after so many idle seconds, 0: after an outcome with nothing waiting,
+    -1: never. Idle means no job, no utterance that waits, and no audio in an open one.
+    """
+
+    keep_alive_seconds: Annotated[float, Meta(ge=-1, le=MAX_KEEP_ALIVE_SECONDS)] | None = None
+
+
+class Unload(Command, frozen=True, kw_only=True, tag="unload"):
+    """Free the memory of the model. Answered by `unloaded`. The next request that needs the model loads it again.
+
+    `drain`: decode first what was accepted before, also what waits for a `flush`; `abort`: end it with `cancelled`.
+    What is not unloaded within `timeout_ms` stays loaded.
+    """
+
+    mode: Literal["drain", "abort"] = "drain"
+    timeout_ms: Milliseconds | None = None
 
 
 class Decoding(Command, frozen=True, kw_only=True):
@@ -203,6 +221,7 @@ COMMANDS: dict[str, type[Command]] = {
     "status": Status,
     "cancel": Cancel,
     "start": Start,
+    "unload": Unload,
     "transcribe": Transcribe,
     "batch_transcribe": BatchTranscribe,
     "start_stream": StartStream,

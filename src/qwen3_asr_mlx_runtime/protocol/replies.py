@@ -181,7 +181,8 @@ class CancelResult(Reply, kw_only=True, tag="cancel_result"):
 
 
 class Ready(Reply, kw_only=True, tag="ready"):
-    """The model is loaded. `load_seconds` and `load_profile` tell of that one load, however often `start` is sent."""
+    """The model is loaded. `load_seconds` and `load_profile` tell of that one load, however often `start` is sent.
+    `load`: what this request waited for, a load from disk (`cold`), one from the page cache (`warm`), or none."""
 
     runtime: str = RUNTIME
     protocol: str = PROTOCOL
@@ -190,6 +191,13 @@ class Ready(Reply, kw_only=True, tag="ready"):
     use_cache: bool = True
     load_seconds: float
     load_profile: dict[str, Any]
+    load: Literal["cold", "warm", "none"]
+
+
+class Unloaded(Reply, kw_only=True, tag="unloaded"):
+    """The model is out of memory. `freed_bytes`: what its process took, 0 if no model was loaded."""
+
+    freed_bytes: int
 
 
 class ErrorReply(Reply, kw_only=True, tag="error"):

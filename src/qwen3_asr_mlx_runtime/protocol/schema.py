@@ -17,6 +17,7 @@ REPLIES: tuple[type[replies.Reply], ...] = (
     replies.StatusReply,
     replies.CancelResult,
     replies.Ready,
+    replies.Unloaded,
     transcripts.TranscriptReply,
     transcripts.BatchTranscript,
     streams.StreamReady,

@@ -12,6 +12,7 @@ from qwen3_asr_mlx_runtime.session.effects import WatchParent
 from qwen3_asr_mlx_runtime.session.file_requests import start_files
 from qwen3_asr_mlx_runtime.session.model_state import Start, ready
 from qwen3_asr_mlx_runtime.session.reply_queue import CancelState, PendingRequest
+from qwen3_asr_mlx_runtime.session.residency import PendingUnload
 from qwen3_asr_mlx_runtime.session.session_state import SessionState
 from qwen3_asr_mlx_runtime.session.status import pong, status
 from qwen3_asr_mlx_runtime.session.transcription import FileRequest, Transcription
@@ -126,7 +127,9 @@ class Dispatcher:
                 state.deliver()  # cancelled requests are answered first
                 request.answer(result)
             case commands.Start():
-                state.model.start(request, ready)
+                self._start(request, command)
+            case commands.Unload():
+                state.residency.unload(request, command)
             case commands.Transcribe() | commands.BatchTranscribe():
                 state.model.need(request)
                 start_files(request, command, state.scheduler, state.settings)
@@ -161,6 +164,12 @@ class Dispatcher:
             self._state.scheduler.effects.append(WatchParent(command.parent_pid))
         request.answer(self._state.capabilities())
 
+    def _start(self, request: PendingRequest, command: commands.Start) -> None:
+        state = self._state
+        state.residency.keep(command.keep_alive_seconds)
+        is_ready = state.model.is_ready
+        state.model.start(request, lambda model: ready(model, "none" if is_ready else model.source))
+
     def _start_stream(self, request: PendingRequest, command: commands.StartStream, *, may_replace: bool) -> None:
         if command.auto_flush and not self._state.has_events:
             message = "`auto_flush`: results come as events; send `hello` with `want: events` first"
@@ -169,6 +178,7 @@ class Dispatcher:
             request.warn(FINAL_POLICY_GUARDED)
         registry = self._state.streams.registry
         stream, reply = self._state.streams.start(command, may_replace=may_replace)
+        self._state.residency.keep(None)
         self._state.model.start(request, lambda _: reply, lambda: reply.dropped_samples + registry.forget(stream))
 
     def _cancel(self, command: commands.Cancel) -> CancelResult:
@@ -190,6 +200,8 @@ class Dispatcher:
                 return scheduler.cancel(self._state.utterances.delivery.waited_for(group))
             case Start() as start:
                 return self._state.model.cancel(start)
+            case PendingUnload() as unload:
+                return self._state.residency.cancel(unload)
         return "unknown"
 
     def _cancel_utterance(self, stream_id: str, utterance_id: str) -> CancelResult:

@@ -37,7 +37,12 @@ class WatchParent:
     pid: int
 
 
-Effect = Request | ReadAudio | ReadMore | StopReading | WatchParent
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Free the memory of the model; the engine posts Unloaded."""
+
+
+Effect = Request | ReadAudio | ReadMore | StopReading | WatchParent | Unload
 """A Request goes to the engine."""
 
 

@@ -2,8 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 from msgspec import UNSET, UnsetType
 
@@ -43,6 +43,14 @@ class Start:
     def fail(self, error: BridgeError) -> None:
         dropped = self.undo()
         self.request.refuse(error, **({"dropped_samples": dropped} if dropped else {}))
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """What was read after an unload that is not done. `cause`: the first that needs the model."""
+
+    starts: list[Start] = field(default_factory=list)
+    cause: Cause | None = None
 
 
 class Recovery:
@@ -88,10 +96,21 @@ class ModelState:
         self._progress: Progress | None = None
         self._sent_at = float("-inf")
         self.load_at: float | None = None  # of a load that waits for its time
+        self._held: deque[Held] = deque()  # of each unload that is not done
 
     @property
     def is_loading(self) -> bool:
         return self.stage is not None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request read now finds the model loaded."""
+        return self.model is not None and not self._held
+
+    @property
+    def is_unloaded(self) -> bool:
+        """Whether a load would succeed as far as is known, and none is under way."""
+        return self.model is None and not self.is_loading and not self.failed and not self._held
 
     @property
     def is_awaited(self) -> bool:
@@ -105,7 +124,13 @@ class ModelState:
 
     def need(self, cause: Cause | None) -> None:
         """Load the model, unless it is loaded or loading. `cause`: None if no request caused it."""
-        if self.model is None and self.stage is None:
+        if self._held:
+            self._held[-1].cause = self._held[-1].cause or cause
+        elif self.model is None:
+            self._load(cause)
+
+    def _load(self, cause: Cause | None) -> None:
+        if self.stage is None:
             self._cause = cause
             self.stage = "resolve"
             self.failed = False
@@ -139,16 +164,18 @@ class ModelState:
 
     def start(self, request: PendingRequest, reply: Callable[[Loaded], Reply], undo: Callable[[], int] = int) -> None:
         """Answer a request when the model is loaded, or with the error of the load."""
-        if self.model is not None:
+        if self.model is not None and self.is_ready:
             request.answer(reply(self.model))
             return
         request.subject = start = Start(request, reply, undo)
-        self._starts.append(start)
+        (self._held[-1].starts if self._held else self._starts).append(start)
         self.need(request)
 
     def cancel(self, start: Start) -> CancelState:
         """Cancel a request. The load goes on, because others may wait for it."""
-        self._starts.remove(start)
+        for starts in (self._starts, *(held.starts for held in self._held)):
+            if start in starts:
+                starts.remove(start)
         start.fail(Cancelled("cancelled before the model was loaded"))
         return "cancelled"
 
@@ -157,13 +184,31 @@ class ModelState:
             self._cause.load_seconds = model.load_seconds
         self.model = model
         self._end_load()
-        for start in self._take_starts():
-            start.request.answer(start.reply(model))
+        self._answer_starts(model)
 
     def load_failed(self, error: BridgeError) -> None:
         self.failed = True
         self._end_load()
         self.fail_starts(error)
+
+    def unload(self) -> None:
+        """The model leaves memory, and a load ends."""
+        self.withdraw()
+        self.model = None
+        self._end_load()
+
+    def hold(self) -> None:
+        """What is read from now on waits until an unload is done."""
+        self._held.append(Held())
+
+    def release(self, *, is_needed: bool) -> None:
+        """The first unload is over. `is_needed`: whether something besides a `start` waits for the model."""
+        held = self._held.popleft()
+        self._starts += held.starts
+        if self.model is not None:
+            self._answer_starts(self.model)
+        elif self._starts or is_needed:
+            self._load(held.cause)
 
     def fail_starts(self, error: BridgeError) -> None:
         """Answer all requests that wait only for the model with an error."""
@@ -184,6 +229,17 @@ class ModelState:
         cause = UNSET if self._cause is None or self._cause.id is None else self._cause.id
         return lines.Progress(request_id=cause, stage=progress.stage, done=progress.done, total=progress.total)
 
+    def fail_all(self, error: BridgeError) -> None:
+        """Answer all requests that wait only for the model, now or after an unload, with an error."""
+        for held in self._held:
+            self._starts += held.starts
+            held.starts = []
+        self.fail_starts(error)
+
+    def _answer_starts(self, model: Loaded) -> None:
+        for start in self._take_starts():
+            start.request.answer(start.reply(model))
+
     def _take_starts(self) -> list[Start]:
         starts, self._starts = self._starts, []
         return starts
@@ -192,10 +248,11 @@ class ModelState:
         self._cause = self._progress = self.stage = self.load_at = None
 
 
-def ready(model: Loaded) -> Ready:
+def ready(model: Loaded, load: Literal["cold", "warm", "none"]) -> Ready:
     return Ready(
         model=model.model,
         model_dir=model.model_dir,
         load_seconds=model.load_seconds,
         load_profile=model.load_profile,
+        load=load,
     )

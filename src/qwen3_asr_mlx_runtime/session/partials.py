@@ -126,6 +126,22 @@ class Partials:
                 self._due[utterance.stream.id] = utterance
         self._running.clear()
 
+    @property
+    def are_due(self) -> bool:
+        return bool(self._due)
+
+    def withdraw(self) -> None:
+        """Start none until the next chunk of its stream."""
+        for utterance in self._due.values():
+            utterance.due_at = None
+        self._due.clear()
+
+    def unloaded(self) -> None:
+        """The engine has nothing of the open utterances. Partials that it computed end."""
+        for utterance in self._open.values():
+            utterance.in_engine = utterance.job_id = None
+        self._running.clear()
+
     def end(self, stream: Stream) -> AppendedAudio | None:
         """The utterance has ended: return its audio in the engine."""
         utterance = self._open.pop(stream.id, None)

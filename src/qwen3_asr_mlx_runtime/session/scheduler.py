@@ -55,6 +55,8 @@ class Scheduler:
         self._open: dict[int, Transcription] = {}
         self._segments: dict[int, Segment] = {}  # of these, by job
         self._ready: FairQueue[Segment] = FairQueue(_lane, _kind)
+        self._held: list[Segment] = []  # they wait for an unload
+        self._unloads = self._unloads_done = 0
         self._suspects: deque[Segment] = deque()  # they were decoding when the engine ended: each is decoded alone
         self._expiring: list[tuple[float, int]] = []
         self._finished: list[Transcription] = []
@@ -62,11 +64,16 @@ class Scheduler:
     @property
     def ready(self) -> int:
         """Jobs that wait for the engine."""
-        return len(self._ready) + len(self._suspects)
+        return len(self._ready) + len(self._suspects) + len(self._held)
 
     @property
     def needs_model(self) -> bool:
-        return any(transcription.decode_requested for transcription in self._open.values())
+        """Whether something that waits for no unload is to be decoded."""
+        return self.must_decode_before(self._unloads_done + 1)
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._open and self.slots.is_empty
 
     @property
     def deadline(self) -> float | None:
@@ -121,12 +128,15 @@ class Scheduler:
             self._restart(transcription)
         if transcription.is_unfinished and not transcription.decode_requested:
             transcription.decode_requested = True
+            transcription.after_unloads = self._unloads
             for segment in transcription.segments:
                 self._enqueue(segment)
 
     def _enqueue(self, segment: Segment) -> None:
         """It waits for the engine: a suspect for its turn alone."""
-        if segment.ends:
+        if segment.transcription.after_unloads > self._unloads_done:
+            self._held.append(segment)
+        elif segment.ends:
             self._suspects.append(segment)
         else:
             self._ready.append(segment)
@@ -244,10 +254,26 @@ class Scheduler:
             self.fail(transcription, error)
 
     def fail_requested(self, error: BridgeError) -> None:
-        """End all that wait for the model."""
+        """End all that wait for this load of the model."""
         for transcription in [*self._open.values()]:
-            if transcription.decode_requested:
+            if transcription.decode_requested and transcription.after_unloads <= self._unloads_done:
                 self.fail(transcription, error)
+
+    def hold(self) -> int:
+        """What is requested from now on waits until an unload is done: the number of that unload."""
+        self._unloads += 1
+        return self._unloads
+
+    def must_decode_before(self, unload: int) -> bool:
+        """Whether an unload still waits for something."""
+        return any(each.decode_requested and each.after_unloads < unload for each in self._open.values())
+
+    def release(self) -> None:
+        """An unload is done."""
+        self._unloads_done += 1
+        held, self._held = self._held, []
+        for segment in held:
+            self._enqueue(segment)
 
     def take_finished(self) -> list[Transcription]:
         """Those that got their result since the last call, in order."""
@@ -277,7 +303,8 @@ class Scheduler:
     @property
     def may_start_partial(self) -> bool:
         """Whether a partial would start at once, and keep no suspect waiting."""
-        return self.model_loaded and not self._suspects and self.slots.may_start_partial
+        is_held = self._unloads > self._unloads_done
+        return self.model_loaded and not is_held and not self._suspects and self.slots.may_start_partial
 
     def engine_ended(self) -> bool:
         """The engine has lost all that it had. What it was decoding is decoded again, each alone; one that was alone at
@@ -318,8 +345,9 @@ class Scheduler:
     def _dequeue(self, segment: Segment) -> None:
         """It does not wait for the engine any more."""
         self._ready.remove(segment)
-        if segment in self._suspects:
-            self._suspects.remove(segment)
+        for waiting in (self._suspects, self._held):
+            if segment in waiting:
+                waiting.remove(segment)
 
     def _submit(self, segment: Segment) -> None:
         """Give the engine what it does not have, and end the utterance there. The engine owns the samples now."""

@@ -16,6 +16,7 @@ from qwen3_asr_mlx_runtime.engines.api import (
     Outcome,
     PartialDone,
     Progress,
+    Unloaded,
 )
 from qwen3_asr_mlx_runtime.engines.profile import Memory
 from qwen3_asr_mlx_runtime.errors import BridgeError, ShuttingDown
@@ -76,13 +77,16 @@ class Session:
 
     def effects(self) -> list[Effect]:
         """The effects to perform now. No work starts while lines wait to be taken, because the client does not read."""
-        scheduler = self._state.scheduler
-        if self._state.replies.is_clear:
+        state, scheduler = self._state, self._state.scheduler
+        state.residency.advance(is_idle=state.is_idle)
+        if state.replies.is_clear:
             scheduler.advance()
-            self._state.deliver()
-            self._state.partials.advance()
-        if self._state.shutdown.is_draining and self._state.model.is_loading and not self._state.needs_model:
-            self._state.model.withdraw()
+            state.deliver()
+            state.partials.advance()
+        if state.partials.are_due and state.model.is_unloaded:
+            state.model.need(None)
+        if state.shutdown.is_draining and state.model.is_loading and not state.needs_model:
+            state.model.withdraw()
         effects = [*scheduler.effects]
         scheduler.effects.clear()
         return effects
@@ -101,6 +105,7 @@ class Session:
         state.utterances.tick()
         state.deliver()
         state.send_progress()
+        state.residency.tick(is_idle=state.is_idle)
         deadline = state.shutdown.deadline
         if deadline is not None and deadline <= state.clock():
             self._abort("deadline", ShuttingDown("the deadline of `stop` came before this was finished"))
@@ -128,6 +133,8 @@ class Session:
                 state.load_failed(error)
             case EngineEnded(reason):
                 state.engine_ended(reason)
+            case Unloaded(freed_bytes):
+                state.residency.unloaded(freed_bytes)
             case PartialDone() | Failed() if state.scheduler.partial_ended(outcome.job_id):
                 state.partials.ended(outcome)
             case Finished(job_id, transcript):

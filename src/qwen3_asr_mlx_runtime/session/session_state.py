@@ -19,6 +19,7 @@ from qwen3_asr_mlx_runtime.session.file_requests import file_finished
 from qwen3_asr_mlx_runtime.session.model_state import ModelState, Recovery
 from qwen3_asr_mlx_runtime.session.partials import Partials
 from qwen3_asr_mlx_runtime.session.reply_queue import PendingRequest, ReplyQueue
+from qwen3_asr_mlx_runtime.session.residency import Residency
 from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
 from qwen3_asr_mlx_runtime.session.shutdown import Shutdown
 from qwen3_asr_mlx_runtime.session.stream_handlers import StreamHandlers
@@ -80,6 +81,9 @@ class SessionState:
         self.utterances = Utterances(settings, self.scheduler, self.model, self.replies, self.budget, clock)
         self.partials = Partials(settings, self.scheduler, self.replies, clock, lambda: self.has_events)
         self.streams = StreamHandlers(settings, self.scheduler, self.utterances, self.partials, self.budget, clock)
+        self.residency = Residency(
+            settings.keep_alive_seconds, self.scheduler, self.model, self.utterances, self.partials, clock
+        )
         self.shutdown = Shutdown(self.replies, clock)
         self.health = health
         self._capabilities = capabilities(settings)
@@ -102,6 +106,12 @@ class SessionState:
         return self.model.is_awaited or self.scheduler.needs_model
 
     @property
+    def is_idle(self) -> bool:
+        """Whether the model is loaded and nothing has use for it."""
+        has_audio = bool(self.utterances.waiting or self.streams.registry.buffered_samples)
+        return self.model.is_ready and self.scheduler.is_idle and not has_audio and not self.shutdown.is_draining
+
+    @property
     def deadline(self) -> float | None:
         """When the next timer expires."""
         progress = self.model.deadline if self.replies.is_clear else None
@@ -109,6 +119,7 @@ class SessionState:
             self.model.load_at,
             self.scheduler.deadline,
             self.utterances.waiting.deadline,
+            self.residency.deadline,
             self.shutdown.deadline,
             progress,
         )
@@ -129,6 +140,7 @@ class SessionState:
         is_settled = False
         while not is_settled:
             for transcription in self.scheduler.take_finished():
+                self.residency.has_outcome = True
                 if isinstance(transcription.origin, FileRequest):
                     file_finished(transcription.origin)
                 else:
@@ -148,7 +160,7 @@ class SessionState:
         self.drain(reason)
         requests = self.shutdown.abort(reason)
         self.utterances.end_error = error
-        self.model.fail_starts(error)
+        self.model.fail_all(error)
         self.scheduler.fail_all(error)
         self.deliver()
         self.shutdown.refuse(requests, error)
@@ -159,6 +171,8 @@ class SessionState:
 
     def engine_ended(self, reason: str) -> None:
         """The engine has ended: it is started again, unless it ends too often."""
+        if self.residency.is_under_way:  # it had nothing left to do
+            return
         delay = self.recovery.ended(reason)
         was_alone = self.scheduler.engine_ended()
         self.partials.engine_ended(was_alone=was_alone)

@@ -69,6 +69,7 @@ extension Wire {
         case status(Status)
         case cancel(Cancel)
         case start(Start)
+        case unload(Unload)
         case transcribe(Transcribe)
         case batchTranscribe(BatchTranscribe)
         case startStream(StartStream)
@@ -90,6 +91,7 @@ extension Wire {
                 case "status": (try? Status(from: decoder)).map(Self.status)
                 case "cancel": (try? Cancel(from: decoder)).map(Self.cancel)
                 case "start": (try? Start(from: decoder)).map(Self.start)
+                case "unload": (try? Unload(from: decoder)).map(Self.unload)
                 case "transcribe": (try? Transcribe(from: decoder)).map(Self.transcribe)
                 case "batch_transcribe": (try? BatchTranscribe(from: decoder)).map(Self.batchTranscribe)
                 case "start_stream": (try? StartStream(from: decoder)).map(Self.startStream)
@@ -112,6 +114,7 @@ extension Wire {
             case .status(let message): message
             case .cancel(let message): message
             case .start(let message): message
+            case .unload(let message): message
             case .transcribe(let message): message
             case .batchTranscribe(let message): message
             case .startStream(let message): message
@@ -136,6 +139,7 @@ extension Wire {
         case status(StatusReply)
         case cancelResult(CancelResult)
         case ready(Ready)
+        case unloaded(Unloaded)
         case transcript(TranscriptReply)
         case batchTranscript(BatchTranscript)
         case streamReady(StreamReady)
@@ -157,6 +161,7 @@ extension Wire {
                 case "status": (try? StatusReply(from: decoder)).map(Self.status)
                 case "cancel_result": (try? CancelResult(from: decoder)).map(Self.cancelResult)
                 case "ready": (try? Ready(from: decoder)).map(Self.ready)
+                case "unloaded": (try? Unloaded(from: decoder)).map(Self.unloaded)
                 case "transcript": (try? TranscriptReply(from: decoder)).map(Self.transcript)
                 case "batch_transcript": (try? BatchTranscript(from: decoder)).map(Self.batchTranscript)
                 case "stream_ready": (try? StreamReady(from: decoder)).map(Self.streamReady)
@@ -179,6 +184,7 @@ extension Wire {
             case .status(let message): message
             case .cancelResult(let message): message
             case .ready(let message): message
+            case .unloaded(let message): message
             case .transcript(let message): message
             case .batchTranscript(let message): message
             case .streamReady(let message): message
@@ -912,6 +918,7 @@ extension Wire {
         public var maxBatchItems: Int
         public var minPartialIntervalMs: Int
         public var maxPartialIntervalMs: Int
+        public var maxKeepAliveSeconds: Int
 
         enum CodingKeys: String, CodingKey {
             case maxLineBytes = "max_line_bytes"
@@ -931,6 +938,7 @@ extension Wire {
             case maxBatchItems = "max_batch_items"
             case minPartialIntervalMs = "min_partial_interval_ms"
             case maxPartialIntervalMs = "max_partial_interval_ms"
+            case maxKeepAliveSeconds = "max_keep_alive_seconds"
         }
     }
 }
@@ -1277,6 +1285,7 @@ extension Wire {
 
 extension Wire {
     /// The model is loaded. `load_seconds` and `load_profile` tell of that one load, however often `start` is sent.
+    /// `load`: what this request waited for, a load from disk (`cold`), one from the page cache (`warm`), or none.
     public struct Ready: Codable, Equatable, Sendable {
         public private(set) var type = "ready"
         public var id: ID?
@@ -1288,6 +1297,7 @@ extension Wire {
         public var useCache: Bool
         public var loadSeconds: Double
         public var loadProfile: [String: JSONValue]
+        public var load: Load
 
         enum CodingKeys: String, CodingKey {
             case type
@@ -1300,6 +1310,16 @@ extension Wire {
             case useCache = "use_cache"
             case loadSeconds = "load_seconds"
             case loadProfile = "load_profile"
+            case load
+        }
+
+        public struct Load: RawRepresentable, Codable, Hashable, Sendable {
+            public let rawValue: String
+            public init(rawValue: String) { self.rawValue = rawValue }
+
+            public static let cold = Self(rawValue: "cold")
+            public static let none = Self(rawValue: "none")
+            public static let warm = Self(rawValue: "warm")
         }
     }
 }
@@ -1388,13 +1408,24 @@ extension Wire {
 }
 
 extension Wire {
-    /// Load the model. Answered by `ready`.
+    /// Load the model. Answered by `ready`. `keep_alive_seconds`: from now on unload it after so many idle seconds, 0:
+    /// after an outcome with nothing waiting, -1: never. Idle means no job, no utterance that waits, and no audio in an
+    /// open one.
     public struct Start: Codable, Equatable, Sendable {
         public private(set) var type = "start"
+        /// -1 to 86400.
+        public var keepAliveSeconds: Double?
         public var id: ID?
 
-        public init(id: ID? = nil) {
+        public init(keepAliveSeconds: Double? = nil, id: ID? = nil) {
+            self.keepAliveSeconds = keepAliveSeconds
             self.id = id
+        }
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case keepAliveSeconds = "keep_alive_seconds"
+            case id
         }
     }
 }
@@ -1910,6 +1941,58 @@ extension Wire {
             case utteranceID = "utterance_id"
             case id
             case code
+        }
+    }
+}
+
+extension Wire {
+    /// Free the memory of the model. Answered by `unloaded`. The next request that needs the model loads it again.
+    /// `drain`: decode first what was accepted before, also what waits for a `flush`; `abort`: end it with `cancelled`.
+    /// What is not unloaded within `timeout_ms` stays loaded.
+    public struct Unload: Codable, Equatable, Sendable {
+        public private(set) var type = "unload"
+        /// Default: `"drain"`.
+        public var mode: Mode?
+        /// 1 to 86400000.
+        public var timeoutMs: Int?
+        public var id: ID?
+
+        public init(mode: Mode? = nil, timeoutMs: Int? = nil, id: ID? = nil) {
+            self.mode = mode
+            self.timeoutMs = timeoutMs
+            self.id = id
+        }
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case mode
+            case timeoutMs = "timeout_ms"
+            case id
+        }
+
+        public struct Mode: RawRepresentable, Codable, Hashable, Sendable {
+            public let rawValue: String
+            public init(rawValue: String) { self.rawValue = rawValue }
+
+            public static let abort = Self(rawValue: "abort")
+            public static let drain = Self(rawValue: "drain")
+        }
+    }
+}
+
+extension Wire {
+    /// The model is out of memory. `freed_bytes`: what its process took, 0 if no model was loaded.
+    public struct Unloaded: Codable, Equatable, Sendable {
+        public private(set) var type = "unloaded"
+        public var id: ID?
+        public var warnings: [String]?
+        public var freedBytes: Int
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case id
+            case warnings
+            case freedBytes = "freed_bytes"
         }
     }
 }
