@@ -110,7 +110,8 @@ export class Bridge {
 
   open(): Promise<wire.CapabilitiesReply>;
   capabilities(options?: RequestOptions): Promise<wire.CapabilitiesReply>;
-  start(options?: RequestOptions): Promise<wire.Ready>;
+  start(options?: RequestOptions, members?: Members<wire.Start>): Promise<wire.Ready>;
+  unload(members?: Members<wire.Unload>, options?: RequestOptions): Promise<wire.Unloaded>;
   transcribe(audio: string, members?: Members<wire.Transcribe, "audio">, options?: RequestOptions): Promise<wire.TranscriptReply>;
   batchTranscribe(
     audios: string[],

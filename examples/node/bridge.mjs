@@ -69,8 +69,12 @@ export class Bridge {
     return this.request({ type: "capabilities" }, options);
   }
 
-  start(options) {
-    return this.request({ type: "start" }, options);
+  start(options, members) {
+    return this.request({ ...members, type: "start" }, options);
+  }
+
+  unload(members, options) {
+    return this.request({ ...members, type: "unload" }, options);
   }
 
   transcribe(audio, members, options) {

@@ -8,6 +8,7 @@ export const REPLIES = {
   status: ["status"],
   cancel: ["cancel_result"],
   start: ["ready"],
+  unload: ["unloaded"],
   transcribe: ["transcript"],
   batch_transcribe: ["batch_transcript"],
   start_stream: ["stream_ready"],

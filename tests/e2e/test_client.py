@@ -49,6 +49,15 @@ def test_files_alone_and_together(sample: str) -> None:
     assert bridge.exit == Exit(code=0)
 
 
+def test_the_model_is_unloaded_and_loaded_again(sample: str) -> None:
+    with watched(engine_command("speak")) as bridge:
+        assert bridge.start(keep_alive_seconds=300).load == "cold"
+        assert bridge.unload(timeout_ms=60_000).freed_bytes > 0
+        assert bridge.ping().state == "unloaded"
+        assert bridge.transcribe(sample).text == "Seven three one."
+        assert bridge.unload("abort").freed_bytes > 0
+
+
 def test_a_stream_with_partial_texts_and_a_final() -> None:
     with watched(engine_command("count")) as bridge:
         stream = bridge.start_stream("mic", partials=True, partial_interval_ms=100, auto_flush=True, batch_size=1)

@@ -120,6 +120,19 @@ def test_what_its_readme_shows_can_be_run(repository: Path, bridge: str) -> None
     assert ran.stdout.endswith("realtime_batch_final\nthe end\n")
 
 
+def test_the_model_is_unloaded_and_loaded_again(repository: Path, bridge: str) -> None:
+    sample = str(repository / "examples" / "audio" / "sample.wav")
+    script = f"""
+        import {{ Bridge }} from {json.dumps(str(NODE / "bridge.mjs"))};
+        const bridge = new Bridge({{ bridge: {json.dumps(bridge)}, arguments: ["--model", "demo"] }});
+        await bridge.start({{}}, {{ keep_alive_seconds: 300 }});
+        console.log((await bridge.unload()).freed_bytes > 0, (await bridge.ping()).state);
+        console.log((await bridge.transcribe({json.dumps(sample)})).text);
+        await bridge.stop();"""
+    ran = run_node("--input-type=module", "--eval", script)
+    assert ran.stdout == "true unloaded\nSeven three one.\n"
+
+
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux tells of the end of another's child")
 def test_a_parent_that_is_killed_leaves_no_bridge_behind(bridge: str) -> None:
     script = f"""

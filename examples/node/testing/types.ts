@@ -20,6 +20,12 @@ export async function stream(pcm: Int16Array): Promise<number> {
   return dropped_samples + mic.ready.sample_rate;
 }
 
+export async function memory(): Promise<number> {
+  const { load } = await bridge.start({ timeout: 60 }, { keep_alive_seconds: 300 });
+  const { freed_bytes } = await bridge.unload({ mode: load === "none" ? "drain" : "abort" });
+  return freed_bytes;
+}
+
 export function show(event: BridgeEvent): string {
   switch (event.type) {
     case "partial_result":

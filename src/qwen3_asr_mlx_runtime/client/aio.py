@@ -56,8 +56,14 @@ class AsyncBridge(BridgeProperties):
     async def capabilities(self, *, timeout: float | None = None) -> replies.CapabilitiesReply:
         return await self.ask(commands.Capabilities(), replies.CapabilitiesReply, timeout=timeout)
 
-    async def start(self, *, timeout: float | None = None) -> replies.Ready:
-        return await self.ask(commands.Start(), replies.Ready, timeout=timeout)
+    async def start(self, keep_alive_seconds: float | None = None, *, timeout: float | None = None) -> replies.Ready:
+        return await self.ask(commands.Start(keep_alive_seconds), replies.Ready, timeout=timeout)
+
+    async def unload(
+        self, mode: Drain = "drain", timeout_ms: int | None = None, *, timeout: float | None = None
+    ) -> replies.Unloaded:
+        command = commands.Unload(mode=mode, timeout_ms=timeout_ms)
+        return await self.ask(command, replies.Unloaded, timeout=timeout)
 
     async def ping(self, *, timeout: float | None = None) -> replies.Pong:
         return await self.ask(commands.Ping(), replies.Pong, timeout=timeout)

@@ -45,8 +45,15 @@ class Bridge(BridgeProperties):
     def capabilities(self, *, timeout: float | None = None) -> replies.CapabilitiesReply:
         return self.ask(commands.Capabilities(), replies.CapabilitiesReply, timeout=timeout)
 
-    def start(self, *, timeout: float | None = None) -> replies.Ready:
-        return self.ask(commands.Start(), replies.Ready, timeout=timeout)
+    def start(self, keep_alive_seconds: float | None = None, *, timeout: float | None = None) -> replies.Ready:
+        """Load the model. `keep_alive_seconds`: how long it stays loaded while idle, -1 for ever, None as before."""
+        return self.ask(commands.Start(keep_alive_seconds), replies.Ready, timeout=timeout)
+
+    def unload(
+        self, mode: Drain = "drain", timeout_ms: int | None = None, *, timeout: float | None = None
+    ) -> replies.Unloaded:
+        """Free the memory of the model once accepted work is done (`drain`), or cancel that work (`abort`)."""
+        return self.ask(commands.Unload(mode=mode, timeout_ms=timeout_ms), replies.Unloaded, timeout=timeout)
 
     def ping(self, *, timeout: float | None = None) -> replies.Pong:
         return self.ask(commands.Ping(), replies.Pong, timeout=timeout)

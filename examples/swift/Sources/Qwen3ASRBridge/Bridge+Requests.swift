@@ -17,10 +17,16 @@ extension Bridge {
         try await request(Wire.Capabilities(), timeout: timeout)
     }
 
-    /// Loads the model.
+    /// Loads the model. `keepAliveSeconds`: how long it stays loaded while idle, -1 for ever, nil as before.
     @discardableResult
-    public func start(timeout: Duration? = nil) async throws -> Wire.Ready {
-        try await request(Wire.Start(), timeout: timeout)
+    public func start(keepAliveSeconds: Double? = nil, timeout: Duration? = nil) async throws -> Wire.Ready {
+        try await request(Wire.Start(keepAliveSeconds: keepAliveSeconds), timeout: timeout)
+    }
+
+    /// Frees the memory of the model.
+    @discardableResult
+    public func unload(_ message: Wire.Unload = Wire.Unload(), timeout: Duration? = nil) async throws -> Wire.Unloaded {
+        try await request(message, timeout: timeout)
     }
 
     /// `audio`: the path of a file. `request(Wire.Transcribe(…))` has more to say.

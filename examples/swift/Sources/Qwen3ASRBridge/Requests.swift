@@ -17,6 +17,7 @@ extension Wire.Ping: BridgeRequest { public typealias Reply = Wire.Pong }
 extension Wire.Status: BridgeRequest { public typealias Reply = Wire.StatusReply }
 extension Wire.Cancel: BridgeRequest { public typealias Reply = Wire.CancelResult }
 extension Wire.Start: BridgeRequest { public typealias Reply = Wire.Ready }
+extension Wire.Unload: BridgeRequest { public typealias Reply = Wire.Unloaded }
 extension Wire.Transcribe: BridgeRequest { public typealias Reply = Wire.TranscriptReply }
 extension Wire.BatchTranscribe: BridgeRequest { public typealias Reply = Wire.BatchTranscript }
 extension Wire.StartStream: BridgeRequest { public typealias Reply = Wire.StreamReady }

@@ -32,6 +32,17 @@ extension WithChildren {
             }
         }
 
+        @Test func theModelIsUnloadedAndLoadedAgain() async throws {
+            try await withBridge { bridge in
+                #expect(try await bridge.start(keepAliveSeconds: 300).load.rawValue != "none")
+                #expect(try await bridge.start().load.rawValue == "none")
+                #expect(try await bridge.unload().freedBytes > 0)
+                #expect(try await bridge.ping().state == .unloaded)
+                #expect(try await bridge.transcribe(recording).text == recordingText)
+                #expect(try await bridge.unload(Wire.Unload(mode: .abort)).freedBytes > 0)
+            }
+        }
+
         @Test func aRequestThatFailsSaysWhy() async throws {
             try await withBridge { bridge in
                 let error = await failure { try await bridge.transcribe("/nowhere.wav") }
