@@ -15,7 +15,7 @@ from qwen3_asr_mlx_runtime.engines.utterance import Samples, Utterance
 from qwen3_asr_mlx_runtime.errors import BridgeError
 
 DecoderMode = Literal["sequential", "batched"]
-LoadSource = Literal["cold", "warm"]
+LoadSource = Literal["cold", "warm", "none"]
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):
@@ -111,7 +111,7 @@ class Job:
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):
     """The model is ready. `load_profile` holds what was loaded and how long each step took, in seconds; `source`:
-    `warm` where most of the weights were in the page cache."""
+    `warm` where nearly all weights were in the page cache; for a request that waited for no load, `none`."""
 
     model: str
     model_dir: str
@@ -202,7 +202,8 @@ class Engine(Protocol):
         """End it now, whatever it does: EngineEnded with this reason."""
 
     def unload(self) -> None:
-        """Free the memory of the model, whatever the engine does: Unloaded. No request comes before that."""
+        """Free the memory of the model, whatever the engine does: Unloaded. No Load, Partial or Finalize comes before
+        that."""
 
     def close(self) -> None:
         """End it for good. Nothing is posted once this has returned and `join` came back."""

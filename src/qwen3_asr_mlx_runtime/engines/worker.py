@@ -319,9 +319,11 @@ class _Worker:
             self._socket.close()
             for descriptor in (self._life, self._wake, self._woken):
                 os.close(descriptor)
-            freed = self._freed_bytes
-        if not self._is_closed:
-            self._post(EngineEnded(self._reason or _reason_of(code)) if freed is None else Unloaded(freed))
+            self._outgoing.clear()
+            self._sending = memoryview(b"")
+            if not self._is_closed:  # posted under the lock: what `unload` posts comes after it
+                freed = self._freed_bytes
+                self._post(EngineEnded(self._reason or _reason_of(code)) if freed is None else Unloaded(freed))
         self._process.wait()
 
     def _wait_for_end(self) -> int | None:

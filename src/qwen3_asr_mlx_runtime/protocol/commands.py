@@ -79,7 +79,7 @@ class Start(Command, frozen=True, tag="start"):
     """Load the model. Answered by `ready`.
 
     `keep_alive_seconds`: from now on unload it after so many idle seconds, 0: after an outcome with nothing waiting,
-    -1: never. Idle means no job, no utterance that waits, and no audio in an open one.
+    negative: never. Idle means no job, no utterance that waits, and no audio in an open one.
     """
 
     keep_alive_seconds: Annotated[float, Meta(ge=-1, le=MAX_KEEP_ALIVE_SECONDS)] | None = None

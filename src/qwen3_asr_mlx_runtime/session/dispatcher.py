@@ -165,10 +165,11 @@ class Dispatcher:
         request.answer(self._state.capabilities())
 
     def _start(self, request: PendingRequest, command: commands.Start) -> None:
-        state = self._state
-        state.residency.keep(command.keep_alive_seconds)
-        is_ready = state.model.is_ready
-        state.model.start(request, lambda model: ready(model, "none" if is_ready else model.source))
+        residency = self._state.residency
+        residency.used()
+        if command.keep_alive_seconds is not None:
+            residency.keep_for(command.keep_alive_seconds)
+        self._state.model.start(request, ready)
 
     def _start_stream(self, request: PendingRequest, command: commands.StartStream, *, may_replace: bool) -> None:
         if command.auto_flush and not self._state.has_events:
@@ -178,7 +179,7 @@ class Dispatcher:
             request.warn(FINAL_POLICY_GUARDED)
         registry = self._state.streams.registry
         stream, reply = self._state.streams.start(command, may_replace=may_replace)
-        self._state.residency.keep(None)
+        self._state.residency.used()
         self._state.model.start(request, lambda _: reply, lambda: reply.dropped_samples + registry.forget(stream))
 
     def _cancel(self, command: commands.Cancel) -> CancelResult:

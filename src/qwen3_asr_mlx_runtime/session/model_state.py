@@ -3,8 +3,9 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from qwen3_asr_mlx_runtime.engines.api import Load, Loaded, Progress
@@ -39,6 +40,7 @@ class Start:
     request: PendingRequest
     reply: Callable[[Loaded], Reply]
     undo: Callable[[], int]
+    loads: int  # that had ended when it was read
 
     def fail(self, error: BridgeError) -> None:
         dropped = self.undo()
@@ -47,7 +49,7 @@ class Start:
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """What was read after an unload that is not done. `cause`: the first that needs the model."""
+    """What was read behind a barrier. `cause`: the first that needs the model."""
 
     starts: list[Start] = field(default_factory=list)
     cause: Cause | None = None
@@ -96,7 +98,8 @@ class ModelState:
         self._progress: Progress | None = None
         self._sent_at = float("-inf")
         self.load_at: float | None = None  # of a load that waits for its time
-        self._held: deque[Held] = deque()  # of each unload that is not done
+        self._loads = 0
+        self._held: deque[Held] = deque()  # of each barrier: an unload, from its request to its end
 
     @property
     def is_loading(self) -> bool:
@@ -110,7 +113,7 @@ class ModelState:
     @property
     def is_unloaded(self) -> bool:
         """Whether a load would succeed as far as is known, and none is under way."""
-        return self.model is None and not self.is_loading and not self.failed and not self._held
+        return self.model is None and not self.is_loading and not self.failed
 
     @property
     def is_awaited(self) -> bool:
@@ -165,9 +168,9 @@ class ModelState:
     def start(self, request: PendingRequest, reply: Callable[[Loaded], Reply], undo: Callable[[], int] = int) -> None:
         """Answer a request when the model is loaded, or with the error of the load."""
         if self.model is not None and self.is_ready:
-            request.answer(reply(self.model))
+            request.answer(reply(msgspec.structs.replace(self.model, source="none")))
             return
-        request.subject = start = Start(request, reply, undo)
+        request.subject = start = Start(request, reply, undo, self._loads)
         (self._held[-1].starts if self._held else self._starts).append(start)
         self.need(request)
 
@@ -183,6 +186,7 @@ class ModelState:
         if self._cause is not None:
             self._cause.load_seconds = model.load_seconds
         self.model = model
+        self._loads += 1
         self._end_load()
         self._answer_starts(model)
 
@@ -194,15 +198,15 @@ class ModelState:
     def unload(self) -> None:
         """The model leaves memory, and a load ends."""
         self.withdraw()
-        self.model = None
+        self.model, self.failed = None, False
         self._end_load()
 
-    def hold(self) -> None:
-        """What is read from now on waits until an unload is done."""
+    def add_barrier(self) -> None:
+        """What is read from now on waits until this barrier is lifted."""
         self._held.append(Held())
 
-    def release(self, *, is_needed: bool) -> None:
-        """The first unload is over. `is_needed`: whether something besides a `start` waits for the model."""
+    def lift_barrier(self, *, is_needed: bool) -> None:
+        """The first barrier is gone. `is_needed`: whether something besides a `start` waits for the model."""
         held = self._held.popleft()
         self._starts += held.starts
         if self.model is not None:
@@ -238,7 +242,8 @@ class ModelState:
 
     def _answer_starts(self, model: Loaded) -> None:
         for start in self._take_starts():
-            start.request.answer(start.reply(model))
+            has_waited = self._loads > start.loads
+            start.request.answer(start.reply(model if has_waited else msgspec.structs.replace(model, source="none")))
 
     def _take_starts(self) -> list[Start]:
         starts, self._starts = self._starts, []
@@ -248,11 +253,11 @@ class ModelState:
         self._cause = self._progress = self.stage = self.load_at = None
 
 
-def ready(model: Loaded, load: Literal["cold", "warm", "none"]) -> Ready:
+def ready(model: Loaded) -> Ready:
     return Ready(
         model=model.model,
         model_dir=model.model_dir,
         load_seconds=model.load_seconds,
         load_profile=model.load_profile,
-        load=load,
+        load=model.source,
     )

@@ -1,6 +1,6 @@
 """Partials: when the engine computes one, and which line delivers it. Pure: no thread."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from msgspec import UNSET
@@ -130,17 +130,20 @@ class Partials:
     def are_due(self) -> bool:
         return bool(self._due)
 
-    def withdraw(self) -> None:
-        """Start none until the next chunk of its stream."""
-        for utterance in self._due.values():
-            utterance.due_at = None
-        self._due.clear()
+    @property
+    def wanted(self) -> list[OpenUtterance]:
+        """Those whose partial is due or computed."""
+        return [*self._due.values(), *self._running.values()]
 
-    def unloaded(self) -> None:
-        """The engine has nothing of the open utterances. Partials that it computed end."""
+    def unloaded(self, wanted: Iterable[OpenUtterance]) -> None:
+        """The engine has nothing of the open utterances. Of `wanted` the next partial is due with the next chunk."""
         for utterance in self._open.values():
             utterance.in_engine = utterance.job_id = None
         self._running.clear()
+        for utterance in wanted:
+            if self._due.get(utterance.stream.id) is utterance:
+                del self._due[utterance.stream.id]
+            utterance.due_at = None
 
     def end(self, stream: Stream) -> AppendedAudio | None:
         """The utterance has ended: return its audio in the engine."""

@@ -55,8 +55,8 @@ class Scheduler:
         self._open: dict[int, Transcription] = {}
         self._segments: dict[int, Segment] = {}  # of these, by job
         self._ready: FairQueue[Segment] = FairQueue(_lane, _kind)
-        self._held: list[Segment] = []  # they wait for an unload
-        self._unloads = self._unloads_done = 0
+        self._held: list[Segment] = []  # behind a barrier
+        self._barriers = self._lifted = 0  # an unload is one, from its request to its end
         self._suspects: deque[Segment] = deque()  # they were decoding when the engine ended: each is decoded alone
         self._expiring: list[tuple[float, int]] = []
         self._finished: list[Transcription] = []
@@ -68,8 +68,8 @@ class Scheduler:
 
     @property
     def needs_model(self) -> bool:
-        """Whether something that waits for no unload is to be decoded."""
-        return self.must_decode_before(self._unloads_done + 1)
+        """Whether something is to be decoded that waits for no unload."""
+        return self.must_decode_before(self._lifted + 1)
 
     @property
     def is_idle(self) -> bool:
@@ -128,13 +128,13 @@ class Scheduler:
             self._restart(transcription)
         if transcription.is_unfinished and not transcription.decode_requested:
             transcription.decode_requested = True
-            transcription.after_unloads = self._unloads
+            transcription.barriers = self._barriers
             for segment in transcription.segments:
                 self._enqueue(segment)
 
     def _enqueue(self, segment: Segment) -> None:
         """It waits for the engine: a suspect for its turn alone."""
-        if segment.transcription.after_unloads > self._unloads_done:
+        if segment.transcription.barriers > self._lifted:
             self._held.append(segment)
         elif segment.ends:
             self._suspects.append(segment)
@@ -142,8 +142,8 @@ class Scheduler:
             self._ready.append(segment)
 
     def withdraw(self, transcription: Transcription) -> None:
-        """Let it wait until its decoding is requested again."""
-        if transcription.state in (State.READING, State.QUEUED):
+        """Let it wait until its decoding is requested again, unless it waits for an unload."""
+        if transcription.state in (State.READING, State.QUEUED) and transcription.barriers <= self._lifted:
             transcription.decode_requested = False
             for segment in transcription.segments:
                 self._dequeue(segment)
@@ -256,21 +256,21 @@ class Scheduler:
     def fail_requested(self, error: BridgeError) -> None:
         """End all that wait for this load of the model."""
         for transcription in [*self._open.values()]:
-            if transcription.decode_requested and transcription.after_unloads <= self._unloads_done:
+            if transcription.decode_requested and transcription.barriers <= self._lifted:
                 self.fail(transcription, error)
 
-    def hold(self) -> int:
-        """What is requested from now on waits until an unload is done: the number of that unload."""
-        self._unloads += 1
-        return self._unloads
+    def add_barrier(self) -> int:
+        """What is requested from now on waits until this barrier is lifted: its number."""
+        self._barriers += 1
+        return self._barriers
 
-    def must_decode_before(self, unload: int) -> bool:
-        """Whether an unload still waits for something."""
-        return any(each.decode_requested and each.after_unloads < unload for each in self._open.values())
+    def must_decode_before(self, barrier: int) -> bool:
+        """Whether something is to be decoded that was requested before a barrier."""
+        return any(each.decode_requested and each.barriers < barrier for each in self._open.values())
 
-    def release(self) -> None:
-        """An unload is done."""
-        self._unloads_done += 1
+    def lift_barrier(self) -> None:
+        """The first barrier is gone."""
+        self._lifted += 1
         held, self._held = self._held, []
         for segment in held:
             self._enqueue(segment)
@@ -303,7 +303,7 @@ class Scheduler:
     @property
     def may_start_partial(self) -> bool:
         """Whether a partial would start at once, and keep no suspect waiting."""
-        is_held = self._unloads > self._unloads_done
+        is_held = self._barriers > self._lifted
         return self.model_loaded and not is_held and not self._suspects and self.slots.may_start_partial
 
     def engine_ended(self) -> bool:

@@ -78,15 +78,12 @@ class Session:
     def effects(self) -> list[Effect]:
         """The effects to perform now. No work starts while lines wait to be taken, because the client does not read."""
         state, scheduler = self._state, self._state.scheduler
-        state.residency.advance(is_idle=state.is_idle)
         if state.replies.is_clear:
             scheduler.advance()
             state.deliver()
             state.partials.advance()
         if state.partials.are_due and state.model.is_unloaded:
             state.model.need(None)
-        if state.shutdown.is_draining and state.model.is_loading and not state.needs_model:
-            state.model.withdraw()
         effects = [*scheduler.effects]
         scheduler.effects.clear()
         return effects
@@ -94,7 +91,7 @@ class Session:
     def handle(self, request: Request | Rejected, size: int = 0) -> None:
         """Handle a request. `size`: the bytes of input that are freed once its line is answered."""
         self._dispatcher.handle(request, size)
-        self._state.deliver()
+        self._state.settle()
 
     def tick(self) -> None:
         """Handle expired timers."""
@@ -106,6 +103,7 @@ class Session:
         state.deliver()
         state.send_progress()
         state.residency.tick(is_idle=state.is_idle)
+        state.settle()
         deadline = state.shutdown.deadline
         if deadline is not None and deadline <= state.clock():
             self._abort("deadline", ShuttingDown("the deadline of `stop` came before this was finished"))
@@ -114,16 +112,18 @@ class Session:
         transcription = self._state.scheduler.audio_read(audio)
         if transcription is not None and transcription.stream_id is not None:
             self._state.utterances.audio_read(transcription)
-        self._state.deliver()
+        self._state.settle()
 
     def audio_failed(self, failure: AudioFailed) -> None:
         self._state.scheduler.audio_failed(failure)
-        self._state.deliver()
+        self._state.settle()
 
     def outcome(self, outcome: Outcome) -> None:
         """Handle an outcome that the engine has posted."""
         state = self._state
         match outcome:
+            case Progress() | Loaded() | LoadFailed() | EngineEnded() if state.residency.is_under_way:
+                pass  # it ends: Unloaded follows
             case Progress():
                 state.model.progress(outcome)
                 state.send_progress()
@@ -143,7 +143,7 @@ class Session:
                 state.scheduler.decoded(job_id, transcript)
             case Failed(job_id, error):
                 state.scheduler.decoded(job_id, error)
-        state.deliver()
+        state.settle()
 
     @property
     def engine_is_lost(self) -> bool:
@@ -153,7 +153,7 @@ class Session:
     def end_of_input(self) -> None:
         """No more requests will come: finish what was accepted."""
         self._state.drain(END_OF_INPUT)
-        self._state.deliver()
+        self._state.settle()
 
     def terminate(self) -> None:
         """After a signal: fail unfinished work, deliver finished results."""
@@ -171,4 +171,4 @@ class Session:
 
     def _abort(self, reason: str, error: BridgeError) -> None:
         self._state.abort(reason, error)
-        self._state.deliver()
+        self._state.settle()

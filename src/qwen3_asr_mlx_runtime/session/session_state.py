@@ -109,7 +109,7 @@ class SessionState:
     def is_idle(self) -> bool:
         """Whether the model is loaded and nothing has use for it."""
         has_audio = bool(self.utterances.waiting or self.streams.registry.buffered_samples)
-        return self.model.is_ready and self.scheduler.is_idle and not has_audio and not self.shutdown.is_draining
+        return self.model.is_ready and self.scheduler.is_idle and not has_audio
 
     @property
     def deadline(self) -> float | None:
@@ -149,6 +149,14 @@ class SessionState:
                 self.utterances.delivery.sent(request)
             is_settled = not self.utterances.deliver()
 
+    def settle(self) -> None:
+        """Deliver what may be sent, load no model that nothing needs, and unload it if that is due."""
+        self.deliver()
+        is_leaving = self.shutdown.is_draining or self.residency.is_pending
+        if is_leaving and self.model.is_loading and not self.needs_model:
+            self.model.withdraw()
+        self.residency.advance(is_idle=self.is_idle)
+
     def drain(self, reason: str, stop: PendingRequest | None = None) -> None:
         """Finish what was accepted, and accept nothing new."""
         if not self.shutdown.is_draining:
@@ -171,8 +179,6 @@ class SessionState:
 
     def engine_ended(self, reason: str) -> None:
         """The engine has ended: it is started again, unless it ends too often."""
-        if self.residency.is_under_way:  # it had nothing left to do
-            return
         delay = self.recovery.ended(reason)
         was_alone = self.scheduler.engine_ended()
         self.partials.engine_ended(was_alone=was_alone)

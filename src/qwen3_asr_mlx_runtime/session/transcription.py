@@ -197,8 +197,8 @@ class Transcription:
     """`origin`: what it is delivered to. `id` is that of its first job; decoding it again gives it a new one.
 
     `path` is None for audio that came over the wire. `is_read`: all `segments` are there. `is_cancelled`: it ends when
-    the engine has ended what it decodes. `expires`: when it fails with `timeout`. `after_unloads`: how many unloads
-    were requested before its decoding was.
+    the engine has ended what it decodes. `expires`: when it fails with `timeout`. `barriers`: how many the scheduler
+    had when its decoding was requested.
     """
 
     id: int
@@ -211,7 +211,7 @@ class Transcription:
     is_cancelled: bool = False
     sample_count: int = 0
     decode_requested: bool = False
-    after_unloads: int = 0
+    barriers: int = 0
     expires: float | None = None
     warnings: tuple[str, ...] = ()
     read_seconds: float | None = None
