@@ -125,6 +125,14 @@ def test_abort_ends_a_load() -> None:
     assert talk.loads == 2
 
 
+def test_after_a_failed_load_the_state_is_unloaded() -> None:
+    talk = Conversation()
+    talk.send("start", id="start")
+    talk.fail_load()
+    talk.send("unload", id="u")
+    assert talk.send("ping", id="p")[0]["state"] == "unloaded"
+
+
 def test_a_load_that_fails_while_it_is_ended_fails_nothing() -> None:
     talk = Conversation()
     talk.send("start", id="start")
@@ -187,6 +195,16 @@ def test_two_unloads_and_what_is_between_them(talk: Conversation) -> None:
     assert types(talk.decode()) == [("behind", "transcript")]
 
 
+def test_no_load_is_begun_between_two_unloads_for_what_is_behind_both(talk: Conversation) -> None:
+    transcribe(talk, "a")
+    talk.send("unload", id="first")
+    talk.send("unload", id="second")
+    transcribe(talk, "behind")
+    talk.decode()
+    assert types(talk.unloaded()) == [("first", "unloaded")]
+    assert (talk.is_unloading, talk.loads) == (True, 1)
+
+
 def test_an_open_utterance_keeps_its_audio_and_loads_the_model_with_its_next_partial(talk: Conversation) -> None:
     talk.send("start_stream", id="s", stream_id="s", partials=True, partial_interval_ms=100)
     talk.chunk(3200, "s")
@@ -221,6 +239,8 @@ def test_a_partial_that_is_computed_or_due_waits_for_the_next_chunk(talk: Conver
         talk.chunk(1600, stream)
     assert talk.loads == 2
     talk.load()
+    assert [partial.given for partial in talk.partials.values()] == [4800]
+    talk.end_partial()
     assert [partial.given for partial in talk.partials.values()] == [4800]
 
 

@@ -197,7 +197,6 @@ class ModelState:
 
     def unload(self) -> None:
         """The model leaves memory, and a load ends."""
-        self.withdraw()
         self.model, self.failed = None, False
         self._end_load()
 

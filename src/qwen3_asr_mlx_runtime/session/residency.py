@@ -34,7 +34,7 @@ class PendingUnload:
 class Residency:
     """What was read before an unload is decoded, or cancelled; what is read after it waits and loads again.
 
-    `has_outcome`: whether a transcription has ended since the last unload or `start`. `is_under_way`: the engine
+    `has_outcome`: whether a transcription has ended since the last `start`. `is_under_way`: the engine
     unloads.
     """
 
@@ -120,7 +120,7 @@ class Residency:
 
     def unloaded(self, freed_bytes: int) -> None:
         """The engine has unloaded."""
-        self.is_under_way = self.has_outcome = False
+        self.is_under_way = False
         self._scheduler.engine_ended()
         self._partials.unloaded(self._unloads[0].partials)
         if (request := self._unloads[0].request) is not None:
