@@ -64,6 +64,14 @@ REQUESTS: tuple[dict, ...] = (
     {"type": "cancel", "stream_id": "c", "utterance_id": "u"},
     {"type": "stop_stream", "stream_id": "c"},
 )
+MEMORY: tuple[dict, ...] = (
+    {"type": "unload"},
+    {"type": "unload", "mode": "abort"},
+    {"type": "unload", "timeout_ms": 500},
+    {"type": "start", "keep_alive_seconds": 0},
+    {"type": "start", "keep_alive_seconds": 1},
+    {"type": "cancel", "target": "memory 3"},
+)
 SPOILT: tuple[object, ...] = (
     *(None, True, -1, 1.5, "", "x", "\ud800", "7", [], {}, 2**53, 10**9, "\u2028", PCM + "!"),
     *(1.0, PCM + "=", "AAB=", "a-1"),
@@ -162,11 +170,8 @@ class Play:
         elif kind == 11:
             talk.reads_lines = bool(choice % 4)
             talk.perform()
-        elif kind == 12 and choice >= 224:
-            self._end_engine()
-        elif kind == 12 and talk.loads:
-            talk.loads -= 1
-            talk.load() if choice % 4 else talk.fail_load(ModelNotFound("planted"))
+        elif kind == 12:
+            self._change_model(choice)
         elif kind == 13 and talk.reads:
             path = list(talk.reads.values())[choice % len(talk.reads)]
             talk.read(path) if choice % 3 else talk.fail_read(path)
@@ -189,6 +194,29 @@ class Play:
             talk.session.engine_lost(EngineUnavailable("planted"))
             talk.perform()
 
+    def _change_model(self, choice: int) -> None:
+        """The engine ends, the client asks for memory, or the model leaves it, or is loaded."""
+        talk = self._talk
+        if choice >= 224:
+            self._end_engine()
+        elif choice >= 192:
+            self._ask_for_memory(choice)
+        elif talk.is_unloading:
+            self._unloaded()
+        elif talk.loads:
+            talk.loads -= 1
+            talk.load() if choice % 4 else talk.fail_load(ModelNotFound("planted"))
+
+    def _ask_for_memory(self, choice: int) -> None:
+        """Not among REQUESTS, whose numbers the regressions hold."""
+        request = MEMORY[choice % len(MEMORY)]
+        self._talk.send(**request, **({"id": f"memory {self._steps}"} if choice % 2 else {}))
+
+    def _unloaded(self) -> None:
+        """A load that was not answered never is."""
+        self._talk.loads = 0
+        self._talk.unloaded()
+
     def _finish(self) -> None:
         """Let everything come to its end, and hold the monitor to it."""
         talk = self._talk
@@ -205,7 +233,9 @@ class Play:
 
     def _go_on(self) -> None:
         talk = self._talk
-        if talk.loads:
+        if talk.is_unloading:
+            self._unloaded()
+        elif talk.loads:
             talk.loads -= 1
             talk.load()
         elif talk.reads:

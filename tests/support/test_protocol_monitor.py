@@ -21,7 +21,7 @@ PCM = base64.b64encode(bytes(200)).decode()
 PROFILE = msgspec.to_builtins(transcript().profile)
 GIVEN = {
     "capabilities": json.loads(encode_line(capabilities(Settings()))),
-    "ready": {"load_profile": {}},
+    "ready": {"load_profile": {}, "load": "none"},
     "error": {"data": {}},
     "stopped": {"reason": "stop", "items": [], "unfinished": []},
     "batch_transcript": {"items": [], "profile": PROFILE},
