@@ -116,7 +116,7 @@ export interface AudioChunk {
   pcm16: string;
   /** 1 to 128 characters; default: `"default"`. */
   stream_id?: string;
-  /** 1 to 128 characters. */
+  /** 1 to 148 characters. */
   utterance_id?: string | null;
   /** At least 0. */
   seq?: number | null;
@@ -198,7 +198,7 @@ export interface Cancel {
   target?: string | number | null;
   /** 1 to 128 characters. */
   stream_id?: string | null;
-  /** 1 to 128 characters. */
+  /** 1 to 148 characters. */
   utterance_id?: string | null;
   id?: Id;
 }
@@ -294,7 +294,7 @@ export interface EndUtterance {
   logprobs?: boolean | null;
   /** 1 to 128 characters; default: `"default"`. */
   stream_id?: string;
-  /** 1 to 128 characters. */
+  /** 1 to 148 characters. */
   utterance_id?: string | null;
   /** 1 to 4096 characters. */
   audio?: string | null;
@@ -684,7 +684,8 @@ export interface Split {
 
 /**
  * Load the model. Answered by `ready`. `keep_alive_seconds`: from now on unload it after so many idle seconds, 0: after
- * an outcome with nothing waiting, -1: never. Idle means no job, no utterance that waits, and no audio in an open one.
+ * an outcome with nothing waiting, negative: never. Idle means no job, no utterance that waits, and no audio in an open
+ * one.
  */
 export interface Start {
   type: "start";
@@ -976,7 +977,7 @@ export interface VadBoundary {
   logprobs?: boolean | null;
   /** 1 to 128 characters; default: `"default"`. */
   stream_id?: string;
-  /** 1 to 128 characters. */
+  /** 1 to 148 characters. */
   utterance_id?: string | null;
   /** 1 to 4096 characters. */
   audio?: string | null;

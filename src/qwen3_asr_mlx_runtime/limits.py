@@ -89,7 +89,7 @@ class ProcessLimits:
         "max_streams",
         64,
         "streams that may be open at a time",
-        "`start_stream` is refused",
+        "a request that would open another is refused",
         "limit_exceeded",
         bounds=(1, 1_000_000),
     )
@@ -140,6 +140,7 @@ MAX_KEEP_ALIVE_SECONDS = _limit(
 # Bounds of single members, part of the schema.
 MAX_BATCH_DELAY_MS = 60_000
 MAX_ID_CHARACTERS = 128
+MAX_UTTERANCE_ID_CHARACTERS = MAX_ID_CHARACTERS + 20  # also those that are made of a stream's name and a number
 MAX_MILLISECONDS = _DAY * 1000
 MAX_PATH_CHARACTERS = 4096
 MIN_STREAM_RATE, MAX_STREAM_RATE = 8_000, 192_000  # Hz

@@ -40,6 +40,10 @@ def test_a_word_is_stable_after_as_many_hypotheses_as_the_rule_requires(
     assert stable_texts(*hypotheses) == [""] * (count - 1) + ["one"]
 
 
+def test_one_hypothesis_is_not_enough_and_two_are() -> None:
+    assert stable_texts((30.0, "one two"), (60.0, "one two")) == ["", "one"]
+
+
 def test_a_second_is_enough_and_less_is_not() -> None:
     assert STABLE_SECONDS == 1.0
     before = [(1.3, "one two"), (1.8, "one two")]

@@ -811,3 +811,23 @@ def test_status_reports_numbers_alone(talk: Conversation) -> None:
     assert (status["counters"]["errors"], status["streams"]) == ({"decode_failed": 1}, 1)
     assert (status["queues"]["requests"], status["state"]) == (2, "ready")
     assert "secret" not in str(status)
+
+
+def test_a_generated_name_of_the_longest_stream_can_be_cancelled() -> None:
+    talk = Conversation()
+    stream = "s" * 128
+    talk.send("start_stream", id="s", stream_id=stream, max_batch_delay_ms=60_000)
+    talk.load()
+    talk.send("end_utterance", id="b", stream_id=stream, pcm16=pcm(160))
+    [result] = talk.send("cancel", id="c", stream_id=stream, utterance_id=f"{stream}-1")
+    assert result["state"] == "cancelled"
+
+
+@pytest.mark.parametrize(("member", "most"), [("stream_id", 128), ("utterance_id", 148)])
+def test_a_name_that_is_too_long_is_refused(member: str, most: int) -> None:
+    talk = Conversation()
+    talk.send("start_stream", id="s", stream_id="s" * most if member == "stream_id" else "default")
+    talk.load()
+    assert talk.send("audio_chunk", id="c", pcm16=pcm(160), **{member: "s" * most})[0]["type"] == "partial_result"
+    [error] = talk.send("audio_chunk", id="d", pcm16=pcm(160), **{member: "s" * (most + 1)})
+    assert (error["code"], error["data"]["field"]) == ("invalid_params", member)

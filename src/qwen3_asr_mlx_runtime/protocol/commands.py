@@ -16,6 +16,7 @@ from qwen3_asr_mlx_runtime.limits import (
     MAX_NEW_TOKENS,
     MAX_PARTIAL_INTERVAL_MS,
     MAX_PATH_CHARACTERS,
+    MAX_UTTERANCE_ID_CHARACTERS,
     MIN_PARTIAL_INTERVAL_MS,
 )
 
@@ -28,6 +29,7 @@ NewTokens = Annotated[int, Meta(ge=0, le=MAX_NEW_TOKENS)]
 Context = Annotated[str, Meta(max_length=MAX_CONTEXT_CHARACTERS)]
 AudioPath = Annotated[str, Meta(min_length=1, max_length=MAX_PATH_CHARACTERS)]
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
+UtteranceName = Annotated[str, Meta(min_length=1, max_length=MAX_UTTERANCE_ID_CHARACTERS)]
 Milliseconds = Annotated[int, Meta(ge=1, le=MAX_MILLISECONDS)]
 
 
@@ -72,7 +74,7 @@ class Cancel(Command, frozen=True, kw_only=True, tag="cancel"):
 
     target: Id | None = None
     stream_id: Name | None = None
-    utterance_id: Name | None = None
+    utterance_id: UtteranceName | None = None
 
 
 class Start(Command, frozen=True, tag="start"):
@@ -159,7 +161,7 @@ class AudioChunk(Command, frozen=True, kw_only=True, tag="audio_chunk"):
 
     pcm16: str
     stream_id: Name = DEFAULT_STREAM
-    utterance_id: Name | None = None
+    utterance_id: UtteranceName | None = None
     seq: Annotated[int, Meta(ge=0)] | None = None
     sample_rate: int | None = None
 
@@ -173,7 +175,7 @@ class Boundary(Decoding, frozen=True, kw_only=True):
     """
 
     stream_id: Name = DEFAULT_STREAM
-    utterance_id: Name | None = None
+    utterance_id: UtteranceName | None = None
     audio: AudioPath | None = None
     pcm16: str | None = None
     sample_rate: int | None = None

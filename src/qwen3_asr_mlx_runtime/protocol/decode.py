@@ -141,7 +141,7 @@ def _is_name(text: str) -> bool:
 
 
 def _check_name(field: str, value: str | None) -> None:
-    if value is not None and not _is_name(value):
+    if value is not None and _UNUSABLE_IN_NAME.search(value):
         raise InvalidParams(f"`{field}`: expected no control character and no lone surrogate", field=field)
 
 

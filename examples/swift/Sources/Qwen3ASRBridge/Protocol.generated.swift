@@ -250,7 +250,7 @@ extension Wire {
         public var pcm16: String
         /// 1 to 128 characters; default: `"default"`.
         public var streamID: String?
-        /// 1 to 128 characters.
+        /// 1 to 148 characters.
         public var utteranceID: String?
         /// At least 0.
         public var seq: Int?
@@ -435,7 +435,7 @@ extension Wire {
         public var target: ID?
         /// 1 to 128 characters.
         public var streamID: String?
-        /// 1 to 128 characters.
+        /// 1 to 148 characters.
         public var utteranceID: String?
         public var id: ID?
 
@@ -619,7 +619,7 @@ extension Wire {
         public var logprobs: Bool?
         /// 1 to 128 characters; default: `"default"`.
         public var streamID: String?
-        /// 1 to 128 characters.
+        /// 1 to 148 characters.
         public var utteranceID: String?
         /// 1 to 4096 characters.
         public var audio: String?
@@ -1409,8 +1409,8 @@ extension Wire {
 
 extension Wire {
     /// Load the model. Answered by `ready`. `keep_alive_seconds`: from now on unload it after so many idle seconds, 0:
-    /// after an outcome with nothing waiting, -1: never. Idle means no job, no utterance that waits, and no audio in an
-    /// open one.
+    /// after an outcome with nothing waiting, negative: never. Idle means no job, no utterance that waits, and no audio
+    /// in an open one.
     public struct Start: Codable, Equatable, Sendable {
         public private(set) var type = "start"
         /// -1 to 86400.
@@ -2038,7 +2038,7 @@ extension Wire {
         public var logprobs: Bool?
         /// 1 to 128 characters; default: `"default"`.
         public var streamID: String?
-        /// 1 to 128 characters.
+        /// 1 to 148 characters.
         public var utteranceID: String?
         /// 1 to 4096 characters.
         public var audio: String?
