@@ -41,12 +41,12 @@ def interrupted(connection: Connection, id: Id, reply: "Future[Line]") -> None:
 
     reply.result = interrupt  # type: ignore[assignment, method-assign]
     with pytest.raises(KeyboardInterrupt):
-        result_in_time(connection, id, reply, None)
+        result_in_time(connection.abandon, id, reply, None)
 
 
 def timed_out(connection: Connection, id: Id, reply: "Future[Line]") -> None:
     with pytest.raises(RequestTimeout):
-        result_in_time(connection, id, reply, 0.0)
+        result_in_time(connection.abandon, id, reply, 0.0)
 
 
 def messages(bridge: Bridge | AsyncBridge, pings: int) -> Iterator[dict[str, object]]:

@@ -39,6 +39,7 @@ from qwen3_asr_mlx_runtime.client import (
     Setup,
     Unknown,
 )
+from qwen3_asr_mlx_runtime.protocol.commands import AudioChunk
 from qwen3_asr_mlx_runtime.protocol.replies import Pong
 from qwen3_asr_mlx_runtime.protocol.transcripts import Stopped
 
@@ -311,7 +312,7 @@ class TestHanging:
         bridge = Bridge(setup(child("greet(); signal.pause()"), hang_seconds=0.5))
         bridge.open()
         connection = bridge._session.connected()
-        connection.send(bytes(4 << 20))
+        connection.send(AudioChunk(pcm16="A" * (4 << 20)))
         with pytest.raises(BridgeHung, match="audio"):
             connection.room().result(WAIT)
         bridge.kill()

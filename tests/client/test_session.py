@@ -140,7 +140,7 @@ while True:
     bridge.open()
     assert isinstance(bridge.next_event(WAIT), BridgeLost)
     with pytest.raises(RequestTimeout):
-        result_in_time(lost, "c2", Future(), 0.0)
+        result_in_time(lost.abandon, "c2", Future(), 0.0)
     with pytest.raises(RequestTimeout):
         bridge.ping(timeout=0.01)
     received = bridge.next_event(WAIT)

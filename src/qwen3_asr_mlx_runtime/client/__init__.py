@@ -26,11 +26,12 @@ from qwen3_asr_mlx_runtime.client.errors import (
     RequestTimeout,
     RestartLimit,
 )
-from qwen3_asr_mlx_runtime.client.events import BridgeLost, Event, EventsLost
+from qwen3_asr_mlx_runtime.client.events import BridgeLost, Event, EventsLost, UtteranceLost
 from qwen3_asr_mlx_runtime.client.exits import Exit
 from qwen3_asr_mlx_runtime.client.life import Limits
 from qwen3_asr_mlx_runtime.client.messages import Unknown
-from qwen3_asr_mlx_runtime.client.session import Setup, State
+from qwen3_asr_mlx_runtime.client.session import State
+from qwen3_asr_mlx_runtime.client.setup import Setup
 
 __all__ = [
     "AsyncBridge",
@@ -61,4 +62,5 @@ __all__ = [
     "State",
     "Stream",
     "Unknown",
+    "UtteranceLost",
 ]

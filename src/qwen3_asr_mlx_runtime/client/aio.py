@@ -11,14 +11,15 @@ from qwen3_asr_mlx_runtime.client.answers import checked, timed_out
 from qwen3_asr_mlx_runtime.client.bridge import STOP_DEADLINE_MS, Drain, Queued
 from qwen3_asr_mlx_runtime.client.chunks import Chunks
 from qwen3_asr_mlx_runtime.client.connection import Connection
-from qwen3_asr_mlx_runtime.client.errors import ClientError
+from qwen3_asr_mlx_runtime.client.errors import ClientError, LossError
 from qwen3_asr_mlx_runtime.client.events import Event
 from qwen3_asr_mlx_runtime.client.messages import encoded_pcm
 from qwen3_asr_mlx_runtime.client.options import BoundaryOptions, StreamOptions, TimedOptions
 from qwen3_asr_mlx_runtime.client.properties import BridgeProperties
-from qwen3_asr_mlx_runtime.client.session import Setup
+from qwen3_asr_mlx_runtime.client.results import BatchTranscript, RealtimeBatchFinal, Stopped, TranscriptReply
+from qwen3_asr_mlx_runtime.client.setup import Setup
 from qwen3_asr_mlx_runtime.client.waiting import change, on_thread
-from qwen3_asr_mlx_runtime.protocol import commands, replies, streams, transcripts
+from qwen3_asr_mlx_runtime.protocol import commands, replies, streams
 from qwen3_asr_mlx_runtime.protocol.commands import DEFAULT_STREAM, Id
 
 R = TypeVar("R", bound=replies.Line)
@@ -73,29 +74,29 @@ class AsyncBridge(BridgeProperties):
 
     async def transcribe(
         self, audio: str | Path, *, timeout: float | None = None, **options: Unpack[TimedOptions]
-    ) -> transcripts.TranscriptReply:
+    ) -> TranscriptReply:
         command = commands.Transcribe(audio=str(audio), **options)
-        return await self.ask(command, transcripts.TranscriptReply, timeout=timeout)
+        return await self.ask(command, TranscriptReply, timeout=timeout)
 
     async def batch_transcribe(
         self, audio: Sequence[str | Path], *, timeout: float | None = None, **options: Unpack[TimedOptions]
-    ) -> transcripts.BatchTranscript:
+    ) -> BatchTranscript:
         command = commands.BatchTranscribe(audio=[str(path) for path in audio], **options)
-        return await self.ask(command, transcripts.BatchTranscript, timeout=timeout)
+        return await self.ask(command, BatchTranscript, timeout=timeout)
 
     async def start_stream(
         self, stream_id: str = DEFAULT_STREAM, *, timeout: float | None = None, **options: Unpack[StreamOptions]
     ) -> "AsyncStream":
         command = commands.StartStream(stream_id=stream_id, **options)
-        connection = await self._connected()
+        connection = None if self._outlives_processes(command) else await self._connected()
         ready = await self.ask(command, streams.StreamReady, connection=connection, timeout=timeout)
         return AsyncStream(self, Chunks(connection, ready, self._session.setup.limits.chunk_seconds), ready)
 
     async def flush(
         self, stream_id: str | None = None, *, timeout: float | None = None, **options: Unpack[TimedOptions]
-    ) -> transcripts.RealtimeBatchFinal:
+    ) -> RealtimeBatchFinal:
         command = commands.Flush(stream_id=stream_id, **options)
-        return await self.ask(command, transcripts.RealtimeBatchFinal, timeout=timeout)
+        return await self.ask(command, RealtimeBatchFinal, timeout=timeout)
 
     async def cancel(self, target: Id, *, timeout: float | None = None) -> replies.CancelResult:
         return await self.ask(commands.Cancel(target=target), replies.CancelResult, timeout=timeout)
@@ -112,7 +113,7 @@ class AsyncBridge(BridgeProperties):
         """Send any request; return its reply of any type."""
         return await self.ask(message, replies.Line, timeout=timeout)
 
-    async def stop(self, mode: Drain = "drain", deadline_ms: int = STOP_DEADLINE_MS) -> transcripts.Stopped | None:
+    async def stop(self, mode: Drain = "drain", deadline_ms: int = STOP_DEADLINE_MS) -> Stopped | None:
         """Finish the open requests (`drain`) or cancel them (`abort`), then end the process. None if no reply came."""
         return await asyncio.wrap_future(on_thread(lambda: self._session.stop(mode, deadline_ms), self))
 
@@ -145,18 +146,42 @@ class AsyncBridge(BridgeProperties):
         timeout: float | None = None,
     ) -> R:
         """The reply, which has one of `types`. `connection`: send to this process, not to a later one."""
-        connection = connection or await self._connected()
-        id, reply = connection.ask(message)
+        sent_to, id, reply = await self._sent(message, connection)
         try:
             async with asyncio.timeout(timeout):
                 line = await asyncio.wrap_future(reply)
         except TimeoutError:
-            connection.abandon(id, reply)
+            self._abandon(sent_to, id, reply)
             raise timed_out(timeout) from None
         except asyncio.CancelledError:
-            connection.abandon(id, reply)
+            self._abandon(sent_to, id, reply)
             raise
-        return cast(R, checked(connection, line, types))
+        return cast(R, checked(self._session.answering(sent_to), line, types))
+
+    async def _sent(
+        self, message: commands.Command | Mapping[str, Any], connection: Connection | None
+    ) -> tuple[Connection, Id, "Future[replies.Line]"]:
+        while True:
+            process = connection or await self._connected()
+            try:
+                return process, *process.ask(message)
+            except LossError:
+                if connection is not None or not self._session.goes_on(process):
+                    raise
+
+    async def _append(self, chunks: Chunks, pcm16: memoryview, utterance_id: str | None) -> None:
+        while True:
+            process = chunks.connection or await self._connected()
+            try:
+                room = process.room()
+                if not room.done():
+                    await asyncio.wrap_future(room)
+                else:
+                    room.result()
+                return chunks.send(process, pcm16, utterance_id)
+            except LossError:
+                if chunks.connection is not None or not self._session.goes_on(process):
+                    raise
 
     async def _connected(self) -> Connection:
         connection = self._session.connection
@@ -171,7 +196,7 @@ class AsyncBridge(BridgeProperties):
 
 
 class AsyncStream:
-    """A stream of one process. It ends with that process."""
+    """A stream of one process. It ends with that process, unless the bridge has `resend`."""
 
     def __init__(self, bridge: AsyncBridge, chunks: Chunks, ready: streams.StreamReady) -> None:
         self.ready = ready
@@ -186,12 +211,7 @@ class AsyncStream:
         """Send little-endian samples at the stream's rate; returns when they are queued. Raises ValueError for half
         a sample."""
         for chunk in self._chunks.cut(pcm16):
-            room = self._chunks.connection.room()
-            if not room.done():
-                await asyncio.wrap_future(room)
-            else:
-                room.result()
-            self._chunks.send(chunk, utterance_id)
+            await self._bridge._append(self._chunks, chunk, utterance_id)
 
     async def end_utterance(
         self, pcm16: bytes | None = None, *, timeout: float | None = None, **options: Unpack[BoundaryOptions]
@@ -203,11 +223,9 @@ class AsyncStream:
     ) -> Queued:
         return await self._boundary(commands.VadBoundary, pcm16, options, timeout)
 
-    async def flush(
-        self, *, timeout: float | None = None, **options: Unpack[TimedOptions]
-    ) -> transcripts.RealtimeBatchFinal:
+    async def flush(self, *, timeout: float | None = None, **options: Unpack[TimedOptions]) -> RealtimeBatchFinal:
         command = commands.Flush(stream_id=self.stream_id, **options)
-        return await self._ask(command, transcripts.RealtimeBatchFinal, timeout)
+        return await self._ask(command, RealtimeBatchFinal, timeout)
 
     async def stop(
         self, mode: Literal["drain", "discard"] = "drain", *, timeout: float | None = None
@@ -225,7 +243,7 @@ class AsyncStream:
         pcm = None if pcm16 is None else encoded_pcm(pcm16)
         command = kind(stream_id=self.stream_id, pcm16=pcm, **options)
         connection = self._chunks.connection
-        types = (streams.UtteranceQueued, transcripts.RealtimeBatchFinal)
+        types = (streams.UtteranceQueued, RealtimeBatchFinal)
         return cast(Queued, await self._bridge.ask(command, *types, connection=connection, timeout=timeout))
 
     async def _ask(self, command: commands.Command, type: type[R], timeout: float | None) -> R:

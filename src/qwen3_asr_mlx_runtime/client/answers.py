@@ -1,5 +1,6 @@
 """The reply to a request as its caller gets it: a result or an exception."""
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
@@ -7,6 +8,8 @@ from qwen3_asr_mlx_runtime.client.connection import Connection
 from qwen3_asr_mlx_runtime.client.errors import ClientError, ProtocolError, RequestFailed, RequestTimeout
 from qwen3_asr_mlx_runtime.protocol.commands import Id
 from qwen3_asr_mlx_runtime.protocol.replies import ErrorReply, Line
+
+Abandon = Callable[[Id, "Future[Line]"], None]
 
 
 def checked(connection: Connection, message: Line, types: tuple[type[Line], ...]) -> Line:
@@ -21,17 +24,17 @@ def checked(connection: Connection, message: Line, types: tuple[type[Line], ...]
     raise error.again()
 
 
-def result_in_time(connection: Connection, id: Id, reply: "Future[Line]", timeout: float | None) -> Line:
+def result_in_time(abandon: Abandon, id: Id, reply: "Future[Line]", timeout: float | None) -> Line:
     """The reply; after `timeout` seconds its request is abandoned, and RequestTimeout raised."""
     try:
         return reply.result(timeout)
     except FutureTimeoutError:
-        connection.abandon(id, reply)
+        abandon(id, reply)
         raise timed_out(timeout) from None
     except ClientError:
         raise
     except BaseException:  # KeyboardInterrupt
-        connection.abandon(id, reply)
+        abandon(id, reply)
         raise
 
 

@@ -1,7 +1,9 @@
 """The synchronous client: every call waits for its reply. docs/clients.md describes it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar, Unpack, cast
@@ -9,16 +11,18 @@ from typing import Any, Literal, TypeVar, Unpack, cast
 from qwen3_asr_mlx_runtime.client.answers import checked, result_in_time, timed_out
 from qwen3_asr_mlx_runtime.client.chunks import Chunks
 from qwen3_asr_mlx_runtime.client.connection import Connection
+from qwen3_asr_mlx_runtime.client.errors import LossError
 from qwen3_asr_mlx_runtime.client.events import Event
 from qwen3_asr_mlx_runtime.client.messages import encoded_pcm
 from qwen3_asr_mlx_runtime.client.options import BoundaryOptions, StreamOptions, TimedOptions
 from qwen3_asr_mlx_runtime.client.properties import BridgeProperties
-from qwen3_asr_mlx_runtime.protocol import commands, replies, streams, transcripts
+from qwen3_asr_mlx_runtime.client.results import BatchTranscript, RealtimeBatchFinal, Stopped, TranscriptReply
+from qwen3_asr_mlx_runtime.protocol import commands, replies, streams
 from qwen3_asr_mlx_runtime.protocol.commands import DEFAULT_STREAM, Id
 
 R = TypeVar("R", bound=replies.Line)
 Drain = Literal["drain", "abort"]
-Queued = streams.UtteranceQueued | transcripts.RealtimeBatchFinal
+Queued = streams.UtteranceQueued | RealtimeBatchFinal
 STOP_DEADLINE_MS = 10_000
 
 
@@ -63,29 +67,29 @@ class Bridge(BridgeProperties):
 
     def transcribe(
         self, audio: str | Path, *, timeout: float | None = None, **options: Unpack[TimedOptions]
-    ) -> transcripts.TranscriptReply:
+    ) -> TranscriptReply:
         command = commands.Transcribe(audio=str(audio), **options)
-        return self.ask(command, transcripts.TranscriptReply, timeout=timeout)
+        return self.ask(command, TranscriptReply, timeout=timeout)
 
     def batch_transcribe(
         self, audio: Sequence[str | Path], *, timeout: float | None = None, **options: Unpack[TimedOptions]
-    ) -> transcripts.BatchTranscript:
+    ) -> BatchTranscript:
         command = commands.BatchTranscribe(audio=[str(path) for path in audio], **options)
-        return self.ask(command, transcripts.BatchTranscript, timeout=timeout)
+        return self.ask(command, BatchTranscript, timeout=timeout)
 
     def start_stream(
         self, stream_id: str = DEFAULT_STREAM, *, timeout: float | None = None, **options: Unpack[StreamOptions]
     ) -> "Stream":
         command = commands.StartStream(stream_id=stream_id, **options)
-        connection = self._session.connected()
+        connection = None if self._outlives_processes(command) else self._session.connected()
         ready = self.ask(command, streams.StreamReady, connection=connection, timeout=timeout)
         return Stream(self, Chunks(connection, ready, self._session.setup.limits.chunk_seconds), ready)
 
     def flush(
         self, stream_id: str | None = None, *, timeout: float | None = None, **options: Unpack[TimedOptions]
-    ) -> transcripts.RealtimeBatchFinal:
+    ) -> RealtimeBatchFinal:
         command = commands.Flush(stream_id=stream_id, **options)
-        return self.ask(command, transcripts.RealtimeBatchFinal, timeout=timeout)
+        return self.ask(command, RealtimeBatchFinal, timeout=timeout)
 
     def cancel(self, target: Id, *, timeout: float | None = None) -> replies.CancelResult:
         """`target`: the `id` that the app gave to a request sent with `request`."""
@@ -101,7 +105,7 @@ class Bridge(BridgeProperties):
         """Send any request; return its reply of any type."""
         return self.ask(message, replies.Line, timeout=timeout)
 
-    def stop(self, mode: Drain = "drain", deadline_ms: int = STOP_DEADLINE_MS) -> transcripts.Stopped | None:
+    def stop(self, mode: Drain = "drain", deadline_ms: int = STOP_DEADLINE_MS) -> Stopped | None:
         """Finish the open requests (`drain`) or cancel them (`abort`), then end the process. None if no reply came."""
         return self._session.stop(mode, deadline_ms)
 
@@ -128,13 +132,36 @@ class Bridge(BridgeProperties):
         timeout: float | None = None,
     ) -> R:
         """The reply, which has one of `types`. `connection`: send to this process, not to a later one."""
-        connection = connection or self._session.connected()
-        id, reply = connection.ask(message)
-        return cast(R, checked(connection, result_in_time(connection, id, reply, timeout), types))
+        sent_to, id, reply = self._sent(message, connection)
+        line = result_in_time(partial(self._abandon, sent_to), id, reply, timeout)
+        return cast(R, checked(self._session.answering(sent_to), line, types))
+
+    def _sent(
+        self, message: commands.Command | Mapping[str, Any], connection: Connection | None
+    ) -> tuple[Connection, Id, "Future[replies.Line]"]:
+        while True:
+            process = connection or self._session.connected()
+            try:
+                return process, *process.ask(message)
+            except LossError:
+                if connection is not None or not self._session.goes_on(process):
+                    raise
+
+    def _append(self, chunks: Chunks, pcm16: memoryview, utterance_id: str | None, timeout: float | None) -> None:
+        while True:
+            process = chunks.connection or self._session.connected()
+            try:
+                process.room().result(timeout)
+                return chunks.send(process, pcm16, utterance_id)
+            except FutureTimeoutError:
+                raise timed_out(timeout) from None
+            except LossError:
+                if chunks.connection is not None or not self._session.goes_on(process):
+                    raise
 
 
 class Stream:
-    """A stream of one process. It ends with that process."""
+    """A stream of one process. It ends with that process, unless the bridge has `resend`."""
 
     def __init__(self, bridge: Bridge, chunks: Chunks, ready: streams.StreamReady) -> None:
         self.ready = ready
@@ -151,11 +178,7 @@ class Stream:
         """Send little-endian samples at the stream's rate; returns when all are queued. Raises ValueError for half a
         sample, and RequestTimeout if the queue stays full for `timeout` seconds; samples not yet queued are lost."""
         for chunk in self._chunks.cut(pcm16):
-            try:
-                self._chunks.connection.room().result(timeout)
-            except FutureTimeoutError:
-                raise timed_out(timeout) from None
-            self._chunks.send(chunk, utterance_id)
+            self._bridge._append(self._chunks, chunk, utterance_id, timeout)
 
     def end_utterance(
         self, pcm16: bytes | None = None, *, timeout: float | None = None, **options: Unpack[BoundaryOptions]
@@ -167,8 +190,8 @@ class Stream:
     ) -> Queued:
         return self._boundary(commands.VadBoundary, pcm16, options, timeout)
 
-    def flush(self, *, timeout: float | None = None, **options: Unpack[TimedOptions]) -> transcripts.RealtimeBatchFinal:
-        return self._ask(commands.Flush(stream_id=self.stream_id, **options), transcripts.RealtimeBatchFinal, timeout)
+    def flush(self, *, timeout: float | None = None, **options: Unpack[TimedOptions]) -> RealtimeBatchFinal:
+        return self._ask(commands.Flush(stream_id=self.stream_id, **options), RealtimeBatchFinal, timeout)
 
     def stop(
         self, mode: Literal["drain", "discard"] = "drain", *, timeout: float | None = None
@@ -186,7 +209,7 @@ class Stream:
         pcm = None if pcm16 is None else encoded_pcm(pcm16)
         command = kind(stream_id=self.stream_id, pcm16=pcm, **options)
         connection = self._chunks.connection
-        types = (streams.UtteranceQueued, transcripts.RealtimeBatchFinal)
+        types = (streams.UtteranceQueued, RealtimeBatchFinal)
         return cast(Queued, self._bridge.ask(command, *types, connection=connection, timeout=timeout))
 
     def _ask(self, command: commands.Command, type: type[R], timeout: float | None) -> R:

@@ -4,15 +4,16 @@ import threading
 from collections.abc import Iterator
 
 from qwen3_asr_mlx_runtime.client.connection import Connection
-from qwen3_asr_mlx_runtime.client.messages import encode, encoded_pcm
+from qwen3_asr_mlx_runtime.client.messages import encoded_pcm
 from qwen3_asr_mlx_runtime.protocol.commands import AudioChunk
 from qwen3_asr_mlx_runtime.protocol.streams import StreamReady
 
 
 class Chunks:
-    """Sends the chunks of one stream of one process. Chunks have no reply."""
+    """Sends the chunks of one stream. Chunks have no reply. `connection`: the stream's process; None (`resend`): the
+    one that runs."""
 
-    def __init__(self, connection: Connection, ready: StreamReady, chunk_seconds: float) -> None:
+    def __init__(self, connection: Connection | None, ready: StreamReady, chunk_seconds: float) -> None:
         self.connection = connection
         self.stream_id = ready.stream_id
         self._size = 2 * max(1, int(ready.sample_rate * chunk_seconds))
@@ -26,10 +27,10 @@ class Chunks:
             raise ValueError("expected whole 16-bit samples, got an odd number of bytes")
         return (view[start : start + self._size] for start in range(0, len(view), self._size))
 
-    def send(self, pcm16: memoryview, utterance_id: str | None) -> None:
+    def send(self, connection: Connection, pcm16: memoryview, utterance_id: str | None) -> None:
         with self._lock:
             chunk = AudioChunk(
                 pcm16=encoded_pcm(pcm16), stream_id=self.stream_id, utterance_id=utterance_id, seq=self._seq
             )
-            self.connection.send(encode(chunk))
+            connection.send(chunk)
             self._seq += 1

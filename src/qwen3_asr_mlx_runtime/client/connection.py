@@ -4,7 +4,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from signal import SIG_BLOCK, SIGKILL, SIGPIPE, pthread_sigmask
@@ -12,9 +12,11 @@ from typing import Any
 
 from qwen3_asr_mlx_runtime.client.child import STDERR_LINES, Child, StderrTail
 from qwen3_asr_mlx_runtime.client.errors import BridgeClosed, ClientError, ProtocolError, RequestFailed
+from qwen3_asr_mlx_runtime.client.events import UtteranceLost
 from qwen3_asr_mlx_runtime.client.exits import Exit
+from qwen3_asr_mlx_runtime.client.kept import Kept
 from qwen3_asr_mlx_runtime.client.life import Life, Limits
-from qwen3_asr_mlx_runtime.client.messages import Direction, LineBuffer, check_name, decode, encode
+from qwen3_asr_mlx_runtime.client.messages import Direction, LineBuffer, check_name, decode, encode, members_of
 from qwen3_asr_mlx_runtime.client.outgoing import Outgoing
 from qwen3_asr_mlx_runtime.client.pipes import Pipes, Sinks
 from qwen3_asr_mlx_runtime.client.requests import Requests
@@ -29,11 +31,12 @@ _END_SECONDS = 0.02  # poll interval once the process has closed its outputs
 @dataclass(frozen=True)
 class Handlers:
     """Callbacks, called on the connection's thread. `event`: a message that answers no request. `stderr`: a line.
-    `end`: the exit, its error (None if the app ended the process), and the streams that were open. `trace`: every
-    block received, and every line sent; the latter on the thread that sends it."""
+    `end`: the exit, its error (None if the app ended the process), and the streams that were open; returns the ids of
+    requests that a later process answers. `trace`: every block received, and every line sent; the latter on the thread
+    that sends it."""
 
-    event: Callable[[Line], None]
-    end: Callable[[Exit, ClientError | None, tuple[str, ...]], None]
+    event: Callable[[Line | UtteranceLost], None]
+    end: Callable[[Exit, ClientError | None, tuple[str, ...]], Collection[object]]
     stderr: Callable[[str], None] | None = None
     trace: Callable[[Direction, bytes], None] | None = None
 
@@ -41,7 +44,7 @@ class Handlers:
 class Connection:
     """Requests are sent in the order of the calls, from any thread. Only `join` waits."""
 
-    def __init__(self, child: Child, handlers: Handlers, limits: Limits) -> None:
+    def __init__(self, child: Child, handlers: Handlers, limits: Limits, kept: Kept | None = None) -> None:
         self.child = child
         self.exit: Exit | None = None
         self.ended: ClientError | None = None  # why no request can be sent any more
@@ -50,7 +53,8 @@ class Connection:
         self._streams: set[str] = set()
         self._max_line_bytes: int | None = None  # the longest line that the process reads
         self._life = Life(limits, time.monotonic())
-        self._requests = Requests()
+        self._kept = kept
+        self._requests = Requests() if kept is None else kept.requests
         self._outgoing = Outgoing(limits.unwritten_bytes)
         self._stderr = StderrTail(limits.stderr_bytes, handlers.stderr)
         sinks = Sinks(self._receive, self._stderr.add, self._on_written, self._on_closed)
@@ -79,10 +83,17 @@ class Connection:
             self.ask(Cancel(target=id))
         reply.add_done_callback(self._stop_abandoned)
 
-    def send(self, line: bytes) -> None:
-        """Send a line that has no reply."""
+    def send(self, message: Command) -> None:
+        """Send a message that has no reply."""
         with self._open():
-            self._write(self._fitting(line))
+            members, line = self._encoded(message)
+            self._write_new(members, line)
+
+    def resend(self) -> None:
+        """Send what the processes before this one have left."""
+        with self._open():
+            for line in () if self._kept is None else self._kept.lines:
+                self._write(line)
 
     def room(self) -> "Future[None]":
         """A future that is done when fewer bytes than the limit wait to be written."""
@@ -129,11 +140,11 @@ class Connection:
 
     def _ask(self, message: Command | Mapping[str, Any]) -> tuple[Id, Future[Line]]:
         id = self._requests.name(message.get("id") if isinstance(message, Mapping) else None)
-        line = self._fitting(encode(message, id))
+        members, line = self._encoded(message, id)
         check_name(line)
         reply = self._requests.add(id, message)
         self._life.request_sent(time.monotonic())
-        self._write(line)
+        self._write_new(members, line)
         return id, reply
 
     def _stop_abandoned(self, reply: Future[Line]) -> None:
@@ -155,13 +166,20 @@ class Connection:
                 raise BridgeClosed("The speech bridge is being stopped.")
             yield
 
-    def _fitting(self, line: bytes) -> bytes:
+    def _encoded(self, message: Command | Mapping[str, Any], id: Id | None = None) -> tuple[dict[str, Any], bytes]:
         """Raises RequestFailed for a line that is too long: the bridge's own error would not name its request."""
-        limit = self._max_line_bytes
+        members = members_of(message) if id is None else {**members_of(message), "id": id}
+        members = members if self._kept is None else self._kept.named(members)
+        line, limit = encode(members), self._max_line_bytes
         if limit is None or len(line) <= limit + 1:
-            return line
-        message = f"the request is longer than {limit} bytes"
-        raise RequestFailed(ErrorReply(code="line_too_long", message=message, retryable=False, data={"limit": limit}))
+            return members, line
+        problem = f"the request is longer than {limit} bytes"
+        raise RequestFailed(ErrorReply(code="line_too_long", message=problem, retryable=False, data={"limit": limit}))
+
+    def _write_new(self, members: dict[str, Any], line: bytes) -> None:
+        if self._kept is not None:
+            self._kept.add(members, line)
+        self._write(line)
 
     def _write(self, line: bytes) -> None:
         if self._handlers.trace is not None:
@@ -224,6 +242,8 @@ class Connection:
             self._streams.add(message.stream_id)
         elif isinstance(message, StreamStopped):
             self._streams.discard(message.stream_id)
+        for lost in () if self._kept is None else self._kept.received(message):
+            self._handlers.event(lost)
         if isinstance(message, Fatal):
             self._life.fatal_received(message, time.monotonic())
         elif not self._requests.answer(message):
@@ -237,11 +257,11 @@ class Connection:
         error.exit, error.stderr = self.exit, self.stderr[-STDERR_LINES:]
         with self._lock:
             self.ended = error
-            replies = self._requests.clear()
             self._pipes.close()
+        resent: Collection[object] = ()
         try:
-            self._handlers.end(self.exit, loss, tuple(sorted(self._streams)))
+            resent = self._handlers.end(self.exit, loss, tuple(sorted(self._streams)))
         finally:
             self._outgoing.fail(error)
-            for reply in replies:
+            for reply in self._requests.clear(resent):
                 reply.set_exception(error.again())

@@ -10,18 +10,28 @@ import msgspec
 
 from qwen3_asr_mlx_runtime.client.errors import ClientError
 from qwen3_asr_mlx_runtime.client.messages import Unknown
+from qwen3_asr_mlx_runtime.client.results import RealtimeBatchFinal
 from qwen3_asr_mlx_runtime.protocol.streams import EngineRestarting, PartialResult, Progress, StreamError
-from qwen3_asr_mlx_runtime.protocol.transcripts import RealtimeBatchFinal
 
 MAX_EVENTS = 1024
 
 
 class BridgeLost(msgspec.Struct, frozen=True):
-    """The process is gone, and with it `streams`. `will_restart`: the next request starts it again."""
+    """The process is gone, and with it `streams`. `will_restart`: the next request starts it again; with `resend` it is
+    started at once where something waits."""
 
     error: ClientError
     streams: tuple[str, ...]
     will_restart: bool
+
+
+class UtteranceLost(msgspec.Struct, frozen=True):
+    """With `resend`: this utterance has no outcome, because its audio was more than is kept, or because a later process
+    refused its boundary. `error`: the loss, or the refusal (RequestFailed)."""
+
+    error: ClientError
+    stream_id: str
+    utterance_id: str
 
 
 class EventsLost(msgspec.Struct):
@@ -31,7 +41,15 @@ class EventsLost(msgspec.Struct):
 
 
 Event = Union[  # noqa: UP007
-    RealtimeBatchFinal, PartialResult, StreamError, Progress, EngineRestarting, Unknown, BridgeLost, EventsLost
+    RealtimeBatchFinal,
+    PartialResult,
+    StreamError,
+    Progress,
+    EngineRestarting,
+    Unknown,
+    BridgeLost,
+    UtteranceLost,
+    EventsLost,
 ]
 
 

@@ -28,6 +28,7 @@ class Limits:
     hang_seconds: float = 20.0
     grace_seconds: float = 2.0
     unwritten_bytes: int = 1 << 20
+    kept_bytes: int = 64 << 20
     chunk_seconds: float = 0.1
     line_bytes: int = MAX_LINE_BYTES
     events: int = MAX_EVENTS

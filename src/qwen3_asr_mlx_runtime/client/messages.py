@@ -8,6 +8,7 @@ from typing import Any, Literal, Union
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from qwen3_asr_mlx_runtime.client import results
 from qwen3_asr_mlx_runtime.protocol.commands import Command, Id
 from qwen3_asr_mlx_runtime.protocol.decode import Rejected, decode_line
 from qwen3_asr_mlx_runtime.protocol.replies import Line
@@ -34,7 +35,11 @@ class _Envelope(msgspec.Struct):
     event: bool | UnsetType = UNSET
 
 
-_TYPES: tuple[type[Line], ...] = tuple(dict.fromkeys((*REPLIES, *EVENTS)))
+_RESULTS: dict[object, type[Line]] = {
+    each.__struct_config__.tag: each
+    for each in (results.RealtimeBatchFinal, results.Stopped, results.TranscriptReply, results.BatchTranscript)
+}
+_TYPES = tuple(_RESULTS.get(each.__struct_config__.tag, each) for each in dict.fromkeys((*REPLIES, *EVENTS)))
 _KNOWN = frozenset(str(line_type.__struct_config__.tag) for line_type in _TYPES)
 _LINE: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Union[_TYPES])  # noqa: UP007 a tuple cannot be joined by bars
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
@@ -62,10 +67,15 @@ def _decoded(line: bytes) -> Line:
     return Unknown(id=envelope.id, event=envelope.event, message=_OBJECT.decode(line))
 
 
+def members_of(message: Command | Mapping[str, Any]) -> dict[str, Any]:
+    """The members of a message that are not None."""
+    members = msgspec.to_builtins(message) if isinstance(message, Command) else message
+    return {name: value for name, value in members.items() if value is not None}
+
+
 def encode(message: Command | Mapping[str, Any], id: Id | None = None) -> bytes:
     """A line with its newline. Members that are None are omitted."""
-    members = msgspec.to_builtins(message) if isinstance(message, Command) else dict(message)
-    members = {name: value for name, value in members.items() if value is not None}
+    members = members_of(message)
     if id is not None:
         members["id"] = id
     return json.dumps(members, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"

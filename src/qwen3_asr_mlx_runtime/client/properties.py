@@ -1,11 +1,17 @@
-"""Properties of the bridge that both clients have and that need no request."""
+"""What both clients have: properties that need no request, and the process of a request."""
 
 import warnings
 import weakref
 from collections.abc import Sequence
+from concurrent.futures import Future
 
+from qwen3_asr_mlx_runtime.client.connection import Connection
 from qwen3_asr_mlx_runtime.client.exits import Exit
-from qwen3_asr_mlx_runtime.client.session import Session, Setup, State
+from qwen3_asr_mlx_runtime.client.messages import members_of
+from qwen3_asr_mlx_runtime.client.session import Session, State
+from qwen3_asr_mlx_runtime.client.setup import Setup
+from qwen3_asr_mlx_runtime.protocol.commands import Id, StartStream
+from qwen3_asr_mlx_runtime.protocol.replies import Line
 
 
 class BridgeProperties:
@@ -39,8 +45,20 @@ class BridgeProperties:
     def restarts(self) -> int:
         return self._session.restarts
 
+    def _outlives_processes(self, command: StartStream) -> bool:
+        """Whether a later process opens this stream again."""
+        kept = self._session.kept
+        return kept is not None and kept.has(members_of(command))
+
+    def _abandon(self, connection: Connection, id: Id, reply: "Future[Line]") -> None:
+        """`connection`: the process that got the request."""
+        if self._session.kept is not None:
+            self._session.kept.abandon(id)
+        self._session.answering(connection).abandon(id, reply)
+
 
 def _drop(session: Session) -> None:
+    session.is_dropped = True
     connection = session.connection
     if connection is not None and connection.drop():
         message = f"the speech bridge {connection.child.pid} was not stopped, and is killed"

@@ -1,6 +1,6 @@
 """Requests that have no reply yet."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from typing import Any
 from weakref import WeakSet
@@ -10,8 +10,8 @@ from qwen3_asr_mlx_runtime.protocol.replies import Line
 
 
 class Requests:
-    """Generated ids are never used twice in one process. The caller holds a lock, except for `answer`, which only one
-    thread calls."""
+    """Generated ids are never used twice in one process, and with `resend` never at all. The caller holds a lock,
+    except for `answer`, which only one thread calls."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -60,9 +60,11 @@ class Requests:
         reply.set_result(message)
         return True
 
-    def clear(self) -> "list[Future[Line]]":
-        waiting, self._waiting = [*self._waiting.values()], {}
-        return waiting
+    def clear(self, keeps: Collection[object] = ()) -> "list[Future[Line]]":
+        """Remove all but those with the ids `keeps`; return the removed."""
+        cleared = [reply for id, reply in self._waiting.items() if id not in keeps]
+        self._waiting = {id: reply for id, reply in self._waiting.items() if id in keeps}
+        return cleared
 
 
 def _started(message: Command | Mapping[str, Any]) -> tuple[str, bool] | None:

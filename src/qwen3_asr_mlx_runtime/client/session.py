@@ -5,13 +5,10 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
-from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime.client.child import Child
 from qwen3_asr_mlx_runtime.client.connection import Connection, Handlers
 from qwen3_asr_mlx_runtime.client.errors import (
@@ -19,44 +16,24 @@ from qwen3_asr_mlx_runtime.client.errors import (
     BridgeStartFailed,
     ClientError,
     LaunchError,
+    LossError,
     ProtocolError,
     ProtocolUnsupported,
     RestartLimit,
 )
-from qwen3_asr_mlx_runtime.client.events import BridgeLost, Event, EventQueue
+from qwen3_asr_mlx_runtime.client.events import BridgeLost, Event, EventQueue, UtteranceLost
 from qwen3_asr_mlx_runtime.client.exits import Exit
-from qwen3_asr_mlx_runtime.client.life import Limits
-from qwen3_asr_mlx_runtime.client.messages import Direction, Unknown
-from qwen3_asr_mlx_runtime.protocol.commands import WANTS, Client, Hello, Stop
+from qwen3_asr_mlx_runtime.client.kept import Kept
+from qwen3_asr_mlx_runtime.client.messages import Unknown
+from qwen3_asr_mlx_runtime.client.results import RealtimeBatchFinal, Stopped
+from qwen3_asr_mlx_runtime.client.setup import Setup
+from qwen3_asr_mlx_runtime.protocol.commands import Client, Hello, Stop
 from qwen3_asr_mlx_runtime.protocol.replies import PROTOCOL, CapabilitiesReply, Line
 from qwen3_asr_mlx_runtime.protocol.streams import EngineRestarting, PartialResult, Progress, StreamError
-from qwen3_asr_mlx_runtime.protocol.transcripts import RealtimeBatchFinal, Stopped
 
 State = Literal["new", "opening", "running", "stopping", "stopped", "lost", "failed"]
-_EVENTS = (RealtimeBatchFinal, PartialResult, StreamError, Progress, EngineRestarting, Unknown)
+_EVENTS = (RealtimeBatchFinal, PartialResult, StreamError, Progress, EngineRestarting, Unknown, UtteranceLost)
 _ENGINE_LOST = 4
-_PARENT = "--parent-pid"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setup:
-    """How to start the bridge, and the callbacks. `env` replaces the whole environment; None keeps this process's.
-    `on_stderr` and `trace` run on the threads that read and that send requests; they must neither wait nor raise.
-    `trace` gets audio and transcripts."""
-
-    command: Sequence[str]
-    env: Mapping[str, str] | None = None
-    cwd: str | Path | None = None
-    want: Sequence[str] = WANTS
-    name: str = "qwen3-asr-mlx-runtime python client"
-    version: str = __version__
-    limits: Limits = field(default_factory=Limits)
-    on_stderr: Callable[[str], None] | None = None
-    trace: Callable[[Direction, bytes], None] | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.command, str) or not self.command:
-            raise ValueError("expected a command line as a list: the program, and each of its arguments")
 
 
 class Session:
@@ -70,6 +47,8 @@ class Session:
         self.exit: Exit | None = None
         self.restarts = 0
         self.connection: Connection | None = None
+        self.is_dropped = False  # the client was garbage-collected
+        self.kept = Kept(setup.limits.kept_bytes) if setup.resend else None
         self._error: ClientError | None = None
         self._opening = threading.Lock()  # held while a process is opened
         self._changing = threading.Lock()  # held while `state` is read and changed
@@ -99,6 +78,15 @@ class Session:
                 self._open()
             assert self.connection is not None  # noqa: S101 set by _open
             return self.connection
+
+    def goes_on(self, connection: Connection) -> bool:
+        """Whether the next process takes what this one no longer does (`resend`). `connected` starts it, or raises."""
+        return self.kept is not None and isinstance(connection.ended, LossError)
+
+    def answering(self, connection: Connection) -> Connection:
+        """The process that answers what was sent to `connection`."""
+        goes_on = self.goes_on(connection) and self.state == "running"
+        return self.connection if goes_on and self.connection is not None else connection
 
     def stop(self, mode: Literal["drain", "abort"], deadline_ms: int) -> Stopped | None:
         with self._opening, self._changing:
@@ -130,6 +118,7 @@ class Session:
         with self._changing:
             if self.state == "stopping":  # it was not opened meanwhile
                 self.state = "stopped"
+                self._give_up(BridgeClosed("The speech bridge was stopped."))
                 self.events.end()
 
     def _open(self) -> CapabilitiesReply:
@@ -153,10 +142,10 @@ class Session:
     def _started(self) -> Connection:
         """Raises a LaunchError."""
         try:
-            child = Child(_with_parent(self.setup.command), env=self.setup.env, cwd=self.setup.cwd)
+            child = Child(self.setup.argv, env=self.setup.env, cwd=self.setup.cwd)
             try:
                 handlers = Handlers(self._take_event, self._take_end, self.setup.on_stderr, self.setup.trace)
-                return Connection(child, handlers, self.setup.limits)
+                return Connection(child, handlers, self.setup.limits, self.kept)
             except (OSError, RuntimeError) as error:  # no descriptor or thread is available
                 child.abandon()
                 raise BridgeStartFailed(
@@ -166,11 +155,15 @@ class Session:
             with self._changing:
                 if self.state == "opening":
                     self.state, self._error = "failed", error
+                    if self.kept is not None and self.kept.is_needed:  # perhaps nobody waits for a reply
+                        self.events.put(BridgeLost(error, (*self.kept.streams,), will_restart=False))
+                    self._give_up(error)
             raise
 
     def _run(self, connection: Connection, capabilities: CapabilitiesReply) -> None:
         """Raises the ClientError of a process that was killed or has ended meanwhile."""
         connection.greeted(capabilities.limits.max_line_bytes)
+        connection.resend()
         with self._changing:
             if self.state == "opening" and connection.ended is None:
                 self.capabilities, self.state = capabilities, "running"
@@ -201,22 +194,49 @@ class Session:
         if was == "lost" and self.exit is not None and self.exit.code == _ENGINE_LOST and self._losses:
             time.sleep(max(0.0, self._losses[-1] + self.setup.limits.engine_pause_seconds - time.monotonic()))
 
-    def _take_event(self, message: Line) -> None:
+    def _take_event(self, message: Line | UtteranceLost) -> None:
         if isinstance(message, _EVENTS):
             event: Event = message
             self.events.put(event)
 
-    def _take_end(self, exit: Exit, loss: ClientError | None, streams: tuple[str, ...]) -> None:
-        """On the thread of the connection."""
+    def _take_end(self, exit: Exit, loss: ClientError | None, streams: tuple[str, ...]) -> Collection[object]:
+        """On the thread of the connection. Returns the ids of the requests that the next process answers."""
         self.exit = exit
         with self._changing:
             if self.state == "stopping" or loss is None:
                 self.state = "stopped"
                 self.events.end()
-                return
+                return ()
             self._error = self._limited(loss)
             self.state = "lost" if self._error.retryable else "failed"
+            if self.kept is not None and self.state == "lost":
+                return self._keep(self.kept, self._error, streams)
             self.events.put(BridgeLost(self._error, streams, will_restart=self.state == "lost"))
+            return ()
+
+    def _keep(self, kept: Kept, error: ClientError, streams: tuple[str, ...]) -> Collection[object]:
+        utterances = kept.lost(error)
+        gone = tuple(name for name in streams if name not in kept.streams)
+        self.events.put(BridgeLost(error, gone, will_restart=True))
+        for each in utterances:
+            self.events.put(each)
+        if kept.is_needed:
+            threading.Thread(target=self._resend, name="qwen3-asr-bridge-resend", daemon=True).start()
+        return kept.ids
+
+    def _resend(self) -> None:
+        """Start the next process, without a request."""
+        with contextlib.suppress(ClientError):
+            self.connected()
+        if self.is_dropped and self.connection is not None:
+            self.connection.drop()
+
+    def _give_up(self, error: ClientError) -> None:
+        """No process will answer what is kept."""
+        if self.kept is not None:
+            self.kept.clear()
+            for reply in self.kept.requests.clear():
+                reply.set_exception(error.again())
 
     def _limited(self, loss: ClientError) -> ClientError:
         limits, now = self.setup.limits, time.monotonic()
@@ -229,12 +249,6 @@ class Session:
         error.__cause__, error.exit, error.stderr = loss, loss.exit, loss.stderr
         loss.retryable = False
         return error
-
-
-def _with_parent(command: Sequence[str]) -> list[str]:
-    """Add the parent's pid to the command line. If this process dies early, the bridge sees only its adopter's pid."""
-    named = any(word == _PARENT or word.startswith(f"{_PARENT}=") for word in command)
-    return [*command, *(() if named else (_PARENT, str(os.getpid())))]
 
 
 def _why_not(connection: Connection) -> ClientError:
