@@ -18,6 +18,13 @@ export interface Settings {
   openTimeout?: number;
   /** Without any sign of life; default 20000. */
   hangTimeout?: number;
+  /**
+   * Start a lost bridge again at once where something waits, and send it the open streams, the requests without a reply and
+   * the utterances without an outcome again; default false.
+   */
+  resend?: boolean;
+  /** Of the audio that `resend` keeps, as it is sent, in bytes; default 64 MiB. */
+  keptBytes?: number;
   /** Each line of stderr. */
   onStderr?: (line: string) => void;
 }
@@ -79,6 +86,17 @@ export interface BridgeLost {
   willRestart: boolean;
 }
 
+/**
+ * With `resend`: this utterance has no outcome. Its audio was more than is kept, and `error` is the loss; or a later process
+ * refused its boundary, and `error` is `request_failed`.
+ */
+export interface UtteranceLost {
+  type: "utterance_lost";
+  error: BridgeError;
+  stream_id: string;
+  utterance_id: string;
+}
+
 /** The app did not read in time. */
 export interface EventsLost {
   type: "events_lost";
@@ -86,7 +104,18 @@ export interface EventsLost {
 }
 
 /** `type` tells them apart; others than these may come. */
-export type BridgeEvent = wire.Event | BridgeLost | EventsLost;
+export type BridgeEvent = wire.Event | BridgeLost | UtteranceLost | EventsLost;
+
+/** What only the client knows of a result: with `resend`, whether its audio was sent again to a new process. */
+interface Replayed {
+  replayed?: boolean;
+}
+
+declare module "./protocol.js" {
+  interface FinalResult extends Replayed {}
+  interface TranscriptReply extends Replayed {}
+  interface BatchTranscript extends Replayed {}
+}
 
 /** What a request of this type may hold besides what the method itself gives. */
 type Members<T, Given extends string = never> = Omit<T, "type" | "id" | Given>;

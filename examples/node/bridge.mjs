@@ -5,12 +5,20 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Connection } from "./connection.mjs";
 import { BridgeError, closed } from "./errors.mjs";
 import { EventQueue } from "./event_queue.mjs";
+import { Kept } from "./kept.mjs";
 import { RestartRule } from "./restarts.mjs";
 import { Stream } from "./stream.mjs";
 
 export { BridgeError } from "./errors.mjs";
 
-const DEFAULTS = { arguments: [], want: ["events", "progress"], openTimeout: 60_000, hangTimeout: 20_000 };
+const DEFAULTS = {
+  arguments: [],
+  want: ["events", "progress"],
+  openTimeout: 60_000,
+  hangTimeout: 20_000,
+  resend: false,
+  keptBytes: 64 * 1024 * 1024,
+};
 const STOP_MS = 10_000;
 
 export class Bridge {
@@ -23,10 +31,12 @@ export class Bridge {
   #events = new EventQueue();
   #rule = new RestartRule();
   #starts = 0;
+  #kept = null; // for the next process, with `resend`
 
   constructor(settings) {
     const given = Object.entries(settings).filter(([, value]) => value !== undefined);
     this.#settings = { ...DEFAULTS, ...Object.fromEntries(given) };
+    if (this.#settings.resend) this.#kept = new Kept(this.#settings.keptBytes);
   }
 
   get state() {
@@ -87,7 +97,8 @@ export class Bridge {
 
   startStream(members, options) {
     return this.#onceOpen(options?.signal, async (connection) => {
-      return new Stream(connection, await connection.request({ ...members, type: "start_stream" }, options));
+      const message = { ...members, type: "start_stream" };
+      return new Stream(connection, message, await connection.request(message, options));
     });
   }
 
@@ -151,17 +162,17 @@ export class Bridge {
   }
 
   async #connect() {
+    const isLost = this.#state === "lost";
     this.#state = "opening";
     if (this.#rule.pause > 0) await sleep(this.#rule.pause);
     if (this.#stopping !== null) throw closed();
-    const connection = new Connection(this.#settings, (event) => this.#events.add(event));
+    const connection = isLost && this.#kept !== null ? this.#connection : this.#newConnection();
     this.#connection = connection;
     this.#starts += 1;
-    connection.ended.then((error) => this.#lost(error, connection.streams));
     try {
       await connection.open();
     } catch (error) {
-      if (connection.process === null) this.#fail(error);
+      if (connection.process === null) this.#notStarted(error);
       else {
         connection.kill(); // where it still lives: its hello could not be sent
         await connection.ended;
@@ -172,12 +183,44 @@ export class Bridge {
     return connection;
   }
 
+  #newConnection() {
+    const handlers = {
+      onEvent: (event) => this.#events.add(event),
+      onEnded: (error) => this.#lost(error, connection.streams),
+      onNeeded: () => this.#restart(),
+    };
+    const connection = new Connection(this.#settings, handlers, this.#kept);
+    return connection;
+  }
+
+  /** The ids of the requests that wait for the next process; null where none will come. */
   #lost(error, streams) {
-    if (this.#stopping !== null) return;
-    const failure = this.#rule.lost(error);
+    const failure = this.#stopping === null ? this.#rule.lost(error) : null;
+    const kept = this.#stopping === null && failure === null ? this.#kept : null;
+    if (kept === null) this.#kept?.clear();
+    if (this.#stopping !== null) return null;
     this.#state = "lost";
     if (failure !== null) this.#fail(failure);
-    this.#events.add({ type: "bridge_lost", error, streams: [...streams], willRestart: failure === null });
+    const utterances = kept?.lost(error) ?? [];
+    const gone = [...streams].filter((name) => !kept?.streams.has(name));
+    for (const name of gone) streams.delete(name);
+    this.#events.add({ type: "bridge_lost", error, streams: gone, willRestart: failure === null });
+    for (const event of utterances) this.#events.add(event);
+    if (kept?.isNeeded) this.#restart();
+    return kept?.ids ?? null;
+  }
+
+  /** Without a request; once the end of the last process is over. */
+  async #restart() {
+    await (this.#opening ?? this.#connection.ended).catch(() => {});
+    if (this.#state === "lost") await this.#open().catch(() => {});
+  }
+
+  #notStarted(error) {
+    this.#fail(error);
+    const streams = [...(this.#kept?.streams ?? [])];
+    if (this.#kept?.isNeeded) this.#events.add({ type: "bridge_lost", error, streams, willRestart: false }); // perhaps nobody asks
+    this.#connection.giveUp(error);
   }
 
   #fail(error) {

@@ -15,7 +15,7 @@ import {
   unsupported,
 } from "./errors.mjs";
 import { Liveness } from "./liveness.mjs";
-import { waitFor } from "./patience.mjs";
+import { deferred, waitFor } from "./patience.mjs";
 import { PROTOCOL, REPLIES, REPLY_TYPES } from "./replies.mjs";
 import { StreamStarts } from "./stream_starts.mjs";
 import { bounded } from "./times.mjs";
@@ -35,7 +35,12 @@ export class Connection {
   #blame = null; // why it is being ended
   #fatal = null;
   #closing = false; // the app asked for the end
-  #onEvent;
+  #handlers;
+  #kept; // null without `resend`
+  #loss = null; // of the last process
+  #takesMessages = false; // it has said hello, and got what was kept
+  #goesOn = false; // with another process
+  #again = deferred();
 
   /** The names of open streams. */
   streams = new Set();
@@ -44,10 +49,14 @@ export class Connection {
   ended;
   #resolveEnded;
 
-  constructor(settings, onEvent) {
+  /**
+   * Handlers: `onEvent(event)`; `onEnded(error)` gives the ids of requests that wait for another process, or null: there
+   * will be none; `onNeeded()`: something waits for that. With `kept` it may be opened again after its end.
+   */
+  constructor(settings, handlers, kept = null) {
     this.#settings = settings;
-    this.#onEvent = onEvent;
-    this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
+    this.#handlers = handlers;
+    this.#kept = kept;
   }
 
   get process() {
@@ -56,6 +65,9 @@ export class Connection {
 
   /** Starts the process and says hello; a BridgeError where that fails. */
   async open() {
+    this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
+    this.#process = this.#blame = this.#fatal = null;
+    this.#lines = 0;
     this.#process = await BridgeProcess.start(this.#settings, {
       onLine: (bytes) => this.#hear(bytes),
       onTooLong: () => this.#end(nonsense("a line is too long", this.#lines + 1)),
@@ -67,11 +79,29 @@ export class Connection {
     if (!capabilities.protocols?.includes(PROTOCOL)) throw await this.#endNow(unsupported(PROTOCOL));
     this.#watch();
     this.capabilities = capabilities;
+    for (const line of this.#kept?.lines ?? []) this.#process.write(line);
+    this.#takesMessages = true;
+    this.#again.resolve();
+  }
+
+  /** Whether a message waits for another process where this one is lost. */
+  keeps(message) {
+    return this.#kept?.has(message) ?? false;
+  }
+
+  /** No other process will come. */
+  giveUp(error) {
+    this.#goesOn = false;
+    this.#loss = error;
+    this.#kept?.clear();
+    this.#again.reject(error);
+    this.#finished(error);
   }
 
   /** The reply. It has the message's id, if that has one. `signal` and `timeout` (milliseconds) cancel the request. */
-  async request(message, { signal, timeout } = {}) {
+  async request(message, { signal, timeout } = {}, process = null) {
     if (this.#closing) throw closed();
+    this.#check(process);
     signal?.throwIfAborted();
     const { id, reply } = this.#ask(message);
     const late = () => timedOut(message.type, timeout);
@@ -80,14 +110,14 @@ export class Connection {
     return line;
   }
 
-  /** Messages without a reply; resolves when there is room for more. */
-  say(messages) {
+  /** Messages without a reply; resolves when there is room for more. `process`: the only one that they are for. */
+  say(messages, process = null) {
     return this.#inTurn(async () => {
       for (const message of messages) {
-        await this.#room();
-        this.#process.write(encode(message));
+        await this.#room(process);
+        this.#write(message);
       }
-      await this.#room();
+      await this.#room(process);
     });
   }
 
@@ -104,6 +134,7 @@ export class Connection {
     this.#closing = true;
     this.#process?.signal("SIGKILL");
     await this.#process?.ended;
+    this.giveUp(closed());
   }
 
   async #hello() {
@@ -140,9 +171,30 @@ export class Connection {
     if (line.length > limit + 1) throw lineTooLong(message.type, limit); // its answer could not name the request
     const reply = new Promise((resolve, reject) => this.#pending.set(id, { type: message.type, resolve, reject }));
     this.#starts.sent(message, reply);
-    this.#inTurn(() => this.#process.write(line));
-    if (this.#process.exit !== null) this.ended.then((error) => this.#finished(error));
+    if (message.type === "hello") this.#process.write(line);
+    else this.#inTurn(() => this.#write({ ...message, id })).catch((error) => this.#reject(id, error));
+    if (!this.#goesOn && this.#process.exit !== null) this.ended.then((error) => this.#finished(error));
     return { id, reply };
+  }
+
+  /** Where it cannot be written now, it is kept for the next process. */
+  #write(message) {
+    if (!this.#takesMessages && !(this.#goesOn && this.keeps(message))) throw this.#loss;
+    const named = this.#kept?.named(message) ?? message;
+    const line = encode(named);
+    this.#kept?.add(named, line);
+    if (this.#takesMessages) this.#process.write(line);
+    else this.#handlers.onNeeded();
+  }
+
+  /** Throws where `process`, if it is given, is gone. */
+  #check(process) {
+    if (process !== null && (process !== this.#process || process.exit !== null)) throw this.#loss;
+  }
+
+  #reject(id, error) {
+    this.#pending.get(id)?.reject(error);
+    this.#pending.delete(id);
   }
 
   /** Nobody waits for the reply. */
@@ -151,10 +203,18 @@ export class Connection {
   }
 
   /** Throws where nothing will be read any more. */
-  async #room() {
-    await this.#process.room();
-    if (this.#closing) throw closed();
-    if (!this.#process.takesInput) throw await this.ended;
+  async #room(only) {
+    for (;;) {
+      this.#check(only);
+      if (this.#goesOn && !this.#takesMessages) this.#handlers.onNeeded();
+      await this.#again.promise;
+      const process = this.#process;
+      await process.room();
+      if (this.#closing) throw closed();
+      if (process.takesInput) return;
+      await process.ended;
+      if (!this.#goesOn) throw this.#loss;
+    }
   }
 
   /** In the order of the calls, also where one of them has to wait for room. */
@@ -172,7 +232,10 @@ export class Connection {
     if (line.type === "fatal") {
       this.#fatal = line;
       this.#pipeClosed();
-    } else this.#answer(line);
+    } else {
+      this.#kept?.received(line).forEach((lost) => this.#handlers.onEvent(lost));
+      this.#answer(line);
+    }
   }
 
   #parse(bytes) {
@@ -199,14 +262,17 @@ export class Connection {
     this.#end(nonsense("a reply is of another type than its request", this.#lines));
   }
 
-  /** Events, and what this client does not know; not a reply that nobody asked for. */
+  /** Events, what this client does not know, and outcomes that another process gives to a boundary that was answered; no
+   * other reply that nobody asked for. */
   #unasked(line) {
-    if (line.event === true || !REPLY_TYPES.has(line.type)) this.#onEvent(line);
+    const isOutcome = this.#kept !== null && line.type === "realtime_batch_final";
+    if (line.event === true || isOutcome || !REPLY_TYPES.has(line.type)) this.#handlers.onEvent(line);
   }
 
   /** Nobody waits for it any more: it is cancelled, and a stream that it begins all the same is stopped. */
   #abandon(message, id, reply) {
-    this.#askInPassing({ type: "cancel", target: id });
+    this.#kept?.abandon(id);
+    if (this.#takesMessages) this.#askInPassing({ type: "cancel", target: id });
     const stop = ({ stream_id }) => this.#askInPassing({ type: "stop_stream", stream_id, mode: "discard" });
     reply.then((ready) => this.#starts.take(message, reply) && stop(ready)).catch(() => {});
   }
@@ -230,13 +296,18 @@ export class Connection {
   #finish(exit) {
     this.#liveness?.stop();
     const error = this.#why(exit).endedBy(exit, this.#process.stderr);
-    this.#finished(error);
+    this.#loss = error;
+    this.#takesMessages = false;
+    const waiting = this.#handlers.onEnded(error);
+    this.#goesOn = waiting !== null;
+    if (this.#goesOn) this.#again = deferred();
+    this.#finished(error, waiting ?? new Set());
     this.#resolveEnded(error);
   }
 
-  #finished(error) {
-    for (const { reject } of this.#pending.values()) reject(error);
-    this.#pending.clear();
+  /** Reject what waits, except for these ids. */
+  #finished(error, waiting = new Set()) {
+    for (const id of [...this.#pending.keys()]) if (!waiting.has(id)) this.#reject(id, error);
   }
 
   #why(exit) {

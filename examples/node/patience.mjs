@@ -21,3 +21,11 @@ export async function waitFor(reply, { signal, timeout, late, abandon }) {
     signal?.removeEventListener("abort", onAbort);
   }
 }
+
+/** `{ promise, resolve, reject }`; nobody has to wait for it. */
+export function deferred() {
+  const settled = {};
+  settled.promise = new Promise((resolve, reject) => Object.assign(settled, { resolve, reject }));
+  settled.promise.catch(() => {});
+  return settled;
+}

@@ -12,13 +12,16 @@ function asBytes(pcm16) {
 
 export class Stream {
   #connection;
+  #process; // the only one that it is for; null where others open it again
   #seq = 0;
 
   /** Of `start_stream`. */
   ready;
 
-  constructor(connection, ready) {
+  /** `message`: its `start_stream`. */
+  constructor(connection, message, ready) {
     this.#connection = connection;
+    this.#process = connection.keeps(message) ? null : connection.process;
     this.ready = ready;
     connection.streams.add(this.id);
   }
@@ -28,7 +31,7 @@ export class Stream {
   }
 
   append(pcm16, utteranceId) {
-    return this.#connection.say(this.#chunks(asBytes(pcm16), utteranceId));
+    return this.#connection.say(this.#chunks(asBytes(pcm16), utteranceId), this.#process);
   }
 
   endUtterance(members, options) {
@@ -50,7 +53,7 @@ export class Stream {
   }
 
   #request(type, members, options) {
-    return this.#connection.request({ ...members, type, stream_id: this.id }, options);
+    return this.#connection.request({ ...members, type, stream_id: this.id }, options, this.#process);
   }
 
   *#chunks(bytes, utteranceId) {

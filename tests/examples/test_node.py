@@ -133,6 +133,15 @@ def test_the_model_is_unloaded_and_loaded_again(repository: Path, bridge: str) -
     assert ran.stdout == "true unloaded\nSeven three one.\n"
 
 
+def test_with_resend_no_utterance_is_lost_with_a_bridge(repository: Path, bridge: str) -> None:
+    tests = Path(__file__).with_name("resend.mjs")
+    env = {**os.environ, "BRIDGE": bridge, "AUDIO": str(repository / "examples" / "audio")}
+    argv = [program("node"), "--test", str(tests)]
+    ran = subprocess.run(argv, capture_output=True, text=True, timeout=5 * WAIT, check=False, env=env)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert re.search(r"^. pass [1-9]\d*$", ran.stdout, re.MULTILINE)
+
+
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux tells of the end of another's child")
 def test_a_parent_that_is_killed_leaves_no_bridge_behind(bridge: str) -> None:
     script = f"""

@@ -2,7 +2,8 @@
 
 import { Bridge, BridgeError, type BridgeEvent, type ClientErrorCode } from "../bridge.mjs";
 
-const bridge = new Bridge({ bridge: "/bridge", arguments: ["--model", "demo"], onStderr: (line) => void line.length });
+const settings = { bridge: "/bridge", arguments: ["--model", "demo"], resend: true, keptBytes: 1 << 20 };
+const bridge = new Bridge({ ...settings, onStderr: (line) => void line.length });
 
 export async function file(signal: AbortSignal): Promise<string | undefined> {
   const { text, language } = await bridge.transcribe("a.wav", { language: "en", max_new_tokens: 0 }, { signal, timeout: 5 });
@@ -31,9 +32,11 @@ export function show(event: BridgeEvent): string {
     case "partial_result":
       return event.text;
     case "realtime_batch_final":
-      return event.items.map(({ text }) => text).join(" ");
+      return event.items.map(({ text, replayed }) => (replayed ? `${text} (again)` : text)).join(" ");
     case "bridge_lost":
       return `${event.error.message} ${event.willRestart}`;
+    case "utterance_lost":
+      return `${event.utterance_id} ${event.error.code}`;
     case "events_lost":
       return String(event.count);
     case "stream_error":
