@@ -32,6 +32,7 @@ SCALARS = {
 }
 BY_HAND = {"Id": "ID"}
 ABBREVIATIONS = {"id": "ID", "ids": "IDs", "pid": "PID"}
+REPLAYED = {"FinalResult", "TranscriptReply", "BatchTranscript"}  # results with a member that only the client sets
 KEYWORDS = {"default", "in", "is", "operator", "protocol", "self", "struct", "where"}
 
 
@@ -122,6 +123,9 @@ def _body(struct: Struct, is_made_by_clients: bool) -> Iterator[str]:
     for member in struct.members:
         yield from documentation(sentence(member.note), "/// ", "    ")
         yield f"    public var {_name(member.name)}: {_type(member, struct)}"
+    if struct.name in REPLAYED:
+        yield "    /// Not on the wire. With `resend`: its audio was sent again, to a new process."
+        yield "    public internal(set) var replayed = false"
     if is_made_by_clients:
         yield from _initializer(struct)
     yield from _keys(struct)

@@ -21,7 +21,7 @@ extension Bridge {
             return blame(.garbled(line: lineCount, "a line is no message"), number)
         }
         switch message {
-        case .event(let event): unread.put(Event(event))
+        case .event(let event): unread.put(Event(kept?.received(event) ?? event))
         case .reply(.fatal(let fatal), _):
             connection?.fatal = fatal
             killSoon(number)
@@ -29,12 +29,18 @@ extension Bridge {
         }
     }
 
-    private func answer(_ reply: Wire.Reply, _ id: Wire.ID?) {
+    private func answer(_ heard: Wire.Reply, _ id: Wire.ID?) {
+        let (reply, refused) = kept?.received(heard, id) ?? (heard, nil)
+        if let refused {
+            unread.put(.utteranceLost(refused.error, streamID: refused.streamID, utteranceID: refused.utteranceID))
+        }
         if case .stopped(let stopped) = reply { self.stopped = stopped }
         if let id, let pending = connection?.pending.removeValue(forKey: id) {
             pending.resume(returning: reply)
         } else if case .unknown(let message) = reply, id == nil {
             unread.put(.unknown(message))
+        } else if kept != nil, case .realtimeBatchFinal(let batch) = reply {
+            unread.put(.realtimeBatchFinal(batch))  // of a boundary that another process has answered
         } else if let id {
             discard(reply, to: id)
         }
@@ -105,8 +111,8 @@ extension Bridge {
         guard let id = connection?.newID() else { return }
         var message = message
         message.id = id
-        guard let line = try? message.line() else { return }
-        connection?.child.write(line)
+        guard let line = try? message.line(), let kept = try? keep(line) else { return }
+        connection?.child.write(kept)
     }
 }
 

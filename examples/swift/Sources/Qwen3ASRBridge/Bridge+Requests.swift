@@ -49,8 +49,9 @@ extension Bridge {
     ) async throws -> Stream {
         let number = try await connected().number
         let ready = try await ask(number, message, timeout: timeout)
-        if connection?.number == number { connection?.streams[ready.streamID] = 0 }
-        return Stream(ready: ready, bridge: self, number: number)
+        let isKept = kept != nil && message.onLimit != .split
+        if isKept || connection?.number == number { connection?.streams[ready.streamID] = 0 }
+        return Stream(ready: ready, bridge: self, number: number, outlivesProcess: isKept)
     }
 
     public func flush(_ message: Wire.Flush = Wire.Flush(), timeout: Duration? = nil) async throws
@@ -79,7 +80,21 @@ extension Bridge {
 
     // One request of one process
 
-    /// `number`: of the process that it must be, and no later one.
+    /// To the process of a stream.
+    func ask<Message: BridgeRequest>(
+        _ stream: Stream, _ message: Message, timeout: Duration? = nil
+    ) async throws -> Message.Reply {
+        try await ask(process(of: stream), message, timeout: timeout)
+    }
+
+    func process(of stream: Stream) async throws -> Int {
+        stream.outlivesProcess ? try await connected().number : stream.number
+    }
+
+    /// Keeps a line that is sent now, with `resend`. Throws the error by which its utterance was lost.
+    func keep(_ line: Data) throws(BridgeError) -> Data { try kept?.add(line) ?? line }
+
+    /// `number`: of the process that it must be, and no later one. With `resend` a later one may answer.
     func ask<Message: BridgeRequest>(
         _ number: Int, _ message: Message, timeout: Duration? = nil
     ) async throws -> Message.Reply {
@@ -91,6 +106,7 @@ extension Bridge {
         message.id = id
         let request = SentRequest(id: id, line: try line(of: message), begins: begunStream(message))
         let reply = try await reply(to: request, number, timeout)
+        let number = kept == nil ? number : connection?.number ?? number
         try take(reply, to: id, number)
         switch reply {
         case .error(let error): throw BridgeError.failed(error)
@@ -136,16 +152,21 @@ extension Bridge {
         // If the task is cancelled later, `abandon` finds the continuation.
         guard !Task.isCancelled else { return continuation.resume(throwing: CancellationError()) }
         guard let child = connection?.child else { return continuation.resume(throwing: BridgeError.closed) }
+        let line: Data
+        do { line = try keep(request.line) } catch { return continuation.resume(throwing: error) }
         connection?.wait(for: request, continuation)
-        child.write(request.line)
+        child.write(line)
         keepWatch()
     }
 
     /// Nobody waits any more: the process is told, and what it still answers is discarded.
     private func abandon(_ id: Wire.ID, _ number: Int, _ error: any Error) {
-        guard connection?.number == number, let pending = connection?.pending.removeValue(forKey: id) else { return }
-        pending.resume(throwing: error)
-        tell(Wire.Cancel(target: id))
+        guard kept != nil || connection?.number == number else { return }
+        let waiting = connection?.pending.removeValue(forKey: id) ?? left?.pending.removeValue(forKey: id)
+        guard let waiting else { return }
+        kept?.abandon(id)
+        waiting.resume(throwing: error)
+        if state == .running || kept == nil { tell(Wire.Cancel(target: id)) }
     }
 
     /// Nobody has the stream that it tells of, which is stopped, unless the app has begun it anew.

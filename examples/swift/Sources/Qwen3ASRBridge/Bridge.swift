@@ -30,11 +30,16 @@ public actor Bridge {
     /// What becomes of a process that does not end in time.
     var ladder: Task<Void, Never>?
     var stopped: Wire.Stopped?
+    /// For the next process; nil without `resend`.
+    var kept: Kept?
+    /// The last process, whose requests the next one answers.
+    var left: Connection?
 
     public init(_ configuration: BridgeConfiguration) {
         self.configuration = configuration
         unread = EventQueue(limit: configuration.unreadEvents)
         rule = RestartRule(configuration)
+        kept = configuration.resend ? Kept(limit: configuration.keptBytes) : nil
     }
 
     public init(_ bridge: String, arguments: [String] = []) {
@@ -71,7 +76,7 @@ public actor Bridge {
         switch state {
         case .stopping, .stopped: throw BridgeError.closed
         case .failed: throw error ?? .closed
-        case .new, .opening, .running, .lost: _ = try await opened()
+        case .new, .opening, .running, .lost: repeat { _ = try await opened() } while kept != nil && state == .lost
         }
         guard let connection, state == .running else { throw error ?? .closed }
         return connection
@@ -114,6 +119,8 @@ public actor Bridge {
         started += 1
         let number = started
         connection = Connection(number: number, child: child, life: Life(configuration, now: .now))
+        if let left { connection?.takeOver(left) }
+        left = nil
         listen(to: child, number: number)
         do {
             greeted(try await ask(number, hello), by: number)
@@ -133,6 +140,7 @@ public actor Bridge {
         guard reply.protocols.contains(protocolName) else { return blame(.unsupported, number) }
         connection?.life.greeted(.now)
         capabilities = reply
+        for line in kept?.lines ?? [] { connection?.child.write(line) }
         state = .running
         openers.resume(.success(reply))
         watchAnew()
@@ -143,6 +151,10 @@ public actor Bridge {
         guard state == .opening else { return }
         state = .failed
         self.error = error
+        if let kept, kept.isNeeded {  // perhaps nobody waits for a reply
+            unread.put(.bridgeLost(error, streams: kept.streams.sorted(), willRestart: false))
+        }
+        giveUp(error)
         openers.resume(.failure(error))
     }
 
@@ -157,7 +169,7 @@ public actor Bridge {
 
     /// The process is gone, and what it said was heard.
     func end(_ exit: Exit, hasHalfLine: Bool) {
-        guard let ended = connection else { return }
+        guard var ended = connection else { return }
         connection = nil
         watch?.cancel()
         watch = nil
@@ -171,19 +183,40 @@ public actor Bridge {
             state = .stopped
             unread.end()
         } else {
-            lose(loss, streams: ended.streams.keys.sorted())
+            lose(loss, &ended)
         }
-        for pending in ended.pending.values { pending.resume(throwing: loss) }
-        openers.resume(.failure(loss))
+        let resent = state == .lost ? kept?.ids ?? [] : []
+        for (id, pending) in ended.pending where !resent.contains(id) { pending.resume(throwing: loss) }
+        ended.pending = ended.pending.filter { resent.contains($0.key) }
+        if state == .lost, kept != nil { left = ended } else { kept?.clear() }
+        if state == .lost, kept?.isNeeded == true || kept != nil && !openers.isEmpty {
+            beginToOpen()
+        } else {
+            openers.resume(.failure(loss))
+        }
         for ender in enders { ender.resume() }
         enders = []
     }
 
-    private func lose(_ loss: BridgeError, streams: [String]) {
+    private func lose(_ loss: BridgeError, _ ended: inout Connection) {
         let judged = rule.judge(loss, at: .now)
         error = judged
         state = judged.retryable ? .lost : .failed
-        unread.put(.bridgeLost(judged, streams: streams, willRestart: state == .lost))
+        let utterances = state == .lost ? kept?.lost(judged) ?? [] : []
+        let again = state == .lost ? kept?.streams ?? [] : []
+        let gone = ended.streams.keys.filter { !again.contains($0) }.sorted()
+        for name in gone { ended.streams[name] = nil }
+        unread.put(.bridgeLost(judged, streams: gone, willRestart: state == .lost))
+        for each in utterances {
+            unread.put(.utteranceLost(each.error, streamID: each.streamID, utteranceID: each.utteranceID))
+        }
+    }
+
+    /// No process will answer what is kept.
+    private func giveUp(_ error: BridgeError) {
+        kept?.clear()
+        for pending in left.map(\.pending.values) ?? [:].values { pending.resume(throwing: error) }
+        left = nil
     }
 
     /// Returns when the process has ended. It is not cancelled.
@@ -194,6 +227,7 @@ public actor Bridge {
 
     func stopAtOnce() {
         state = .stopped
+        giveUp(.closed)
         refuseOpeners()
         unread.end()
     }
@@ -214,6 +248,8 @@ struct Waiters<Value: Sendable>: Sendable {
             waiting[id] = continuation
         }
     }
+
+    var isEmpty: Bool { waiting.isEmpty }
 
     mutating func remove(_ id: UUID) -> CheckedContinuation<Value, any Error>? { waiting.removeValue(forKey: id) }
 

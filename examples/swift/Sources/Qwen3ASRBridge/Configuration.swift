@@ -17,6 +17,11 @@ public struct BridgeConfiguration: Sendable {
     public var grace = Duration.seconds(2)
     /// `append` waits while so much is not written.
     public var unwrittenBytes = 1 << 20
+    /// A lost bridge is started again at once where something waits. It gets again the open streams, the requests
+    /// without a reply and the utterances without an outcome.
+    public var resend = false
+    /// Of the audio that `resend` keeps, as it is sent.
+    public var keptBytes = 64 << 20
     public var chunkMilliseconds = 100
     /// The longest line that is read.
     public var lineBytes = 64 << 20

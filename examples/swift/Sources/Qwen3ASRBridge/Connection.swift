@@ -25,6 +25,11 @@ struct Connection: Sendable {
         self.life = life
     }
 
+    /// What another process answers, instead of the one that is gone.
+    mutating func takeOver(_ left: Connection) {
+        (pending, starts, streams, requests) = (left.pending, left.starts, left.streams, left.requests)
+    }
+
     /// Never used twice.
     mutating func newID() -> Wire.ID {
         requests += 1

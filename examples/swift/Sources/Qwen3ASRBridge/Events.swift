@@ -13,6 +13,9 @@ extension Bridge {
         case unknown(JSONValue)
         /// The process ended without being asked, and these streams with it. `willRestart`: by the next request.
         case bridgeLost(BridgeError, streams: [String], willRestart: Bool)
+        /// With `resend`: this utterance has no outcome, because its audio was more than is kept, or because a later
+        /// process refused its boundary (`requestFailed`).
+        case utteranceLost(BridgeError, streamID: String, utteranceID: String)
         /// So many events were dropped, since they were not read in time.
         case eventsLost(count: Int)
 

@@ -410,6 +410,8 @@ extension Wire {
         public var decoderMode: String
         public var redecoded: Int
         public var profile: Profile
+        /// Not on the wire. With `resend`: its audio was sent again, to a new process.
+        public internal(set) var replayed = false
 
         enum CodingKeys: String, CodingKey {
             case type
@@ -748,6 +750,8 @@ extension Wire {
         public var audioGap: Bool
         public var warnings: [String]
         public var error: ItemError?
+        /// Not on the wire. With `resend`: its audio was sent again, to a new process.
+        public internal(set) var replayed = false
 
         enum CodingKeys: String, CodingKey {
             case type
@@ -1899,6 +1903,8 @@ extension Wire {
         public var decoderMode: String
         public var redecoded: Int
         public var profile: Profile
+        /// Not on the wire. With `resend`: its audio was sent again, to a new process.
+        public internal(set) var replayed = false
 
         enum CodingKeys: String, CodingKey {
             case type

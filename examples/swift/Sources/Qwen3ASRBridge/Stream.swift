@@ -1,12 +1,14 @@
 import Foundation
 
 extension Bridge {
-    /// A stream of one process; when that is gone, so is the stream.
+    /// A stream of one process; when that is gone, so is the stream, unless the bridge has `resend`.
     public struct Stream: Sendable {
         public let ready: Wire.StreamReady
         let bridge: Bridge
         /// Of the process.
         let number: Int
+        /// With `resend`: the next process opens it again.
+        let outlivesProcess: Bool
 
         public var id: String { ready.streamID }
 
@@ -34,7 +36,7 @@ extension Bridge {
         ) async throws -> BoundaryReply {
             var message = message
             message.streamID = id
-            return try await bridge.ask(number, message, timeout: timeout)
+            return try await bridge.ask(self, message, timeout: timeout)
         }
 
         public func vadBoundary(
@@ -42,7 +44,7 @@ extension Bridge {
         ) async throws -> BoundaryReply {
             var message = message
             message.streamID = id
-            return try await bridge.ask(number, message, timeout: timeout)
+            return try await bridge.ask(self, message, timeout: timeout)
         }
 
         public func flush(
@@ -50,7 +52,7 @@ extension Bridge {
         ) async throws -> Wire.RealtimeBatchFinal {
             var message = message
             message.streamID = id
-            return try await bridge.ask(number, message, timeout: timeout)
+            return try await bridge.ask(self, message, timeout: timeout)
         }
 
         @discardableResult
@@ -58,26 +60,26 @@ extension Bridge {
             mode: Wire.StopStream.Mode = .drain, timeout: Duration? = nil
         ) async throws -> Wire.StreamStopped {
             let message = Wire.StopStream(streamID: id, mode: mode)
-            let stopped = try await bridge.ask(number, message, timeout: timeout)
+            let stopped = try await bridge.ask(self, message, timeout: timeout)
             await bridge.forget(self)
             return stopped
         }
     }
 
     /// The process, which has taken the chunk.
-    fileprivate func append(_ pcm16: String, _ utteranceID: String?, _ stream: Stream) throws -> Child {
-        try check(stream.number)
+    fileprivate func append(_ pcm16: String, _ utteranceID: String?, _ stream: Stream) async throws -> Child {
+        try check(await process(of: stream))
         guard let child = connection?.child else { throw BridgeError.closed }
         let seq = connection?.streams[stream.id]
         let chunk = Wire.AudioChunk(pcm16: pcm16, streamID: stream.id, utteranceID: utteranceID, seq: seq)
-        child.write(try line(of: chunk))
+        child.write(try keep(line(of: chunk)))
         if let seq { connection?.streams[stream.id] = seq + 1 }
         keepWatch()
         return child
     }
 
     fileprivate func forget(_ stream: Stream) {
-        if connection?.number == stream.number { connection?.streams[stream.id] = nil }
+        if stream.outlivesProcess || connection?.number == stream.number { connection?.streams[stream.id] = nil }
     }
 }
 

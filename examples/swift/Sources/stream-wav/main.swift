@@ -25,6 +25,7 @@ func show(_ event: Bridge.Event) {
         for item in batch.items { print(item.text ?? "failed: \(item.error?.message ?? "no text")") }
     case .streamError(let error): complain(error.message)
     case .bridgeLost(let error, _, _): complain(error.message)
+    case .utteranceLost(let error, _, _): complain(error.message)
     case .progress, .engineRestarting, .eventsLost, .unknown: break
     }
 }

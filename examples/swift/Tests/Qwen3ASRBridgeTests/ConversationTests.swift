@@ -82,6 +82,18 @@ extension WithChildren {
             }
         }
 
+        @Test func anEngineThatIsStartedAgainIsAnEvent() async throws {
+            let line = #"{"type":"engine_restarting","event":true,"n":1,"reason":"SIGKILL","attempt":2}"#
+            try await withFake("greet; hear; say '\(line)'; say '\(pong)'; hear") { bridge in
+                try await expectAnswer(of: bridge)
+                var events = bridge.events.makeAsyncIterator()
+                guard case .engineRestarting(let restart) = await events.next() else { return miss("no event") }
+                #expect(restart.reason == "SIGKILL")
+                #expect(restart.attempt == 2)
+                #expect(Wire.ErrorCode.engineCrashed.rawValue == "engine_crashed")
+            }
+        }
+
         @Test func aCancelledTaskCancelsItsRequestAndItsLateReplyIsThrownAway() async throws {
             let listener = Listener()
             let script = """
