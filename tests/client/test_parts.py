@@ -221,6 +221,7 @@ def test_the_document_reports_the_defaults(repository: Path) -> None:
     assert documented["`hangTimeout`"] == f"{limits.hang_seconds:g} s"
     assert documented["grace after a deadline, and after SIGTERM"] == f"{limits.grace_seconds:g} s"
     assert documented["unwritten bytes"] == f"{limits.unwritten_bytes >> 20} MiB"
+    assert documented["kept bytes"] == f"{limits.kept_bytes >> 20} MiB"
     assert documented["chunk"] == f"{1000 * limits.chunk_seconds:g} ms"
     assert documented["line"] == f"{limits.line_bytes >> 20} MiB"
     assert documented["events"] == str(limits.events)
