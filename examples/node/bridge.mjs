@@ -152,7 +152,19 @@ export class Bridge {
     const aborted = new Promise((_, reject) => {
       signal.addEventListener("abort", () => reject(signal.reason), { signal: over.signal });
     });
-    return Promise.race([this.#open(), aborted]).finally(() => over.abort());
+    return Promise.race([this.#openOrAgain(), aborted]).finally(() => over.abort());
+  }
+
+  /** Also where a process that gets what is kept is lost meanwhile. */
+  async #openOrAgain() {
+    for (;;) {
+      try {
+        return await this.#open();
+      } catch (error) {
+        const goesOn = this.#kept !== null && this.#kept.lines.length > 0;
+        if (!goesOn || !["lost", "opening", "running"].includes(this.#state)) throw error;
+      }
+    }
   }
 
   async #open() {

@@ -184,12 +184,15 @@ def test_requests_without_a_reply_are_answered_by_the_next_process(
 
 def test_a_process_that_is_killed_while_it_gets_them_again_is_followed_by_another(pcm: Callable[[str], bytes]) -> None:
     audio = pcm("english-ten")
-    starts = 0
+    hellos = 0
 
     def trace(direction: str, line: bytes) -> None:
-        nonlocal starts
-        starts += direction == "sent" and b'"type":"start_stream"' in line
-        if direction == "sent" and b'"seq":40' in line and starts in (2, 3):
+        nonlocal hellos
+        hellos += direction == "sent" and b'"type":"hello"' in line
+        if direction == "sent" and (hellos, b'"type":"hello"' in line, b'"seq":40' in line) in (
+            (2, True, False),
+            (3, False, True),
+        ):
             kill(bridge)
 
     with resending(trace=trace) as bridge:
@@ -199,7 +202,7 @@ def test_a_process_that_is_killed_while_it_gets_them_again_is_followed_by_anothe
         stream.append(audio[160_000:])
         stream.end_utterance()
         assert [outcome(item) for item in finals(bridge, 1)] == [("mic-1", TEN, True)]
-        assert (starts, bridge.restarts) == (4, 3)
+        assert (hellos, bridge.restarts) == (4, 3)
         assert not [event for event in rest(bridge) if isinstance(event, RealtimeBatchFinal)]
 
 
@@ -296,6 +299,9 @@ def test_beyond_the_limit_of_restarts_all_fails_as_without_resend(pcm: Callable[
         lost = until(bridge, BridgeLost)[-1]
         assert isinstance(lost, BridgeLost)
         assert (lost.streams, lost.will_restart, bridge.state) == (("mic",), False, "failed")
+        bridge.open()
+        with pytest.raises(RequestFailed):
+            stream.flush()
 
 
 def test_a_program_that_is_gone_fails_whoever_waits(tmp_path: Path, pcm: Callable[[str], bytes]) -> None:

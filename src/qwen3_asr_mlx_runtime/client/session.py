@@ -67,6 +67,15 @@ class Session:
 
     def connected(self) -> Connection:
         """The running process, started if needed. Raises the ClientError that prevents it."""
+        while True:
+            try:
+                return self._connected()
+            except LossError:
+                goes_on = self.kept is not None and self.kept.lines and self.state in ("lost", "opening", "running")
+                if not goes_on:
+                    raise
+
+    def _connected(self) -> Connection:
         if self.state == "running" and self.connection is not None:
             return self.connection
         with self._opening:
@@ -206,13 +215,18 @@ class Session:
             if self.state == "stopping" or loss is None:
                 self.state = "stopped"
                 self.events.end()
-                return ()
+                return self._keep_none()
             self._error = self._limited(loss)
             self.state = "lost" if self._error.retryable else "failed"
             if self.kept is not None and self.state == "lost":
                 return self._keep(self.kept, self._error, streams)
             self.events.put(BridgeLost(self._error, streams, will_restart=self.state == "lost"))
-            return ()
+            return self._keep_none()
+
+    def _keep_none(self) -> Collection[object]:
+        if self.kept is not None:
+            self.kept.clear()
+        return ()
 
     def _keep(self, kept: Kept, error: ClientError, streams: tuple[str, ...]) -> Collection[object]:
         utterances = kept.lost(error)
@@ -233,10 +247,9 @@ class Session:
 
     def _give_up(self, error: ClientError) -> None:
         """No process will answer what is kept."""
-        if self.kept is not None:
-            self.kept.clear()
-            for reply in self.kept.requests.clear():
-                reply.set_exception(error.again())
+        self._keep_none()
+        for reply in () if self.kept is None else self.kept.requests.clear():
+            reply.set_exception(error.again())
 
     def _limited(self, loss: ClientError) -> ClientError:
         limits, now = self.setup.limits, time.monotonic()

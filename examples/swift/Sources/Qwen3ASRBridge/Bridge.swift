@@ -189,7 +189,7 @@ public actor Bridge {
         for (id, pending) in ended.pending where !resent.contains(id) { pending.resume(throwing: loss) }
         ended.pending = ended.pending.filter { resent.contains($0.key) }
         if state == .lost, kept != nil { left = ended } else { kept?.clear() }
-        if state == .lost, kept?.isNeeded == true || kept != nil && !openers.isEmpty {
+        if state == .lost, let kept, kept.isNeeded || !kept.lines.isEmpty && !openers.isEmpty {
             beginToOpen()
         } else {
             openers.resume(.failure(loss))
