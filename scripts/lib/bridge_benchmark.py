@@ -1,7 +1,7 @@
 """Figures of the bridge as its parent sees them; see scripts/bridge-benchmark.
 
 Every figure is the median of several runs of a fresh process. The engine is a fake one, which answers at once, except
-where the latency beside a running decode is measured: there it is the real one with a checkpoint.
+where a decode or an idle process is measured: there it is the real one with a checkpoint.
 """
 
 import argparse
@@ -28,6 +28,7 @@ CHUNK_SAMPLES = 320  # 20 ms, as a microphone gives them
 CHUNK = base64.b64encode(bytes(2 * CHUNK_SAMPLES)).decode()
 IN_FLIGHT = 50  # utterances, as many again while they are answered
 WAIT = 600.0
+SETTLE_SECONDS, IDLE_SECONDS = 12.0, 20.0  # memory that is kept for the next job is given back after ten
 FAKE = """
 import sys
 sys.path[:0] = {paths!r}
@@ -85,7 +86,11 @@ class Bridge:
         return json.loads(self.last)
 
     def rss_mib(self) -> float:
-        return psutil.Process(self._process.pid).memory_info().rss / 2**20
+        return self.process.memory_info().rss / 2**20
+
+    @property
+    def process(self) -> psutil.Process:
+        return psutil.Process(self._process.pid)
 
     def _read(self) -> None:
         rest = b""
@@ -152,6 +157,40 @@ def latency_beside_a_decode(root: Path, model: str, count: int) -> list[float]:
         return ping_milliseconds(bridge, count)
 
 
+def final_milliseconds(root: Path, model: str, count: int) -> list[float]:
+    """Of 10 s of audio, one after another; 100 tokens each."""
+    with tempfile.TemporaryDirectory() as folder, Bridge(root, REAL, "--model", model, "--local-files-only") as bridge:
+        recording = write_noise(Path(folder, "noise.wav"), seconds=10)
+        bridge.ask(type="transcribe", id="warm", audio=recording, max_new_tokens=100)
+        latencies = []
+        for number in range(count):
+            started = time.perf_counter()
+            bridge.ask(type="transcribe", id=number, audio=recording, max_new_tokens=100)
+            latencies.append((time.perf_counter() - started) * 1000)
+        return latencies
+
+
+def idle(root: Path, model: str) -> tuple[float, float, float, float]:
+    """Of a loaded model that has nothing to do for IDLE_SECONDS: MiB of the bridge and of all processes, wake-ups
+    and CPU milliseconds a second of all processes. Samples were decoded before, and none are held."""
+    with tempfile.TemporaryDirectory() as folder, Bridge(root, REAL, "--model", model, "--local-files-only") as bridge:
+        bridge.ask(type="transcribe", id="warm", audio=write_noise(Path(folder, "noise.wav"), seconds=10))
+        time.sleep(SETTLE_SECONDS)
+        processes = [bridge.process, *bridge.process.children()]
+        before = [_work(process) for process in processes]
+        time.sleep(IDLE_SECONDS)
+        after = [_work(process) for process in processes]
+        switches, seconds = (sum(b[i] - a[i] for a, b in zip(before, after, strict=True)) for i in (0, 1))
+        rss = sum(process.memory_info().rss for process in processes) / 2**20
+        return bridge.rss_mib(), rss, switches / IDLE_SECONDS, seconds * 1000 / IDLE_SECONDS
+
+
+def _work(process: psutil.Process) -> tuple[int, float]:
+    """Voluntary switches, and CPU seconds."""
+    times = process.cpu_times()
+    return process.num_ctx_switches().voluntary, times.user + times.system
+
+
 def write_noise(path: Path, seconds: int) -> str:
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
@@ -199,39 +238,58 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
-def repeated(name: str, unit: str, runs: int, measure: Callable[[], float]) -> Figure:
-    values = []
-    for run in range(runs):
-        values.append(measure())
-        print(f"{name}, run {run + 1} of {runs}: {values[-1]:.6g} {unit}", file=sys.stderr, flush=True)
-    return Figure(name, unit, values)
+class Measurement:
+    """Every figure of each checkout, which take turns."""
 
+    def __init__(self, roots: Sequence[Path], runs: int) -> None:
+        self.figures: list[Figure] = []
+        self._roots = roots
+        self._runs = runs
 
-def latencies(name: str, runs: int, measure: Callable[[], list[float]]) -> list[Figure]:
-    taken = [measure() for _ in range(runs)]
-    shares = {"p50": 0.50, "p99": 0.99, "longest": 1.0}
-    figures = [
-        Figure(f"{name}, {label}", "ms", [percentile(run, share) for run in taken]) for label, share in shares.items()
-    ]
-    for figure in figures:
-        print(f"{figure.name}: {figure.median:.3g} ms", file=sys.stderr, flush=True)
-    return figures
+    def repeated(self, name: str, unit: str, measure: Callable[[Path], float]) -> None:
+        self.several({name: unit}, lambda root: [measure(root)])
+
+    def latencies(self, name: str, measure: Callable[[Path], list[float]]) -> None:
+        shares = {"p50": 0.50, "p99": 0.99, "longest": 1.0}
+
+        def shares_of(root: Path) -> list[float]:
+            values = measure(root)
+            return [percentile(values, share) for share in shares.values()]
+
+        self.several({f"{name}, {label}": "ms" for label in shares}, shares_of)
+
+    def several(self, names: dict[str, str], measure: Callable[[Path], Sequence[float]]) -> None:
+        """`measure` gives a value for each name; `names`: with their units."""
+        taken: list[list[Sequence[float]]] = [[] for _ in self._roots]
+        for run in range(self._runs):
+            for number, root in enumerate(self._roots):
+                taken[number].append(measure(root))
+                values = ", ".join(f"{value:.4g}" for value in taken[number][-1])
+                names_text = ", ".join(names)
+                print(f"{names_text}, run {run + 1}, checkout {number + 1}: {values}", file=sys.stderr, flush=True)
+        for place, (name, unit) in enumerate(names.items()):
+            for number in range(len(self._roots)):
+                label = f"{name}, beside" if number else name
+                self.figures.append(Figure(label, unit, [values[place] for values in taken[number]]))
 
 
 def measure(options: argparse.Namespace) -> tuple[list[Figure], list[tuple[int, float]]]:
-    root, runs = options.root, options.runs
-    figures = [
-        repeated("pings", "1/s", runs, lambda: pings_per_second(root, options.pings)),
-        *latencies("ping, idle", runs, lambda: idle_latency(root, options.latency_pings)),
-    ]
-    if options.model:
-        decoding = lambda: latency_beside_a_decode(root, options.model, options.latency_pings)  # noqa: E731
-        figures += latencies("ping beside a decode", runs, decoding)
+    roots = [options.root, *([options.beside.resolve()] if options.beside else [])]
+    figures, model = Measurement(roots, options.runs), options.model
+    figures.repeated("pings", "1/s", lambda root: pings_per_second(root, options.pings))
+    figures.latencies("ping, idle", lambda root: idle_latency(root, options.latency_pings))
+    if model:
+        pings = options.latency_pings
+        figures.latencies("ping beside a decode", lambda root: latency_beside_a_decode(root, model, pings))
+        figures.latencies("final of 10 s", lambda root: final_milliseconds(root, model, 20))
+        names = {"idle bridge": "MiB", "idle, all": "MiB", "idle wake-ups": "1/s", "idle CPU": "ms/s"}
+        figures.several(names, lambda root: idle(root, model))
     for lock_step, name in ((False, "chunks of 20 ms, events"), (True, "chunks of 20 ms, lock step")):
-        chunks = lambda: chunks_per_second(root, options.chunks, lock_step=lock_step)  # noqa: E731, B023
-        figures.append(repeated(name, "1/s", runs, chunks))
-    memory = list(memory_after(root, options.requests)) if options.requests else []
-    return figures, memory
+        figures.repeated(
+            name, "1/s", lambda root, lock_step=lock_step: chunks_per_second(root, options.chunks, lock_step=lock_step)
+        )
+    memory = list(memory_after(options.root, options.requests)) if options.requests else []
+    return figures.figures, memory
 
 
 def table(figures: Sequence[Figure], memory: Sequence[tuple[int, float]]) -> str:
@@ -254,6 +312,7 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=50_000)
     parser.add_argument("--requests", type=int, default=1_000_000, help="for memory; 0 leaves it out")
     parser.add_argument("--model", default="demo", help="decoded beside the pings; empty leaves it out")
+    parser.add_argument("--beside", type=Path, metavar="CHECKOUT", help="measure another checkout too, in turns")
     parser.add_argument("--json", type=Path, help="also write everything here")
     options = parser.parse_args()
     figures, memory = measure(options)
