@@ -36,6 +36,7 @@ class ScriptedRecognizer:
     def __init__(self) -> None:
         self.model_dir = "/models/scripted"
         self.load_profile = {"total_seconds": 1.5}
+        self.load_source = "warm"
         self.started = threading.Event()
         self.gate = threading.Event()
         self.threads: set[str] = set()
@@ -135,7 +136,7 @@ def test_loading_reports_the_model_and_happens_once(thread, recognizer, outcomes
     thread.send(Load())
     thread.send(Load())
     first, second = next_of(outcomes), next_of(outcomes)
-    assert first == second == Loaded("scripted", "/models/scripted", 1.5, {"total_seconds": 1.5})
+    assert first == second == Loaded("scripted", "/models/scripted", 1.5, {"total_seconds": 1.5}, "warm")
     assert recognizer.loads == 1
 
 
