@@ -12,7 +12,7 @@ from qwen3_asr_mlx_runtime.engines.api import Loaded
 
 class StillEngine:
     heartbeats = 0
-    is_loading = False
+    load_stage: str | None = None
 
 
 class Watch:
@@ -53,23 +53,24 @@ def test_an_engine_that_moves_is_not_stuck_and_an_idle_one_neither(watch: Watch)
     assert not watch.is_stuck(busy_since=380.0)
 
 
-def test_a_load_may_take_longer_between_signs_of_life(watch: Watch) -> None:
+@pytest.mark.parametrize(("stage", "seconds"), [("start", 900), ("verify", 120), ("load", 120), ("warmup", 900)])
+def test_a_load_may_take_longer_between_signs_of_life(watch: Watch, stage: str, seconds: int) -> None:
     watch.wait(100)  # idle
-    watch.engine.is_loading = True
+    watch.engine.load_stage = stage
     for _ in range(3):
-        watch.wait(120)
+        watch.wait(seconds)
         assert not watch.is_stuck()
         watch.engine.heartbeats += 1
-    watch.wait(121)
+    watch.wait(seconds + 1)
     assert not watch.is_stuck()
     watch.wait(1)
     assert watch.is_stuck()
 
 
 def test_the_time_of_a_load_does_not_count_afterwards(watch: Watch) -> None:
-    watch.engine.is_loading = True
+    watch.engine.load_stage = "load"
     watch.wait(200)
-    watch.engine.is_loading = False
+    watch.engine.load_stage = None
     watch.wait(41)
     assert not watch.is_stuck()
     watch.wait(1)

@@ -164,7 +164,7 @@ class FakeEngine:
         self.memory = None
         self.pid = None
         self.heartbeats = 0
-        self.is_loading = False
+        self.load_stage = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 

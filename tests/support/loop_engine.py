@@ -25,7 +25,7 @@ class LoopEngine:
     """An `Engine`. `ended` holds the reason once the loop has ended itself."""
 
     heartbeats = 0
-    is_loading = False
+    load_stage = None
     memory = None
     pid = None
 

@@ -10,6 +10,7 @@ from qwen3_asr_mlx_runtime.engines.api import Engine, EngineEnded, Loaded, LoadF
 from qwen3_asr_mlx_runtime.settings import SLOW_ON_A_CPU
 
 LOAD_STALL_SECONDS = 120.0  # of a load, which reports each block, layer and look at a download
+SILENT_STAGES = {"start": 900.0, "warmup": 900.0}  # of it: the imports and the first decode report nothing within
 STALL_SECONDS = 30.0  # and the length of the audio; without a sign of life for so long it is stuck
 SLEPT_SECONDS = 5.0  # the loop looks at least once a second: a longer pause was a sleep, or a stop, of the process
 _STACK_BYTES = 16 * 1024
@@ -24,7 +25,7 @@ class Watchdog:
         self._engine = engine
         self._clock = clock
         self._heartbeats = engine.heartbeats
-        self._was_loading = False
+        self._load_stage: str | None = None
         self._last_check = clock()
 
     def check(self) -> None:
@@ -34,14 +35,15 @@ class Watchdog:
         if slept > SLEPT_SECONDS:
             self.progress_at += slept
         self._last_check = now
-        heartbeats, is_loading = self._engine.heartbeats, self._engine.is_loading
-        if heartbeats != self._heartbeats or is_loading != self._was_loading:
-            self._heartbeats, self._was_loading, self.progress_at = heartbeats, is_loading, now
+        heartbeats, load_stage = self._engine.heartbeats, self._engine.load_stage
+        if heartbeats != self._heartbeats or load_stage != self._load_stage:
+            self._heartbeats, self._load_stage, self.progress_at = heartbeats, load_stage, now
 
     def is_stuck(self, busy_since: float | None, audio_seconds: float) -> bool:
         """`busy_since`: since when the engine has had work, of so long audio; None if it has none."""
-        if self._was_loading:
-            return self._clock() - self.progress_at > stall_seconds(LOAD_STALL_SECONDS)
+        if self._load_stage is not None:
+            limit = SILENT_STAGES.get(self._load_stage, LOAD_STALL_SECONDS)
+            return self._clock() - self.progress_at > stall_seconds(limit)
         if busy_since is None:
             return False
         return self._clock() - max(self.progress_at, busy_since) > stall_seconds(STALL_SECONDS) + audio_seconds

@@ -183,9 +183,9 @@ class Engine(Protocol):
         """Grows with every step the engine takes: as long as it does, the engine is not stuck. Read on any thread."""
 
     @property
-    def is_loading(self) -> bool:
-        """Whether the engine reads the model, for the first time or again, which takes no steps and may take long. Read
-        on any thread."""
+    def load_stage(self) -> str | None:
+        """Of a load, for the first time or again, which takes no steps: the stage of its latest Progress, `start`
+        before the first. None while none is under way. Read on any thread."""
 
     @property
     def memory(self) -> Memory | None:

@@ -23,6 +23,7 @@ from qwen3_asr_mlx_runtime.engines.api import (
     LoadFailed,
     Partial,
     Post,
+    Progress,
     Request,
     Unloaded,
 )
@@ -81,8 +82,8 @@ class WorkerEngine:
         return self._worker.heartbeats if self._worker is not None else 0
 
     @property
-    def is_loading(self) -> bool:
-        return self._worker is not None and self._worker.is_loading
+    def load_stage(self) -> str | None:
+        return self._worker.load_stage if self._worker is not None else None
 
     @property
     def pid(self) -> int | None:
@@ -123,7 +124,7 @@ class _Worker:
     """One process from its start to its end, and the thread that reads and writes its channel."""
 
     def __init__(self, settings: Settings, post: Post) -> None:
-        self.is_loading = False
+        self.load_stage: str | None = None
         self.has_ended = False
         self.memory: Memory | None = None
         self._post = post
@@ -181,7 +182,8 @@ class _Worker:
 
     def send(self, request: Request) -> None:
         with self._lock:
-            self.is_loading = self.is_loading or isinstance(request, Load)
+            if isinstance(request, Load):
+                self.load_stage = "start"
             self._outgoing += parts(request)
         self._wake_up()
 
@@ -303,8 +305,8 @@ class _Worker:
                 self._note_reason(reason)
             case _:
                 self._messages += 1
-                if isinstance(message, Loaded | LoadFailed):
-                    self.is_loading = False
+                if isinstance(message, Progress | Loaded | LoadFailed):
+                    self.load_stage = message.stage if isinstance(message, Progress) else None
                 if not self._is_closed:
                     self._post(message)
 
@@ -314,7 +316,7 @@ class _Worker:
         while code is not None and self._stderr.read():
             pass
         with self._lock:
-            self.has_ended, self.is_loading = True, False
+            self.has_ended, self.load_stage = True, None
             self._stderr.close()
             self._socket.close()
             for descriptor in (self._life, self._wake, self._woken):
