@@ -23,6 +23,7 @@ async function listen(bridge) {
   for await (const event of bridge.events) {
     if (event.type === "partial_result") console.log(`… ${event.text}`);
     if (event.type === "realtime_batch_final") for (const { text, error } of event.items) console.log(`= ${error?.message ?? text}`);
+    if (event.type === "engine_restarting") console.error(`the engine starts again (${event.reason}); nothing is lost`);
     if (event.type === "bridge_lost") console.error(event.error.message);
   }
 }

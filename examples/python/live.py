@@ -15,7 +15,7 @@ from pathlib import Path
 
 from qwen3_asr_mlx_runtime.client import Bridge, BridgeClosed, BridgeLost, ClientError, Stream
 from qwen3_asr_mlx_runtime.command import guarded
-from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, StreamError
+from qwen3_asr_mlx_runtime.protocol.streams import EngineRestarting, PartialResult, StreamError
 from qwen3_asr_mlx_runtime.protocol.transcripts import RealtimeBatchFinal
 
 LAUNCHER = Path(__file__).resolve().parents[2] / "scripts" / "qwen3-asr-mlx-bridge"
@@ -46,6 +46,8 @@ def show(bridge: Bridge) -> None:
                 return
             case StreamError():
                 print(f"audio was refused: {event.message}", file=sys.stderr)
+            case EngineRestarting():
+                print(f"the engine starts again ({event.reason}); nothing is lost", file=sys.stderr)
             case BridgeLost():
                 raise event.error
 

@@ -26,7 +26,8 @@ func show(_ event: Bridge.Event) {
     case .streamError(let error): complain(error.message)
     case .bridgeLost(let error, _, _): complain(error.message)
     case .utteranceLost(let error, _, _): complain(error.message)
-    case .progress, .engineRestarting, .eventsLost, .unknown: break
+    case .engineRestarting(let restart): complain("the engine starts again (\(restart.reason)); nothing is lost")
+    case .progress, .eventsLost, .unknown: break
     }
 }
 
