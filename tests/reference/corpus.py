@@ -1,4 +1,4 @@
-"""Texts for the parser, the repetition fixer and the tokenizer of the reference."""
+"""What the rules of the reference are asked: its parser, its repetition fixer, its tokenizer, its forced aligner."""
 
 CONTEXTS = (
     "",
@@ -96,3 +96,52 @@ LOOPS = (
 
 # How the clips of the demonstration checkpoint are transcribed: language forced, if any, and context.
 WAYS: tuple[tuple[str | None, str], ...] = ((None, ""), ("English", ""), ("Arabic", ""), (None, "seven apple window"))
+
+# Times in ms at the marks of the aligner, which the reference mends.
+TIMES: tuple[tuple[int, ...], ...] = (
+    (0,),
+    (80, 160, 4000),
+    (80, 4000, 160, 240),
+    (500, 80, 160),
+    (80, 160, 240, 0, 0),
+    (100, 500, 300, 200, 600),
+    (400, 320, 240, 160),
+    (80, 4000, 4000, 4000, 160),
+    (80, 240, 4000, 3900, 3800, 640, 720),
+    (80, 160, 240, 320, 0, 0, 0, 800, 880, 960, 1040),
+    (0, 0, 0, 0),
+    (4000, 3920, 3840, 80, 160, 240),
+    (80, 160, 4000, 4000, 4000, 4000, 240, 320, 400, 480, 560),
+    (80, 4000, 4000, 4000, 4000, 4000, 160, 240, 320, 400, 480, 560, 640),
+    (240, 160, 160, 80, 80, 320, 320, 0),
+)
+
+# Transcripts that the aligner gets, with their languages. All are in NFC, which the runtime makes of them first.
+TRANSCRIPTS: tuple[tuple[str, str], ...] = (
+    ("English", ""),
+    ("English", " \n"),
+    ("English", "… ♪ \U0001f600"),
+    ("English", "It's 3.14, isn't it?"),
+    ("English", "it’s o'clock—don't a@b.com 100% '90s rock 'n' roll"),
+    ("English", " leading and trailing  spaces\u3000and\u00a0others\u2028here\x1cand here "),
+    ("English", "½ x² Ⅷ ① ٣٤ \u2460a_b"),
+    ("English", "q\u0301a हिन्दी สวัสดีครับ \u05e9\u05c1\u05dc\u05d5\u05dd \U0001f469\u200d\U0001f469\u200d\U0001f467"),
+    ("French", "C’est l'été, à Noël : « déjà »!"),
+    ("German", "Straße 7 b, E-Mail-Adresse; ẞ"),
+    ("Russian", "Всё, что было 12-го — 3,5 %."),
+    ("Chinese", "今天是2024年，iPhone15很贵。3.14"),
+    ("Chinese", "〇一二𠀀𪜀𬺡㐀豈\ufa0e々a漢b\U0002ceb0c a\ufaffb"),
+    ("Cantonese", "佢話：「係啊！」OK喇"),
+    ("Chinese,English", "混合mixed文字 text"),
+    ("Thai", "サンプル、テスト。한국어 ไทย"),
+    ("Korean", "안녕하세요 저는 학생입니다"),
+    ("Korean", "대한민국의 K팝을 좋아합니다. 가격은 3,000원이에요!"),
+    ("Korean", "“학교”에서 '공부'하다가 집에 왔어요… ㅋㅋㅋ 漢字도 AI도"),
+    ("Korean", "그 나 가다 가가호호 학생, (학생)들 학·생"),
+    ("Korean", "♪"),
+    ("Japanese", "今日はいい天気ですね。"),
+    ("Japanese", "東京タワーに５回、行きました！ ＡＩとiPhone"),
+    ("Japanese", "サンプル、テスト。 コーヒーを飲む\n改行"),
+    ("Japanese", "ｶﾞｽ代は３．５㌔で㍿ソニー"),
+    ("Japanese", "♪"),
+)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from reference.activations import Activations, load, load_versions
 from reference.clips import EXTRA_SAMPLES, FRAME_COUNTS, HOP_LENGTH, SEEDS, clip
+from reference.corpus import TIMES, TRANSCRIPTS
 from reference.differences import HEADER, Differences, differences
 from reference.digest import digest, save_digests
 from reference.oracles import LONG, SHORT, TESTS, Oracles
@@ -23,7 +24,7 @@ COMMAND = "scripts/reference --goldens"
 
 
 def write_goldens(oracles: Oracles, folder: Path, work: Path, tokenizers: dict[str, Path]) -> dict[int, Activations]:
-    """Write tiny.npz, tiny.json, rules.json and prompts-{name}.json for each of `tokenizers`.
+    """Write tiny.npz, tiny.json, rules.json, alignment.json and prompts-{name}.json for each of `tokenizers`.
 
     Returns the whole activations behind tiny.npz: of 100 frames and more by transformers, of fewer by qwen-asr.
     `work` is filled with the checkpoints and everything the oracles wrote.
@@ -41,6 +42,8 @@ def write_goldens(oracles: Oracles, folder: Path, work: Path, tokenizers: dict[s
     versions = {"transformers": load_versions(by_transformers), "qwen-asr": load_versions(by_qwen_asr)}
     _write_json(folder / "tiny.json", _metadata(versions, agreement, released, native))
     oracles.run_rules(folder / "rules.json")
+    _write_json(work / "given.json", {"times": TIMES, "texts": TRANSCRIPTS})
+    oracles.run_alignment(work / "given.json", folder / "alignment.json")
     for name, tokenizer in tokenizers.items():
         oracles.run_prompts(tokenizer, folder / f"prompts-{name}.json")
     return found

@@ -42,6 +42,9 @@ class Oracles:
     def run_prompts(self, tokenizer: Path, out: Path) -> None:
         self._run(self.qwen_asr, "reference.oracle_rules", "prompts", tokenizer, out)
 
+    def run_alignment(self, given: Path, out: Path) -> None:
+        self._run(self.qwen_asr, "reference.oracle_alignment", given, out)
+
     def run_transcripts(self, checkpoint: Path, clips: Path, out: Path) -> None:
         self._run(self.qwen_asr, "reference.oracle_transcripts", checkpoint, clips, out)
 
