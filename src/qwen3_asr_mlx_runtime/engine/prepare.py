@@ -61,9 +61,8 @@ class Preparation:
 
     @property
     def packs(self) -> bool:
-        """Whether several segments go through the tower together. On a CPU that is no faster, and a product of more
-        rows may change the last bits of each."""
-        return mx.default_device() != mx.cpu
+        """Whether several segments go through the tower together."""
+        return self._model.packs
 
     def cut(self, utterance: Utterance, watch: Stopwatch) -> list[Segment]:
         """Cut a long utterance into segments at quiet places; segments without a mel frame are omitted."""
@@ -96,17 +95,10 @@ class Preparation:
         limit = self._model.config.text.max_position_embeddings
         self._governor.admit(samples, min(limit, max(positions)), rows=len(segments))
 
-    def encode(self, features: Sequence[Features]) -> list[mx.array]:
-        """Log-mel float32 (F, 128) of each → its audio embeddings (T, D) in the model's dtype."""
-        arrays = [mx.array(frames).astype(self._model.dtype) for frames in features]
-        if self.packs:
-            return self._model.audio_tower.encode(arrays)
-        return [self._model.audio_tower.one_by_one(array) for array in arrays]
-
     def _encode(self, segments: Sequence[Segment], features: Sequence[Features]) -> list[mx.array]:
         watch = Stopwatch()
         with watch.stage("audio_tower"):
-            audio = self.encode(features)
+            audio = self._model.embed_audio(features)
             mx.eval(audio)
         total = sum(map(len, features))
         for segment, frames in zip(segments, features, strict=True):

@@ -190,7 +190,7 @@ class Recognizer:
 
     def encode(self, features: Features) -> mx.array:
         """Log-mel float32 (F, 128) → audio embeddings (T, D) in the model's dtype."""
-        return self._preparation.encode([features])[0]
+        return self.model.embed_audio([features])[0]
 
 
 def _avoid_jit_files() -> None:

@@ -13,6 +13,7 @@ from qwen3_asr_mlx_runtime.errors import NonFiniteOutput
 from qwen3_asr_mlx_runtime.model.decoder import round_up
 from qwen3_asr_mlx_runtime.model.generate import NextTokens, Token, check_finite, finish_reason
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.model.splice import side_by_side
 
 _MIN_FILL = 0.5  # prompts are padded to one length for their prefill if each fills at least this part of it
 
@@ -155,9 +156,8 @@ class Batch:
         return ended
 
     def _prefill(self, rows: Sequence[Row], longest: int) -> tuple[list[RowCache], NextTokens]:
-        prompts = [mx.pad(row.prompt, [(0, 0), (0, longest - row.prompt.shape[1]), (0, 0)]) for row in rows]
         caches = self._model.make_cache(longest + 1, rows=len(rows))
-        hidden = self._model.model(mx.concatenate(prompts), caches)
+        hidden = self._model.model(side_by_side([row.prompt for row in rows]), caches)
         last = hidden[mx.arange(len(rows)), mx.array([row.length - 1 for row in rows])]
         choice = self._choose(self._model.head(last))
         return [RowCache(cache.keys, cache.values) for cache in caches], choice

@@ -9,6 +9,7 @@ from qwen3_asr_mlx_runtime.engines.profile import Quantization
 from qwen3_asr_mlx_runtime.model.audio_encoder import AudioTower
 from qwen3_asr_mlx_runtime.model.config import ModelConfig
 from qwen3_asr_mlx_runtime.model.decoder import Cache, Decoder, KVCache
+from qwen3_asr_mlx_runtime.model.features import Features
 from qwen3_asr_mlx_runtime.model.gemv import with_skinny_products
 
 
@@ -27,6 +28,12 @@ class Qwen3ASR(nn.Module):
         """The one dtype of features, embeddings, caches and logits; quantised weights compute in it too."""
         return self.model.norm.weight.dtype
 
+    @property
+    def packs(self) -> bool:
+        """Whether several utterances go through the network together. On a CPU that is no faster, and a product of more
+        rows may change the last bits of each."""
+        return mx.default_device() != mx.cpu
+
     def prepare(self) -> None:
         """Prepare loaded weights to run. On a GPU their names then differ from the checkpoint's."""
         self.model.prepare()
@@ -37,6 +44,13 @@ class Qwen3ASR(nn.Module):
     def embed(self, ids: Sequence[int]) -> mx.array:
         """Token ids → embeddings (len(ids), D)."""
         return self.model.embed_tokens(mx.array(list(ids), mx.int32))
+
+    def embed_audio(self, features: Sequence[Features]) -> list[mx.array]:
+        """Log-mel float32 (F, 128) of each utterance, F ≥ 1 → its audio embeddings (T, D) in the model's dtype."""
+        arrays = [mx.array(frames).astype(self.dtype) for frames in features]
+        if self.packs:
+            return self.audio_tower.encode(arrays)
+        return [self.audio_tower.one_by_one(array) for array in arrays]
 
     def make_cache(self, capacity: int, rows: int = 1) -> list[KVCache]:
         return self.model.make_cache(capacity, self.dtype, rows)
