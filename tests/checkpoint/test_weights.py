@@ -10,8 +10,9 @@ from mlx.utils import tree_flatten
 from reference.random_checkpoint import write_random_checkpoint
 
 from qwen3_asr_mlx_runtime.checkpoint.files import read_headers, weight_files
-from qwen3_asr_mlx_runtime.checkpoint.weights import load_model, loaded_bytes
+from qwen3_asr_mlx_runtime.checkpoint.weights import load_aligner, load_model, loaded_bytes
 from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelIncomplete, ModelUnsupported
+from qwen3_asr_mlx_runtime.model.aligner import ForcedAligner
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 
 
@@ -23,6 +24,11 @@ def released(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def model(released: Path) -> Qwen3ASR:
     return load_model(released)
+
+
+@pytest.fixture(scope="module")
+def released_aligner(tmp_path_factory) -> Path:
+    return write_random_checkpoint(tmp_path_factory.mktemp("aligner"), size="tiny-aligner")
 
 
 def same_weights(left: Qwen3ASR, right: Qwen3ASR) -> bool:
@@ -218,3 +224,95 @@ def test_only_the_named_files_are_read(released, tmp_path):
 def test_headers_report_shapes_and_dtypes(released):
     header = read_headers(weight_files(released))["thinker.audio_tower.conv2d1.weight"]
     assert header == ((16, 1, 3, 3), "F32")
+
+
+@pytest.mark.parametrize(("layout", "shards"), [("released", 3), ("native", 1), ("mlx", 2)])
+def test_every_layout_gives_the_same_aligner(released_aligner, tmp_path, layout, shards):
+    folder = write_random_checkpoint(tmp_path, size="tiny-aligner", layout=layout, shards=shards)
+    model = load_aligner(folder)
+    assert same_weights(model, load_aligner(released_aligner))
+    assert model.lm_head.weight.shape == (144, 64)
+    held = sum(weight.nbytes for _, weight in tree_flatten(model.parameters()))
+    assert loaded_bytes(folder, None, None, ForcedAligner) == held
+
+
+def test_a_recogniser_and_an_aligner_are_not_loaded_as_each_other(released, released_aligner, monkeypatch):
+    monkeypatch.setattr(mx, "load", lambda *_: pytest.fail("weights were read"))
+    for load, folder in (
+        (load_model, released_aligner),
+        (load_aligner, released),
+        (lambda folder: loaded_bytes(folder, None, None), released_aligner),
+        (lambda folder: loaded_bytes(folder, None, None, ForcedAligner), released),
+    ):
+        with pytest.raises(ModelUnsupported) as caught:
+            load(folder)
+        assert caught.value.data == {"field": "model_type"}
+
+
+@pytest.mark.parametrize(
+    ("head", "data"),
+    [
+        (None, {"missing": ["lm_head.weight"], "unknown": []}),
+        (mx.zeros((704, 64)), {"tensor": "lm_head.weight", "field": "classify_num"}),
+        (mx.zeros((64, 144)), {"tensor": "lm_head.weight", "field": "classify_num"}),
+        (mx.zeros((144, 32)), {"tensor": "lm_head.weight", "field": "hidden_size"}),
+        (mx.zeros((144, 64), mx.int32), {"tensor": "lm_head.weight"}),
+    ],
+)
+@pytest.mark.parametrize(("layout", "name"), [("released", "thinker.lm_head.weight"), ("native", "score.weight")])
+def test_an_aligner_without_its_head_is_refused_before_weights_are_read(
+    tmp_path, monkeypatch, layout, name, head, data
+):
+    source = write_random_checkpoint(tmp_path / "source", size="tiny-aligner", layout=layout)
+    weights = tensors(source)
+    del weights[name]
+    folder = with_tensors(source, tmp_path / "model", weights | ({} if head is None else {name: head}))
+    monkeypatch.setattr(mx, "load", lambda *_: pytest.fail("weights were read"))
+    with pytest.raises(ModelUnsupported) as caught:
+        load_aligner(folder)
+    assert caught.value.data == data
+
+
+def test_a_bias_of_the_head_is_refused(tmp_path):
+    source = write_random_checkpoint(tmp_path / "source", size="tiny-aligner", layout="native")
+    with pytest.raises(ModelUnsupported) as caught:
+        load_aligner(with_tensors(source, tmp_path / "model", tensors(source) | {"score.bias": mx.zeros((144,))}))
+    assert caught.value.data == {"missing": [], "unknown": ["lm_head.bias"]}
+
+
+@pytest.mark.parametrize("quantise_head", [True, False])
+def test_a_conversion_of_an_aligner_without_a_quantised_tower_loads(tmp_path, quantise_head):
+    source = write_random_checkpoint(tmp_path / "source", size="tiny-aligner", layout="mlx", dtype="bfloat16")
+    model = load_aligner(source, join=False)
+    nn.quantize(
+        model,
+        group_size=64,
+        bits=8,
+        class_predicate=lambda path, layer: (
+            hasattr(layer, "to_quantized") and ("model." in path or (quantise_head and path == "lm_head"))
+        ),
+    )
+    folder = with_tensors(source, tmp_path / "model", dict(tree_flatten(model.parameters())))
+    config = json.loads((folder / "config.json").read_text()) | {"quantization": {"group_size": 64, "bits": 8}}
+    (folder / "config.json").write_text(json.dumps(config))
+    loaded = load_aligner(folder, join=False)
+    assert same_weights(loaded, model)
+    assert isinstance(loaded.lm_head, nn.QuantizedLinear) == quantise_head
+    assert loaded.quantization.full_precision == (15 if quantise_head else 16)
+    hidden = mx.random.normal((3, 64))
+    head = model.lm_head
+    weight = mx.dequantize(head.weight, head.scales, head.biases, 64, 8) if quantise_head else head.weight
+    assert mx.allclose(loaded.head(hidden), hidden @ weight.T, atol=0.1)
+
+
+def test_an_aligner_is_quantised_at_load(released_aligner):
+    model = load_aligner(released_aligner, quantize="mixed", join=False)
+    assert (model.lm_head.bits, model.model.layers[0].mlp.up_proj.bits, model.audio_tower.proj1.bits) == (8, 4, 8)
+
+
+@pytest.mark.parametrize("stated", [{}, {"timestamp_segment_time": 40.0}])
+def test_the_milliseconds_of_a_class_may_stand_in_the_processors_file(tmp_path, stated):
+    folder = write_random_checkpoint(tmp_path, size="tiny-aligner", layout="native")
+    extractor = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "processor_config.json").write_text(json.dumps({"feature_extractor": extractor, **stated}))
+    assert load_aligner(folder).config.timestamp_segment_time == stated.get("timestamp_segment_time", 80)

@@ -226,7 +226,7 @@ def test_freed_memory_is_given_back_where_the_process_has_grown_and_when_nothing
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_bytes_of_weights_are_known_before_they_are_read(demo_checkpoint, dtype):
-    config, headers = read_config(demo_checkpoint), read_headers(weight_files(demo_checkpoint))
+    config, headers = read_config(demo_checkpoint, ModelConfig), read_headers(weight_files(demo_checkpoint))
     model = load_model(demo_checkpoint, dtype, join=False)
     read = sum(array.nbytes for _, array in named_parameters(model))
     assert weight_bytes(config, headers, model.dtype) == read

@@ -1,4 +1,3 @@
-import dataclasses
 import os
 import subprocess
 import sys
@@ -180,7 +179,7 @@ def test_every_stage_runs_in_the_models_dtype(recognizer, speech):
 
 
 def test_a_tokenizer_of_another_checkpoint_is_refused(recognizer):
-    other = tiny_like(recognizer)
+    other = tiny_model(audio_token_id=recognizer.model.config.audio_token_id + 1)
     with pytest.raises(ModelUnsupported, match="audio_token_id"):
         Recognizer(other, recognizer._tokenizer)
 
@@ -191,20 +190,6 @@ def test_a_tokenizer_with_more_ids_than_the_model_has_embeddings_is_refused(reco
     with pytest.raises(ModelUnsupported) as caught:
         Recognizer(model, tokenizer)
     assert caught.value.data == {"field": "vocab_size"}
-
-
-def tiny_like(recognizer: Recognizer):
-    """The recogniser's model as seen by __init__, with another placeholder id in its configuration."""
-
-    @dataclasses.dataclass
-    class Config:
-        audio_token_id: int
-
-    @dataclasses.dataclass
-    class Model:
-        config: Config
-
-    return Model(Config(recognizer.model.config.audio_token_id + 1))
 
 
 def test_loading_on_the_cpu_compiles_nothing_into_the_temporary_folder(tmp_path):

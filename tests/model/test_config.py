@@ -5,7 +5,7 @@ import pytest
 from reference.configs import config_json
 
 from qwen3_asr_mlx_runtime.errors import ModelUnsupported
-from qwen3_asr_mlx_runtime.model.config import ModelConfig
+from qwen3_asr_mlx_runtime.model.config import AlignerConfig, ModelConfig
 
 RELEASED = config_json("0.6b", "released", "bfloat16")
 NATIVE = config_json("0.6b", "native", "bfloat16")
@@ -153,7 +153,70 @@ def test_the_configurations_of_the_released_models_are_read(data_folder, name, l
     assert (config.audio_token_id, config.text.tie_word_embeddings) == (151676, True)
 
 
-def test_the_configuration_of_the_released_aligner_is_refused(data_folder):
+def test_the_configuration_of_the_released_aligner_is_read(data_folder):
     file = data_folder / "tokenizer" / "config_reconstructed" / "Qwen3-ForcedAligner-0.6B.config.json"
-    with pytest.raises(ModelUnsupported, match="aligner"):
-        ModelConfig.from_dict(json.loads(file.read_text()))
+    config = AlignerConfig.from_dict(json.loads(file.read_text()))
+    assert (config.audio.d_model, config.audio.encoder_layers, config.text.hidden_size) == (1024, 24, 1024)
+    assert (config.text.vocab_size, config.head_size, config.text.tie_word_embeddings) == (152064, 5000, False)
+    assert (config.timestamp_token_id, config.timestamp_segment_time) == (151705, 80)
+
+
+ALIGNER = config_json("aligner", "released", "bfloat16")
+NATIVE_ALIGNER = config_json("aligner", "native", "bfloat16")
+THINKER = ALIGNER["thinker_config"]
+IDS = {key: ALIGNER[key] for key in ("timestamp_token_id", "timestamp_segment_time")}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        NATIVE_ALIGNER,
+        {key: value for key, value in NATIVE_ALIGNER.items() if key != "id2label"} | {"num_labels": 5000},
+        {**ALIGNER, "thinker_config": {**THINKER, "model_type": "qwen3_asr_thinker"}},
+        {**ALIGNER, "model_type": "qwen3_forced_aligner"},
+        {"model_type": "qwen3_asr", "thinker_config": {**THINKER, **IDS}},
+        {**THINKER, **IDS},
+        {**THINKER, **IDS, "model_type": "qwen3_asr"},
+    ],
+)
+def test_every_layout_of_an_aligner_gives_one_configuration(config):
+    assert AlignerConfig.from_dict(config) == AlignerConfig.from_dict(ALIGNER)
+    with pytest.raises(ModelUnsupported, match="is a forced aligner") as caught:
+        ModelConfig.from_dict(config)
+    assert caught.value.data == {"field": "model_type"}
+
+
+@pytest.mark.parametrize("config", [RELEASED, NATIVE])
+def test_a_recogniser_is_no_aligner(config):
+    with pytest.raises(ModelUnsupported, match="is a recogniser") as caught:
+        AlignerConfig.from_dict(config)
+    assert caught.value.data == {"field": "model_type"}
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("model_type", {"model_type": "whisper"}),
+        ("classify_num", {"thinker_config": {**THINKER, "classify_num": 0}}),
+        ("classify_num", {"thinker_config": {**THINKER, "classify_num": "5000"}}),
+        ("classify_num", {"thinker_config": {key: THINKER[key] for key in THINKER if key != "classify_num"}}),
+        ("timestamp_token_id", {"timestamp_token_id": None}),
+        ("timestamp_token_id", {"timestamp_token_id": -1}),
+        ("timestamp_segment_time", {"timestamp_segment_time": 0}),
+        ("timestamp_segment_time", {"timestamp_segment_time": "80"}),
+        (
+            "tie_word_embeddings",
+            {"thinker_config": {**THINKER, "text_config": {**THINKER["text_config"], "tie_word_embeddings": True}}},
+        ),
+    ],
+)
+def test_an_aligner_without_its_head_or_marks_is_refused_by_the_key(field, changes):
+    with pytest.raises(ModelUnsupported) as caught:
+        AlignerConfig.from_dict({**ALIGNER, **changes})
+    assert caught.value.data["field"] == field
+
+
+def test_labels_that_are_no_object_count_for_nothing():
+    with pytest.raises(ModelUnsupported) as caught:
+        AlignerConfig.from_dict({**NATIVE_ALIGNER, "id2label": 5000})
+    assert caught.value.data["field"] == "classify_num"

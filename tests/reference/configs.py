@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-Size = Literal["tiny", "0.6b", "1.7b"]
+Size = Literal["tiny", "0.6b", "1.7b", "tiny-aligner", "aligner"]
 Layout = Literal["released", "native", "mlx"]
 
-AUDIO: Mapping[Size, Mapping[str, int]] = {
+AUDIO: dict[Size, Mapping[str, int]] = {
     "tiny": {
         "d_model": 128,
         "encoder_layers": 2,
@@ -32,7 +32,8 @@ AUDIO: Mapping[Size, Mapping[str, int]] = {
         "output_dim": 2048,
     },
 }
-TEXT: Mapping[Size, Mapping[str, int]] = {
+AUDIO |= {"tiny-aligner": AUDIO["tiny"], "aligner": {**AUDIO["1.7b"], "output_dim": 1024}}
+TEXT: dict[Size, Mapping[str, int]] = {
     "tiny": {
         "hidden_size": 64,
         "intermediate_size": 128,
@@ -61,7 +62,9 @@ TEXT: Mapping[Size, Mapping[str, int]] = {
         "vocab_size": 151936,
     },
 }
-MROPE_SECTION: Mapping[Size, tuple[int, int, int]] = {"tiny": (6, 5, 5), "0.6b": (24, 20, 20), "1.7b": (24, 20, 20)}
+TEXT |= {"tiny-aligner": {**TEXT["tiny"], "vocab_size": 704}, "aligner": {**TEXT["0.6b"], "vocab_size": 152064}}
+CLASSES: Mapping[Size, int] = {"tiny-aligner": 144, "aligner": 5000}  # of the aligners
+_TINY_SECTION, _SECTION = (6, 5, 5), (24, 20, 20)
 SUPPORT_LANGUAGES = ("Chinese", "English", "Arabic")
 
 
@@ -111,7 +114,7 @@ def _text(size: Size) -> dict[str, Any]:
         "initializer_range": 0.02,
         "max_position_embeddings": 65536,
         "rms_norm_eps": 1e-6,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": size not in CLASSES,
         "use_cache": True,
         **TEXT[size],
     }
@@ -121,7 +124,7 @@ def _released(size: Size, dtype: str) -> dict[str, Any]:
     rope_scaling = {
         "interleaved": True,
         "mrope_interleaved": True,
-        "mrope_section": MROPE_SECTION[size],
+        "mrope_section": _TINY_SECTION if size.startswith("tiny") else _SECTION,
         "rope_type": "default",
         "type": "default",
     }
@@ -146,6 +149,10 @@ def _released(size: Size, dtype: str) -> dict[str, Any]:
         },
         "user_token_id": 872,
     }
+    aligner = {}
+    if size in CLASSES:
+        thinker |= {"model_type": "qwen3_forced_aligner", "classify_num": CLASSES[size]}
+        aligner = {"timestamp_token_id": 151705, "timestamp_segment_time": 80}
     return {
         "architectures": ["Qwen3ASRForConditionalGeneration"],
         "dtype": dtype,
@@ -153,12 +160,16 @@ def _released(size: Size, dtype: str) -> dict[str, Any]:
         "support_languages": SUPPORT_LANGUAGES,
         "thinker_config": thinker,
         "transformers_version": "4.57.6",
+        **aligner,
     }
 
 
 def _native(size: Size, dtype: str) -> dict[str, Any]:
+    """The number of classes is that of the labels, which transformers writes out."""
+    kind = "TokenClassification" if size in CLASSES else "ConditionalGeneration"
+    labels = {str(label): f"LABEL_{label}" for label in range(CLASSES.get(size, 0))}
     return {
-        "architectures": ["Qwen3ASRForConditionalGeneration"],
+        "architectures": [f"Qwen3ASRFor{kind}"],
         "audio_config": {"model_type": "qwen3_asr_encoder", "max_position_embeddings": 13, **_audio(size)},
         "audio_token_id": 151676,
         "dtype": dtype,
@@ -171,8 +182,9 @@ def _native(size: Size, dtype: str) -> dict[str, Any]:
             "rope_parameters": {"rope_theta": 1000000, "rope_type": "default"},
             **_text(size),
         },
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": size not in CLASSES,
         "timestamp_token_id": 151705,
         "token_classification_bias": False,
         "transformers_version": "5.23.0",
+        **({"id2label": labels, "label2id": {label: int(id) for id, label in labels.items()}} if labels else {}),
     }

@@ -1,4 +1,4 @@
-"""Random Qwen3-ASR checkpoints, made with numpy alone: three layouts, three sizes, the same bytes on every machine.
+"""Random Qwen3-ASR checkpoints, made with numpy alone: three layouts, five sizes, the same bytes on every machine.
 
 A tensor depends on the seed and on its name in the released layout, so one golden serves every layout, and since every
 number is one that bfloat16 can hold, it serves both dtypes as well.
@@ -17,11 +17,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reference.configs import AUDIO, TEXT, Layout, Size, config_json, preprocessor_json
+from reference.configs import AUDIO, CLASSES, TEXT, Layout, Size, config_json, preprocessor_json
 from reference.draws import DEVIATION, uniform
 from reference.weight_files import Dtype, Tensor, write_weights
 
@@ -29,7 +30,14 @@ Shape = tuple[int, ...]
 
 SEED = 1
 EMBEDDINGS = "model.embed_tokens.weight"
+HEAD = "lm_head.weight"
 OHWI = (0, 2, 3, 1)
+TOKENS = {
+    "audio_token_id": "<|audio_pad|>",
+    "audio_start_token_id": "<|audio_start|>",
+    "audio_end_token_id": "<|audio_end|>",
+    "timestamp_token_id": "<timestamp>",
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,8 @@ SCALES: Mapping[Size, Scales] = {
     "tiny": Scales(3.0, 1.2, 3.0),
     "0.6b": Scales(1.5, 0.3, 1.0),
     "1.7b": Scales(1.5, 0.3, 1.0),
+    "tiny-aligner": Scales(3.0, 1.2, 3.0),
+    "aligner": Scales(1.5, 0.3, 1.0),
 }
 
 
@@ -62,13 +72,15 @@ def write_random_checkpoint(
 
     `layout`: `released` (`thinker.*`), `native` (Hugging Face's own, `model.language_model.*`) or `mlx` (conversions of
     the community: `thinker.` taken off, convolutions transposed to O, H, W, I). `shards` > 1 writes an index as well.
-    `tokenizer`: a folder whose files are copied first; without one the checkpoint has no tokenizer.
+    `tokenizer`: a folder whose files are copied first, and whose ids config.json then has; without one the checkpoint
+    has no tokenizer.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for file in sorted(tokenizer.iterdir()) if tokenizer else ():
         if file.suffix in (".json", ".txt", ".jinja"):
             shutil.copyfile(file, folder / file.name)
-    _write_json(folder / "config.json", config_json(size, layout, dtype))
+    config = config_json(size, layout, dtype)
+    _write_json(folder / "config.json", _with_ids(config, tokenizer) if tokenizer else config)
     _write_json(folder / "preprocessor_config.json", preprocessor_json(layout))
     _write_json(folder / "generation_config.json", {"eos_token_id": [151645, 151643], "pad_token_id": 151645})
     tensors = [_tensor(name, shape, size, layout, dtype, seed) for name, shape in _stored(size, layout)]
@@ -76,10 +88,22 @@ def write_random_checkpoint(
     return folder
 
 
+def _with_ids(config: dict[str, Any], tokenizer: Path) -> Any:
+    """`config` with the ids that control tokens have in `tokenizer`."""
+    added = json.loads((tokenizer / "tokenizer_config.json").read_text())["added_tokens_decoder"]
+    ids = {token["content"]: int(id) for id, token in added.items()}
+    return json.loads(
+        json.dumps(config),
+        object_hook=lambda section: section | {key: ids[TOKENS[key]] for key in TOKENS.keys() & section.keys()},
+    )
+
+
 def shapes(size: Size) -> Iterator[tuple[str, Shape]]:
     """Name, as in the released layout without `thinker.`, and shape of every tensor but the tied head."""
     yield from _audio_tower_shapes(AUDIO[size])
     yield from _decoder_shapes(TEXT[size])
+    if size in CLASSES:
+        yield HEAD, (CLASSES[size], TEXT[size]["hidden_size"])
 
 
 def _audio_tower_shapes(audio: Mapping[str, int]) -> Iterator[tuple[str, Shape]]:
@@ -126,12 +150,12 @@ def _decoder_shapes(text: Mapping[str, int]) -> Iterator[tuple[str, Shape]]:
 
 def _stored(size: Size, layout: Layout) -> Iterator[tuple[str, Shape]]:
     yield from sorted(shapes(size))
-    if layout == "released":  # the published files hold a copy of the tied head
-        yield "lm_head.weight", dict(shapes(size))[EMBEDDINGS]
+    if layout == "released" and size not in CLASSES:  # the published files hold a copy of the tied head
+        yield HEAD, dict(shapes(size))[EMBEDDINGS]
 
 
 def _tensor(name: str, shape: Shape, size: Size, layout: Layout, dtype: Dtype, seed: int) -> Tensor:
-    source = EMBEDDINGS if name == "lm_head.weight" else name
+    source = EMBEDDINGS if name == HEAD and size not in CLASSES else name
     values = partial(_values, source, shape, SCALES[size], seed)
     if layout == "released":
         return Tensor(f"thinker.{name}", shape, dtype, values)
@@ -148,6 +172,7 @@ def _native_name(name: str) -> str:
         ("audio_tower.proj2.", "model.multi_modal_projector.linear_2."),
         ("audio_tower.", "model.audio_tower."),
         ("model.", "model.language_model."),
+        ("lm_head.", "score."),
     ):
         if name.startswith(old):
             return new + name.removeprefix(old)
@@ -168,7 +193,7 @@ def _distribution(name: str, shape: Shape, scales: Scales) -> tuple[float, float
     match name.split(".")[-2:]:
         case [_, "bias"]:
             return 0.0, 0.05
-        case ["embed_tokens", _]:
+        case ["embed_tokens" | "lm_head", _]:
             return 0.0, 0.02
         case ["norm", _]:  # the last norm: the tied head then writes logits of deviation 4
             scale = 4 / (0.02 * math.sqrt(shape[0]))
@@ -195,7 +220,7 @@ def _write_json(path: Path, value: object) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--size", choices=("tiny", "0.6b", "1.7b"), default="tiny")
+    parser.add_argument("--size", choices=get_args(Size), default="tiny")
     parser.add_argument("--layout", choices=("released", "native", "mlx"), default="released")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--shards", type=int, default=1)

@@ -4,7 +4,7 @@ here: configuration, tokenizer and processor as JSON and text, weights as safete
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from safetensors import SafetensorError, safe_open
 
@@ -20,9 +20,13 @@ _TOKENIZER = "tokenizer.json"
 _VOCABULARY = ("vocab.json", "merges.txt", "tokenizer_config.json")
 _PROCESSOR = "processor_config.json"
 _FEATURE_EXTRACTOR = "preprocessor_config.json"
+_SEGMENT_TIME = "timestamp_segment_time"
 _CACHED = "models--*/snapshots/*/*"  # an entry of a snapshot in the hub's cache
 _MAX_TOTAL_BYTES = 2**53  # a larger total_size in an index is implausible and ignored
 _EDGE_BYTES = 64  # enough of a file to recognise what it is instead
+
+
+C = TypeVar("C", bound=ModelConfig)
 
 
 class TensorHeader(NamedTuple):
@@ -70,10 +74,13 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def read_config(folder: Path) -> ModelConfig:
-    """Parse config.json. Raises ModelIncomplete, ModelCorrupt or ModelUnsupported."""
+def read_config(folder: Path, kind: type[C]) -> C:
+    """Parse config.json. The native layout of an aligner has the milliseconds of a class beside the feature extractor.
+    Raises ModelIncomplete, ModelCorrupt or ModelUnsupported."""
     _require(folder, [_CONFIG])
-    return ModelConfig.from_dict(read_json(folder / _CONFIG))
+    processor = read_json(folder / _PROCESSOR) if _exists(folder / _PROCESSOR) else {}
+    times = {name: processor[name] for name in (_SEGMENT_TIME,) if name in processor}
+    return kind.from_dict(times | read_json(folder / _CONFIG))
 
 
 def read_headers(files: list[Path]) -> dict[str, TensorHeader]:

@@ -11,7 +11,7 @@ import mlx.core as mx
 from qwen3_asr_mlx_runtime.checkpoint.files import TensorHeader
 from qwen3_asr_mlx_runtime.checkpoint.quantize import Layers
 from qwen3_asr_mlx_runtime.errors import ModelUnsupported
-from qwen3_asr_mlx_runtime.model.config import AudioEncoderConfig, LayerQuantization, ModelConfig, TextConfig
+from qwen3_asr_mlx_runtime.model.config import AudioEncoderConfig, LayerQuantization, ModelConfig
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 FLOATING = {"F32": mx.float32, "BF16": mx.bfloat16, "F16": mx.float16}
@@ -38,7 +38,7 @@ def check_headers(
     """
     _check_depth(headers, "audio_tower.layers.", Dimension(config.audio.encoder_layers, "encoder_layers"))
     _check_depth(headers, "model.layers.", Dimension(config.text.num_hidden_layers, "num_hidden_layers"))
-    expected = dict([*_tower(config.audio, transposed), *_decoder(config.text)])
+    expected = dict([*_tower(config.audio, transposed), *_decoder(config)])
     quantized = {path: layer for path, layer in layers.items() if len(expected.get(f"{path}.weight", ())) == 2}
     scaled = {f"{path}.{name}" for path in quantized for name in ("scales", "biases")}
     optional = {HEAD} - {*expected}  # released files store a copy of the tied head
@@ -128,7 +128,8 @@ def _linear(path: str, rows: Dimension, width: Dimension) -> Iterator[tuple[str,
     yield f"{path}.weight", (rows, width)
 
 
-def _decoder(text: TextConfig) -> Iterator[tuple[str, Shape]]:
+def _decoder(config: ModelConfig) -> Iterator[tuple[str, Shape]]:
+    text = config.text
     width, ffn = Dimension(text.hidden_size, "hidden_size"), Dimension(text.intermediate_size, "intermediate_size")
     vocabulary, head = Dimension(text.vocab_size, "vocab_size"), Dimension(text.head_dim, "head_dim")
     queries = Dimension(text.num_attention_heads * text.head_dim, "num_attention_heads")
@@ -136,7 +137,7 @@ def _decoder(text: TextConfig) -> Iterator[tuple[str, Shape]]:
     yield "model.norm.weight", (width,)
     yield EMBEDDING, (vocabulary, width)
     if not text.tie_word_embeddings:
-        yield HEAD, (vocabulary, width)
+        yield HEAD, (Dimension(config.head_size, config.head_field), width)
     for i in range(text.num_hidden_layers):
         layer = f"model.layers.{i}"
         for name in ("input_layernorm", "post_attention_layernorm"):

@@ -6,7 +6,7 @@ Names, shapes and dtypes are checked in the headers before a module is built or 
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
@@ -22,9 +22,12 @@ from qwen3_asr_mlx_runtime.checkpoint.quantize import (
 )
 from qwen3_asr_mlx_runtime.checkpoint.shapes import EMBEDDING, FLOATING, HEAD, check_headers
 from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelUnsupported
+from qwen3_asr_mlx_runtime.model.aligner import ForcedAligner
 from qwen3_asr_mlx_runtime.model.config import ModelConfig
 from qwen3_asr_mlx_runtime.model.device import as_device_failure
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+
+M = TypeVar("M", bound=Qwen3ASR)
 
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
 _RENAMED = (  # prefixes of the released and the native layout → ours, which is that of mlx-community
@@ -33,6 +36,7 @@ _RENAMED = (  # prefixes of the released and the native layout → ours, which i
     ("model.audio_tower.", "audio_tower."),
     ("model.multi_modal_projector.linear_1.", "audio_tower.proj1."),
     ("model.multi_modal_projector.linear_2.", "audio_tower.proj2."),
+    ("score.", "lm_head."),
 )
 _CONVOLUTIONS = tuple(f"audio_tower.conv2d{i}.weight" for i in (1, 2, 3))
 
@@ -51,8 +55,8 @@ class _Stored(NamedTuple):
     transposed: bool
 
     @classmethod
-    def of(cls, folder: Path) -> "_Stored":
-        config, files = read_config(folder), weight_files(folder)
+    def of(cls, folder: Path, kind: type[Qwen3ASR]) -> "_Stored":
+        config, files = read_config(folder, kind.config_type), weight_files(folder)
         headers = _headers(files)
         layers, transposed = stored_layers(config.quantization, headers), _convolutions_transposed(headers)
         check_headers(config, headers, layers, transposed=transposed)
@@ -72,7 +76,7 @@ def load_model(
     join: bool = True,
     on_layer: Callable[[], None] = lambda: None,
 ) -> Qwen3ASR:
-    """Build the model of `folder` and read its weights, all evaluated.
+    """Build the recogniser of `folder` and read its weights, all evaluated.
 
     `dtype` is float32, bfloat16 or float16; None keeps that of the checkpoint. `quantize` is one of
     quantize.SCHEMES; None keeps weights as they are stored. `join` prepares the decoder to run fast; without it the
@@ -80,8 +84,26 @@ def load_model(
     ModelCorrupt, or ModelUnsupported if names, shapes or dtypes differ from the configuration, or if the weights cannot
     be quantised that way.
     """
-    stored = _Stored.of(folder)
-    model = Qwen3ASR(stored.config)
+    return _load(Qwen3ASR, folder, dtype, quantize, force_4bit_tower, join)
+
+
+def load_aligner(
+    folder: Path,
+    dtype: str | None = None,
+    *,
+    quantize: str | None = None,
+    force_4bit_tower: bool = False,
+    join: bool = True,
+) -> ForcedAligner:
+    """Like `load_model`, for a forced aligner."""
+    return _load(ForcedAligner, folder, dtype, quantize, force_4bit_tower, join)
+
+
+def _load(
+    kind: type[M], folder: Path, dtype: str | None, quantize: str | None, force_4bit_tower: bool, join: bool
+) -> M:
+    stored = _Stored.of(folder, kind)
+    model = kind(stored.config)
     layers = planned_layers(model, quantize) if quantize else stored.layers
     check_layers(layers, stored.layers, force_4bit_tower=force_4bit_tower)
     quantize_layers(model, stored.layers)
@@ -164,10 +186,10 @@ def _drop_tied_head(weights: dict[str, mx.array]) -> None:
         raise ModelUnsupported("the head is declared tied to the embedding, but the two differ", tensor=HEAD)
 
 
-def loaded_bytes(folder: Path, dtype: str | None, quantize: str | None) -> int:
-    """The bytes that `load_model` will hold, by the headers; if it quantises, an estimate: a byte for each weight.
-    Raises what `load_model` raises before it builds the model."""
-    stored = _Stored.of(folder)
+def loaded_bytes(folder: Path, dtype: str | None, quantize: str | None, kind: type[Qwen3ASR] = Qwen3ASR) -> int:
+    """The bytes that a loaded model of this `kind` will hold, by the headers; if it quantises, an estimate: a byte for
+    each weight. Raises what loading raises before it builds the model."""
+    stored = _Stored.of(folder, kind)
     target = DTYPES[dtype] if dtype else stored.dtype
     return weight_bytes(stored.config, stored.headers, mx.uint8 if quantize else target)
 

@@ -42,7 +42,7 @@ from qwen3_asr_mlx_runtime.engines.api import (
 from qwen3_asr_mlx_runtime.engines.profile import Memory, Stopwatch
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
-from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelUnsupported, NonFiniteOutput
+from qwen3_asr_mlx_runtime.errors import ModelCorrupt, NonFiniteOutput
 from qwen3_asr_mlx_runtime.model.device import check_device, device_failures
 from qwen3_asr_mlx_runtime.model.drift import Drift, StreamingDrift
 from qwen3_asr_mlx_runtime.model.features import Features
@@ -64,11 +64,7 @@ class Recognizer:
         max_segment_seconds: float = MAX_SEGMENT_SECONDS,
         limits: MemoryLimits = NO_LIMITS,
     ) -> None:
-        if tokenizer.token_id("<|audio_pad|>") != model.config.audio_token_id:
-            raise ModelUnsupported("audio_token_id is not the tokenizer's <|audio_pad|>", field="audio_token_id")
-        if tokenizer.size > model.config.text.vocab_size:
-            message = f"the tokenizer has {tokenizer.size} ids, the model embeddings for {model.config.text.vocab_size}"
-            raise ModelUnsupported(message, field="vocab_size")
+        tokenizer.check_ids(model.config)
         self.model = model
         self.max_segment_seconds = max_segment_seconds
         self.model_dir = ""

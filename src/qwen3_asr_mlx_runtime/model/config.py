@@ -6,7 +6,8 @@ add `quantization`. Every number is bounded here; shapes.py compares sizes with 
 """
 
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
 
@@ -79,35 +80,95 @@ class Quantization(LayerQuantization, frozen=True):
 
 
 class ModelConfig(msgspec.Struct, frozen=True):
+    """A recogniser. `tokens` names the tokens whose ids are fields here."""
+
+    tokens: ClassVar[Mapping[str, str]] = {"audio_token_id": "<|audio_pad|>"}
+    head_field: ClassVar[str] = "vocab_size"
+
     audio: AudioEncoderConfig
     text: TextConfig
     audio_token_id: Size
     quantization: Quantization | None = None
 
+    @property
+    def head_size(self) -> int:
+        """Rows of the head; config.json has them as `head_field`."""
+        return self.text.vocab_size
+
     @classmethod
-    def from_dict(cls, config: dict[str, Any]) -> "ModelConfig":
+    def from_dict(cls, config: dict[str, Any]) -> Self:
         """Read the content of config.json in any of the layouts.
 
-        Raises ModelUnsupported for another architecture, a missing or mistyped key, or positions that this decoder's
-        one-dimensional rotary would not reproduce.
+        Raises ModelUnsupported for another architecture, an aligner where a recogniser is expected or the reverse, a
+        missing or mistyped key, or positions that this decoder's one-dimensional rotary would not reproduce.
         """
-        model_type = config.get("model_type")
-        if model_type != "qwen3_asr":
-            raise ModelUnsupported(f"expected model_type qwen3_asr, found {model_type!r}", field="model_type")
-        body = _section(config, "thinker_config") if "thinker_config" in config else config
-        if "forced_aligner" in str(body.get("model_type")) or body.get("classify_num") is not None:
+        body = _body(config)
+        if _is_aligner(config, body):
             raise ModelUnsupported("this checkpoint is a forced aligner, not a recogniser", field="model_type")
-        text = dict(_section(body, "text_config"))
-        sections = _lift_rope_theta(text)
-        text.setdefault("tie_word_embeddings", config.get("tie_word_embeddings"))
-        parsed = cls(
-            audio=_parse(_audio_names(_section(body, "audio_config")), AudioEncoderConfig, "audio_config"),
-            text=_parse(text, TextConfig, "text_config"),
-            audio_token_id=_parse(body.get("audio_token_id"), Size, "audio_token_id"),
-            quantization=_quantization(config.get("quantization")),
-        )
-        _check_architecture(parsed, sections)
+        return cls(**_network(config, body))
+
+
+class AlignerConfig(ModelConfig, frozen=True, kw_only=True):
+    """A forced aligner: the recogniser's network with another head, which is never tied. It has `classify_num` classes
+    of time, `timestamp_segment_time` apart."""
+
+    tokens: ClassVar[Mapping[str, str]] = {**ModelConfig.tokens, "timestamp_token_id": "<timestamp>"}
+    head_field: ClassVar[str] = "classify_num"
+
+    classify_num: Size
+    timestamp_token_id: Size
+    timestamp_segment_time: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 80.0  # milliseconds; the native default
+
+    @property
+    def head_size(self) -> int:
+        return self.classify_num
+
+    @classmethod
+    def from_dict(cls, config: dict[str, Any]) -> Self:
+        body = _body(config)
+        if not _is_aligner(config, body):
+            raise ModelUnsupported("this checkpoint is a recogniser, not a forced aligner", field="model_type")
+        labels = config.get("id2label")  # transformers writes every label, and no count
+        stated = {"num_labels": len(labels) if isinstance(labels, dict) else 0, **config, **body}
+        stated.setdefault("classify_num", stated["num_labels"])
+        parsed: Self = _parse(stated | _network(config, body), cls, "head")
+        if parsed.text.tie_word_embeddings:
+            raise ModelUnsupported("config.json: the head of an aligner is not tied", field="tie_word_embeddings")
         return parsed
+
+
+def _body(config: dict[str, Any]) -> dict[str, Any]:
+    """What both halves and the ids of tokens stand in."""
+    model_type = config.get("model_type")
+    if model_type not in ("qwen3_asr", "qwen3_forced_aligner"):
+        raise ModelUnsupported(f"expected model_type qwen3_asr, found {model_type!r}", field="model_type")
+    return _section(config, "thinker_config") if "thinker_config" in config else config
+
+
+def _is_aligner(config: dict[str, Any], body: dict[str, Any]) -> bool:
+    """Conversions drop some of the signs, so one is enough."""
+    architectures = config.get("architectures")
+    return (
+        body.get("classify_num") is not None
+        or any("forced_aligner" in str(part.get("model_type")) for part in (config, body))
+        or (isinstance(architectures, list) and "Qwen3ASRForTokenClassification" in architectures)
+    )
+
+
+def _network(config: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+    """The fields of `ModelConfig`."""
+    stated = dict(_section(body, "text_config"))
+    sections = _lift_rope_theta(stated)
+    stated.setdefault("tie_word_embeddings", config.get("tie_word_embeddings"))
+    audio = _parse(_audio_names(_section(body, "audio_config")), AudioEncoderConfig, "audio_config")
+    text = _parse(stated, TextConfig, "text_config")
+    _check_architecture(audio, text, sections)
+    return {
+        "audio": audio,
+        "text": text,
+        "audio_token_id": _parse(body.get("audio_token_id"), Size, "audio_token_id"),
+        "quantization": _quantization(config.get("quantization")),
+    }
 
 
 def _section(body: dict[str, Any], name: str) -> dict[str, Any]:
@@ -165,8 +226,7 @@ def _lift_rope_theta(text: dict[str, Any]) -> tuple[int, int, int] | None:
     return sections
 
 
-def _check_architecture(config: ModelConfig, sections: tuple[int, int, int] | None) -> None:
-    audio, text = config.audio, config.text
+def _check_architecture(audio: AudioEncoderConfig, text: TextConfig, sections: tuple[int, int, int] | None) -> None:
     expectations = {
         "activation_function gelu": audio.activation_function == "gelu",
         "hidden_act silu": text.hidden_act == "silu",

@@ -82,6 +82,24 @@ class KVCache:
         return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
 
 
+class Uncached:
+    """Causal attention in one pass from position 0, of one or more rows: nothing is held, so one serves all layers.
+
+    Queries go in blocks, which bounds the attention scores of a very long prompt.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.positions = mx.zeros((rows,), mx.int32)
+
+    def attend(self, queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
+        attended = []
+        for start in range(0, queries.shape[2], PREFILL_BLOCK):
+            end = start + PREFILL_BLOCK
+            block = (queries[:, :, start:end], keys[:, :, :end], values[:, :, :end])
+            attended.append(mx.fast.scaled_dot_product_attention(*block, scale=scale, mask="causal"))
+        return mx.concatenate(attended, axis=2)
+
+
 class Attention(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()

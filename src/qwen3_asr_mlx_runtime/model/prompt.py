@@ -4,8 +4,13 @@
     <|im_start|>assistant⏎[language {name}<asr_text>]
 
 The system turn is always there, also when the context is empty. With a forced language the model writes only the text.
+
+The aligner has no turns. Two marks stand behind each unit, for its start and its end:
+
+    <|audio_start|> <|audio_pad|>×T <|audio_end|>{unit}<timestamp><timestamp>{unit}<timestamp><timestamp>…
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -46,3 +51,13 @@ class PromptBuilder:
         else:
             suffix += [*text(f"assistant\nlanguage {language}"), control("<asr_text>")]
         return Prompt(tuple(prefix), tuple(suffix), control("<|audio_pad|>"))
+
+
+def aligner_prompt(tokenizer: Tokenizer, units: Sequence[str]) -> Prompt:
+    """The aligner's prompt for the units of a text, each encoded on its own. Nothing else may stand before the audio:
+    one token there moves most marks. Raises ModelUnsupported if the vocabulary lacks a token."""
+    mark = tokenizer.token_id("<timestamp>")
+    suffix = [tokenizer.token_id("<|audio_end|>")]
+    for unit in units:
+        suffix += [*tokenizer.encode(unit), mark, mark]
+    return Prompt((tokenizer.token_id("<|audio_start|>"),), tuple(suffix), tokenizer.token_id("<|audio_pad|>"))

@@ -1,6 +1,7 @@
 """The whole model: audio tower, decoder, head. Attribute names are the released checkpoint's without `thinker.`."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -14,6 +15,8 @@ from qwen3_asr_mlx_runtime.model.gemv import with_skinny_products
 
 
 class Qwen3ASR(nn.Module):
+    config_type: ClassVar[type[ModelConfig]] = ModelConfig
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -21,7 +24,7 @@ class Qwen3ASR(nn.Module):
         self.audio_tower = AudioTower(config.audio)
         self.model = Decoder(config.text)
         if not config.text.tie_word_embeddings:
-            self.lm_head = nn.Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
+            self.lm_head = nn.Linear(config.text.hidden_size, config.head_size, bias=False)
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -60,7 +63,7 @@ class Qwen3ASR(nn.Module):
         return self.head(self.model(embeddings, cache)[:, -1])
 
     def head(self, hidden: mx.array) -> mx.array:
-        """Hidden states (B, D) → logits (B, vocabulary)."""
+        """Hidden states (B, D) → logits (B, head_size)."""
         if self.config.text.tie_word_embeddings:
             return self.model.embed_tokens.as_linear(hidden)
         return self.lm_head(hidden)

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer as BytePairTokenizer
 from tokenizers.models import BPE
 
 from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelIncomplete, ModelUnsupported
+from qwen3_asr_mlx_runtime.model.config import ModelConfig
 
 QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -64,6 +65,15 @@ class Tokenizer:
             return self._added[name]
         except KeyError:
             raise ModelUnsupported(f"the tokenizer has no token {name}", field="tokenizer_config.json") from None
+
+    def check_ids(self, config: ModelConfig) -> None:
+        """Raises ModelUnsupported if `config` gives a control token another id, or has no embeddings for all ids."""
+        for field, token in config.tokens.items():
+            if self.token_id(token) != getattr(config, field):
+                raise ModelUnsupported(f"{field} is not the tokenizer's {token}", field=field)
+        if self.size > config.text.vocab_size:
+            message = f"the tokenizer has {self.size} ids, the model embeddings for {config.text.vocab_size}"
+            raise ModelUnsupported(message, field="vocab_size")
 
     @property
     def eos_ids(self) -> frozenset[int]:
