@@ -33,6 +33,7 @@ ONCE = {
     "examples/test_shell",
     "examples/test_vad",
     "faults/test_nth_call",
+    "reference/test_aligner",
     "reference/test_parity",
     "scripts/test_quantization_loss",
     "tools/test_report",

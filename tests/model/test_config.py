@@ -186,6 +186,20 @@ def test_every_layout_of_an_aligner_gives_one_configuration(config):
     assert caught.value.data == {"field": "model_type"}
 
 
+@pytest.mark.parametrize(
+    "sign",
+    [
+        {"model_type": "qwen3_forced_aligner"},
+        {"thinker_config": {**RELEASED["thinker_config"], "model_type": "qwen3_forced_aligner"}},
+        {"thinker_config": {**RELEASED["thinker_config"], "classify_num": 5000}},
+        {"architectures": ["Qwen3ASRForTokenClassification"]},
+    ],
+)
+def test_one_sign_of_an_aligner_is_enough(sign):
+    with pytest.raises(ModelUnsupported, match="is a forced aligner"):
+        ModelConfig.from_dict({**RELEASED, **sign})
+
+
 @pytest.mark.parametrize("config", [RELEASED, NATIVE])
 def test_a_recogniser_is_no_aligner(config):
     with pytest.raises(ModelUnsupported, match="is a recogniser") as caught:

@@ -6,20 +6,24 @@ scripts/reference --goldens
 import argparse
 import hashlib
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from reference import alignments
 from reference.activations import Activations, load, load_versions
+from reference.alignments import CASES, Alignment
 from reference.clips import EXTRA_SAMPLES, FRAME_COUNTS, HOP_LENGTH, SEEDS, clip
 from reference.corpus import TIMES, TRANSCRIPTS
-from reference.differences import HEADER, Differences, differences
+from reference.differences import HEADER, Differences, differences, relative
 from reference.digest import digest, save_digests
 from reference.oracles import LONG, SHORT, TESTS, Oracles
 from reference.random_checkpoint import SEED, write_random_checkpoint
 
 GOLDEN = TESTS / "golden"
+DEMO = TESTS.parent / "src" / "qwen3_asr_mlx_runtime" / "demo"
 COMMAND = "scripts/reference --goldens"
 
 
@@ -47,6 +51,54 @@ def write_goldens(oracles: Oracles, folder: Path, work: Path, tokenizers: dict[s
     for name, tokenizer in tokenizers.items():
         oracles.run_prompts(tokenizer, folder / f"prompts-{name}.json")
     return found
+
+
+def write_aligner_goldens(
+    oracles: Oracles, folder: Path, work: Path, tokenizers: dict[str, Path]
+) -> dict[str, Alignment]:
+    """Write aligner.npz, aligner.json, and alignments-{name}.json for each of `tokenizers`.
+
+    Returns the whole alignments behind aligner.npz: of 100 frames and more by transformers, of fewer by qwen-asr. The
+    checkpoints have the tokenizer of the demonstration checkpoint.
+    """
+    for name, tokenizer in tokenizers.items():
+        of_aligner = aligner_tokenizer(tokenizer, work / f"{name}-tokenizer")
+        oracles.run_alignments(of_aligner, folder / f"alignments-{name}.json")
+    native, released = (
+        write_random_checkpoint(work / f"aligner-{layout}", size="tiny-aligner", layout=layout, tokenizer=DEMO)
+        for layout in ("native", "released")
+    )
+    by_transformers, by_qwen_asr = work / "aligner-transformers.npz", work / "aligner-qwen-asr.npz"
+    oracles.align_by_transformers(native, by_transformers)
+    oracles.align_by_qwen_asr(released, by_qwen_asr, CASES)
+    other = alignments.load(by_qwen_asr)
+    found = {name: other[name] for name in alignments.SHORT} | alignments.load(by_transformers)
+    alignments.save_digests(folder / "aligner.npz", {name: alignments.digest(found[name]) for name in CASES})
+    metadata = {
+        "command": COMMAND,
+        "oracles": {
+            "transformers": {"versions": load_versions(by_transformers), "cases": alignments.LONG},
+            "qwen-asr": {"versions": load_versions(by_qwen_asr), "cases": alignments.SHORT},
+        },
+        "checkpoint": {"seed": SEED, "sha256": {one.name: _sha256_of_weights(one) for one in (native, released)}},
+        "smallest gap": min(alignments.smallest_gap(one.logits) for one in found.values()),
+        "qwen-asr against transformers": {
+            "ids": all(other[name].ids.tolist() == found[name].ids.tolist() for name in CASES),
+            "logits, relative": max(relative(other[name].logits, found[name].logits) for name in CASES),
+        },
+    }
+    _write_json(folder / "aligner.json", metadata)
+    return found
+
+
+def aligner_tokenizer(tokenizer: Path, target: Path) -> Path:
+    """The published aligner has the recogniser's files, except for the one that names `<timestamp>`: a copy of both in
+    `target`. A tokenizer that has the token is a copy of itself."""
+    shutil.copytree(tokenizer, target)
+    own = tokenizer.parent / "Qwen3-ForcedAligner-0.6B" / "tokenizer_config.json"
+    if own.exists():
+        shutil.copyfile(own, target / own.name)
+    return target
 
 
 def _metadata(
@@ -101,6 +153,7 @@ def main() -> None:
         parser.error("the reference environments are not named: run scripts/reference")
     with tempfile.TemporaryDirectory() as work:
         found = write_goldens(oracles, options.out, Path(work), _named(options.tokenizer))
+        write_aligner_goldens(oracles, options.out, Path(work), _named(options.tokenizer))
         other = load(Path(work) / "qwen-asr.npz")
     rows = [differences(other[frames], found[frames]).row(frames) for frames in LONG]
     sys.stdout.write("\n".join(["qwen-asr against transformers", "", HEADER, *rows]) + "\n")

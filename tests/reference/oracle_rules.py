@@ -2,6 +2,7 @@
 
 python -m reference.oracle_rules rules OUT.json
 python -m reference.oracle_rules prompts TOKENIZER OUT.json
+python -m reference.oracle_rules alignments TOKENIZER OUT.json
 """
 
 import json
@@ -18,6 +19,7 @@ from qwen_asr.core.transformers_backend.modeling_qwen3_asr import (
     Qwen3ASRThinkerTextRotaryEmbedding,
     _get_feat_extract_output_lengths,
 )
+from qwen_asr.inference.qwen3_forced_aligner import Qwen3ForceAlignProcessor
 from qwen_asr.inference.utils import SUPPORTED_LANGUAGES, detect_and_fix_repetitions
 
 from reference.configs import config_json
@@ -105,6 +107,19 @@ def prompts(tokenizer: Path) -> dict[str, Any]:
     return {"versions": versions(), "audio_pad": pad, "prefixes": prefixes, "suffixes": suffixes}
 
 
+def alignments(tokenizer: Path) -> dict[str, Any]:
+    """The units that the package's aligner makes of each context, and the ids before and after the audio."""
+    processor = Qwen3ASRProcessor.from_pretrained(tokenizer, fix_mistral_regex=False)
+    aligner, pad = Qwen3ForceAlignProcessor(), processor.tokenizer.convert_tokens_to_ids(processor.audio_token)
+    prompts = []
+    for units, text in (aligner.encode_timestamp(context, "English") for context in CONTEXTS):
+        ids = _input_ids(processor, text, PROMPT_FRAMES[0])
+        first, count = ids.index(pad), ids.count(pad)
+        if units:  # the package makes two marks of nothing
+            prompts.append([units, ids[:first], ids[first + count :]])
+    return {"versions": versions(), "audio_pad": pad, "prompts": prompts}
+
+
 def _input_ids(processor: Any, text: str, frames: int) -> list[int]:
     silence = np.zeros(max(frames * 160, 201), dtype=np.float32)
     ids: list[int] = processor(text=[text], audio=[silence])["input_ids"][0]
@@ -112,7 +127,8 @@ def _input_ids(processor: Any, text: str, frames: int) -> list[int]:
 
 
 def main(kind: str, *paths: str) -> None:
-    found = rules() if kind == "rules" else prompts(Path(paths[0]))
+    of_tokenizer = {"prompts": prompts, "alignments": alignments}
+    found = of_tokenizer[kind](Path(paths[0])) if kind in of_tokenizer else rules()
     lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in found.items()]
     Path(paths[-1]).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 

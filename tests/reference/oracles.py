@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from reference import alignments
 from reference.clips import FRAME_COUNTS
 
 TRANSFORMERS_VARIABLE = "QWEN3_ASR_MLX_ORACLE_TRANSFORMERS"
@@ -36,6 +37,12 @@ class Oracles:
     def run_qwen_asr(self, checkpoint: Path, out: Path, frame_counts: Iterable[int] = SHORT) -> None:
         self._run(self.qwen_asr, "reference.oracle_qwen_asr", checkpoint, out, _frames(frame_counts))
 
+    def align_by_transformers(self, checkpoint: Path, out: Path, cases: Iterable[str] = alignments.LONG) -> None:
+        self._run(self.transformers, "reference.oracle_aligner_transformers", checkpoint, out, _cases(cases))
+
+    def align_by_qwen_asr(self, checkpoint: Path, out: Path, cases: Iterable[str] = alignments.SHORT) -> None:
+        self._run(self.qwen_asr, "reference.oracle_aligner_qwen_asr", checkpoint, out, _cases(cases))
+
     def run_rules(self, out: Path) -> None:
         self._run(self.qwen_asr, "reference.oracle_rules", "rules", out)
 
@@ -44,6 +51,9 @@ class Oracles:
 
     def run_alignment(self, given: Path, out: Path) -> None:
         self._run(self.qwen_asr, "reference.oracle_alignment", given, out)
+
+    def run_alignments(self, tokenizer: Path, out: Path) -> None:
+        self._run(self.qwen_asr, "reference.oracle_rules", "alignments", tokenizer, out)
 
     def run_transcripts(self, checkpoint: Path, clips: Path, out: Path) -> None:
         self._run(self.qwen_asr, "reference.oracle_transcripts", checkpoint, clips, out)
@@ -70,3 +80,7 @@ def run_module(python: Path, module: str, *arguments: str | Path, environment: d
 
 def _frames(frame_counts: Iterable[int]) -> str:
     return "--frames=" + ",".join(map(str, frame_counts))
+
+
+def _cases(names: Iterable[str]) -> str:
+    return "--cases=" + ",".join(names)

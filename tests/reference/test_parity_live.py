@@ -45,18 +45,6 @@ Found = dict[int, Activations]
 every_length = pytest.mark.parametrize("frames", FRAME_COUNTS)
 
 
-@pytest.fixture(scope="module")
-def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Writes a table of what was measured to the terminal."""
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-
-    def write(text: str) -> None:
-        with capture.global_and_fixture_disabled():
-            sys.stdout.write(f"\n{text}\n")
-
-    return write
-
-
 class WrittenGoldens:
     """What the oracles wrote: the goldens in `folder`, the activations behind them, all that is in `work`."""
 
@@ -68,14 +56,6 @@ class WrittenGoldens:
 @pytest.fixture(scope="module")
 def written(oracles: Oracles, tmp_path_factory: pytest.TempPathFactory, tokenizers: dict[str, Path]) -> WrittenGoldens:
     return WrittenGoldens(oracles, tmp_path_factory.mktemp("golden"), tmp_path_factory.mktemp("work"), tokenizers)
-
-
-@pytest.fixture(scope="module")
-def tokenizers(repository: Path, demo_checkpoint: Path) -> dict[str, Path]:
-    """That of the demonstration checkpoint, and the published one where it is there."""
-    data = Path(os.environ.get("QWEN3_ASR_MLX_TEST_DATA") or repository / "../shared/data")
-    published = data.resolve() / "tokenizer" / "Qwen3-ASR"
-    return {"demo": demo_checkpoint} | ({"published": published} if published.is_dir() else {})
 
 
 @pytest.fixture(scope="module")
