@@ -77,7 +77,7 @@ def test_the_marks_have_the_logits_of_a_whole_pass(aligner, tokenizer, units):
     frames = features(255)
     [found] = aligner.logits([frames], [units])
     assert (found.shape, found.dtype) == ((2 * len(units), CLASSES), np.float32)
-    assert relative(found, by_definition(aligner, tokenizer, frames, units)) < 1e-5
+    assert relative(found, by_definition(aligner, tokenizer, frames, units)) < 1e-4
 
 
 def test_a_text_without_units_has_no_marks(aligner):
@@ -117,13 +117,13 @@ def test_queries_in_blocks_equal_queries_together(aligner, monkeypatch):
     [whole] = aligner.logits([frames], [units])
     monkeypatch.setattr(decoder, "PREFILL_BLOCK", 37)
     [blocks] = aligner.logits([frames], [units])
-    assert relative(blocks, whole) < 1e-5
+    assert relative(blocks, whole) < 1e-4
 
 
 def test_a_unit_does_not_change_the_marks_before_it(aligner):
     frames = features(300)
     [found], [other] = aligner.logits([frames], [UNITS]), aligner.logits([frames], [[*UNITS[:2], "six", "six"]])
-    assert relative(found[:4], other[:4]) < 1e-5
+    assert relative(found[:4], other[:4]) < 1e-4
     assert relative(found[4:], other[4:]) > 1e-2
 
 

@@ -1,7 +1,8 @@
 """The forced aligner: audio and the units of its text → a class of time for the start and the end of each unit.
 
-The network is the recogniser's with another head. It runs once, without generation, and the head sees only the marks.
-A class is read at its mark itself, not at the position before it.
+As Qwen3-ForcedAligner computes them; docs/model.md has its shapes. The network is the recogniser's with another head.
+It runs once, without generation, and the head sees only the marks. A class is read at its mark itself, not at the
+position before it.
 """
 
 from collections.abc import Sequence

@@ -125,6 +125,7 @@ class AlignerConfig(ModelConfig, frozen=True, kw_only=True):
 
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> Self:
+        """As for a recogniser; a tied head is refused too."""
         body = _body(config)
         if not _is_aligner(config, body):
             raise ModelUnsupported("this checkpoint is a recogniser, not a forced aligner", field="model_type")
