@@ -139,6 +139,12 @@ def test_one_dtype_from_features_to_logits(aligner, folder, tokenizer, monkeypat
     assert relative(found, aligner.logits([features(801)], [UNITS])[0]) < limit
 
 
+def test_quantised_weights_stay_near_full_precision(aligner, folder, tokenizer):
+    coarse = Aligner(load_aligner(folder, quantize="8bit"), tokenizer)
+    [found], [expected] = (one.logits([features(801)], [UNITS]) for one in (coarse, aligner))
+    assert 1e-3 < relative(found, expected) < 0.1
+
+
 def test_logits_that_are_no_numbers_are_an_error(folder, tokenizer):
     aligner = Aligner(load_aligner(folder), tokenizer)
     aligner.model.lm_head.weight[3] = mx.nan
