@@ -84,7 +84,7 @@ def load_model(
     ModelCorrupt, or ModelUnsupported if names, shapes or dtypes differ from the configuration, or if the weights cannot
     be quantised that way.
     """
-    return _load(Qwen3ASR, folder, dtype, quantize, force_4bit_tower, join)
+    return _load(Qwen3ASR, folder, dtype, quantize, force_4bit_tower, join, on_layer)
 
 
 def load_aligner(
@@ -94,13 +94,20 @@ def load_aligner(
     quantize: str | None = None,
     force_4bit_tower: bool = False,
     join: bool = True,
+    on_layer: Callable[[], None] = lambda: None,
 ) -> ForcedAligner:
     """Like `load_model`, for a forced aligner."""
-    return _load(ForcedAligner, folder, dtype, quantize, force_4bit_tower, join)
+    return _load(ForcedAligner, folder, dtype, quantize, force_4bit_tower, join, on_layer)
 
 
 def _load(
-    kind: type[M], folder: Path, dtype: str | None, quantize: str | None, force_4bit_tower: bool, join: bool
+    kind: type[M],
+    folder: Path,
+    dtype: str | None,
+    quantize: str | None,
+    force_4bit_tower: bool,
+    join: bool,
+    on_layer: Callable[[], None],
 ) -> M:
     stored = _Stored.of(folder, kind)
     model = kind(stored.config)
