@@ -577,7 +577,8 @@ def test_no_python_at_all_is_reported(search: Checkout) -> None:
 
 
 def test_the_commands_for_users_share_two_environments(repository: Path) -> None:
-    """The bridge's and that of the tools, which has every extra but the backends, and the references of the tests."""
+    """The bridge's and that of the tools, which has their extras: all but the backends, the aligner's Japanese, and the
+    references of the tests."""
     asked = r"(?m)^ensure_environment (\S+) "
     texts = [path.read_text() for path in (repository / "scripts").glob("qwen3-asr-mlx-*")]
     assert {group for text in texts for group in re.findall(asked, text)} == {"''", "tools"}
@@ -585,7 +586,7 @@ def test_the_commands_for_users_share_two_environments(repository: Path) -> None
     shell = ["sh", "-c", f'{ask} ensure_environment tools; printf %s "$groups"']
     groups = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.split()
     extras = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert set(groups) == extras.keys() - {"cpu", "cuda13", "reference"}
+    assert set(groups) == extras.keys() - {"cpu", "cuda13", "japanese", "reference"}
 
 
 def test_of_the_pythons_in_one_place_the_newest_is_taken(search: Checkout, tmp_path: Path) -> None:
