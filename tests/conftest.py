@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,7 +42,7 @@ ONCE = {
 }
 
 # How long an example takes on a busy machine says nothing about the code.
-settings.register_profile("timeless", deadline=None, print_blob=True)
+settings.register_profile("timeless", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("timeless")
 
 
