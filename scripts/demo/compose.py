@@ -21,7 +21,8 @@ FRAME_CLASSES, ORDINAL_CLASSES = 21, 80
 
 @dataclass(frozen=True)
 class Bank:
-    """Where the clips lie in the samples, `start` and `length` [speed, clip], and what prepare.py says of each."""
+    """Where the clips lie in the samples, `start` and `length` [speed, clip], what prepare.py says of each, and where
+    its voice begins and ends, as shares of its length: `voiced` [clip, 2]."""
 
     start: NDArray[np.int64]
     length: NDArray[np.int64]
@@ -29,6 +30,16 @@ class Bank:
     arabic: NDArray[np.bool_]
     voice: NDArray[np.int64]
     held_out: NDArray[np.bool_]
+    voiced: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """One recording in a clip: its digits, and where its voice begins and ends, in samples."""
+
+    digits: list[int]
+    start: float
+    end: float
 
 
 @dataclass
@@ -36,8 +47,8 @@ class Batch:
     """One batch of equally long clips, still without sound.
 
     Placed recordings: `source` in the bank, `length`, `target` (row * samples + offset). Tokens: `tokens` (B, L),
-    `labels` (B, L) already shifted, `starts` (B,) where the audio begins. `frames`, `ordinals` (B, T): what is spoken
-    at each audio token, and how many digits have begun. `quiet` (B,): rows without speech.
+    `labels` (B, L), what each position is to tell, `starts` (B,), where the audio begins. `frames`, `ordinals` (B, T):
+    what is spoken at each audio token, and how many digits have begun. `quiet` (B,): rows without speech.
     """
 
     samples: int
@@ -85,11 +96,17 @@ def context(rng: np.random.Generator) -> str:
 
 
 class Composer:
-    """Draws batches from the clips for training, or plain ones from the clips held out."""
+    """Draws batches from the clips for training, or plain ones from the clips held out.
+
+    `QUIET`: the share of rows without speech. Of a recording's length, `MARGIN` at either end is not marked as speech,
+    and its digit counts as begun from `BEGUN` on.
+    """
+
+    QUIET, MARGIN, BEGUN = 0.1, 0.15, 0.5
 
     def __init__(self, bank: Bank, prompts: Prompts, seed: int, held_out: bool = False) -> None:
         self.bank, self.prompts, self.rng = bank, prompts, np.random.default_rng(seed)
-        usable = bank.held_out == held_out
+        usable = self.usable() & (bank.held_out == held_out)
         self.pools = {True: np.flatnonzero(usable & bank.arabic), False: np.flatnonzero(usable & ~bank.arabic)}
         self.voices = {
             arabic: [pool[bank.voice[pool] == voice] for voice in np.unique(bank.voice[pool])]
@@ -97,19 +114,28 @@ class Composer:
         }
         self.clean = held_out
 
+    def usable(self) -> NDArray[np.bool_]:
+        """The clips that may be drawn."""
+        return np.ones(len(self.bank.voice), bool)
+
     def seconds(self, longest: float) -> float:
         chances = CHANCES * (LENGTHS <= longest)
         return float(self.rng.choice(LENGTHS, p=chances / chances.sum()))
 
-    def choose(self, arabic: bool, samples: int) -> tuple[list[tuple[int, int]], NDArray[np.float64]]:
-        """The (clip, speed index) of one row and the gaps before, between and after them in samples."""
-        rng, bank = self.rng, self.bank
-        pool = self.pools[arabic]
+    def pool(self, arabic: bool) -> NDArray[np.int64]:
+        """The clips that one row draws from."""
+        rng, pool = self.rng, self.pools[arabic]
         if rng.random() < 0.5:
             voices = self.voices[arabic]
             pool = voices[rng.integers(len(voices))]
         if not self.clean and rng.random() < 0.06:
             pool = rng.choice(pool, min(3, len(pool)))
+        return pool
+
+    def choose(self, arabic: bool, samples: int) -> tuple[list[tuple[int, int]], NDArray[np.float64]]:
+        """The (clip, speed index) of one row and the gaps before, between and after them in samples."""
+        rng, bank = self.rng, self.bank
+        pool = self.pool(arabic)
         speed = 3 if self.clean else int(rng.integers(len(SPEEDS)))
         pool = pool[bank.length[speed, pool] <= samples]
         if not len(pool):
@@ -135,9 +161,13 @@ class Composer:
             share[1:-1] = 0
         return chosen, np.append(gaps, 0.0) + share / share.sum() * (samples - used)
 
-    def sequence(self, language: str, digits: list[int]) -> tuple[list[int], list[int], int]:
-        """Prompt ids before the audio, ids after it, and how many of the latter are not to be learnt."""
-        rng, prompts = self.rng, self.prompts
+    def span(self, clip: int, start: int, length: int) -> tuple[float, float]:  # noqa: ARG002
+        """Where the digits of a clip placed at `start` begin and end: with the recording."""
+        return start, start + length
+
+    def sequence(self, language: str, spoken: list[Spoken]) -> tuple[list[int], list[int], list[int]]:
+        """Prompt ids before the audio, ids after it, and what each of the latter is to tell."""
+        rng, prompts, digits = self.rng, self.prompts, [digit for one in spoken for digit in one.digits]
         before = prompts.head + prompts.middle
         if not self.clean and rng.random() < 0.4:
             before = prompts.head + prompts.contexts[rng.integers(len(prompts.contexts))][:64] + prompts.middle
@@ -147,7 +177,8 @@ class Composer:
             name = str(rng.choice(["English", "Arabic"]))
         after = prompts.tail + prompts.meta[name]
         prompted = len(after) if forced else len(prompts.tail)
-        return before, after + prompts.ids(text.transcript(language, digits)) + prompts.end, prompted
+        after += prompts.ids(text.transcript(language, digits)) + prompts.end
+        return before, after, [IGNORE] * (prompted - 1) + after[prompted:] + [IGNORE]
 
     def batch(self, longest: float, budget: float, most: int, seconds: float | None = None) -> Batch:
         """Clips of one random length (or `seconds`), together about `budget` seconds, at most `most` of them."""
@@ -160,21 +191,38 @@ class Composer:
         sequences, quiet = [], np.zeros(rows, bool)
         for row in range(rows):
             arabic = bool(rng.random() < 0.55)
-            chosen, gaps = ([], np.zeros(1)) if rng.random() < 0.1 else self.choose(arabic, samples)
-            position, digits, exact = 0.0, [], True
+            chosen, gaps = ([], np.zeros(1)) if rng.random() < self.QUIET else self.choose(arabic, samples)
+            position, spoken, exact = 0.0, [], True
             for (clip, speed), gap in zip(chosen, gaps, strict=False):
                 start = int(position + gap)
                 length = min(int(self.bank.length[speed, clip]), samples - start)
                 placed.append((int(self.bank.start[speed, clip]), length, row * samples + start))
                 position = start + length
-                spoken = [int(digit) for digit in self.bank.labels[clip] if digit >= 0]
-                exact = mark(frames[row], ordinals[row], start, length, spoken, 10 * arabic, exact)
-                digits += spoken
+                digits = [int(digit) for digit in self.bank.labels[clip] if digit >= 0]
+                spoken.append(Spoken(digits, *self.span(clip, start, length)))
+                exact = self.mark(frames[row], ordinals[row], spoken[-1], 10 * arabic, exact)
             quiet[row] = not chosen
-            sequences.append(self.sequence("Arabic" if arabic else "English", digits))
+            sequences.append(self.sequence("Arabic" if arabic else "English", spoken))
         tokens, labels, starts = pad(sequences, T, self.prompts.pad)
         source, length, target = np.array(placed, np.int64).reshape(-1, 3).T.copy()
         return Batch(samples, source, length, target, tokens, labels, starts, frames, ordinals, quiet)
+
+    def mark(
+        self, frames: NDArray[np.int64], ordinals: NDArray[np.int64], spoken: Spoken, base: int, exact: bool
+    ) -> bool:
+        """Write one recording into a row's auxiliary labels.
+
+        Where the words of a phrase lie is unknown, and so is the count from there on: the result says whether it is
+        known.
+        """
+        first, middle, last = (
+            token_at(spoken.start + share * (spoken.end - spoken.start), len(frames))
+            for share in (self.MARGIN, self.BEGUN, 1 - self.MARGIN)
+        )
+        single = len(spoken.digits) == 1
+        frames[first : last + 1] = 1 + base + spoken.digits[0] if single else IGNORE
+        ordinals[middle:] = ordinals[middle - 1 if middle else 0] + 1 if exact and single else IGNORE
+        return exact and single
 
 
 def token_at(sample: float, T: int) -> int:
@@ -183,37 +231,16 @@ def token_at(sample: float, T: int) -> int:
     return min(13 * (frame // 100) + frame % 100 // 8, T - 1)
 
 
-def mark(
-    frames: NDArray[np.int64],
-    ordinals: NDArray[np.int64],
-    start: int,
-    length: int,
-    spoken: list[int],
-    base: int,
-    exact: bool,
-) -> bool:
-    """Write one recording into a row's auxiliary labels.
-
-    Where the words of a phrase lie is unknown, and so is the count from there on: the result says whether it is known.
-    """
-    first, last = token_at(start + 0.15 * length, len(frames)), token_at(start + 0.85 * length, len(frames))
-    exact = exact and len(spoken) == 1
-    frames[first : last + 1] = 1 + base + spoken[0] if len(spoken) == 1 else IGNORE
-    middle = token_at(start + 0.5 * length, len(frames))
-    ordinals[middle:] = ordinals[middle - 1 if middle else 0] + 1 if exact else IGNORE
-    return exact
-
-
 def pad(
-    sequences: list[tuple[list[int], list[int], int]], T: int, placeholder: int
+    sequences: list[tuple[list[int], list[int], list[int]]], T: int, placeholder: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of ids and of next ids to learn, padded on the right, and where the audio starts in each."""
+    """Rows of ids and of what they are to tell, padded on the right, and where the audio starts in each."""
     width = max(len(before) + T + len(after) for before, after, _ in sequences)
     width += -width % 32
     tokens = np.zeros((len(sequences), width), np.int64)
     labels = np.full((len(sequences), width), IGNORE, np.int64)
-    for row, (before, after, prompted) in enumerate(sequences):
+    for row, (before, after, told) in enumerate(sequences):
         ids = before + [placeholder] * T + after
         tokens[row, : len(ids)] = ids
-        labels[row, len(before) + T + prompted - 1 : len(ids) - 1] = after[prompted:]
+        labels[row, len(before) + T : len(ids)] = told
     return tokens, labels, np.array([len(before) for before, _, _ in sequences])

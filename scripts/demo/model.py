@@ -22,7 +22,11 @@ TEXT = {
     "num_key_value_heads": 2,
     "head_dim": 64,
 }
+ALIGNER_AUDIO = {**AUDIO, "encoder_layers": 3, "encoder_ffn_dim": 512, "output_dim": 128}
+ALIGNER_TEXT = {**TEXT, "hidden_size": 128, "intermediate_size": 320, "num_hidden_layers": 4}
+CLASSES, CLASS_SECONDS = 5000, 0.08
 MEL, CHUNK, CHUNK_TOKENS, WINDOW, ROPE_THETA = 128, 100, 13, 104, 1e6
+Sizes = dict[str, int]
 
 
 def audio_tokens(frames: int) -> int:
@@ -47,10 +51,10 @@ class Attention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    def __init__(self, dropout: float) -> None:
+    def __init__(self, audio: Sizes, dropout: float) -> None:
         super().__init__()
-        width, hidden = AUDIO["d_model"], AUDIO["encoder_ffn_dim"]
-        self.self_attn = Attention(width, AUDIO["encoder_attention_heads"])
+        width, hidden = audio["d_model"], audio["encoder_ffn_dim"]
+        self.self_attn = Attention(width, audio["encoder_attention_heads"])
         self.self_attn_layer_norm, self.final_layer_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
         self.dropout = nn.Dropout(dropout)
@@ -63,16 +67,16 @@ class EncoderLayer(nn.Module):
 class AudioTower(nn.Module):
     """(B, 128, F) log-mel of equally long clips to (B, audio_tokens(F), output_dim)."""
 
-    def __init__(self, dropout: float) -> None:
+    def __init__(self, audio: Sizes, dropout: float) -> None:
         super().__init__()
-        width, channels = AUDIO["d_model"], AUDIO["downsample_hidden_size"]
+        width, channels = audio["d_model"], audio["downsample_hidden_size"]
         self.conv2d1 = nn.Conv2d(1, channels, 3, 2, 1)
         self.conv2d2 = nn.Conv2d(channels, channels, 3, 2, 1)
         self.conv2d3 = nn.Conv2d(channels, channels, 3, 2, 1)
         self.conv_out = nn.Linear(channels * MEL // 8, width, bias=False)
-        self.layers = nn.ModuleList(EncoderLayer(dropout) for _ in range(AUDIO["encoder_layers"]))
+        self.layers = nn.ModuleList(EncoderLayer(audio, dropout) for _ in range(audio["encoder_layers"]))
         self.ln_post = nn.LayerNorm(width)
-        self.proj1, self.proj2 = nn.Linear(width, width), nn.Linear(width, AUDIO["output_dim"])
+        self.proj1, self.proj2 = nn.Linear(width, width), nn.Linear(width, audio["output_dim"])
         rate = torch.exp(-math.log(10000) / (width // 2 - 1) * torch.arange(width // 2).float())
         angle = torch.arange(CHUNK_TOKENS)[:, None] * rate[None]
         self.register_buffer("positions", torch.cat([angle.sin(), angle.cos()], 1), persistent=False)
@@ -124,10 +128,10 @@ class RMSNorm(nn.RMSNorm):
 class SelfAttention(nn.Module):
     """Grouped-query attention of the decoder: causal, no biases, q and k normed per head before the rotation."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: Sizes) -> None:
         super().__init__()
-        width, self.size = TEXT["hidden_size"], TEXT["head_dim"]
-        heads, kv = TEXT["num_attention_heads"] * self.size, TEXT["num_key_value_heads"] * self.size
+        width, self.size = text["hidden_size"], text["head_dim"]
+        heads, kv = text["num_attention_heads"] * self.size, text["num_key_value_heads"] * self.size
         self.q_proj, self.o_proj = nn.Linear(width, heads, bias=False), nn.Linear(heads, width, bias=False)
         self.k_proj, self.v_proj = nn.Linear(width, kv, bias=False), nn.Linear(width, kv, bias=False)
         self.q_norm, self.k_norm = RMSNorm(self.size, 1e-6), RMSNorm(self.size, 1e-6)
@@ -141,9 +145,9 @@ class SelfAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, text: Sizes) -> None:
         super().__init__()
-        width, hidden = TEXT["hidden_size"], TEXT["intermediate_size"]
+        width, hidden = text["hidden_size"], text["intermediate_size"]
         self.gate_proj, self.up_proj = nn.Linear(width, hidden, bias=False), nn.Linear(width, hidden, bias=False)
         self.down_proj = nn.Linear(hidden, width, bias=False)
 
@@ -152,10 +156,10 @@ class MLP(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    def __init__(self, dropout: float) -> None:
+    def __init__(self, text: Sizes, dropout: float) -> None:
         super().__init__()
-        self.input_layernorm, self.post_attention_layernorm = (RMSNorm(TEXT["hidden_size"], 1e-6) for _ in range(2))
-        self.self_attn, self.mlp = SelfAttention(), MLP()
+        self.input_layernorm, self.post_attention_layernorm = (RMSNorm(text["hidden_size"], 1e-6) for _ in range(2))
+        self.self_attn, self.mlp = SelfAttention(text), MLP(text)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -166,11 +170,11 @@ class DecoderLayer(nn.Module):
 class Decoder(nn.Module):
     """Qwen3 on input embeddings (B, L, hidden_size)."""
 
-    def __init__(self, vocabulary: int, dropout: float) -> None:
+    def __init__(self, vocabulary: int, text: Sizes, dropout: float) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(vocabulary, TEXT["hidden_size"])
-        self.layers = nn.ModuleList(DecoderLayer(dropout) for _ in range(TEXT["num_hidden_layers"]))
-        self.norm = RMSNorm(TEXT["hidden_size"], 1e-6)
+        self.embed_tokens = nn.Embedding(vocabulary, text["hidden_size"])
+        self.layers = nn.ModuleList(DecoderLayer(text, dropout) for _ in range(text["num_hidden_layers"]))
+        self.norm = RMSNorm(text["hidden_size"], 1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
@@ -179,10 +183,20 @@ class Decoder(nn.Module):
 
 
 class Thinker(nn.Module):
-    def __init__(self, vocabulary: int, dropout: float = 0.0) -> None:
+    """The recogniser, or, with a number of `classes`, the aligner, whose head is its own."""
+
+    def __init__(
+        self,
+        vocabulary: int,
+        dropout: float = 0.0,
+        audio: Sizes = AUDIO,
+        text: Sizes = TEXT,
+        classes: int | None = None,
+    ) -> None:
         super().__init__()
-        self.audio_tower = AudioTower(dropout)
-        self.model = Decoder(vocabulary, dropout)
+        self.audio_tower = AudioTower(audio, dropout)
+        self.model = Decoder(vocabulary, text, dropout)
+        self.lm_head = nn.Linear(text["hidden_size"], classes, bias=False) if classes else None
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.05)
@@ -201,4 +215,5 @@ class Thinker(nn.Module):
         return self.model(x), audio
 
     def logits(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden, self.model.embed_tokens.weight)
+        head = self.model.embed_tokens if self.lm_head is None else self.lm_head
+        return F.linear(hidden, head.weight)

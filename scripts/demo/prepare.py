@@ -32,6 +32,7 @@ pablo paul pedro quincy rob robert sandro shelby travis victor zac anika grandma
 norbert
 """)
 VOICES = 72
+QUIET_DECIBELS = 30  # below the loudest 20 ms of a recording: no voice
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,14 @@ def recorded(path: Path, arabic: bool, first_voice: int) -> list[Clip]:
             voice = names[str(data["speaker"][index])]
             clips.append(Clip(samples, 8000, [int(data["digit"][index])], arabic, voice, part == "val"))
     return clips
+
+
+def voiced(samples: NDArray[Any], rate: int) -> tuple[int, int]:
+    """The first sample of the voice of one recording, and the one behind its last."""
+    width = rate // 50
+    power = np.convolve(np.square(samples.astype(np.float64)), np.ones(width), "same")
+    loud = np.flatnonzero(power > power.max() * 10 ** (-QUIET_DECIBELS / 10))
+    return int(loud[0]), int(loud[-1]) + 1
 
 
 def synthesize(words: str, voice: str, speed: int, pitch: int, gap: int) -> NDArray[np.int16]:

@@ -46,7 +46,9 @@ def load_bank(path: Path) -> tuple[Bank, Tensor]:
     start = np.cumsum(length) - length
     shape = (len(SPEEDS), len(samples))
     names = ("labels", "arabic", "voice", "held_out")
-    index = Bank(start.reshape(shape), length.reshape(shape), *(data[name] for name in names))
+    voice = [prepare.voiced(sound, rate) for sound, rate in zip(samples, data["rates"].tolist(), strict=True)]
+    shares = np.array(voice) / data["lengths"][:, None]
+    index = Bank(start.reshape(shape), length.reshape(shape), *(data[name] for name in names), shares)
     return index, torch.from_numpy(np.concatenate(ordered))
 
 
@@ -55,18 +57,18 @@ def longest(progress: float) -> float:
     return 4.0 if progress < 0.06 else 10.0 if progress < 0.15 else 30.0
 
 
-def produce(bank: Bank, args: argparse.Namespace, seed: int, shared: Any, queue: Any) -> None:
-    composer = Composer(bank, Prompts(args.text), seed)
+def produce(kind: type[Composer], bank: Bank, args: argparse.Namespace, seed: int, shared: Any, queue: Any) -> None:
+    composer = kind(bank, Prompts(args.text), seed)
     while True:
-        queue.put(composer.batch(longest(shared.value), args.budget, 320))
+        queue.put(composer.batch(longest(1.0 if args.start else shared.value), args.budget, 320))
 
 
-def start_producers(bank: Bank, args: argparse.Namespace) -> tuple[Any, Any]:
+def start_producers(kind: type[Composer], bank: Bank, args: argparse.Namespace) -> tuple[Any, Any]:
     """The share of the time that has passed, for the curriculum, and the queue of batches that processes fill."""
     context = multiprocessing.get_context("fork")
     shared, queue = context.Value("d", 0.0), context.Queue(48)
     for worker in range(WORKERS):
-        arguments = (bank, args, args.seed * 1000 + worker, shared, queue)
+        arguments = (kind, bank, args, args.seed * 1000 + worker, shared, queue)
         context.Process(target=produce, args=arguments, daemon=True).start()
     return shared, queue
 
@@ -88,8 +90,9 @@ class Trainer:
     def __init__(self, bank: Tensor, vocabulary: int, device: str, args: argparse.Namespace) -> None:
         self.device, self.args = device, args
         self.synth = Synthesizer(bank.to(device))
-        self.thinker = Thinker(vocabulary, args.dropout).to(device)
-        self.heads = Heads().to(device)
+        self.thinker, self.heads = (module.to(device) for module in self.model(vocabulary))
+        if args.start:
+            self.thinker.load_state_dict(torch.load(args.start, map_location=device, weights_only=True)["averaged"])
         self.averaged = {name: value.clone() for name, value in self.thinker.state_dict().items()}
         weights = [*self.thinker.parameters(), *self.heads.parameters()]
         groups = [
@@ -98,6 +101,10 @@ class Trainer:
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98), fused=device == "cuda")
         self.step_count = 0
+
+    def model(self, vocabulary: int) -> tuple[Thinker, nn.Module]:
+        """The network, and the auxiliary heads that are dropped at export."""
+        return Thinker(vocabulary, self.args.dropout), Heads()
 
     def tensors(self, batch: Batch) -> list[Tensor]:
         names = ("tokens", "labels", "starts", "frames", "ordinals")
@@ -145,28 +152,38 @@ class Trainer:
 
     @torch.no_grad()
     def check(self, batches: list[Batch]) -> dict[str, float]:
-        """Share of wrong tokens, each predicted from the true ones before it, of the averaged bf16-rounded weights."""
+        """The figures of `wrong` of the averaged weights, rounded to bf16."""
         live = {name: value.clone() for name, value in self.thinker.state_dict().items()}
         self.thinker.load_state_dict({name: value.bfloat16().float() for name, value in self.averaged.items()})
         self.thinker.eval()
-        out = {}
-        for batch in batches:
-            tokens, labels, starts, _, _ = self.tensors(batch)
-            with torch.autocast(self.device, torch.bfloat16):
-                hidden, _ = self.thinker.hidden(self.synth.features(self.synth.samples(batch, 0.0)), tokens, starts)
-                wrong = (self.thinker.logits(hidden).argmax(-1) != labels) & (labels != IGNORE)
-            out[f"{batch.samples / 16000:g}s"] = round(100 * (wrong.sum() / (labels != IGNORE).sum()).item(), 2)
-            out[f"{batch.samples / 16000:g}s rows"] = round(100 * wrong.any(1).float().mean().item(), 2)
+        out = {name: value for batch in batches for name, value in self.wrong(batch).items()}
         self.thinker.load_state_dict(live)
         self.thinker.train()
         return out
+
+    def wrong(self, batch: Batch) -> dict[str, float]:
+        """Share of wrong tokens, each predicted from the true ones before it."""
+        tokens, labels, starts, _, _ = self.tensors(batch)
+        with torch.autocast(self.device, torch.bfloat16):
+            hidden, _ = self.thinker.hidden(self.synth.features(self.synth.samples(batch, 0.0)), tokens, starts)
+            wrong = (self.thinker.logits(hidden).argmax(-1) != labels) & (labels != IGNORE)
+        name = f"{batch.samples / 16000:g}s"
+        return {
+            name: round(100 * (wrong.sum() / (labels != IGNORE).sum()).item(), 2),
+            f"{name} rows": round(100 * wrong.any(1).float().mean().item(), 2),
+        }
 
     def save(self, path: Path) -> None:
         """Write the averaged weights, float32."""
         torch.save({"averaged": self.averaged}, path)
 
 
-def run(args: argparse.Namespace, began: float) -> None:
+def run(
+    args: argparse.Namespace,
+    began: float,
+    kind: type[Trainer] = Trainer,
+    composer: type[Composer] = Composer,
+) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.manual_seed(args.seed)
@@ -175,11 +192,11 @@ def run(args: argparse.Namespace, began: float) -> None:
         f"{len(index.voice)} clips, {len(bank) / 16000 / len(SPEEDS):.0f} s, ready after {time.time() - began:.0f} s",
         flush=True,
     )
-    shared, queue = start_producers(index, args)
+    shared, queue = start_producers(composer, index, args)
     vocabulary = len(json.loads((args.text / "vocab.json").read_text())) + 8
-    held_out = Composer(index, Prompts(args.text), 7, held_out=True)
+    held_out = composer(index, Prompts(args.text), 7, held_out=True)
     checks = [held_out.batch(30, 600, 200, seconds) for seconds in (0.6, 2.5, 6.0, 14.0, 25.0)]
-    trainer = Trainer(bank, vocabulary, device, args)
+    trainer = kind(bank, vocabulary, device, args)
     end, start, printed, sums = began + 60 * args.minutes, time.time(), time.time(), []
     while (now := time.time()) < end:
         progress = (now - start) / (end - start)
@@ -190,8 +207,8 @@ def run(args: argparse.Namespace, began: float) -> None:
             rate = (now - printed) / len(sums)
             report = trainer.check(checks)
             print(
-                f"{progress:.3f} step {trainer.step_count} {rate:.4f} s queue {queue.qsize()} text {mean[0]:.4f} "
-                f"frame {mean[1]:.4f} ordinal {mean[2]:.4f} {report}",
+                f"{progress:.3f} step {trainer.step_count} {rate:.4f} s queue {queue.qsize()} "
+                f"losses {' '.join(f'{loss:.4f}' for loss in mean)} {report}",
                 flush=True,
             )
             trainer.save(args.out)
@@ -200,14 +217,19 @@ def run(args: argparse.Namespace, began: float) -> None:
     print("done", trainer.step_count, trainer.check(checks), flush=True)
 
 
-if __name__ == "__main__":
+def arguments(minutes: float) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
     for name in ("clips", "text", "out"):
         parser.add_argument(name, type=Path)
-    parser.add_argument("--minutes", type=float, default=9.55, help="of everything, loading included")
+    parser.add_argument("--minutes", type=float, default=minutes, help="of everything, loading included")
+    parser.add_argument("--start", type=Path, help="go on from these weights, at once with clips of every length")
     parser.add_argument("--every", type=float, default=30.0, help="seconds between reports")
     parser.add_argument("--budget", type=float, default=1200.0, help="seconds of sound in a batch")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--dropout", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=1)
-    run(parser.parse_args(), time.time())
+    return parser
+
+
+if __name__ == "__main__":
+    run(arguments(minutes=9.55).parse_args(), time.time())
