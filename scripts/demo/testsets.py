@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import prepare
 import soxr
 import text
 from numpy.typing import NDArray
@@ -30,11 +31,12 @@ class Digit:
 
 @dataclass(frozen=True)
 class Case:
-    """One utterance and what it should give; `language` None: no speech."""
+    """One utterance and what it should give; `language` None: no speech. `spans`: each word's voice, in seconds."""
 
     utterance: Utterance
     text: str
     language: str | None
+    spans: tuple[tuple[float, float], ...] = ()
 
 
 def recordings(path: Path, split: str) -> list[Digit]:
@@ -66,12 +68,15 @@ def silence(seconds: float) -> Sound:
 
 def case(rng: np.random.Generator, language: str, digits: list[Digit], gap: Callable[[], float]) -> Case:
     """Recordings with gaps before, between and after, each up to 3 dB up or down, the whole peaking at 0 to -24 dB."""
-    parts = [silence(gap())]
+    parts, spans = [silence(gap())], []
     for digit in digits:
+        begun = sum(map(len, parts))
+        spans.append(tuple((begun + place) / SAMPLE_RATE for place in prepare.voiced(digit.samples, SAMPLE_RATE)))
         parts += [digit.samples * np.float32(decibels(rng.uniform(-3, 3))), silence(gap())]
     samples = np.concatenate(parts)
     samples = samples / max(1e-9, float(np.abs(samples).max())) * decibels(rng.uniform(-24, 0))
-    return Case(Utterance(samples.astype(np.float32)), text.transcript(language, [d.digit for d in digits]), language)
+    transcript = text.transcript(language, [digit.digit for digit in digits])
+    return Case(Utterance(samples.astype(np.float32)), transcript, language, tuple(spans))
 
 
 def pool(rng: np.random.Generator, recorded: list[Digit]) -> list[Digit]:
@@ -103,6 +108,30 @@ def long_sequences(recorded: list[Digit], language: str, count: int, seed: int) 
         whole = case(rng, language, digits[:-1], lambda scale=scale: scale * rng.uniform(0.5, 1.5))
         if 20 <= whole.utterance.seconds <= 30:
             yield whole
+
+
+def repeated_sequences(recorded: list[Digit], language: str, count: int, seed: int) -> Iterator[Case]:
+    """5 to 30 recordings of one or two digits, at most 30 s, with gaps of 0.02 to 0.3 s."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        available, wanted = pool(rng, recorded), rng.integers(10, size=rng.integers(1, 3))
+        available = [digit for digit in available if digit.digit in wanted]
+        digits = [available[i] for i in rng.integers(len(available), size=rng.integers(5, 31))]
+        whole = case(rng, language, digits, lambda: rng.uniform(0.02, 0.3))
+        if whole.utterance.seconds <= 30:
+            yield whole
+
+
+def noisy(cases: Iterator[Case], seed: int) -> Iterator[Case]:
+    """The same utterances in pink noise, 5 to 20 dB below the mean of the whole."""
+    rng = np.random.default_rng(seed)
+    for item in cases:
+        clean = item.utterance.samples
+        noise = coloured(rng, len(clean) + 1, 0.5)[: len(clean)]
+        level = np.sqrt(np.mean(clean**2) / np.mean(noise**2)) * decibels(-rng.uniform(5, 20))
+        mixed = clean + noise * level
+        mixed = mixed / max(1.0, float(np.abs(mixed).max()))
+        yield replace(item, utterance=replace(item.utterance, samples=mixed.astype(np.float32)))
 
 
 def coloured(rng: np.random.Generator, count: int, slope: float) -> NDArray[np.float64]:
@@ -170,3 +199,15 @@ def test_sets(data: Path, split: str, seed: int, scale: float) -> Iterator[tuple
     yield "Arabic with context", with_context(short_sequences(arabic, "Arabic", size(100), seed + 6), seed)
     yield "English, language given", forced(short_sequences(english, "English", size(100), seed + 7))
     yield "Arabic, language given", forced(short_sequences(arabic, "Arabic", size(100), seed + 8))
+
+
+def aligner_sets(data: Path, split: str, seed: int, scale: float) -> Iterator[tuple[str, Iterator[Case]]]:
+    """Each set's name and its utterances, for the aligner."""
+    for offset, (language, path) in enumerate([("English", FSDD), ("Arabic", ARABIC)]):
+        recorded, first = recordings(data / path, split), seed + 10 * offset
+        few, many = max(1, round(200 * scale)), max(1, round(60 * scale))
+        yield f"{language}, 1 to 12 digits", short_sequences(recorded, language, few, first)
+        yield f"{language}, 20 to 30 s", long_sequences(recorded, language, many, first + 1)
+        yield f"{language}, repeated digits", repeated_sequences(recorded, language, many, first + 2)
+        yield f"{language}, 1 to 12, noisy", noisy(short_sequences(recorded, language, few, first + 3), first)
+        yield f"{language}, 20 to 30 s, noisy", noisy(long_sequences(recorded, language, many, first + 4), first)
