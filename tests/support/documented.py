@@ -11,7 +11,7 @@ from pathlib import Path
 REASONS = ("network", "Mac", "weights", "over 60 s")
 DOCUMENTS = (
     *("README.md", "CONTRIBUTING.md", "docs/*.md", "docs/protocol/*.md", "examples/*/README.md"),
-    *("scripts/demo/README.md", "src/qwen3_asr_mlx_runtime/demo/README.md"),
+    *("scripts/demo/README.md", "src/qwen3_asr_mlx_runtime/demo*/README.md"),
 )
 _PROGRAMS = (
     r"(?:[A-Z]\w*=\S+ )*(?:\.?/?(?:scripts|examples|\.ci)/|(?:python3?|pytest|pip|uv|node|npm|swift|git|open|sh) )"
