@@ -48,6 +48,7 @@ class TestDefault:
         assert f"--model {DEFAULT_MODEL} " in (tmp_path / "arguments").read_text(encoding="utf-8")
         assert DEMO_KNOWS not in capsys.readouterr().err
 
+    @pytest.mark.once
     def test_the_doctor_fails_only_where_a_model_that_is_not_there_was_named(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     ) -> None:

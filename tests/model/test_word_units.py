@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -144,3 +145,9 @@ def test_the_dictionary_holds_what_the_rule_can_use(repository):
     assert words == sorted(set(words))
     assert min(map(len, words)) == 2
     assert all(kept(word) == word == unicodedata.normalize("NFC", word) for word in words)
+
+
+def test_the_import_of_nagisa_leaves_small_floats_alone():
+    word_units("今日はいい天気ですね。", "Japanese")
+    smallest = np.float64(np.nextafter(0.0, 1.0))
+    assert smallest * 1.0 > 0.0

@@ -369,8 +369,8 @@ def test_row_80_a_model_that_repeats_itself_is_ended(folder: Path, speech: str) 
 
 
 OUT_OF_MEMORY = """
-from qwen3_asr_mlx_runtime.engine import prepare as preparation
-_encode, _calls = preparation.Preparation.encode, []
+from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+_encode, _calls = Qwen3ASR.embed_audio, []
 def _no_room(self, features):
     _calls.append(1)
     if len(_calls) == 3:
@@ -380,7 +380,7 @@ def _no_room(self, features):
     if len(_calls) == 5:
         raise RuntimeError("[METAL] Command buffer execution failed: Caused GPU Timeout Error")
     return _encode(self, features)
-preparation.Preparation.encode = _no_room
+Qwen3ASR.embed_audio = _no_room
 """  # memory that is really used up would be everybody's
 
 

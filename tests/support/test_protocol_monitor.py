@@ -8,6 +8,7 @@ import sys
 
 import msgspec
 import pytest
+from support import protocol_monitor
 from support.fake_engine import transcript
 from support.protocol_monitor import LINES, ProtocolMonitor
 
@@ -277,7 +278,8 @@ def test_i8_a_code_without_a_meaning_is_named() -> None:
         ProtocolMonitor().exited(3)
 
 
-def test_i8_a_process_that_is_left_behind_is_named() -> None:
+def test_i8_a_process_that_is_left_behind_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol_monitor, "GRACE_SECONDS", 0.2)
     command = [sys.executable, "-I", "-c", "input()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as child:
         with pytest.raises(AssertionError, match=r"^I8: a process"):

@@ -130,7 +130,7 @@ def end_bridge(options: argparse.Namespace) -> int:
     late = sum(each > ORPHAN_SECONDS for each in seconds)
     print(f"{len(seconds)} bridges killed: {late} workers left after {ORPHAN_SECONDS:g} s, {left} for good")
     print(f"the slowest ended after {max(seconds):.3f} s")
-    return 1 if left else 0
+    return 1 if late else 0
 
 
 def _converse(options: argparse.Namespace, kills: int, most: Sequence[int]) -> Run:

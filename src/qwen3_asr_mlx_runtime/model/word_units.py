@@ -9,6 +9,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -145,6 +146,12 @@ def _korean_words() -> frozenset[str]:
 
 @cache
 def _nagisa() -> Callable[[str], list[str]] | None:
+    """On a thread of its own: DyNet, as it is compiled, makes the thread that imports it flush small floats to zero."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_imported).result()
+
+
+def _imported() -> Callable[[str], list[str]] | None:
     try:
         with warnings.catch_warnings(action="ignore"):  # of its regular expressions, when Python compiles them
             import nagisa
