@@ -1,112 +1,47 @@
-"""Print how far the demonstration aligner's times are from the true ones, in torch.
+"""Print how far the demonstration aligner's times are from the true ones, computed by this runtime.
 
-    PYTHONPATH=src python scripts/demo/evaluate_aligner.py [--split test] [--model DIR] [--seed 2026] [--scale 1.0]
+    scripts/python scripts/demo/evaluate_aligner.py [--split test] [--model DIR] [--seed 2026] [--scale 1.0]
 
 The recordings come from QWEN3_ASR_MLX_TEST_DATA (default ../shared/data, seen from the repository). `val` is for
-choosing among checkpoints, `test` for reporting. `--scale` shrinks the sets. Needs torch, numpy, soxr, tokenizers,
-safetensors.
+choosing among checkpoints, `test` for reporting. `--scale` shrinks the sets.
 """
 
 import argparse
-import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import torch
-from align import units
-from compose import Prompts
-from model import CLASS_SECONDS, Thinker
 from numpy.typing import NDArray
-from safetensors.torch import load_file
-from synth import Synthesizer
 from testsets import TAKES, Case, aligner_sets
+
+from qwen3_asr_mlx_runtime.checkpoint.weights import load_aligner
+from qwen3_asr_mlx_runtime.command import guarded
+from qwen3_asr_mlx_runtime.model.aligner import Aligner
+from qwen3_asr_mlx_runtime.model.features import log_mel
+from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
+from qwen3_asr_mlx_runtime.model.word_times import WordTime, official, viterbi
+from qwen3_asr_mlx_runtime.model.word_units import word_units
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARES = (0.08, 0.16, 0.24)
 
 
-class Aligner:
-    """The exported checkpoint in float32."""
-
-    def __init__(self, folder: Path) -> None:
-        whole = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config = whole["thinker_config"]
-        self.prompts, self.synth = Prompts(folder), Synthesizer(torch.zeros(0))
-        self.mark = whole["timestamp_token_id"]
-        vocabulary, classes = config["text_config"]["vocab_size"], config["classify_num"]
-        self.thinker = Thinker(vocabulary, 0.0, config["audio_config"], config["text_config"], classes).eval()
-        weights = load_file(folder / "model.safetensors")
-        self.thinker.load_state_dict({name.removeprefix("thinker."): value.float() for name, value in weights.items()})
-
-    @torch.no_grad()
-    def scores(self, samples: NDArray[np.float32], words: list[str]) -> NDArray[np.float32]:
-        """Log-probabilities (marks, classes), two marks a word."""
-        prompts = self.prompts
-        audio = self.thinker.audio_tower(self.synth.features(torch.from_numpy(samples)[None]))[0]
-        after = [i for word in words for i in [*prompts.ids(word), self.mark, self.mark]]
-        ids = prompts.ids("<|audio_start|>") + [prompts.pad] * len(audio) + prompts.ids("<|audio_end|>") + after
-        ids = torch.tensor(ids)
-        x = self.thinker.model.embed_tokens(ids)
-        x[1 : 1 + len(audio)] = audio
-        hidden = self.thinker.model(x[None])[0, ids == self.mark]
-        return torch.log_softmax(self.thinker.logits(hidden), -1).numpy()
+def spans(times: Iterable[WordTime]) -> NDArray[np.float64]:
+    """Seconds (words, 2)."""
+    return np.array([(time.start_ms, time.end_ms) for time in times]) / 1000
 
 
-def viterbi(scores: NDArray[np.float32], last: int) -> list[int]:
-    """The likeliest classes up to `last` that never fall, with each end after its start."""
-    table = scores[:, : last + 1]
-    total, back = table[0], []
-    for mark in range(1, len(table)):
-        best = np.maximum.accumulate(total)
-        at = np.maximum.accumulate(np.where(total >= best, np.arange(last + 1), 0))
-        if mark % 2:
-            best, at = np.append(-np.inf, best[:-1]), np.append(0, at[:-1])
-        back.append(at)
-        total = best + table[mark]
-    path = [int(total.argmax())]
-    for at in reversed(back):
-        path.append(int(at[path[-1]]))
-    return path[::-1]
-
-
-def official(scores: NDArray[np.float32]) -> list[int]:
-    """The reference's: the likeliest classes in milliseconds, those outside the longest rising run repaired."""
-    values = [int(c) * round(1000 * CLASS_SECONDS) for c in scores.argmax(-1)]
-    length, former = [1] * len(values), [-1] * len(values)
-    for i in range(len(values)):
-        for j in range(i):
-            if values[j] <= values[i] and length[j] + 1 > length[i]:
-                length[i], former[i] = length[j] + 1, j
-    good, i = [], length.index(max(length))
-    while i >= 0:
-        good.append(i)
-        i = former[i]
-    good.reverse()
-    for left, right in zip([-1, *good], [*good, len(values)], strict=True):
-        count = right - left - 1
-        low = values[left] if left >= 0 else values[right]
-        high = values[right] if right < len(values) else low
-        for k in range(left + 1, right):
-            near_left = k - left <= right - k
-            step = low + (high - low) / (count + 1) * (k - left)
-            values[k] = int(step) if count > 2 else low if near_left else high
-    return values
-
-
-def measure(aligner: Aligner, cases: Iterator[Case]) -> dict[str, NDArray[np.float64]]:
+def measure(aligner: Aligner, cases: Iterable[Case]) -> dict[str, NDArray[np.float64]]:
     """Distances in seconds (words, 2) and the found spans' lengths (words, 1), by decoder."""
     rows: dict[str, list[NDArray[np.float64]]] = {"viterbi": [], "official": []}
     for item in cases:
-        scores = aligner.scores(item.utterance.samples, units(item.text))
-        last = int(np.ceil(item.utterance.seconds / CLASS_SECONDS))
-        found = {"viterbi": np.array(viterbi(scores, last)) * CLASS_SECONDS}
-        found["official"] = np.array(official(scores)) / 1000
+        letters = [unit.letters for unit in word_units(item.text, None).units]
+        [scores] = aligner.logits([log_mel(item.utterance.samples)], [letters])
+        found = {"viterbi": spans(viterbi(scores, int(1000 * item.utterance.seconds)))}
+        found["official"] = spans(official(scores))
         for name, times in found.items():
-            spans = times.reshape(-1, 2)
-            lengths = spans[:, 1:] - spans[:, :1]
-            rows[name].append(np.hstack([np.abs(spans - np.array(item.spans)), lengths]))
+            rows[name].append(np.hstack([np.abs(times - np.array(item.spans)), np.diff(times)]))
     return {name: np.concatenate(parts) for name, parts in rows.items()}
 
 
@@ -117,6 +52,7 @@ def line(found: NDArray[np.float64]) -> str:
     return f"{1000 * distance.mean():4.0f} | {means} | {shares} | {np.sum(found[:, 2] <= 0)}"
 
 
+@guarded("evaluate_aligner.py")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--split", choices=sorted(TAKES), default="test")
@@ -125,7 +61,8 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0)
     options = parser.parse_args()
     data = Path(os.environ.get("QWEN3_ASR_MLX_TEST_DATA") or ROOT.parent / "shared" / "data")
-    aligner, whole = Aligner(options.model), []
+    model = load_aligner(options.model, "float32")
+    aligner, whole = Aligner(model, Tokenizer.from_folder(options.model)), []
     print("| set | decoder | words | mean, ms | start / end | within 80 / 160 / 240 ms, % | empty words |")
     print("|" + "---|" * 7)
     for title, cases in aligner_sets(data, options.split, options.seed, options.scale):
