@@ -12,7 +12,7 @@ from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engines.utterance import Samples, Utterance
 from qwen3_asr_mlx_runtime.protocol.commands import BatchTranscribe, Stop, Transcribe
-from qwen3_asr_mlx_runtime.protocol.decode import decode_command
+from qwen3_asr_mlx_runtime.protocol.decode import decode_line
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 EXPECTED = [json.loads(line) for line in (EXAMPLES / "audio" / "expected.jsonl").read_text("utf-8").splitlines()]
@@ -140,7 +140,7 @@ def test_no_word_of_a_context_is_in_the_text(recognizer):
 
 def test_the_example_session_names_clips_that_are_there(repository):
     lines = (EXAMPLES / "demo.jsonl").read_bytes().splitlines()
-    commands = [decode_command(line) for line in lines]
+    commands = [decode_line(line).command for line in lines]
     assert isinstance(commands[-1], Stop)
     named = [command.audio for command in commands if isinstance(command, Transcribe | BatchTranscribe)]
     files = [file for audio in named for file in ([audio] if isinstance(audio, str) else audio)]

@@ -23,14 +23,21 @@ from qwen3_asr_mlx_runtime.protocol import capabilities as capability_module
 from qwen3_asr_mlx_runtime.protocol.commands import (
     COMMANDS,
     BatchTranscribe,
+    Command,
     Hello,
     Start,
     Transcribe,
 )
-from qwen3_asr_mlx_runtime.protocol.decode import Rejected, Request, decode_command, decode_line
+from qwen3_asr_mlx_runtime.protocol.decode import Rejected, Request, decode_line
 from qwen3_asr_mlx_runtime.protocol.json_text import parse_object
 from qwen3_asr_mlx_runtime.protocol.replies import Fatal, Pong, Ready, encode_line, error_reply
 from qwen3_asr_mlx_runtime.settings import Settings
+
+
+def decode_command(line: bytes) -> Command:
+    decoded = decode_line(line)
+    assert isinstance(decoded, Request), decoded
+    return decoded.command
 
 
 def rejection(line: bytes) -> RequestError:

@@ -68,14 +68,6 @@ def decode_line(line: bytes) -> Request | Rejected:
         return Rejected(error, identifier, is_chunk, _stream_id(members), pcm16 if isinstance(pcm16, str) else "")
 
 
-def decode_command(line: bytes) -> Command:
-    """The command on a line. Raises the RequestError that names the `field` at fault and what was expected."""
-    decoded = decode_line(line)
-    if isinstance(decoded, Rejected):
-        raise decoded.error
-    return decoded.command
-
-
 def _decode_id(value: object) -> Id | UnsetType:
     if value is None:
         return UNSET

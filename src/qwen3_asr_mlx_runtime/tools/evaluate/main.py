@@ -102,7 +102,7 @@ def _add_perftest(parser: Parser) -> None:
     add("--batch-size", type=count, help="files given to the engine at a time (default 1, or 8 if batched)")
     add("--repeat", type=count, default=1, metavar="N", help="number of runs; the result is their median")
     add("--max-new-tokens", type=values.whole_number(0, MAX_NEW_TOKENS), default=0, help="default 0: no limit")
-    add("--language", type=values.language, help="the spoken language; by default the model decides")
+    add("--language", type=values.language, help="the language of the audio; by default the model decides")
     add("--context", type=values.context, default="", help="words or text given to the model as background")
     add("--local-files-only", action="store_true", help="never download a model")
 
