@@ -131,8 +131,8 @@ class Dispatcher:
             case commands.Unload():
                 state.residency.unload(request, command)
             case commands.Transcribe() | commands.BatchTranscribe():
-                state.model.need(request)
                 start_files(request, command, state.scheduler, state.settings)
+                state.model.need(request)
             case commands.Stop():
                 self._stop(request, command)
             case _:

@@ -63,6 +63,7 @@ class StreamRegistry:
 
     @property
     def buffered_samples(self) -> int:
+        """Audio of open utterances, at 16 kHz."""
         return sum(stream.samples for stream in self._streams.values())
 
     def start(self, command: StartStream, *, may_replace: bool) -> tuple[Stream, int]:
