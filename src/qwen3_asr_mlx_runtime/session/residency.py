@@ -63,6 +63,11 @@ class Residency:
         return bool(self._unloads)
 
     @property
+    def keeps_time(self) -> bool:
+        """Whether an idle model will be unloaded."""
+        return self._keep_seconds is not None
+
+    @property
     def deadline(self) -> float | None:
         """When `tick` has something to do."""
         times = (unload.expires for unload in self._waiting if unload.is_wanted)

@@ -155,7 +155,8 @@ class SessionState:
         is_leaving = self.shutdown.is_draining or self.residency.is_pending
         if is_leaving and self.model.is_loading and not self.needs_model:
             self.model.withdraw()
-        self.residency.advance(is_idle=self.is_idle)
+        if self.residency.is_pending or self.residency.keeps_time:
+            self.residency.advance(is_idle=self.is_idle)
 
     def drain(self, reason: str, stop: PendingRequest | None = None) -> None:
         """Finish what was accepted, and accept nothing new."""
