@@ -10,6 +10,7 @@ from support.tiny import tiny_model
 
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
+from qwen3_asr_mlx_runtime.engines.transcript import word_confidence
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
 from qwen3_asr_mlx_runtime.errors import InvalidParams, ModelUnsupported
 
@@ -198,3 +199,20 @@ def test_loading_on_the_cpu_compiles_nothing_into_the_temporary_folder(tmp_path)
     subprocess.run([sys.executable, "-c", script], env=environment, check=True)
     if mx.default_device() == mx.cpu:
         assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mode", ["sequential", "batched"])
+def test_segments_cover_audio_and_text_and_their_tokens_cover_each(recognizer, speech, mode, monkeypatch):
+    monkeypatch.setattr(recognizer._preparation, "max_segment_seconds", 2.0)
+    speech = np.tile(speech, 3)
+    [found] = recognizer.transcribe_batch([Utterance(speech, logprobs=True)], mode)
+    bounds = [(each.start, each.end) for each in found.segments]
+    assert [0, *(end for _, end in bounds)] == [*(start for start, _ in bounds), len(speech)]
+    assert len(found.segments) > 2
+    for each in found.segments:
+        assert found.text[each.char_start :][: len(each.text)] == each.text
+        assert (0, *each.token_ends)[-1] == len(each.text)
+        assert len(each.token_ends) == len(each.token_logprobs)
+        assert (word_confidence(each, 0, len(each.text)) is None) == (not each.text)
+    [plain] = recognizer.transcribe_batch([Utterance(speech)], mode)
+    assert {(each.token_ends, each.token_logprobs) for each in plain.segments} == {(None, None)}

@@ -283,3 +283,14 @@ def test_what_is_kept_is_bounded(recognizer, utterance, monkeypatch):
     run(schedule)
     assert schedule._open_utterances._utterances[SPEECH].nbytes == 0
     assert final(schedule, utterance).transcript.token_ids == recognizer.transcribe(utterance).token_ids
+
+
+def test_the_segments_of_a_streamed_utterance_are_those_of_the_whole(recognizer, utterance, monkeypatch):
+    monkeypatch.setattr(recognizer._preparation, "max_segment_seconds", 4.0)
+    schedule = recognizer.schedule()
+    partials(schedule, utterance.samples[: 8 * SAMPLE_RATE])
+    streamed = final(schedule, replace(utterance, logprobs=True)).transcript
+    whole = recognizer.transcribe(replace(utterance, logprobs=True))
+    assert len(whole.segments) > 2
+    where = [(each.start, each.end, each.text, each.char_start, each.token_ends) for each in whole.segments]
+    assert [(each.start, each.end, each.text, each.char_start, each.token_ends) for each in streamed.segments] == where

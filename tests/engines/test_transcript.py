@@ -1,10 +1,25 @@
 """The grammar of the model's output, the repetition fixer, and the joining of segments."""
 
+import math
+from itertools import pairwise
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
+from support.fake_engine import transcript
 
-from qwen3_asr_mlx_runtime.engines.transcript import fix_repetitions, join_languages, join_segments, parse_transcript
+from qwen3_asr_mlx_runtime.engines.transcript import (
+    TextSegment,
+    fix_repetitions,
+    join_languages,
+    join_segments,
+    join_transcripts,
+    parse_transcript,
+    place_segments,
+    text_tokens,
+    word_confidence,
+)
 from qwen3_asr_mlx_runtime.languages import LANGUAGE_CODES
 
 LANGUAGES = st.sampled_from(sorted(LANGUAGE_CODES))
@@ -224,3 +239,83 @@ def test_one_segment_is_the_text_itself(text: str) -> None:
 )
 def test_languages_are_joined_without_repeating_themselves(languages: list[str | None], joined: str | None) -> None:
     assert join_languages(languages) == joined
+
+
+# Segments and their tokens.
+
+
+@given(st.lists(st.text(alphabet="aé1.,(“ 你かไ한 ْ", max_size=6), max_size=6))
+def test_each_segment_is_found_where_it_is_placed(texts: list[str]) -> None:
+    joined, starts = place_segments(texts)
+    assert joined == join_segments(texts)
+    assert [joined[start : start + len(text.strip())] for start, text in zip(starts, texts, strict=True)] == [
+        text.strip() for text in texts
+    ]
+
+
+def segment(text: str, start: int, end: int, at: int = 0) -> TextSegment:
+    return TextSegment(start, end, text, "English", "stop", at, (len(text),), (-0.5,))
+
+
+def test_segments_move_when_transcripts_are_joined() -> None:
+    one = transcript("One.", audio_samples=1_000, segments=(segment("One.", 0, 900),))
+    none = transcript("", audio_samples=150, audio_output_lengths=(), segments=())
+    more = transcript(
+        "Two. Three.", audio_samples=500, segments=(segment("Two.", 0, 200), segment("Three.", 200, 500, 5))
+    )
+    joined = join_transcripts([one, none, more])
+    assert joined.segments == (
+        segment("One.", 0, 900),
+        segment("Two.", 1_150, 1_350, 5),
+        segment("Three.", 1_350, 1_650, 10),
+    )
+    assert [joined.text[each.char_start :][: len(each.text)] for each in joined.segments] == ["One.", "Two.", "Three."]
+
+
+def spans_of(ends: tuple[int, ...]) -> list[tuple[int, int]]:
+    return [(min(before, end - 1), end) for before, end in pairwise([0, *ends])]
+
+
+@given(
+    st.text(alphabet="aé你\U0001f600 .", max_size=12),
+    st.sampled_from(["", "language English<asr_text>", "  "]),
+    st.data(),
+)
+def test_the_tokens_of_a_text_cover_it_and_nothing_else(text: str, before: str, data: st.DataObject) -> None:
+    raw = before + text
+    cuts = data.draw(st.lists(st.integers(0, len(raw)), max_size=8).map(sorted))
+    _, clean = parse_transcript(raw, None if "<" in before else "English")
+    found = text_tokens(raw, clean, [*cuts, len(raw), None], [-0.5] * (len(cuts) + 2))
+    assert found is not None
+    ends, logprobs = found
+    assert len(ends) == len(logprobs)
+    assert [*ends] == sorted(ends)
+    assert {place for start, end in spans_of(ends) for place in range(start, end)} >= {*range(len(clean))}
+    assert all(end <= len(clean) for end in ends)
+
+
+def test_metadata_whitespace_and_the_end_have_no_part_in_the_text() -> None:
+    raw = "language English<asr_text> One two. "
+    ends = [8, 16, 26, 27, 30, 34, 35, 36, None]
+    logprobs = [-9.0, -9.0, -9.0, -9.0, -0.1, -0.2, -0.3, -9.0, -9.0]
+    assert text_tokens(raw, "One two.", ends, logprobs) == ((3, 7, 8), (-0.1, -0.2, -0.3))
+
+
+def test_a_text_whose_loop_was_undone_has_no_tokens() -> None:
+    raw = "ha " * 50 + "ho"
+    assert text_tokens(raw, "ha ho", [len(raw)], [-0.5]) is None
+
+
+def test_the_confidence_of_a_word_is_the_mean_of_the_tokens_that_overlap_it() -> None:
+    one = TextSegment(0, 16_000, "One two.", "English", "stop", 0, (3, 5, 7, 8), (-0.1, -0.2, -0.4, -0.8))
+    assert word_confidence(one, 0, 3) == round(math.exp(-0.1), 4)
+    assert word_confidence(one, 4, 7) == round(math.exp(-0.3), 4)
+    assert word_confidence(one, 4, 8) == round(math.exp(-1.4 / 3), 4)
+    assert word_confidence(one, 3, 3) is None
+    assert word_confidence(replace(one, token_ends=None), 0, 3) is None
+
+
+def test_tokens_that_are_parts_of_one_character_all_count_for_it() -> None:
+    one = TextSegment(0, 16_000, "a你b", "Chinese", "stop", 0, (1, 2, 2, 2, 3), (-0.0, -0.3, -0.6, -0.9, -0.0))
+    assert word_confidence(one, 1, 2) == round(math.exp(-0.6), 4)
+    assert word_confidence(one, 2, 3) == 1.0

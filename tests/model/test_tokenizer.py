@@ -160,3 +160,22 @@ def test_a_tokenizer_file_wins_over_the_vocabulary_files_beside_it(demo_checkpoi
     (tmp_path / "model" / "tokenizer.json").write_text(_native_json(demo_checkpoint))
     (tmp_path / "model" / "tokenizer_config.json").write_text("{}")
     assert Tokenizer.from_folder(tmp_path / "model").token_id("<asr_text>")
+
+
+@given(ids=st.lists(st.integers(0, 703), max_size=20))
+def test_the_text_of_each_id_ends_where_the_ids_up_to_it_decode_to(demo_checkpoint, ids):
+    """Also of ids whose bytes are no text: a part of a character counts as one."""
+    tokenizer = Tokenizer.from_folder(demo_checkpoint)
+    special = {tokenizer.token_id(name) for name in ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|audio_pad|>")}
+    ids = [id for id in ids if id < tokenizer.size]
+    found = tokenizer.ends(ids)
+    for count, (id, end) in enumerate(zip(ids, found, strict=True), 1):
+        assert end == len(tokenizer.decode(ids[:count])) or (end is None and tokenizer.decode([id]) == "")
+        assert (end is None) >= (id in special)
+
+
+def test_an_id_that_ends_within_a_character_ends_behind_it(demo_checkpoint):
+    tokenizer = Tokenizer.from_folder(demo_checkpoint)
+    [first, *rest] = tokenizer.encode("\U0001f642")
+    assert tokenizer.ends([first, *rest, *tokenizer.encode("x")]) == [1] * (1 + len(rest)) + [2]
+    assert rest

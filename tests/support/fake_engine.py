@@ -42,7 +42,7 @@ from qwen3_asr_mlx_runtime.engines.api import (
     Unloaded,
 )
 from qwen3_asr_mlx_runtime.engines.profile import Profile
-from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, Transcript
+from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, TextSegment, Transcript
 from qwen3_asr_mlx_runtime.errors import BridgeError, Cancelled
 
 WAIT = 60.0
@@ -82,6 +82,7 @@ def transcript(text: str = "Seven three one.", *, audio_samples: int = 16_000, *
         "audio_embeddings_shape": (13, 256),
         "audio_output_lengths": (13,),
         "profile": profile,
+        "segments": (TextSegment(0, audio_samples, text, "English", "stop"),),
     }
     return Transcript(**{**whole, **fields})
 
@@ -91,7 +92,9 @@ def transcript_of(job: SentJob, text: str = "Seven three one.", **fields: object
     it had listened to."""
     fields = {"warnings": job.utterance.warnings, **fields}
     if job.utterance.logprobs:
-        fields = {"logprobs": (-0.5, -0.25, 0.0), **fields}
+        ends = tuple(len(text) * count // 3 for count in (1, 2, 3))
+        segment = TextSegment(0, len(job.utterance.samples), text, "English", "stop", 0, ends, (-0.5, -0.25, 0.0))
+        fields = {"logprobs": (-0.5, -0.25, 0.0), "segments": (segment,), **fields}
     if job.partials:
         fields = {"verified_tokens": 2, **fields}
     return transcript(text, audio_samples=len(job.utterance.samples), **fields)

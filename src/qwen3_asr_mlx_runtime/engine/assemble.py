@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from qwen3_asr_mlx_runtime.engines.profile import Memory, Profile, Reuse, Stopwatch
 from qwen3_asr_mlx_runtime.engines.transcript import (
     SEVERITY,
+    TextSegment,
     Transcript,
     join_languages,
-    join_segments,
     parse_transcript,
+    place_segments,
+    text_tokens,
 )
 from qwen3_asr_mlx_runtime.engines.utterance import Utterance
 from qwen3_asr_mlx_runtime.model.features import NUM_MEL_BINS
 from qwen3_asr_mlx_runtime.model.generate import FinishReason, Token
+from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +36,22 @@ class DecodedSegment:
 def assemble(
     utterance: Utterance,
     segments: Sequence[DecodedSegment],
+    spans: Sequence[tuple[int, int]],
     watch: Stopwatch,
     hidden_size: int,
+    tokenizer: Tokenizer,
     *,
     redecoded: int = 0,
     verified_tokens: int | None = None,
     reuse: Reuse | None = None,
 ) -> Transcript:
-    """Join the segments. An utterance without a mel frame has none, an empty text and no language."""
+    """Join the segments. `spans`: the samples of each, from start to end. An utterance without a mel frame has none, an
+    empty text and no language."""
     parsed = [parse_transcript(segment.raw_text, utterance.language) for segment in segments]
+    text, starts = place_segments([text for _, text in parsed])
     audio_tokens = tuple(segment.audio_tokens for segment in segments)
     return Transcript(
-        text=join_segments([text for _, text in parsed]),
+        text=text,
         language=join_languages([language for language, _ in parsed]),
         raw_text="\n".join(segment.raw_text for segment in segments),
         finish_reason=max((segment.finish_reason for segment in segments), key=SEVERITY.index, default="stop"),
@@ -57,7 +64,22 @@ def assemble(
         redecoded=redecoded,
         verified_tokens=verified_tokens,
         reuse=reuse,
+        segments=tuple(
+            TextSegment(
+                *span, own, language, segment.finish_reason, at, *_text_tokens(segment, own, tokenizer, utterance)
+            )
+            for segment, span, (language, own), at in zip(segments, spans, parsed, starts, strict=True)
+        ),
     )
+
+
+def _text_tokens(
+    segment: DecodedSegment, text: str, tokenizer: Tokenizer, utterance: Utterance
+) -> tuple[tuple[int, ...] | None, tuple[float, ...] | None]:
+    if not utterance.logprobs:
+        return None, None
+    ends = tokenizer.ends(token.id for token in segment.tokens)
+    return text_tokens(segment.raw_text, text, ends, _logprobs([segment])) or (None, None)
 
 
 def _logprobs(segments: Sequence[DecodedSegment]) -> tuple[float, ...]:

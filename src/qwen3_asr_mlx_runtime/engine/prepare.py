@@ -23,11 +23,12 @@ from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Segment:
-    """The unit of decoding: a whole utterance, or at most `max_segment_seconds` of it."""
+    """The unit of decoding: a whole utterance, or at most `max_segment_seconds` of it, from its sample `start` on."""
 
     utterance: Utterance
     samples: Samples
     watch: Stopwatch
+    start: int = 0
 
     @property
     def seconds(self) -> float:
@@ -67,7 +68,7 @@ class Preparation:
     def cut(self, utterance: Utterance, watch: Stopwatch) -> list[Segment]:
         """Cut a long utterance into segments at quiet places; segments without a mel frame are omitted."""
         spans = split_at_quiet(utterance.samples, self.max_segment_seconds)
-        segments = [Segment(utterance, utterance.samples[start:stop], watch) for start, stop in spans]
+        segments = [Segment(utterance, utterance.samples[start:stop], watch, start) for start, stop in spans]
         return [segment for segment in segments if frame_count(len(segment.samples))]
 
     def prepare(self, segments: Sequence[Segment]) -> list[DecoderInput | InvalidParams]:

@@ -31,6 +31,7 @@ class EngineScheduler:
         streaming_drift: StreamingDrift,
     ) -> None:
         self._model = model
+        self._tokenizer = tokenizer
         self._governor = governor
         self._preparation = preparation
         self._sequential = SingleDecoder(model, tokenizer, preparation)
@@ -134,7 +135,7 @@ class EngineScheduler:
         del self._open[recognition.job.id]
         self._remove(recognition)
         self._governor.after_job()
-        outcome = recognition.outcome(self._model.config.text.hidden_size)
+        outcome = recognition.outcome(self._model.config.text.hidden_size, self._tokenizer)
         if isinstance(outcome, Finished):
             profile = outcome.transcript.profile
             for part in filter(None, (profile, profile.prepare)):

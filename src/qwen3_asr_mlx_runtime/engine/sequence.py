@@ -12,6 +12,7 @@ from qwen3_asr_mlx_runtime.errors import BridgeError, DecodeFailed
 from qwen3_asr_mlx_runtime.model.device import as_device_failure
 from qwen3_asr_mlx_runtime.model.generate import Token, generate
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
 Steps = Generator[None, None, None]
 Result = TypeVar("Result")
@@ -66,7 +67,7 @@ class JobSequence:
         decoder_input = self.inputs.pop(index)
         self.decoded[index] = DecodedSegment(raw_text, tokens, decoder_input.frames, decoder_input.audio_tokens)
 
-    def outcome(self, hidden_size: int) -> Finished | Failed:
+    def outcome(self, hidden_size: int, tokenizer: Tokenizer) -> Finished | Failed:
         """The outcome of a finished job."""
         if self.error is not None:
             return Failed(self.job.id, self.error)
@@ -75,8 +76,10 @@ class JobSequence:
             transcript = assemble(
                 self.job.utterance,
                 decoded,
+                [(segment.start, segment.start + len(segment.samples)) for segment in self.segments],
                 self.watch,
                 hidden_size,
+                tokenizer,
                 redecoded=self.redecoded,
                 verified_tokens=self.verified,
                 reuse=self.reuse,

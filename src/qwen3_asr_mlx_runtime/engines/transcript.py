@@ -9,9 +9,10 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby
+from itertools import accumulate, chain, groupby, pairwise
 
 import msgspec
+from msgspec.structs import replace
 
 from qwen3_asr_mlx_runtime.engines.profile import Profile, Reuse, join_profiles
 from qwen3_asr_mlx_runtime.languages import LANGUAGE_CODES
@@ -42,6 +43,25 @@ class Confidence(msgspec.Struct, frozen=True):
     minimum: float
 
 
+class TextSegment(msgspec.Struct, frozen=True):
+    """The text of one segment: of the samples `start` to `end` of its utterance, from code point `char_start` of its
+    transcript's text on.
+
+    `token_ends`, only with log-probabilities: where in `text` each of its tokens ends, in code points; one that ends
+    within a character ends behind it. The last ends with the text. `token_logprobs` has the natural-log probability of
+    each. Both are None where a loop of the text was undone.
+    """
+
+    start: int
+    end: int
+    text: str
+    language: str | None
+    finish_reason: str
+    char_start: int = 0
+    token_ends: tuple[int, ...] | None = None
+    token_logprobs: tuple[float, ...] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Transcript:
     """The whole result of one utterance.
@@ -52,8 +72,8 @@ class Transcript:
     segments. `token_ids` end with the EOS token if there was one. `audio_output_lengths` has the audio tokens of each
     segment, `audio_embeddings_shape` is (their sum, the decoder's hidden size). `logprobs` has the natural-log
     probability of each token, if requested. `redecoded` counts the segments that were decoded in a batch first and then
-    again alone. Only for an utterance with partials: `verified_tokens` counts the tokens accepted from drafts, and
-    `reuse` the other results kept from partials.
+    again alone. `segments` has each segment, also one without text. Only for an utterance with partials:
+    `verified_tokens` counts the tokens accepted from drafts, and `reuse` the other results kept from partials.
     """
 
     text: str
@@ -69,6 +89,7 @@ class Transcript:
     redecoded: int = 0
     verified_tokens: int | None = None
     reuse: Reuse | None = None
+    segments: tuple[TextSegment, ...] = ()
 
     @property
     def confidence(self) -> Confidence | None:
@@ -104,8 +125,10 @@ def join_transcripts(transcripts: Sequence[Transcript]) -> Transcript:
     segments = [each for each in transcripts if each.audio_output_lengths] or [*transcripts[:1]]
     logprobs = [each.logprobs for each in segments]
     audio_output_lengths = tuple(chain.from_iterable(each.audio_output_lengths for each in segments))
+    text, char_starts = place_segments([each.text for each in transcripts])
+    sample_starts = accumulate((sum(each.profile.audio_samples or ()) for each in transcripts), initial=0)
     return Transcript(
-        text=join_segments([each.text for each in segments]),
+        text=text,
         language=join_languages([each.language for each in segments]),
         raw_text="\n".join(each.raw_text for each in segments),
         finish_reason=max((each.finish_reason for each in segments), key=SEVERITY.index),
@@ -115,7 +138,52 @@ def join_transcripts(transcripts: Sequence[Transcript]) -> Transcript:
         profile=join_profiles([each.profile for each in transcripts]),
         logprobs=None if None in logprobs else tuple(chain.from_iterable(each or () for each in logprobs)),
         redecoded=sum(each.redecoded for each in segments),
+        segments=tuple(
+            _moved(segment, sample_start, char_start)
+            for each, sample_start, char_start in zip(transcripts, sample_starts, char_starts, strict=False)
+            for segment in each.segments
+        ),
     )
+
+
+def _moved(segment: TextSegment, samples: int, characters: int) -> TextSegment:
+    return replace(
+        segment,
+        start=segment.start + samples,
+        end=segment.end + samples,
+        char_start=segment.char_start + characters,
+    )
+
+
+def text_tokens(
+    raw: str, text: str, ends: Sequence[int | None], logprobs: Sequence[float]
+) -> tuple[tuple[int, ...], tuple[float, ...]] | None:
+    """The tokens of a model's output → `token_ends` and `token_logprobs` of its clean text, without the tokens before
+    and behind that. `ends`: where in `raw` each token ends, None for one without text. None where a loop was undone."""
+    written = raw.strip()
+    if fix_repetitions(written) != written:
+        return None
+    start = len(raw.rstrip()) - len(text)  # the text is the last that is written
+    written_tokens = [(end, logprob) for end, logprob in zip(ends, logprobs, strict=True) if end is not None]
+    placed = [
+        (min(end - start, len(text)), logprob)
+        for (before, _), (end, logprob) in pairwise([(0, 0.0), *written_tokens])
+        if end > start and min(before, end - 1) < start + len(text)
+    ]
+    return tuple(end for end, _ in placed), tuple(logprob for _, logprob in placed)
+
+
+def word_confidence(segment: TextSegment, char_start: int, char_end: int) -> float | None:
+    """The geometric mean of the probabilities of the tokens that overlap `text[char_start:char_end]`; None if the
+    segment has none."""
+    if segment.token_ends is None or segment.token_logprobs is None:
+        return None
+    overlapping = [
+        logprob
+        for (before, end), logprob in zip(pairwise([0, *segment.token_ends]), segment.token_logprobs, strict=True)
+        if min(before, end - 1) < char_end and end > char_start  # a part of a character counts as that
+    ]
+    return round(math.exp(sum(overlapping) / len(overlapping)), 4) if overlapping else None
 
 
 def parse_transcript(raw: str, forced_language: str | None) -> tuple[str | None, str]:
@@ -166,10 +234,18 @@ def fix_repetitions(text: str) -> str:
 
 def join_segments(texts: Sequence[str]) -> str:
     """The texts of consecutive segments as one, with spaces where the script uses them. Blank texts are dropped."""
-    joined = ""
-    for text in filter(None, map(str.strip, texts)):
-        joined += f" {text}" if joined and _spaced(joined[-1], text[0]) else text
-    return joined
+    return place_segments(texts)[0]
+
+
+def place_segments(texts: Sequence[str]) -> tuple[str, list[int]]:
+    """The joined text, and where in it each of the texts begins, without the whitespace around it."""
+    joined, starts = "", list[int]()
+    for text in map(str.strip, texts):
+        if joined and text and _spaced(joined[-1], text[0]):
+            joined += " "
+        starts.append(len(joined))
+        joined += text
+    return joined, starts
 
 
 def _spaced(left: str, right: str) -> bool:

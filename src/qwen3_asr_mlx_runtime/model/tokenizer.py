@@ -4,9 +4,10 @@
 The pre-tokenizer is always Qwen2's, from whichever files the vocabulary comes.
 """
 
+import codecs
 import json
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,31 @@ class Tokenizer:
             elif id not in self._special:
                 plain.append(id)
         return text + self._tokenizer.decode(plain)
+
+    def ends(self, ids: Iterable[int]) -> list[int | None]:
+        """Where in `decode(ids)` the text of each id ends, in code points; if it ends within one, behind that. None for
+        a special token."""
+        ends, written, decoder = list[int | None](), 0, codecs.getincrementaldecoder("utf-8")("replace")
+        for id in ids:
+            if id in self._literal:
+                written += len(decoder.decode(b"", final=True)) + len(self._literal[id])
+            elif id not in self._special:
+                written += len(decoder.decode(self._bytes(id)))
+            ends.append(None if id in self._special else written + bool(decoder.getstate()[0]))
+        return ends
+
+    def _bytes(self, id: int) -> bytes:
+        token, values = self._tokenizer.id_to_token(id) or "", _byte_values()
+        return bytes(values[character] for character in token)
+
+
+@cache
+def _byte_values() -> dict[str, int]:
+    """The byte that each character of a byte-level token stands for: printable Latin-1 for itself, the rest in order
+    from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [value for value in range(0x100) if value not in printable]
+    return {chr(value): value for value in printable} | {chr(0x100 + i): value for i, value in enumerate(others)}
 
 
 _Parts = tuple[BPE, dict[str, int], frozenset[int]]
