@@ -11,7 +11,15 @@ import pytest
 from conformance.player import engine_command
 from support.tiny_checkpoint import write_tiny_checkpoint
 
-from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO_KNOWS, chosen_model, model, trouble
+from qwen3_asr_mlx_runtime.model_name import (
+    DEFAULT_ALIGNER,
+    DEFAULT_MODEL,
+    DEMO_KNOWS,
+    chosen_aligner,
+    chosen_model,
+    model,
+    trouble,
+)
 from qwen3_asr_mlx_runtime.settings import Settings, parse_command_line
 from qwen3_asr_mlx_runtime.tools.doctor.main import main as doctor
 from qwen3_asr_mlx_runtime.tools.evaluate.main import main as evaluate
@@ -32,6 +40,11 @@ class TestDefault:
         assert Settings().model == chosen_model(None, {}) == choose_model(None, [], {})[0] == DEFAULT_MODEL
         assert chosen_model(None, {"QWEN3_ASR_MLX_MODEL": "a/b"}) == "a/b"
         assert chosen_model("demo", {"QWEN3_ASR_MLX_MODEL": "a/b"}) == "demo"
+
+    def test_the_embedded_aligner_stands_beside_the_embedded_model(self) -> None:
+        assert chosen_aligner(None, DEFAULT_MODEL) == DEFAULT_ALIGNER
+        assert chosen_aligner(None, "demo") == "demo"
+        assert chosen_aligner("a/b", "demo") == "a/b"
 
     @pytest.mark.parametrize("main", [live, perftest, evaluate, doctor])
     def test_the_help_of_every_command_names_it(self, main: Callable, capsys: pytest.CaptureFixture) -> None:

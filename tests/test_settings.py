@@ -30,13 +30,15 @@ def test_without_options_the_defaults_stand() -> None:
 
 def test_every_option_reaches_its_setting() -> None:
     argv = (
-        "--model demo --cache-dir /c --language AR --context one --dtype float32 --max-new-tokens 9"
+        "--model demo --aligner owner/aligner --cache-dir /c --language AR --context one --dtype float32"
+        " --max-new-tokens 9"
         " --max-chunk-seconds 20 --local-files-only --parent-pid 77 --no-install"
         " --quantize mixed --force-4bit-tower"
         " --memory-limit-mb 2048 --cache-limit-mb 64 --wired-limit-mb 1024"
     )
     assert parse(*argv.split()) == Settings(
         model="demo",
+        aligner="owner/aligner",
         cache_dir=Path("/c"),
         language="Arabic",
         context="one",

@@ -57,6 +57,7 @@ export type Id = string | number;
 
 /** Codes are only added; one that is not known here is treated by `retryable`. */
 export type ErrorCode =
+  | "aligner_downloading"
   | "audio_changed"
   | "audio_corrupt"
   | "audio_empty"
@@ -84,6 +85,7 @@ export type ErrorCode =
   | "invalid_params"
   | "invalid_request"
   | "invalid_utf8"
+  | "language_unsupported"
   | "limit_exceeded"
   | "line_too_long"
   | "model_changed"
@@ -101,6 +103,7 @@ export type ErrorCode =
   | "shutting_down"
   | "stream_exists"
   | "timeout"
+  | "too_many_units"
   | "unknown_stream"
   | "unknown_type"
   | "unsupported_sample_rate"

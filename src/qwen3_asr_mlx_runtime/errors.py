@@ -5,6 +5,7 @@ BridgeError
 ├── AudioError     the audio of one utterance is at fault: other utterances are not affected
 ├── ModelError     the checkpoint or its download is at fault: nothing can be transcribed until that is fixed
 ├── EngineError    the computation failed or was cancelled
+├── AlignError     the words of one text get no times: its transcript is not affected
 └── ResourceExhausted
 
 A message states what was expected, what came and where; it never quotes audio or the text of a transcript.
@@ -238,6 +239,29 @@ class EngineCrashed(EngineError):
 
 class EngineLost(EngineUnavailable):
     """This process can compute nothing more; a new one may."""
+
+
+class AlignError(BridgeError):
+    code = "language_unsupported"
+
+
+class LanguageUnsupported(AlignError):
+    """The aligner was not trained on this language."""
+
+    code = "language_unsupported"
+
+
+class TooManyUnits(AlignError):
+    """More words than the audio has room for, or than the aligner has positions for."""
+
+    code = "too_many_units"
+
+
+class AlignerDownloading(AlignError):
+    """The aligner's files are on their way; once they are there, the same request succeeds."""
+
+    code = "aligner_downloading"
+    retryable = True
 
 
 class ResourceExhausted(BridgeError):

@@ -9,6 +9,7 @@ from pathlib import Path
 from qwen3_asr_mlx_runtime import option_values as values
 
 DEFAULT_MODEL = "Qwen/Qwen3-ASR-0.6B"
+DEFAULT_ALIGNER = "Qwen/Qwen3-ForcedAligner-0.6B"
 DEMO = "demo"
 DEMO_KNOWS = "the demonstration model knows the ten digits in English and Arabic, and no other word"
 _VARIABLE = "QWEN3_ASR_MLX_MODEL"
@@ -19,6 +20,11 @@ _SOUND = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".aifc", ".
 def chosen_model(named: str | None, environ: Mapping[str, str]) -> str:
     """The one default of every command."""
     return named or environ.get(_VARIABLE) or DEFAULT_MODEL
+
+
+def chosen_aligner(named: str | None, model: str) -> str:
+    """The aligner beside a model: the embedded one beside the embedded model."""
+    return named or (DEMO if model == DEMO else DEFAULT_ALIGNER)
 
 
 def model(text: str) -> str:

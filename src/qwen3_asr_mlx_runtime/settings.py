@@ -10,7 +10,7 @@ from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.command import printable
 from qwen3_asr_mlx_runtime.limits import LIMITS, MAX_KEEP_ALIVE_SECONDS, MAX_NEW_TOKENS, ProcessLimits, option_of
-from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, chosen_model
+from qwen3_asr_mlx_runtime.model_name import DEFAULT_ALIGNER, DEFAULT_MODEL, chosen_model
 from qwen3_asr_mlx_runtime.model_name import model as model_word
 
 PROGRAM = "qwen3-asr-mlx-bridge"
@@ -28,7 +28,8 @@ IGNORED_OPTIONS = {
 class Settings(ProcessLimits):
     """How this process transcribes, and its limits.
 
-    `model`: a Hugging Face repository, a local folder, or `demo`. `cache_dir`: None means Hugging Face's own.
+    `model` and `aligner`: a Hugging Face repository, a local folder, or `demo`; without an aligner, the one of
+    model_name.py that fits the model. `cache_dir`: None means Hugging Face's own.
     `language` (a canonical name or None), `context` and `token_budget` (0: until the model stops, within max(128,
     12 a second + 32)) stand for requests that give none of their own. `dtype`: None means the checkpoint's.
     `segment_seconds`: longer audio is decoded in segments. `parent_pid`: a process whose end ends this one, besides
@@ -42,6 +43,7 @@ class Settings(ProcessLimits):
     """
 
     model: str = DEFAULT_MODEL
+    aligner: str | None = None
     cache_dir: Path | None = None
     language: str | None = None
     context: str = ""
@@ -123,6 +125,12 @@ def _add_model_options(parser: argparse.ArgumentParser, environ: Mapping[str, st
         "--model",
         type=values.name,
         help=f"repository, folder, or `demo` (QWEN3_ASR_MLX_MODEL; now {model.replace('%', '%%')})",
+    )
+    parser.add_argument(
+        "--aligner",
+        type=model_word,
+        metavar="MODEL",
+        help=f"the model that gives words their times (default: {DEFAULT_ALIGNER}, or `demo` beside it)",
     )
     parser.add_argument(
         "--cache-dir",

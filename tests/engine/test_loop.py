@@ -55,7 +55,7 @@ class ScriptedRecognizer:
             raise self.load_failures.pop(0)
         return self
 
-    def schedule(self) -> "ScriptedRecognizer":
+    def schedule(self, _: Settings) -> "ScriptedRecognizer":
         return self
 
     @property

@@ -11,6 +11,8 @@ from support.fake_engine import transcript
 
 from qwen3_asr_mlx_runtime.engines import channel
 from qwen3_asr_mlx_runtime.engines.api import (
+    Align,
+    Aligned,
     Append,
     Cancel,
     EngineEnded,
@@ -24,19 +26,22 @@ from qwen3_asr_mlx_runtime.engines.api import (
     Partial,
     PartialDone,
     Progress,
+    Word,
 )
 from qwen3_asr_mlx_runtime.engines.profile import Memory
-from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis
-from qwen3_asr_mlx_runtime.errors import ModelCorrupt, OutOfMemory
+from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, TextSegment
+from qwen3_asr_mlx_runtime.errors import AlignerDownloading, ModelCorrupt, OutOfMemory
 from qwen3_asr_mlx_runtime.settings import Settings
 
 SAMPLES = np.linspace(-1, 1, 100, dtype=np.float32)
+SEGMENTS = (TextSegment(0, 16_000, "Word, and \U0001f600.", None, "stop", 0, (4, 5, 11), (-0.5, -0.25, 0.0)),)
 REQUESTS = [
     channel.Configure.of(Settings(model="demo")),
     Load(),
     Append(7, SAMPLES),
     Partial(1, 7, "English", "names", 5),
     Finalize(2, 7, None, "", 0, logprobs=True, decoder_mode="batched", drift_guard=False, interactive=True),
+    Align(3, 7, "Word, and \U0001f600.", "English", "official"),
     Forget(7),
     Cancel(2),
 ]
@@ -44,8 +49,10 @@ OUTCOMES = [
     Progress("download", 5, 10),
     Loaded("demo", "/models/demo", 1.5, {"stage": "load", "files": ["a"], "memory": {"rss_bytes": None}}),
     LoadFailed(ModelCorrupt("the weights differ", delete=["/a"])),
-    Finished(2, transcript("Word, and \U0001f600.", logprobs=(-0.5, -0.25, 0.0))),
+    Finished(2, transcript("Word, and \U0001f600.", logprobs=(-0.5, -0.25, 0.0), segments=SEGMENTS)),
     PartialDone(1, Hypothesis("one", None, 0.5, 3, 2, 0.01)),
+    Aligned(3, [Word(80, 160, 0, 6, 0.5)], "owner/aligner", 0.2, ["approximate"]),
+    Failed(3, AlignerDownloading("on its way", model="owner/aligner")),
     Failed(2, OutOfMemory("too long", active_bytes=5)),
     EngineEnded("SIGKILL"),
     channel.Beat(7, Memory(rss_bytes=5)),

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from support.engine_requests import transcribe
+from reference.random_checkpoint import write_random_checkpoint
+from support.engine_requests import align, transcribe
 from support.in_worker import planted
 
 from qwen3_asr_mlx_runtime.engines import worker as module
 from qwen3_asr_mlx_runtime.engines.api import (
+    Aligned,
     EngineEnded,
     Finished,
     Load,
@@ -86,6 +88,21 @@ def test_it_loads_and_transcribes_and_tells_its_memory(worker: Worker) -> None:
     assert worker.engine.memory.mlx_active_bytes > 0
     assert worker.engine.memory.rss_bytes > 0
     assert finished.transcript.profile.memory.rss_bytes != psutil.Process().memory_info().rss
+
+
+def test_it_aligns_with_an_aligner_of_its_own(tmp_path: Path, demo_checkpoint: Path) -> None:
+    folder = write_random_checkpoint(tmp_path, size="tiny-aligner", tokenizer=demo_checkpoint)
+    worker = Worker(aligner=str(folder))
+    assert isinstance(worker.load(), Loaded)
+    for id, text in enumerate(["Seven, three.", "\ud800"]):
+        for request in align(id, SPEECH.samples, text):
+            worker.engine.send(request)
+    found = {outcome.job_id: outcome for outcome in (worker.next(), worker.next())}
+    worker.engine.close()
+    assert worker.engine.join(WAIT)
+    assert isinstance(found[0], Aligned)
+    assert [(word.char_start, word.char_end) for word in found[0].words] == [(0, 7), (7, 13)]
+    assert found[1].error.code == "decode_failed"
 
 
 def test_a_bridge_that_uses_a_worker_imports_no_mlx() -> None:

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qwen3_asr_mlx_runtime.engines.api import Append, DecoderMode, Finalize, Forget, Partial, Request
+from qwen3_asr_mlx_runtime.engines.api import (
+    Align,
+    AlignDecoder,
+    Append,
+    DecoderMode,
+    Finalize,
+    Forget,
+    Partial,
+    Request,
+)
 from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, Samples, Utterance
 
 
@@ -39,6 +48,18 @@ class SentJob:
         return "interactive" if self.interactive else None
 
 
+@dataclass(frozen=True, eq=False)
+class SentAlign:
+    """An Align with all samples of its utterance."""
+
+    id: int
+    audio_id: int
+    samples: Samples
+    text: str
+    language: str | None
+    decoder: AlignDecoder
+
+
 class Inbox:
     """What an engine has of open utterances. It holds a client of the engine to the contract."""
 
@@ -65,6 +86,10 @@ class Inbox:
         return SentJob(
             job.id, request.audio_id, job.utterance, job.decoder_mode, job.drift_guard, job.interactive, partials
         )
+
+    def align(self, request: Align) -> SentAlign:
+        samples = np.concatenate([NO_SAMPLES, *self._end(request.audio_id)])
+        return SentAlign(request.id, request.audio_id, samples, request.text, request.language, request.decoder)
 
     def forget(self, request: Forget) -> int:
         self._end(request.audio_id)
@@ -94,8 +119,15 @@ def transcribe(id: int, utterance: Utterance, **options: object) -> Iterator[Req
     return finalize(id, -1 - id, utterance, **options)
 
 
+def align(id: int, samples: Samples, text: str, **options: object) -> Iterator[Request]:
+    """A text and its audio."""
+    if len(samples):
+        yield Append(-1 - id, samples)
+    yield Align(id, -1 - id, text, **options)
+
+
 def send(schedule: object, requests: Iterable[Request]) -> None:
     """To a schedule of the engine, as its thread does."""
     for request in requests:
-        name = {Append: "append", Partial: "partial", Finalize: "finalize"}[type(request)]
+        name = {Append: "append", Partial: "partial", Finalize: "finalize", Align: "align"}[type(request)]
         getattr(schedule, name)(request)

@@ -13,17 +13,22 @@ or a function to call with the job, which returns one of these: `delayed(event)`
 as a failed assertion in C++ does.
 
 Partials have a second script, of texts, errors and faults; without it, a partial has one word for each half second.
+Aligns have a third, of errors and faults; without it, the words of a text share its audio evenly.
 """
 
 import ctypes
 import os
 import queue
+import re
 import threading
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
-from support.engine_requests import Inbox, SentJob, SentPartial
+from support.engine_requests import Inbox, SentAlign, SentJob, SentPartial
 
 from qwen3_asr_mlx_runtime.engines.api import (
+    Align,
+    Aligned,
     Append,
     Cancel,
     EngineEnded,
@@ -40,6 +45,7 @@ from qwen3_asr_mlx_runtime.engines.api import (
     Post,
     Request,
     Unloaded,
+    Word,
 )
 from qwen3_asr_mlx_runtime.engines.profile import Profile
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, TextSegment, Transcript
@@ -108,6 +114,16 @@ def hypothesis(samples: int, text: object = None) -> Hypothesis:
     return Hypothesis(text_of_words, "English" if text_of_words else None, seconds, len(words) + 3, len(words), 0.04)
 
 
+def words(text: str, samples: int) -> list[Word]:
+    """One for each unit between whitespace, all equally long; each has the whitespace behind it."""
+    starts = [match.start() for match in re.finditer(r"\S+", text)]
+    if not starts:
+        return []
+    bounds = pairwise([0, *starts[1:], len(text)])
+    times = pairwise(samples * number // (16 * len(starts)) for number in range(len(starts) + 1))
+    return [Word(*span, *where, 0.9) for span, where in zip(times, bounds, strict=True)]
+
+
 def delayed(event: threading.Event) -> Callable[[SentJob], Transcript]:
     def wait(_: SentJob) -> Transcript:
         event.wait(WAIT)
@@ -136,8 +152,8 @@ def abort(_: SentJob) -> Transcript:
 
 
 class FakeEngine:
-    """`started` counts the jobs and partials that began. `submitted` holds every job, `partials` every partial,
-    `forgotten` the ids of utterances; `loads` counts the loads."""
+    """`started` counts the jobs, partials and Aligns that began. `submitted` holds every job, `partials` every partial,
+    `aligns` every Align, `forgotten` the ids of utterances; `loads` counts the loads."""
 
     def __init__(
         self,
@@ -145,12 +161,14 @@ class FakeEngine:
         script: Sequence[Step] = (),
         load_script: Sequence[BridgeError | str | None] = (),
         partial_script: Sequence[str | BridgeError | None] = (),
+        align_script: Sequence[str | BridgeError | None] = (),
     ) -> None:
         self._post = post
         self._script = list(script) or [transcript_of]
         self._load_script = list(load_script) or [None]
         self._partial_script = list(partial_script) or [None]
-        self._inbox: queue.SimpleQueue[SentJob | SentPartial | str | None] = queue.SimpleQueue()
+        self._align_script = list(align_script) or [None]
+        self._inbox: queue.SimpleQueue[SentJob | SentPartial | SentAlign | str | None] = queue.SimpleQueue()
         self._cancelled: set[int] = set()
         self._changed = threading.Condition()
         self._released = 0
@@ -158,6 +176,7 @@ class FakeEngine:
         self.started = threading.Semaphore(0)
         self.submitted: list[SentJob] = []
         self.partials: list[SentPartial] = []
+        self.aligns: list[SentAlign] = []
         self.forgotten: list[int] = []
         self._audio = Inbox()
         self._waiting: dict[int, int] = {}  # the partial of each utterance that has one
@@ -184,6 +203,8 @@ class FakeEngine:
                 self._start_partial(self._audio.partial(request))
             case Finalize():
                 self.submit(self._audio.finalize(request))
+            case Align():
+                self._start_align(self._audio.align(request))
             case Forget():
                 self.forgotten.append(self._audio.forget(request))
                 self._end(request.audio_id)
@@ -204,6 +225,12 @@ class FakeEngine:
         with self._changed:
             self._waiting[partial.audio_id] = partial.id
         self._inbox.put(partial)
+
+    def _start_align(self, align: SentAlign) -> None:
+        self.heartbeats += 1
+        self.aligns.append(align)
+        self._end(align.audio_id)
+        self._inbox.put(align)
 
     def kill(self, reason: str) -> None:
         with self._changed:
@@ -252,11 +279,13 @@ class FakeEngine:
                     self._inbox.put(None)
                     return
 
-    def _outcome(self, work: SentJob | SentPartial | str) -> Outcome:
+    def _outcome(self, work: SentJob | SentPartial | SentAlign | str) -> Outcome:
         if isinstance(work, SentJob):
             return self._decode(work)
         if isinstance(work, SentPartial):
             return self._compute_partial(work)
+        if isinstance(work, SentAlign):
+            return self._align(work)
         return self._load() if work == "load" else self._end_by_kill()
 
     def _end_by_kill(self) -> EngineEnded | Unloaded:
@@ -305,6 +334,21 @@ class FakeEngine:
         if isinstance(step, BridgeError):
             return Failed(partial.id, step)
         return PartialDone(partial.id, hypothesis(partial.given, step))
+
+    def _align(self, align: SentAlign) -> Aligned | Failed | EngineEnded | Unloaded:
+        step = self._align_script[0] if len(self._align_script) == 1 else self._align_script.pop(0)
+        if step == DIE:
+            return EngineEnded("SIGKILL")
+        if step in (HOLD, LOOP, HANG):
+            self._stay(step, align.id)
+            if self.killed:
+                return self._end_by_kill()
+            step = None
+        if align.id in self._cancelled:
+            return Failed(align.id, Cancelled("cancelled"))
+        if isinstance(step, BridgeError):
+            return Failed(align.id, step)
+        return Aligned(align.id, words(align.text, len(align.samples)), "fake-aligner", 0.02)
 
     def _end(self, audio_id: int) -> None:
         """An utterance is open no more."""

@@ -6,9 +6,10 @@ from qwen3_asr_mlx_runtime.checkpoint.files import check_files
 from qwen3_asr_mlx_runtime.checkpoint.hub import Hub
 from qwen3_asr_mlx_runtime.checkpoint.progress import Reporter
 from qwen3_asr_mlx_runtime.errors import ModelIncomplete, ModelNotFound
-from qwen3_asr_mlx_runtime.model_name import is_repository
+from qwen3_asr_mlx_runtime.model_name import DEMO, is_repository
 
 DEMO_FOLDER = Path(__file__).parent.parent / "demo"
+DEMO_ALIGNER_FOLDER = Path(__file__).parent.parent / "demo_aligner"
 
 
 def resolve(
@@ -24,12 +25,21 @@ def resolve(
     unless `local_files_only`. Raises ModelNotFound, ModelIncomplete, ModelCorrupt, ModelUnsupported, DiskFull or
     DownloadFailed.
     """
-    folder = DEMO_FOLDER if model == "demo" else _folder(model)
+    folder = DEMO_FOLDER if model == DEMO else _folder(model)
     if folder is not None:
         return _checked(folder)
     if not is_repository(model):
         raise ModelNotFound("the model is neither `demo`, nor a folder, nor owner/name on the hub", model=model)
     return _snapshot(model, hub, local_files_only, report or Reporter())
+
+
+def resolve_aligner(aligner: str, hub: Hub | None = None, *, local_files_only: bool = False) -> Path:
+    """Like `resolve`; `demo` is the embedded aligner. Raises ModelNotFound for it where none is embedded."""
+    if aligner != DEMO:
+        return resolve(aligner, hub, local_files_only=local_files_only)
+    if not DEMO_ALIGNER_FOLDER.is_dir():
+        raise ModelNotFound("no aligner is embedded: name one with --aligner", model=aligner)
+    return _checked(DEMO_ALIGNER_FOLDER)
 
 
 def _folder(model: str) -> Path | None:

@@ -4,9 +4,9 @@ Names, shapes and dtypes are checked in the headers before a module is built or 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
@@ -84,7 +84,7 @@ def load_model(
     ModelCorrupt, or ModelUnsupported if names, shapes or dtypes differ from the configuration, or if the weights cannot
     be quantised that way.
     """
-    return _load(Qwen3ASR, folder, dtype, quantize, force_4bit_tower, join, on_layer)
+    return _finish(_load(Qwen3ASR, folder, dtype, quantize, force_4bit_tower, join), on_layer)
 
 
 def load_aligner(
@@ -97,7 +97,14 @@ def load_aligner(
     on_layer: Callable[[], None] = lambda: None,
 ) -> ForcedAligner:
     """Like `load_model`, for a forced aligner."""
-    return _load(ForcedAligner, folder, dtype, quantize, force_4bit_tower, join, on_layer)
+    return _finish(_load(ForcedAligner, folder, dtype, quantize, force_4bit_tower, join), on_layer)
+
+
+def aligner_steps(
+    folder: Path, dtype: str | None = None, *, quantize: str | None = None, force_4bit_tower: bool = False
+) -> Generator[None, None, ForcedAligner]:
+    """`load_aligner` in steps: yields before each layer is read."""
+    return _load(ForcedAligner, folder, dtype, quantize, force_4bit_tower, join=True)
 
 
 def _load(
@@ -107,8 +114,7 @@ def _load(
     quantize: str | None,
     force_4bit_tower: bool,
     join: bool,
-    on_layer: Callable[[], None],
-) -> M:
+) -> Generator[None, None, M]:
     stored = _Stored.of(folder, kind)
     model = kind(stored.config)
     layers = planned_layers(model, quantize) if quantize else stored.layers
@@ -121,12 +127,21 @@ def _load(
     model.set_dtype(DTYPES[dtype] if dtype else stored.dtype)
     model.eval()
     try:
-        _evaluate(model, on_layer)
+        yield from _evaluate(model)
         if join:
             model.prepare()
     except RuntimeError as error:
         raise as_device_failure(error) or ModelCorrupt(f"the weights could not be read: {error}") from error
     return model
+
+
+def _finish(steps: Generator[None, None, M], on_layer: Callable[[], None]) -> M:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast(M, end.value)
+        on_layer()
 
 
 def _headers(files: list[Path]) -> dict[str, TensorHeader]:
@@ -172,12 +187,12 @@ def _read_weights(model: Qwen3ASR, files: list[Path], transposed: bool) -> None:
     model.load_weights(list(weights.items()), strict=True)
 
 
-def _evaluate(model: Qwen3ASR, on_layer: Callable[[], None]) -> None:
-    """Evaluate layer by layer, so that only one layer's original is in memory while layers are quantised or cast. The
-    embedding comes first: the comparison with the head may have read it already."""
+def _evaluate(model: Qwen3ASR) -> Iterator[None]:
+    """Evaluate layer by layer, and yield before each. Only one layer's original is in memory while layers are quantised
+    or cast. The embedding comes first: the comparison with the head may have read it already."""
     for layer in (model.model.embed_tokens, *model.modules()):
         if not layer.children():
-            on_layer()
+            yield
             mx.eval(layer.parameters())
     mx.eval(model.parameters(), model.audio_tower._positions)
 

@@ -40,6 +40,12 @@ class JobMemory:
         """The logits of a row, with the arrays computed from them."""
         return self._config.text.vocab_size * (self._itemsize + 12)
 
+    def alignment(self, samples: int, positions: int, units: int, rows: int = 1) -> int:
+        """The peak of a pass of the aligner. `samples` and `units`: of all rows. `positions`: of the longest."""
+        features = frame_count(samples) * self._config.audio.num_mel_bins * 2 * mx.float32.size
+        scores = 2 * units * self._config.head_size * (self._itemsize + 24)  # with the arrays computed from them
+        return features + self.job(samples, positions, rows) + scores
+
     def _stem_bytes(self, chunks: int) -> int:
         """The convolutions, in multiples of the first one's output. A CPU unfolds the input of the next, and computes
         GELU in many steps."""

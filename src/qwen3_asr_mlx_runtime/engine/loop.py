@@ -10,6 +10,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from qwen3_asr_mlx_runtime.engines.api import (
+    Align,
+    Aligned,
     Append,
     Cancel,
     Failed,
@@ -87,18 +89,18 @@ class EngineLoop:
             return None if self._inbox.empty() else self._inbox.get()
         if self._inbox.empty():
             self._beat()
-        try:
-            return self._inbox.get(timeout=_IDLE_SECONDS)
-        except queue.Empty:
-            if schedule is not None:
-                schedule.idle()
-            return self._inbox.get()
+        while True:
+            try:
+                return self._inbox.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                if schedule is None or not schedule.idle():
+                    return self._inbox.get()
 
     def _take(self, request: Request) -> None:
         match request:
             case Load():
                 self._load()
-            case Partial() | Finalize() if self._schedule is None:
+            case Partial() | Finalize() | Align() if self._schedule is None:
                 self._post(Failed(request.id, EngineUnavailable("no model is loaded")))
             case _ if self._schedule is None:
                 pass  # nothing is loaded to append to, to drop or to end
@@ -108,6 +110,8 @@ class EngineLoop:
                 self._schedule.partial(request)
             case Finalize():
                 self._schedule.finalize(request)
+            case Align():
+                self._schedule.align(request)
             case Forget(audio_id):
                 self._post_any(self._schedule.forget(audio_id))
             case Cancel(job_id):
@@ -133,7 +137,7 @@ class EngineLoop:
     def _load_model(self) -> Loaded:
         with named_shortage():
             recognizer = self._recognizer()
-        self._schedule = recognizer.schedule()
+        self._schedule = recognizer.schedule(self._settings)
         profile = recognizer.load_profile
         total, source = profile["total_seconds"], recognizer.load_source
         return Loaded(self._settings.model, recognizer.model_dir, total, profile, source)
@@ -174,7 +178,7 @@ class EngineLoop:
         with suppress(RuntimeError):  # MLX without a device
             self._post(Beat(self._steps, Memory.read()))
 
-    def _count(self, outcome: Finished | PartialDone | Failed) -> None:
+    def _count(self, outcome: Finished | PartialDone | Aligned | Failed) -> None:
         """Weights that gave three jobs no numbers may have been damaged in memory."""
         if isinstance(outcome, Failed) and isinstance(outcome.error, Cancelled):
             return

@@ -62,6 +62,8 @@ class Governor:
         self._job_memory = JobMemory(config, dtype.size)
         self._trimmed_bytes = 0  # resident memory after the last trim
         self.evict: Callable[[], None] = lambda: None  # evicts what can be computed again
+        self.evict_aligner: Callable[[], None] = lambda: None
+        self.aligner_bytes = 0  # of its weights, while it is loaded
         mx.set_memory_limit(self.limit_bytes)
         mx.set_cache_limit(self.cache_limit_bytes)
         if mx.metal.is_available():
@@ -80,11 +82,19 @@ class Governor:
         `samples`: all that go through the tower at once. `positions`: keys and values reserved for each of `rows`.
         """
         wanted = self.estimate(samples, positions, rows)
-        if self._held + wanted > self.limit_bytes:
-            self.evict()
-        held = self._held
-        _require("the audio needs more memory than is left", held + wanted, self.limit_bytes)
+        for evict in (self.evict, self.evict_aligner):
+            if not self._fits(wanted):
+                evict()
+        self.reserve(wanted)
+
+    def reserve(self, wanted: int, what: str = "the audio") -> None:
+        """Raise OutOfMemory unless so many bytes fit beside what MLX holds now. Evicts nothing."""
+        _require(f"{what} needs more memory than is left", self._held + wanted, self.limit_bytes)
         _require_available(wanted)
+
+    def _fits(self, wanted: int) -> bool:
+        available = _available_on_cpu()
+        return self._held + wanted <= self.limit_bytes and (available is None or wanted <= available)
 
     @property
     def _held(self) -> int:
@@ -97,12 +107,12 @@ class Governor:
     @property
     def streaming_bytes(self) -> int:
         """The limit for the caches of open utterances: an eighth of the memory that the weights leave."""
-        return (self.limit_bytes - self._weight_bytes) // 8
+        return (self.limit_bytes - self._weight_bytes - self.aligner_bytes) // 8
 
     def rows(self, capacity: int) -> int:
         """How many rows of `capacity` positions can be decoded together: 1 at least, MAX_BATCH_ROWS at most."""
         segment = self.estimate(_SEGMENT_SAMPLES, capacity)
-        free = self.limit_bytes - self._weight_bytes - segment
+        free = self.limit_bytes - self._weight_bytes - self.aligner_bytes - segment
         return max(1, min(MAX_BATCH_ROWS, 1 + free // self._row_bytes(capacity)))
 
     def has_room(self, rows: int, capacity: int) -> bool:

@@ -27,6 +27,7 @@ from qwen3_asr_mlx_runtime.checkpoint.page_cache import load_source
 from qwen3_asr_mlx_runtime.checkpoint.progress import Reporter
 from qwen3_asr_mlx_runtime.checkpoint.resolve import resolve
 from qwen3_asr_mlx_runtime.checkpoint.weights import load_model, loaded_bytes, named_parameters
+from qwen3_asr_mlx_runtime.engine.align import Alignments
 from qwen3_asr_mlx_runtime.engine.memory import Governor, MemoryLimits
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
 from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
@@ -37,7 +38,6 @@ from qwen3_asr_mlx_runtime.engines.api import (
     Job,
     LoadSource,
     OnProgress,
-    PartialDone,
 )
 from qwen3_asr_mlx_runtime.engines.profile import Memory, Stopwatch
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
@@ -48,9 +48,11 @@ from qwen3_asr_mlx_runtime.model.drift import Drift, StreamingDrift
 from qwen3_asr_mlx_runtime.model.features import Features
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
+from qwen3_asr_mlx_runtime.settings import Settings
 
 MAX_SEGMENT_SECONDS = 30.0
 NO_LIMITS = MemoryLimits()
+DEFAULTS = Settings()
 _WARM_UP_TOKENS = 4
 
 
@@ -175,13 +177,19 @@ class Recognizer:
             schedule.submit(job)
         outcomes: list[Finished | Failed] = []
         while schedule.is_busy:
-            outcomes += (outcome for outcome in schedule.step() if not isinstance(outcome, PartialDone))
+            outcomes += (outcome for outcome in schedule.step() if isinstance(outcome, Finished | Failed))
         return sorted(outcomes, key=lambda outcome: outcome.job_id)
 
-    def schedule(self) -> EngineScheduler:
-        """A new scheduler, for jobs that come and go."""
+    def schedule(self, settings: Settings = DEFAULTS) -> EngineScheduler:
+        """A new scheduler, for jobs that come and go. `settings` choose the aligner and how it is loaded."""
         return EngineScheduler(
-            self.model, self._tokenizer, self._preparation, self._governor, self._drift, self._streaming_drift
+            self.model,
+            self._tokenizer,
+            self._preparation,
+            self._governor,
+            self._drift,
+            self._streaming_drift,
+            Alignments(settings, self._governor),
         )
 
     def encode(self, features: Features) -> mx.array:

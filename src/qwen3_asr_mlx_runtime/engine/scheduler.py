@@ -1,12 +1,23 @@
 """Schedules the engine's jobs: which step comes next, and the outcome of each job."""
 
+from qwen3_asr_mlx_runtime.engine.align import Alignments
 from qwen3_asr_mlx_runtime.engine.continuous_batch import ContinuousBatch
 from qwen3_asr_mlx_runtime.engine.memory import Governor
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
 from qwen3_asr_mlx_runtime.engine.sequence import JobSequence
 from qwen3_asr_mlx_runtime.engine.single import SingleDecoder
 from qwen3_asr_mlx_runtime.engine.streaming import OpenUtterances
-from qwen3_asr_mlx_runtime.engines.api import Append, Failed, Finalize, Finished, Job, Partial, PartialDone
+from qwen3_asr_mlx_runtime.engines.api import (
+    Align,
+    Aligned,
+    Append,
+    Failed,
+    Finalize,
+    Finished,
+    Job,
+    Partial,
+    PartialDone,
+)
 from qwen3_asr_mlx_runtime.engines.fair_queue import INTERACTIVE_IN_A_ROW
 from qwen3_asr_mlx_runtime.errors import Cancelled
 from qwen3_asr_mlx_runtime.model.drift import Drift, StreamingDrift
@@ -29,6 +40,7 @@ class EngineScheduler:
         governor: Governor,
         drift: Drift,
         streaming_drift: StreamingDrift,
+        alignments: Alignments,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
@@ -38,19 +50,20 @@ class EngineScheduler:
         self._alone = SingleDecoder(model, tokenizer, preparation)
         self._open_utterances = OpenUtterances(model, tokenizer, preparation, governor, streaming_drift)
         self._batching = ContinuousBatch(model, tokenizer, preparation, governor, drift, self._alone.add_segment)
+        self._alignments = alignments
         self._open: dict[int, JobSequence] = {}
         self._ended: list[Failed] = []  # partials that ended because their utterance did
-        self._partials_in_a_row = 0
+        self._before_files_in_a_row = 0
         self._batch_is_next = False
         self._alone_is_next = False
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._open or self._ended or self._open_utterances.is_busy)
+        return bool(self._open or self._ended or self._open_utterances.is_busy or self._alignments.is_busy)
 
     @property
     def open_ids(self) -> list[int]:
-        return [*self._open, *self._open_utterances.open_ids]
+        return [*self._open, *self._open_utterances.open_ids, *self._alignments.open_ids]
 
     @property
     def appended(self) -> list[Append]:
@@ -76,6 +89,13 @@ class EngineScheduler:
             self._open[job.id] = recognition = JobSequence.of(job, self._preparation)
             self._sequential.add(recognition, utterance.finish(recognition))
 
+    def align(self, request: Align) -> None:
+        """End an open utterance and time its words, when no job of a stream is open."""
+        samples, partial = self._open_utterances.end(request.audio_id)
+        if partial is not None:
+            self._ended.append(partial)
+        self._alignments.add(request, samples)
+
     def submit(self, job: Job) -> None:
         """Transcribe a whole utterance."""
         self._open[job.id] = recognition = JobSequence.of(job, self._preparation)
@@ -89,28 +109,35 @@ class EngineScheduler:
         return self._open_utterances.forget(audio_id)
 
     def cancel(self, job_id: int) -> Failed | None:
-        """Cancel a waiting or running job or partial; None if there is none with this id."""
+        """Cancel a waiting or running job of any kind; None if there is none with this id."""
         recognition = self._open.pop(job_id, None)
         if recognition is None:
-            return self._open_utterances.cancel(job_id)
+            return self._open_utterances.cancel(job_id) or self._alignments.cancel(job_id)
         self._remove(recognition)
         return Failed(job_id, Cancelled("cancelled before its transcript was written"))
 
-    def step(self) -> list[Finished | PartialDone | Failed]:
+    def step(self) -> list[Finished | PartialDone | Aligned | Failed]:
         """One decoder step. Returns the outcomes of the jobs and partials that ended."""
         ended, self._ended = self._ended, []
-        if self._is_time_for_partial():
-            outcome = self._open_utterances.step()
-            return [*ended, outcome] if outcome is not None else [*ended]
+        aligns = self._alignments.is_ready
+        if self._goes_before_files(aligns or self._open_utterances.is_busy):
+            return [*ended, *(self._alignments.step() if aligns else self._step_partials())]
+        if not self._open:
+            self._alignments.wait()
         return [*ended, *self._decode()]
 
-    def _is_time_for_partial(self) -> bool:
-        """A partial never delays a final; files have one turn in five."""
+    def _goes_before_files(self, is_busy: bool) -> bool:
+        """Whether it is time for an Align or a partial, if there is one. They never delay a final; files have one turn
+        in five."""
         urgent = any(recognition.job.interactive for recognition in self._open.values())
-        is_time = self._open_utterances.is_busy and not urgent
-        is_time = is_time and not (self._open and self._partials_in_a_row >= INTERACTIVE_IN_A_ROW)
-        self._partials_in_a_row = self._partials_in_a_row + 1 if is_time else 0
+        is_time = is_busy and not urgent
+        is_time = is_time and not (self._open and self._before_files_in_a_row >= INTERACTIVE_IN_A_ROW)
+        self._before_files_in_a_row = self._before_files_in_a_row + 1 if is_time else 0
         return is_time
+
+    def _step_partials(self) -> list[PartialDone | Failed]:
+        outcome = self._open_utterances.step()
+        return [] if outcome is None else [outcome]
 
     def _decode(self) -> list[Finished | Failed]:
         batched = self._batching.is_busy or self._alone.is_busy
@@ -127,9 +154,11 @@ class EngineScheduler:
         (self._alone if self._alone_is_next else self._batching).step()
         self._alone_is_next = not self._alone_is_next
 
-    def idle(self) -> None:
-        """Call when no job has waited for a while: releases cached memory."""
+    def idle(self) -> bool:
+        """Call when no job has waited for a while: releases cached memory. Whether there will be more to release."""
+        again = self._alignments.idle()
         self._governor.on_idle()
+        return again
 
     def _end(self, recognition: JobSequence) -> Finished | Failed:
         del self._open[recognition.job.id]

@@ -96,12 +96,16 @@ class OpenUtterances:
         self._utterances.pop(audio_id, None)
         return self._end([partial for partial in self._partials if partial.audio_id == audio_id])
 
+    def end(self, audio_id: int) -> tuple[Samples, Failed | None]:
+        """End an utterance: all its samples, and its partial, cancelled now."""
+        samples = self._whole(audio_id)
+        return samples, self.forget(audio_id)
+
     def take(self, request: Finalize) -> tuple[Job, StreamingUtterance | None, Failed | None]:
         """End an utterance: its job, its streaming state if the job can use it, and its partial, cancelled now."""
-        job = request.job(self._whole(request.audio_id))
         utterance = self._utterances.get(request.audio_id)
-        ended = self.forget(request.audio_id)
-        return job, (utterance if utterance is not None and utterance.serves(request) else None), ended
+        samples, ended = self.end(request.audio_id)
+        return request.job(samples), (utterance if utterance is not None and utterance.serves(request) else None), ended
 
     def step(self) -> PartialDone | Failed | None:
         """One step of the oldest partial; its outcome if that was the last step. Without a partial, one step of

@@ -15,6 +15,7 @@ from qwen3_asr_mlx_runtime.engines.utterance import Samples, Utterance
 from qwen3_asr_mlx_runtime.errors import BridgeError
 
 DecoderMode = Literal["sequential", "batched"]
+AlignDecoder = Literal["viterbi", "official"]
 LoadSource = Literal["cold", "warm", "none"]
 
 
@@ -25,7 +26,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
 class Append(msgspec.Struct, frozen=True, tag=True, eq=False):
     """More samples of an utterance: float32 (N,), N at least 1. The first opens it. Not answered.
 
-    `audio_id` is unique in the process. The engine owns the samples until a Finalize or a Forget.
+    `audio_id` is unique in the process. The engine owns the samples until a Finalize, an Align or a Forget.
     """
 
     audio_id: int
@@ -71,20 +72,36 @@ class Finalize(msgspec.Struct, frozen=True, tag=True):
         return Job(self.id, utterance, self.decoder_mode, self.drift_guard, self.interactive)
 
 
+class Align(msgspec.Struct, frozen=True, tag=True):
+    """End an open utterance and find when each word of its `text` is said. Answered by Aligned or Failed.
+
+    The utterance is one segment, or as long. `id` is unique among jobs. `language`: a canonical name, or several joined
+    by commas; None if it is unknown. `decoder`: `viterbi` gives every word a time of its own within the audio,
+    `official` the times of qwen-asr. Fails with LanguageUnsupported, TooManyUnits, or AlignerDownloading while the
+    aligner is fetched; with a ModelError if it cannot be loaded, which the next Align tries again.
+    """
+
+    id: int
+    audio_id: int
+    text: str
+    language: str | None = None
+    decoder: AlignDecoder = "viterbi"
+
+
 class Forget(msgspec.Struct, frozen=True, tag=True):
-    """Drop an open utterance: no Finalize comes of it. Its partial ends."""
+    """Drop an open utterance: no Finalize and no Align comes of it. Its partial ends."""
 
     audio_id: int
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True):
-    """End a Finalize or a Partial at its next decoder step, or before it starts: Failed(Cancelled), unless it
+    """End a Finalize, a Partial or an Align at its next decoder step, or before it starts: Failed(Cancelled), unless it
     finished first."""
 
     job_id: int
 
 
-Request = Load | Append | Partial | Finalize | Forget | Cancel
+Request = Load | Append | Partial | Finalize | Align | Forget | Cancel
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +164,28 @@ class PartialDone(msgspec.Struct, frozen=True, tag=True):
     hypothesis: Hypothesis
 
 
+class Word(msgspec.Struct, frozen=True):
+    """Milliseconds from the first sample, and code points of the text. The ranges of the words cover the text, with the
+    punctuation and whitespace behind each. `time_confidence`: the probability of the less certain of the two times."""
+
+    start_ms: int
+    end_ms: int
+    char_start: int
+    char_end: int
+    time_confidence: float
+
+
+class Aligned(msgspec.Struct, frozen=True, tag=True):
+    """The times of the words, none for a text without letters and digits. `model`: the aligner's name. `seconds`: of
+    work. `warnings` as in WordUnits."""
+
+    job_id: int
+    words: list[Word]
+    model: str
+    seconds: float
+    warnings: list[str] = []
+
+
 class Failed(msgspec.Struct, frozen=True, tag=True):
     job_id: int
     error: BridgeError
@@ -168,7 +207,7 @@ class Unloaded(msgspec.Struct, frozen=True, tag=True):
     freed_bytes: int
 
 
-Outcome = EngineEnded | Unloaded | Loaded | LoadFailed | Progress | Finished | PartialDone | Failed
+Outcome = EngineEnded | Unloaded | Loaded | LoadFailed | Progress | Finished | PartialDone | Aligned | Failed
 Post = Callable[[Outcome], None]
 OnProgress = Callable[[Progress], None]
 
@@ -176,7 +215,7 @@ OnProgress = Callable[[Progress], None]
 class Engine(Protocol):
     """What the bridge asks of an engine. Every call returns at once; outcomes come through the `post` the engine was
     made with, on a thread of its own: any number of Progress during a load, and exactly one other for each Load,
-    Partial and Finalize, unless an EngineEnded ends them all. Partial and Finalize come after a successful load."""
+    Partial, Finalize and Align, unless an EngineEnded ends them all. These three come after a successful load."""
 
     @property
     def heartbeats(self) -> int:
@@ -202,8 +241,8 @@ class Engine(Protocol):
         """End it now, whatever it does: EngineEnded with this reason."""
 
     def unload(self) -> None:
-        """Free the memory of the model, whatever the engine does: Unloaded. No Load, Partial or Finalize comes before
-        that."""
+        """Free the memory of the model, whatever the engine does: Unloaded. No Load, Partial, Finalize or Align
+        comes before that."""
 
     def close(self) -> None:
         """End it for good. Nothing is posted once this has returned and `join` came back."""

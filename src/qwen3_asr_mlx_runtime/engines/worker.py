@@ -15,6 +15,7 @@ from typing import IO
 from qwen3_asr_mlx_runtime import process_memory
 from qwen3_asr_mlx_runtime.diagnostics import DIAGNOSTIC_PREFIX, diagnose
 from qwen3_asr_mlx_runtime.engines.api import (
+    Align,
     EngineEnded,
     Failed,
     Finalize,
@@ -282,7 +283,7 @@ class _Worker:
         try:
             return encode(message)
         except ValueError as error:
-            if isinstance(message, Partial | Finalize):
+            if isinstance(message, Partial | Finalize | Align):
                 failure = DecodeFailed(f"the request cannot be passed on: {type(error).__name__}")
                 self._post(Failed(message.id, failure))
             return b""

@@ -64,6 +64,10 @@ class Aligner:
         groups = (pairs[start : start + size] for start in range(0, len(pairs), size))
         return [logits for group in groups for logits in self._align(*zip(*group, strict=True))]
 
+    def positions(self, units: Sequence[str]) -> int:
+        """The length of a prompt with these units, without its audio."""
+        return len(aligner_prompt(self._tokenizer, units).input_ids(0))
+
     def _align(self, features: Sequence[Features], units: Sequence[Sequence[str]]) -> list[Logits]:
         embed = self.model.embed
         prompts, marks = [], []

@@ -19,6 +19,19 @@ _NATIVE_AUDIO_NAMES = {
     "num_attention_heads": "encoder_attention_heads",
     "intermediate_size": "encoder_ffn_dim",
 }
+ALIGNED_LANGUAGES = (  # of the released aligner
+    "Chinese",
+    "English",
+    "Cantonese",
+    "French",
+    "German",
+    "Italian",
+    "Japanese",
+    "Korean",
+    "Portuguese",
+    "Russian",
+    "Spanish",
+)
 _FIELD = re.compile(r"required field `(\w+)`|`\$\.(?:.*\.)?(\w+)[^`]*`$")  # in messages of msgspec
 Size = Annotated[int, msgspec.Meta(gt=0, le=2**20)]
 Depth = Annotated[int, msgspec.Meta(gt=0, le=1024)]
@@ -118,6 +131,12 @@ class AlignerConfig(ModelConfig, frozen=True, kw_only=True):
     classify_num: Size
     timestamp_token_id: Size
     timestamp_segment_time: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 80.0  # milliseconds; the native default
+    support_languages: tuple[str, ...] | None = None  # null in the released file
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Those that it was trained on."""
+        return self.support_languages or ALIGNED_LANGUAGES
 
     @property
     def head_size(self) -> int:

@@ -11,6 +11,7 @@ extension Wire {
         public let rawValue: String
         public init(rawValue: String) { self.rawValue = rawValue }
 
+        public static let alignerDownloading = Self(rawValue: "aligner_downloading")
         public static let audioChanged = Self(rawValue: "audio_changed")
         public static let audioCorrupt = Self(rawValue: "audio_corrupt")
         public static let audioEmpty = Self(rawValue: "audio_empty")
@@ -38,6 +39,7 @@ extension Wire {
         public static let invalidParams = Self(rawValue: "invalid_params")
         public static let invalidRequest = Self(rawValue: "invalid_request")
         public static let invalidUtf8 = Self(rawValue: "invalid_utf8")
+        public static let languageUnsupported = Self(rawValue: "language_unsupported")
         public static let limitExceeded = Self(rawValue: "limit_exceeded")
         public static let lineTooLong = Self(rawValue: "line_too_long")
         public static let modelChanged = Self(rawValue: "model_changed")
@@ -55,6 +57,7 @@ extension Wire {
         public static let shuttingDown = Self(rawValue: "shutting_down")
         public static let streamExists = Self(rawValue: "stream_exists")
         public static let timeout = Self(rawValue: "timeout")
+        public static let tooManyUnits = Self(rawValue: "too_many_units")
         public static let unknownStream = Self(rawValue: "unknown_stream")
         public static let unknownType = Self(rawValue: "unknown_type")
         public static let unsupportedSampleRate = Self(rawValue: "unsupported_sample_rate")
