@@ -132,7 +132,8 @@ def test_nagisa_is_imported_for_japanese_alone_and_writes_to_neither_stream(repo
         word_units("안녕하세요", "Korean")
         assert "nagisa" not in sys.modules
         assert [unit.letters for unit in word_units("東京タワー", "Japanese").units] == ["東京", "タワー"]
-        assert "nagisa" in sys.modules"""
+        assert "nagisa" in sys.modules
+        assert sys.float_info.min / 2 > 0  # a library with fast arithmetic would change that of its thread"""
     compiling = [sys.executable, "-I", "-W", "always", "-X", f"pycache_prefix={tmp_path}", "-c", code]
     done = subprocess.run(compiling, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
