@@ -1,5 +1,6 @@
 """Words get times, beside everything else that the engine does."""
 
+import gc
 import queue
 import shutil
 import threading
@@ -17,7 +18,7 @@ from support.loop_engine import LoopEngine
 
 from qwen3_asr_mlx_runtime.checkpoint import resolve
 from qwen3_asr_mlx_runtime.checkpoint.hub import Hub
-from qwen3_asr_mlx_runtime.checkpoint.weights import load_aligner
+from qwen3_asr_mlx_runtime.checkpoint.weights import load_aligner, loaded_bytes
 from qwen3_asr_mlx_runtime.engine import align as align_module
 from qwen3_asr_mlx_runtime.engine import aligner_files
 from qwen3_asr_mlx_runtime.engine.align import KEEP_SECONDS, Alignments
@@ -28,7 +29,7 @@ from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
 from qwen3_asr_mlx_runtime.engines.api import Align, Aligned, Append, Cancel, Failed, Finished, Forget, Load
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
 from qwen3_asr_mlx_runtime.errors import EngineLost
-from qwen3_asr_mlx_runtime.model.aligner import Aligner
+from qwen3_asr_mlx_runtime.model.aligner import Aligner, ForcedAligner
 from qwen3_asr_mlx_runtime.model.features import log_mel
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.model.word_times import official, viterbi
@@ -239,6 +240,19 @@ def test_a_load_that_failed_is_tried_again_by_the_next_align(recognizer, folder,
     assert len(aligned(schedule, align(2, noise(1), TEXT))[0].words) == 3
 
 
+def test_a_load_that_fails_on_its_way_leaves_nothing(schedule, recognizer, monkeypatch):
+    def broken(*_, **__):
+        yield
+        raise RuntimeError("planted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(align_module, "aligner_steps", broken)
+        send(schedule, align(1, noise(1), TEXT))
+        assert codes(run(schedule)) == {1: "model_unsupported"}
+    assert recognizer._governor.aligner_bytes == 0
+    aligned(schedule, align(2, noise(1), TEXT))
+
+
 def test_weights_that_change_between_check_and_load_are_not_used(schedule, folder, tmp_path, recognizer):
     here = Path(shutil.copytree(folder, tmp_path / "aligner"))
     schedule = recognizer.schedule(Settings(aligner=str(here)))
@@ -268,6 +282,7 @@ def test_no_weights_are_read_for_a_language_that_the_aligner_lacks(schedule, mon
     monkeypatch.setattr(align_module, "aligner_steps", lambda *_, **__: pytest.fail("read"))
     send(schedule, align(1, noise(1), TEXT, language="German"))
     assert codes(run(schedule)) == {1: "language_unsupported"}
+    assert schedule._alignments._loading is None
 
 
 @pytest.mark.parametrize(("seconds", "units", "room"), [(0.2, 4, 3), (0.01, 1, 0), (20, 200, 143)])
@@ -285,10 +300,11 @@ def test_more_units_than_the_aligner_has_positions_are_refused(schedule):
     assert codes(run(schedule)) == {1: "too_many_units"}
 
 
-def test_memory_that_the_aligner_has_not_is_refused_and_found_later(schedule, recognizer, monkeypatch):
+def test_memory_that_the_aligner_has_not_is_refused_and_found_later(schedule, recognizer, folder, monkeypatch):
     governor = recognizer._governor
-    held = mx.get_active_memory()
-    for limit in (held, held + 900_000):  # none, and too little for the pass
+    gc.collect()
+    held, size = mx.get_active_memory(), loaded_bytes(folder, None, None, ForcedAligner)
+    for limit in (held, held + size + 100_000):  # none, and too little for the pass
         with monkeypatch.context() as patch:
             patch.setattr(governor, "limit_bytes", limit)
             send(schedule, align(1, noise(2), TEXT))
