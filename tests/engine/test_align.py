@@ -533,6 +533,31 @@ def test_a_search_that_hangs_does_not_stop_a_final(recognizer, monkeypatch):
     release.set()
 
 
+def test_the_import_of_the_segmenter_does_not_stop_other_work(schedule, monkeypatch):
+    gate, threads, find = threading.Event(), [], align_module.word_units
+
+    def slow(text, language):
+        threads.append(threading.current_thread())
+        if language == "Japanese":
+            assert gate.wait(WAIT)
+        return find(text, None)
+
+    loaded(schedule)._alignments._languages |= {"japanese"}
+    monkeypatch.setattr(align_module, "word_units", slow)
+    send(schedule, align(1, noise(1), "今日", language="Japanese"))
+    send(schedule, align(2, noise(1), TEXT))
+    send(schedule, transcribe(3, Utterance(noise(1))))
+    done = {}
+    while len(done) < 2:
+        done |= codes(schedule.step())
+    assert done == {2: "Aligned", 3: "Finished"}
+    assert schedule.is_busy
+    assert schedule.step() == []
+    gate.set()
+    assert codes(run(schedule)) == {1: "Aligned"}
+    assert len({*threads}) == 2
+
+
 # In the loop.
 
 

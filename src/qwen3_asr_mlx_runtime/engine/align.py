@@ -5,8 +5,10 @@ loop's thread, one layer a step.
 """
 
 import gc
+import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -45,7 +47,7 @@ from qwen3_asr_mlx_runtime.model_name import chosen_aligner
 from qwen3_asr_mlx_runtime.settings import Settings
 
 KEEP_SECONDS = 60.0  # without an Align: then an idle engine frees the aligner
-_WAIT_SECONDS = 0.01  # for the files, before the loop looks at its inbox again
+_WAIT_SECONDS = 0.01  # for another thread, before the loop looks at its inbox again
 _PACKED_SAMPLES = 30 * SAMPLE_RATE  # of segments that share a pass: a final waits for one pass
 _MAX_PACKED = 8
 
@@ -98,6 +100,7 @@ class Alignments:
         self._files: AlignerFiles | None = None
         self._loading: Steps | None = None
         self._loaded: _Loaded | None = None
+        self._segmenter: threading.Thread | None = None  # imports that of Japanese, which takes seconds
         self._used_at = 0.0
 
     @property
@@ -106,9 +109,20 @@ class Alignments:
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is a step to take; otherwise all that wait, wait for the aligner's files."""
+        """Whether there is a step to take; otherwise all that wait, wait for another thread."""
         waits = self._loaded is None and self._files is not None and not self._files.changed.is_set()
-        return any(job.units is None for job in self._jobs) or (self.is_busy and not waits)
+        return self._unmeasured is not None or (bool(self._measured) and not waits)
+
+    @property
+    def _measured(self) -> list[_Job]:
+        return [job for job in self._jobs if job.units is not None]
+
+    @property
+    def _unmeasured(self) -> _Job | None:
+        """The next one whose units can be found now."""
+        waits = self._segmenter is not None and self._segmenter.is_alive()
+        found = (job for job in self._jobs if job.units is None)
+        return next((job for job in found if not (waits and job.request.language == "Japanese")), None)
 
     @property
     def open_ids(self) -> list[int]:
@@ -142,14 +156,15 @@ class Alignments:
         return self._loaded is not None
 
     def wait(self) -> None:
-        """Wait a moment for the aligner's files."""
-        if self._files is not None:
+        """Wait a moment for another thread."""
+        if self._segmenter is not None and self._segmenter.is_alive():
+            self._segmenter.join(_WAIT_SECONDS)
+        elif self._files is not None:
             self._files.changed.wait(_WAIT_SECONDS)
 
     def step(self) -> Outcomes:
         """The outcomes of the Aligns that ended in this step."""
-        unmeasured = next((job for job in self._jobs if job.units is None), None)
-        if unmeasured is not None:
+        if (unmeasured := self._unmeasured) is not None:
             return self._find_units(unmeasured)
         return self._load_step() if self._loaded is None else self._align(self._loaded)
 
@@ -157,6 +172,10 @@ class Alignments:
 
     def _find_units(self, job: _Job) -> Outcomes:
         request = job.request
+        if request.language == "Japanese" and self._segmenter is None:
+            self._segmenter = threading.Thread(target=_import_segmenter, name="segmenter", daemon=True)
+            self._segmenter.start()
+            return []
         try:
             with job.watch.stage("units"):
                 job.units = word_units(request.text, request.language)
@@ -237,7 +256,7 @@ class Alignments:
 
     def _next_bytes(self, config: AlignerConfig) -> int:
         """What the next pass takes at most: a token has a byte or more."""
-        job = self._jobs[0]
+        job = self._measured[0]
         text = sum(len(unit.encode()) + 2 for unit in job.letters)
         positions = text + audio_token_count(frame_count(len(job.samples)))
         return JobMemory(config, mx.float32.size).alignment(len(job.samples), positions, len(job.letters))
@@ -284,7 +303,7 @@ class Alignments:
         return [self._decode(job, rows) for job, rows in zip(jobs, scores, strict=True)]
 
     def _next_jobs(self, loaded: _Loaded) -> list[_Job]:
-        first, *others = self._jobs
+        first, *others = self._measured
         chosen, samples = [first], len(first.samples)
         for job in others if loaded.aligner.model.packs and not first.alone else ():
             samples += len(job.samples)
@@ -326,6 +345,11 @@ class Alignments:
             for unit, time in zip(units, times, strict=True)
         ]
         return job.aligned(self._name, words)
+
+
+def _import_segmenter() -> None:
+    with suppress(Exception):  # it fails again where it is used
+        word_units("", "Japanese")
 
 
 def _milliseconds(samples: Samples) -> int:
