@@ -9,6 +9,7 @@ from support.engine_requests import transcribe
 from support.loop_engine import LoopEngine
 
 from qwen3_asr_mlx_runtime import shortage
+from qwen3_asr_mlx_runtime.engine import loop
 from qwen3_asr_mlx_runtime.engine import recognizer as engine
 from qwen3_asr_mlx_runtime.engines.api import (
     Append,
@@ -42,6 +43,7 @@ class ScriptedRecognizer:
         self.threads: set[str] = set()
         self.load_failures: list[Exception] = []
         self.loads = 0
+        self.idles = 0
         self.on_load = lambda: None
         self.jobs: list[Finalize] = []
         self.partials: list[Partial] = []
@@ -66,8 +68,11 @@ class ScriptedRecognizer:
     def is_busy(self) -> bool:
         return bool(self.jobs)
 
-    def idle(self) -> None:
-        pass
+    def idle(self) -> bool:
+        self.idles += 1
+        if self.idles == 3:
+            self.gate.set()
+        return self.idles < 3
 
     def append(self, request: Append) -> None:
         self.appended.append(request)
@@ -258,6 +263,16 @@ def test_the_real_recogniser_works_from_its_thread(outcomes, monkeypatch):
     assert stages == ["resolve", "verify", "load", "warmup"]
     assert isinstance(outcome, Loaded)
     assert next_of(outcomes).transcript.text == ""
+
+
+def test_an_idle_engine_releases_memory_until_there_is_no_more(thread, recognizer, outcomes, monkeypatch):
+    monkeypatch.setattr(loop, "_IDLE_SECONDS", 0.001)
+    thread.send(Load())
+    next_of(outcomes)
+    assert recognizer.gate.wait(WAIT)
+    thread.send(job(1))
+    assert isinstance(next_of(outcomes), Finished)
+    assert recognizer.idles >= 3
 
 
 def test_numbers_in_between_keep_the_model(thread, recognizer, outcomes):
