@@ -8,11 +8,21 @@ from support.client_children import FINAL, READY
 
 from qwen3_asr_mlx_runtime.client import BridgeExited, RequestFailed
 from qwen3_asr_mlx_runtime.client.kept import Kept
-from qwen3_asr_mlx_runtime.client.messages import decode, encode
+from qwen3_asr_mlx_runtime.client.messages import decode
 from qwen3_asr_mlx_runtime.client.results import RealtimeBatchFinal
+from qwen3_asr_mlx_runtime.client.sent import Sent
 
 LOST = BridgeExited("gone", retryable=True)
 QUEUED = {"type": "utterance_queued", "stream_id": "mic", "samples": 1, "queued": 1, "batch_size": 4}
+LOADED = {
+    "type": "ready",
+    "model": "demo",
+    "model_dir": "",
+    "load_seconds": 0.0,
+    "load_profile": {},
+    "load": "none",
+}
+UNLOADED = {"type": "unloaded", "freed_bytes": 1}
 ERROR = {"type": "error", "code": "limit_exceeded", "message": "no", "retryable": True, "data": {}}
 
 
@@ -26,15 +36,15 @@ class Talk:
     def send(self, type: str, **members: Any) -> dict[str, Any]:
         self._count += 1
         id = {} if type == "audio_chunk" else {"id": self._count}
-        named = self.kept.named({"type": type, **({} if type == "start" else {"stream_id": "mic"}), **members, **id})
-        self.kept.add(named, encode(named))
-        return named
+        stream = {} if type in ("start", "unload") else {"stream_id": "mic"}
+        sent: dict[str, Any] = json.loads(self.kept.add({"type": type, **stream, **members, **id}, lambda _: None))
+        return sent
 
     def stream(self, **options: Any) -> None:
         self.reply(self.send("start_stream", **options), READY)
 
     def chunk(self, seq: int = 0, **members: Any) -> dict[str, Any]:
-        return self.send("audio_chunk", seq=seq, pcm16="AAAA", **members)
+        return self.send("audio_chunk", **{"seq": seq, "pcm16": "AAAA", **members})
 
     def utterance(self, **members: Any) -> dict[str, Any]:
         """A chunk and a boundary that is queued."""
@@ -54,13 +64,31 @@ class Talk:
         self.kept.received(message)
         return message.items[0].replayed
 
+    def refuse_chunk(self, seq: int | None, stream_id: str | None = "mic") -> None:
+        error = {**ERROR, "type": "stream_error", "event": True, "n": 1, "stream_id": stream_id, "seq": seq}
+        self.kept.received(decode(json.dumps({**error, "dropped_samples": 2}).encode()))
+
+    def next_process(self) -> list[dict[str, Any]]:
+        """What it gets."""
+        assert self.kept.lost(LOST) == []
+        return self.lines
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """What the next process would get."""
+        return [json.loads(line) for line in self.kept.lines()]
+
     @property
     def types(self) -> list[str]:
-        return [json.loads(line)["type"] for line in self.kept.lines]
+        return [line["type"] for line in self.lines]
 
     @property
     def names(self) -> list[str | None]:
-        return [json.loads(line).get("utterance_id") for line in self.kept.lines][1:]
+        return [line.get("utterance_id") for line in self.lines][1:]
+
+    @property
+    def seqs(self) -> list[int]:
+        return [line["seq"] for line in self.lines if "seq" in line]
 
 
 def test_utterances_are_named_as_the_bridge_names_them() -> None:
@@ -111,11 +139,27 @@ def test_a_request_is_kept_until_its_reply() -> None:
     talk.reply(file, ERROR)
     talk.reply(start, {"type": "ready", "model": "demo", "load_seconds": 0.0})
     assert (talk.types, talk.kept.ids, talk.kept.is_needed) == (["start"], set(), False)
-    talk.send("start")
-    assert talk.types == ["start"]
     talk.send("hello")
     talk.send("stop")
     assert talk.types == ["start"]
+
+
+def test_the_last_start_that_was_answered_is_kept_with_the_last_keep_alive() -> None:
+    talk = Talk()
+    talk.reply(talk.send("start", keep_alive_seconds=7), LOADED)
+    talk.reply(talk.send("start"), LOADED)
+    talk.reply(talk.send("start", keep_alive_seconds=-5), ERROR)
+    assert [(line["type"], line["keep_alive_seconds"]) for line in talk.lines] == [("start", 7)]
+
+
+def test_behind_an_unload_no_start_is_kept_but_its_keep_alive() -> None:
+    talk = Talk()
+    talk.reply(talk.send("start", keep_alive_seconds=7), LOADED)
+    talk.stream()
+    talk.reply(talk.send("unload"), UNLOADED)
+    assert talk.types == ["start_stream"]
+    assert talk.send("start")["keep_alive_seconds"] == 7
+    assert talk.types == ["start_stream", "start"]
 
 
 def test_a_stopped_stream_is_kept_until_it_owes_nothing() -> None:
@@ -146,6 +190,54 @@ def test_a_restart_drops_the_open_utterance() -> None:
     assert talk.types == ["start_stream"]
 
 
+def test_a_refused_restart_changes_nothing() -> None:
+    talk = Talk()
+    talk.stream(partials=True)
+    talk.chunk(0)
+    restart = talk.send("start_stream", restart=True, sample_rate=1)
+    talk.reply(restart, ERROR)
+    talk.chunk(1)
+    assert talk.send("end_utterance")["utterance_id"] == "mic-1"
+    assert talk.types == ["start_stream", "audio_chunk", "audio_chunk", "end_utterance"]
+
+
+def test_a_restart_without_a_reply_is_repeated_behind_what_was_open() -> None:
+    talk = Talk()
+    talk.stream()
+    talk.chunk(0)
+    restart = talk.send("start_stream", restart=True)
+    talk.chunk(0)
+    talk.next_process()
+    assert talk.types == ["start_stream", "audio_chunk", "start_stream", "audio_chunk"]
+    talk.reply(restart, READY)
+    assert talk.types == ["start_stream", "audio_chunk"]
+
+
+def test_a_restart_that_splits_ends_the_keeping() -> None:
+    talk = Talk()
+    talk.stream()
+    talk.utterance()
+    talk.chunk()
+    assert talk.kept.streams == {"mic"}
+    split = talk.send("start_stream", restart=True, on_limit="split")
+    talk.reply(split, READY)
+    assert "utterance_id" not in talk.chunk()
+    assert talk.types == ["start_stream", "audio_chunk", "end_utterance", "stop_stream"]
+    assert talk.kept.streams == set()
+    talk.outcome("mic-1")
+    assert talk.types == []
+
+
+def test_a_restart_that_splits_and_is_lost_was_none() -> None:
+    talk = Talk()
+    talk.stream()
+    talk.chunk()
+    talk.send("start_stream", restart=True, on_limit="split")
+    talk.next_process()
+    talk.chunk(1)
+    assert talk.types == ["start_stream", "audio_chunk", "audio_chunk"]
+
+
 def test_a_cancel_is_kept_as_long_as_its_utterance() -> None:
     talk = Talk()
     talk.stream(partials=True)
@@ -169,12 +261,23 @@ def test_a_refused_boundary_leaves_its_audio_to_the_next() -> None:
     assert talk.types == ["start_stream"]
 
 
+def test_the_name_of_a_refused_boundary_is_not_that_of_the_open_utterance() -> None:
+    talk = Talk()
+    talk.stream()
+    talk.reply(talk.send("end_utterance", utterance_id="x"), ERROR)
+    talk.reply(talk.send("end_utterance"), ERROR)
+    talk.chunk()
+    assert talk.send("end_utterance")["utterance_id"] == "mic-1"
+    talk.chunk(utterance_id="y")
+    talk.reply(talk.send("end_utterance", utterance_id="x"), ERROR)
+    assert talk.send("end_utterance")["utterance_id"] == "y"
+
+
 def test_a_boundary_that_a_later_process_refuses_is_a_lost_utterance() -> None:
     talk = Talk()
     talk.stream()
-    boundary = talk.utterance()
-    talk.kept.lost(LOST)
-    assert talk.reply(boundary, ERROR) == [("mic-1", RequestFailed.__name__)]
+    talk.utterance()
+    assert talk.reply(talk.next_process()[-1], ERROR) == [("mic-1", RequestFailed.__name__)]
     assert talk.types == ["start_stream"]
 
 
@@ -183,9 +286,119 @@ def test_a_chunk_that_is_refused_is_not_kept() -> None:
     talk.stream()
     talk.chunk(0)
     talk.chunk(1)
-    error = {**ERROR, "type": "stream_error", "event": True, "n": 1, "stream_id": "mic", "seq": 0, "dropped_samples": 2}
-    talk.kept.received(decode(json.dumps(error).encode()))
-    assert [json.loads(line).get("seq") for line in talk.kept.lines] == [None, 1]
+    talk.refuse_chunk(0)
+    assert talk.types == ["start_stream", "audio_chunk"]
+
+
+def test_a_chunk_of_an_earlier_stream_of_the_name_stays() -> None:
+    talk = Talk()
+    for _ in range(2):
+        talk.stream()
+        for seq in range(3):
+            talk.chunk(seq)
+        talk.reply(talk.send("end_utterance"), {**QUEUED, "utterance_id": "mic-1"})
+        stopped = {"type": "stream_stopped", "stream_id": "mic", "dropped_samples": 0, "queued": 1}
+        talk.reply(talk.send("stop_stream"), {**stopped, "cancelled_utterances": []})
+    talk.stream()
+    talk.chunk(0)
+    refused = talk.chunk(1)
+    talk.refuse_chunk(refused["seq"])
+    talk.refuse_chunk(None)
+    talk.refuse_chunk(None, None)
+    chunks = 7
+    assert talk.types.count("audio_chunk") == chunks
+    assert talk.types[-2:] == ["start_stream", "audio_chunk"]
+
+
+def test_numbers_begin_anew_and_go_on_without_false_gaps() -> None:
+    talk = Talk()
+    talk.stream(partials=True)
+    for seq in range(2):
+        talk.chunk(seq)
+    talk.send("end_utterance")
+    talk.chunk(2)
+    cancelled = {"type": "cancel_result", "state": "cancelled", "dropped_samples": 1}
+    talk.reply(talk.send("cancel", utterance_id="mic-2"), cancelled)
+    talk.next_process()
+    assert talk.seqs == [0, 1]
+    assert talk.chunk(3)["seq"] == 2
+    talk.outcome("mic-1")
+    assert talk.seqs == [0]
+    assert talk.chunk(4)["seq"] == 1
+
+
+@pytest.mark.parametrize(("refused", "seqs"), [(0, [1, 2, 3]), (1, [0, 2, 3]), (2, [0, 2, 3])])
+def test_a_refused_chunk_stays_a_gap(refused: int, seqs: list[int]) -> None:
+    talk = Talk()
+    talk.stream()
+    for seq in range(3):
+        talk.chunk(seq)
+    talk.refuse_chunk(refused)
+    talk.send("end_utterance")
+    talk.chunk(3)
+    talk.next_process()
+    assert talk.seqs == seqs
+
+
+def test_a_chunk_behind_a_refused_one_follows_a_gap() -> None:
+    talk = Talk()
+    talk.stream()
+    talk.chunk(0)
+    talk.chunk(1)
+    talk.refuse_chunk(1)
+    talk.chunk(2)
+    talk.chunk(3)
+    talk.next_process()
+    assert talk.seqs == [0, 2, 3]
+
+
+def test_an_id_that_is_used_again_belongs_to_the_later_request() -> None:
+    talk = Talk()
+    boundary = {"stream_id": "mic", "pcm16": "AAAA"}
+    for type, reply in (("start_stream", READY), ("end_utterance", {**QUEUED, "utterance_id": "mic-1"})):
+        talk.kept.add({**boundary, "type": type, "id": "x"}, lambda _: None)
+        talk.reply({"id": "x"}, reply)
+    talk.kept.add({"type": "status", "id": "x"}, lambda _: None)
+    start, ended, status = talk.next_process()
+    assert status["id"] == "x"
+    assert "x" not in (start["id"], ended["id"])
+    assert start["id"] != ended["id"]
+    assert talk.reply(ended, ERROR) == [("mic-1", RequestFailed.__name__)]
+    assert talk.kept.ids == {"x"}
+
+
+def test_the_work_for_a_reply_does_not_grow_with_the_audio(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+
+    def type_of(sent: Sent) -> str:
+        nonlocal looks
+        looks += 1
+        return str(sent.members["type"])
+
+    talk = Talk()
+    talk.stream()
+    for seq in range(2000):
+        talk.chunk(seq)
+    monkeypatch.setattr(Sent, "type", property(type_of))
+    boundary = talk.send("end_utterance")
+    talk.reply(boundary, {**QUEUED, "utterance_id": "mic-1"})
+    talk.reply(talk.send("flush"), ERROR)
+    talk.outcome("mic-1")
+    assert looks < 100
+    assert talk.types == ["start_stream"]
+
+
+def test_the_limit_ends_its_work_where_a_restart_has_no_reply() -> None:
+    talk = Talk(limit=400)
+    talk.stream()
+    talk.chunk(0, pcm16="A" * 200)
+    talk.send("start_stream", restart=True)
+    talk.chunk(0)
+    talk.send("end_utterance")
+    talk.chunk(1, pcm16="A" * 100)
+    talk.chunk(2, pcm16="A" * 100)
+    talk.chunk(3, pcm16="A" * 200)
+    assert talk.types.count("audio_chunk") == 0
 
 
 def test_beyond_the_limit_the_oldest_utterance_is_dropped() -> None:
@@ -195,7 +408,7 @@ def test_beyond_the_limit_the_oldest_utterance_is_dropped() -> None:
     second = talk.utterance()
     assert talk.names == [None, "mic-1", None, "mic-2"]
     waits = talk.send("end_utterance", pcm16="A" * 200)
-    assert json.loads(talk.kept.lines[-1])["utterance_id"] == waits["utterance_id"] == "mic-3"
+    assert talk.lines[-1]["utterance_id"] == waits["utterance_id"] == "mic-3"
     assert [each.utterance_id for each in talk.kept.lost(LOST)] == [first["utterance_id"], second["utterance_id"]]
     assert talk.kept.ids == {waits["id"]}
 

@@ -300,7 +300,7 @@ def test_beyond_the_limit_of_restarts_all_fails_as_without_resend(pcm: Callable[
         assert isinstance(lost, BridgeLost)
         assert (lost.streams, lost.will_restart, bridge.state) == (("mic",), False, "failed")
         bridge.open()
-        with pytest.raises(RequestFailed):
+        with pytest.raises(BridgeExited):
             stream.flush()
 
 
@@ -338,6 +338,92 @@ def test_a_stop_while_it_starts_again_ends_what_waits(pcm: Callable[[str], bytes
         assert bridge.state == "stopped"
 
 
+def test_a_stop_does_not_wait_for_the_next_process(tmp_path: Path, pcm: Callable[[str], bytes]) -> None:
+    with resending(held(tmp_path)) as bridge:
+        stream = bridge.start_stream("mic")
+        stream.append(pcm("sample"))
+        kill(bridge)
+        started(bridge)
+        pid = bridge.pid or 0
+        bridge.stop()
+        assert bridge.state == "stopped"
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+        with pytest.raises(BridgeClosed):
+            stream.append(bytes(2))
+
+
+def test_with_asyncio_a_stop_does_not_wait_either(tmp_path: Path, pcm: Callable[[str], bytes]) -> None:
+    async def talk() -> None:
+        async with AsyncBridge(Setup(command=held(tmp_path), resend=True)) as bridge:
+            stream = await bridge.start_stream("mic")
+            await stream.append(pcm("sample"))
+            kill(bridge)
+            started(bridge)
+            waits = asyncio.create_task(stream.append(bytes(2)))
+            await asyncio.sleep(0)
+            await bridge.stop()
+            with pytest.raises(BridgeClosed):
+                await waits
+
+    asyncio.run(talk())
+
+
+def test_a_request_that_ran_out_of_time_while_none_runs_is_over(tmp_path: Path) -> None:
+    with resending(held(tmp_path)) as bridge, ThreadPoolExecutor(1) as threads:
+        freeze(bridge)
+        status = threads.submit(bridge.request, {"type": "status", "id": "mine"}, timeout=0.5)
+        requests(bridge, 1)
+        kill(bridge)
+        with pytest.raises(RequestTimeout):
+            status.result(WAIT)
+        (tmp_path / "go").touch()
+        bridge.ping()
+        assert len(kept(bridge).requests) == 0
+        assert bridge.request({"type": "status", "id": "mine"}, timeout=WAIT)
+
+
+def test_an_id_may_be_used_again_although_its_utterance_waits() -> None:
+    with resending(COUNT) as bridge:
+        stream = {"stream_id": "mic", "id": "x"}
+        bridge.request({**stream, "type": "start_stream", "max_batch_delay_ms": 60_000})
+        bridge.request({**stream, "type": "end_utterance", "pcm16": "AAABAAIA"})
+        freeze(bridge)
+        with ThreadPoolExecutor(1) as threads:
+            flush = threads.submit(bridge.request, {**stream, "type": "flush"}, timeout=WAIT)
+            requests(bridge, 1)
+            kill(bridge)
+            batch = flush.result()
+        assert isinstance(batch, RealtimeBatchFinal)
+        assert [(item.utterance_id, item.replayed) for item in batch.items] == [("mic-1", True)]
+
+
+def test_a_cancelled_utterance_is_no_gap_in_the_next() -> None:
+    with resending(COUNT) as bridge:
+        stream = bridge.start_stream("mic", max_batch_delay_ms=60_000)
+        for name, is_cancelled in (("one", False), ("two", True)):
+            stream.append(bytes(3200), name)
+            if is_cancelled:
+                assert bridge.cancel_utterance("mic", name).dropped_samples
+            else:
+                stream.end_utterance()
+        kill(bridge)
+        until(bridge, BridgeLost)
+        stream.append(bytes(3200), "three")
+        stream.end_utterance()
+        items = stream.flush().items
+        assert [(item.utterance_id, item.audio_gap) for item in items] == [("one", False), ("three", False)]
+
+
+def test_a_stream_does_not_outlive_a_kill() -> None:
+    with resending(COUNT) as bridge:
+        stream = bridge.start_stream("mic")
+        bridge.kill()
+        bridge.open()
+        with pytest.raises(BridgeClosed):
+            stream.append(bytes(2))
+
+
 def test_without_resend_a_stream_ends_with_its_process() -> None:
     with Bridge(COUNT) as bridge:
         stream = bridge.start_stream("mic")
@@ -361,6 +447,25 @@ def test_with_asyncio(pcm: Callable[[str], bytes]) -> None:
             assert (await stream.stop()).queued == 0
 
     asyncio.run(talk())
+
+
+def held(folder: Path) -> list[str]:
+    """A command whose second process waits for the file `go`."""
+    script = f"""
+import os, pathlib, time
+folder = pathlib.Path({str(folder)!r})
+while (folder / "started").exists() and not (folder / "go").exists():
+    time.sleep(0.01)
+(folder / "started").touch()
+os.execv({COUNT[0]!r}, {list(COUNT)!r})
+"""
+    return [sys.executable, "-c", script]
+
+
+def started(bridge: Bridge | AsyncBridge) -> None:
+    """Wait for another process."""
+    while bridge.restarts == 0 or bridge.exit is None or bridge.state != "opening":
+        time.sleep(0.001)
 
 
 def append_for_ever(stream: Stream) -> None:

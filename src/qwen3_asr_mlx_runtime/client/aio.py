@@ -88,9 +88,11 @@ class AsyncBridge(BridgeProperties):
         self, stream_id: str = DEFAULT_STREAM, *, timeout: float | None = None, **options: Unpack[StreamOptions]
     ) -> "AsyncStream":
         command = commands.StartStream(stream_id=stream_id, **options)
-        connection = None if self._outlives_processes(command) else await self._connected()
+        connected = await self._connected()
+        process = self._era(command) or connected
+        connection = process if isinstance(process, Connection) else None
         ready = await self.ask(command, streams.StreamReady, connection=connection, timeout=timeout)
-        return AsyncStream(self, Chunks(connection, ready, self._session.setup.limits.chunk_seconds), ready)
+        return AsyncStream(self, Chunks(process, ready, self._session.setup.limits.chunk_seconds), ready)
 
     async def flush(
         self, stream_id: str | None = None, *, timeout: float | None = None, **options: Unpack[TimedOptions]

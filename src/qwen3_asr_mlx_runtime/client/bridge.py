@@ -81,9 +81,11 @@ class Bridge(BridgeProperties):
         self, stream_id: str = DEFAULT_STREAM, *, timeout: float | None = None, **options: Unpack[StreamOptions]
     ) -> "Stream":
         command = commands.StartStream(stream_id=stream_id, **options)
-        connection = None if self._outlives_processes(command) else self._session.connected()
+        connected = self._session.connected()
+        process = self._era(command) or connected
+        connection = process if isinstance(process, Connection) else None
         ready = self.ask(command, streams.StreamReady, connection=connection, timeout=timeout)
-        return Stream(self, Chunks(connection, ready, self._session.setup.limits.chunk_seconds), ready)
+        return Stream(self, Chunks(process, ready, self._session.setup.limits.chunk_seconds), ready)
 
     def flush(
         self, stream_id: str | None = None, *, timeout: float | None = None, **options: Unpack[TimedOptions]

@@ -86,13 +86,12 @@ class Connection:
     def send(self, message: Command) -> None:
         """Send a message that has no reply."""
         with self._open():
-            members, line = self._encoded(message)
-            self._write_new(members, line)
+            self._write(self._kept_line(members_of(message), self._check_length))
 
     def resend(self) -> None:
         """Send what the processes before this one have left."""
         with self._open():
-            for line in () if self._kept is None else self._kept.lines:
+            for line in () if self._kept is None else self._kept.lines():
                 self._write(line)
 
     def room(self) -> "Future[None]":
@@ -140,11 +139,10 @@ class Connection:
 
     def _ask(self, message: Command | Mapping[str, Any]) -> tuple[Id, Future[Line]]:
         id = self._requests.name(message.get("id") if isinstance(message, Mapping) else None)
-        members, line = self._encoded(message, id)
-        check_name(line)
+        line = self._kept_line({**members_of(message), "id": id}, self._check_request)
         reply = self._requests.add(id, message)
         self._life.request_sent(time.monotonic())
-        self._write_new(members, line)
+        self._write(line)
         return id, reply
 
     def _stop_abandoned(self, reply: Future[Line]) -> None:
@@ -166,20 +164,25 @@ class Connection:
                 raise BridgeClosed("The speech bridge is being stopped.")
             yield
 
-    def _encoded(self, message: Command | Mapping[str, Any], id: Id | None = None) -> tuple[dict[str, Any], bytes]:
-        """Raises RequestFailed for a line that is too long: the bridge's own error would not name its request."""
-        members = members_of(message) if id is None else {**members_of(message), "id": id}
-        members = members if self._kept is None else self._kept.named(members)
-        line, limit = encode(members), self._max_line_bytes
-        if limit is None or len(line) <= limit + 1:
-            return members, line
-        problem = f"the request is longer than {limit} bytes"
-        raise RequestFailed(ErrorReply(code="line_too_long", message=problem, retryable=False, data={"limit": limit}))
-
-    def _write_new(self, members: dict[str, Any], line: bytes) -> None:
+    def _kept_line(self, members: dict[str, Any], check: Callable[[bytes], None]) -> bytes:
+        """The line to write. With `resend` it is kept. Raises what `check` raises."""
         if self._kept is not None:
-            self._kept.add(members, line)
-        self._write(line)
+            return self._kept.add(members, check)
+        line = encode(members)
+        check(line)
+        return line
+
+    def _check_request(self, line: bytes) -> None:
+        self._check_length(line)
+        check_name(line)
+
+    def _check_length(self, line: bytes) -> None:
+        """Raises RequestFailed for a line that is too long: the bridge's own error would not name its request."""
+        limit = self._max_line_bytes
+        if limit is not None and len(line) > limit + 1:
+            problem = f"the request is longer than {limit} bytes"
+            data = {"limit": limit}
+            raise RequestFailed(ErrorReply(code="line_too_long", message=problem, retryable=False, data=data))
 
     def _write(self, line: bytes) -> None:
         if self._handlers.trace is not None:

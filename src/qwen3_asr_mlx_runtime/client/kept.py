@@ -2,11 +2,14 @@
 outcome."""
 
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from qwen3_asr_mlx_runtime.client.errors import ClientError, RequestFailed
 from qwen3_asr_mlx_runtime.client.events import UtteranceLost
+from qwen3_asr_mlx_runtime.client.kept_stream import KeptStream
+from qwen3_asr_mlx_runtime.client.messages import encode
 from qwen3_asr_mlx_runtime.client.requests import Requests
 from qwen3_asr_mlx_runtime.client.results import (
     BatchTranscript,
@@ -15,13 +18,19 @@ from qwen3_asr_mlx_runtime.client.results import (
     Stopped,
     TranscriptReply,
 )
-from qwen3_asr_mlx_runtime.client.sent import AUDIO, BOUNDARIES, OF_STREAMS, OpenStreams, Sent, stream_of
+from qwen3_asr_mlx_runtime.client.sent import AUDIO, BOUNDARIES, OF_STREAMS, TURNS, Sent, stream_of
 from qwen3_asr_mlx_runtime.protocol.commands import Id
-from qwen3_asr_mlx_runtime.protocol.replies import CancelResult, ErrorReply, Line
+from qwen3_asr_mlx_runtime.protocol.replies import CancelResult, ErrorReply, Line, Unloaded
 from qwen3_asr_mlx_runtime.protocol.streams import StreamError, StreamStopped
 
-_LASTING = (*AUDIO, "start", "start_stream", "stop_stream", "cancel")  # needed after their reply, too
 _NEVER = ("hello", "stop")
+
+
+@dataclass(slots=True)
+class Era:
+    """The processes that follow each other without the app. `error`: why no more will."""
+
+    error: ClientError | None = None
 
 
 class Kept:
@@ -30,60 +39,49 @@ class Kept:
 
     def __init__(self, limit: int) -> None:
         self.requests = Requests()  # of all processes, whose callers wait
+        self.era = Era()
         self._limit = limit
-        self._sent: list[Sent] = []
-        self._streams = OpenStreams()
+        self._sent: dict[Sent, None] = {}  # in order
+        self._by_id: dict[object, Sent] = {}  # those that the process has not answered
+        self._streams: dict[str, KeptStream] = {}
+        self._keep_alive: float | None = None
         self._bytes = 0
+        self._count = 0
+        self._waits = False  # for the next process
         self._lock = threading.RLock()
 
     # What is sent
 
-    def named(self, members: dict[str, Any]) -> dict[str, Any]:
-        """The message with the name of its utterance. Raises the ClientError by which that utterance was lost."""
+    def add(self, members: Mapping[str, Any], check: Callable[[bytes], None]) -> bytes:
+        """Keep a message, and return its line, which has the name of its utterance. Raises the ClientError by which
+        that was lost, and what `check` raises for the line; then nothing is kept."""
         with self._lock:
-            stream = self._streams.get(stream_of(members) or "")
-            if stream is None or members.get("type") not in AUDIO:
-                return members
-            stream.check(members)
-            name = stream.name(members, self._is_in_use)
-            return members if name is None else {**members, "utterance_id": name}
-
-    def add(self, members: Mapping[str, Any], line: bytes) -> None:
-        """Keep a message that is sent now."""
-        with self._lock:
-            if not self.has(members):
-                return
-            self._streams.follow(members)
-            sent = Sent({**members, "pcm16": ""} if "pcm16" in members else members, line)
-            stream = self._streams.get(sent.stream_id or "")
-            if stream is not None and stream.is_too_long:
-                if sent.type == "audio_chunk":
-                    return
-                if sent.takes_buffer:
-                    stream.is_too_long, sent.is_dropped, sent.line = False, True, b""
-            if sent.type == "start":
-                self._remove(each for each in self._sent if each.type == "start" and each.is_answered)
-            self._sent.append(sent)
-            self._bytes += len(sent.line) if sent.type in AUDIO else 0
-            while self._bytes > self._limit:
-                self._drop_oldest()
+            sent = self._planned(members)
+            line = encode(members if sent is None else self._wire(sent))
+            check(line)
+            if sent is not None:
+                self._add(sent, line)
+            return line
 
     def has(self, members: Mapping[str, Any]) -> bool:
         """Whether a message is kept. A stream that the bridge splits by itself is not: only the bridge knows where."""
-        stream_id = stream_of(members)
+        name = stream_of(members)
         if members.get("type") == "start_stream":
             return members.get("on_limit") != "split"
-        if members.get("type") in OF_STREAMS and stream_id is not None:
-            return stream_id in self._streams or any(each.stream_id == stream_id for each in self._sent)
+        if members.get("type") in OF_STREAMS and name is not None:
+            stream = self._streams.get(name)
+            return stream is not None and (stream.names.is_open or members.get("type") not in AUDIO)
         return members.get("type") not in _NEVER
 
     def abandon(self, id: Id) -> None:
         """No caller waits for this reply any more. An utterance still has its outcome."""
         with self._lock:
-            for sent in self._of_id(id):
+            sent = self._by_id.get(id)
+            if sent is not None:
                 sent.is_answered = True
-                if sent.type not in (*AUDIO, "stop_stream"):
-                    self._remove([sent])
+                self._abandon(sent)
+            if sent is not None and self._waits:
+                self.requests.forget(id)
 
     # What is received
 
@@ -93,43 +91,64 @@ class Kept:
         with self._lock:
             for item in message.items if isinstance(message, RealtimeBatchFinal | Stopped) else ():
                 self._take_outcome(item)
-            if isinstance(message, StreamError):
-                chunks = self._chunks(message.stream_id)
-                self._remove(each for each in chunks if each.members.get("seq") == message.seq)
-            id = getattr(message, "id", None)
-            return [lost for sent in self._of_id(id) for lost in self._take_reply(sent, message)]
+            if isinstance(message, StreamError) and message.seq is not None:
+                stream = self._stream(message.stream_id)
+                chunk = None if stream is None else stream.refuse_chunk(message.seq)
+                self._remove([] if chunk is None else [chunk])
+            sent = self._by_id.pop(getattr(message, "id", None), None)
+            return [] if sent is None else self._take_reply(sent, message)
 
     def lost(self, error: ClientError) -> list[UtteranceLost]:
         """The process is gone, and the next one gets the rest. Returns the utterances whose audio was not kept, except
         those whose boundary has no reply: its caller gets the error."""
         with self._lock:
+            self._waits = True
+            for sent in [each for each in self._sent if not each.is_kept]:
+                self._refuse(sent)
             for stream in self._streams.values():
-                if stream.is_too_long:
-                    stream.is_too_long, stream.current, stream.lost = False, None, error
+                stream.lose_open(error)
             dropped = [each for each in self._sent if each.is_dropped]
-            self._remove(dropped)
+            for each in dropped:
+                self._forget(each)
             for each in self._sent:
                 each.is_resent = True
             return [_lost(each, error) for each in dropped if each.is_answered]
 
     # What is kept
 
-    @property
     def lines(self) -> list[bytes]:
+        """For the next process, which starts now. It may know other ids and `seq` than the last one: the app may have
+        used the id of an answered message again."""
         with self._lock:
-            return [each.line for each in self._sent]
+            self._waits = False
+            self._by_id = {}
+            for stream in self._streams.values():
+                stream.number_anew()
+            lines = []
+            for sent in self._sent:
+                if sent.id is not None:
+                    sent.id = self.requests.name() if sent.is_answered else sent.id
+                    self._by_id[sent.id] = sent
+                if sent.seq is not None:
+                    self._streams[str(sent.stream_id)].number(sent)
+                lines.append(encode(self._wire(sent)))
+            return lines
 
     @property
     def ids(self) -> Collection[object]:
         """Of the requests whose callers wait."""
         with self._lock:
-            return {each.members["id"] for each in self._sent if "id" in each.members and not each.is_answered}
+            return {each.id for each in self._sent if each.id is not None and not each.is_answered}
 
     @property
     def streams(self) -> Collection[str]:
         """The names of the streams that are opened again."""
         with self._lock:
-            return {str(each.stream_id) for each in self._sent if each.type == "start_stream"}
+            return {name for name, stream in self._streams.items() if stream.goes_on}
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._sent
 
     @property
     def is_needed(self) -> bool:
@@ -137,107 +156,150 @@ class Kept:
         with self._lock:
             return any(not each.is_answered or each.type in AUDIO for each in self._sent)
 
-    def clear(self) -> None:
+    def clear(self, error: ClientError) -> None:
+        """No next process comes without the app."""
         with self._lock:
-            self._sent, self._bytes = [], 0
-            self._streams.clear()
+            self._sent, self._by_id, self._streams, self._bytes, self._keep_alive = {}, {}, {}, 0, None
+            self._waits = False
+            self.era.error = error
+            self.era = Era()
+
+    def _planned(self, members: Mapping[str, Any]) -> Sent | None:
+        name = stream_of(members)
+        is_restart = members.get("type") == "start_stream" and name in self._streams
+        if not is_restart and not self.has(members):
+            return None
+        sent = Sent(members) if name is None else self._streams.get(name, KeptStream()).planned(members)
+        sent.id = members.get("id")
+        return sent
+
+    def _wire(self, sent: Sent) -> Mapping[str, Any]:
+        """A `start` has the last `keep_alive_seconds` that the app gave."""
+        wire = sent.wire
+        if sent.type == "start" and self._keep_alive is not None:
+            wire.setdefault("keep_alive_seconds", self._keep_alive)
+        return wire
+
+    def _add(self, sent: Sent, line: bytes) -> None:
+        self._count += 1
+        sent.number = self._count
+        if sent.stream_id is not None:
+            stream = self._streams.setdefault(sent.stream_id, KeptStream())
+            if not stream.add(sent):
+                return
+        self._sent[sent] = None
+        if sent.id is not None:
+            self._by_id[sent.id] = sent
+        if sent.type in AUDIO and not sent.is_dropped:
+            sent.size = len(line)
+            self._bytes += sent.size
+        while self._bytes > self._limit:
+            self._drop_oldest()
+
+    def _abandon(self, sent: Sent) -> None:
+        if sent.type == "start_stream" and not self._waits:
+            sent.is_kept = False
+        elif sent.type == "start_stream":
+            self._refuse(sent)
+        elif sent.type not in (*AUDIO, "stop_stream"):
+            self._remove([sent])
 
     def _take_outcome(self, item: FinalResult) -> None:
-        for sent in self._boundaries(item.stream_id, {item.utterance_id})[:1]:
-            audio = self._audio_of(sent)
-            item.replayed = any(each.is_resent for each in audio)
-            self._remove(audio)
-        self._tidy(item.stream_id)
+        stream = self._stream(item.stream_id)
+        boundary = None if stream is None else stream.boundary(item.utterance_id)
+        if boundary is not None:
+            item.replayed = any(each.is_resent for each in (boundary, *boundary.chunks))
+            self._forget(boundary)
 
     def _take_reply(self, sent: Sent, message: Line) -> list[UtteranceLost]:
-        lost: list[UtteranceLost] = []
-        match message:
-            case ErrorReply() if sent.is_answered and sent.type in BOUNDARIES:
-                lost = [_lost(sent, RequestFailed(message))]
-                self._remove(self._audio_of(sent))
-            case ErrorReply():
-                self._refused(sent)
-            case TranscriptReply() | BatchTranscript():
-                message.replayed = sent.is_resent
-            case CancelResult() if message.dropped_samples:
-                self._remove(self._chunks_before(sent))
-            case StreamStopped():
-                for each in self._boundaries(sent.stream_id, message.cancelled_utterances):
-                    self._remove(self._audio_of(each))
-        sent.is_answered = True
-        is_lasting = sent.type in _LASTING and (sent.type == "start" or sent.stream_id is not None)
-        if isinstance(message, ErrorReply) or not is_lasting:
+        was_answered, sent.is_answered = sent.is_answered, True
+        if isinstance(message, ErrorReply):
+            if was_answered and sent.type in BOUNDARIES:
+                self._forget(sent)
+                return [_lost(sent, RequestFailed(message))]
+            self._refuse(sent)
+        elif sent.type == "start":
+            self._keep_alive = sent.members.get("keep_alive_seconds", self._keep_alive)
+            self._remove_starts(sent)
+        elif sent.type != "flush" and (stream := self._stream(sent.stream_id)) is not None:
+            self._take_step(sent, stream, message)
+        else:
             self._remove([sent])
-        self._tidy(sent.stream_id)
-        return lost
+        if isinstance(message, TranscriptReply | BatchTranscript):
+            message.replayed = sent.is_resent
+        elif isinstance(message, Unloaded):
+            self._remove_starts(sent)
+        return []
 
-    def _refused(self, sent: Sent) -> None:
-        """The audio of a boundary that is refused stays in the stream's buffer, under its name."""
-        stream = self._streams.get(sent.stream_id or "")
-        if stream is not None and sent.takes_buffer:
-            stream.is_too_long = stream.is_too_long or sent.is_dropped
-            stream.current = stream.current or sent.utterance_id
+    def _take_step(self, sent: Sent, stream: KeptStream, message: Line) -> None:
+        """The process has done what this message of a stream asks for."""
+        if sent.type in TURNS or (isinstance(message, CancelResult) and message.dropped_samples):
+            self._remove(stream.take_buffer(sent))
+        for name in message.cancelled_utterances if isinstance(message, StreamStopped) else ():
+            if (boundary := stream.boundary(name)) is not None:
+                self._forget(boundary)
+        if sent.type == "start_stream" and not self.has(sent.members):  # for the next process it is over
+            sent.members = {"type": "stop_stream", "stream_id": sent.stream_id}
+        sent.is_kept = True
+        if sent.type == "cancel":
+            boundary = stream.boundary(sent.utterance_id or "")
+            if boundary is None:
+                self._remove([sent])
+            else:
+                boundary.cancels.append(sent)
+        self._tidy(sent)
 
-    def _tidy(self, stream_id: str | None) -> None:
-        """Forget a stream that was stopped or restarted and owes nothing, and cancels without an utterance."""
-        left: list[Sent] = []
-        of_stream = [each for each in self._sent if each.stream_id == stream_id]
-        for each in of_stream if stream_id is not None else ():
-            names = {other.utterance_id for other in left if other.type in BOUNDARIES}
-            if each.type == "cancel" and each.is_answered and each.utterance_id not in names:
-                continue
-            if each.type in ("start_stream", "stop_stream") and each.is_answered:
-                while left and left[-1].type == "audio_chunk":
-                    left.pop()  # the process has dropped what was open
-                was_idle = bool(left) and left[-1].type == "start_stream"
-                left = left[:-1] if was_idle else left
-                if was_idle and each.type == "stop_stream":
-                    continue
-            left.append(each)
-        self._remove({*of_stream} - {*left} if stream_id is not None else ())
+    def _refuse(self, sent: Sent) -> None:
+        self._remove([sent])
+        if (stream := self._stream(sent.stream_id)) is not None:
+            stream.refuse(sent)
+            self._tidy(sent)
+
+    def _remove_starts(self, later: Sent) -> None:
+        """A `start` or `unload` makes those before it needless."""
+        starts = [each for each in self._sent if each.type == "start" and each.is_answered]
+        self._remove([each for each in starts if each.number < later.number])
+
+    def _tidy(self, sent: Sent) -> None:
+        """Forget what its stream no longer needs."""
+        if (stream := self._stream(sent.stream_id)) is not None:
+            self._remove(stream.take_idle())
+            if stream.is_over:
+                self._remove(stream.chunks)
+                del self._streams[str(sent.stream_id)]
+
+    def _stream(self, name: str | None) -> KeptStream | None:
+        return None if name is None else self._streams.get(name)
 
     def _drop_oldest(self) -> None:
-        first = next(each for each in self._sent if each.type in AUDIO and not each.is_dropped)
-        later = [each for each in self._sent[self._sent.index(first) :] if each.stream_id == first.stream_id]
-        ending = first if first.type in BOUNDARIES else next((each for each in later if each.takes_buffer), None)
-        self._remove(self._chunks(first.stream_id) if ending is None else self._audio_of(ending)[:-1])
-        if ending is not None:
-            self._bytes -= len(ending.line)
-            ending.line, ending.is_dropped = b"", True
-        elif (stream := self._streams.get(first.stream_id or "")) is not None:
-            stream.is_too_long = True
+        first = next(each for each in self._sent if each.size)
+        stream = self._streams[str(first.stream_id)]
+        ending = first if first.type in BOUNDARIES else stream.boundary_of(first)
+        utterance = stream if ending is None else ending
+        self._remove(utterance.chunks)
+        utterance.chunks = []
+        if ending is None:
+            stream.names = replace(stream.names, is_too_long=True)
+        else:
+            self._bytes -= ending.size
+            ending.size, ending.is_dropped = 0, True
+            if not ending.takes_buffer:
+                ending.members = {**ending.members, "pcm16": ""}
 
-    def _audio_of(self, boundary: Sent) -> list[Sent]:
-        """A boundary and the chunks of its utterance."""
-        return [*(self._chunks_before(boundary) if boundary.takes_buffer else ()), boundary]
-
-    def _chunks_before(self, sent: Sent) -> list[Sent]:
-        """The chunks in the stream's buffer when this message came."""
-        chunks: list[Sent] = []
-        for each in self._sent[: self._sent.index(sent)]:
-            if each.stream_id == sent.stream_id and each.type == "audio_chunk":
-                chunks.append(each)
-            elif each.stream_id == sent.stream_id and (each.type == "start_stream" or each.takes_buffer):
-                chunks = []
-        return chunks
-
-    def _boundaries(self, stream_id: str | None, names: Collection[str]) -> list[Sent]:
-        ended = [each for each in self._sent if each.type in BOUNDARIES and each.stream_id == stream_id]
-        return [each for each in ended if each.utterance_id in names]
-
-    def _is_in_use(self, utterance_id: str) -> bool:
-        return any(each.type in BOUNDARIES and each.utterance_id == utterance_id for each in self._sent)
-
-    def _chunks(self, stream_id: str | None) -> list[Sent]:
-        return [each for each in self._sent if each.type == "audio_chunk" and each.stream_id == stream_id]
-
-    def _of_id(self, id: object) -> list[Sent]:
-        return [each for each in self._sent if id is not None and each.members.get("id") == id][-1:]
+    def _forget(self, boundary: Sent) -> None:
+        """With its utterance."""
+        self._remove([boundary, *boundary.chunks, *boundary.cancels])
+        self._tidy(boundary)
 
     def _remove(self, gone: Iterable[Sent]) -> None:
-        removed = {*gone}
-        self._bytes -= sum(len(each.line) for each in self._sent if each in removed and each.type in AUDIO)
-        self._sent = [each for each in self._sent if each not in removed]
+        for each in gone:
+            if each in self._sent:
+                del self._sent[each]
+                self._bytes -= each.size
+            if (stream := self._stream(each.stream_id)) is not None:
+                stream.messages.pop(each, None)
+            if self._by_id.get(each.id) is each:
+                del self._by_id[each.id]
 
 
 def _lost(boundary: Sent, error: ClientError) -> UtteranceLost:

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 
 from qwen3_asr_mlx_runtime.client.connection import Connection
 from qwen3_asr_mlx_runtime.client.exits import Exit
+from qwen3_asr_mlx_runtime.client.kept import Era
 from qwen3_asr_mlx_runtime.client.messages import members_of
 from qwen3_asr_mlx_runtime.client.session import Session, State
 from qwen3_asr_mlx_runtime.client.setup import Setup
@@ -45,10 +46,10 @@ class BridgeProperties:
     def restarts(self) -> int:
         return self._session.restarts
 
-    def _outlives_processes(self, command: StartStream) -> bool:
-        """Whether a later process opens this stream again."""
+    def _era(self, command: StartStream) -> Era | None:
+        """The processes that this stream outlives, if a later process opens it again."""
         kept = self._session.kept
-        return kept is not None and kept.has(members_of(command))
+        return kept.era if kept is not None and kept.has(members_of(command)) else None
 
     def _abandon(self, connection: Connection, id: Id, reply: "Future[Line]") -> None:
         """`connection`: the process that got the request."""

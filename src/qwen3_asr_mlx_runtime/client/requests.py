@@ -60,11 +60,14 @@ class Requests:
         reply.set_result(message)
         return True
 
+    def forget(self, id: Id) -> None:
+        """Its reply will not come. From any thread."""
+        self._waiting.pop(id, None)
+
     def clear(self, keeps: Collection[object] = ()) -> "list[Future[Line]]":
         """Remove all but those with the ids `keeps`; return the removed."""
-        cleared = [reply for id, reply in self._waiting.items() if id not in keeps]
-        self._waiting = {id: reply for id, reply in self._waiting.items() if id in keeps}
-        return cleared
+        cleared = [self._waiting.pop(id, None) for id in list(self._waiting) if id not in keeps]
+        return [reply for reply in cleared if reply is not None]
 
 
 def _started(message: Command | Mapping[str, Any]) -> tuple[str, bool] | None:

@@ -1,16 +1,16 @@
-"""Messages as they were sent, and the streams that they open, for `resend`. Utterances are named here and not by the
-bridge, by its rule, so that a name is the same in each process."""
+"""Messages that are kept for the next process (`resend`). Utterances are named here and not by the bridge, by its rule,
+so that a name is the same in each process."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from qwen3_asr_mlx_runtime.client.errors import ClientError
 from qwen3_asr_mlx_runtime.protocol.commands import DEFAULT_STREAM
 
 BOUNDARIES = ("end_utterance", "vad_boundary")
 AUDIO = ("audio_chunk", *BOUNDARIES)
-OF_STREAMS = ("start_stream", *AUDIO, "flush", "stop_stream", "cancel")
+TURNS = ("start_stream", "stop_stream")
+OF_STREAMS = (*TURNS, *AUDIO, "flush", "cancel")
 
 
 def stream_of(members: Mapping[str, Any]) -> str | None:
@@ -26,13 +26,69 @@ def takes_buffer(members: Mapping[str, Any]) -> bool:
     return members.get("type") in BOUNDARIES and members.get("pcm16") is None and members.get("audio") is None
 
 
+@dataclass(frozen=True, slots=True)
+class Names:
+    """A stream at the next message. `is_open`: and kept. `current`: the name of the open utterance. `is_too_long`: its
+    audio is not kept."""
+
+    is_open: bool = False
+    partials: bool = False
+    count: int = 0
+    current: str | None = None
+    is_too_long: bool = False
+
+    def behind(self, members: Mapping[str, Any], is_in_use: Callable[[str], bool]) -> "tuple[str | None, Names]":
+        """The name of the utterance of a message, and the names behind it. Without partials a chunk needs none."""
+        match members.get("type"):
+            case "start_stream" if not self.is_open or members.get("restart") is True:
+                is_kept, partials = members.get("on_limit") != "split", members.get("partials") is True
+                return None, Names(is_kept, partials, self.count if self.is_open else 0)
+            case "stop_stream":
+                return None, Names(count=self.count)
+            case "cancel" if self.current is not None and self.current == members.get("utterance_id"):
+                return None, replace(self, current=None, is_too_long=False)
+            case "audio_chunk":
+                name, count = self._name(members, self.current, is_in_use, needed=self.partials)
+                return name, replace(self, count=count, current=self.current or name)
+            case "end_utterance" | "vad_boundary" if takes_buffer(members):
+                name, count = self._name(members, self.current, is_in_use, needed=True)
+                return name, replace(self, count=count, current=None, is_too_long=False)
+            case "end_utterance" | "vad_boundary":
+                name, count = self._name(members, None, is_in_use, needed=True)
+                return name, replace(self, count=count)
+        return None, self
+
+    def _name(
+        self, members: Mapping[str, Any], current: str | None, is_in_use: Callable[[str], bool], *, needed: bool
+    ) -> tuple[str | None, int]:
+        name, count = members.get("utterance_id") or current, self.count
+        while name is None and needed:
+            count += 1
+            generated = f"{stream_of(members)}-{count}"
+            name = None if is_in_use(generated) else generated
+        return name, count
+
+
 @dataclass(slots=True, eq=False)
 class Sent:
-    """A message as it was sent. `is_answered`: no caller waits for its reply. `is_dropped`: the audio of this boundary
-    is not kept. `is_resent`: a later process got it too."""
+    """A message, with the name of its utterance. `id` and `seq` are those that the process knows; `step`: of `seq`,
+    from the chunk before. `size`: of its line, if that holds audio. `chunks` and `cancels`: of the utterance that this
+    boundary ends. `before` and `names`: those of its stream, before and behind it.
+
+    `is_kept`: the next process gets it. `is_answered`: no caller waits for its reply. `is_dropped`: the audio of this
+    boundary is not kept. `is_resent`: a later process got it too."""
 
     members: Mapping[str, Any]
-    line: bytes
+    number: int = 0
+    id: Any = None
+    seq: int | None = None
+    step: int = 1
+    size: int = 0
+    chunks: list["Sent"] = field(default_factory=list)
+    cancels: list["Sent"] = field(default_factory=list)
+    before: Names | None = None
+    names: Names | None = None
+    is_kept: bool = True
     is_answered: bool = False
     is_dropped: bool = False
     is_resent: bool = False
@@ -53,49 +109,8 @@ class Sent:
     def takes_buffer(self) -> bool:
         return takes_buffer(self.members)
 
-
-@dataclass(slots=True)
-class OpenStream:
-    """`current`: the name of the open utterance. `is_too_long`: its audio is not kept. `lost`: the error of the process
-    that had it."""
-
-    partials: bool
-    count: int = 0
-    current: str | None = None
-    is_too_long: bool = False
-    lost: ClientError | None = None
-
-    def check(self, members: Mapping[str, Any]) -> None:
-        """Raises the error by which the open utterance was lost. Its boundary is the last message to get it."""
-        if self.lost is not None and (members.get("type") == "audio_chunk" or takes_buffer(members)):
-            error, self.lost = self.lost, self.lost if members.get("type") == "audio_chunk" else None
-            raise error.again()
-
-    def name(self, members: Mapping[str, Any], is_in_use: Callable[[str], bool]) -> str | None:
-        """The name of the utterance of a chunk or boundary. Without partials a chunk needs none."""
-        is_chunk = members.get("type") == "audio_chunk"
-        of_buffer = is_chunk or takes_buffer(members)
-        name = members.get("utterance_id") or (self.current if of_buffer else None)
-        while name is None and (self.partials or not is_chunk):
-            self.count += 1
-            generated = f"{stream_of(members)}-{self.count}"
-            name = None if is_in_use(generated) else generated
-        if of_buffer:
-            self.current = (self.current or name) if is_chunk else None
-        return name
-
-
-class OpenStreams(dict[str, OpenStream]):
-    """By their names."""
-
-    def follow(self, members: Mapping[str, Any]) -> None:
-        """Follow a message that is sent now."""
-        name = stream_of(members) or ""
-        match members.get("type"):
-            case "start_stream" if name not in self or members.get("restart") is True:
-                count = self[name].count if name in self else 0
-                self[name] = OpenStream(members.get("partials") is True, count)
-            case "stop_stream":
-                self.pop(name, None)
-            case "cancel" if name in self and self[name].current == members.get("utterance_id"):
-                self[name].current = None
+    @property
+    def wire(self) -> dict[str, Any]:
+        """As the process gets it."""
+        own = {"id": self.id, "seq": self.seq}
+        return {**self.members, **{name: value for name, value in own.items() if value is not None}}

@@ -52,6 +52,7 @@ class Session:
         self._error: ClientError | None = None
         self._opening = threading.Lock()  # held while a process is opened
         self._changing = threading.Lock()  # held while `state` is read and changed
+        self._is_ending = threading.Event()  # no process is started
         self._losses: deque[float] = deque()
 
     def open(self) -> CapabilitiesReply:
@@ -63,7 +64,7 @@ class Session:
                 raise BridgeClosed("The speech bridge is being stopped.")
             if self.state == "failed":
                 self._losses.clear()
-            return self._open()
+            return self._open(self.state)
 
     def connected(self) -> Connection:
         """The running process, started if needed. Raises the ClientError that prevents it."""
@@ -71,20 +72,21 @@ class Session:
             try:
                 return self._connected()
             except LossError:
-                goes_on = self.kept is not None and self.kept.lines and self.state in ("lost", "opening", "running")
-                if not goes_on:
+                goes_on = self.kept is not None and not self.kept.is_empty
+                if not goes_on or self.state not in ("lost", "opening", "running"):
                     raise
 
     def _connected(self) -> Connection:
         if self.state == "running" and self.connection is not None:
             return self.connection
         with self._opening:
-            if self.state in ("stopping", "stopped"):
-                raise BridgeClosed("The speech bridge was stopped.")
-            if self.state == "failed" and self._error is not None:
+            seen = self.state
+            if seen in ("stopping", "stopped"):
+                raise _stopped()
+            if seen == "failed" and self._error is not None:
                 raise self._error.again()
-            if self.state != "running":
-                self._open()
+            if seen != "running":
+                self._open(seen)
             assert self.connection is not None  # noqa: S101 set by _open
             return self.connection
 
@@ -98,11 +100,16 @@ class Session:
         return self.connection if goes_on and self.connection is not None else connection
 
     def stop(self, mode: Literal["drain", "abort"], deadline_ms: int) -> Stopped | None:
-        with self._opening, self._changing:
-            was, self.state = self.state, "stopping"
+        if self.kept is None:
+            with self._opening:  # what waits is sent first
+                was = self._begin_to_stop()
+        else:
+            was = self._begin_to_stop()
         connection = self.connection
         reply: Future[Line] = Future()
-        if connection is not None and was == "running":
+        if connection is not None and was == "opening":
+            connection.kill()
+        elif connection is not None and was == "running":
             with contextlib.suppress(ClientError):
                 _, reply = connection.ask(Stop(mode=mode, deadline_ms=deadline_ms))
             connection.finish(deadline_ms / 1000 + self.setup.limits.grace_seconds)
@@ -118,25 +125,41 @@ class Session:
         """Like `kill`, without waiting."""
         with self._changing:
             self.state = "stopped" if self.state == "stopped" else "stopping"
+            self._is_ending.set()
         if self.connection is not None:
             self.connection.kill()
 
+    def _begin_to_stop(self) -> State:
+        with self._changing:
+            was, self.state = self.state, "stopping"
+            self._is_ending.set()
+        return was
+
     def _join(self) -> None:
+        if self.kept is not None:
+            with self._opening:  # whoever starts the next process gives it up
+                pass
         if self.connection is not None:
             self.connection.join()
         with self._changing:
             if self.state == "stopping":  # it was not opened meanwhile
                 self.state = "stopped"
-                self._give_up(BridgeClosed("The speech bridge was stopped."))
+                self._give_up(_stopped())
                 self.events.end()
 
-    def _open(self) -> CapabilitiesReply:
+    def _open(self, seen: State) -> CapabilitiesReply:
+        """`seen`: the state that allows it."""
         if self.connection is not None:
             self.connection.join()  # one process after another
         with self._changing:
+            if self.state != seen and self.state in ("stopping", "stopped"):
+                raise _stopped()
             was, self.state, self._error = self.state, "opening", None
+            self._is_ending.clear()
         self.restarts += was == "lost"
         self._pause(was)
+        if self._is_ending.is_set():
+            raise _stopped()
         self.events.begin()
         connection = self.connection = self._started()
         try:
@@ -201,7 +224,7 @@ class Session:
     def _pause(self, was: State) -> None:
         """Wait before a restart after the engine was lost."""
         if was == "lost" and self.exit is not None and self.exit.code == _ENGINE_LOST and self._losses:
-            time.sleep(max(0.0, self._losses[-1] + self.setup.limits.engine_pause_seconds - time.monotonic()))
+            self._is_ending.wait(self._losses[-1] + self.setup.limits.engine_pause_seconds - time.monotonic())
 
     def _take_event(self, message: Line | UtteranceLost) -> None:
         if isinstance(message, _EVENTS):
@@ -215,17 +238,17 @@ class Session:
             if self.state == "stopping" or loss is None:
                 self.state = "stopped"
                 self.events.end()
-                return self._keep_none()
+                return self._keep_none(_stopped())
             self._error = self._limited(loss)
             self.state = "lost" if self._error.retryable else "failed"
             if self.kept is not None and self.state == "lost":
                 return self._keep(self.kept, self._error, streams)
             self.events.put(BridgeLost(self._error, streams, will_restart=self.state == "lost"))
-            return self._keep_none()
+            return self._keep_none(loss)
 
-    def _keep_none(self) -> Collection[object]:
+    def _keep_none(self, error: ClientError) -> Collection[object]:
         if self.kept is not None:
-            self.kept.clear()
+            self.kept.clear(error)
         return ()
 
     def _keep(self, kept: Kept, error: ClientError, streams: tuple[str, ...]) -> Collection[object]:
@@ -247,7 +270,7 @@ class Session:
 
     def _give_up(self, error: ClientError) -> None:
         """No process will answer what is kept."""
-        self._keep_none()
+        self._keep_none(error)
         for reply in () if self.kept is None else self.kept.requests.clear():
             reply.set_exception(error.again())
 
@@ -262,6 +285,10 @@ class Session:
         error.__cause__, error.exit, error.stderr = loss, loss.exit, loss.stderr
         loss.retryable = False
         return error
+
+
+def _stopped() -> BridgeClosed:
+    return BridgeClosed("The speech bridge was stopped.")
 
 
 def _why_not(connection: Connection) -> ClientError:
