@@ -161,7 +161,7 @@ export class Bridge {
       try {
         return await this.#open();
       } catch (error) {
-        const goesOn = this.#kept !== null && this.#kept.lines.length > 0;
+        const goesOn = this.#kept !== null && !this.#kept.isEmpty;
         if (!goesOn || !["lost", "opening", "running"].includes(this.#state)) throw error;
       }
     }

@@ -14,20 +14,21 @@ import {
   timedOut,
   unsupported,
 } from "./errors.mjs";
+import { encode } from "./lines.mjs";
 import { Liveness } from "./liveness.mjs";
 import { deferred, waitFor } from "./patience.mjs";
 import { PROTOCOL, REPLIES, REPLY_TYPES } from "./replies.mjs";
+import { isAudio } from "./sent.mjs";
 import { StreamStarts } from "./stream_starts.mjs";
 import { bounded } from "./times.mjs";
 
-const encode = (message) => Buffer.from(`${JSON.stringify(message)}\n`);
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
 export class Connection {
   #settings;
   #process = null;
   #liveness = null;
-  #pending = new Map(); // {type, resolve, reject} by id
+  #pending = new Map(); // {type, resolve, reject, isWritten, isAbandoned} by id
   #starts = new StreamStarts();
   #ids = 0;
   #lines = 0;
@@ -79,7 +80,7 @@ export class Connection {
     if (!capabilities.protocols?.includes(PROTOCOL)) throw await this.#endNow(unsupported(PROTOCOL));
     this.#watch();
     this.capabilities = capabilities;
-    for (const line of this.#kept?.lines ?? []) this.#process.write(line);
+    for (const line of this.#kept?.lines(() => this.#newId()) ?? []) this.#process.write(line);
     this.#takesMessages = true;
     this.#again.resolve();
   }
@@ -103,7 +104,7 @@ export class Connection {
     if (this.#closing) throw closed();
     this.#check(process);
     signal?.throwIfAborted();
-    const { id, reply } = this.#ask(message);
+    const { id, reply } = this.#ask(message, process);
     const late = () => timedOut(message.type, timeout);
     const line = await waitFor(reply, { signal, timeout, late, abandon: () => this.#abandon(message, id, reply) });
     this.#starts.take(message, reply);
@@ -163,26 +164,43 @@ export class Connection {
     });
   }
 
-  #ask(message) {
-    const id = message.id ?? `c${++this.#ids}`;
+  #newId() {
+    let id;
+    do id = `c${++this.#ids}`;
+    while (this.#pending.has(id));
+    return id;
+  }
+
+  /** `process`: the only one that it is for. */
+  #ask(message, process = null) {
+    const id = message.id ?? this.#newId();
     if (this.#pending.has(id)) throw new TypeError(`a request of the id ${id} is in flight`);
     const line = encode({ ...message, id });
     const limit = this.capabilities?.limits?.max_line_bytes ?? Infinity;
     if (line.length > limit + 1) throw lineTooLong(message.type, limit); // its answer could not name the request
-    const reply = new Promise((resolve, reject) => this.#pending.set(id, { type: message.type, resolve, reject }));
+    const request = { type: message.type, isWritten: message.type === "hello", isAbandoned: false };
+    const reply = new Promise((resolve, reject) => this.#pending.set(id, Object.assign(request, { resolve, reject })));
     this.#starts.sent(message, reply);
     if (message.type === "hello") this.#process.write(line);
-    else this.#inTurn(() => this.#write({ ...message, id })).catch((error) => this.#reject(id, error));
+    else this.#inTurn(() => this.#writeRequest({ ...message, id }, request, process)).catch((error) => this.#reject(id, error));
     if (!this.#goesOn && this.#process.exit !== null) this.ended.then((error) => this.#finished(error));
     return { id, reply };
+  }
+
+  #writeRequest(message, request, process) {
+    if (this.#kept !== null) {
+      if (this.#pending.get(message.id) !== request) return; // nobody waits any more
+      this.#check(process);
+    }
+    this.#write(message);
+    request.isWritten = true;
+    if (request.isAbandoned && this.#kept?.abandon(message.id)) this.#pending.delete(message.id);
   }
 
   /** Where it cannot be written now, it is kept for the next process. */
   #write(message) {
     if (!this.#takesMessages && !(this.#goesOn && this.keeps(message))) throw this.#loss;
-    const named = this.#kept?.named(message) ?? message;
-    const line = encode(named);
-    this.#kept?.add(named, line);
+    const line = this.#kept?.add(message) ?? encode(message);
     if (this.#takesMessages) this.#process.write(line);
     else this.#handlers.onNeeded();
   }
@@ -271,8 +289,13 @@ export class Connection {
 
   /** Nobody waits for it any more: it is cancelled, and a stream that it begins all the same is stopped. */
   #abandon(message, id, reply) {
-    this.#kept?.abandon(id);
-    if (this.#takesMessages) this.#askInPassing({ type: "cancel", target: id });
+    const request = this.#pending.get(id);
+    if (request !== undefined) request.isAbandoned = true;
+    const isOver = request?.isWritten === false ? !isAudio(message) && message.type !== "stop_stream" : this.#kept?.abandon(id);
+    if (this.#kept !== null && isOver) {
+      this.#pending.delete(id);
+      this.#starts.take(message, reply);
+    } else if (this.#takesMessages) this.#askInPassing({ type: "cancel", target: id });
     const stop = ({ stream_id }) => this.#askInPassing({ type: "stop_stream", stream_id, mode: "discard" });
     reply.then((ready) => this.#starts.take(message, reply) && stop(ready)).catch(() => {});
   }
@@ -305,9 +328,11 @@ export class Connection {
     this.#resolveEnded(error);
   }
 
-  /** Reject what waits, except for these ids. */
+  /** Reject what waits, except for these ids, and what the next process gets when its turn comes. */
   #finished(error, waiting = new Set()) {
-    for (const id of [...this.#pending.keys()]) if (!waiting.has(id)) this.#reject(id, error);
+    for (const [id, { isWritten }] of [...this.#pending]) {
+      if (!waiting.has(id) && (isWritten || !this.#goesOn)) this.#reject(id, error);
+    }
   }
 
   #why(exit) {

@@ -2,9 +2,10 @@
 // outcome. Messages stand in the order in which they were sent.
 
 import { refused } from "./errors.mjs";
-import { OpenStreams, Sent, isAudio, isBoundary, streamOf, takesBuffer } from "./sent.mjs";
+import { KeptStream } from "./kept_stream.mjs";
+import { encode } from "./lines.mjs";
+import { Sent, isAudio, isBoundary, isTurn, streamOf, takesBuffer } from "./sent.mjs";
 
-const LASTING = new Set(["start", "start_stream", "stop_stream", "cancel"]); // needed after their reply, too
 const NEVER = new Set(["hello", "stop"]);
 
 const lostUtterance = ({ message, streamId }, error) => {
@@ -13,9 +14,13 @@ const lostUtterance = ({ message, streamId }, error) => {
 
 export class Kept {
   #limit;
-  #sent = [];
-  #streams = new OpenStreams();
+  #sent = new Set(); // in order
+  #byId = new Map(); // those that the process has not answered
+  #streams = new Map(); // by their names
+  #keepAlive; // that the app gave last
   #bytes = 0;
+  #count = 0;
+  #waits = false; // for the next process
 
   /** Lines of audio take at most `limit` bytes: beyond it the oldest utterance is dropped. */
   constructor(limit) {
@@ -24,48 +29,33 @@ export class Kept {
 
   // What is sent
 
-  /** The message with the name of its utterance. Throws the error by which that utterance was lost. */
-  named(message) {
-    const stream = this.#streams.get(streamOf(message));
-    if (stream === undefined || !isAudio(message)) return message;
-    stream.check(message);
-    const name = stream.name(message, (each) => this.#sent.some((sent) => isBoundary(sent) && sent.message.utterance_id === each));
-    return name === null ? message : { ...message, utterance_id: name };
-  }
-
-  /** Keep a message that is sent now. */
-  add(message, line) {
-    if (!this.has(message)) return;
-    this.#streams.follow(message);
-    const sent = new Sent(message, line);
-    const stream = this.#streams.get(sent.streamId);
-    if (stream?.isTooLong) {
-      if (sent.type === "audio_chunk") return;
-      if (takesBuffer(message)) {
-        stream.isTooLong = false;
-        Object.assign(sent, { isDropped: true, line: Buffer.alloc(0) });
-      }
-    }
-    if (sent.type === "start") this.#remove(this.#sent.filter(({ type, isAnswered }) => type === "start" && isAnswered));
-    this.#sent.push(sent);
-    if (isAudio(sent)) this.#bytes += sent.line.length;
-    while (this.#bytes > this.#limit) this.#dropOldest();
+  /** Keeps a message. Its line, which has the name of its utterance; throws the error by which that was lost. */
+  add(message) {
+    const sent = this.#planned(message);
+    const line = encode(sent === null ? message : this.#wire(sent));
+    if (sent !== null) this.#add(sent, line.length);
+    return line;
   }
 
   /** Whether a message is kept. A stream that the bridge splits by itself is not: only the bridge knows where. */
   has(message) {
     if (message.type === "start_stream") return message.on_limit !== "split";
     const name = streamOf(message);
-    if (name !== null) return this.#streams.has(name) || this.#sent.some(({ streamId }) => streamId === name);
-    return !NEVER.has(message.type);
+    if (name === null) return !NEVER.has(message.type);
+    const stream = this.#streams.get(name);
+    return stream !== undefined && (stream.names.isOpen || !isAudio(message));
   }
 
-  /** No caller waits for this reply any more. An utterance still has its outcome. */
+  /** No caller waits for this reply any more. An utterance still has its outcome. Whether no process has the request: its
+   * reply will not come. */
   abandon(id) {
-    const sent = this.#ofId(id);
-    if (sent === undefined) return;
+    const sent = this.#byId.get(id);
+    if (sent === undefined) return false;
     sent.isAnswered = true;
-    if (!isAudio(sent) && sent.type !== "stop_stream") this.#remove([sent]);
+    if (sent.type === "start_stream" && !this.#waits) sent.isKept = false;
+    else if (sent.type === "start_stream") this.#refuse(sent);
+    else if (!isAudio(sent) && sent.type !== "stop_stream") this.#remove([sent]);
+    return this.#waits;
   }
 
   // What is received
@@ -74,147 +64,196 @@ export class Kept {
    * later process refused. */
   received(line) {
     if (line.type === "realtime_batch_final" || line.type === "stopped") line.items?.forEach((item) => this.#takeOutcome(item));
-    if (line.type === "stream_error") this.#remove(this.#chunks(line.stream_id).filter(({ message }) => message.seq === line.seq));
-    const sent = this.#ofId(line.id);
-    return sent === undefined ? [] : this.#takeReply(sent, line);
+    if (line.type === "stream_error" && line.seq != null) {
+      const chunk = this.#streams.get(line.stream_id)?.refuseChunk(line.seq);
+      if (chunk !== undefined) this.#remove([chunk]);
+    }
+    const sent = this.#byId.get(line.id);
+    if (sent === undefined) return [];
+    this.#byId.delete(line.id);
+    return this.#takeReply(sent, line);
   }
 
   /** The process is gone, and the next one gets the rest. The events of utterances whose audio was not kept, except of
    * those whose boundary has no reply: its caller gets the error. */
   lost(error) {
-    for (const stream of this.#streams.values()) {
-      if (stream.isTooLong) Object.assign(stream, { isTooLong: false, current: null, lost: error });
-    }
-    const dropped = this.#sent.filter(({ isDropped }) => isDropped);
-    this.#remove(dropped);
+    this.#waits = true;
+    for (const sent of [...this.#sent].filter(({ isKept }) => !isKept)) this.#refuse(sent);
+    for (const stream of this.#streams.values()) stream.loseOpen(error);
+    const dropped = [...this.#sent].filter(({ isDropped }) => isDropped);
+    for (const sent of dropped) this.#forget(sent);
     for (const sent of this.#sent) sent.isResent = true;
     return dropped.filter(({ isAnswered }) => isAnswered).map((sent) => lostUtterance(sent, error));
   }
 
   // What is kept
 
-  get lines() {
-    return this.#sent.map(({ line }) => line);
+  /** For the next process, which starts now. It may know other ids and `seq` than the last one: the app may have used the
+   * id of an answered message again. */
+  lines(newId) {
+    this.#waits = false;
+    this.#byId.clear();
+    for (const stream of this.#streams.values()) stream.numberAnew();
+    return [...this.#sent].map((sent) => {
+      if (sent.id !== undefined) {
+        if (sent.isAnswered) sent.id = newId();
+        this.#byId.set(sent.id, sent);
+      }
+      if (sent.seq !== null) this.#streams.get(sent.streamId).number(sent);
+      return encode(this.#wire(sent));
+    });
   }
 
   /** Of the requests whose callers wait. */
   get ids() {
-    return new Set(this.#sent.filter(({ isAnswered }) => !isAnswered).map(({ message }) => message.id));
+    return new Set([...this.#sent].filter(({ isAnswered }) => !isAnswered).map(({ id }) => id));
   }
 
   /** The names of the streams that are opened again. */
   get streams() {
-    return new Set(this.#sent.filter(({ type }) => type === "start_stream").map(({ streamId }) => streamId));
+    return new Set([...this.#streams.keys()].filter((name) => this.#streams.get(name).goesOn));
+  }
+
+  get isEmpty() {
+    return this.#sent.size === 0;
   }
 
   /** Whether a reply or an outcome is missing, or an utterance is open. */
   get isNeeded() {
-    return this.#sent.some((sent) => !sent.isAnswered || isAudio(sent));
+    return [...this.#sent].some((sent) => !sent.isAnswered || isAudio(sent));
   }
 
+  /** No next process comes without the app. */
   clear() {
-    this.#sent = [];
+    for (const each of [this.#sent, this.#byId, this.#streams]) each.clear();
     this.#bytes = 0;
-    this.#streams.clear();
+    this.#keepAlive = undefined;
+    this.#waits = false;
+  }
+
+  #planned(message) {
+    const name = streamOf(message);
+    const isRestart = message.type === "start_stream" && this.#streams.has(name);
+    if (!isRestart && !this.has(message)) return null;
+    return name === null ? new Sent(message) : (this.#streams.get(name) ?? new KeptStream()).planned(message);
+  }
+
+  /** A `start` has the last `keep_alive_seconds` that the app gave. */
+  #wire(sent) {
+    const { wire } = sent;
+    if (sent.type === "start") wire.keep_alive_seconds ??= this.#keepAlive;
+    return wire;
+  }
+
+  #add(sent, size) {
+    sent.number = ++this.#count;
+    const name = sent.streamId;
+    if (name !== null) {
+      if (!this.#streams.has(name)) this.#streams.set(name, new KeptStream());
+      if (!this.#streams.get(name).add(sent)) return;
+    }
+    this.#sent.add(sent);
+    if (sent.id !== undefined) this.#byId.set(sent.id, sent);
+    if (isAudio(sent) && !sent.isDropped) sent.size = size;
+    this.#bytes += sent.size;
+    while (this.#bytes > this.#limit) this.#dropOldest();
   }
 
   #takeOutcome(item) {
-    const sent = this.#boundaries(item.stream_id, [item.utterance_id])[0];
-    const audio = sent === undefined ? [] : this.#audioOf(sent);
-    item.replayed = audio.some(({ isResent }) => isResent);
-    this.#remove(audio);
-    this.#tidy(item.stream_id);
+    const boundary = this.#streams.get(item.stream_id)?.boundary(item.utterance_id);
+    item.replayed = boundary !== undefined && [boundary, ...boundary.chunks].some(({ isResent }) => isResent);
+    if (boundary !== undefined) this.#forget(boundary);
   }
 
   #takeReply(sent, line) {
-    const isRefused = line.type === "error";
-    const lost = isRefused && sent.isAnswered && isBoundary(sent) ? [lostUtterance(sent, refused(line))] : [];
-    if (lost.length > 0) this.#remove(this.#audioOf(sent));
-    else if (isRefused) this.#refuse(sent);
-    if (line.type === "transcript" || line.type === "batch_transcript") line.replayed = sent.isResent;
-    if (line.type === "cancel_result" && line.dropped_samples) this.#remove(this.#chunksBefore(sent));
-    if (line.type === "stream_stopped") {
-      for (const each of this.#boundaries(sent.streamId, line.cancelled_utterances ?? [])) this.#remove(this.#audioOf(each));
-    }
+    const wasAnswered = sent.isAnswered;
     sent.isAnswered = true;
-    const isLasting = isAudio(sent) || (LASTING.has(sent.type) && (sent.type === "start" || sent.streamId !== null));
-    if (isRefused || !isLasting) this.#remove([sent]);
-    this.#tidy(sent.streamId);
-    return lost;
-  }
-
-  /** The audio of a boundary that is refused stays in the stream's buffer, under its name. */
-  #refuse(sent) {
-    const stream = this.#streams.get(sent.streamId);
-    if (stream === undefined || !takesBuffer(sent.message)) return;
-    stream.isTooLong ||= sent.isDropped;
-    stream.current ??= sent.message.utterance_id;
-  }
-
-  /** Forget a stream that was stopped or restarted and owes nothing, and cancels without an utterance. */
-  #tidy(name) {
-    if (name === null) return;
-    const ofStream = this.#sent.filter(({ streamId }) => streamId === name);
-    const left = [];
-    for (const each of ofStream) {
-      const { utterance_id } = each.message;
-      const hasUtterance = left.some((other) => isBoundary(other) && other.message.utterance_id === utterance_id);
-      if (each.type === "cancel" && each.isAnswered && !hasUtterance) continue;
-      if (["start_stream", "stop_stream"].includes(each.type) && each.isAnswered) {
-        while (left.at(-1)?.type === "audio_chunk") left.pop(); // the process has dropped what was open
-        const wasIdle = left.at(-1)?.type === "start_stream";
-        if (wasIdle) left.pop();
-        if (wasIdle && each.type === "stop_stream") continue;
+    if (line.type === "error") {
+      if (wasAnswered && isBoundary(sent)) {
+        this.#forget(sent);
+        return [lostUtterance(sent, refused(line))];
       }
-      left.push(each);
+      this.#refuse(sent);
+    } else if (sent.type === "start") {
+      this.#keepAlive = sent.message.keep_alive_seconds ?? this.#keepAlive;
+      this.#removeStarts(sent);
+    } else if (sent.type !== "flush" && this.#streams.has(sent.streamId)) this.#takeStep(sent, line);
+    else this.#remove([sent]);
+    if (line.type === "transcript" || line.type === "batch_transcript") line.replayed = sent.isResent;
+    if (line.type === "unloaded") this.#removeStarts(sent);
+    return [];
+  }
+
+  /** The process has done what this message of a stream asks for. */
+  #takeStep(sent, line) {
+    const stream = this.#streams.get(sent.streamId);
+    if (isTurn(sent) || line.dropped_samples) this.#remove(stream.takeBuffer(sent));
+    for (const name of line.cancelled_utterances ?? []) {
+      const boundary = stream.boundary(name);
+      if (boundary !== undefined) this.#forget(boundary);
     }
-    this.#remove(ofStream.filter((each) => !left.includes(each)));
+    if (sent.type === "start_stream" && !this.has(sent.message)) {
+      sent.message = { type: "stop_stream", stream_id: sent.streamId }; // for the next process it is over
+    }
+    sent.isKept = true;
+    if (sent.type === "cancel") {
+      const boundary = stream.boundary(sent.message.utterance_id);
+      if (boundary === undefined) this.#remove([sent]);
+      else boundary.cancels.push(sent);
+    }
+    this.#tidy(sent);
+  }
+
+  #refuse(sent) {
+    this.#remove([sent]);
+    this.#streams.get(sent.streamId)?.refuse(sent);
+    this.#tidy(sent);
+  }
+
+  /** A `start` or `unload` makes those before it needless. */
+  #removeStarts({ number }) {
+    this.#remove([...this.#sent].filter((each) => each.type === "start" && each.isAnswered && each.number < number));
+  }
+
+  /** Forgets what its stream no longer needs. */
+  #tidy({ streamId }) {
+    const stream = this.#streams.get(streamId);
+    if (stream === undefined) return;
+    this.#remove(stream.takeIdle());
+    if (!stream.isOver) return;
+    this.#remove(stream.chunks);
+    this.#streams.delete(streamId);
   }
 
   #dropOldest() {
-    const place = this.#sent.findIndex((sent) => isAudio(sent) && !sent.isDropped);
-    const first = this.#sent[place];
-    const later = this.#sent.slice(place).filter(({ streamId }) => streamId === first.streamId);
-    const ending = isBoundary(first) ? first : later.find(({ message }) => takesBuffer(message));
-    this.#remove(ending === undefined ? this.#chunks(first.streamId) : this.#audioOf(ending).slice(0, -1));
-    if (ending !== undefined) {
-      this.#bytes -= ending.line.length;
-      Object.assign(ending, { isDropped: true, line: Buffer.alloc(0) });
-    } else if (this.#streams.has(first.streamId)) this.#streams.get(first.streamId).isTooLong = true;
-  }
-
-  /** The chunks of an utterance and its boundary. */
-  #audioOf(boundary) {
-    return [...(takesBuffer(boundary.message) ? this.#chunksBefore(boundary) : []), boundary];
-  }
-
-  /** The chunks in the stream's buffer when this message came. */
-  #chunksBefore(sent) {
-    let chunks = [];
-    for (const each of this.#sent.slice(0, this.#sent.indexOf(sent))) {
-      if (each.streamId !== sent.streamId) continue;
-      if (each.type === "audio_chunk") chunks.push(each);
-      else if (each.type === "start_stream" || takesBuffer(each.message)) chunks = [];
+    let first;
+    for (first of this.#sent) if (first.size > 0) break;
+    const stream = this.#streams.get(first.streamId);
+    const ending = isBoundary(first) ? first : stream.boundaryOf(first);
+    const utterance = ending ?? stream;
+    this.#remove(utterance.chunks);
+    utterance.chunks = [];
+    if (ending === undefined) {
+      stream.names = { ...stream.names, isTooLong: true };
+      return;
     }
-    return chunks;
+    this.#bytes -= ending.size;
+    ending.size = 0;
+    ending.isDropped = true;
+    if (!takesBuffer(ending.message)) ending.message = { ...ending.message, pcm16: "" };
   }
 
-  #boundaries(name, utterances) {
-    const ended = this.#sent.filter((sent) => isBoundary(sent) && sent.streamId === name);
-    return ended.filter(({ message }) => utterances.includes(message.utterance_id));
+  /** With its utterance. */
+  #forget(boundary) {
+    this.#remove([boundary, ...boundary.chunks, ...boundary.cancels]);
+    this.#tidy(boundary);
   }
 
-  #chunks(name) {
-    return this.#sent.filter(({ type, streamId }) => type === "audio_chunk" && streamId === name);
-  }
-
-  #ofId(id) {
-    return id === undefined ? undefined : this.#sent.findLast(({ message }) => message.id === id);
-  }
-
-  #remove(removed) {
-    const gone = new Set(removed);
-    for (const sent of this.#sent) if (gone.has(sent) && isAudio(sent)) this.#bytes -= sent.line.length;
-    this.#sent = this.#sent.filter((sent) => !gone.has(sent));
+  #remove(gone) {
+    for (const each of gone) {
+      if (this.#sent.delete(each)) this.#bytes -= each.size;
+      this.#streams.get(each.streamId)?.messages.delete(each);
+      if (this.#byId.get(each.id) === each) this.#byId.delete(each.id);
+    }
   }
 }

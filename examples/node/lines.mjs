@@ -1,5 +1,7 @@
 // Bytes in blocks of any size, lines out. Only the byte 0x0A separates: a block may end within a line, or a character.
 
+export const encode = (message) => Buffer.from(`${JSON.stringify(message)}\n`);
+
 export class Lines {
   #pieces = []; // of the line that has not ended
   #length = 0;

@@ -1,10 +1,11 @@
-// Messages as they were sent, and the streams that they open, for `resend`. Utterances are named here and not by the
-// bridge, by its rule, so that a name is the same in each process.
+// Messages that are kept for the next process (`resend`). Utterances are named here and not by the bridge, by its rule, so
+// that a name is the same in each process.
 
 const OF_STREAMS = new Set(["start_stream", "audio_chunk", "end_utterance", "vad_boundary", "flush", "stop_stream", "cancel"]);
 
 export const isBoundary = ({ type }) => type === "end_utterance" || type === "vad_boundary";
 export const isAudio = (message) => message.type === "audio_chunk" || isBoundary(message);
+export const isTurn = ({ type }) => type === "start_stream" || type === "stop_stream";
 
 /** Whether a message is a boundary of the audio in the stream's buffer. */
 export const takesBuffer = (message) => isBoundary(message) && message.pcm16 == null && message.audio == null;
@@ -15,15 +16,60 @@ export function streamOf({ type, stream_id }) {
   return stream_id ?? (type === "flush" || type === "cancel" ? null : "default");
 }
 
-/** A message as it was sent. */
+/**
+ * A stream at the next message. `isOpen`: and kept. `current`: the name of the open utterance. `isTooLong`: its audio is not
+ * kept.
+ */
+export const CLOSED = { isOpen: false, partials: false, count: 0, current: null, isTooLong: false };
+
+/** The name of the utterance of a message, or null, and the stream behind it. Without partials a chunk needs none. */
+export function namesBehind(names, message, isInUse) {
+  if (message.type === "start_stream" && (!names.isOpen || message.restart === true)) {
+    const count = names.isOpen ? names.count : 0;
+    return [null, { ...CLOSED, isOpen: message.on_limit !== "split", partials: message.partials === true, count }];
+  }
+  if (message.type === "stop_stream") return [null, { ...CLOSED, count: names.count }];
+  if (message.type === "cancel" && names.current !== null && names.current === message.utterance_id) {
+    return [null, { ...names, current: null, isTooLong: false }];
+  }
+  if (!isAudio(message)) return [null, names];
+  const isChunk = message.type === "audio_chunk";
+  const ofBuffer = isChunk || takesBuffer(message);
+  let { count } = names;
+  let name = message.utterance_id ?? (ofBuffer ? names.current : null);
+  while (name === null && (names.partials || !isChunk)) {
+    count += 1;
+    const generated = `${streamOf(message)}-${count}`;
+    if (!isInUse(generated)) name = generated;
+  }
+  if (isChunk) return [name, { ...names, count, current: names.current ?? name }];
+  return [name, ofBuffer ? { ...names, count, current: null, isTooLong: false } : { ...names, count }];
+}
+
+/** A message with the name of its utterance. */
 export class Sent {
+  number = 0;
+  /** As the process knows them. */
+  id;
+  seq = null;
+  /** Of `seq`, from the chunk before. */
+  step = 1;
+  /** Of its line, if that holds audio. */
+  size = 0;
+  /** Of the utterance that this boundary ends. */
+  chunks = [];
+  cancels = [];
+  /** The names of its stream. */
+  before = null;
+  behind = null;
+  isKept = true; // the next process gets it
   isAnswered = false; // no caller waits for its reply
   isDropped = false; // the audio of this boundary is not kept
   isResent = false; // a later process got it too
 
-  constructor(message, line) {
-    this.message = message.pcm16 === undefined ? message : { ...message, pcm16: "" };
-    this.line = line;
+  constructor(message) {
+    this.message = message;
+    this.id = message.id;
   }
 
   get type() {
@@ -33,54 +79,12 @@ export class Sent {
   get streamId() {
     return streamOf(this.message);
   }
-}
 
-class OpenStream {
-  /** The name of the open utterance. */
-  current = null;
-  /** Whether the audio of that is not kept. */
-  isTooLong = false;
-  /** The error of the process that had it. */
-  lost = null;
-
-  constructor(partials, count) {
-    this.partials = partials;
-    this.count = count;
-  }
-
-  /** Throws the error by which the open utterance was lost. Its boundary is the last message to get it. */
-  check(message) {
-    const error = this.lost;
-    if (error === null || (message.type !== "audio_chunk" && !takesBuffer(message))) return;
-    if (takesBuffer(message)) this.lost = null;
-    throw error;
-  }
-
-  /** The name of the utterance of a chunk or boundary. Without partials a chunk needs none. */
-  name(message, isInUse) {
-    const isChunk = message.type === "audio_chunk";
-    const ofBuffer = isChunk || takesBuffer(message);
-    let name = message.utterance_id ?? (ofBuffer ? this.current : null);
-    while (name === null && (this.partials || !isChunk)) {
-      this.count += 1;
-      const generated = `${streamOf(message)}-${this.count}`;
-      if (!isInUse(generated)) name = generated;
-    }
-    if (ofBuffer) this.current = isChunk ? (this.current ?? name) : null;
-    return name;
-  }
-}
-
-/** By their names. */
-export class OpenStreams extends Map {
-  /** Follow a message that is sent now. */
-  follow(message) {
-    const name = streamOf(message);
-    const stream = this.get(name);
-    if (message.type === "start_stream" && (stream === undefined || message.restart === true)) {
-      this.set(name, new OpenStream(message.partials === true, stream?.count ?? 0));
-    }
-    if (message.type === "stop_stream") this.delete(name);
-    if (message.type === "cancel" && stream?.current === message.utterance_id) stream.current = null;
+  /** As the process gets it. */
+  get wire() {
+    const wire = { ...this.message };
+    if (this.id !== undefined) wire.id = this.id;
+    if (this.seq !== null) wire.seq = this.seq;
+    return wire;
   }
 }

@@ -195,3 +195,42 @@ test("a cancel during the restart waits for it, and a stop ends what waits", asy
   await bridge.kill();
   assert.equal(await file, "bridge_closed");
 });
+
+test("a request that ran out of time while none runs is over", async (t) => {
+  const bridge = resending(t);
+  const stream = await bridge.startStream({ stream_id: "mic", auto_flush: true, batch_size: 4, max_batch_delay_ms: 60_000 });
+  await stream.append(pcm("sample"));
+  await stream.endUtterance();
+  signal(bridge, "SIGSTOP");
+  const status = failure(bridge.request({ type: "status", id: "mine" }, { timeout: 200 }));
+  signal(bridge);
+  await until(bridge, "bridge_lost");
+  const appended = stream.append(pcm("english-five"));
+  assert.equal(await failure(stream.flush({}, { timeout: 50 })), "request_timeout");
+  assert.equal(await status, "request_timeout");
+  await appended;
+  assert.equal((await stream.endUtterance()).queued, 2);
+  assert.equal((await bridge.request({ type: "status", id: "mine" })).type, "status");
+});
+
+test("what waits behind audio while none runs is asked of the next process", async (t) => {
+  const bridge = resending(t);
+  const stream = await bridge.startStream({ stream_id: "mic", batch_size: 1 });
+  signal(bridge);
+  await until(bridge, "bridge_lost");
+  const appended = stream.append(pcm("sample"));
+  const batch = await stream.endUtterance();
+  await appended;
+  assert.deepEqual(batch.items.map(outcome), [["mic-1", SAMPLE, false]]);
+});
+
+test("an id may be used again although its utterance waits", async (t) => {
+  const bridge = resending(t);
+  const stream = { stream_id: "mic", id: "x" };
+  await bridge.request({ ...stream, type: "start_stream", max_batch_delay_ms: 60_000 });
+  await bridge.request({ ...stream, type: "end_utterance", pcm16: pcm("sample").toString("base64") });
+  signal(bridge, "SIGSTOP");
+  const flush = bridge.request({ ...stream, type: "flush" });
+  signal(bridge);
+  assert.deepEqual((await flush).items.map(outcome), [["mic-1", SAMPLE, true]]);
+});

@@ -1,0 +1,211 @@
+// What `resend` keeps, and when it forgets it; no process is needed.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Kept } from "../kept.mjs";
+import { Sent } from "../sent.mjs";
+
+const READY = { type: "stream_ready", stream_id: "mic" };
+const QUEUED = { type: "utterance_queued", stream_id: "mic" };
+const ERROR = { type: "error", code: "limit_exceeded", message: "no", retryable: true, data: {} };
+
+/** What a client sends and receives. */
+class Talk {
+  kept;
+  #count = 0;
+  #ids = 0;
+
+  constructor(limit = 1 << 20) {
+    this.kept = new Kept(limit);
+  }
+
+  send(type, members = {}) {
+    const id = type === "audio_chunk" ? {} : { id: ++this.#count };
+    const stream = ["start", "unload", "status"].includes(type) ? {} : { stream_id: "mic" };
+    return JSON.parse(this.kept.add({ type, ...stream, ...id, ...members }));
+  }
+
+  stream(members) {
+    this.reply(this.send("start_stream", members), READY);
+  }
+
+  chunk(seq = 0, members = {}) {
+    return this.send("audio_chunk", { seq, pcm16: "AAAA", ...members });
+  }
+
+  utterance() {
+    this.chunk();
+    this.reply(this.send("end_utterance"), QUEUED);
+  }
+
+  reply({ id }, line) {
+    return this.kept.received({ ...line, id }).map(({ utterance_id }) => utterance_id);
+  }
+
+  refuseChunk(seq) {
+    this.kept.received({ type: "stream_error", stream_id: "mic", seq });
+  }
+
+  outcome(utterance_id) {
+    const item = { stream_id: "mic", utterance_id };
+    this.kept.received({ type: "realtime_batch_final", items: [item] });
+    return item.replayed;
+  }
+
+  nextProcess() {
+    assert.deepEqual(this.kept.lost(new Error("gone")), []);
+    return this.lines;
+  }
+
+  /** What the next process would get. */
+  get lines() {
+    return this.kept.lines(() => `c${++this.#ids}`).map((line) => JSON.parse(line));
+  }
+
+  get types() {
+    return this.lines.map(({ type }) => type);
+  }
+
+  get seqs() {
+    return this.lines.map(({ seq }) => seq).filter((seq) => seq !== undefined);
+  }
+}
+
+test("the work for a reply does not grow with the audio", (t) => {
+  const talk = new Talk();
+  talk.stream();
+  for (let seq = 0; seq < 2000; seq += 1) talk.chunk(seq);
+  let looks = 0;
+  const type = Object.getOwnPropertyDescriptor(Sent.prototype, "type");
+  t.after(() => Object.defineProperty(Sent.prototype, "type", type));
+  Object.defineProperty(Sent.prototype, "type", {
+    ...type,
+    get() {
+      looks += 1;
+      return this.message.type;
+    },
+  });
+  talk.reply(talk.send("end_utterance"), QUEUED);
+  talk.reply(talk.send("flush"), ERROR);
+  talk.outcome("mic-1");
+  assert.ok(looks < 100, `${looks}`);
+  assert.deepEqual(talk.types, ["start_stream"]);
+});
+
+test("an id that is used again belongs to the later request", () => {
+  const talk = new Talk();
+  talk.reply(talk.send("start_stream", { id: "x" }), READY);
+  talk.reply(talk.send("end_utterance", { id: "x", pcm16: "AAAA" }), QUEUED);
+  talk.send("status", { id: "x" });
+  const [start, ended, status] = talk.nextProcess();
+  assert.deepEqual([start.id, ended.id, status.id], ["c1", "c2", "x"]);
+  assert.deepEqual(talk.reply(ended, ERROR), ["mic-1"]);
+  assert.deepEqual(talk.kept.ids, new Set(["x"]));
+});
+
+test("a chunk of an earlier stream of the name stays", () => {
+  const talk = new Talk();
+  talk.stream();
+  for (const seq of [0, 1, 2]) talk.chunk(seq);
+  talk.reply(talk.send("end_utterance"), QUEUED);
+  talk.reply(talk.send("stop_stream"), { type: "stream_stopped", cancelled_utterances: [] });
+  talk.stream();
+  talk.chunk(0);
+  talk.refuseChunk(talk.chunk(1).seq);
+  talk.refuseChunk(null);
+  const chunk = "audio_chunk";
+  assert.deepEqual(talk.types, ["start_stream", chunk, chunk, chunk, "end_utterance", "stop_stream", "start_stream", chunk]);
+});
+
+test("the last start that was answered is kept with the last keep-alive", () => {
+  const talk = new Talk();
+  const loaded = { type: "ready" };
+  talk.reply(talk.send("start", { keep_alive_seconds: 7 }), loaded);
+  talk.reply(talk.send("start"), loaded);
+  talk.reply(talk.send("start", { keep_alive_seconds: -5 }), ERROR);
+  assert.deepEqual(talk.lines.map(({ type, keep_alive_seconds }) => [type, keep_alive_seconds]), [["start", 7]]);
+});
+
+test("behind an unload no start is kept, but its keep-alive", () => {
+  const talk = new Talk();
+  talk.reply(talk.send("start", { keep_alive_seconds: 7 }), { type: "ready" });
+  talk.stream();
+  talk.reply(talk.send("unload"), { type: "unloaded" });
+  assert.deepEqual(talk.types, ["start_stream"]);
+  assert.equal(talk.send("start").keep_alive_seconds, 7);
+});
+
+test("the name of a refused boundary is not that of the open utterance", () => {
+  const talk = new Talk();
+  talk.stream();
+  talk.reply(talk.send("end_utterance", { utterance_id: "x" }), ERROR);
+  talk.reply(talk.send("end_utterance"), ERROR);
+  talk.chunk();
+  assert.equal(talk.send("end_utterance").utterance_id, "mic-1");
+  talk.chunk(1, { utterance_id: "y" });
+  talk.reply(talk.send("end_utterance", { utterance_id: "x" }), ERROR);
+  assert.equal(talk.send("end_utterance").utterance_id, "y");
+});
+
+test("numbers begin anew and go on without false gaps", () => {
+  const talk = new Talk();
+  talk.stream({ partials: true });
+  for (const seq of [0, 1]) talk.chunk(seq);
+  talk.send("end_utterance");
+  talk.chunk(2);
+  talk.reply(talk.send("cancel", { utterance_id: "mic-2" }), { type: "cancel_result", dropped_samples: 1 });
+  talk.nextProcess();
+  assert.deepEqual(talk.seqs, [0, 1]);
+  assert.equal(talk.chunk(3).seq, 2);
+  talk.outcome("mic-1");
+  assert.deepEqual(talk.seqs, [0]);
+  assert.equal(talk.chunk(4).seq, 1);
+});
+
+for (const [refused, seqs] of [[0, [1, 2, 3]], [1, [0, 2, 3]], [2, [0, 2, 3]]]) {
+  test(`chunk ${refused}, which is refused, stays a gap`, () => {
+    const talk = new Talk();
+    talk.stream();
+    for (const seq of [0, 1, 2]) talk.chunk(seq);
+    talk.refuseChunk(refused);
+    talk.send("end_utterance");
+    talk.chunk(3);
+    talk.nextProcess();
+    assert.deepEqual(talk.seqs, seqs);
+  });
+}
+
+test("a restart that splits ends the keeping", () => {
+  const talk = new Talk();
+  talk.stream();
+  talk.utterance();
+  talk.chunk();
+  const split = talk.send("start_stream", { restart: true, on_limit: "split" });
+  talk.reply(split, READY);
+  talk.chunk();
+  assert.deepEqual(talk.types, ["start_stream", "audio_chunk", "end_utterance", "stop_stream"]);
+  assert.deepEqual(talk.kept.streams, new Set());
+  talk.outcome("mic-1");
+  assert.deepEqual(talk.types, []);
+});
+
+test("a refused restart changes nothing", () => {
+  const talk = new Talk();
+  talk.stream({ partials: true });
+  talk.chunk(0);
+  talk.reply(talk.send("start_stream", { restart: true, sample_rate: 1 }), ERROR);
+  talk.chunk(1);
+  assert.equal(talk.send("end_utterance").utterance_id, "mic-1");
+  assert.deepEqual(talk.types, ["start_stream", "audio_chunk", "audio_chunk", "end_utterance"]);
+});
+
+test("the limit ends its work where a restart has no reply", () => {
+  const talk = new Talk(400);
+  talk.stream();
+  talk.chunk(0, { pcm16: "A".repeat(200) });
+  talk.send("start_stream", { restart: true });
+  talk.chunk(0);
+  talk.send("end_utterance");
+  for (const seq of [1, 2, 3]) talk.chunk(seq, { pcm16: "A".repeat(200) });
+  assert.ok(!talk.types.includes("audio_chunk"));
+});
