@@ -48,10 +48,10 @@ extension Bridge {
         _ message: Wire.StartStream = Wire.StartStream(), timeout: Duration? = nil
     ) async throws -> Stream {
         let number = try await connected().number
+        let era = message.onLimit == .split ? nil : kept?.endings.count
         let ready = try await ask(number, message, timeout: timeout)
-        let isKept = kept != nil && message.onLimit != .split
-        if isKept || connection?.number == number { connection?.streams[ready.streamID] = 0 }
-        return Stream(ready: ready, bridge: self, number: number, outlivesProcess: isKept)
+        if era != nil || connection?.number == number { connection?.streams[ready.streamID] = 0 }
+        return Stream(ready: ready, bridge: self, number: number, era: era)
     }
 
     public func flush(_ message: Wire.Flush = Wire.Flush(), timeout: Duration? = nil) async throws
@@ -88,7 +88,9 @@ extension Bridge {
     }
 
     func process(of stream: Stream) async throws -> Int {
-        stream.outlivesProcess ? try await connected().number : stream.number
+        guard let era = stream.era else { return stream.number }
+        if let kept, era < kept.endings.count { throw kept.endings[era] }
+        return try await connected().number
     }
 
     /// Keeps a line that is sent now, with `resend`. Throws the error by which its utterance was lost.

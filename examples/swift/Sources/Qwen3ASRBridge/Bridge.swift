@@ -140,10 +140,18 @@ public actor Bridge {
         guard reply.protocols.contains(protocolName) else { return blame(.unsupported, number) }
         connection?.life.greeted(.now)
         capabilities = reply
-        for line in kept?.lines ?? [] { connection?.child.write(line) }
+        for line in kept?.lines(newID: newID) ?? [] { connection?.child.write(line) }
         state = .running
         openers.resume(.success(reply))
         watchAnew()
+    }
+
+    /// For an answered message that is sent again.
+    private func newID() -> Wire.ID {
+        while let id = connection?.newID() {
+            if connection?.pending[id] == nil { return id }
+        }
+        return ""
     }
 
     /// It could not be started at all.
@@ -152,7 +160,7 @@ public actor Bridge {
         state = .failed
         self.error = error
         if let kept, kept.isNeeded {  // perhaps nobody waits for a reply
-            unread.put(.bridgeLost(error, streams: kept.streams.sorted(), willRestart: false))
+            unread.put(.bridgeLost(error, streams: kept.streamIDs.sorted(), willRestart: false))
         }
         giveUp(error)
         openers.resume(.failure(error))
@@ -188,8 +196,8 @@ public actor Bridge {
         let resent = state == .lost ? kept?.ids ?? [] : []
         for (id, pending) in ended.pending where !resent.contains(id) { pending.resume(throwing: loss) }
         ended.pending = ended.pending.filter { resent.contains($0.key) }
-        if state == .lost, kept != nil { left = ended } else { kept?.clear() }
-        if state == .lost, let kept, kept.isNeeded || !kept.lines.isEmpty && !openers.isEmpty {
+        if state == .lost, kept != nil { left = ended } else { kept?.clear(loss) }
+        if state == .lost, let kept, kept.isNeeded || !kept.isEmpty && !openers.isEmpty {
             beginToOpen()
         } else {
             openers.resume(.failure(loss))
@@ -203,7 +211,7 @@ public actor Bridge {
         error = judged
         state = judged.retryable ? .lost : .failed
         let utterances = state == .lost ? kept?.lost(judged) ?? [] : []
-        let again = state == .lost ? kept?.streams ?? [] : []
+        let again = state == .lost ? kept?.streamIDs ?? [] : []
         let gone = ended.streams.keys.filter { !again.contains($0) }.sorted()
         for name in gone { ended.streams[name] = nil }
         unread.put(.bridgeLost(judged, streams: gone, willRestart: state == .lost))
@@ -214,7 +222,7 @@ public actor Bridge {
 
     /// No process will answer what is kept.
     private func giveUp(_ error: BridgeError) {
-        kept?.clear()
+        kept?.clear(error)
         for pending in left.map(\.pending.values) ?? [:].values { pending.resume(throwing: error) }
         left = nil
     }

@@ -1,8 +1,8 @@
 import Foundation
 
 /// What `resend` keeps for the next process: requests without a reply, streams, and the audio of utterances without an
-/// outcome. Messages stand in the order in which they were sent.
-struct Kept: Sendable {
+/// outcome.
+final class Kept {
     /// An utterance that has no outcome, and why.
     struct LostUtterance: Sendable {
         let error: BridgeError
@@ -10,13 +10,20 @@ struct Kept: Sendable {
         let utteranceID: String
     }
 
-    private static let lasting: Set = ["start", "start_stream", "stop_stream", "cancel"]  // needed after their reply, too
     private static let never: Set = ["hello", "stop"]
+    /// Why no more process followed without the app: of each time. The next one has the number of them.
+    private(set) var endings: [BridgeError] = []
     private let limit: Int
-    private var sent: [Sent] = []
-    private var open: [String: OpenStream] = [:]
+    private var sent: [Int: Sent] = [:]
+    /// Those that the process has not answered.
+    private var byID: [Wire.ID: Sent] = [:]
+    private var streams: [String: KeptStream] = [:]
+    /// That the app gave last.
+    private var keepAlive: JSONValue?
     private var bytes = 0
     private var count = 0
+    /// For the next process.
+    private var waits = false
 
     /// Lines of audio take at most `limit` bytes: beyond it the oldest utterance is dropped.
     init(limit: Int) { self.limit = limit }
@@ -25,77 +32,56 @@ struct Kept: Sendable {
 
     /// Keeps a message that is sent now. The line to send has the name of its utterance. Throws the error by which that
     /// utterance was lost.
-    mutating func add(_ line: Data) throws(BridgeError) -> Data {
-        guard case .object(var members)? = try? JSONDecoder().decode(JSONValue.self, from: line) else { return line }
-        var line = line
-        if let streamID = members.streamID, members.isAudio, open[streamID] != nil {
-            try open[streamID]?.check(members)
-            let used = Set(sent.filter(\.members.isBoundary).compactMap(\.utteranceID))
-            if let name = open[streamID]?.name(members, isInUse: used.contains), members["utterance_id"] != .string(name) {
-                members["utterance_id"] = .string(name)
-                line = (try? members.line()) ?? line
-            }
-        }
-        if has(members) { keep(members, line) }
+    func add(_ line: Data) throws(BridgeError) -> Data {
+        guard case .object(let members)? = try? JSONDecoder().decode(JSONValue.self, from: line),
+            let one = try planned(members)
+        else { return line }
+        let wire = wire(of: one)
+        let line = wire == members ? line : (try? wire.line()) ?? line
+        keep(one, line.count)
         return line
     }
 
-    private mutating func keep(_ members: [String: JSONValue], _ line: Data) {
-        follow(members)
-        count += 1
-        var one = Sent(number: count, members: members, line: line)
-        if members["pcm16"] != nil {
-            one = Sent(number: count, members: members.merging(["pcm16": .string("")]) { $1 }, line: line)
-        }
-        if let streamID = one.streamID, open[streamID]?.isTooLong == true {
-            if one.type == "audio_chunk" { return }
-            if members.takesBuffer {
-                open[streamID]?.isTooLong = false
-                (one.isDropped, one.line) = (true, Data())
-            }
-        }
-        if one.type == "start" { remove(where: { $0.type == "start" && $0.isAnswered }) }
-        sent.append(one)
-        if members.isAudio { bytes += one.line.count }
-        while bytes > limit { dropOldest() }
-    }
-
     /// Whether a message is kept. A stream that the bridge splits by itself is not: only the bridge knows where.
-    func has(_ members: [String: JSONValue]) -> Bool {
+    private func has(_ members: [String: JSONValue]) -> Bool {
         if members.type == "start_stream" { return members.text("on_limit") != "split" }
-        if let streamID = members.streamID {
-            return open[streamID] != nil || sent.contains { $0.streamID == streamID }
-        }
-        return !Self.never.contains(members.type)
+        guard let streamID = members.streamID else { return !Self.never.contains(members.type) }
+        guard let stream = streams[streamID] else { return false }
+        return stream.names.isOpen || !members.isAudio
     }
 
     /// No caller waits for this reply any more. An utterance still has its outcome.
-    mutating func abandon(_ id: Wire.ID) {
-        guard let place = sent.lastIndex(where: { $0.id == id }) else { return }
-        sent[place].isAnswered = true
-        if !sent[place].members.isAudio, sent[place].type != "stop_stream" { sent.remove(at: place) }
+    func abandon(_ id: Wire.ID) {
+        guard let one = byID[id] else { return }
+        one.isAnswered = true
+        if one.type == "start_stream", !waits {
+            one.isKept = false
+        } else if one.type == "start_stream" {
+            refuse(one)
+        } else if !one.members.isAudio, one.type != "stop_stream" {
+            remove([one])
+        }
     }
 
     // What is received
 
     /// Forgets what has its outcome with this event, and marks results of what was sent again.
-    mutating func received(_ event: Wire.Event) -> Wire.Event {
+    func received(_ event: Wire.Event) -> Wire.Event {
         switch event {
         case .realtimeBatchFinal(var batch):
             takeOutcomes(&batch.items)
             return .realtimeBatchFinal(batch)
         case .streamError(let error):
-            remove(where: { one in
-                guard let seq = error.seq, one.type == "audio_chunk" else { return false }
-                return one.streamID == error.streamID && one.members["seq"] == .integer(seq)
-            })
+            if let seq = error.seq, let streamID = error.streamID, let chunk = streams[streamID]?.refuseChunk(seq) {
+                remove([chunk])
+            }
             return event
         default: return event
         }
     }
 
     /// The same of a reply, and the utterance that a later process refused.
-    mutating func received(_ reply: Wire.Reply, _ id: Wire.ID?) -> (Wire.Reply, LostUtterance?) {
+    func received(_ reply: Wire.Reply, _ id: Wire.ID?) -> (Wire.Reply, LostUtterance?) {
         var reply = reply
         if case .realtimeBatchFinal(var batch) = reply {
             takeOutcomes(&batch.items)
@@ -105,176 +91,197 @@ struct Kept: Sendable {
             takeOutcomes(&stopped.items)
             reply = .stopped(stopped)
         }
-        guard let id, let one = sent.last(where: { $0.id == id }) else { return (reply, nil) }
+        guard let id, let one = byID.removeValue(forKey: id) else { return (reply, nil) }
         return takeReply(reply, to: one)
     }
 
     /// The process is gone, and the next one gets the rest. Returns the utterances whose audio was not kept, except
     /// those whose boundary has no reply: its caller gets the error.
-    mutating func lost(_ error: BridgeError) -> [LostUtterance] {
-        for (name, stream) in open where stream.isTooLong {
-            open[name]?.isTooLong = false
-            open[name]?.current = nil
-            open[name]?.lost = error
-        }
-        let dropped = sent.filter(\.isDropped)
-        remove(where: { $0.isDropped })
-        for place in sent.indices { sent[place].isResent = true }
+    func lost(_ error: BridgeError) -> [LostUtterance] {
+        waits = true
+        for one in inOrder where !one.isKept { refuse(one) }
+        for stream in streams.values { stream.loseOpen(error) }
+        let dropped = inOrder.filter(\.isDropped)
+        for one in dropped { forget(one) }
+        for one in sent.values { one.isResent = true }
         return dropped.filter(\.isAnswered).map { lost($0, error) }
     }
 
     // What is kept
 
-    var lines: [Data] { sent.map(\.line) }
+    /// For the next process, which starts now. It may know other ids and `seq` than the last one: the app may have used
+    /// the id of an answered message again.
+    func lines(newID: () -> Wire.ID) -> [Data] {
+        waits = false
+        byID = [:]
+        for stream in streams.values { stream.numberAnew() }
+        return inOrder.compactMap { one in
+            if let id = one.id {
+                let id = one.isAnswered ? newID() : id
+                one.id = id
+                byID[id] = one
+            }
+            if one.seq != nil, let streamID = one.streamID { streams[streamID]?.number(one) }
+            return try? wire(of: one).line()
+        }
+    }
 
     /// Of the requests whose callers wait.
-    var ids: Set<Wire.ID> { Set(sent.filter { !$0.isAnswered }.compactMap(\.id)) }
+    var ids: Set<Wire.ID> { Set(sent.values.filter { !$0.isAnswered }.compactMap(\.id)) }
 
     /// The names of the streams that are opened again.
-    var streams: Set<String> { Set(sent.filter { $0.type == "start_stream" }.compactMap(\.streamID)) }
+    var streamIDs: Set<String> { Set(streams.filter(\.value.goesOn).keys) }
+
+    var isEmpty: Bool { sent.isEmpty }
 
     /// Whether a reply or an outcome is missing, or an utterance is open.
-    var isNeeded: Bool { sent.contains { !$0.isAnswered || $0.members.isAudio } }
+    var isNeeded: Bool { sent.values.contains { !$0.isAnswered || $0.members.isAudio } }
 
-    mutating func clear() { self = Kept(limit: limit) }
-
-    /// As the process does when it reads this message.
-    private mutating func follow(_ members: [String: JSONValue]) {
-        guard let streamID = members.streamID else { return }
-        let stream = open[streamID]
-        switch members.type {
-        case "start_stream" where stream == nil || members.isTrue("restart"):
-            open[streamID] = OpenStream(partials: members.isTrue("partials"), count: stream?.count ?? 0)
-        case "stop_stream": open[streamID] = nil
-        case "cancel" where stream?.current == members.text("utterance_id"): open[streamID]?.current = nil
-        default: break
-        }
+    /// No next process comes without the app.
+    func clear(_ error: BridgeError) {
+        (sent, byID, streams, bytes, keepAlive, waits) = ([:], [:], [:], 0, nil, false)
+        endings.append(error)
     }
 
-    private mutating func takeOutcomes(_ items: inout [Wire.FinalResult]) {
+    private var inOrder: [Sent] { sent.keys.sorted().compactMap { sent[$0] } }
+
+    private func planned(_ members: [String: JSONValue]) throws(BridgeError) -> Sent? {
+        let stream = members.streamID.flatMap { streams[$0] }
+        let isRestart = members.type == "start_stream" && stream != nil
+        guard isRestart || has(members) else { return nil }
+        return members.streamID == nil ? Sent(members) : try (stream ?? KeptStream()).planned(members)
+    }
+
+    /// A `start` has the last `keep_alive_seconds` that the app gave.
+    private func wire(of one: Sent) -> [String: JSONValue] {
+        var wire = one.wire
+        if one.type == "start", wire["keep_alive_seconds"] == nil { wire["keep_alive_seconds"] = keepAlive }
+        return wire
+    }
+
+    private func keep(_ one: Sent, _ size: Int) {
+        count += 1
+        one.number = count
+        if let streamID = one.streamID {
+            let stream = streams[streamID] ?? KeptStream()
+            streams[streamID] = stream
+            guard stream.add(one) else { return }
+        }
+        sent[count] = one
+        if let id = one.id { byID[id] = one }
+        if one.members.isAudio, !one.isDropped { one.size = size }
+        bytes += one.size
+        while bytes > limit { dropOldest() }
+    }
+
+    private func takeOutcomes(_ items: inout [Wire.FinalResult]) {
         for place in items.indices {
-            let (streamID, utteranceID) = (items[place].streamID, items[place].utteranceID)
-            if let boundary = boundaries(of: streamID).first(where: { $0.utteranceID == utteranceID }) {
-                let audio = audio(of: boundary)
-                items[place].replayed = audio.contains(where: \.isResent)
-                remove(audio)
-            }
-            tidy(streamID)
+            let boundary = streams[items[place].streamID]?.boundary(items[place].utteranceID)
+            guard let boundary else { continue }
+            items[place].replayed = boundary.isResent || boundary.chunks.contains(where: \.isResent)
+            forget(boundary)
         }
     }
 
-    private mutating func takeReply(_ reply: Wire.Reply, to one: Sent) -> (Wire.Reply, LostUtterance?) {
-        var reply = reply
-        var refused: LostUtterance?
-        var isRefused = false
+    private func takeReply(_ reply: Wire.Reply, to one: Sent) -> (Wire.Reply, LostUtterance?) {
+        let wasAnswered = one.isAnswered
+        one.isAnswered = true
         switch reply {
         case .error(let error):
-            isRefused = true
-            if one.isAnswered, one.members.isBoundary {
-                refused = lost(one, .failed(error))
-                remove(audio(of: one))
-            } else {
+            guard wasAnswered, one.members.isBoundary else {
                 refuse(one)
+                return (reply, nil)
             }
+            forget(one)
+            return (reply, lost(one, .failed(error)))
+        case _ where one.type == "start":
+            keepAlive = one.members["keep_alive_seconds"] ?? keepAlive
+            removeStarts(before: one)
+        case _ where one.type != "flush" && one.streamID.map { streams[$0] != nil } == true: takeStep(one, reply)
+        default:
+            remove([one])
+            if one.type == "unload" { removeStarts(before: one) }
+        }
+        switch reply {
         case .transcript(var transcript):
             transcript.replayed = one.isResent
-            reply = .transcript(transcript)
+            return (.transcript(transcript), nil)
         case .batchTranscript(var batch):
             batch.replayed = one.isResent
-            reply = .batchTranscript(batch)
-        case .cancelResult(let result):
-            if result.droppedSamples ?? 0 > 0 { remove(chunks(before: one)) }
-        case .streamStopped(let stopped):
-            for each in boundaries(of: one.streamID) where stopped.cancelledUtterances.contains(each.utteranceID ?? "") {
-                remove(audio(of: each))
-            }
-        default: break
+            return (.batchTranscript(batch), nil)
+        default: return (reply, nil)
         }
-        let isLasting = one.members.isAudio || Self.lasting.contains(one.type) && (one.type == "start" || one.streamID != nil)
-        if isRefused || !isLasting {
-            remove([one])
-        } else if let place = sent.firstIndex(where: { $0.number == one.number }) {
-            sent[place].isAnswered = true
-        }
-        tidy(one.streamID)
-        return (reply, refused)
     }
 
-    /// The audio of a boundary that is refused stays in the stream's buffer, under its name.
-    private mutating func refuse(_ one: Sent) {
-        guard let streamID = one.streamID, let stream = open[streamID], one.members.takesBuffer else { return }
-        open[streamID]?.isTooLong = stream.isTooLong || one.isDropped
-        open[streamID]?.current = stream.current ?? one.utteranceID
-    }
-
-    /// Forgets a stream that was stopped or restarted and owes nothing, and cancels without an utterance.
-    private mutating func tidy(_ streamID: String?) {
-        guard let streamID else { return }
-        let ofStream = sent.filter { $0.streamID == streamID }
-        var left: [Sent] = []
-        for each in ofStream {
-            let hasUtterance = left.contains { $0.members.isBoundary && $0.utteranceID == each.utteranceID }
-            if each.type == "cancel", each.isAnswered, !hasUtterance { continue }
-            if each.type == "start_stream" || each.type == "stop_stream", each.isAnswered {
-                while left.last?.type == "audio_chunk" { left.removeLast() }  // the process has dropped what was open
-                let wasIdle = left.last?.type == "start_stream"
-                if wasIdle { left.removeLast() }
-                if wasIdle, each.type == "stop_stream" { continue }
-            }
-            left.append(each)
+    /// The process has done what this message of a stream asks for.
+    private func takeStep(_ one: Sent, _ reply: Wire.Reply) {
+        guard let streamID = one.streamID, let stream = streams[streamID] else { return }
+        var hasDropped = one.members.isTurn
+        if case .cancelResult(let result) = reply { hasDropped = result.droppedSamples ?? 0 > 0 }
+        if hasDropped { remove(stream.takeBuffer(one)) }
+        if case .streamStopped(let stopped) = reply {
+            for boundary in stopped.cancelledUtterances.compactMap(stream.boundary) { forget(boundary) }
         }
-        let numbers = Set(left.map(\.number))
-        remove(ofStream.filter { !numbers.contains($0.number) })
+        if one.type == "start_stream", !has(one.members) {  // for the next process it is over
+            one.members = ["type": .string("stop_stream"), "stream_id": .string(streamID)]
+        }
+        one.isKept = true
+        if one.type == "cancel" {
+            if let boundary = stream.boundary(one.utteranceID ?? "") { boundary.cancels.append(one) } else { remove([one]) }
+        }
+        tidy(one)
     }
 
-    private mutating func dropOldest() {
-        guard let place = sent.firstIndex(where: { $0.members.isAudio && !$0.isDropped }) else { return bytes = 0 }
-        let first = sent[place]
-        let later = sent[place...].filter { $0.streamID == first.streamID }
-        let ending = first.members.isBoundary ? first : later.first(where: \.members.takesBuffer)
-        guard let ending, let end = sent.firstIndex(where: { $0.number == ending.number }) else {
-            remove(where: { $0.type == "audio_chunk" && $0.streamID == first.streamID })
-            if let streamID = first.streamID { open[streamID]?.isTooLong = true }
+    private func refuse(_ one: Sent) {
+        remove([one])
+        if let streamID = one.streamID { streams[streamID]?.refuse(one) }
+        tidy(one)
+    }
+
+    /// A `start` or `unload` makes those before it needless.
+    private func removeStarts(before later: Sent) {
+        remove(sent.values.filter { $0.type == "start" && $0.isAnswered && $0.number < later.number })
+    }
+
+    /// Forgets what its stream no longer needs.
+    private func tidy(_ one: Sent) {
+        guard let streamID = one.streamID, let stream = streams[streamID] else { return }
+        remove(stream.takeIdle())
+        guard stream.isOver else { return }
+        remove(stream.chunks)
+        streams[streamID] = nil
+    }
+
+    private func dropOldest() {
+        let oldest = sent.values.filter { $0.size > 0 }.min { $0.number < $1.number }
+        guard let oldest, let streamID = oldest.streamID, let stream = streams[streamID] else { return bytes = 0 }
+        guard let ending = oldest.members.isBoundary ? oldest : stream.boundary(of: oldest) else {
+            remove(stream.chunks)
+            stream.chunks = []
+            stream.names.isTooLong = true
             return
         }
-        bytes -= ending.line.count
-        (sent[end].line, sent[end].isDropped) = (Data(), true)
-        remove(audio(of: ending).dropLast())
-    }
-
-    /// The chunks of an utterance and its boundary.
-    private func audio(of boundary: Sent) -> [Sent] {
-        (boundary.members.takesBuffer ? chunks(before: boundary) : []) + [boundary]
-    }
-
-    /// The chunks in the stream's buffer when this message came.
-    private func chunks(before one: Sent) -> [Sent] {
-        var chunks: [Sent] = []
-        for each in sent.prefix(while: { $0.number != one.number }) where each.streamID == one.streamID {
-            if each.type == "audio_chunk" {
-                chunks.append(each)
-            } else if each.type == "start_stream" || each.members.takesBuffer {
-                chunks = []
-            }
-        }
-        return chunks
-    }
-
-    private func boundaries(of streamID: String?) -> [Sent] {
-        sent.filter { $0.members.isBoundary && $0.streamID == streamID }
+        remove(ending.chunks)
+        bytes -= ending.size
+        (ending.chunks, ending.size, ending.isDropped) = ([], 0, true)
+        if !ending.members.takesBuffer { ending.members["pcm16"] = .string("") }
     }
 
     private func lost(_ boundary: Sent, _ error: BridgeError) -> LostUtterance {
         LostUtterance(error: error, streamID: boundary.streamID ?? "", utteranceID: boundary.utteranceID ?? "")
     }
 
-    private mutating func remove(_ gone: some Sequence<Sent>) {
-        let numbers = Set(gone.map(\.number))
-        remove(where: { numbers.contains($0.number) })
+    /// With its utterance.
+    private func forget(_ boundary: Sent) {
+        remove([boundary] + boundary.chunks + boundary.cancels)
+        tidy(boundary)
     }
 
-    private mutating func remove(where isGone: (Sent) -> Bool) {
-        bytes -= sent.filter { $0.members.isAudio && isGone($0) }.reduce(0) { $0 + $1.line.count }
-        sent.removeAll(where: isGone)
+    private func remove(_ gone: [Sent]) {
+        for one in gone {
+            if sent.removeValue(forKey: one.number) != nil { bytes -= one.size }
+            if one.type != "audio_chunk", let streamID = one.streamID { streams[streamID]?.remove(one) }
+            if let id = one.id, byID[id] === one { byID[id] = nil }
+        }
     }
 }

@@ -1,10 +1,25 @@
 import Foundation
 
-/// A message as it was sent, for `resend`. Its `members` lack the audio.
-struct Sent: Sendable {
-    let number: Int
-    let members: [String: JSONValue]
-    var line: Data
+/// A message that is kept for the next process (`resend`), with the name of its utterance.
+final class Sent {
+    /// In the order in which they were sent.
+    var number = 0
+    var members: [String: JSONValue]
+    /// As the process knows them.
+    var id: Wire.ID?
+    var seq: Int?
+    /// Of `seq`, from the chunk before.
+    var step = 1
+    /// Of its line, if that holds audio.
+    var size = 0
+    /// Of the utterance that this boundary ends.
+    var chunks: [Sent] = []
+    var cancels: [Sent] = []
+    /// The names of its stream.
+    var before = Names()
+    var behind = Names()
+    /// The next process gets it.
+    var isKept = true
     /// No caller waits for its reply.
     var isAnswered = false
     /// The audio of this boundary is not kept.
@@ -12,10 +27,26 @@ struct Sent: Sendable {
     /// A later process got it too.
     var isResent = false
 
+    init(_ members: [String: JSONValue]) {
+        self.members = members
+        id = members.id
+    }
+
     var type: String { members.type }
     var streamID: String? { members.streamID }
     var utteranceID: String? { members.text("utterance_id") }
-    var id: Wire.ID? { members.id }
+
+    /// As the process gets it.
+    var wire: [String: JSONValue] {
+        var wire = members
+        switch id {
+        case .string(let id): wire["id"] = .string(id)
+        case .integer(let id): wire["id"] = .integer(id)
+        case nil: break
+        }
+        if let seq { wire["seq"] = .integer(seq) }
+        return wire
+    }
 }
 
 /// The members of a message.
@@ -37,6 +68,7 @@ extension [String: JSONValue] {
     }
 
     var isBoundary: Bool { type == "end_utterance" || type == "vad_boundary" }
+    var isTurn: Bool { type == "start_stream" || type == "stop_stream" }
     var isAudio: Bool { type == "audio_chunk" || isBoundary }
     /// Whether it is a boundary of the audio in the stream's buffer.
     var takesBuffer: Bool { isBoundary && text("pcm16") == nil && text("audio") == nil }
@@ -52,36 +84,48 @@ extension [String: JSONValue] {
     }
 }
 
-/// A stream as the process sees it at the next message. Its utterances are named here and not by the bridge, by its
-/// rule, so that a name is the same in each process.
-struct OpenStream: Sendable {
-    let partials: Bool
-    var count: Int
+/// A stream at the next message. Utterances are named here and not by the bridge, by its rule, so that a name is the same in
+/// each process.
+struct Names: Equatable {
+    /// And kept.
+    var isOpen = false
+    var partials = false
+    var count = 0
     /// The name of the open utterance.
     var current: String?
     /// The audio of that is not kept.
     var isTooLong = false
-    /// The error of the process that had it.
-    var lost: BridgeError?
 
-    /// Throws the error by which the open utterance was lost. Its boundary is the last message to get it.
-    mutating func check(_ members: [String: JSONValue]) throws(BridgeError) {
-        guard let error = lost, members.type == "audio_chunk" || members.takesBuffer else { return }
-        if members.takesBuffer { lost = nil }
-        throw error
+    /// Follows a message. Returns the name of its utterance; without partials a chunk needs none.
+    mutating func follow(_ members: [String: JSONValue], isInUse: (String) -> Bool) -> String? {
+        switch members.type {
+        case "start_stream" where !isOpen || members.isTrue("restart"):
+            let isKept = members.text("on_limit") != "split"
+            self = Names(isOpen: isKept, partials: members.isTrue("partials"), count: isOpen ? count : 0)
+        case "stop_stream": self = Names(count: count)
+        case "cancel" where current != nil && current == members.text("utterance_id"): (current, isTooLong) = (nil, false)
+        case "audio_chunk":
+            let name = name(members, current, isNeeded: partials, isInUse)
+            current = current ?? name
+            return name
+        case "end_utterance", "vad_boundary":
+            let name = name(members, members.takesBuffer ? current : nil, isNeeded: true, isInUse)
+            if members.takesBuffer { (current, isTooLong) = (nil, false) }
+            return name
+        default: break
+        }
+        return nil
     }
 
-    /// The name of the utterance of a chunk or boundary. Without partials a chunk needs none.
-    mutating func name(_ members: [String: JSONValue], isInUse: (String) -> Bool) -> String? {
-        let isChunk = members.type == "audio_chunk"
-        let ofBuffer = isChunk || members.takesBuffer
-        var name = members.text("utterance_id") ?? (ofBuffer ? current : nil)
-        while name == nil, partials || !isChunk {
+    private mutating func name(
+        _ members: [String: JSONValue], _ current: String?, isNeeded: Bool, _ isInUse: (String) -> Bool
+    ) -> String? {
+        var name = members.text("utterance_id") ?? current
+        while name == nil, isNeeded {
             count += 1
             let generated = "\(members.streamID ?? "")-\(count)"
             name = isInUse(generated) ? nil : generated
         }
-        if ofBuffer { current = isChunk ? current ?? name : nil }
         return name
     }
 }

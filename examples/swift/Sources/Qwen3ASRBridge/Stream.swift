@@ -7,8 +7,8 @@ extension Bridge {
         let bridge: Bridge
         /// Of the process.
         let number: Int
-        /// With `resend`: the next process opens it again.
-        let outlivesProcess: Bool
+        /// With `resend`: the next process opens it again, as long as the app does not end them.
+        let era: Int?
 
         public var id: String { ready.streamID }
 
@@ -79,7 +79,7 @@ extension Bridge {
     }
 
     fileprivate func forget(_ stream: Stream) {
-        if stream.outlivesProcess || connection?.number == stream.number { connection?.streams[stream.id] = nil }
+        if stream.era != nil || connection?.number == stream.number { connection?.streams[stream.id] = nil }
     }
 }
 

@@ -140,6 +140,17 @@ extension WithChildren {
             }
         }
 
+        @Test func aStreamDoesNotOutliveAKill() async throws {
+            var configuration = demo()
+            configuration.resend = true
+            let bridge = Bridge(configuration)
+            let stream = try await bridge.startStream()
+            await bridge.kill()
+            try await bridge.open()
+            #expect(await failure { try await stream.append([0]) }?.code == .bridgeClosed)
+            await bridge.kill()
+        }
+
         @Test func aKillWhileItStartsAgainEndsWhatWaits() async throws {
             var configuration = demo()
             configuration.resend = true
