@@ -10,7 +10,7 @@ from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.command import printable
 from qwen3_asr_mlx_runtime.limits import LIMITS, MAX_KEEP_ALIVE_SECONDS, MAX_NEW_TOKENS, ProcessLimits, option_of
-from qwen3_asr_mlx_runtime.model_name import DEFAULT_ALIGNER, DEFAULT_MODEL, chosen_model
+from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, chosen_model
 from qwen3_asr_mlx_runtime.model_name import model as model_word
 
 PROGRAM = "qwen3-asr-mlx-bridge"
@@ -130,7 +130,7 @@ def _add_model_options(parser: argparse.ArgumentParser, environ: Mapping[str, st
         "--aligner",
         type=model_word,
         metavar="MODEL",
-        help=f"the model that gives words their times (default: {DEFAULT_ALIGNER}, or `demo` beside it)",
+        help=argparse.SUPPRESS,  # no request asks for words yet
     )
     parser.add_argument(
         "--cache-dir",
