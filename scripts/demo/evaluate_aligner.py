@@ -8,6 +8,7 @@ choosing among checkpoints, `test` for reporting. `--scale` shrinks the sets.
 
 import argparse
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -75,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

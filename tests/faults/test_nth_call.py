@@ -19,6 +19,7 @@ from support.loop_engine import LoopEngine
 from qwen3_asr_mlx_runtime.bridge.lifecycle import Exit
 from qwen3_asr_mlx_runtime.engine import recognizer as engine_module
 from qwen3_asr_mlx_runtime.engine import sequence as recognition
+from qwen3_asr_mlx_runtime.engine.align import Alignments
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Segment
 from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
 from qwen3_asr_mlx_runtime.model.generate import Token
@@ -169,18 +170,20 @@ class FakeRecognizer:
 
     model_dir = "/models/fake"
     load_profile: dict = {"total_seconds": 0.0}  # noqa: RUF012
+    load_source = "warm"
 
     def __init__(self, fault: Fault) -> None:
         self._fault = fault
 
-    def schedule(self) -> EngineScheduler:
+    def schedule(self, settings: Settings) -> EngineScheduler:
         config = SimpleNamespace(text=SimpleNamespace(hidden_size=256))
         model = SimpleNamespace(config=config, quantization=None)
         tokenizer = SimpleNamespace(eos_ids=frozenset(), decode=lambda _: "language English<asr_text>Seven three one.")
         governor = SimpleNamespace(after_job=lambda: None, on_idle=lambda: None, rows=lambda _: 16)
         drift = SimpleNamespace(is_known=lambda _: True, margin=lambda _: 0.0, try_again=lambda: None)
         streaming_drift = SimpleNamespace(is_known=True)
-        return EngineScheduler(model, tokenizer, FakePreparation(self._fault), governor, drift, streaming_drift)
+        preparation, alignments = FakePreparation(self._fault), Alignments(settings, governor)
+        return EngineScheduler(model, tokenizer, preparation, governor, drift, streaming_drift, alignments)
 
 
 def two_steps(fault: Fault) -> Callable[..., Iterator[Token]]:

@@ -375,7 +375,8 @@ class SpeechBooks:
     def _may_have(self, sent: Sent, rate: object = None) -> None:
         rate = 16_000 if rate is None else rate
         if isinstance(rate, int) and 8_000 <= rate <= 192_000:
-            self.rates.setdefault(sent.stream_id, {}).setdefault(rate, sent.place)
+            places = self.rates.setdefault(sent.stream_id, {})
+            places[rate] = min(places.get(rate, sent.place), sent.place)
 
     def _take_in(self, sent: Sent) -> None:
         """A chunk was taken. At another rate than 16 kHz it may be one sample fewer than it would be alone."""

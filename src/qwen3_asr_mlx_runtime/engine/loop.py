@@ -121,6 +121,7 @@ class EngineLoop:
         try:
             if self._loaded is None:
                 self._loaded = self._load_model()
+                self._beat()  # the memory is known once the model is
             self._post(self._loaded)
         except EngineLost:
             raise EngineEnds("gpu_ignored") from None
