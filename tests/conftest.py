@@ -25,6 +25,8 @@ ONCE = {
     "demo/test_demo",
     "tools/test_doctor",
     "tools/test_evaluate",
+    "tools/test_monitor",
+    "tools/test_perftest",
     "scripts/test_install",
     "scripts/test_launcher",
     "session/test_interleavings",
