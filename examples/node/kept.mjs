@@ -93,7 +93,7 @@ export class Kept {
   lines(newId) {
     this.#waits = false;
     this.#byId.clear();
-    for (const stream of this.#streams.values()) stream.numberAnew();
+    for (const stream of this.#streams.values()) stream.restartNumbers();
     return [...this.#sent].map((sent) => {
       if (sent.id !== undefined) {
         if (sent.isAnswered) sent.id = newId();

@@ -55,7 +55,7 @@ export class KeptStream {
   }
 
   /** For the next process. */
-  numberAnew() {
+  restartNumbers() {
     this.#seq = -1;
   }
 

@@ -29,17 +29,16 @@ class Settings(ProcessLimits):
     """How this process transcribes, and its limits.
 
     `model` and `aligner`: a Hugging Face repository, a local folder, or `demo`; without an aligner, the one of
-    model_name.py that fits the model. `cache_dir`: None means Hugging Face's own.
-    `language` (a canonical name or None), `context` and `token_budget` (0: until the model stops, within max(128,
-    12 a second + 32)) stand for requests that give none of their own. `dtype`: None means the checkpoint's.
-    `segment_seconds`: longer audio is decoded in segments. `parent_pid`: a process whose end ends this one, besides
-    the one that started it. `lazy`: the engine's process starts with the first load, and not with this one.
-    `keep_alive_seconds`: how long an idle model stays loaded, None for ever. `verify`:
-    how often weights are compared with their digest; `state_dir`: where what was verified is remembered, None for
-    nowhere. `stall_seconds`: a download that brings nothing for so long fails.
-    `memory_limit_bytes`, `cache_limit_bytes` and `wired_limit_bytes` are those of engine/memory.py.
-    `quantize`: a scheme of checkpoint/quantize.py, None for weights as they are stored; `force_4bit_tower`: run a
-    checkpoint with such a tower.
+    model_name.py that fits the model. `cache_dir`: None means Hugging Face's own. `language` (a canonical name or
+    None), `context` and `token_budget` (0: until the model stops, within max(128, 12 a second + 32)) stand for requests
+    that give none of their own. `dtype`: None means the checkpoint's. `segment_seconds`: longer audio is decoded in
+    segments. `parent_pid`: a process whose end ends this one, besides the one that started it. `lazy`: the engine's
+    process starts with the first load, and not with this one. `keep_alive_seconds`: how long an idle model stays
+    loaded, None for ever. `verify`: how often weights are compared with their digest; `state_dir`: where what was
+    verified is remembered, None for nowhere. `stall_seconds`: a download that brings nothing for so long fails.
+    `memory_limit_bytes`, `cache_limit_bytes` and `wired_limit_bytes` are those of engine/memory.py. `quantize`: a
+    scheme of checkpoint/quantize.py, None for weights as they are stored; `force_4bit_tower`: run a checkpoint with
+    such a tower.
     """
 
     model: str = DEFAULT_MODEL

@@ -1,8 +1,6 @@
 """The embedded checkpoint: its files keep to the released layout, and it hears what is said."""
 
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import mlx.core as mx
@@ -51,16 +49,12 @@ def config(demo_checkpoint: Path) -> dict:
 
 
 @pytest.fixture(scope="module")
-def evaluation(repository: Path) -> Iterator[tuple]:
+def evaluation(demo_scripts: None) -> tuple:
     """The scripts that measure the checkpoint: its test sets, and the score."""
-    sys.path.insert(0, str(repository / "scripts" / "demo"))
-    try:
-        import evaluate
-        import testsets
+    import evaluate
+    import testsets
 
-        yield evaluate, testsets
-    finally:
-        sys.path.pop(0)
+    return evaluate, testsets
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,6 @@
 """The embedded aligner: its files keep to the released layout, and its test sets know when each word is spoken."""
 
 import json
-import sys
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -29,14 +27,10 @@ def config(folder: Path) -> dict:
 
 
 @pytest.fixture(scope="module")
-def testsets(repository: Path) -> Iterator[ModuleType]:
-    sys.path.insert(0, str(repository / "scripts" / "demo"))
-    try:
-        import testsets
+def testsets(demo_scripts: None) -> ModuleType:
+    import testsets
 
-        yield testsets
-    finally:
-        sys.path.pop(0)
+    return testsets
 
 
 def test_the_files_are_small_and_the_weights_bfloat16(folder, weights):

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support.broken_replay import FAILS, is_of_samples
 
 UTTERANCES = 300
 
@@ -177,19 +178,7 @@ def test_row_83_a_worker_that_ends_thirty_times_loses_nothing_and_changes_no_tex
     assert scripts["main"].main(["--kill", "30", "--longest", "5"]) == 0
 
 
-BROKEN_REPLAYS = {
-    "texts differ": "segment.samples = segment.samples[:1_600]; again(self, segment, was_alone=was_alone)",
-    "ended as engine_crashed": "self._finish(segment.transcription, EngineCrashed('planted'))",
-}
-REPLAY = """
-
-from qwen3_asr_mlx_runtime.errors import EngineCrashed
-from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
-again = Scheduler._decode_again
-def broken(self, segment, *, was_alone):
-    {0}
-Scheduler._decode_again = broken
-"""
+BROKEN_REPLAYS = {"texts differ": is_of_samples(1_600), "ended as engine_crashed": FAILS}
 
 
 @pytest.mark.parametrize("failure", BROKEN_REPLAYS)
@@ -197,7 +186,7 @@ def test_a_replay_that_is_broken_fails_the_run(
     scripts: dict, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, failure: str
 ) -> None:
     bridge = sys.modules["soak.bridge"]
-    program = bridge._PROGRAM.replace("\n", REPLAY.format(BROKEN_REPLAYS[failure]), 1)
+    program = bridge._PROGRAM.replace("\n", "\n" + BROKEN_REPLAYS[failure], 1)
     monkeypatch.setattr(bridge, "_PROGRAM", program)
     assert scripts["main"].main(["--kill", "6", "--longest", "5"]) == 1
     assert failure in capsys.readouterr().out

@@ -291,8 +291,8 @@ BREAKS = {
     "an outcome is lost": ("I2", Scheduler, "_decode_again", lambda *_, **__: None),
     "the first end counts twice": ("I11", scheduler, "MAX_ENDS_ALONE", 1),
     "attempts are not counted": ("I11", Recovery, "attempt", 0),
-    "stable text begins anew": ("I10", OpenUtterance, "agreement", LocalAgreement),
-    "revisions begin anew": ("I9", OpenUtterance, "revision", int),
+    "stable text starts over": ("I10", OpenUtterance, "agreement", LocalAgreement),
+    "revisions start over": ("I9", OpenUtterance, "revision", int),
     "streams are forgotten": ("I6", StreamRegistry, "_streams", dict),
 }
 

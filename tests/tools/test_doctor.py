@@ -7,6 +7,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 from e2e.client import command
+from support.broken_replay import FAILS, is_of_samples
 from support.no_metal import NO_METAL
 from support.tiny_checkpoint import write_tiny_checkpoint
 
@@ -143,23 +144,12 @@ def test_memory_that_does_not_come_back_is_seen(float32_only, monkeypatch):
     assert any("left behind" in what for what in failures(self_check.check_engine()))
 
 
-BROKEN_REPLAYS = {
-    "fails": "self._finish(segment.transcription, EngineCrashed('planted'))",
-    "is of less audio": "segment.samples = segment.samples[:20_000]; again(self, segment, was_alone=was_alone)",
-}
-REPLAY = """
-from qwen3_asr_mlx_runtime.errors import EngineCrashed
-from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
-again = Scheduler._decode_again
-def broken(self, segment, *, was_alone):
-    {0}
-Scheduler._decode_again = broken
-"""
+BROKEN_REPLAYS = {"fails": FAILS, "is of less audio": is_of_samples(20_000)}
 
 
 @pytest.mark.parametrize("broken", BROKEN_REPLAYS.values(), ids=BROKEN_REPLAYS)
 def test_a_replay_that_is_broken_is_seen(broken):
-    found = check_restart(command(None, before=REPLAY.format(broken)))
+    found = check_restart(command(None, before=broken))
     assert found.level == "failure"
     assert "texts are missing or others" in found.what
 

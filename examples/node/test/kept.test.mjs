@@ -147,7 +147,7 @@ test("the name of a refused boundary is not that of the open utterance", () => {
   assert.equal(talk.send("end_utterance").utterance_id, "y");
 });
 
-test("numbers begin anew and go on without false gaps", () => {
+test("numbers start over and go on without false gaps", () => {
   const talk = new Talk();
   talk.stream({ partials: true });
   for (const seq of [0, 1]) talk.chunk(seq);

@@ -17,20 +17,20 @@ _IN_CORE = 1
 
 def load_source(files: Iterable[Path]) -> LoadSource:
     """`warm` if the page cache has nearly all of the files, as mincore(2) tells."""
-    sizes = {file: file.stat().st_size for file in files}
-    cached = sum(_cached_bytes(file, size) for file, size in sizes.items())
-    return "warm" if cached >= WARM_FRACTION * sum(sizes.values()) else "cold"
+    stats = {file: file.stat() for file in files}
+    cached = sum(_cached_bytes(file, stat) for file, stat in stats.items())
+    return "warm" if cached >= WARM_FRACTION * sum(stat.st_size for stat in stats.values()) else "cold"
 
 
-def _cached_bytes(file: Path, size: int) -> int:
+def _cached_bytes(file: Path, stat: os.stat_result) -> int:
     """0 where the system does not tell: Linux calls every page of another user's file resident."""
     try:
-        if file.stat().st_uid != os.geteuid() and not os.access(file, os.W_OK):
+        if stat.st_uid != os.geteuid() and not os.access(file, os.W_OK):
             return 0
         with file.open("rb") as opened:
             return sum(
-                _cached_in(opened.fileno(), start, min(_WINDOW_BYTES, size - start))
-                for start in range(0, size, _WINDOW_BYTES)
+                _cached_in(opened.fileno(), start, min(_WINDOW_BYTES, stat.st_size - start))
+                for start in range(0, stat.st_size, _WINDOW_BYTES)
             )
     except (OSError, ValueError):
         return 0

@@ -94,10 +94,9 @@ def load_aligner(
     quantize: str | None = None,
     force_4bit_tower: bool = False,
     join: bool = True,
-    on_layer: Callable[[], None] = lambda: None,
 ) -> ForcedAligner:
     """Like `load_model`, for a forced aligner."""
-    return _finish(_load(ForcedAligner, folder, dtype, quantize, force_4bit_tower, join), on_layer)
+    return _finish(_load(ForcedAligner, folder, dtype, quantize, force_4bit_tower, join))
 
 
 def aligner_steps(
@@ -135,7 +134,7 @@ def _load(
     return model
 
 
-def _finish(steps: Generator[None, None, M], on_layer: Callable[[], None]) -> M:
+def _finish(steps: Generator[None, None, M], on_layer: Callable[[], None] = lambda: None) -> M:
     while True:
         try:
             next(steps)

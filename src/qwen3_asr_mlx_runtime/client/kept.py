@@ -123,7 +123,7 @@ class Kept:
             self._waits = False
             self._by_id = {}
             for stream in self._streams.values():
-                stream.number_anew()
+                stream.restart_numbers()
             lines = []
             for sent in self._sent:
                 if sent.id is not None:

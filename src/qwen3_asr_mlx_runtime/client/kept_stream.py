@@ -55,7 +55,7 @@ class KeptStream:
         self.messages[sent] = None
         return True
 
-    def number_anew(self) -> None:
+    def restart_numbers(self) -> None:
         """For the next process."""
         self._seq = -1
 

@@ -137,7 +137,7 @@ class Session:
 
     def _join(self) -> None:
         if self.kept is not None:
-            with self._opening:  # whoever starts the next process gives it up
+            with self._opening:  # a thread that starts the next process sees the stop, and ends it
                 pass
         if self.connection is not None:
             self.connection.join()

@@ -16,7 +16,7 @@ import mlx.core as mx
 from qwen3_asr_mlx_runtime.checkpoint.files import read_config
 from qwen3_asr_mlx_runtime.checkpoint.integrity import Verified
 from qwen3_asr_mlx_runtime.checkpoint.weights import aligner_steps, loaded_bytes
-from qwen3_asr_mlx_runtime.engine.aligner_files import AlignerFiles
+from qwen3_asr_mlx_runtime.engine.aligner_files import AlignerFiles, load_failure
 from qwen3_asr_mlx_runtime.engine.job_memory import JobMemory
 from qwen3_asr_mlx_runtime.engine.memory import Governor
 from qwen3_asr_mlx_runtime.engine.sequence import Steps, failure
@@ -29,8 +29,6 @@ from qwen3_asr_mlx_runtime.errors import (
     Cancelled,
     LanguageUnsupported,
     ModelCorrupt,
-    ModelError,
-    ModelNotFound,
     ModelUnsupported,
     NonFiniteOutput,
     TooManyUnits,
@@ -212,7 +210,7 @@ class Alignments:
             self._loading = None
         except Exception as error:  # noqa: BLE001 only the Aligns that wait fail; the next one tries again
             self.drop()
-            return self._fail_all(_load_failure(error))
+            return self._fail_all(as_device_failure(error) or load_failure(error))
         return self._fail_unsupported()
 
     def _next_files(self) -> Outcomes:
@@ -358,11 +356,3 @@ def _milliseconds(samples: Samples) -> int:
 
 def _too_many(units: int, room: int) -> TooManyUnits:
     return TooManyUnits(f"expected at most {room} words in this audio, got {units}", units=units, room=room)
-
-
-def _load_failure(error: Exception) -> BridgeError:
-    if isinstance(error, BridgeError):
-        return error
-    if isinstance(error, OSError):
-        return ModelNotFound("the aligner's files cannot be read", reason=type(error).__name__)
-    return as_device_failure(error) or ModelError(f"the aligner could not be loaded: {type(error).__name__}")

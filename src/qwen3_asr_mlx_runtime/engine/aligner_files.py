@@ -37,12 +37,8 @@ class AlignerFiles(threading.Thread):
                 stack.enter_context(unchanged(files := check_files(self.folder)))
                 verify(files, self._settings.verify, self._verified, lambda *_: None)
                 self.guard = stack.pop_all()
-        except BridgeError as error:
-            self.error = error
-        except OSError as error:
-            self.error = ModelNotFound("the aligner's files cannot be read", reason=type(error).__name__)
         except Exception as error:  # noqa: BLE001 a thread's boundary: whatever a checkpoint provokes becomes a code
-            self.error = ModelError(f"the aligner could not be loaded: {type(error).__name__}")
+            self.error = load_failure(error)
         self.has_ended = True
         self.changed.set()
 
@@ -56,3 +52,12 @@ class AlignerFiles(threading.Thread):
         self.is_downloading = True
         self.changed.set()
         return resolve_aligner(self._name, hub)
+
+
+def load_failure(error: Exception) -> BridgeError:
+    """The error of a load that failed by an exception."""
+    if isinstance(error, BridgeError):
+        return error
+    if isinstance(error, OSError):
+        return ModelNotFound("the aligner's files cannot be read", reason=type(error).__name__)
+    return ModelError(f"the aligner could not be loaded: {type(error).__name__}")

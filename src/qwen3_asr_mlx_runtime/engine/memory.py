@@ -83,18 +83,16 @@ class Governor:
         """
         wanted = self.estimate(samples, positions, rows)
         for evict in (self.evict, self.evict_aligner):
-            if not self._fits(wanted):
+            try:
+                return self.reserve(wanted)
+            except OutOfMemory:
                 evict()
-        self.reserve(wanted)
+        return self.reserve(wanted)
 
     def reserve(self, wanted: int, what: str = "the audio") -> None:
         """Raise OutOfMemory unless so many bytes fit beside what MLX holds now. Evicts nothing."""
         _require(f"{what} needs more memory than is left", self._held + wanted, self.limit_bytes)
         _require_available(wanted)
-
-    def _fits(self, wanted: int) -> bool:
-        available = _available_on_cpu()
-        return self._held + wanted <= self.limit_bytes and (available is None or wanted <= available)
 
     @property
     def _held(self) -> int:

@@ -167,8 +167,7 @@ def text_tokens(
     written_tokens = [(end, logprob) for end, logprob in zip(ends, logprobs, strict=True) if end is not None]
     placed = [
         (min(end - start, len(text)), logprob)
-        for (before, _), (end, logprob) in pairwise([(0, 0.0), *written_tokens])
-        if end > start and min(before, end - 1) < start + len(text)
+        for end, logprob in _overlapping(written_tokens, start, start + len(text))
     ]
     return tuple(end for end, _ in placed), tuple(logprob for _, logprob in placed)
 
@@ -178,12 +177,18 @@ def word_confidence(segment: TextSegment, char_start: int, char_end: int) -> flo
     segment has none."""
     if segment.token_ends is None or segment.token_logprobs is None:
         return None
-    overlapping = [
-        logprob
-        for (before, end), logprob in zip(pairwise([0, *segment.token_ends]), segment.token_logprobs, strict=True)
-        if min(before, end - 1) < char_end and end > char_start  # a part of a character counts as that
-    ]
+    tokens = [*zip(segment.token_ends, segment.token_logprobs, strict=True)]
+    overlapping = [logprob for _, logprob in _overlapping(tokens, char_start, char_end)]
     return round(math.exp(sum(overlapping) / len(overlapping)), 4) if overlapping else None
+
+
+def _overlapping(tokens: Sequence[tuple[int, float]], start: int, end: int) -> list[tuple[int, float]]:
+    """Of consecutive tokens, each with its own end, those that overlap these characters. A part of one counts as it."""
+    return [
+        token
+        for (before, _), token in pairwise([(0, 0.0), *tokens])
+        if token[0] > start and min(before, token[0] - 1) < end
+    ]
 
 
 def parse_transcript(raw: str, forced_language: str | None) -> tuple[str | None, str]:

@@ -167,10 +167,11 @@ class ModelState:
 
     def start(self, request: PendingRequest, reply: Callable[[Loaded], Reply], undo: Callable[[], int] = int) -> None:
         """Answer a request when the model is loaded, or with the error of the load."""
-        if self.model is not None and self.is_ready:
-            request.answer(reply(msgspec.structs.replace(self.model, source="none")))
+        start = Start(request, reply, undo, self._loads)
+        if self.model is not None and not self._held:
+            self._answer(start, self.model)
             return
-        request.subject = start = Start(request, reply, undo, self._loads)
+        request.subject = start
         (self._held[-1].starts if self._held else self._starts).append(start)
         self.need(request)
 
@@ -241,8 +242,11 @@ class ModelState:
 
     def _answer_starts(self, model: Loaded) -> None:
         for start in self._take_starts():
-            has_waited = self._loads > start.loads
-            start.request.answer(start.reply(model if has_waited else msgspec.structs.replace(model, source="none")))
+            self._answer(start, model)
+
+    def _answer(self, start: Start, model: Loaded) -> None:
+        has_waited = self._loads > start.loads
+        start.request.answer(start.reply(model if has_waited else msgspec.structs.replace(model, source="none")))
 
     def _take_starts(self) -> list[Start]:
         starts, self._starts = self._starts, []

@@ -34,8 +34,7 @@ class PendingUnload:
 class Residency:
     """What was read before an unload is decoded, or cancelled; what is read after it waits and loads again.
 
-    `has_outcome`: whether a transcription has ended since the last `start`. `is_under_way`: the engine
-    unloads.
+    `has_outcome`: whether a transcription has ended since the last `start`. `is_under_way`: the engine unloads.
     """
 
     def __init__(
@@ -63,13 +62,13 @@ class Residency:
         return bool(self._unloads)
 
     @property
-    def keeps_time(self) -> bool:
-        """Whether an idle model will be unloaded."""
-        return self._keep_seconds is not None
+    def is_active(self) -> bool:
+        """Whether `advance` may have something to do: an unload is pending, or comes once the model is idle."""
+        return self.is_pending or self._keep_seconds is not None
 
     @property
     def deadline(self) -> float | None:
-        """When `tick` has something to do."""
+        """When to call `advance` at the latest."""
         times = (unload.expires for unload in self._waiting if unload.is_wanted)
         return min((when for when in (*times, self._idle_until) if when is not None), default=None)
 
@@ -78,7 +77,7 @@ class Residency:
         self._keep_seconds = seconds if seconds >= 0 else None
 
     def used(self) -> None:
-        """A client has use for the model: its idle time begins anew."""
+        """A client has use for the model: its idle time starts over."""
         self._idle_since = None
         self.has_outcome = False
 
@@ -103,17 +102,15 @@ class Residency:
         self._refuse(unload, Cancelled("cancelled before the model was unloaded"))
         return "cancelled"
 
-    def tick(self, *, is_idle: bool) -> None:
-        self._note_idle(is_idle=is_idle)
+    def advance(self, *, is_idle: bool) -> None:
+        """Refuse what has timed out, and begin the first unload if nothing is left to do before it."""
         now = self._clock()
         for unload in self._waiting:
             if unload.expires is not None and unload.expires <= now:
                 self._refuse(unload, TimedOut("not unloaded within `timeout_ms`"))
+        self._note_idle(is_idle=is_idle)
         if self._idle_until is not None and self._idle_until <= now:
             self.unload(None, commands.Unload())
-
-    def advance(self, *, is_idle: bool) -> None:
-        """Begin the first unload, if nothing is left to do before it."""
         while self._unloads and not self.is_under_way:
             if not self._unloads[0].is_wanted:
                 self._end_first()
@@ -121,7 +118,6 @@ class Residency:
                 self._begin()
             else:
                 break
-        self._note_idle(is_idle=is_idle)
 
     def unloaded(self, freed_bytes: int) -> None:
         """The engine has unloaded."""
@@ -167,7 +163,7 @@ class Residency:
         return unload.is_abort or not is_needed
 
     def _begin(self) -> None:
-        self.is_under_way = True
+        self.is_under_way, self._idle_since = True, None
         self._had_model = self._model.model is not None or self._model.is_loading
         self._model.unload()
         self._scheduler.model_loaded = False

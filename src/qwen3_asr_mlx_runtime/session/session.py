@@ -102,8 +102,6 @@ class Session:
         state.utterances.tick()
         state.deliver()
         state.send_progress()
-        if state.residency.is_pending or state.residency.keeps_time:
-            state.residency.tick(is_idle=state.is_idle)
         state.settle()
         deadline = state.shutdown.deadline
         if deadline is not None and deadline <= state.clock():

@@ -155,7 +155,7 @@ class SessionState:
         is_leaving = self.shutdown.is_draining or self.residency.is_pending
         if is_leaving and self.model.is_loading and not self.needs_model:
             self.model.withdraw()
-        if self.residency.is_pending or self.residency.keeps_time:
+        if self.residency.is_active:
             self.residency.advance(is_idle=self.is_idle)
 
     def drain(self, reason: str, stop: PendingRequest | None = None) -> None:

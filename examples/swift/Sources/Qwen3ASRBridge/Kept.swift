@@ -114,7 +114,7 @@ final class Kept {
     func lines(newID: () -> Wire.ID) -> [Data] {
         waits = false
         byID = [:]
-        for stream in streams.values { stream.numberAnew() }
+        for stream in streams.values { stream.restartNumbers() }
         return inOrder.compactMap { one in
             if let id = one.id {
                 let id = one.isAnswered ? newID() : id

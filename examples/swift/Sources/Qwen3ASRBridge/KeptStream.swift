@@ -59,7 +59,7 @@ final class KeptStream {
     }
 
     /// For the next process.
-    func numberAnew() { seq = -1 }
+    func restartNumbers() { seq = -1 }
 
     func number(_ chunk: Sent) {
         seq += chunk.step
