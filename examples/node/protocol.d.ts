@@ -14,6 +14,7 @@ export type Request =
   | Unload
   | Transcribe
   | BatchTranscribe
+  | Align
   | StartStream
   | AudioChunk
   | EndUtterance
@@ -31,6 +32,7 @@ export type Reply = (
   | Unloaded
   | TranscriptReply
   | BatchTranscript
+  | Aligned
   | StreamReady
   | PartialResult
   | UtteranceQueued
@@ -43,6 +45,7 @@ export type Reply = (
 
 export type Event = (
   | RealtimeBatchFinal
+  | WordsReady
   | PartialResult
   | Progress
   | EngineRestarting
@@ -110,6 +113,49 @@ export type ErrorCode =
   | (string & {}); // others are strings, too
 
 /**
+ * Find when each word of a known `text` is said in the file at `audio`. Answered by `aligned`. `language`: name or ISO
+ * code of the text; it decides where a word ends.
+ */
+export interface Align {
+  type: "align";
+  /** 1 to 4096 characters. */
+  audio: string;
+  /** At most 16384 characters. */
+  text: string;
+  language: string;
+  /** 1 to 86400000. */
+  timeout_ms?: number | null;
+  id?: Id;
+}
+
+/**
+ * When each word of a known text is said. `words` as in a `transcript`, each with a `confidence` of null; none for a
+ * text without letters and digits. `confidence`: the mean of their `time_confidence`, null without words. A warning
+ * `text_doubtful` says that the text hardly belongs to the audio. `total_seconds`: of reading and aligning;
+ * `load_seconds` as in a `transcript`.
+ */
+export interface Aligned {
+  type: "aligned";
+  id?: string | number | null;
+  warnings?: string[];
+  audio: string;
+  language: string;
+  words: Word[];
+  confidence: number | null;
+  aligner: Aligner;
+  audio_seconds: number;
+  total_seconds: number | null;
+  load_seconds: number;
+}
+
+/** What gave the words their times. `seconds`: of work. `decoder`: `viterbi` or `official`. */
+export interface Aligner {
+  model: string;
+  seconds: number;
+  decoder: string;
+}
+
+/**
  * More audio of a stream: `pcm16` is base64 of little-endian samples. Answered by `partial_result`; with events wanted
  * and without `id` by nothing, and its failure by a `stream_error` event. `utterance_id`: of the utterance that it
  * belongs to, all chunks of one the same.
@@ -151,6 +197,9 @@ export interface BatchItem {
   audio_embeddings_shape?: number[];
   token_logprobs?: number[];
   confidence?: Confidence | null;
+  words?: Word[] | null;
+  aligner?: Aligner;
+  segments?: Segment[];
   rms_dbfs?: number | null;
   decode_seconds?: number | null;
   redecoded?: number;
@@ -169,6 +218,8 @@ export interface BatchTranscribe {
   decoder_mode?: string | null;
   drift_guard?: boolean | null;
   logprobs?: boolean | null;
+  words?: boolean | null;
+  segments?: boolean | null;
   /** 1 to 256 items. */
   audio: string[];
   /** 1 to 86400000. */
@@ -226,8 +277,9 @@ export interface Capabilities {
 }
 
 /**
- * What this build does. `features` holds what the first runtime of this protocol did not do. `session` is random in
- * each process, null from `--print-capabilities`; `want`: the events that the client gets.
+ * What this build does. `features` holds what the first runtime of this protocol did not do. `aligner`: what gives
+ * words their times. `session` is random in each process, null from `--print-capabilities`; `want`: the events that the
+ * client gets.
  */
 export interface CapabilitiesReply {
   type: "capabilities";
@@ -240,6 +292,7 @@ export interface CapabilitiesReply {
   protocol: string;
   protocols: string[];
   model: string;
+  aligner: string;
   sample_rate: number;
   audio_format: string;
   audio: AudioInput;
@@ -295,6 +348,8 @@ export interface EndUtterance {
   decoder_mode?: string | null;
   drift_guard?: boolean | null;
   logprobs?: boolean | null;
+  words?: boolean | null;
+  segments?: boolean | null;
   /** 1 to 128 characters; default: `"default"`. */
   stream_id?: string;
   /** 1 to 148 characters. */
@@ -348,7 +403,9 @@ export interface Fatal {
  * null. `audio_gap`: a chunk of it was rejected or is missing. `queue_seconds`: from the boundary to the outcome,
  * decoding included. `generated_token_ids`, `token_logprobs` and `confidence` are absent unless `logprobs` was
  * requested. `final_policy` and `verified_tokens` (tokens of the last partial that the final accepted from the draft)
- * are absent without partials.
+ * are absent without partials. `words`, `aligner` and `segments` as in a `transcript`; `words_pending`: `words` is
+ * null, and follows in `words_ready`. `stream_start`: seconds from the first sample of the stream to that of the
+ * utterance, present with `words` or `segments` if the audio came in chunks.
  */
 export interface FinalResult {
   type: "final_result";
@@ -366,6 +423,11 @@ export interface FinalResult {
   audio_embeddings_shape: number[] | null;
   token_logprobs?: number[];
   confidence?: Confidence | null;
+  words?: Word[] | null;
+  words_pending?: true;
+  aligner?: Aligner;
+  segments?: Segment[];
+  stream_start?: number;
   rms_dbfs: number | null;
   decode_seconds: number | null;
   redecoded: number | null;
@@ -391,6 +453,8 @@ export interface Flush {
   decoder_mode?: string | null;
   drift_guard?: boolean | null;
   logprobs?: boolean | null;
+  words?: boolean | null;
+  segments?: boolean | null;
   /** 1 to 128 characters. */
   stream_id?: string | null;
   /** 1 to 86400000. */
@@ -440,6 +504,8 @@ export interface Limits {
   max_chunk_seconds: number;
   max_new_tokens: number;
   max_context_characters: number;
+  max_align_seconds: number;
+  max_align_characters: number;
   max_batch_size: number;
   max_batch_rows: number;
   max_batch_items: number;
@@ -672,6 +738,14 @@ export interface RealtimeBatchFinal {
   dropped_samples?: number;
 }
 
+/** What was decoded by itself. `start` and `end` in seconds from the first sample of the file or utterance. */
+export interface Segment {
+  start: number;
+  end: number;
+  text: string;
+  finish_reason: string;
+}
+
 /** The process that answers. `pid` is null where no conversation is held. */
 export interface Server {
   name: string;
@@ -688,12 +762,13 @@ export interface Split {
 /**
  * Load the model. Answered by `ready`. `keep_alive_seconds`: from now on unload it after so many idle seconds, 0: after
  * an outcome with nothing waiting, negative: never. Idle means no job, no utterance that waits, and no audio in an open
- * one.
+ * one. `words`: then load the aligner too; `ready` does not wait for it.
  */
 export interface Start {
   type: "start";
   /** -1 to 86400. */
   keep_alive_seconds?: number | null;
+  words?: boolean | null;
   id?: Id;
 }
 
@@ -715,6 +790,8 @@ export interface StartStream {
   decoder_mode?: string | null;
   drift_guard?: boolean | null;
   logprobs?: boolean | null;
+  words?: boolean | null;
+  segments?: boolean | null;
   /** 1 to 128 characters; default: `"default"`. */
   stream_id?: string;
   /** Default: `16000`. */
@@ -878,6 +955,8 @@ export interface Transcribe {
   decoder_mode?: string | null;
   drift_guard?: boolean | null;
   logprobs?: boolean | null;
+  words?: boolean | null;
+  segments?: boolean | null;
   /** 1 to 4096 characters. */
   audio: string;
   /** 1 to 86400000. */
@@ -891,7 +970,9 @@ export interface Transcribe {
  * `decode_seconds`: of the decoder; `total_seconds`: of reading, features, tower and decoder; `load_seconds`: of the
  * load that this request caused, 0.0 if it caused none. `redecoded` counts the segments that were decoded in a batch
  * and then again alone. `token_logprobs` (natural logarithms, one for each of `generated_token_ids`) and `confidence`
- * are present if `logprobs` was requested; `confidence` is null if there are no tokens.
+ * are present if `logprobs` was requested; `confidence` is null if there are no tokens. `words` and `aligner` are
+ * present if `words` was requested, `segments` if `segments` was; `words` is null beside a warning `words_unavailable`,
+ * which says why.
  */
 export interface TranscriptReply {
   type: "transcript";
@@ -908,6 +989,9 @@ export interface TranscriptReply {
   audio_output_lengths: number[];
   token_logprobs?: number[];
   confidence?: Confidence | null;
+  words?: Word[] | null;
+  aligner?: Aligner;
+  segments?: Segment[];
   rms_dbfs: number | null;
   decode_seconds: number | null;
   total_seconds: number | null;
@@ -978,6 +1062,8 @@ export interface VadBoundary {
   decoder_mode?: string | null;
   drift_guard?: boolean | null;
   logprobs?: boolean | null;
+  words?: boolean | null;
+  segments?: boolean | null;
   /** 1 to 128 characters; default: `"default"`. */
   stream_id?: string;
   /** 1 to 148 characters. */
@@ -996,4 +1082,35 @@ export interface Versions {
   runtime: string;
   python: string;
   mlx: string | null;
+}
+
+/**
+ * A word with its punctuation. `start` and `end` in seconds from the first sample of the file or utterance. `text` is
+ * `char_start` to `char_end` of the transcript, in code points, without the whitespace around it; the ranges of all
+ * words cover the transcript. `confidence`: the geometric mean of the probabilities of its tokens, null where they are
+ * not known. `time_confidence`: the probability of the less certain of its two times; null for a whole segment whose
+ * words have no times, which is one word.
+ */
+export interface Word {
+  text: string;
+  start: number;
+  end: number;
+  char_start: number;
+  char_end: number;
+  confidence: number | null;
+  time_confidence: number | null;
+}
+
+/** The words of a `final_result` that was sent with `words_pending`: `words`, or the `error` that prevents them. */
+export interface WordsReady {
+  type: "words_ready";
+  event: true;
+  n: number;
+  job: number;
+  stream_id: string;
+  utterance_id: string;
+  words?: Word[];
+  aligner?: Aligner;
+  warnings: string[];
+  error?: ItemError;
 }

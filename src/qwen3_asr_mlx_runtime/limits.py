@@ -116,6 +116,12 @@ MAX_NEW_TOKENS = _limit("max_new_tokens", 4096, "the budget of one segment", "th
 MAX_CONTEXT_CHARACTERS = _limit(
     "max_context_characters", 16_384, "one `context`", "the request is refused", "invalid_params"
 )
+MAX_ALIGN_SECONDS = _limit(
+    "max_align_seconds", 300.0, "the audio of one `align`", "the request fails", "audio_too_long"
+)
+MAX_ALIGN_CHARACTERS = _limit(
+    "max_align_characters", 16_384, "the `text` of one `align`", "the request is refused", "invalid_params"
+)
 MAX_BATCH_SIZE = _limit("max_batch_size", 16, "`batch_size` of a stream", "`start_stream` is refused", "invalid_params")
 MAX_BATCH_ROWS = _limit("max_batch_rows", 16, "segments that are decoded together", "a segment waits for a free row")
 MAX_BATCH_ITEMS = _limit("max_batch_items", 256, "files of one request", "the request is refused", "invalid_params")

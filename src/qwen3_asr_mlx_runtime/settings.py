@@ -4,16 +4,18 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn, get_args
 
 from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.command import printable
 from qwen3_asr_mlx_runtime.limits import LIMITS, MAX_KEEP_ALIVE_SECONDS, MAX_NEW_TOKENS, ProcessLimits, option_of
-from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, chosen_model
+from qwen3_asr_mlx_runtime.model_name import DEFAULT_ALIGNER, DEFAULT_MODEL, chosen_model
 from qwen3_asr_mlx_runtime.model_name import model as model_word
 
 PROGRAM = "qwen3-asr-mlx-bridge"
+AlignDecoder = Literal["viterbi", "official"]
+ALIGN_DECODERS = get_args(AlignDecoder)
 DTYPES = ("float32", "bfloat16", "float16")
 VERIFY = ("once", "always", "never")
 QUANTIZE = ("8bit", "mixed")
@@ -43,6 +45,7 @@ class Settings(ProcessLimits):
 
     model: str = DEFAULT_MODEL
     aligner: str | None = None
+    align_decoder: AlignDecoder = "viterbi"
     cache_dir: Path | None = None
     language: str | None = None
     context: str = ""
@@ -129,7 +132,13 @@ def _add_model_options(parser: argparse.ArgumentParser, environ: Mapping[str, st
         "--aligner",
         type=model_word,
         metavar="MODEL",
-        help=argparse.SUPPRESS,  # no request asks for words yet
+        help=f"gives words their times (default: {DEFAULT_ALIGNER}, or the embedded one with `--model demo`)",
+    )
+    parser.add_argument(
+        "--align-decoder",
+        choices=ALIGN_DECODERS,
+        default=Settings.align_decoder,
+        help="`official`: the times of qwen-asr, where a word may last 0 s (default: viterbi)",
     )
     parser.add_argument(
         "--cache-dir",

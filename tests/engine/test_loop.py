@@ -74,6 +74,9 @@ class ScriptedRecognizer:
             self.gate.set()
         return self.idles < 3
 
+    def take(self, request: Append | Finalize | Partial) -> None:
+        {Append: self.append, Finalize: self.finalize, Partial: self.partial}[type(request)](request)
+
     def append(self, request: Append) -> None:
         self.appended.append(request)
 

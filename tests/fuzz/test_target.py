@@ -55,6 +55,6 @@ def test_a_final_that_a_restart_loses_is_found(monkeypatch: pytest.MonkeyPatch) 
     load, read, end = [12, 1], [13, 1], [12, 255]
     ended_in_a_decode = bytes([0, asks, 0, 1, 1, 1, *load, *read, *end])
     Play(ended_in_a_decode).run()
-    monkeypatch.setattr(Scheduler, "_decode_again", lambda *_, **__: None)
+    monkeypatch.setattr(Scheduler, "_run_again", lambda *_, **__: None)
     with pytest.raises(AssertionError):
         Play(ended_in_a_decode).run()

@@ -335,6 +335,7 @@ def _smallest_lines() -> dict[str, bytes]:
     needed = {
         "transcribe": {"audio": "a"},
         "batch_transcribe": {"audio": ["a"]},
+        "align": {"audio": "a", "text": "one", "language": "en"},
         "audio_chunk": {"pcm16": ""},
         "cancel": {"target": 1},
     }

@@ -288,7 +288,7 @@ def play_restarts() -> None:
 
 
 BREAKS = {
-    "an outcome is lost": ("I2", Scheduler, "_decode_again", lambda *_, **__: None),
+    "an outcome is lost": ("I2", Scheduler, "_run_again", lambda *_, **__: None),
     "the first end counts twice": ("I11", scheduler, "MAX_ENDS_ALONE", 1),
     "attempts are not counted": ("I11", Recovery, "attempt", 0),
     "stable text starts over": ("I10", OpenUtterance, "agreement", LocalAgreement),

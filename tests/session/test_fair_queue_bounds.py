@@ -98,7 +98,7 @@ class Day:
             self._advance()
             self.now += 1
             for job_id in self.engine.step():
-                self.scheduler.decoded(job_id, transcript())
+                self.scheduler.ended(job_id, transcript())
                 self.done_at[self.numbers[job_id]] = self.now
             assert self.now <= last + self.steps(range(len(self.arrivals))) + 1, "an engine that idles, or work lost"
 

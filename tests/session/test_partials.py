@@ -12,7 +12,7 @@ from support.fake_engine import transcript
 
 from qwen3_asr_mlx_runtime.audio.pcm_buffer import resampled
 from qwen3_asr_mlx_runtime.errors import Cancelled, DecodeFailed, EngineStalled, OutOfMemory
-from qwen3_asr_mlx_runtime.session.engine_slots import MAX_PARTIAL_SECONDS
+from qwen3_asr_mlx_runtime.session.engine_slots import MAX_STEP_SECONDS
 from qwen3_asr_mlx_runtime.session.local_agreement import LocalAgreement
 from qwen3_asr_mlx_runtime.session.stream import UtteranceNames
 from qwen3_asr_mlx_runtime.settings import Settings
@@ -696,7 +696,7 @@ class TestHowItIsDoing:
             live.chunk(16 * HALF, "s")
             live.end_partial()
         live.chunk(16 * HALF, "s")
-        assert live.session.decoding_seconds == MAX_PARTIAL_SECONDS == 30.0
+        assert live.session.decoding_seconds == MAX_STEP_SECONDS == 30.0
 
     def test_one_that_is_dropped_keeps_the_engine_busy_until_it_comes_back(self, live: Conversation) -> None:
         live.chunk(HALF, "s")

@@ -74,7 +74,7 @@ class Bench:
         return self.scheduler.audio_read(AudioRead(number + 1, np.zeros(samples, np.float32), (), 0.1, is_last))
 
     def decoded(self, number: int, text: str = "Text.") -> None:
-        self.scheduler.decoded(number + 1, transcript(text))
+        self.scheduler.ended(number + 1, transcript(text))
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -347,7 +347,7 @@ def test_a_cancel_ends_a_file_inside(bench: Bench) -> None:
     assert cancelled == file.decoding
     bench.decoded(file.decoding[0])  # it was finished first, and is of no use alone
     assert bench.finished() == []
-    bench.scheduler.decoded(file.decoding[1] + 1, Cancelled("at the next step"))
+    bench.scheduler.ended(file.decoding[1] + 1, Cancelled("at the next step"))
     assert bench.finished() == [(0, "cancelled")]
     assert ("read more", 0) not in bench.effects()
     assert not bench.scheduler.ready
@@ -376,7 +376,7 @@ def test_files_cancelled_while_their_next_segment_is_read_leave_no_place_taken(b
         assert bench.scheduler.cancel([file]) == "cancelling"
         bench.read(file.id - 1, is_last=False)  # what was under way
         assert ("read more", file.id - 1) not in bench.effects()
-        bench.scheduler.decoded(finalize + 1, Cancelled("at the next step"))
+        bench.scheduler.ended(finalize + 1, Cancelled("at the next step"))
         bench.wait(READ_SECONDS)
         files = bench.scheduler.files
         assert (files.reading, files.stuck, len(files._held)) == (0, 0, 0), number
@@ -388,7 +388,7 @@ def test_an_error_in_the_middle_ends_the_file_with_it(bench: Bench, place: str) 
     if place == "read":
         bench.scheduler.audio_failed(AudioFailed(1, AudioNotFound("its volume is gone")))
     else:
-        bench.scheduler.decoded(file.decoding.pop(0) + 1, NonFiniteOutput("planted"))
+        bench.scheduler.ended(file.decoding.pop(0) + 1, NonFiniteOutput("planted"))
     [(_, code)] = bench.finished()
     assert code == {"read": "audio_not_found", "decode": "non_finite_output"}[place]
     assert [number for kind, number in bench.effects() if kind == "cancel"] == file.decoding

@@ -30,6 +30,7 @@ import msgspec
 import psutil
 from support.partial_books import PartialBooks
 from support.restart_books import RestartBooks
+from support.word_books import WordBooks
 
 from qwen3_asr_mlx_runtime.protocol import replies, streams, transcripts
 from qwen3_asr_mlx_runtime.protocol.decode import Rejected, decode_line
@@ -45,12 +46,14 @@ LINES = (
     replies.Fatal,
     transcripts.TranscriptReply,
     transcripts.BatchTranscript,
+    transcripts.Aligned,
     transcripts.RealtimeBatchFinal,
     transcripts.Stopped,
     streams.StreamReady,
     streams.PartialResult,
     streams.UtteranceQueued,
     streams.StreamStopped,
+    streams.WordsReady,
     streams.Progress,
     streams.EngineRestarting,
     streams.StreamError,
@@ -65,6 +68,7 @@ REPLY_TYPES = {
     "unload": {"unloaded"},
     "transcribe": {"transcript"},
     "batch_transcribe": {"batch_transcript"},
+    "align": {"aligned"},
     "start_stream": {"stream_ready"},
     "audio_chunk": {"partial_result"},
     "end_utterance": {"utterance_queued", "realtime_batch_final"},
@@ -77,6 +81,7 @@ GRACE_SECONDS = 10.0  # in which the worker of a bridge that was killed ends
 EVENT_WANTS = {
     "realtime_batch_final": "events",
     "partial_result": "events",
+    "words_ready": "events",
     "stream_error": "events",
     "progress": "progress",
     "engine_restarting": "progress",
@@ -151,6 +156,7 @@ class ProtocolMonitor:
         self.speech = SpeechBooks()
         self.partials = PartialBooks()
         self.restarts = RestartBooks()
+        self.words = WordBooks()
 
     def sent(self, line: bytes) -> None:
         if not line.strip(b" \t\r\n"):
@@ -213,6 +219,8 @@ class ProtocolMonitor:
         ]
         assert not waiting, f"I2: {len(waiting)} requests without a reply, the first: {waiting[0].type}"
         self.restarts.balance()
+        if not self._signalled:
+            self.words.balance()
         if not self._signalled:
             self.speech.balance()
         elif self._ended:
@@ -284,6 +292,7 @@ class ProtocolMonitor:
     def _record(self, sent: Sent | None, line: dict) -> None:
         self.speech.record(sent, line)
         self.restarts.record(sent, line)
+        self.words.record(line)
 
     def _hello_answered(self, hello: Sent, want: set[str], reply: dict) -> None:
         """One that was to drop events may be refused: then the chunks behind it get no reply after all."""

@@ -93,6 +93,7 @@ class Alignments:
         self._governor = governor
         self._clock = clock
         self._jobs: list[_Job] = []
+        self._is_wanted = False  # by a LoadAligner
         self._verified = Verified(settings.state_dir)
         self._languages: frozenset[str] | None = None  # once its configuration is read
         self._files: AlignerFiles | None = None
@@ -103,13 +104,13 @@ class Alignments:
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._jobs)
+        return bool(self._jobs) or self._is_wanted
 
     @property
     def is_ready(self) -> bool:
         """Whether there is a step to take; otherwise all that wait, wait for another thread."""
         waits = self._loaded is None and self._files is not None and not self._files.changed.is_set()
-        return self._unmeasured is not None or (bool(self._measured) and not waits)
+        return self._unmeasured is not None or ((bool(self._measured) or self._is_wanted) and not waits)
 
     @property
     def _measured(self) -> list[_Job]:
@@ -129,11 +130,16 @@ class Alignments:
     def add(self, request: Align, samples: Samples) -> None:
         self._jobs.append(_Job(request, samples))
 
+    def load(self) -> None:
+        """Load the aligner before an Align needs it."""
+        self._used_at = self._clock()
+        self._is_wanted = self._loaded is None
+
     def cancel(self, job_id: int) -> Failed | None:
         """Cancel a waiting Align; None if there is none with this id."""
         for job in [job for job in self._jobs if job.request.id == job_id]:
             self._jobs.remove(job)
-            if not self._jobs and self._loading is not None:
+            if not self.is_busy and self._loading is not None:
                 self.drop()
             return Failed(job_id, Cancelled("cancelled before its words had times"))
         return None
@@ -211,7 +217,9 @@ class Alignments:
         except Exception as error:  # noqa: BLE001 only the Aligns that wait fail; the next one tries again
             self.drop()
             return self._fail_all(as_device_failure(error) or load_failure(error))
-        return self._fail_unsupported()
+        failed = self._fail_unsupported()
+        self._is_wanted = self._is_wanted and self._loaded is None
+        return failed
 
     def _next_files(self) -> Outcomes:
         """Look for the files, or begin to load what was found."""
@@ -254,6 +262,8 @@ class Alignments:
 
     def _next_bytes(self, config: AlignerConfig) -> int:
         """What the next pass takes at most: a token has a byte or more."""
+        if not self._measured:
+            return 0
         job = self._measured[0]
         text = sum(len(unit.encode()) + 2 for unit in job.letters)
         positions = text + audio_token_count(frame_count(len(job.samples)))
@@ -268,12 +278,13 @@ class Alignments:
             except LanguageUnsupported as error:
                 self._jobs.remove(job)
                 failed.append(Failed(job.request.id, error))
-        if not self._jobs:
+        if not self.is_busy:
             self.drop()
         return failed
 
     def _fail_all(self, error: BridgeError) -> Outcomes:
         failed, self._jobs = self._jobs, []
+        self._is_wanted = False
         return [Failed(job.request.id, error) for job in failed]
 
     # A pass.

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NoReturn
 from qwen3_asr_mlx_runtime.engines.api import (
     Align,
     Aligned,
-    Append,
     Cancel,
     Failed,
     Finalize,
@@ -104,18 +103,12 @@ class EngineLoop:
                 self._post(Failed(request.id, EngineUnavailable("no model is loaded")))
             case _ if self._schedule is None:
                 pass  # nothing is loaded to append to, to drop or to end
-            case Append():
-                self._schedule.append(request)
-            case Partial():
-                self._schedule.partial(request)
-            case Finalize():
-                self._schedule.finalize(request)
-            case Align():
-                self._schedule.align(request)
             case Forget(audio_id):
                 self._post_any(self._schedule.forget(audio_id))
             case Cancel(job_id):
                 self._post_any(self._schedule.cancel(job_id))
+            case _:
+                self._schedule.take(request)
 
     def _load(self) -> None:
         try:

@@ -15,6 +15,7 @@ from qwen3_asr_mlx_runtime.engines.api import (
     Finalize,
     Finished,
     Job,
+    LoadAligner,
     Partial,
     PartialDone,
 )
@@ -70,6 +71,19 @@ class EngineScheduler:
         """All samples of open utterances."""
         return self._open_utterances.appended
 
+    def take(self, request: Append | Partial | Finalize | Align | LoadAligner) -> None:
+        match request:
+            case Append():
+                self.append(request)
+            case Partial():
+                self.partial(request)
+            case Finalize():
+                self.finalize(request)
+            case Align():
+                self.align(request)
+            case LoadAligner():
+                self.load_aligner()
+
     def append(self, request: Append) -> None:
         """More samples of an utterance."""
         self._open_utterances.append(request)
@@ -95,6 +109,10 @@ class EngineScheduler:
         if partial is not None:
             self._ended.append(partial)
         self._alignments.add(request, samples)
+
+    def load_aligner(self) -> None:
+        """Load the aligner when no job of a stream is open."""
+        self._alignments.load()
 
     def submit(self, job: Job) -> None:
         """Transcribe a whole utterance."""

@@ -13,9 +13,9 @@ from qwen3_asr_mlx_runtime.engines.profile import Memory
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import Samples, Utterance
 from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.settings import AlignDecoder
 
 DecoderMode = Literal["sequential", "batched"]
-AlignDecoder = Literal["viterbi", "official"]
 LoadSource = Literal["cold", "warm", "none"]
 
 
@@ -101,7 +101,11 @@ class Cancel(msgspec.Struct, frozen=True, tag=True):
     job_id: int
 
 
-Request = Load | Append | Partial | Finalize | Align | Forget | Cancel
+class LoadAligner(msgspec.Struct, frozen=True, tag=True):
+    """Load the aligner, when nothing more urgent is to be done. Not answered: a failure is that of the next Align."""
+
+
+Request = Load | Append | Partial | Finalize | Align | LoadAligner | Forget | Cancel
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime.errors import error_codes
 from qwen3_asr_mlx_runtime.languages import LANGUAGE_CODES
 from qwen3_asr_mlx_runtime.limits import LIMITS, MAX_STREAM_RATE, MIN_STREAM_RATE
+from qwen3_asr_mlx_runtime.model_name import chosen_aligner
 from qwen3_asr_mlx_runtime.protocol.commands import COMMANDS
 from qwen3_asr_mlx_runtime.protocol.replies import AudioInput, CapabilitiesReply, Limits, Rates, Server
 from qwen3_asr_mlx_runtime.settings import Settings
@@ -39,6 +40,9 @@ FEATURES = [
     "partials",
     "unload",
     "keep_alive",
+    "words",
+    "segments",
+    "align",
 ]
 
 
@@ -47,6 +51,7 @@ def capabilities(settings: Settings) -> CapabilitiesReply:
         version=__version__,
         server=Server(version=__version__),
         model=settings.model,
+        aligner=chosen_aligner(settings.aligner, settings.model),
         sample_rate=SAMPLE_RATE,
         audio=AudioInput(stream_rates=Rates(minimum=MIN_STREAM_RATE, maximum=MAX_STREAM_RATE)),
         messages=list(COMMANDS),

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from qwen3_asr_mlx_runtime.limits import (
+    MAX_ALIGN_CHARACTERS,
     MAX_BATCH_DELAY_MS,
     MAX_BATCH_ITEMS,
     MAX_BATCH_SIZE,
@@ -27,6 +28,7 @@ DEFAULT_STREAM = "default"
 Id = str | int
 NewTokens = Annotated[int, Meta(ge=0, le=MAX_NEW_TOKENS)]
 Context = Annotated[str, Meta(max_length=MAX_CONTEXT_CHARACTERS)]
+AlignText = Annotated[str, Meta(max_length=MAX_ALIGN_CHARACTERS)]
 AudioPath = Annotated[str, Meta(min_length=1, max_length=MAX_PATH_CHARACTERS)]
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
 UtteranceName = Annotated[str, Meta(min_length=1, max_length=MAX_UTTERANCE_ID_CHARACTERS)]
@@ -81,10 +83,12 @@ class Start(Command, frozen=True, tag="start"):
     """Load the model. Answered by `ready`.
 
     `keep_alive_seconds`: from now on unload it after so many idle seconds, 0: after an outcome with nothing waiting,
-    negative: never. Idle means no job, no utterance that waits, and no audio in an open one.
+    negative: never. Idle means no job, no utterance that waits, and no audio in an open one. `words`: then load the
+    aligner too; `ready` does not wait for it.
     """
 
     keep_alive_seconds: Annotated[float, Meta(ge=-1, le=MAX_KEEP_ALIVE_SECONDS)] | None = None
+    words: bool | None = None
 
 
 class Unload(Command, frozen=True, kw_only=True, tag="unload"):
@@ -104,7 +108,8 @@ class Decoding(Command, frozen=True, kw_only=True):
     `max_new_tokens`: 0 means until the model stops. `language`: name, ISO code or `auto`; canonical once decoded.
     `decoder_mode`: one after the other (`sequential`) or together with others (`batched`). `drift_guard`: in a
     batch, text that may differ from that of decoding alone is decoded again, alone. `logprobs`: the reply has
-    log-probabilities and a confidence.
+    log-probabilities and a confidence. `words`: when each word was said; no text waits for it. `segments`: what was
+    decoded by itself, with its times.
     """
 
     max_new_tokens: NewTokens | None = None
@@ -113,6 +118,8 @@ class Decoding(Command, frozen=True, kw_only=True):
     decoder_mode: str | None = None
     drift_guard: bool | None = None
     logprobs: bool | None = None
+    words: bool | None = None
+    segments: bool | None = None
 
 
 class Transcribe(Decoding, frozen=True, kw_only=True, tag="transcribe"):
@@ -129,6 +136,18 @@ class BatchTranscribe(Decoding, frozen=True, kw_only=True, tag="batch_transcribe
     """Transcribe several files. Answered by `batch_transcript`; an item that fails, or is no path, fails alone."""
 
     audio: Annotated[list[str], Meta(min_length=1, max_length=MAX_BATCH_ITEMS)]
+    timeout_ms: Milliseconds | None = None
+
+
+class Align(Command, frozen=True, kw_only=True, tag="align"):
+    """Find when each word of a known `text` is said in the file at `audio`. Answered by `aligned`.
+
+    `language`: name or ISO code of the text; it decides where a word ends.
+    """
+
+    audio: AudioPath
+    text: AlignText
+    language: str
     timeout_ms: Milliseconds | None = None
 
 
@@ -226,6 +245,7 @@ COMMANDS: dict[str, type[Command]] = {
     "unload": Unload,
     "transcribe": Transcribe,
     "batch_transcribe": BatchTranscribe,
+    "align": Align,
     "start_stream": StartStream,
     "audio_chunk": AudioChunk,
     "end_utterance": EndUtterance,

@@ -8,13 +8,14 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from qwen3_asr_mlx_runtime.errors import BridgeError, InvalidParams, RequestError, UnknownType
-from qwen3_asr_mlx_runtime.languages import language_choice
+from qwen3_asr_mlx_runtime.languages import AUTO, language_choice
 from qwen3_asr_mlx_runtime.limits import MAX_ID_CHARACTERS
 from qwen3_asr_mlx_runtime.protocol.commands import (
     COMMANDS,
     DECODER_MODES,
     DEFAULT_STREAM,
     WANTS,
+    Align,
     AudioChunk,
     Boundary,
     Cancel,
@@ -123,9 +124,18 @@ def _canonical(command: Command) -> Command:
         raise InvalidParams("`pcm16`: expected either `audio` or `pcm16`, got both", field="pcm16")
     if isinstance(command, Cancel):
         _check_target(command)
+    if isinstance(command, Align):
+        return msgspec.structs.replace(command, language=_one_language(command.language))
     if isinstance(command, Decoding) and command.language is not None:
         return msgspec.structs.replace(command, language=language_choice(command.language))
     return command
+
+
+def _one_language(spelling: str) -> str:
+    language = language_choice(spelling)
+    if language == AUTO:
+        raise InvalidParams("`language`: expected that of the text, got auto", field="language")
+    return language
 
 
 def _is_name(text: str) -> bool:

@@ -80,7 +80,8 @@ class AudioInput(msgspec.Struct, kw_only=True):
 class CapabilitiesReply(Reply, kw_only=True, tag="capabilities"):
     """What this build does. `features` holds what the first runtime of this protocol did not do.
 
-    `session` is random in each process, null from `--print-capabilities`; `want`: the events that the client gets.
+    `aligner`: what gives words their times. `session` is random in each process, null from `--print-capabilities`;
+    `want`: the events that the client gets.
     """
 
     runtime: str = RUNTIME
@@ -90,6 +91,7 @@ class CapabilitiesReply(Reply, kw_only=True, tag="capabilities"):
     protocol: str = PROTOCOL
     protocols: list[str] = msgspec.field(default_factory=lambda: [PROTOCOL])
     model: str
+    aligner: str
     sample_rate: int
     audio_format: str = "path of a file that libsndfile reads, any rate, any channels; or PCM16 mono in base64"
     audio: AudioInput

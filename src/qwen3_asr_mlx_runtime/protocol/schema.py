@@ -20,6 +20,7 @@ REPLIES: tuple[type[replies.Reply], ...] = (
     replies.Unloaded,
     transcripts.TranscriptReply,
     transcripts.BatchTranscript,
+    transcripts.Aligned,
     streams.StreamReady,
     streams.PartialResult,
     streams.UtteranceQueued,
@@ -31,6 +32,7 @@ REPLIES: tuple[type[replies.Reply], ...] = (
 )
 EVENTS: tuple[type[replies.Line], ...] = (
     transcripts.RealtimeBatchFinal,
+    streams.WordsReady,
     streams.PartialResult,
     streams.Progress,
     streams.EngineRestarting,

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from qwen3_asr_mlx_runtime.protocol.replies import PROTOCOL, Line, Reply
+from qwen3_asr_mlx_runtime.protocol.transcripts import Aligner, ItemError, Word
 
 
 class StreamReady(Reply, kw_only=True, tag="stream_ready"):
@@ -118,6 +119,18 @@ class EngineRestarting(Event, kw_only=True, tag="engine_restarting"):
 
     reason: str
     attempt: int
+
+
+class WordsReady(Event, kw_only=True, tag="words_ready"):
+    """The words of a `final_result` that was sent with `words_pending`: `words`, or the `error` that prevents them."""
+
+    job: int
+    stream_id: str
+    utterance_id: str
+    words: list[Word] | UnsetType = UNSET
+    aligner: Aligner | UnsetType = UNSET
+    warnings: list[str] = msgspec.field(default_factory=list)
+    error: ItemError | UnsetType = UNSET
 
 
 class StreamError(Event, kw_only=True, tag="stream_error"):

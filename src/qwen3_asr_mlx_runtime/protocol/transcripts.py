@@ -11,6 +11,42 @@ from qwen3_asr_mlx_runtime.protocol.commands import Id
 from qwen3_asr_mlx_runtime.protocol.replies import Reply
 
 
+class Word(msgspec.Struct, kw_only=True):
+    """A word with its punctuation.
+
+    `start` and `end` in seconds from the first sample of the file or utterance. `text` is `char_start` to `char_end`
+    of the transcript, in code points, without the whitespace around it; the ranges of all words cover the transcript.
+    `confidence`: the geometric mean of the probabilities of its tokens, null where they are not known.
+    `time_confidence`: the probability of the less certain of its two times; null for a whole segment whose words have
+    no times, which is one word.
+    """
+
+    text: str
+    start: float
+    end: float
+    char_start: int
+    char_end: int
+    confidence: float | None
+    time_confidence: float | None
+
+
+class Segment(msgspec.Struct, kw_only=True):
+    """What was decoded by itself. `start` and `end` in seconds from the first sample of the file or utterance."""
+
+    start: float
+    end: float
+    text: str
+    finish_reason: str
+
+
+class Aligner(msgspec.Struct, kw_only=True):
+    """What gave the words their times. `seconds`: of work. `decoder`: `viterbi` or `official`."""
+
+    model: str
+    seconds: float
+    decoder: str
+
+
 class TranscriptReply(Reply, kw_only=True, tag="transcript"):
     """One transcribed file.
 
@@ -19,7 +55,8 @@ class TranscriptReply(Reply, kw_only=True, tag="transcript"):
     of the decoder; `total_seconds`: of reading, features, tower and decoder; `load_seconds`: of the load that this
     request caused, 0.0 if it caused none. `redecoded` counts the segments that were decoded in a batch and then again
     alone. `token_logprobs` (natural logarithms, one for each of `generated_token_ids`) and `confidence` are present if
-    `logprobs` was requested; `confidence` is null if there are no tokens.
+    `logprobs` was requested; `confidence` is null if there are no tokens. `words` and `aligner` are present if `words`
+    was requested, `segments` if `segments` was; `words` is null beside a warning `words_unavailable`, which says why.
     """
 
     audio: str
@@ -33,6 +70,9 @@ class TranscriptReply(Reply, kw_only=True, tag="transcript"):
     audio_output_lengths: list[int]
     token_logprobs: list[float] | UnsetType = UNSET
     confidence: Confidence | UnsetType | None = UNSET
+    words: list[Word] | UnsetType | None = UNSET
+    aligner: Aligner | UnsetType = UNSET
+    segments: list[Segment] | UnsetType = UNSET
     rms_dbfs: float | None
     decode_seconds: float | None
     total_seconds: float | None
@@ -41,6 +81,24 @@ class TranscriptReply(Reply, kw_only=True, tag="transcript"):
     decoder_mode: str
     redecoded: int
     profile: Profile
+
+
+class Aligned(Reply, kw_only=True, tag="aligned"):
+    """When each word of a known text is said.
+
+    `words` as in a `transcript`, each with a `confidence` of null; none for a text without letters and digits.
+    `confidence`: the mean of their `time_confidence`, null without words. A warning `text_doubtful` says that the text
+    hardly belongs to the audio. `total_seconds`: of reading and aligning; `load_seconds` as in a `transcript`.
+    """
+
+    audio: str
+    language: str
+    words: list[Word]
+    confidence: float | None
+    aligner: Aligner
+    audio_seconds: float
+    total_seconds: float | None
+    load_seconds: float
 
 
 class ItemError(msgspec.Struct, kw_only=True):
@@ -62,6 +120,9 @@ class BatchItem(msgspec.Struct, kw_only=True):
     audio_embeddings_shape: list[int] | UnsetType = UNSET
     token_logprobs: list[float] | UnsetType = UNSET
     confidence: Confidence | UnsetType | None = UNSET
+    words: list[Word] | UnsetType | None = UNSET
+    aligner: Aligner | UnsetType = UNSET
+    segments: list[Segment] | UnsetType = UNSET
     rms_dbfs: float | UnsetType | None = UNSET
     decode_seconds: float | UnsetType | None = UNSET
     redecoded: int | UnsetType = UNSET
@@ -95,7 +156,9 @@ class FinalResult(msgspec.Struct, kw_only=True, tag_field="type", tag="final_res
     of it was rejected or is missing. `queue_seconds`: from the boundary to the outcome, decoding included.
     `generated_token_ids`, `token_logprobs` and `confidence` are absent unless `logprobs` was requested. `final_policy`
     and `verified_tokens` (tokens of the last partial that the final accepted from the draft) are absent without
-    partials.
+    partials. `words`, `aligner` and `segments` as in a `transcript`; `words_pending`: `words` is null, and follows in
+    `words_ready`. `stream_start`: seconds from the first sample of the stream to that of the utterance, present with
+    `words` or `segments` if the audio came in chunks.
     """
 
     job: int
@@ -112,6 +175,11 @@ class FinalResult(msgspec.Struct, kw_only=True, tag_field="type", tag="final_res
     audio_embeddings_shape: list[int] | None = None
     token_logprobs: list[float] | UnsetType = UNSET
     confidence: Confidence | UnsetType | None = UNSET
+    words: list[Word] | UnsetType | None = UNSET
+    words_pending: Literal[True] | UnsetType = UNSET
+    aligner: Aligner | UnsetType = UNSET
+    segments: list[Segment] | UnsetType = UNSET
+    stream_start: float | UnsetType = UNSET
     rms_dbfs: float | None = None
     decode_seconds: float | None = None
     redecoded: int | None = None

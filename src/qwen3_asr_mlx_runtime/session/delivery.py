@@ -1,7 +1,7 @@
 """Results in the order of boundaries, each as soon as it is ready, and which of them share a line.
 
 Results are sent as events, or in one reply that holds them all, as in the first protocol. Such a reply waits for all
-its members, and for the events before them.
+its members and their words, and for the events before them. Words follow the event of their utterance.
 """
 
 from collections import deque
@@ -24,9 +24,10 @@ REMEMBERED = 1024  # delivered utterances that are still known by name
 
 @dataclass(frozen=True, slots=True)
 class DeliverAfter:
-    """The events of one stream, or of all (None)."""
+    """The events of one stream, or of all (None). `words`: also the words that follow them."""
 
     stream_id: str | None
+    words: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -85,6 +86,7 @@ class Delivery:
         self._blocked: dict[int, Group] = {}  # ready, but for the events before them
         self._unsent: dict[PendingRequest, Group] = {}  # answered, not sent yet; they hold back their streams
         self._names: deque[tuple[str, str]] = deque(maxlen=REMEMBERED)
+        self._without_words: list[Transcription] = []  # delivered: their words follow
 
     def __len__(self) -> int:
         return len(self._open)
@@ -96,7 +98,7 @@ class Delivery:
 
     @property
     def has_events(self) -> bool:
-        return bool(self._events)
+        return bool(self._events or self._without_words)
 
     def open(self, group: Group) -> None:
         """Add a group whose members no longer wait."""
@@ -142,8 +144,11 @@ class Delivery:
 
     def waited_for(self, group: Group) -> list[Transcription]:
         """The members of a group, and those of the events before it."""
-        events = [] if group.after is None else self._events_before(group, group.after)
-        return [*group.members, *(member for event in events for member in event.members)]
+        after = group.after
+        if after is None:
+            return [*group.members]
+        events = self._events_before(group, after)
+        return [*group.members, *(member for event in events for member in event.members), *self._words_before(after)]
 
     def of_stream(self, stream_id: str) -> Iterator[Transcription]:
         """Utterances of a stream that are in a group, in their order."""
@@ -155,6 +160,18 @@ class Delivery:
         """Keep the name of a delivered utterance."""
         transcription.state = State.DELIVERED
         self._names.append((transcription.utterance.stream_id, transcription.utterance.utterance_id))
+
+    def words_follow(self, transcription: Transcription) -> None:
+        """It was delivered without its words."""
+        self._without_words.append(transcription)
+
+    def words_sent(self, transcription: Transcription) -> None:
+        self._without_words.remove(transcription)
+        self._candidates.extend(self._blocked.values())
+
+    def without_words(self, stream_id: str) -> list[Transcription]:
+        """Delivered utterances of a stream whose words follow."""
+        return [each for each in self._without_words if each.stream_id == stream_id]
 
     def was_delivered(self, stream_id: str, utterance_id: str) -> bool:
         """Whether an utterance of this name was delivered, among the last REMEMBERED."""
@@ -178,9 +195,10 @@ class Delivery:
 
     def _take_reply(self, group: Group) -> Delivered | None:
         is_first = all(self._streams[stream_id][0] is group for stream_id in group.streams)
-        if not is_first or not all(map(_is_done, group.members)):
+        if not is_first or not all(_is_done(member) and not member.words_pending for member in group.members):
             return None
-        if group.after is not None and self._events_before(group, group.after):
+        after = group.after
+        if after is not None and (self._events_before(group, after) or self._words_before(after)):
             self._blocked[group.seq] = group
             return None
         for member in group.members:
@@ -195,6 +213,9 @@ class Delivery:
         if after.stream_id is not None:
             events = (each for each in self._streams.get(after.stream_id, ()) if each.request is None)
         return [event for event in events if event.seq < group.seq]
+
+    def _words_before(self, after: DeliverAfter) -> list[Transcription]:
+        return self.without_words(after.stream_id) if after.words and after.stream_id is not None else []
 
     def _close(self, group: Group) -> None:
         del self._open[group.seq]

@@ -1,11 +1,14 @@
 """Accepts or rejects requests, and routes them to their handlers."""
 
+from functools import partial
+
 from msgspec import UNSET
 
+from qwen3_asr_mlx_runtime.engines.api import LoadAligner, Loaded
 from qwen3_asr_mlx_runtime.errors import BridgeError, Busy, DuplicateId, InvalidParams, RequestError, ShuttingDown
 from qwen3_asr_mlx_runtime.protocol import commands
 from qwen3_asr_mlx_runtime.protocol.decode import Rejected, Request
-from qwen3_asr_mlx_runtime.protocol.replies import CancelResult
+from qwen3_asr_mlx_runtime.protocol.replies import CancelResult, Ready
 from qwen3_asr_mlx_runtime.protocol.streams import StreamError
 from qwen3_asr_mlx_runtime.session.delivery import Group
 from qwen3_asr_mlx_runtime.session.effects import WatchParent
@@ -130,7 +133,7 @@ class Dispatcher:
                 self._start(request, command)
             case commands.Unload():
                 state.residency.unload(request, command)
-            case commands.Transcribe() | commands.BatchTranscribe():
+            case commands.Transcribe() | commands.BatchTranscribe() | commands.Align():
                 start_files(request, command, state.scheduler, state.settings)
                 state.model.need(request)
             case commands.Stop():
@@ -169,7 +172,13 @@ class Dispatcher:
         residency.used()
         if command.keep_alive_seconds is not None:
             residency.keep_for(command.keep_alive_seconds)
-        self._state.model.start(request, ready)
+        reply = partial(self._ready, wants_words=command.words is True)
+        self._state.model.start(request, reply)
+
+    def _ready(self, model: Loaded, *, wants_words: bool) -> Ready:
+        if wants_words:
+            self._state.scheduler.effects.append(LoadAligner())
+        return ready(model)
 
     def _start_stream(self, request: PendingRequest, command: commands.StartStream, *, may_replace: bool) -> None:
         if command.auto_flush and not self._state.has_events:

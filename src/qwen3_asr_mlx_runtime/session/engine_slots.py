@@ -3,23 +3,20 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qwen3_asr_mlx_runtime.engines.api import DecoderMode
 from qwen3_asr_mlx_runtime.limits import MAX_BATCH_ROWS
-from qwen3_asr_mlx_runtime.session.transcription import Segment
+from qwen3_asr_mlx_runtime.session.transcription import Job, JobKind
 
 # Jobs in the engine keep their order; waiting jobs can still be reordered. One sequential job is decoded at a time, and
-# the next ones go through the audio tower together. Batched jobs are decoded together, so they may take all rows.
-MAX_JOBS: dict[DecoderMode, int] = {"sequential": 4, "batched": MAX_BATCH_ROWS}
-MAX_FILES: dict[DecoderMode, int] = {
-    "sequential": 2,
-    "batched": MAX_BATCH_ROWS - 4,
-}  # the rest is for streams
-MAX_PARTIAL_SECONDS = 30.0  # of audio that one step of a partial may process, however long the utterance is
+# the next ones go through the audio tower together. Batched jobs are decoded together, so they may take all rows. Short
+# alignments share a pass.
+MAX_JOBS: dict[JobKind, int] = {"sequential": 4, "batched": MAX_BATCH_ROWS, "align": 8}
+MAX_FILES: dict[JobKind, int] = {"sequential": 2, "batched": MAX_BATCH_ROWS - 4, "align": 4}  # the rest is for streams
+MAX_STEP_SECONDS = 30.0  # of audio in one step of a partial, however long the utterance is, or of several alignments
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    mode: DecoderMode
+    kind: JobKind
     is_file: bool
     seconds: float
 
@@ -53,37 +50,37 @@ class EngineSlots:
     @property
     def may_start_partial(self) -> bool:
         """Whether a partial would start at once. One that waits in the engine misses the audio that comes meanwhile."""
-        return not self._is_alone and not self._partials and all(entry.is_file for entry in self._jobs.values())
+        waits = any(entry.kind == "align" or not entry.is_file for entry in self._jobs.values())
+        return not self._is_alone and not self._partials and not waits
 
     @property
     def seconds(self) -> float:
-        """The maximal audio that one step may process: of the longest sequential job or partial, or of all batched
-        jobs."""
-        alone = [entry.seconds for entry in self._jobs.values() if entry.mode == "sequential"]
-        together = sum(entry.seconds for entry in self._jobs.values() if entry.mode == "batched")
-        return max([together, *alone, *self._partials.values()])
+        """The maximal audio that one step may process: of the longest partial or job that is not batched, of all
+        batched jobs, or of alignments that share a pass."""
+        batched, aligned = self._total("batched"), self._total("align")
+        alone = [entry.seconds for entry in self._jobs.values() if entry.kind != "batched"]
+        return max([batched, min(aligned, MAX_STEP_SECONDS), *alone, *self._partials.values()])
 
-    def admits(self, segment: Segment) -> bool:
+    def _total(self, kind: JobKind) -> float:
+        return sum(entry.seconds for entry in self._jobs.values() if entry.kind == kind)
+
+    def admits(self, job: Job) -> bool:
         """Whether there is room for this one."""
         if self._is_alone:
             return False
-        transcription = segment.transcription
-        mode = transcription.options.decoder_mode
-        alike = [entry for entry in self._jobs.values() if entry.mode == mode]
-        if len(alike) >= MAX_JOBS[mode]:
+        alike = [entry for entry in self._jobs.values() if entry.kind == job.kind]
+        if len(alike) >= MAX_JOBS[job.kind]:
             return False
-        return transcription.stream_id is not None or sum(entry.is_file for entry in alike) < MAX_FILES[mode]
+        return job.transcription.stream_id is not None or sum(entry.is_file for entry in alike) < MAX_FILES[job.kind]
 
-    def start(self, segment: Segment) -> None:
+    def start(self, job: Job) -> None:
         self._begin()
-        transcription = segment.transcription
-        is_file = transcription.stream_id is None
-        self._jobs[segment.id] = _Entry(transcription.options.decoder_mode, is_file, segment.seconds)
+        self._jobs[job.id] = _Entry(job.kind, job.transcription.stream_id is None, job.seconds)
 
     def start_partial(self, job_id: int, seconds: float) -> None:
         """`seconds`: of the utterance so far."""
         self._begin()
-        self._partials[job_id] = min(seconds, MAX_PARTIAL_SECONDS)
+        self._partials[job_id] = min(seconds, MAX_STEP_SECONDS)
 
     def has_partial(self, job_id: int) -> bool:
         return job_id in self._partials

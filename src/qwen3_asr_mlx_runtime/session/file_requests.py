@@ -1,5 +1,6 @@
-"""Requests that transcribe files, from acceptance to their one reply."""
+"""Requests about files, from acceptance to their one reply."""
 
+from qwen3_asr_mlx_runtime.engines.api import Aligned
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.errors import (
     BridgeError,
@@ -12,11 +13,11 @@ from qwen3_asr_mlx_runtime.errors import (
     ShuttingDown,
     TimedOut,
 )
-from qwen3_asr_mlx_runtime.protocol.commands import BatchTranscribe, Transcribe
+from qwen3_asr_mlx_runtime.protocol.commands import Align, BatchTranscribe, Decoding, Transcribe
 from qwen3_asr_mlx_runtime.session.reply_queue import PendingRequest
-from qwen3_asr_mlx_runtime.session.results import batch_reply, transcript_reply
+from qwen3_asr_mlx_runtime.session.results import aligned_reply, batch_reply, transcript_reply
 from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
-from qwen3_asr_mlx_runtime.session.transcription import FileRequest, resolve
+from qwen3_asr_mlx_runtime.session.transcription import FileRequest, KnownText, resolve
 from qwen3_asr_mlx_runtime.settings import Settings
 
 _ERRORS_OF_A_REQUEST = (
@@ -32,26 +33,32 @@ _ERRORS_OF_A_REQUEST = (
 
 
 def start_files(
-    request: PendingRequest, command: Transcribe | BatchTranscribe, scheduler: Scheduler, settings: Settings
+    request: PendingRequest,
+    command: Transcribe | BatchTranscribe | Align,
+    scheduler: Scheduler,
+    settings: Settings,
 ) -> None:
-    """Read and decode the files of a request."""
-    options = resolve(settings, [command])
+    """Read and decode, or align, the files of a request."""
+    options = resolve(settings, [command] if isinstance(command, Decoding) else [])
     paths = command.audio if isinstance(command, BatchTranscribe) else [command.audio]
+    known = KnownText(command.text, command.language) if isinstance(command, Align) else None
     request.subject = files = FileRequest(request, command)
-    files.transcriptions = [scheduler.add_file(files, path, options) for path in paths]
+    files.transcriptions = [scheduler.add_file(files, path, options, known) for path in paths]
     scheduler.expire_after(files.transcriptions, command.timeout_ms)
     for transcription in files.transcriptions:
         scheduler.request_decode(transcription, options)
 
 
 def file_finished(files: FileRequest) -> None:
-    """A file has its result: answer the request once all files have theirs."""
-    if files.request.answered is not None or any(each.is_unfinished for each in files.transcriptions):
+    """A file has its result, or its words: answer the request once all files have theirs."""
+    if files.request.answered is not None:
         return
-    if isinstance(files.command, Transcribe):
-        _answer_single(files)
-    else:
+    if any(each.is_unfinished or each.words_pending for each in files.transcriptions):
+        return
+    if isinstance(files.command, BatchTranscribe):
         _answer_batch(files)
+    else:
+        _answer_single(files)
 
 
 def _answer_single(files: FileRequest) -> None:
@@ -59,6 +66,8 @@ def _answer_single(files: FileRequest) -> None:
     match transcription.result:
         case Transcript() as transcript:
             files.request.answer(transcript_reply(transcription, transcript, files.request.load_seconds))
+        case Aligned() as aligned:
+            files.request.answer(aligned_reply(transcription, aligned, files.request.load_seconds))
         case BridgeError() as error:
             files.request.refuse(error)
 

@@ -1,24 +1,36 @@
 """Finished transcriptions → the lines that deliver them."""
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
 from msgspec import UNSET
 
+from qwen3_asr_mlx_runtime.engines import api
+from qwen3_asr_mlx_runtime.engines.api import Aligned
 from qwen3_asr_mlx_runtime.engines.profile import batch_profile, total
-from qwen3_asr_mlx_runtime.engines.transcript import Transcript
-from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.engines.transcript import TextSegment, Transcript, word_confidence
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE
+from qwen3_asr_mlx_runtime.errors import BridgeError, LanguageUnsupported
+from qwen3_asr_mlx_runtime.protocol import transcripts as lines
 from qwen3_asr_mlx_runtime.protocol.commands import DECODER_MODES
-from qwen3_asr_mlx_runtime.protocol.streams import UtteranceQueued
+from qwen3_asr_mlx_runtime.protocol.streams import UtteranceQueued, WordsReady
 from qwen3_asr_mlx_runtime.protocol.transcripts import (
+    Aligner,
     BatchItem,
     BatchTranscript,
     FinalResult,
     ItemError,
     RealtimeBatchFinal,
+    Segment,
     TranscriptReply,
+    Word,
 )
 from qwen3_asr_mlx_runtime.session.delivery import Group, Reason
 from qwen3_asr_mlx_runtime.session.transcription import StreamUtterance, Transcription
+
+TEXT_DOUBTFUL = "text_doubtful: its words fit the audio badly"
+MIN_CONFIDENCE = 0.5  # mean time_confidence of a text that belongs to its audio
 
 
 def transcript_reply(transcription: Transcription, transcript: Transcript, load_seconds: float) -> TranscriptReply:
@@ -41,9 +53,145 @@ def transcript_reply(transcription: Transcription, transcript: Transcript, load_
         profile=transcript.profile,
         warnings=list(transcript.warnings),
     )
-    if transcription.options.logprobs:
-        add_logprobs(reply, transcript)
+    _add_extras(reply, transcription, transcript)
     return reply
+
+
+def aligned_reply(transcription: Transcription, aligned: Aligned, load_seconds: float) -> lines.Aligned:
+    """The reply to a known text."""
+    [alignment] = transcription.alignments
+    segment = TextSegment(0, transcription.sample_count, alignment.text, alignment.language, "stop")
+    words = _words_of(segment, aligned.words)
+    confidence = sum(word.time_confidence for word in aligned.words) / len(words) if words else None
+    is_doubtful = confidence is not None and confidence < MIN_CONFIDENCE
+    return lines.Aligned(
+        audio=transcription.path or "",
+        language=alignment.language or "",
+        words=words,
+        confidence=None if confidence is None else round(confidence, 4),
+        aligner=Aligner(model=aligned.model, seconds=aligned.seconds, decoder=transcription.options.align_decoder),
+        audio_seconds=round(transcription.seconds, 3),
+        total_seconds=transcription.total_seconds,
+        load_seconds=load_seconds,
+        warnings=[*transcription.warnings, *aligned.warnings, *([TEXT_DOUBTFUL] if is_doubtful else [])],
+    )
+
+
+def _add_extras(line: TranscriptReply | BatchItem | FinalResult, transcription: Transcription, it: Transcript) -> None:
+    """Add what was requested beyond the text."""
+    options = transcription.options
+    if options.logprobs:
+        add_logprobs(line, it)
+    if options.segments:
+        line.segments = [
+            Segment(
+                start=_seconds(each.start), end=_seconds(each.end), text=each.text, finish_reason=each.finish_reason
+            )
+            for each in it.segments
+        ]
+    if options.words and not transcription.words_pending:
+        found = words_of(transcription, it)
+        line.words = found.words
+        line.aligner = found.aligner or UNSET
+        line.warnings = [*(line.warnings or []), *found.warnings]
+
+
+class FoundWords(NamedTuple):
+    """`words` is None where none has times, by `error`."""
+
+    words: list[Word] | None
+    error: BridgeError | None
+    aligner: Aligner | None
+    warnings: list[str]
+
+
+def words_of(transcription: Transcription, transcript: Transcript) -> FoundWords:
+    """The words of a transcript whose alignments have ended. Their ranges cover its text. A segment whose words have no
+    times is one word, unless none of the segments has any."""
+    outcomes = [alignment.outcome for alignment in transcription.alignments]
+    errors = [outcome for outcome in outcomes if isinstance(outcome, BridgeError)]
+    done = [outcome for outcome in outcomes if isinstance(outcome, Aligned) and outcome.model]
+    reasons = dict.fromkeys(_unavailable(error) for error in errors)
+    warnings = [*dict.fromkeys(warning for each in done for warning in each.warnings), *reasons]
+    aligner = None
+    if done:
+        seconds = round(sum(each.seconds for each in done), 4)
+        aligner = Aligner(model=done[0].model, seconds=seconds, decoder=transcription.options.align_decoder)
+    if errors and not any(each.words for each in done):
+        return FoundWords(None, errors[0], aligner, warnings)
+    words = [
+        word
+        for segment, outcome in zip(transcript.segments, outcomes, strict=True)
+        for word in _words_of(segment, outcome.words if isinstance(outcome, Aligned) else None)
+    ]
+    return FoundWords(_covering(words, transcript.text), None, aligner, warnings)
+
+
+def _unavailable(error: BridgeError) -> str:
+    return f"words_unavailable: {'language' if isinstance(error, LanguageUnsupported) else error.code}"
+
+
+def _words_of(segment: TextSegment, words: Sequence[api.Word] | None) -> list[Word]:
+    """`words`: of the segment's own samples and text; None for one word without times of its own."""
+    if words is None:
+        return [_word(segment, 0, segment.end - segment.start, 0, len(segment.text), None)]
+    return [
+        _word(
+            segment,
+            word.start_ms * SAMPLE_RATE // 1000,
+            word.end_ms * SAMPLE_RATE // 1000,
+            word.char_start,
+            word.char_end,
+            word.time_confidence,
+        )
+        for word in words
+    ]
+
+
+def _word(
+    segment: TextSegment, start: int, end: int, char_start: int, char_end: int, time_confidence: float | None
+) -> Word:
+    """`start` and `end` in samples of the segment."""
+    return Word(
+        text=segment.text[char_start:char_end].strip(),
+        start=_seconds(segment.start + start),
+        end=_seconds(segment.start + end),
+        char_start=segment.char_start + char_start,
+        char_end=segment.char_start + char_end,
+        confidence=word_confidence(segment, char_start, char_end),
+        time_confidence=time_confidence,
+    )
+
+
+def _covering(words: list[Word], text: str) -> list[Word]:
+    """Words whose ranges cover the whole text: what lies between two segments belongs to the word before it."""
+    starts = [0, *(word.char_start for word in words[1:]), len(text)]
+    for word, (start, end) in zip(words, pairwise(starts), strict=False):
+        word.char_start, word.char_end, word.text = start, end, text[start:end].strip()
+    return words
+
+
+def _seconds(samples: int) -> float:
+    return round(samples / SAMPLE_RATE, 3)
+
+
+def words_ready(transcription: Transcription) -> WordsReady:
+    """The line that brings the words of a delivered final."""
+    if not isinstance(transcription.result, Transcript):
+        raise ValueError("an utterance without a transcript has no words")
+    utterance, found = transcription.utterance, words_of(transcription, transcription.result)
+    event = WordsReady(
+        job=transcription.id,
+        stream_id=utterance.stream_id,
+        utterance_id=utterance.utterance_id,
+        aligner=found.aligner or UNSET,
+        warnings=found.warnings,
+    )
+    if found.words is not None:
+        event.words = found.words
+    elif found.error is not None:
+        event.error = ItemError(code=found.error.code, message=found.error.message)
+    return event
 
 
 def add_logprobs(line: TranscriptReply | BatchItem | FinalResult, transcript: Transcript) -> None:
@@ -88,8 +236,7 @@ def _add_result(line: BatchItem | FinalResult, transcription: Transcription) -> 
             line.decode_seconds = transcript.profile.decode_seconds
             line.redecoded = transcript.redecoded
             line.warnings = list(transcript.warnings)
-            if transcription.options.logprobs:
-                add_logprobs(line, transcript)
+            _add_extras(line, transcription, transcript)
         case BridgeError() as error:
             line.error = ItemError(code=error.code, message=error.message)
         case None:
@@ -122,6 +269,10 @@ def final_result(transcription: Transcription) -> FinalResult:
         audio_gap=utterance.audio_gap,
     )
     _add_result(final, transcription)
+    if utterance.stream_start is not None and (transcription.options.words or transcription.options.segments):
+        final.stream_start = utterance.stream_start
+    if transcription.words_pending:
+        final.words, final.words_pending = None, True
     if isinstance(result, Transcript) and result.verified_tokens is not None:
         final.final_policy, final.verified_tokens = utterance.stream.final_policy, result.verified_tokens
     return final

@@ -8,11 +8,19 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
 
-from qwen3_asr_mlx_runtime.engines.api import Append, Cancel, Forget, Partial
+from qwen3_asr_mlx_runtime.engines.api import Aligned, Append, Cancel, Forget, Partial
 from qwen3_asr_mlx_runtime.engines.fair_queue import FairQueue
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
-from qwen3_asr_mlx_runtime.errors import AudioReadTimeout, BridgeError, Cancelled, EngineCrashed, TimedOut
+from qwen3_asr_mlx_runtime.errors import (
+    AudioReadTimeout,
+    AudioTooLong,
+    BridgeError,
+    Cancelled,
+    EngineCrashed,
+    TimedOut,
+)
+from qwen3_asr_mlx_runtime.limits import MAX_ALIGN_SECONDS
 from qwen3_asr_mlx_runtime.session.effects import (
     AudioFailed,
     AudioRead,
@@ -25,8 +33,11 @@ from qwen3_asr_mlx_runtime.session.engine_slots import EngineSlots
 from qwen3_asr_mlx_runtime.session.file_prefetch import READ_SECONDS, FilePrefetch
 from qwen3_asr_mlx_runtime.session.reply_queue import CancelState
 from qwen3_asr_mlx_runtime.session.transcription import (
+    Alignment,
     AppendedAudio,
     FileRequest,
+    Job,
+    KnownText,
     Options,
     Result,
     Segment,
@@ -36,10 +47,13 @@ from qwen3_asr_mlx_runtime.session.transcription import (
 )
 
 MAX_ENDS_ALONE = 2
+WORDS_CANCELLED = "cancelled before its words had times"
+NO_WORDS = Aligned(0, [], "", 0.0)
 
 
 class Scheduler:
-    """Owns a transcription from its acceptance to its result, which it gets exactly once, in `_finish`."""
+    """Owns a transcription from its acceptance to its result, which it gets exactly once, in `_finish`, and on to its
+    words."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.effects: list[Effect] = []
@@ -53,18 +67,26 @@ class Scheduler:
         self._job_ids = count(1)
         self._audio_ids = count(1)
         self._open: dict[int, Transcription] = {}
-        self._segments: dict[int, Segment] = {}  # of these, by job
-        self._ready: FairQueue[Segment] = FairQueue(_lane, _kind)
-        self._held: list[Segment] = []  # behind a barrier
+        self._aligning: dict[int, Transcription] = {}  # they have their text
+        self._jobs: dict[int, Job] = {}  # of all these
+        self._ready: FairQueue[Job] = FairQueue(_lane, _kind)
+        self._words: FairQueue[Job] = FairQueue(_lane)  # behind what waits for a text
+        self._held: list[Job] = []  # behind a barrier
         self._barriers = self._lifted = 0  # an unload is one, from its request to its end
-        self._suspects: deque[Segment] = deque()  # they were decoding when the engine ended: each is decoded alone
+        self._suspects: deque[Job] = deque()  # they were running when the engine ended: each runs again, alone
         self._expiring: list[tuple[float, int]] = []
         self._finished: list[Transcription] = []
+        self._aligned: list[Transcription] = []
+
+    @property
+    def aligning(self) -> int:
+        """Transcriptions that have their text, and not their words."""
+        return len(self._aligning)
 
     @property
     def ready(self) -> int:
         """Jobs that wait for the engine."""
-        return len(self._ready) + len(self._suspects) + len(self._held)
+        return len(self._ready) + len(self._words) + len(self._suspects) + len(self._held)
 
     @property
     def needs_model(self) -> bool:
@@ -73,7 +95,7 @@ class Scheduler:
 
     @property
     def is_idle(self) -> bool:
-        return not self._open and self.slots.is_empty
+        return not self._open and not self._aligning and self.slots.is_empty
 
     @property
     def deadline(self) -> float | None:
@@ -81,9 +103,11 @@ class Scheduler:
         times = (self.files.deadline, self._expiring[0][0] if self._expiring else None)
         return min((when for when in times if when is not None), default=None)
 
-    def add_file(self, origin: FileRequest | StreamUtterance, path: str, options: Options) -> Transcription:
+    def add_file(
+        self, origin: FileRequest | StreamUtterance, path: str, options: Options, known: KnownText | None = None
+    ) -> Transcription:
         """Accept a file. It is read ahead."""
-        transcription = Transcription(next(self._job_ids), origin, options, path=path, state=State.READING)
+        transcription = Transcription(next(self._job_ids), origin, options, path, known, state=State.READING)
         self._open[transcription.id] = transcription
         self.files.add(transcription)
         return transcription
@@ -105,7 +129,7 @@ class Scheduler:
         self, transcription: Transcription, samples: Samples, in_engine: AppendedAudio | None = None
     ) -> None:
         job_id = next(self._job_ids) if transcription.segments else transcription.id
-        segment = self._segments[job_id] = transcription.add_segment(job_id, samples, in_engine)
+        segment = self._jobs[job_id] = transcription.add_segment(job_id, samples, in_engine)
         if transcription.decode_requested:
             self._enqueue(segment)
 
@@ -132,14 +156,17 @@ class Scheduler:
             for segment in transcription.segments:
                 self._enqueue(segment)
 
-    def _enqueue(self, segment: Segment) -> None:
+    def _enqueue(self, job: Job) -> None:
         """It waits for the engine: a suspect for its turn alone."""
-        if segment.transcription.barriers > self._lifted:
-            self._held.append(segment)
-        elif segment.ends:
-            self._suspects.append(segment)
+        if job.transcription.barriers > self._lifted:
+            self._held.append(job)
+        elif job.ends:
+            self._suspects.append(job)
         else:
-            self._ready.append(segment)
+            self._queue_of(job).append(job)
+
+    def _queue_of(self, job: Job) -> FairQueue[Job]:
+        return self._words if isinstance(job, Alignment) else self._ready
 
     def withdraw(self, transcription: Transcription) -> None:
         """Let it wait until its decoding is requested again, unless it waits for an unload."""
@@ -160,6 +187,9 @@ class Scheduler:
         transcription.read_seconds = round((transcription.read_seconds or 0.0) + audio.seconds, 4)
         if transcription.state is State.READING:
             transcription.state = State.QUEUED
+        if transcription.known is not None:
+            self._align_known(transcription, transcription.known, audio.samples)
+            return None
         self._add_segment(transcription, audio.samples)
         if not audio.is_last:
             self.files.has_more(transcription)
@@ -171,28 +201,96 @@ class Scheduler:
         if failure.job_id in self._open:
             self.fail(self._open[failure.job_id], failure.error)
 
-    def decoded(self, job_id: int, result: Result) -> None:
+    def ended(self, job_id: int, result: Result) -> None:
         """A job has its outcome."""
         self.slots.free(job_id)
-        segment = self._segments.pop(job_id, None)
-        if segment is None:
+        job = self._jobs.pop(job_id, None)
+        if job is None:
             return
+        job.is_running = False
+        match job, result:
+            case Segment(), Transcript():
+                self._decoded(job, result)
+            case Alignment(), Aligned() | BridgeError():
+                self._end_alignment(job, result)
+            case _, BridgeError():
+                self.fail(job.transcription, result)
+
+    def _decoded(self, segment: Segment, transcript: Transcript) -> None:
         transcription = segment.transcription
-        segment.is_decoding = False
-        if isinstance(result, BridgeError):
-            self.fail(transcription, result)
-            return
-        segment.transcript = result
-        if transcription.stream_id is None:
-            segment.samples = None
+        segment.transcript = transcript
+        if transcription.options.words:
+            self._align(segment, transcript)
+        self._release_read(segment)
         if (joined := transcription.joined()) is not None:
             self._finish(transcription, joined)
         elif transcription.is_cancelled:
             self._end_cancelled(transcription)
 
+    def _align(self, segment: Segment, transcript: Transcript) -> None:
+        """Have words found for each text of a segment. One without text has none."""
+        for text in transcript.segments:
+            samples = None if segment.samples is None else segment.samples[text.start : text.end]
+            alignment = Alignment(
+                next(self._job_ids), segment.transcription, samples, text=text.text, language=text.language
+            )
+            segment.alignments.append(alignment)
+            if not text.text:
+                alignment.end(NO_WORDS)
+            elif segment.transcription.is_cancelled:
+                alignment.end(Cancelled(WORDS_CANCELLED))
+            else:
+                self._jobs[alignment.id] = alignment
+                self._enqueue(alignment)
+
+    def _align_known(self, transcription: Transcription, known: KnownText, samples: Samples) -> None:
+        if len(samples) > MAX_ALIGN_SECONDS * SAMPLE_RATE:
+            message = f"audio to align has at most {MAX_ALIGN_SECONDS:g} seconds"
+            self.fail(transcription, AudioTooLong(message, limit=MAX_ALIGN_SECONDS))
+            return
+        segment = transcription.add_segment(next(self._job_ids), samples)
+        alignment = Alignment(transcription.id, transcription, samples, text=known.text, language=known.language)
+        segment.alignments.append(alignment)
+        self._jobs[alignment.id] = alignment
+        self._enqueue(alignment)
+
+    def _end_alignment(self, alignment: Alignment, outcome: Aligned | BridgeError) -> None:
+        transcription = alignment.transcription
+        alignment.end(outcome)
+        for segment in transcription.segments:
+            self._release_read(segment)
+        if transcription.known is not None:
+            self._finish(transcription, outcome)
+        elif transcription.id in self._aligning and not transcription.words_pending:
+            self._end_words(transcription)
+
+    def _end_words(self, transcription: Transcription) -> None:
+        """All its words have their outcome."""
+        del self._aligning[transcription.id]
+        self._aligned.append(transcription)
+
+    def _release_read(self, segment: Segment) -> None:
+        """Free the samples of a file's segment once nothing needs them."""
+        if segment.transcription.stream_id is None and segment.transcript and not segment.words_pending:
+            segment.samples = None
+
+    def _fail_words(self, transcription: Transcription, error: BridgeError) -> None:
+        """End what has no words yet with `error`; what the engine still makes of it is dropped."""
+        for alignment in transcription.alignments:
+            if alignment.outcome is None:
+                if alignment.is_running:
+                    self.effects.append(Cancel(alignment.id))
+                self._dequeue(alignment)
+                self._jobs.pop(alignment.id, None)
+                alignment.end(error)
+        if transcription.id in self._aligning:
+            for segment in transcription.segments:
+                self._release_read(segment)
+            self._end_words(transcription)
+
     def _end_cancelled(self, transcription: Transcription) -> None:
         """Finish it once the engine decodes nothing of it."""
-        if not any(each.is_decoding for each in transcription.segments):
+        if not any(each.is_running for each in transcription.segments):
             self._finish(transcription, Cancelled("cancelled before its transcript was written"))
 
     def append(self, audio: AppendedAudio | None, samples: Samples) -> AppendedAudio:
@@ -225,16 +323,20 @@ class Scheduler:
 
     def cancel(self, transcriptions: Iterable[Transcription]) -> CancelState:
         """End those without a result: at once, or, where the engine has one, at its next step unless that finishes it.
-        `cancelling` if one of them is being decoded, else `cancelled`."""
+        `cancelling` if one of them is being decoded or aligned, which ends with its text, else `cancelled`."""
         state: CancelState = "already_done"
         for transcription in transcriptions:
             if self._cancel_decoding(transcription):
                 self._take_back(transcription)
+                self._fail_words(transcription, Cancelled(WORDS_CANCELLED))
                 transcription.is_cancelled = True
                 state = "cancelling"
             elif transcription.is_unfinished:
                 self._finish(transcription, Cancelled("cancelled before it was decoded"))
                 state = "cancelled" if state == "already_done" else state
+            elif transcription.words_pending:
+                self._fail_words(transcription, Cancelled(WORDS_CANCELLED))
+                state = "cancelling"
         return state
 
     def fail(self, transcription: Transcription, error: BridgeError) -> None:
@@ -250,14 +352,28 @@ class Scheduler:
             self._finished.remove(transcription)
 
     def fail_all(self, error: BridgeError) -> None:
-        for transcription in [*self._open.values()]:
-            self.fail(transcription, error)
+        for transcription in self._all:
+            self._fail_any(transcription, error)
 
     def fail_requested(self, error: BridgeError) -> None:
         """End all that wait for this load of the model."""
-        for transcription in [*self._open.values()]:
+        for transcription in self._all:
             if transcription.decode_requested and transcription.barriers <= self._lifted:
-                self.fail(transcription, error)
+                self._fail_any(transcription, error)
+
+    @property
+    def _all(self) -> list[Transcription]:
+        return [*self._open.values(), *self._aligning.values()]
+
+    def _find(self, id: int) -> Transcription | None:
+        return self._open.get(id) or self._aligning.get(id)
+
+    def _fail_any(self, transcription: Transcription, error: BridgeError) -> None:
+        """End it, or only its words if it has its text."""
+        if transcription.id in self._aligning:
+            self._fail_words(transcription, error)
+        else:
+            self.fail(transcription, error)
 
     def add_barrier(self) -> int:
         """What is requested from now on waits until this barrier is lifted: its number."""
@@ -266,39 +382,45 @@ class Scheduler:
 
     def must_decode_before(self, barrier: int) -> bool:
         """Whether something is to be decoded that was requested before a barrier."""
-        return any(each.decode_requested and each.barriers < barrier for each in self._open.values())
+        return any(each.decode_requested and each.barriers < barrier for each in self._all)
 
     def lift_barrier(self) -> None:
         """The first barrier is gone."""
         self._lifted += 1
         held, self._held = self._held, []
-        for segment in held:
-            self._enqueue(segment)
+        for job in held:
+            self._enqueue(job)
 
     def take_finished(self) -> list[Transcription]:
         """Those that got their result since the last call, in order."""
         finished, self._finished = self._finished, []
         return finished
 
+    def take_aligned(self) -> list[Transcription]:
+        """Those whose words ended after their text since the last call, in order."""
+        aligned, self._aligned = self._aligned, []
+        return aligned
+
     def tick(self) -> None:
         """Fail what takes too long."""
         now = self._clock()
         while self._expiring and self._expiring[0][0] <= now:
             _, job_id = heapq.heappop(self._expiring)
-            if job_id in self._open:
-                self.fail(self._open[job_id], TimedOut("not transcribed within `timeout_ms`"))
+            if (transcription := self._find(job_id)) is not None:
+                self._fail_any(transcription, TimedOut("not done within `timeout_ms`"))
         for job_id in self.files.take_timed_out():
             self._finish_id(job_id, _read_timeout())
 
     def advance(self) -> None:
         """Start what may start: reading, and decoding."""
         self._read_ahead()
-        while self.model_loaded and (segment := self._next_segment()) is not None:
-            self.slots.start(segment)
-            if segment.ends:
+        while self.model_loaded and (job := self._next_job()) is not None:
+            self.slots.start(job)
+            if job.ends:
                 self.slots.keep_alone()
-            segment.transcription.state = State.DECODING
-            self._submit(segment)
+            if job.transcription.is_unfinished:
+                job.transcription.state = State.DECODING
+            self._submit(job)
 
     @property
     def may_start_partial(self) -> bool:
@@ -307,60 +429,61 @@ class Scheduler:
         return self.model_loaded and not is_held and not self._suspects and self.slots.may_start_partial
 
     def engine_ended(self) -> bool:
-        """The engine has lost all that it had. What it was decoding is decoded again, each alone; one that was alone at
-        its second end fails. Returns whether something was alone."""
-        decoding = [self._segments[job_id] for job_id in self.slots.job_ids if job_id in self._segments]
+        """The engine has lost all that it had. What was running there runs again, each alone; what was alone at its
+        second end fails. Returns whether something was alone."""
+        running = [self._jobs[job_id] for job_id in self.slots.job_ids if job_id in self._jobs]
         was_alone = len(self.slots) + self.slots.partials == 1
         self.slots.clear()
-        for segment in self._segments.values():
-            segment.in_engine = None
-        for segment in decoding:
-            self._decode_again(segment, was_alone=was_alone)
+        for job in self._jobs.values():
+            job.in_engine = None
+        for job in running:
+            self._run_again(job, was_alone=was_alone)
         return was_alone
 
-    def _decode_again(self, segment: Segment, *, was_alone: bool) -> None:
-        transcription = segment.transcription
-        segment.is_decoding = False
-        segment.ends += 1
+    def _run_again(self, job: Job, *, was_alone: bool) -> None:
+        transcription = job.transcription
+        job.is_running = False
+        job.ends += 1
         if transcription.is_cancelled:
             self._end_cancelled(transcription)
-        elif was_alone and segment.ends >= MAX_ENDS_ALONE:
-            self._finish(transcription, EngineCrashed("the engine ended twice while it decoded this audio alone"))
+        elif was_alone and job.ends >= MAX_ENDS_ALONE:
+            self.ended(job.id, EngineCrashed("the engine ended twice while it had this audio alone"))
         else:
-            if all(each.transcript is None and not each.is_decoding for each in transcription.segments):
+            is_begun = any(each.transcript is not None or each.is_running for each in transcription.segments)
+            if transcription.is_unfinished and not is_begun:
                 transcription.state = State.QUEUED
-            self._suspects.append(segment)
+            self._suspects.append(job)
 
-    def _next_segment(self) -> Segment | None:
-        """The next to decode: suspects first, one at a time."""
+    def _next_job(self) -> Job | None:
+        """The next to run: suspects first, one at a time."""
         if not self._suspects:
-            return self._ready.take(self._admits)
+            return self._ready.take(self._admits) or self._words.take(self._admits)
         return self._suspects.popleft() if self.slots.is_empty else None
 
-    def _admits(self, segment: Segment) -> bool:
+    def _admits(self, job: Job) -> bool:
         """A partial that must be alone lets no new file begin before it."""
-        is_file = segment.transcription.stream_id is None
-        return self.slots.admits(segment) and not (is_file and self.partial_waits)
+        is_file = job.transcription.stream_id is None
+        return self.slots.admits(job) and not (is_file and self.partial_waits)
 
-    def _dequeue(self, segment: Segment) -> None:
+    def _dequeue(self, job: Job) -> None:
         """It does not wait for the engine any more."""
-        self._ready.remove(segment)
+        self._queue_of(job).remove(job)
         for waiting in (self._suspects, self._held):
-            if segment in waiting:
-                waiting.remove(segment)
+            if job in waiting:
+                waiting.remove(job)
 
-    def _submit(self, segment: Segment) -> None:
+    def _submit(self, job: Job) -> None:
         """Give the engine what it does not have, and end the utterance there. The engine owns the samples now."""
-        if segment.samples is None:
-            raise ValueError("a segment without samples cannot be decoded")
-        given = segment.in_engine.samples if segment.in_engine else 0
-        audio = self.append(segment.in_engine, segment.samples[given:])
-        segment.in_engine, segment.is_decoding = None, True
-        self.effects.append(segment.finalize(audio.id))
+        if job.samples is None:
+            raise ValueError("a job without samples cannot run")
+        given = job.in_engine.samples if job.in_engine else 0
+        audio = self.append(job.in_engine, job.samples[given:])
+        job.in_engine, job.is_running = None, True
+        self.effects.append(job.request(audio.id))
 
     def _cancel_decoding(self, transcription: Transcription) -> bool:
         """Have the engine end what it decodes of it, if anything."""
-        decoding = [segment for segment in transcription.segments if segment.is_decoding]
+        decoding = [segment for segment in transcription.segments if segment.is_running]
         self.effects += [Cancel(segment.id) for segment in decoding]
         return bool(decoding)
 
@@ -383,23 +506,26 @@ class Scheduler:
                 self._finish(transcription, _read_timeout())
                 continue
             self.files.start(transcription)
-            is_whole = transcription.stream_id is not None
+            is_whole = transcription.stream_id is not None or transcription.known is not None
             self.effects.append(ReadAudio(transcription.id, transcription.path or "", is_whole))
 
     def _expire(self, transcription: Transcription, when: float) -> None:
         earlier = transcription.expires
         transcription.expires = when if earlier is None else min(when, earlier)
         heapq.heappush(self._expiring, (when, transcription.id))
-        if len(self._expiring) > 64 + 2 * len(self._open):
-            self._expiring = [(expires, job_id) for expires, job_id in self._expiring if job_id in self._open]
+        if len(self._expiring) > 64 + 2 * len(self._all):
+            self._expiring = [entry for entry in self._expiring if self._find(entry[1]) is not None]
             heapq.heapify(self._expiring)
 
     def _restart(self, transcription: Transcription) -> None:
         """Decode an utterance again, as another job. A transcript that was in time once cannot time out."""
         self._cancel_decoding(transcription)
         [segment] = transcription.segments
+        self._fail_words(transcription, Cancelled("it is decoded again"))
+        if transcription in self._aligned:
+            self._aligned.remove(transcription)
         if transcription.result is None:
-            del self._open[transcription.id], self._segments[segment.id]
+            del self._open[transcription.id], self._jobs[segment.id]
         else:
             transcription.expires = None
             transcription.result = None
@@ -407,8 +533,9 @@ class Scheduler:
         transcription.id = segment.id = next(self._job_ids)
         transcription.state = State.QUEUED
         transcription.decode_requested = False
-        segment.is_decoding, segment.transcript, transcription.is_cancelled = False, None, False
-        self._open[transcription.id], self._segments[segment.id] = transcription, segment
+        segment.is_running, segment.transcript, segment.alignments = False, None, []
+        transcription.is_cancelled = False
+        self._open[transcription.id], self._jobs[segment.id] = transcription, segment
         if transcription.expires is not None:
             self._expire(transcription, transcription.expires)
 
@@ -421,25 +548,29 @@ class Scheduler:
         del self._open[transcription.id]
         self._take_back(transcription)
         for segment in transcription.segments:
-            self._segments.pop(segment.id, None)
+            self._jobs.pop(segment.id, None)
         if isinstance(result, Transcript):
             self.transcripts += 1
             self.audio_seconds += transcription.seconds
+        else:
+            self._fail_words(transcription, Cancelled("there is no text"))
         transcription.result = result
         transcription.state = State.DONE
-        if transcription.stream_id is None:
-            transcription.release()
-        else:
+        if transcription.stream_id is not None:
             transcription.utterance.finished_at = self._clock()
+        elif not transcription.words_pending:
+            transcription.release()
+        if transcription.words_pending:
+            self._aligning[transcription.id] = transcription
         self._finished.append(transcription)
 
 
-def _lane(segment: Segment) -> str | None:
-    return segment.transcription.stream_id
+def _lane(job: Job) -> str | None:
+    return job.transcription.stream_id
 
 
-def _kind(segment: Segment) -> str:
-    return segment.transcription.options.decoder_mode
+def _kind(job: Job) -> str:
+    return job.kind
 
 
 def _read_timeout() -> AudioReadTimeout:

@@ -8,6 +8,7 @@ and all requests that wait for the model share one load.
 from collections.abc import Callable
 
 from qwen3_asr_mlx_runtime.engines.api import (
+    Aligned,
     EngineEnded,
     Failed,
     Finished,
@@ -136,13 +137,22 @@ class Session:
                 state.residency.unloaded(freed_bytes)
             case PartialDone() | Failed() if state.scheduler.partial_ended(outcome.job_id):
                 state.partials.ended(outcome)
-            case Finished(job_id, transcript):
-                state.recovery.job_finished()
-                transcript.profile.memory = Memory.of_bridge(transcript.profile.memory)
-                state.scheduler.decoded(job_id, transcript)
-            case Failed(job_id, error):
-                state.scheduler.decoded(job_id, error)
+            case Finished() | Aligned() | Failed():
+                self._job_ended(outcome)
         state.settle()
+
+    def _job_ended(self, outcome: Finished | Aligned | Failed) -> None:
+        state = self._state
+        if isinstance(outcome, Failed):
+            state.scheduler.ended(outcome.job_id, outcome.error)
+            return
+        state.recovery.job_finished()
+        if isinstance(outcome, Aligned):
+            state.scheduler.ended(outcome.job_id, outcome)
+            return
+        profile = outcome.transcript.profile
+        profile.memory = Memory.of_bridge(profile.memory)
+        state.scheduler.ended(outcome.job_id, outcome.transcript)
 
     @property
     def engine_is_lost(self) -> bool:

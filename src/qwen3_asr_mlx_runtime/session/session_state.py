@@ -98,7 +98,7 @@ class SessionState:
     @property
     def pending(self) -> int:
         """The number of open replies, results and lines not yet taken, without the last line."""
-        return self.replies.pending + self.utterances.pending
+        return self.replies.pending + self.utterances.pending + self.scheduler.aligning
 
     @property
     def needs_model(self) -> bool:
@@ -145,6 +145,11 @@ class SessionState:
                     file_finished(transcription.origin)
                 else:
                     self.utterances.finished(transcription)
+            for transcription in self.scheduler.take_aligned():
+                if isinstance(transcription.origin, FileRequest):
+                    file_finished(transcription.origin)
+                else:
+                    self.utterances.aligned(transcription)
             for request in self.replies.take_sent():
                 self.utterances.delivery.sent(request)
             is_settled = not self.utterances.deliver()

@@ -22,10 +22,12 @@ IsInUse = Callable[[str, str], bool]  # (stream id, name of an utterance)
 
 @dataclass(frozen=True, slots=True)
 class EndedUtterance:
-    """The audio of one utterance, at 16 kHz. `gap`: a chunk of it was rejected, or is missing."""
+    """The audio of one utterance, at 16 kHz. `gap`: a chunk of it was rejected, or is missing. `start`: seconds of the
+    stream before it."""
 
     samples: Samples
     gap: bool
+    start: float
 
 
 class UtteranceNames:
@@ -77,6 +79,7 @@ class Stream:
         self._chunks = 0
         self._gap = False
         self._last_seq: int | None = None
+        self._frames = self._frames_before = 0  # of all its PCM, and of that before the open utterance
         self._names = UtteranceNames(command.stream_id, is_in_use)
         self._is_in_use = is_in_use
 
@@ -145,6 +148,7 @@ class Stream:
             self._last_seq = chunk.seq
         self._name_utterance(chunk)
         self._audio.append(pcm)
+        self._frames += len(pcm) // BYTES_PER_SAMPLE
         self._chunks += 1
         return gap
 
@@ -160,7 +164,8 @@ class Stream:
             self._names.split()
         else:
             self._names.end()
-        ended = EndedUtterance(self._audio.end(), self._gap)
+        ended = EndedUtterance(self._audio.end(), self._gap, round(self._frames_before / self.rate, 3))
+        self._frames_before = self._frames
         self._audio, self._chunks, self._gap = PcmBuffer(self.rate), 0, False
         return ended
 

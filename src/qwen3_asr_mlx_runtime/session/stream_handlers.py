@@ -108,7 +108,7 @@ class StreamHandlers:
             queued=len(self._utterances.waiting.of_stream(stream.id)),
             cancelled_utterances=discarded,
         )
-        group = Group([], "flush", request, after=DeliverAfter(stream.id), reply=reply)
+        group = Group([], "flush", request, after=DeliverAfter(stream.id, words=True), reply=reply)
         self._utterances.start_reply(group, None)
 
     def _start_events(self, members: Iterable[Transcription]) -> None:
@@ -141,7 +141,7 @@ class StreamHandlers:
         utterance = self._utterance(stream, command, "buffer")
         in_engine = self._partials.end(stream)
         ended = stream.end_utterance(goes_on=request is None)
-        utterance.audio_gap = ended.gap
+        utterance.audio_gap, utterance.stream_start = ended.gap, ended.start
         self._utterances.add_samples(utterance, ended.samples, request, in_engine)
         return utterance
 

@@ -4,15 +4,16 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import NamedTuple, TypeVar, cast
+from typing import Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
 
-from qwen3_asr_mlx_runtime.engines.api import DecoderMode, Finalize
+from qwen3_asr_mlx_runtime.engines.api import Align, Aligned, DecoderMode, Finalize
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript, join_transcripts
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.languages import AUTO
+from qwen3_asr_mlx_runtime.protocol import commands
 from qwen3_asr_mlx_runtime.protocol.commands import (
     DECODER_MODES,
     BatchTranscribe,
@@ -23,9 +24,11 @@ from qwen3_asr_mlx_runtime.protocol.commands import (
 )
 from qwen3_asr_mlx_runtime.protocol.transcripts import Source
 from qwen3_asr_mlx_runtime.session.reply_queue import PendingRequest
-from qwen3_asr_mlx_runtime.settings import Settings
+from qwen3_asr_mlx_runtime.settings import AlignDecoder, Settings
 
-Result = Transcript | BridgeError
+Result = Transcript | Aligned | BridgeError
+"""Aligned only where the text was known."""
+JobKind = Literal["sequential", "batched", "align"]
 Value = TypeVar("Value")
 
 
@@ -36,7 +39,14 @@ class State(Enum):
     QUEUED = "queued"  # it waits for a request to decode it, or for the engine
     DECODING = "decoding"  # the engine has it, or its first segments
     DONE = "done"  # it has its result
-    DELIVERED = "delivered"
+    DELIVERED = "delivered"  # its words may follow
+
+
+class KnownText(NamedTuple):
+    """A text whose words get times."""
+
+    text: str
+    language: str
 
 
 class AppendedAudio(NamedTuple):
@@ -56,13 +66,23 @@ class Options:
     decoder_mode: DecoderMode = "sequential"
     drift_guard: bool = True
     logprobs: bool = False
+    words: bool = False
+    segments: bool = False
+    align_decoder: AlignDecoder = "viterbi"
 
     def serve(self, requested: "Options") -> bool:
         """Whether a transcript decoded with these options also answers `requested`. The mode alone changes no text,
         except in a batch without the guard."""
         mine = (self.max_new_tokens, self.language, self.context)
         theirs = (requested.max_new_tokens, requested.language, requested.context)
-        return mine == theirs and self.logprobs >= requested.logprobs and self._is_exact >= requested._is_exact
+        has_logprobs = self.takes_logprobs >= requested.takes_logprobs
+        has_words = self.words >= requested.words
+        return mine == theirs and has_logprobs and has_words and self._is_exact >= requested._is_exact
+
+    @property
+    def takes_logprobs(self) -> bool:
+        """Whether the engine does: the confidence of a word is made of them."""
+        return self.logprobs or self.words
 
     @property
     def _is_exact(self) -> bool:
@@ -79,6 +99,8 @@ def resolve(settings: Settings, levels: Iterable[Decoding]) -> Options:
         decoder_mode=DECODER_MODES[0],
         drift_guard=True,
         logprobs=False,
+        words=False,
+        segments=False,
     )
     every = [*levels, process]
     language = _first(level.language for level in every)
@@ -89,6 +111,9 @@ def resolve(settings: Settings, levels: Iterable[Decoding]) -> Options:
         decoder_mode=cast(DecoderMode, _first(level.decoder_mode for level in every)),
         drift_guard=_first(level.drift_guard for level in every),
         logprobs=_first(level.logprobs for level in every),
+        words=_first(level.words for level in every),
+        segments=_first(level.segments for level in every),
+        align_decoder=settings.align_decoder,
     )
 
 
@@ -103,6 +128,7 @@ class StreamUtterance:
     `boundary_request` is answered when the utterance is accepted; None once it is. `sample_count` is None until the
     audio is there. `decode_started`: a flush or the delay timer has asked for its decoding. `seq`: its place among all
     boundaries. `group_key`: utterances with equal keys may share an event; None where no event delivers them.
+    `stream_start`: seconds from the stream's first sample to its own; None for audio that the boundary brought.
     """
 
     stream: StartStream
@@ -116,6 +142,7 @@ class StreamUtterance:
     sample_count: int | None = None
     decode_started: bool = False
     finished_at: float | None = None
+    stream_start: float | None = None
     seq: int = 0
 
     @property
@@ -148,36 +175,62 @@ class StreamUtterance:
 
 @dataclass(slots=True, eq=False)
 class FileRequest:
-    """One `transcribe` or `batch_transcribe`: its request, and the transcription of each file in order."""
+    """One `transcribe`, `batch_transcribe` or `align`: its request, and the transcription of each file in order."""
 
     request: PendingRequest
-    command: Transcribe | BatchTranscribe
+    command: Transcribe | BatchTranscribe | commands.Align
     transcriptions: "list[Transcription]" = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
-class Segment:
-    """What the engine decodes in one job: an utterance, or at most `--max-chunk-seconds` of a file.
+class Job:
+    """What the engine does at a time for a transcription.
 
-    `samples`: float32 (N,); of a file until the outcome, of an utterance until delivery. `in_engine`: what the engine
-    has of them while the segment waits; once it is decoding, the engine has all. `ends`: how often the
-    engine ended while it was decoding.
+    `samples`: float32 (N,), None once they are not needed any more. `in_engine`: what the engine has of them while the
+    job waits; once it is running, the engine has all. `ends`: how often the engine ended while it was running.
     """
 
     id: int
     transcription: "Transcription"
     samples: Samples | None
     in_engine: AppendedAudio | None = None
-    is_decoding: bool = False
+    is_running: bool = False
     ends: int = 0
-    transcript: Transcript | None = None
 
     @property
     def seconds(self) -> float:
         return 0.0 if self.samples is None else len(self.samples) / SAMPLE_RATE
 
-    def finalize(self, audio_id: int) -> Finalize:
+    @property
+    def kind(self) -> JobKind:
+        """Jobs of one kind compete."""
+        raise NotImplementedError
+
+    def request(self, audio_id: int) -> Finalize | Align:
         """What ends it in the engine, which has all of its samples."""
+        raise NotImplementedError
+
+
+@dataclass(slots=True, eq=False)
+class Segment(Job):
+    """What is decoded by itself: an utterance, or at most `--max-chunk-seconds` of a file.
+
+    The samples of a file are freed with the outcome, or with the words; those of an utterance with the delivery.
+    `alignments`: of each segment that the engine made of it.
+    """
+
+    transcript: Transcript | None = None
+    alignments: "list[Alignment]" = field(default_factory=list)
+
+    @property
+    def kind(self) -> JobKind:
+        return self.transcription.options.decoder_mode
+
+    @property
+    def words_pending(self) -> bool:
+        return any(alignment.outcome is None for alignment in self.alignments)
+
+    def request(self, audio_id: int) -> Finalize:
         options = self.transcription.options
         return Finalize(
             id=self.id,
@@ -185,7 +238,7 @@ class Segment:
             language=options.language,
             context=options.context,
             max_new_tokens=options.max_new_tokens,
-            logprobs=options.logprobs,
+            logprobs=options.takes_logprobs,
             decoder_mode=options.decoder_mode,
             drift_guard=options.drift_guard,
             interactive=self.transcription.stream_id is not None,
@@ -193,18 +246,38 @@ class Segment:
 
 
 @dataclass(slots=True, eq=False)
+class Alignment(Job):
+    """The words of one text, or why they have no times."""
+
+    text: str = ""
+    language: str | None = None
+    outcome: Aligned | BridgeError | None = None
+
+    @property
+    def kind(self) -> JobKind:
+        return "align"
+
+    def request(self, audio_id: int) -> Align:
+        return Align(self.id, audio_id, self.text, self.language, self.transcription.options.align_decoder)
+
+    def end(self, outcome: Aligned | BridgeError) -> None:
+        self.outcome, self.samples = outcome, None
+
+
+@dataclass(slots=True, eq=False)
 class Transcription:
     """`origin`: what it is delivered to. `id` is that of its first job; decoding it again gives it a new one.
 
-    `path` is None for audio that came over the wire. `is_read`: all `segments` are there. `is_cancelled`: it ends when
-    the engine has ended what it decodes. `expires`: when it fails with `timeout`. `barriers`: how many the scheduler
-    had when its decoding was requested.
+    `path` is None for audio that came over the wire. `known`: the text of a file that is only aligned. `is_read`: all
+    `segments` are there. `is_cancelled`: it ends when the engine has ended what it decodes. `expires`: when it fails
+    with `timeout`. `barriers`: how many the scheduler had when its decoding was requested.
     """
 
     id: int
     origin: StreamUtterance | FileRequest
     options: Options
     path: str | None = None
+    known: KnownText | None = None
     state: State = State.QUEUED
     segments: list[Segment] = field(default_factory=list)
     is_read: bool = False
@@ -235,15 +308,26 @@ class Transcription:
         return self.result is None
 
     @property
+    def words_pending(self) -> bool:
+        """Whether its text is there, and its words are not."""
+        return self.result is not None and self.options.words and any(each.words_pending for each in self.segments)
+
+    @property
+    def alignments(self) -> "list[Alignment]":
+        """In the order of the text. The first ones, while it is decoded."""
+        return [alignment for segment in self.segments for alignment in segment.alignments]
+
+    @property
     def seconds(self) -> float:
         return self.sample_count / SAMPLE_RATE
 
     @property
     def total_seconds(self) -> float | None:
         """The work spent on it: reading, features, tower and decoder; not the waiting."""
-        if not isinstance(self.result, Transcript):
+        if not isinstance(self.result, Transcript | Aligned):
             return None
-        measured = [s for s in (self.read_seconds, self.result.profile.total_seconds) if s is not None]
+        work = self.result.profile.total_seconds if isinstance(self.result, Transcript) else self.result.seconds
+        measured = [s for s in (self.read_seconds, work) if s is not None]
         return round(sum(measured), 4) if measured else None
 
     @property

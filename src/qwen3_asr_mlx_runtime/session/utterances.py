@@ -10,10 +10,16 @@ from qwen3_asr_mlx_runtime.session.delivery import Delivery, Group, Reason, in_r
 from qwen3_asr_mlx_runtime.session.micro_batch import MicroBatch
 from qwen3_asr_mlx_runtime.session.model_state import Cause, ModelState
 from qwen3_asr_mlx_runtime.session.reply_queue import CancelState, PendingRequest, ReplyQueue
-from qwen3_asr_mlx_runtime.session.results import realtime_batch_final, utterance_queued
+from qwen3_asr_mlx_runtime.session.results import realtime_batch_final, utterance_queued, words_ready
 from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
 from qwen3_asr_mlx_runtime.session.stream_registry import AudioBudget
-from qwen3_asr_mlx_runtime.session.transcription import AppendedAudio, StreamUtterance, Transcription, resolve
+from qwen3_asr_mlx_runtime.session.transcription import (
+    AppendedAudio,
+    State,
+    StreamUtterance,
+    Transcription,
+    resolve,
+)
 from qwen3_asr_mlx_runtime.settings import Settings
 
 
@@ -140,8 +146,23 @@ class Utterances:
             if group.request.sent:
                 self.delivery.sent(group.request)
         for transcription in members:
-            self._forget(transcription)
+            self.delivery.remember(transcription)
+            if transcription.words_pending:
+                self.delivery.words_follow(transcription)
+            else:
+                self._release(transcription)
         return True
+
+    def aligned(self, transcription: Transcription) -> None:
+        """The words of an utterance have their outcome. If it was delivered without, they follow."""
+        if transcription.state is not State.DELIVERED:
+            self.delivery.changed(transcription)
+            return
+        self._replies.send_event(words_ready(transcription))
+        self.delivery.words_sent(transcription)
+        self._release(transcription)
+        if self.end_error is not None and self.end_error in (each.outcome for each in transcription.alignments):
+            self.unfinished.append((transcription.utterance, self.end_error))
 
     def named(self, stream_id: str, utterance_id: str) -> list[Transcription]:
         """The undelivered utterances of a name, in the order of their boundaries."""
@@ -160,7 +181,7 @@ class Utterances:
 
     def discard(self, stream_id: str, error: BridgeError) -> list[str]:
         """Cancel all utterances of a stream; return the names of those that no other line names."""
-        self._scheduler.cancel([*self.delivery.of_stream(stream_id)])
+        self._scheduler.cancel([*self.delivery.of_stream(stream_id), *self.delivery.without_words(stream_id)])
         named = []
         for transcription in self.waiting.of_stream(stream_id):
             self.waiting.remove(transcription)
@@ -259,7 +280,10 @@ class Utterances:
         self.delivery.open(group)
 
     def _forget(self, transcription: Transcription) -> None:
-        """Free the audio of a delivered utterance, and remember its name."""
+        """It is delivered: free its audio, and remember its name."""
+        self.delivery.remember(transcription)
+        self._release(transcription)
+
+    def _release(self, transcription: Transcription) -> None:
         self._budget.give_back(transcription.utterance.sample_count or 0)
         transcription.release()
-        self.delivery.remember(transcription)

@@ -75,6 +75,7 @@ extension Wire {
         case unload(Unload)
         case transcribe(Transcribe)
         case batchTranscribe(BatchTranscribe)
+        case align(Align)
         case startStream(StartStream)
         case audioChunk(AudioChunk)
         case endUtterance(EndUtterance)
@@ -97,6 +98,7 @@ extension Wire {
                 case "unload": (try? Unload(from: decoder)).map(Self.unload)
                 case "transcribe": (try? Transcribe(from: decoder)).map(Self.transcribe)
                 case "batch_transcribe": (try? BatchTranscribe(from: decoder)).map(Self.batchTranscribe)
+                case "align": (try? Align(from: decoder)).map(Self.align)
                 case "start_stream": (try? StartStream(from: decoder)).map(Self.startStream)
                 case "audio_chunk": (try? AudioChunk(from: decoder)).map(Self.audioChunk)
                 case "end_utterance": (try? EndUtterance(from: decoder)).map(Self.endUtterance)
@@ -120,6 +122,7 @@ extension Wire {
             case .unload(let message): message
             case .transcribe(let message): message
             case .batchTranscribe(let message): message
+            case .align(let message): message
             case .startStream(let message): message
             case .audioChunk(let message): message
             case .endUtterance(let message): message
@@ -145,6 +148,7 @@ extension Wire {
         case unloaded(Unloaded)
         case transcript(TranscriptReply)
         case batchTranscript(BatchTranscript)
+        case aligned(Aligned)
         case streamReady(StreamReady)
         case partialResult(PartialResult)
         case utteranceQueued(UtteranceQueued)
@@ -167,6 +171,7 @@ extension Wire {
                 case "unloaded": (try? Unloaded(from: decoder)).map(Self.unloaded)
                 case "transcript": (try? TranscriptReply(from: decoder)).map(Self.transcript)
                 case "batch_transcript": (try? BatchTranscript(from: decoder)).map(Self.batchTranscript)
+                case "aligned": (try? Aligned(from: decoder)).map(Self.aligned)
                 case "stream_ready": (try? StreamReady(from: decoder)).map(Self.streamReady)
                 case "partial_result": (try? PartialResult(from: decoder)).map(Self.partialResult)
                 case "utterance_queued": (try? UtteranceQueued(from: decoder)).map(Self.utteranceQueued)
@@ -190,6 +195,7 @@ extension Wire {
             case .unloaded(let message): message
             case .transcript(let message): message
             case .batchTranscript(let message): message
+            case .aligned(let message): message
             case .streamReady(let message): message
             case .partialResult(let message): message
             case .utteranceQueued(let message): message
@@ -209,6 +215,7 @@ extension Wire {
 extension Wire {
     public enum Event: Codable, Equatable, Sendable {
         case realtimeBatchFinal(RealtimeBatchFinal)
+        case wordsReady(WordsReady)
         case partialResult(PartialResult)
         case progress(Progress)
         case engineRestarting(EngineRestarting)
@@ -220,6 +227,7 @@ extension Wire {
             let known: Self? =
                 switch try Tag(from: decoder).type {
                 case "realtime_batch_final": (try? RealtimeBatchFinal(from: decoder)).map(Self.realtimeBatchFinal)
+                case "words_ready": (try? WordsReady(from: decoder)).map(Self.wordsReady)
                 case "partial_result": (try? PartialResult(from: decoder)).map(Self.partialResult)
                 case "progress": (try? Progress(from: decoder)).map(Self.progress)
                 case "engine_restarting": (try? EngineRestarting(from: decoder)).map(Self.engineRestarting)
@@ -232,6 +240,7 @@ extension Wire {
         public var message: any Codable & Sendable {
             switch self {
             case .realtimeBatchFinal(let message): message
+            case .wordsReady(let message): message
             case .partialResult(let message): message
             case .progress(let message): message
             case .engineRestarting(let message): message
@@ -241,6 +250,88 @@ extension Wire {
         }
 
         public func encode(to encoder: any Encoder) throws { try message.encode(to: encoder) }
+    }
+}
+
+extension Wire {
+    /// Find when each word of a known `text` is said in the file at `audio`. Answered by `aligned`. `language`: name or
+    /// ISO code of the text; it decides where a word ends.
+    public struct Align: Codable, Equatable, Sendable {
+        public private(set) var type = "align"
+        /// 1 to 4096 characters.
+        public var audio: String
+        /// At most 16384 characters.
+        public var text: String
+        public var language: String
+        /// 1 to 86400000.
+        public var timeoutMs: Int?
+        public var id: ID?
+
+        public init(
+            audio: String,
+            text: String,
+            language: String,
+            timeoutMs: Int? = nil,
+            id: ID? = nil
+        ) {
+            self.audio = audio
+            self.text = text
+            self.language = language
+            self.timeoutMs = timeoutMs
+            self.id = id
+        }
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case audio
+            case text
+            case language
+            case timeoutMs = "timeout_ms"
+            case id
+        }
+    }
+}
+
+extension Wire {
+    /// When each word of a known text is said. `words` as in a `transcript`, each with a `confidence` of null; none for
+    /// a text without letters and digits. `confidence`: the mean of their `time_confidence`, null without words. A
+    /// warning `text_doubtful` says that the text hardly belongs to the audio. `total_seconds`: of reading and
+    /// aligning; `load_seconds` as in a `transcript`.
+    public struct Aligned: Codable, Equatable, Sendable {
+        public private(set) var type = "aligned"
+        public var id: ID?
+        public var warnings: [String]?
+        public var audio: String
+        public var language: String
+        public var words: [Word]
+        public var confidence: Double?
+        public var aligner: Aligner
+        public var audioSeconds: Double
+        public var totalSeconds: Double?
+        public var loadSeconds: Double
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case id
+            case warnings
+            case audio
+            case language
+            case words
+            case confidence
+            case aligner
+            case audioSeconds = "audio_seconds"
+            case totalSeconds = "total_seconds"
+            case loadSeconds = "load_seconds"
+        }
+    }
+}
+
+extension Wire {
+    /// What gave the words their times. `seconds`: of work. `decoder`: `viterbi` or `official`.
+    public struct Aligner: Codable, Equatable, Sendable {
+        public var model: String
+        public var seconds: Double
+        public var decoder: String
     }
 }
 
@@ -316,6 +407,9 @@ extension Wire {
         public var audioEmbeddingsShape: [Int]?
         public var tokenLogprobs: [Double]?
         public var confidence: Confidence?
+        public var words: [Word]?
+        public var aligner: Aligner?
+        public var segments: [Segment]?
         public var rmsDbfs: Double?
         public var decodeSeconds: Double?
         public var redecoded: Int?
@@ -333,6 +427,9 @@ extension Wire {
             case audioEmbeddingsShape = "audio_embeddings_shape"
             case tokenLogprobs = "token_logprobs"
             case confidence
+            case words
+            case aligner
+            case segments
             case rmsDbfs = "rms_dbfs"
             case decodeSeconds = "decode_seconds"
             case redecoded
@@ -354,6 +451,8 @@ extension Wire {
         public var decoderMode: String?
         public var driftGuard: Bool?
         public var logprobs: Bool?
+        public var words: Bool?
+        public var segments: Bool?
         /// 1 to 256 items.
         public var audio: [String]
         /// 1 to 86400000.
@@ -368,6 +467,8 @@ extension Wire {
             decoderMode: String? = nil,
             driftGuard: Bool? = nil,
             logprobs: Bool? = nil,
+            words: Bool? = nil,
+            segments: Bool? = nil,
             timeoutMs: Int? = nil,
             id: ID? = nil
         ) {
@@ -378,6 +479,8 @@ extension Wire {
             self.decoderMode = decoderMode
             self.driftGuard = driftGuard
             self.logprobs = logprobs
+            self.words = words
+            self.segments = segments
             self.timeoutMs = timeoutMs
             self.id = id
         }
@@ -390,6 +493,8 @@ extension Wire {
             case decoderMode = "decoder_mode"
             case driftGuard = "drift_guard"
             case logprobs
+            case words
+            case segments
             case audio
             case timeoutMs = "timeout_ms"
             case id
@@ -510,8 +615,9 @@ extension Wire {
 }
 
 extension Wire {
-    /// What this build does. `features` holds what the first runtime of this protocol did not do. `session` is random
-    /// in each process, null from `--print-capabilities`; `want`: the events that the client gets.
+    /// What this build does. `features` holds what the first runtime of this protocol did not do. `aligner`: what gives
+    /// words their times. `session` is random in each process, null from `--print-capabilities`; `want`: the events
+    /// that the client gets.
     public struct CapabilitiesReply: Codable, Equatable, Sendable {
         public private(set) var type = "capabilities"
         public var id: ID?
@@ -523,6 +629,7 @@ extension Wire {
         public var `protocol`: String
         public var protocols: [String]
         public var model: String
+        public var aligner: String
         public var sampleRate: Int
         public var audioFormat: String
         public var audio: AudioInput
@@ -548,6 +655,7 @@ extension Wire {
             case `protocol`
             case protocols
             case model
+            case aligner
             case sampleRate = "sample_rate"
             case audioFormat = "audio_format"
             case audio
@@ -622,6 +730,8 @@ extension Wire {
         public var decoderMode: String?
         public var driftGuard: Bool?
         public var logprobs: Bool?
+        public var words: Bool?
+        public var segments: Bool?
         /// 1 to 128 characters; default: `"default"`.
         public var streamID: String?
         /// 1 to 148 characters.
@@ -641,6 +751,8 @@ extension Wire {
             decoderMode: String? = nil,
             driftGuard: Bool? = nil,
             logprobs: Bool? = nil,
+            words: Bool? = nil,
+            segments: Bool? = nil,
             streamID: String? = nil,
             utteranceID: String? = nil,
             audio: String? = nil,
@@ -655,6 +767,8 @@ extension Wire {
             self.decoderMode = decoderMode
             self.driftGuard = driftGuard
             self.logprobs = logprobs
+            self.words = words
+            self.segments = segments
             self.streamID = streamID
             self.utteranceID = utteranceID
             self.audio = audio
@@ -672,6 +786,8 @@ extension Wire {
             case decoderMode = "decoder_mode"
             case driftGuard = "drift_guard"
             case logprobs
+            case words
+            case segments
             case streamID = "stream_id"
             case utteranceID = "utterance_id"
             case audio
@@ -727,7 +843,9 @@ extension Wire {
     /// the model are null. `audio_gap`: a chunk of it was rejected or is missing. `queue_seconds`: from the boundary to
     /// the outcome, decoding included. `generated_token_ids`, `token_logprobs` and `confidence` are absent unless
     /// `logprobs` was requested. `final_policy` and `verified_tokens` (tokens of the last partial that the final
-    /// accepted from the draft) are absent without partials.
+    /// accepted from the draft) are absent without partials. `words`, `aligner` and `segments` as in a `transcript`;
+    /// `words_pending`: `words` is null, and follows in `words_ready`. `stream_start`: seconds from the first sample of
+    /// the stream to that of the utterance, present with `words` or `segments` if the audio came in chunks.
     public struct FinalResult: Codable, Equatable, Sendable {
         public private(set) var type = "final_result"
         public var job: Int
@@ -744,6 +862,11 @@ extension Wire {
         public var audioEmbeddingsShape: [Int]?
         public var tokenLogprobs: [Double]?
         public var confidence: Confidence?
+        public var words: [Word]?
+        public var wordsPending: Bool?
+        public var aligner: Aligner?
+        public var segments: [Segment]?
+        public var streamStart: Double?
         public var rmsDbfs: Double?
         public var decodeSeconds: Double?
         public var redecoded: Int?
@@ -772,6 +895,11 @@ extension Wire {
             case audioEmbeddingsShape = "audio_embeddings_shape"
             case tokenLogprobs = "token_logprobs"
             case confidence
+            case words
+            case wordsPending = "words_pending"
+            case aligner
+            case segments
+            case streamStart = "stream_start"
             case rmsDbfs = "rms_dbfs"
             case decodeSeconds = "decode_seconds"
             case redecoded
@@ -807,6 +935,8 @@ extension Wire {
         public var decoderMode: String?
         public var driftGuard: Bool?
         public var logprobs: Bool?
+        public var words: Bool?
+        public var segments: Bool?
         /// 1 to 128 characters.
         public var streamID: String?
         /// 1 to 86400000.
@@ -820,6 +950,8 @@ extension Wire {
             decoderMode: String? = nil,
             driftGuard: Bool? = nil,
             logprobs: Bool? = nil,
+            words: Bool? = nil,
+            segments: Bool? = nil,
             streamID: String? = nil,
             timeoutMs: Int? = nil,
             id: ID? = nil
@@ -830,6 +962,8 @@ extension Wire {
             self.decoderMode = decoderMode
             self.driftGuard = driftGuard
             self.logprobs = logprobs
+            self.words = words
+            self.segments = segments
             self.streamID = streamID
             self.timeoutMs = timeoutMs
             self.id = id
@@ -843,6 +977,8 @@ extension Wire {
             case decoderMode = "decoder_mode"
             case driftGuard = "drift_guard"
             case logprobs
+            case words
+            case segments
             case streamID = "stream_id"
             case timeoutMs = "timeout_ms"
             case id
@@ -920,6 +1056,8 @@ extension Wire {
         public var maxChunkSeconds: Double
         public var maxNewTokens: Int
         public var maxContextCharacters: Int
+        public var maxAlignSeconds: Double
+        public var maxAlignCharacters: Int
         public var maxBatchSize: Int
         public var maxBatchRows: Int
         public var maxBatchItems: Int
@@ -940,6 +1078,8 @@ extension Wire {
             case maxChunkSeconds = "max_chunk_seconds"
             case maxNewTokens = "max_new_tokens"
             case maxContextCharacters = "max_context_characters"
+            case maxAlignSeconds = "max_align_seconds"
+            case maxAlignCharacters = "max_align_characters"
             case maxBatchSize = "max_batch_size"
             case maxBatchRows = "max_batch_rows"
             case maxBatchItems = "max_batch_items"
@@ -1393,6 +1533,23 @@ extension Wire {
 }
 
 extension Wire {
+    /// What was decoded by itself. `start` and `end` in seconds from the first sample of the file or utterance.
+    public struct Segment: Codable, Equatable, Sendable {
+        public var start: Double
+        public var end: Double
+        public var text: String
+        public var finishReason: String
+
+        enum CodingKeys: String, CodingKey {
+            case start
+            case end
+            case text
+            case finishReason = "finish_reason"
+        }
+    }
+}
+
+extension Wire {
     /// The process that answers. `pid` is null where no conversation is held.
     public struct Server: Codable, Equatable, Sendable {
         public var name: String
@@ -1417,21 +1574,24 @@ extension Wire {
 extension Wire {
     /// Load the model. Answered by `ready`. `keep_alive_seconds`: from now on unload it after so many idle seconds, 0:
     /// after an outcome with nothing waiting, negative: never. Idle means no job, no utterance that waits, and no audio
-    /// in an open one.
+    /// in an open one. `words`: then load the aligner too; `ready` does not wait for it.
     public struct Start: Codable, Equatable, Sendable {
         public private(set) var type = "start"
         /// -1 to 86400.
         public var keepAliveSeconds: Double?
+        public var words: Bool?
         public var id: ID?
 
-        public init(keepAliveSeconds: Double? = nil, id: ID? = nil) {
+        public init(keepAliveSeconds: Double? = nil, words: Bool? = nil, id: ID? = nil) {
             self.keepAliveSeconds = keepAliveSeconds
+            self.words = words
             self.id = id
         }
 
         enum CodingKeys: String, CodingKey {
             case type
             case keepAliveSeconds = "keep_alive_seconds"
+            case words
             case id
         }
     }
@@ -1454,6 +1614,8 @@ extension Wire {
         public var decoderMode: String?
         public var driftGuard: Bool?
         public var logprobs: Bool?
+        public var words: Bool?
+        public var segments: Bool?
         /// 1 to 128 characters; default: `"default"`.
         public var streamID: String?
         /// Default: `16000`.
@@ -1483,6 +1645,8 @@ extension Wire {
             decoderMode: String? = nil,
             driftGuard: Bool? = nil,
             logprobs: Bool? = nil,
+            words: Bool? = nil,
+            segments: Bool? = nil,
             streamID: String? = nil,
             sampleRate: Int? = nil,
             batchSize: Int? = nil,
@@ -1501,6 +1665,8 @@ extension Wire {
             self.decoderMode = decoderMode
             self.driftGuard = driftGuard
             self.logprobs = logprobs
+            self.words = words
+            self.segments = segments
             self.streamID = streamID
             self.sampleRate = sampleRate
             self.batchSize = batchSize
@@ -1522,6 +1688,8 @@ extension Wire {
             case decoderMode = "decoder_mode"
             case driftGuard = "drift_guard"
             case logprobs
+            case words
+            case segments
             case streamID = "stream_id"
             case sampleRate = "sample_rate"
             case batchSize = "batch_size"
@@ -1832,6 +2000,8 @@ extension Wire {
         public var decoderMode: String?
         public var driftGuard: Bool?
         public var logprobs: Bool?
+        public var words: Bool?
+        public var segments: Bool?
         /// 1 to 4096 characters.
         public var audio: String
         /// 1 to 86400000.
@@ -1846,6 +2016,8 @@ extension Wire {
             decoderMode: String? = nil,
             driftGuard: Bool? = nil,
             logprobs: Bool? = nil,
+            words: Bool? = nil,
+            segments: Bool? = nil,
             timeoutMs: Int? = nil,
             id: ID? = nil
         ) {
@@ -1856,6 +2028,8 @@ extension Wire {
             self.decoderMode = decoderMode
             self.driftGuard = driftGuard
             self.logprobs = logprobs
+            self.words = words
+            self.segments = segments
             self.timeoutMs = timeoutMs
             self.id = id
         }
@@ -1868,6 +2042,8 @@ extension Wire {
             case decoderMode = "decoder_mode"
             case driftGuard = "drift_guard"
             case logprobs
+            case words
+            case segments
             case audio
             case timeoutMs = "timeout_ms"
             case id
@@ -1882,7 +2058,8 @@ extension Wire {
     /// `load_seconds`: of the load that this request caused, 0.0 if it caused none. `redecoded` counts the segments
     /// that were decoded in a batch and then again alone. `token_logprobs` (natural logarithms, one for each of
     /// `generated_token_ids`) and `confidence` are present if `logprobs` was requested; `confidence` is null if there
-    /// are no tokens.
+    /// are no tokens. `words` and `aligner` are present if `words` was requested, `segments` if `segments` was; `words`
+    /// is null beside a warning `words_unavailable`, which says why.
     public struct TranscriptReply: Codable, Equatable, Sendable {
         public private(set) var type = "transcript"
         public var id: ID?
@@ -1898,6 +2075,9 @@ extension Wire {
         public var audioOutputLengths: [Int]
         public var tokenLogprobs: [Double]?
         public var confidence: Confidence?
+        public var words: [Word]?
+        public var aligner: Aligner?
+        public var segments: [Segment]?
         public var rmsDbfs: Double?
         public var decodeSeconds: Double?
         public var totalSeconds: Double?
@@ -1924,6 +2104,9 @@ extension Wire {
             case audioOutputLengths = "audio_output_lengths"
             case tokenLogprobs = "token_logprobs"
             case confidence
+            case words
+            case aligner
+            case segments
             case rmsDbfs = "rms_dbfs"
             case decodeSeconds = "decode_seconds"
             case totalSeconds = "total_seconds"
@@ -2045,6 +2228,8 @@ extension Wire {
         public var decoderMode: String?
         public var driftGuard: Bool?
         public var logprobs: Bool?
+        public var words: Bool?
+        public var segments: Bool?
         /// 1 to 128 characters; default: `"default"`.
         public var streamID: String?
         /// 1 to 148 characters.
@@ -2064,6 +2249,8 @@ extension Wire {
             decoderMode: String? = nil,
             driftGuard: Bool? = nil,
             logprobs: Bool? = nil,
+            words: Bool? = nil,
+            segments: Bool? = nil,
             streamID: String? = nil,
             utteranceID: String? = nil,
             audio: String? = nil,
@@ -2078,6 +2265,8 @@ extension Wire {
             self.decoderMode = decoderMode
             self.driftGuard = driftGuard
             self.logprobs = logprobs
+            self.words = words
+            self.segments = segments
             self.streamID = streamID
             self.utteranceID = utteranceID
             self.audio = audio
@@ -2095,6 +2284,8 @@ extension Wire {
             case decoderMode = "decoder_mode"
             case driftGuard = "drift_guard"
             case logprobs
+            case words
+            case segments
             case streamID = "stream_id"
             case utteranceID = "utterance_id"
             case audio
@@ -2112,5 +2303,61 @@ extension Wire {
         public var runtime: String
         public var python: String
         public var mlx: String?
+    }
+}
+
+extension Wire {
+    /// A word with its punctuation. `start` and `end` in seconds from the first sample of the file or utterance. `text`
+    /// is `char_start` to `char_end` of the transcript, in code points, without the whitespace around it; the ranges of
+    /// all words cover the transcript. `confidence`: the geometric mean of the probabilities of its tokens, null where
+    /// they are not known. `time_confidence`: the probability of the less certain of its two times; null for a whole
+    /// segment whose words have no times, which is one word.
+    public struct Word: Codable, Equatable, Sendable {
+        public var text: String
+        public var start: Double
+        public var end: Double
+        public var charStart: Int
+        public var charEnd: Int
+        public var confidence: Double?
+        public var timeConfidence: Double?
+
+        enum CodingKeys: String, CodingKey {
+            case text
+            case start
+            case end
+            case charStart = "char_start"
+            case charEnd = "char_end"
+            case confidence
+            case timeConfidence = "time_confidence"
+        }
+    }
+}
+
+extension Wire {
+    /// The words of a `final_result` that was sent with `words_pending`: `words`, or the `error` that prevents them.
+    public struct WordsReady: Codable, Equatable, Sendable {
+        public private(set) var type = "words_ready"
+        public var event: Bool
+        public var n: Int
+        public var job: Int
+        public var streamID: String
+        public var utteranceID: String
+        public var words: [Word]?
+        public var aligner: Aligner?
+        public var warnings: [String]
+        public var error: ItemError?
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case event
+            case n
+            case job
+            case streamID = "stream_id"
+            case utteranceID = "utterance_id"
+            case words
+            case aligner
+            case warnings
+            case error
+        }
     }
 }
