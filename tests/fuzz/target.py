@@ -72,6 +72,19 @@ MEMORY: tuple[dict, ...] = (
     {"type": "start", "keep_alive_seconds": 1},
     {"type": "cancel", "target": "memory 3"},
 )
+WORDS: tuple[dict, ...] = (
+    {"type": "start", "words": True},
+    {"type": "start_stream", "stream_id": "a", "restart": True, "words": True, "auto_flush": True},
+    {"type": "start_stream", "stream_id": "b", "restart": True, "words": True, "segments": True},
+    {"type": "end_utterance", "stream_id": "a", "pcm16": TENTH, "words": True, "timeout_ms": 500},
+    {"type": "end_utterance", "stream_id": "b", "pcm16": TENTH},
+    {"type": "flush", "words": True},
+    {"type": "transcribe", "audio": "/a", "words": True, "timeout_ms": 500},
+    {"type": "batch_transcribe", "audio": ["/a", "/b"], "words": True, "segments": True},
+    {"type": "align", "audio": "/a", "text": "one", "language": "en"},
+    {"type": "align", "audio": "/a", "text": "", "language": "auto", "timeout_ms": 500},
+    {"type": "cancel", "target": "words 3"},
+)
 SPOILT: tuple[object, ...] = (
     *(None, True, -1, 1.5, "", "x", "\ud800", "7", [], {}, 2**53, 10**9, "\u2028", PCM + "!"),
     *(1.0, PCM + "=", "AAB=", "a-1"),
@@ -175,12 +188,17 @@ class Play:
         elif kind == 13 and talk.reads:
             path = list(talk.reads.values())[choice % len(talk.reads)]
             talk.read(path) if choice % 3 else talk.fail_read(path)
+        elif kind == 13:
+            self._ask(WORDS, "words", choice)
         elif kind == 15 and talk.partials:
             partial_id = sorted(talk.partials)[choice % len(talk.partials)]
             talk.end_partial(("a b", "a b c", "a x c", DecodeFailed("planted"))[choice % 4], job_id=partial_id)
         elif kind >= 14 and talk.jobs:
             job_id = sorted(talk.jobs)[choice % len(talk.jobs)]
             talk.decode(None if choice % 3 else DecodeFailed("planted"), job_id=job_id)
+        elif kind >= 14 and talk.aligns:
+            job_id = sorted(talk.aligns)[choice % len(talk.aligns)]
+            talk.align(None if choice % 3 else DecodeFailed("planted"), job_id=job_id)
 
     def _end_engine(self) -> None:
         """A load that was not answered never is. Where the engine is lost, everything ends, as in the loop."""
@@ -200,17 +218,17 @@ class Play:
         if choice >= 224:
             self._end_engine()
         elif choice >= 192:
-            self._ask_for_memory(choice)
+            self._ask(MEMORY, "memory", choice)
         elif talk.is_unloading:
             self._unloaded()
         elif talk.loads:
             talk.loads -= 1
             talk.load() if choice % 4 else talk.fail_load(ModelNotFound("planted"))
 
-    def _ask_for_memory(self, choice: int) -> None:
+    def _ask(self, requests: tuple[dict, ...], name: str, choice: int) -> None:
         """Not among REQUESTS, whose numbers the regressions hold."""
-        request = MEMORY[choice % len(MEMORY)]
-        self._talk.send(**request, **({"id": f"memory {self._steps}"} if choice % 2 else {}))
+        request = requests[choice % len(requests)]
+        self._talk.send(**request, **({"id": f"{name} {self._steps}"} if choice % 2 else {}))
 
     def _unloaded(self) -> None:
         """A load that was not answered never is."""
@@ -242,6 +260,8 @@ class Play:
             talk.read(next(iter(talk.reads.values())))
         elif talk.jobs:
             talk.decode()
+        elif talk.aligns:
+            talk.align()
         else:
             talk.wait(60.0)
 

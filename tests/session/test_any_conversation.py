@@ -14,7 +14,7 @@ from support.fake_engine import transcript_of
 
 from qwen3_asr_mlx_runtime.engines.api import Job
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
-from qwen3_asr_mlx_runtime.errors import Cancelled, DecodeFailed, EngineStalled, NonFiniteOutput
+from qwen3_asr_mlx_runtime.errors import Cancelled, DecodeFailed, EngineStalled, NonFiniteOutput, OutOfMemory
 from qwen3_asr_mlx_runtime.session.engine_slots import MAX_JOBS
 from qwen3_asr_mlx_runtime.session.file_prefetch import READ_AHEAD
 from qwen3_asr_mlx_runtime.session.model_state import DELAYS as RESTART_DELAYS
@@ -40,6 +40,8 @@ HOW = st.fixed_dictionaries(
         "decoder_mode": st.sampled_from(["sequential", "batched"]),
         "drift_guard": st.booleans(),
         "logprobs": st.booleans(),
+        "words": st.booleans(),
+        "segments": st.booleans(),
     },
 )
 LIMITS = Settings(max_streams=2, max_pending_audio_seconds=1.0, max_utterance_seconds=0.25, max_pending_requests=5)
@@ -194,6 +196,11 @@ class AnyConversation(ConversationRules):
         else:
             self.ask("transcribe", with_id, audio=paths[0], timeout_ms=timeout, **how)
 
+    @rule(text=st.sampled_from(["one two", ""]), timeout=st.sampled_from([None, 100]), with_id=st.booleans())
+    def align(self, text: str, timeout: int | None, with_id: bool) -> None:
+        path = f"{1000 + next(self.lengths)}.wav"  # long enough for two words
+        self.ask("align", with_id, audio=path, text=text, language="en", timeout_ms=timeout)
+
     @rule(kind=st.sampled_from(["start", "ping", "status", "capabilities", "nonsense"]), with_id=st.booleans())
     def simple(self, kind: str, with_id: bool) -> None:
         self.ask(kind, with_id)
@@ -206,9 +213,9 @@ class AnyConversation(ConversationRules):
     def unload(self, mode: str | None, timeout: int | None, with_id: bool) -> None:
         self.ask("unload", with_id, mode=mode, timeout_ms=timeout)
 
-    @rule(seconds=st.sampled_from([-1, 0, 0.05, 60]), with_id=st.booleans())
-    def keep_alive(self, seconds: float, with_id: bool) -> None:
-        self.ask("start", with_id, keep_alive_seconds=seconds)
+    @rule(seconds=st.sampled_from([-1, 0, 0.05, 60]), words=st.booleans(), with_id=st.booleans())
+    def keep_alive(self, seconds: float, words: bool, with_id: bool) -> None:
+        self.ask("start", with_id, keep_alive_seconds=seconds, words=words)
 
     @rule(back=st.integers(0, 6), with_id=st.booleans())
     def cancel_a_request(self, back: int, with_id: bool) -> None:
@@ -239,6 +246,12 @@ class AnyConversation(ConversationRules):
             self.talk.decode(NonFiniteOutput("NaN"), job_id=job_id)
         else:
             self.talk.decode(transcribed(self.talk.jobs[job_id]), job_id=job_id)
+
+    @precondition(lambda self: self.talk.aligns)
+    @rule(works=st.booleans(), data=st.data())
+    def answer_align(self, works: bool, data: st.DataObject) -> None:
+        job_id = data.draw(st.sampled_from(sorted(self.talk.aligns)))
+        self.talk.align(None if works else OutOfMemory("planted"), job_id=job_id)
 
     @precondition(lambda self: self.talk.partials)
     @rule(text=st.sampled_from([None, "a b", "a b c", "x b c", "a b c d", "", DecodeFailed("planted")]), data=st.data())
@@ -289,8 +302,10 @@ class AnyConversation(ConversationRules):
         assert len(self.talk.reads) <= READ_AHEAD + 4  # four more hang
         modes = Counter(job.decoder_mode for job in self.talk.jobs.values())
         assert all(number <= MAX_JOBS[mode] for mode, number in modes.items())
+        assert len(self.talk.aligns) <= MAX_JOBS["align"]
         state = self.talk.session._state
-        assert (state.scheduler.slots.busy_since is None) == (not self.talk.jobs and not self.talk.partials)
+        is_busy = bool(self.talk.jobs or self.talk.partials or self.talk.aligns)
+        assert (state.scheduler.slots.busy_since is None) == (not is_busy)
         assert len(state.replies._partials) <= len(state.streams.registry)
 
     @invariant()
@@ -322,6 +337,8 @@ class AnyConversation(ConversationRules):
                 talk.read(path, samples=np.zeros(int(path.removesuffix(".wav")), np.float32))
             elif talk.jobs:
                 talk.decode(transcribed(talk.jobs[min(talk.jobs)]))
+            elif talk.aligns:
+                talk.align()
             elif talk.session._state.model.load_at is not None:
                 talk.wait(RESTART_DELAYS[-1])
             else:
@@ -333,6 +350,7 @@ class AnyConversation(ConversationRules):
         assert state.budget.samples == state.streams.registry.buffered_samples
         assert state.replies.unanswered == 0
         assert talk.audio.open == {}  # each had its job, or was forgotten
+        assert (state.scheduler.aligning, state.scheduler.ready) == (0, 0)
         assert json.dumps(talk.monitor.replies)
 
 

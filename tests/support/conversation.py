@@ -4,11 +4,13 @@ import base64
 import json
 
 import numpy as np
-from support.engine_requests import Inbox, SentJob, SentPartial
-from support.fake_engine import hypothesis, transcript_of
+from support.engine_requests import Inbox, SentAlign, SentJob, SentPartial
+from support.fake_engine import hypothesis, transcript_of, words
 from support.protocol_monitor import ProtocolMonitor
 
 from qwen3_asr_mlx_runtime.engines.api import (
+    Align,
+    Aligned,
     Append,
     Cancel,
     EngineEnded,
@@ -17,13 +19,14 @@ from qwen3_asr_mlx_runtime.engines.api import (
     Finished,
     Forget,
     Load,
+    LoadAligner,
     Loaded,
     LoadFailed,
     Partial,
     PartialDone,
     Unloaded,
 )
-from qwen3_asr_mlx_runtime.errors import AudioNotFound, BridgeError, ModelNotFound
+from qwen3_asr_mlx_runtime.errors import AudioNotFound, BridgeError, ModelNotFound, TooManyUnits
 from qwen3_asr_mlx_runtime.protocol.decode import decode_line
 from qwen3_asr_mlx_runtime.protocol.replies import encode_line
 from qwen3_asr_mlx_runtime.session.effects import (
@@ -61,6 +64,8 @@ class Conversation:
         self.audio = Inbox()
         self.jobs: dict[int, SentJob] = {}
         self.partials: dict[int, SentPartial] = {}
+        self.aligns: dict[int, SentAlign] = {}
+        self.aligner_loads = 0
         self.cancelled: list[int] = []
         self.parents: list[int] = []
 
@@ -100,7 +105,7 @@ class Conversation:
         return lines
 
     def _note(self, effect: Effect) -> None:
-        assert not (self.is_unloading and isinstance(effect, Load | Partial | Finalize)), "work for an engine that ends"
+        assert not (self.is_unloading and isinstance(effect, Load | Partial | Finalize | Align)), "work for an engine that ends"
         self.is_unloading |= isinstance(effect, Unload)
         match effect:
             case Load():
@@ -121,6 +126,10 @@ class Conversation:
                 busy = {partial.audio_id for partial in self.partials.values()}
                 assert effect.audio_id not in busy, "two partials of one utterance"
                 self.partials[effect.id] = self.audio.partial(effect)
+            case Align():
+                self.aligns[effect.id] = self.audio.align(effect)
+            case LoadAligner():
+                self.aligner_loads += 1
             case Forget():
                 self.audio.forget(effect)
 
@@ -175,6 +184,17 @@ class Conversation:
             self.session.outcome(PartialDone(job_id, hypothesis(partial.given, outcome)))
         return self.perform()
 
+    def align(self, outcome: BridgeError | None = None, *, job_id: int | None = None) -> list[dict]:
+        """Give an Align, or the oldest one, its outcome: an error, or words that share its audio evenly."""
+        job_id = min(self.aligns) if job_id is None else job_id
+        align = self.aligns.pop(job_id)
+        found = words(align.text, len(align.samples))
+        if any(word.start_ms == word.end_ms for word in found):
+            outcome = outcome or TooManyUnits("expected fewer words in this audio")
+        aligned = Aligned(job_id, found, "fake-aligner", 0.02)
+        self.session.outcome(aligned if outcome is None else Failed(job_id, outcome))
+        return self.perform()
+
     def end_engine(self, reason: str = "SIGKILL") -> list[dict]:
         """The engine's process ends, with all that it had."""
         self._lose_work()
@@ -192,6 +212,7 @@ class Conversation:
     def _lose_work(self) -> None:
         self.jobs.clear()
         self.partials.clear()
+        self.aligns.clear()
         self.audio = Inbox()
 
     def terminate(self) -> list[dict]:

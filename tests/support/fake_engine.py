@@ -55,6 +55,7 @@ WAIT = 60.0
 HOLD, LOOP, HANG, DIE = "hold", "loop", "hang", "die"
 STEP_SECONDS = 0.001
 FREED_BYTES = 2**20
+TIME_CONFIDENCE = 0.9
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 Step = Transcript | BridgeError | str | Callable[[SentJob], object]
@@ -121,7 +122,7 @@ def words(text: str, samples: int) -> list[Word]:
         return []
     bounds = pairwise([0, *starts[1:], len(text)])
     times = pairwise(samples * number // (16 * len(starts)) for number in range(len(starts) + 1))
-    return [Word(*span, *where, 0.9) for span, where in zip(times, bounds, strict=True)]
+    return [Word(*span, *where, TIME_CONFIDENCE) for span, where in zip(times, bounds, strict=True)]
 
 
 def delayed(event: threading.Event) -> Callable[[SentJob], Transcript]:
