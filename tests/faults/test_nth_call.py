@@ -68,11 +68,12 @@ def scenario(recording: str) -> list[bytes]:
     return [
         line("hello", id="h", want=["events"]),
         line("start", id="s"),
-        *(line("start_stream", id=name, stream_id=name, auto_flush=True, batch_size=2) for name in "ab"),
+        *(line("start_stream", id=name, stream_id=name, auto_flush=True, batch_size=2, words=name == "b") for name in "ab"),
         *chunks,
         *ends,
         *boundaries,
-        line("transcribe", id="t", audio=recording),
+        line("transcribe", id="t", audio=recording, words=True),
+        line("align", id="al", audio=recording, text="Seven three one.", language="en"),
         line("batch_transcribe", id="bt", audio=[recording, "/nowhere", recording]),
         line("transcribe", id="victim", audio=recording),
         line("cancel", id="x", target="victim"),
@@ -178,7 +179,10 @@ class FakeRecognizer:
     def schedule(self, settings: Settings) -> EngineScheduler:
         config = SimpleNamespace(text=SimpleNamespace(hidden_size=256))
         model = SimpleNamespace(config=config, quantization=None)
-        tokenizer = SimpleNamespace(eos_ids=frozenset(), decode=lambda _: "language English<asr_text>Seven three one.")
+        written = "language English<asr_text>Seven three one."
+        tokenizer = SimpleNamespace(
+            eos_ids=frozenset(), decode=lambda _: written, ends=lambda ids: [len(written)] * len([*ids])
+        )
         governor = SimpleNamespace(after_job=lambda: None, on_idle=lambda: None, rows=lambda _: 16)
         drift = SimpleNamespace(is_known=lambda _: True, margin=lambda _: 0.0, try_again=lambda: None)
         streaming_drift = SimpleNamespace(is_known=True)
@@ -192,7 +196,7 @@ def two_steps(fault: Fault) -> Callable[..., Iterator[Token]]:
     def generate(*_: object, **__: object) -> Iterator[Token]:
         for reason in (None, "stop"):
             step()
-            yield Token(5, None, reason)
+            yield Token(5, -0.5, reason)
 
     return generate
 
@@ -208,7 +212,7 @@ def test_a_decoder_step_that_fails_fails_one_utterance(
         load = fault.around(lambda *_, **__: FakeRecognizer(fault))
         monkeypatch.setattr(engine_module.Recognizer, "load", load)
         monkeypatch.setattr(recognition, "generate", two_steps(fault))
-        return converse(scenario, lambda post: LoopEngine(Settings(), post)), fault
+        return converse(scenario, lambda post: LoopEngine(Settings(aligner="/nowhere"), post)), fault
 
     ended, counted = one_run(0)
     assert_untouched(ended, scenario)

@@ -205,6 +205,20 @@ def test_each_segment_is_aligned_by_itself_and_its_times_are_of_the_whole() -> N
     assert ready["aligner"]["seconds"] == 0.04
 
 
+def test_text_before_the_first_word_belongs_to_it_and_all_other_text_to_the_word_before() -> None:
+    talk = listening()
+    utterance(talk, 64_000)
+    talk.decode(parts("♪", "One two.", "…", "Three."))
+    for _ in range(3):
+        talk.align()
+    [ready] = talk.align()
+    assert [(word["text"], word["char_start"], word["char_end"]) for word in ready["words"]] == [
+        ("♪ One", 0, 6),
+        ("two. …", 6, 13),
+        ("Three.", 13, 19),
+    ]
+
+
 def test_a_segment_without_times_is_one_word_where_others_have_some() -> None:
     talk = listening()
     utterance(talk, 32_000)
@@ -474,7 +488,7 @@ class TestAlign:
         talk = Conversation()
         talk.send("align", audio="/a.wav", text="One.", language="en")
         [reply] = talk.read("/a.wav", samples=np.zeros(int(MAX_ALIGN_SECONDS * 16_000) + 1, np.float32))
-        assert (reply["code"], reply["data"]) == ("audio_too_long", {"limit": MAX_ALIGN_SECONDS})
+        assert (reply["code"], reply["data"]) == ("audio_too_long", dict.fromkeys(("limit", "limit_seconds"), MAX_ALIGN_SECONDS))
         assert not talk.session.pending
 
     def test_a_failure_is_that_of_the_request(self) -> None:

@@ -116,8 +116,8 @@ def hypothesis(samples: int, text: object = None) -> Hypothesis:
 
 
 def words(text: str, samples: int) -> list[Word]:
-    """One for each unit between whitespace, all equally long; each has the whitespace behind it."""
-    starts = [match.start() for match in re.finditer(r"\S+", text)]
+    """One for each unit with a letter or digit between whitespace, all equally long; each has what lies behind it."""
+    starts = [match.start() for match in re.finditer(r"\S*\w\S*", text)]
     if not starts:
         return []
     bounds = pairwise([0, *starts[1:], len(text)])

@@ -246,7 +246,7 @@ class Scheduler:
     def _align_known(self, transcription: Transcription, known: KnownText, samples: Samples) -> None:
         if len(samples) > MAX_ALIGN_SECONDS * SAMPLE_RATE:
             message = f"audio to align has at most {MAX_ALIGN_SECONDS:g} seconds"
-            self.fail(transcription, AudioTooLong(message, limit=MAX_ALIGN_SECONDS))
+            self.fail(transcription, AudioTooLong(message, limit=MAX_ALIGN_SECONDS, limit_seconds=MAX_ALIGN_SECONDS))
             return
         segment = transcription.add_segment(next(self._job_ids), samples)
         alignment = Alignment(transcription.id, transcription, samples, text=known.text, language=known.language)
