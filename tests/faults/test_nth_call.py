@@ -68,7 +68,8 @@ def scenario(recording: str) -> list[bytes]:
     return [
         line("hello", id="h", want=["events"]),
         line("start", id="s"),
-        *(line("start_stream", id=name, stream_id=name, auto_flush=True, batch_size=2, words=name == "b") for name in "ab"),
+        line("start_stream", id="a", stream_id="a", auto_flush=True, batch_size=2),
+        line("start_stream", id="b", stream_id="b", auto_flush=True, batch_size=2, words=True),
         *chunks,
         *ends,
         *boundaries,

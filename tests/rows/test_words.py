@@ -125,8 +125,9 @@ def test_row_107_words_survive_the_end_of_the_worker(tmp_path: Path, speech: str
         client.ask("end_utterance", stream_id="mic", audio=speech)
         client.ask("stop_stream", stream_id="mic")
         assert client.wait() == 0
-        finals = [item for line in client.monitor.replies if line["type"] == "realtime_batch_final" for item in line["items"]]
-        [ready] = [line for line in client.monitor.replies if line["type"] == "words_ready"]
+        lines = client.monitor.replies
+        finals = [item for line in lines if line["type"] == "realtime_batch_final" for item in line["items"]]
+        [ready] = [line for line in lines if line["type"] == "words_ready"]
         assert [item["text"] for item in finals] == [TEXT]
         assert ready.get("error", {}).get("code") == code
         assert len(ready.get("words", ())) == (0 if code else WORDS)

@@ -105,33 +105,40 @@ class Conversation:
         return lines
 
     def _note(self, effect: Effect) -> None:
-        assert not (self.is_unloading and isinstance(effect, Load | Partial | Finalize | Align)), "work for an engine that ends"
+        is_work = isinstance(effect, Load | Partial | Finalize | Align)
+        assert not (self.is_unloading and is_work), "work for an engine that ends"
         self.is_unloading |= isinstance(effect, Unload)
         match effect:
-            case Load():
-                self.loads += 1
             case ReadAudio(job_id, path):
                 self.reads[job_id] = self.paths[job_id] = path
             case ReadMore(job_id):
                 self.reads[job_id] = self.paths[job_id]
-            case Cancel(job_id):
-                self.cancelled.append(job_id)
             case WatchParent(pid):
                 self.parents.append(pid)
-            case Append():
-                self.audio.append(effect)
-            case Finalize():
-                self.jobs[effect.id] = self.audio.finalize(effect)
-            case Partial():
-                busy = {partial.audio_id for partial in self.partials.values()}
-                assert effect.audio_id not in busy, "two partials of one utterance"
-                self.partials[effect.id] = self.audio.partial(effect)
-            case Align():
-                self.aligns[effect.id] = self.audio.align(effect)
+            case _:
+                self._note_request(effect)
+
+    def _note_request(self, request: Effect) -> None:
+        """What goes to the engine."""
+        match request:
+            case Load():
+                self.loads += 1
             case LoadAligner():
                 self.aligner_loads += 1
+            case Cancel(job_id):
+                self.cancelled.append(job_id)
+            case Append():
+                self.audio.append(request)
+            case Finalize():
+                self.jobs[request.id] = self.audio.finalize(request)
+            case Partial():
+                busy = {partial.audio_id for partial in self.partials.values()}
+                assert request.audio_id not in busy, "two partials of one utterance"
+                self.partials[request.id] = self.audio.partial(request)
+            case Align():
+                self.aligns[request.id] = self.audio.align(request)
             case Forget():
-                self.audio.forget(effect)
+                self.audio.forget(request)
 
     def wait(self, seconds: float) -> list[dict]:
         """Time passes, and is looked at as often as the session asks for it."""
