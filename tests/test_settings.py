@@ -30,7 +30,8 @@ def test_without_options_the_defaults_stand() -> None:
 
 def test_every_option_reaches_its_setting() -> None:
     argv = (
-        "--model demo --aligner owner/aligner --cache-dir /c --language AR --context one --dtype float32"
+        "--model demo --aligner owner/aligner --align-decoder official --cache-dir /c --language AR"
+        " --context one --dtype float32"
         " --max-new-tokens 9"
         " --max-chunk-seconds 20 --local-files-only --parent-pid 77 --no-install"
         " --quantize mixed --force-4bit-tower"
@@ -39,6 +40,7 @@ def test_every_option_reaches_its_setting() -> None:
     assert parse(*argv.split()) == Settings(
         model="demo",
         aligner="owner/aligner",
+        align_decoder="official",
         cache_dir=Path("/c"),
         language="Arabic",
         context="one",

@@ -26,7 +26,17 @@ from qwen3_asr_mlx_runtime.engine.aligner_files import AlignerFiles
 from qwen3_asr_mlx_runtime.engine.job_memory import JobMemory
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
-from qwen3_asr_mlx_runtime.engines.api import Align, Aligned, Append, Cancel, Failed, Finished, Forget, Load
+from qwen3_asr_mlx_runtime.engines.api import (
+    Align,
+    Aligned,
+    Append,
+    Cancel,
+    Failed,
+    Finished,
+    Forget,
+    Load,
+    LoadAligner,
+)
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
 from qwen3_asr_mlx_runtime.errors import EngineLost
 from qwen3_asr_mlx_runtime.model.aligner import Aligner, ForcedAligner
@@ -173,6 +183,35 @@ def test_one_that_fails_in_a_shared_pass_fails_alone(schedule, monkeypatch):
     for number, text in enumerate(("one", "bad", "two")):
         send(schedule, align(number, noise(1), text))
     assert codes(run(schedule)) == {0: "Aligned", 1: "decode_failed", 2: "Aligned"}
+
+
+def test_the_aligner_can_be_loaded_before_an_align_needs_it(schedule, recognizer, monkeypatch):
+    send(schedule, [LoadAligner()])
+    assert schedule.is_busy
+    assert run(schedule) == []
+    assert recognizer._governor.aligner_bytes
+    monkeypatch.setattr(align_module, "aligner_steps", None)  # it is not loaded again
+    send(schedule, [LoadAligner()])
+    assert not schedule.is_busy
+    aligned(schedule, align(1, noise(1), TEXT))
+
+
+def test_a_load_before_an_align_fails_in_silence_and_the_next_align_says_why(recognizer):
+    schedule = recognizer.schedule(Settings(model="demo", aligner="/nowhere"))
+    send(schedule, [LoadAligner()])
+    assert run(schedule) == []
+    send(schedule, align(1, noise(1), TEXT))
+    assert codes(run(schedule)) == {1: "model_not_found"}
+
+
+def test_a_load_that_was_asked_for_survives_the_cancel_of_an_align(schedule, recognizer):
+    send(schedule, [LoadAligner()])
+    send(schedule, align(1, noise(1), TEXT))
+    while schedule._alignments._loading is None or not recognizer._governor.aligner_bytes:
+        schedule.step()
+    schedule.cancel(1)
+    assert run(schedule) == []
+    assert schedule._alignments._loaded
 
 
 @pytest.mark.parametrize("is_loaded", [True, False])

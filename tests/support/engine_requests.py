@@ -129,5 +129,4 @@ def align(id: int, samples: Samples, text: str, **options: object) -> Iterator[R
 def send(schedule: object, requests: Iterable[Request]) -> None:
     """To a schedule of the engine, as its thread does."""
     for request in requests:
-        name = {Append: "append", Partial: "partial", Finalize: "finalize", Align: "align"}[type(request)]
-        getattr(schedule, name)(request)
+        schedule.take(request)
