@@ -9,7 +9,7 @@ from support.client_children import FINAL, READY
 from qwen3_asr_mlx_runtime.client import BridgeExited, RequestFailed
 from qwen3_asr_mlx_runtime.client.kept import Kept
 from qwen3_asr_mlx_runtime.client.messages import decode
-from qwen3_asr_mlx_runtime.client.results import RealtimeBatchFinal
+from qwen3_asr_mlx_runtime.client.results import Aligned, RealtimeBatchFinal
 from qwen3_asr_mlx_runtime.client.sent import Sent
 
 LOST = BridgeExited("gone", retryable=True)
@@ -21,6 +21,17 @@ LOADED = {
     "load_seconds": 0.0,
     "load_profile": {},
     "load": "none",
+}
+ALIGNED = {
+    "type": "aligned",
+    "audio": "/a.wav",
+    "language": "English",
+    "words": [],
+    "confidence": None,
+    "aligner": {"model": "demo", "seconds": 0.0, "decoder": "viterbi"},
+    "audio_seconds": 1.0,
+    "total_seconds": None,
+    "load_seconds": 0.0,
 }
 UNLOADED = {"type": "unloaded", "freed_bytes": 1}
 ERROR = {"type": "error", "code": "limit_exceeded", "message": "no", "retryable": True, "data": {}}
@@ -160,6 +171,26 @@ def test_behind_an_unload_no_start_is_kept_but_its_keep_alive() -> None:
     assert talk.types == ["start_stream"]
     assert talk.send("start")["keep_alive_seconds"] == 7
     assert talk.types == ["start_stream", "start"]
+
+
+def test_the_aligner_is_loaded_again_until_an_unload() -> None:
+    talk = Talk()
+    talk.reply(talk.send("start", words=True), LOADED)
+    talk.reply(talk.send("start", keep_alive_seconds=7), LOADED)
+    assert [line.get("words") for line in talk.lines] == [True]
+    talk.reply(talk.send("unload"), UNLOADED)
+    talk.reply(talk.send("start"), LOADED)
+    assert [(line["type"], line.get("words")) for line in talk.lines] == [("start", None)]
+
+
+def test_an_align_is_a_request_like_that_of_a_file() -> None:
+    talk = Talk()
+    align = talk.send("align", audio="/a.wav", text="one", language="en")
+    assert [line["text"] for line in talk.next_process()] == ["one"]
+    reply = decode(json.dumps({**ALIGNED, "id": align["id"]}).encode())
+    talk.kept.received(reply)
+    assert isinstance(reply, Aligned)
+    assert (reply.replayed, talk.types) == (True, [])
 
 
 def test_a_stopped_stream_is_kept_until_it_owes_nothing() -> None:

@@ -16,7 +16,7 @@ from qwen3_asr_mlx_runtime.client.events import Event
 from qwen3_asr_mlx_runtime.client.messages import encoded_pcm
 from qwen3_asr_mlx_runtime.client.options import BoundaryOptions, StreamOptions, TimedOptions
 from qwen3_asr_mlx_runtime.client.properties import BridgeProperties
-from qwen3_asr_mlx_runtime.client.results import BatchTranscript, RealtimeBatchFinal, Stopped, TranscriptReply
+from qwen3_asr_mlx_runtime.client.results import Aligned, BatchTranscript, RealtimeBatchFinal, Stopped, TranscriptReply
 from qwen3_asr_mlx_runtime.client.setup import Setup
 from qwen3_asr_mlx_runtime.client.waiting import change, on_thread
 from qwen3_asr_mlx_runtime.protocol import commands, replies, streams
@@ -57,8 +57,10 @@ class AsyncBridge(BridgeProperties):
     async def capabilities(self, *, timeout: float | None = None) -> replies.CapabilitiesReply:
         return await self.ask(commands.Capabilities(), replies.CapabilitiesReply, timeout=timeout)
 
-    async def start(self, keep_alive_seconds: float | None = None, *, timeout: float | None = None) -> replies.Ready:
-        return await self.ask(commands.Start(keep_alive_seconds), replies.Ready, timeout=timeout)
+    async def start(
+        self, keep_alive_seconds: float | None = None, *, words: bool | None = None, timeout: float | None = None
+    ) -> replies.Ready:
+        return await self.ask(commands.Start(keep_alive_seconds, words), replies.Ready, timeout=timeout)
 
     async def unload(
         self, mode: Drain = "drain", timeout_ms: int | None = None, *, timeout: float | None = None
@@ -83,6 +85,18 @@ class AsyncBridge(BridgeProperties):
     ) -> BatchTranscript:
         command = commands.BatchTranscribe(audio=[str(path) for path in audio], **options)
         return await self.ask(command, BatchTranscript, timeout=timeout)
+
+    async def align(
+        self,
+        audio: str | Path,
+        text: str,
+        language: str,
+        *,
+        timeout_ms: int | None = None,
+        timeout: float | None = None,
+    ) -> Aligned:
+        command = commands.Align(audio=str(audio), text=text, language=language, timeout_ms=timeout_ms)
+        return await self.ask(command, Aligned, timeout=timeout)
 
     async def start_stream(
         self, stream_id: str = DEFAULT_STREAM, *, timeout: float | None = None, **options: Unpack[StreamOptions]

@@ -16,7 +16,7 @@ from qwen3_asr_mlx_runtime.client.events import Event
 from qwen3_asr_mlx_runtime.client.messages import encoded_pcm
 from qwen3_asr_mlx_runtime.client.options import BoundaryOptions, StreamOptions, TimedOptions
 from qwen3_asr_mlx_runtime.client.properties import BridgeProperties
-from qwen3_asr_mlx_runtime.client.results import BatchTranscript, RealtimeBatchFinal, Stopped, TranscriptReply
+from qwen3_asr_mlx_runtime.client.results import Aligned, BatchTranscript, RealtimeBatchFinal, Stopped, TranscriptReply
 from qwen3_asr_mlx_runtime.protocol import commands, replies, streams
 from qwen3_asr_mlx_runtime.protocol.commands import DEFAULT_STREAM, Id
 
@@ -49,9 +49,12 @@ class Bridge(BridgeProperties):
     def capabilities(self, *, timeout: float | None = None) -> replies.CapabilitiesReply:
         return self.ask(commands.Capabilities(), replies.CapabilitiesReply, timeout=timeout)
 
-    def start(self, keep_alive_seconds: float | None = None, *, timeout: float | None = None) -> replies.Ready:
-        """Load the model. `keep_alive_seconds`: how long it stays loaded while idle, -1 for ever, None as before."""
-        return self.ask(commands.Start(keep_alive_seconds), replies.Ready, timeout=timeout)
+    def start(
+        self, keep_alive_seconds: float | None = None, *, words: bool | None = None, timeout: float | None = None
+    ) -> replies.Ready:
+        """Load the model. `keep_alive_seconds`: how long it stays loaded while idle, -1 for ever, None as before.
+        `words`: then load the aligner too, without waiting for it."""
+        return self.ask(commands.Start(keep_alive_seconds, words), replies.Ready, timeout=timeout)
 
     def unload(
         self, mode: Drain = "drain", timeout_ms: int | None = None, *, timeout: float | None = None
@@ -76,6 +79,19 @@ class Bridge(BridgeProperties):
     ) -> BatchTranscript:
         command = commands.BatchTranscribe(audio=[str(path) for path in audio], **options)
         return self.ask(command, BatchTranscript, timeout=timeout)
+
+    def align(
+        self,
+        audio: str | Path,
+        text: str,
+        language: str,
+        *,
+        timeout_ms: int | None = None,
+        timeout: float | None = None,
+    ) -> Aligned:
+        """When each word of a known text is said in a file, in seconds. `language`: name or ISO code of the text."""
+        command = commands.Align(audio=str(audio), text=text, language=language, timeout_ms=timeout_ms)
+        return self.ask(command, Aligned, timeout=timeout)
 
     def start_stream(
         self, stream_id: str = DEFAULT_STREAM, *, timeout: float | None = None, **options: Unpack[StreamOptions]

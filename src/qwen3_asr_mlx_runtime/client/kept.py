@@ -12,6 +12,7 @@ from qwen3_asr_mlx_runtime.client.kept_stream import KeptStream
 from qwen3_asr_mlx_runtime.client.messages import encode
 from qwen3_asr_mlx_runtime.client.requests import Requests
 from qwen3_asr_mlx_runtime.client.results import (
+    Aligned,
     BatchTranscript,
     FinalResult,
     RealtimeBatchFinal,
@@ -220,12 +221,13 @@ class Kept:
             self._refuse(sent)
         elif sent.type == "start":
             self._keep_alive = sent.members.get("keep_alive_seconds", self._keep_alive)
-            self._remove_starts(sent)
+            if any(each.members.get("words") for each in self._remove_starts(sent)):
+                sent.members = {**sent.members, "words": True}
         elif sent.type != "flush" and (stream := self._stream(sent.stream_id)) is not None:
             self._take_step(sent, stream, message)
         else:
             self._remove([sent])
-        if isinstance(message, TranscriptReply | BatchTranscript):
+        if isinstance(message, TranscriptReply | BatchTranscript | Aligned):
             message.replayed = sent.is_resent
         elif isinstance(message, Unloaded):
             self._remove_starts(sent)
@@ -255,10 +257,12 @@ class Kept:
             stream.refuse(sent)
             self._tidy(sent)
 
-    def _remove_starts(self, later: Sent) -> None:
+    def _remove_starts(self, later: Sent) -> list[Sent]:
         """A `start` or `unload` makes those before it needless."""
         starts = [each for each in self._sent if each.type == "start" and each.is_answered]
-        self._remove([each for each in starts if each.number < later.number])
+        earlier = [each for each in starts if each.number < later.number]
+        self._remove(earlier)
+        return earlier
 
     def _tidy(self, sent: Sent) -> None:
         """Forget what its stream no longer needs."""

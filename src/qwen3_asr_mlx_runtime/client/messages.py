@@ -37,7 +37,13 @@ class _Envelope(msgspec.Struct):
 
 _RESULTS: dict[object, type[Line]] = {
     each.__struct_config__.tag: each
-    for each in (results.RealtimeBatchFinal, results.Stopped, results.TranscriptReply, results.BatchTranscript)
+    for each in (
+        results.RealtimeBatchFinal,
+        results.Stopped,
+        results.TranscriptReply,
+        results.BatchTranscript,
+        results.Aligned,
+    )
 }
 _TYPES = tuple(_RESULTS.get(each.__struct_config__.tag, each) for each in dict.fromkeys((*REPLIES, *EVENTS)))
 _KNOWN = frozenset(str(line_type.__struct_config__.tag) for line_type in _TYPES)

@@ -10,6 +10,8 @@ class DecodingOptions(TypedDict, total=False):
     decoder_mode: str | None
     drift_guard: bool | None
     logprobs: bool | None
+    words: bool | None
+    segments: bool | None
 
 
 class TimedOptions(DecodingOptions, total=False):

@@ -20,5 +20,9 @@ class TranscriptReply(transcripts.TranscriptReply, kw_only=True, tag="transcript
     replayed: bool = False
 
 
+class Aligned(transcripts.Aligned, kw_only=True, tag="aligned"):
+    replayed: bool = False
+
+
 class BatchTranscript(transcripts.BatchTranscript, kw_only=True, tag="batch_transcript"):
     replayed: bool = False
