@@ -11,7 +11,8 @@ import msgspec
 from qwen3_asr_mlx_runtime.client.errors import ClientError
 from qwen3_asr_mlx_runtime.client.messages import Unknown
 from qwen3_asr_mlx_runtime.client.results import RealtimeBatchFinal
-from qwen3_asr_mlx_runtime.protocol.streams import EngineRestarting, PartialResult, Progress, StreamError
+from qwen3_asr_mlx_runtime.protocol.streams import EngineRestarting, PartialResult, Progress, StreamError, WordsReady
+from qwen3_asr_mlx_runtime.protocol.transcripts import ItemError
 
 MAX_EVENTS = 1024
 
@@ -42,6 +43,7 @@ class EventsLost(msgspec.Struct):
 
 Event = Union[  # noqa: UP007
     RealtimeBatchFinal,
+    WordsReady,
     PartialResult,
     StreamError,
     Progress,
@@ -143,6 +145,29 @@ class EventQueue:
             if _same_subject(self._events[index], event):
                 return index
         return None
+
+
+class PendingWords:
+    """Finals that were delivered with `words_pending` by one process, whose `words_ready` is still to come."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[int, tuple[str, str]] = {}  # stream and utterance of each
+
+    def take(self, event: Event) -> None:
+        """Note an event of the process."""
+        if isinstance(event, WordsReady):
+            self._jobs.pop(event.job, None)
+        for item in event.items if isinstance(event, RealtimeBatchFinal) else ():
+            if item.words_pending is True:
+                self._jobs[item.job] = item.stream_id, item.utterance_id
+
+    def lose(self, error: ClientError) -> list[WordsReady]:
+        """The process is gone: the events in place of those that it owes, numbered 0."""
+        jobs, self._jobs = self._jobs, {}
+        why = ItemError(code=error.code, message=error.message)
+        return [
+            WordsReady(job=job, stream_id=names[0], utterance_id=names[1], error=why) for job, names in jobs.items()
+        ]
 
 
 def _same_subject(old: Event, new: PartialResult | Progress) -> bool:

@@ -21,7 +21,7 @@ from qwen3_asr_mlx_runtime.client.errors import (
     ProtocolUnsupported,
     RestartLimit,
 )
-from qwen3_asr_mlx_runtime.client.events import BridgeLost, Event, EventQueue, UtteranceLost
+from qwen3_asr_mlx_runtime.client.events import BridgeLost, Event, EventQueue, PendingWords, UtteranceLost
 from qwen3_asr_mlx_runtime.client.exits import Exit
 from qwen3_asr_mlx_runtime.client.kept import Kept
 from qwen3_asr_mlx_runtime.client.messages import Unknown
@@ -29,10 +29,19 @@ from qwen3_asr_mlx_runtime.client.results import RealtimeBatchFinal, Stopped
 from qwen3_asr_mlx_runtime.client.setup import Setup
 from qwen3_asr_mlx_runtime.protocol.commands import Client, Hello, Stop
 from qwen3_asr_mlx_runtime.protocol.replies import PROTOCOL, CapabilitiesReply, Line
-from qwen3_asr_mlx_runtime.protocol.streams import EngineRestarting, PartialResult, Progress, StreamError
+from qwen3_asr_mlx_runtime.protocol.streams import EngineRestarting, PartialResult, Progress, StreamError, WordsReady
 
 State = Literal["new", "opening", "running", "stopping", "stopped", "lost", "failed"]
-_EVENTS = (RealtimeBatchFinal, PartialResult, StreamError, Progress, EngineRestarting, Unknown, UtteranceLost)
+_EVENTS = (
+    RealtimeBatchFinal,
+    WordsReady,
+    PartialResult,
+    StreamError,
+    Progress,
+    EngineRestarting,
+    Unknown,
+    UtteranceLost,
+)
 _ENGINE_LOST = 4
 
 
@@ -50,6 +59,7 @@ class Session:
         self.is_dropped = False  # the client was garbage-collected
         self.kept = Kept(setup.limits.kept_bytes) if setup.resend else None
         self._error: ClientError | None = None
+        self._words = PendingWords()  # of the running process, whose thread alone uses it
         self._opening = threading.Lock()  # held while a process is opened
         self._changing = threading.Lock()  # held while `state` is read and changed
         self._is_ending = threading.Event()  # no process is started
@@ -229,6 +239,7 @@ class Session:
     def _take_event(self, message: Line | UtteranceLost) -> None:
         if isinstance(message, _EVENTS):
             event: Event = message
+            self._words.take(event)
             self.events.put(event)
 
     def _take_end(self, exit: Exit, loss: ClientError | None, streams: tuple[str, ...]) -> Collection[object]:
@@ -237,6 +248,7 @@ class Session:
         with self._changing:
             if self.state == "stopping" or loss is None:
                 self.state = "stopped"
+                self._lose_words(loss or _stopped())
                 self.events.end()
                 return self._keep_none(_stopped())
             self._error = self._limited(loss)
@@ -244,7 +256,13 @@ class Session:
             if self.kept is not None and self.state == "lost":
                 return self._keep(self.kept, self._error, streams)
             self.events.put(BridgeLost(self._error, streams, will_restart=self.state == "lost"))
+            self._lose_words(loss)
             return self._keep_none(loss)
+
+    def _lose_words(self, error: ClientError) -> None:
+        """No later process has the words of what this one has delivered."""
+        for event in self._words.lose(error):
+            self.events.put(event)
 
     def _keep_none(self, error: ClientError) -> Collection[object]:
         if self.kept is not None:
@@ -255,6 +273,7 @@ class Session:
         utterances = kept.lost(error)
         gone = tuple(name for name in streams if name not in kept.streams)
         self.events.put(BridgeLost(error, gone, will_restart=True))
+        self._lose_words(error)
         for each in utterances:
             self.events.put(each)
         if kept.is_needed:
