@@ -1,20 +1,61 @@
 """The bridge with a stand-in for the engine, by the name that a scenario gives it."""
 
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from support.engine_requests import SentJob
+from support.engine_requests import SentAlign, SentJob
 from support.fake_engine import DIE, HOLD, FakeEngine, Step, transcript, transcript_of
 
 from qwen3_asr_mlx_runtime.__main__ import main as bridge_main
-from qwen3_asr_mlx_runtime.engines.api import Post
-from qwen3_asr_mlx_runtime.errors import DecodeFailed, ModelNotFound
+from qwen3_asr_mlx_runtime.engines.api import Cancel, Post, Request
+from qwen3_asr_mlx_runtime.errors import BridgeError, DecodeFailed, ModelNotFound
 from qwen3_asr_mlx_runtime.settings import Settings
 
 
 class BrokenEngine(FakeEngine):
     def submit(self, job: SentJob) -> NoReturn:
         raise ZeroDivisionError
+
+
+class HeldWords(FakeEngine):
+    """An Align ends when it is cancelled. A job without words waits until an Align was sent, so that its text says that
+    another text waits only for its words."""
+
+    def __init__(self, *arguments: Any, **scripts: Any) -> None:
+        super().__init__(*arguments, **scripts)
+        self._held: dict[int, SentAlign] = {}
+        self._behind: list[SentJob] = []
+
+    def send(self, request: Request) -> None:
+        super().send(request)
+        if isinstance(request, Cancel) and (align := self._held.pop(request.job_id, None)) is not None:
+            self._inbox.put(align)
+
+    def submit(self, job: SentJob) -> None:
+        if _has_words(job) or self.aligns:
+            super().submit(job)
+        else:
+            self._behind.append(job)
+
+    def _start_align(self, align: SentAlign) -> None:
+        self.aligns.append(align)
+        self._held[align.id] = align
+        behind, self._behind = self._behind, []
+        for job in behind:
+            super().submit(job)
+
+
+class LateWords(FakeEngine):
+    """With a script of held Aligns: each waits for a job without words."""
+
+    def submit(self, job: SentJob) -> None:
+        super().submit(job)
+        if not _has_words(job):
+            self.release()
+
+
+def _has_words(job: SentJob) -> bool:
+    return job.utterance.logprobs  # the confidence of a word is made of them
 
 
 def _count(job: SentJob) -> Step:
@@ -31,14 +72,22 @@ SCRIPTS: dict[str, list[Step]] = {
     "loading": [_count],
     "no_model": [_count],
     "broken": [_count],
+    "words_fail": [_count],
+    "words_held": [_count],
+    "words_late": [_count],
 }
 LOADS = {"loading": [HOLD], "no_model": [ModelNotFound("the model is not in the cache", offline=True), None]}
+ALIGNS: dict[str, list[str | BridgeError | None]] = {
+    "words_fail": [DecodeFailed("the aligner failed")],
+    "words_late": [HOLD],
+}
+KINDS = {"broken": BrokenEngine, "words_held": HeldWords, "words_late": LateWords}
 
 
 def main(engine: str) -> NoReturn:
     def make_engine(_settings: Settings, post: Post) -> FakeEngine:
-        kind = BrokenEngine if engine == "broken" else FakeEngine
-        return kind(post, SCRIPTS[engine], LOADS.get(engine, ()))
+        kind = KINDS.get(engine, FakeEngine)
+        return kind(post, SCRIPTS[engine], LOADS.get(engine, ()), align_script=ALIGNS.get(engine, ()))
 
     bridge_main(make_engine)
 

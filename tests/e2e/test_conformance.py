@@ -6,12 +6,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from conformance.engines import SCRIPTS
 from conformance.player import engine_command, mismatch, play, scenario_files
 from e2e.client import TESTS, WAIT
 from support.schema_check import check_lines
 from support.wave_file import write_silence
 
-ENGINES = ("speak", "count", "hold", "second_fails", "loading", "no_model", "dies", "broken", "demo")
+ENGINES = ("demo", *SCRIPTS)
 
 
 @pytest.fixture(scope="module")
