@@ -1,7 +1,8 @@
 """Transcribe a sound file:
 scripts/python examples/python/transcribe.py --model demo examples/audio/sample.wav
 
---bridge is the command line of the bridge, --model the model: demo, Qwen/Qwen3-ASR-0.6B, or a folder.
+--bridge is the command line of the bridge, --model the model: demo, Qwen/Qwen3-ASR-0.6B, or a folder. --words says
+when each word was said, in seconds: start, end, word.
 """
 
 import argparse
@@ -22,12 +23,18 @@ def main() -> int:
     parser.add_argument("--bridge", default=shlex.quote(str(LAUNCHER)))
     parser.add_argument("--model", help="the bridge's default where none is given")
     parser.add_argument("--language", help="name or ISO code; the model decides where none is given")
+    parser.add_argument("--words", action="store_true", help="show the times of each word")
     options = parser.parse_args()
     command = shlex.split(options.bridge) + (["--model", options.model] if options.model else [])
     try:
         with Bridge(command) as bridge:
             for path in options.audio:
-                print(bridge.transcribe(path.resolve(), language=options.language).text)
+                transcript = bridge.transcribe(path.resolve(), language=options.language, words=options.words)
+                print(transcript.text)
+                for word in transcript.words or ():
+                    print(f"{word.start:8.2f} {word.end:8.2f}  {word.text}")
+                if transcript.words is None:  # the text is there all the same
+                    print(*transcript.warnings, sep="\n", file=sys.stderr)
     except ClientError as error:
         print(f"{error.code}: {error.message}", file=sys.stderr)
         return 1

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conformance.player import engine_command
 from e2e.client import WAIT, command
 from support.client_children import child
 
@@ -27,6 +28,20 @@ def sample(repository: Path) -> str:
 def test_a_file_is_transcribed(repository: Path, sample: str) -> None:
     ran = run(repository, "transcribe.py", sample, "--bridge", DEMO)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "Seven three one.\n", "")
+
+
+def test_the_times_of_its_words_are_shown(repository: Path, sample: str) -> None:
+    ran = run(repository, "transcribe.py", sample, "--bridge", DEMO, "--words")
+    text, *words = (line.split() for line in ran.stdout.splitlines())
+    assert (ran.returncode, [word for _, _, word in words], ran.stderr) == (0, text, "")
+    times = [float(time) for word in words for time in word[:2]]
+    assert times == sorted(times)
+
+
+def test_a_text_without_words_is_shown_with_the_reason(repository: Path, sample: str) -> None:
+    ran = run(repository, "transcribe.py", sample, "--bridge", shlex.join(engine_command("words_fail")), "--words")
+    assert (ran.returncode, ran.stderr) == (0, "words_unavailable: decode_failed\n")
+    assert ran.stdout.endswith(" samples\n")
 
 
 @pytest.mark.parametrize("name", ["live.py", "live_async.py"])
