@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conformance.player import engine_command
 from e2e.client import WAIT, command, watched
+from msgspec import UNSET
 from processes import is_gone
 
 from qwen3_asr_mlx_runtime.client import (
@@ -22,7 +23,7 @@ from qwen3_asr_mlx_runtime.client import (
     RequestFailed,
     RequestTimeout,
 )
-from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, Progress, StreamError, UtteranceQueued
+from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, Progress, StreamError, UtteranceQueued, WordsReady
 from qwen3_asr_mlx_runtime.protocol.transcripts import RealtimeBatchFinal
 
 SECOND = bytes(32_000)
@@ -90,6 +91,34 @@ def test_boundaries_without_events_and_a_flush() -> None:
         stream.end_utterance()
         assert [item.text for item in stream.flush().items] == ["4 samples"]
         assert bridge.flush().count == 0
+
+
+def test_words_of_files_of_a_stream_and_of_a_known_text(sample: str) -> None:
+    with watched(engine_command("speak")) as bridge:
+        bridge.start(words=True)
+        one = bridge.transcribe(sample, words=True, segments=True)
+        assert [word.text for word in one.words or ()] == ["Seven", "three", "one."]
+        assert [part.text for part in one.segments or ()] == ["Seven three one."]
+        batch = bridge.batch_transcribe([sample], words=True)
+        assert [len(item.words or ()) for item in batch.items] == [3]
+        aligned = bridge.align(sample, "Seven, three", "en", timeout_ms=60_000)
+        assert ([word.text for word in aligned.words], aligned.language) == (["Seven,", "three"], "English")
+        with pytest.raises(RequestFailed) as caught:
+            bridge.align(sample, "Seven", "Klingon")
+        assert caught.value.wire_code == "invalid_params"
+        stream = bridge.start_stream("mic", auto_flush=True, batch_size=1, words=True)
+        stream.append(SECOND)
+        stream.end_utterance()
+        words = next(event for event in bridge.events if isinstance(event, WordsReady))
+        assert [word.end for word in words.words or ()] == [0.333, 0.666, 1.0]
+        lock_step = bridge.start_stream("lock", segments=True)
+        lock_step.end_utterance(SECOND, words=True)
+        lock_step.vad_boundary(SECOND)
+        with_words, without = lock_step.flush().items
+        assert (len(with_words.words or ()), without.words) == (3, UNSET)
+        assert len(without.segments or ()) == 1
+        lock_step.end_utterance(SECOND)
+        assert [len(item.words or ()) for item in bridge.flush(words=True).items] == [3]
 
 
 def test_audio_that_is_refused_is_reported() -> None:
@@ -205,5 +234,9 @@ def test_asyncio_cancels_one_of_two_and_streams(sample: str) -> None:
                     assert event.items[0].text == "16000 samples"
                     break
             assert (await stream.stop()).queued == 0
+        async with AsyncBridge(engine_command("speak")) as bridge:
+            assert (await bridge.start(words=True)).model
+            assert len((await bridge.align(sample, "Seven three", "en")).words) == 2
+            assert len((await bridge.transcribe(sample, words=True)).words or ()) == 3
 
     asyncio.run(talk())
