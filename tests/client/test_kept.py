@@ -4,12 +4,13 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 from support.client_children import FINAL, READY
 
 from qwen3_asr_mlx_runtime.client import BridgeExited, RequestFailed
 from qwen3_asr_mlx_runtime.client.kept import Kept
-from qwen3_asr_mlx_runtime.client.messages import decode
-from qwen3_asr_mlx_runtime.client.results import Aligned, RealtimeBatchFinal
+from qwen3_asr_mlx_runtime.client.messages import decode, encoded_pcm
+from qwen3_asr_mlx_runtime.client.results import Aligned, FinalResult, RealtimeBatchFinal
 from qwen3_asr_mlx_runtime.client.sent import Sent
 
 LOST = BridgeExited("gone", retryable=True)
@@ -43,6 +44,7 @@ class Talk:
     def __init__(self, limit: int = 1 << 20) -> None:
         self.kept = Kept(limit)
         self._count = 0
+        self._seq = 0
 
     def send(self, type: str, **members: Any) -> dict[str, Any]:
         self._count += 1
@@ -68,12 +70,29 @@ class Talk:
         lost = self.kept.received(decode(json.dumps({**reply, "id": request["id"]}).encode()))
         return [(each.utterance_id, type(each.error).__name__) for each in lost]
 
+    def say(self, half_seconds: int, *, ends: bool = True) -> None:
+        """So much audio at 8 kHz, and its boundary."""
+        for _ in range(half_seconds):
+            self.chunk(self._seq, pcm16=HALF)
+            self._seq += 1
+        if ends:
+            boundary = self.send("end_utterance")
+            self.reply(boundary, {**QUEUED, "utterance_id": boundary["utterance_id"]})
+
     def outcome(self, name: str) -> bool:
-        item = {**FINAL["items"][0], "utterance_id": name}  # type: ignore[index, dict-item]
+        return self._take(name).replayed
+
+    def stream_start(self, name: str, of_process: float | None = 0.0) -> float | None:
+        """What the app gets where the process says `of_process`, or nothing."""
+        item = self._take(name, **({} if of_process is None else {"stream_start": of_process}))
+        return None if item.stream_start is UNSET else item.stream_start
+
+    def _take(self, name: str, **members: float) -> FinalResult:
+        item = {**FINAL["items"][0], "utterance_id": name, **members}  # type: ignore[index, dict-item]
         message = decode(json.dumps({**FINAL, "items": [item]}).encode())
         assert isinstance(message, RealtimeBatchFinal)
         self.kept.received(message)
-        return message.items[0].replayed
+        return message.items[0]
 
     def refuse_chunk(self, seq: int | None, stream_id: str | None = "mic") -> None:
         error = {**ERROR, "type": "stream_error", "event": True, "n": 1, "stream_id": stream_id, "seq": seq}
@@ -396,6 +415,82 @@ def test_an_id_that_is_used_again_belongs_to_the_later_request() -> None:
     assert start["id"] != ended["id"]
     assert talk.reply(ended, ERROR) == [("mic-1", RequestFailed.__name__)]
     assert talk.kept.ids == {"x"}
+
+
+HALF = encoded_pcm(bytes(8_000))  # a second at 8 kHz has two
+
+
+class TestTheTimeInTheStream:
+    """A later process counts from the first sample that it gets; the app, from the first that it appended."""
+
+    def test_it_is_that_of_the_process_until_one_is_lost(self) -> None:
+        talk = Talk()
+        talk.stream(sample_rate=8_000)
+        talk.say(2)
+        assert talk.stream_start("mic-1", 0.125) == 0.125
+
+    def test_it_goes_on_behind_what_was_delivered(self) -> None:
+        talk = Talk()
+        talk.stream(sample_rate=8_000)
+        talk.say(2)
+        talk.say(3)
+        talk.say(1, ends=False)
+        talk.stream_start("mic-1")
+        talk.next_process()
+        assert talk.stream_start("mic-2") == 1.0
+        talk.say(1)
+        assert talk.stream_start("mic-3", 1.5) == 2.5
+        talk.say(4)
+        assert talk.stream_start("mic-4") == 3.5
+        talk.send("end_utterance", pcm16=HALF)
+        assert talk.stream_start("mic-5", None) is None
+
+    def test_audio_that_was_refused_or_cancelled_is_counted_as_the_bridge_counts_it(self) -> None:
+        talk = Talk()
+        talk.stream(sample_rate=8_000, partials=True)
+        talk.say(4)
+        talk.say(2)
+        talk.say(2, ends=False)
+        talk.refuse_chunk(1)
+        cancelled = {"type": "cancel_result", "state": "cancelled", "dropped_samples": 1}
+        talk.reply(talk.send("cancel", utterance_id="mic-3"), cancelled)
+        talk.say(1)
+        talk.refuse_chunk(8)
+        talk.say(1)
+        talk.next_process()
+        assert [talk.stream_start(name) for name in ("mic-1", "mic-2", "mic-4", "mic-5")] == [0.0, 1.5, 3.5, 3.5]
+
+    def test_a_refused_boundary_leaves_its_begin_to_the_next(self) -> None:
+        talk = Talk()
+        talk.stream(sample_rate=8_000)
+        talk.say(2)
+        talk.say(2, ends=False)
+        refused = talk.send("end_utterance")
+        talk.say(2, ends=False)
+        talk.send("end_utterance", utterance_id="own")
+        talk.reply(refused, ERROR)
+        talk.say(2, ends=False)
+        talk.reply(talk.send("end_utterance"), ERROR)
+        talk.say(2)
+        talk.next_process()
+        assert [talk.stream_start(name) for name in ("mic-1", "own", "mic-3")] == [0.0, 1.0, 3.0]
+
+    def test_a_restart_counts_anew_unless_it_is_refused(self) -> None:
+        talk = Talk()
+        talk.stream(sample_rate=8_000)
+        talk.say(2)
+        talk.say(1, ends=False)
+        refused = talk.send("start_stream", restart=True, sample_rate=1)
+        talk.say(1, ends=False)
+        talk.reply(refused, ERROR)
+        talk.say(1)
+        talk.say(1)
+        talk.next_process()
+        assert [talk.stream_start(name) for name in ("mic-1", "mic-2", "mic-3")] == [0.0, 1.0, 2.5]
+        talk.stream(restart=True)
+        talk.say(2)
+        talk.say(2)
+        assert [talk.stream_start(name) for name in ("mic-4", "mic-5")] == [0.0, 0.5]
 
 
 def test_the_work_for_a_reply_does_not_grow_with_the_audio(monkeypatch: pytest.MonkeyPatch) -> None:

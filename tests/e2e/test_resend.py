@@ -32,7 +32,7 @@ from qwen3_asr_mlx_runtime.client import (
 )
 from qwen3_asr_mlx_runtime.client.kept import Kept
 from qwen3_asr_mlx_runtime.client.results import FinalResult, RealtimeBatchFinal
-from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, UtteranceQueued
+from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, UtteranceQueued, WordsReady
 
 TEN = "Zero one two three four five six seven eight nine."
 FIVE = "Two nine four zero six."
@@ -155,6 +155,52 @@ def test_what_waits_in_two_streams_has_one_outcome_each(pcm: Callable[[str], byt
             "one": [("one-1", FIVE, True)],
             "two": [("named", SAMPLE, True), ("two-1", "Eight.", False)],
         }
+        assert rest(bridge) == []
+
+
+def test_a_delivered_text_stays_and_its_words_are_lost(pcm: Callable[[str], bytes]) -> None:
+    audio = pcm("sample")
+    seconds = round(len(audio) / 32_000, 3)
+    with resending(engine_command("words_held")) as bridge:
+        stream = bridge.start_stream("mic", auto_flush=True, batch_size=1, words=True)
+        starts = []
+        for end in ("lost", "over"):
+            stream.append(audio)
+            stream.end_utterance()
+            final = finals(bridge, 1)[0]
+            starts.append(final.stream_start)
+            assert (final.words, final.words_pending, final.replayed) == (None, True, False)
+            if end == "lost":
+                kill(bridge)
+                lost, words = until(bridge, WordsReady)[-2:]
+                assert isinstance(lost, BridgeLost)
+            else:
+                bridge.stop(deadline_ms=50)
+                [words] = bridge.events
+            assert isinstance(words, WordsReady)
+            assert (words.utterance_id, words.job) == (final.utterance_id, final.job)
+            assert words.error
+            assert words.error.code == {"lost": "bridge_exited", "over": "shutting_down"}[end]
+        assert starts == [0.0, seconds]
+
+
+def test_words_of_what_is_sent_again_come_from_the_next_process(pcm: Callable[[str], bytes], repository: Path) -> None:
+    with resending() as bridge, ThreadPoolExecutor(1) as threads:
+        bridge.start(words=True)
+        stream = bridge.start_stream("mic", auto_flush=True, batch_size=1, words=True)
+        stream.append(pcm("sample"))
+        freeze(bridge)
+        sample = repository / "examples" / "audio" / "sample.wav"
+        aligned = threads.submit(bridge.align, sample, SAMPLE, "en", timeout=WAIT)
+        requests(bridge, 1)
+        kill(bridge)
+        assert [word.text for word in aligned.result().words] == SAMPLE.split()
+        assert aligned.result().replayed
+        stream.end_utterance()
+        words = until(bridge, WordsReady)[-1]
+        assert isinstance(words, WordsReady)
+        assert [word.text for word in words.words or ()] == SAMPLE.split()
+        assert stream.stop().queued == 0
         assert rest(bridge) == []
 
 

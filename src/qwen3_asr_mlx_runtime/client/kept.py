@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import UNSET
+
 from qwen3_asr_mlx_runtime.client.errors import ClientError, RequestFailed
 from qwen3_asr_mlx_runtime.client.events import UtteranceLost
 from qwen3_asr_mlx_runtime.client.kept_stream import KeptStream
@@ -208,8 +210,10 @@ class Kept:
     def _take_outcome(self, item: FinalResult) -> None:
         stream = self._stream(item.stream_id)
         boundary = None if stream is None else stream.boundary(item.utterance_id)
-        if boundary is not None:
+        if stream is not None and boundary is not None:
             item.replayed = any(each.is_resent for each in (boundary, *boundary.chunks))
+            if stream.is_resent and boundary.before is not None and item.stream_start is not UNSET:
+                item.stream_start = boundary.before.begins_at
             self._forget(boundary)
 
     def _take_reply(self, sent: Sent, message: Line) -> list[UtteranceLost]:

@@ -5,18 +5,19 @@ from dataclasses import replace
 from typing import Any
 
 from qwen3_asr_mlx_runtime.client.errors import ClientError
-from qwen3_asr_mlx_runtime.client.sent import BOUNDARIES, TURNS, Names, Sent, takes_buffer
+from qwen3_asr_mlx_runtime.client.sent import BOUNDARIES, TURNS, Names, Sent, frames_of, takes_buffer
 
 
 class KeptStream:
     """`messages`: all but the chunks, in their order. `chunks`: of the open utterance. `lost`: the error of the process
-    that had its audio."""
+    that had its audio. `is_resent`: a later process got it too."""
 
     def __init__(self) -> None:
         self.names = Names()
         self.messages: dict[Sent, None] = {}
         self.chunks: list[Sent] = []
         self.lost: ClientError | None = None
+        self.is_resent = False
         self._seq = -1  # the last one that the process got
         self._app_seq: int | None = None  # and that of the app
         self._gap = 0  # of refused chunks, in the open utterance behind its last chunk
@@ -57,7 +58,7 @@ class KeptStream:
 
     def restart_numbers(self) -> None:
         """For the next process."""
-        self._seq = -1
+        self._seq, self.is_resent = -1, True
 
     def number(self, chunk: Sent) -> None:
         if chunk.seq is not None:
@@ -76,17 +77,23 @@ class KeptStream:
         if sent.takes_buffer:
             later = self._boundary_behind(sent)
             (later or self).chunks[:0] = sent.chunks
-            if later is not None:
+            if later is not None and later.before is not None:
                 later.is_dropped |= sent.is_dropped
+                later.before = replace(later.before, begun=before.begun)
             else:
                 is_too_long = now.is_too_long or sent.is_dropped
-                self.names = replace(now, count=count, current=now.current or before.current, is_too_long=is_too_long)
+                current = now.current or before.current
+                self.names = replace(now, count=count, current=current, is_too_long=is_too_long, begun=before.begun)
         elif sent.type in BOUNDARIES:
             self.names = replace(now, count=count)
         elif sent is self._turn and before != behind:
             is_too_long = now.is_too_long or before.is_too_long
             current = now.current or before.current
-            self.names = replace(before, count=count, current=current, is_too_long=is_too_long)
+            frames = before.frames + now.frames
+            begun = before.frames + now.begun if now.begun else before.begun
+            self.names = replace(
+                before, count=count, current=current, is_too_long=is_too_long, frames=frames, begun=begun
+            )
 
     def refuse_chunk(self, seq: int) -> Sent | None:
         """Forget a chunk, which leaves a gap in its utterance."""
@@ -95,6 +102,7 @@ class KeptStream:
             for place in range(len(chunks) - 1, -1, -1):
                 if chunks[place].seq == seq:
                     chunk = chunks.pop(place)
+                    self._take_frames(chunk)
                     if chunks is self.chunks and place == len(chunks):
                         self._gap += chunk.step
                     elif chunks:
@@ -153,6 +161,20 @@ class KeptStream:
         if self.names.is_too_long:
             self.names = replace(self.names, current=None, is_too_long=False)
             self.lost = error
+
+    def _take_frames(self, refused: Sent) -> None:
+        """What came behind a refused chunk begins earlier in the stream, up to its next start or stop."""
+        count = frames_of(refused.members)
+        behind = [each for each in self.messages if each.number > refused.number]
+        is_open = True  # the utterance of the chunk
+        for each in behind:
+            if each.type in TURNS:
+                return
+            if each.takes_buffer and each.before is not None:
+                begun = each.before.begun - (0 if is_open else count)
+                each.before, is_open = replace(each.before, begun=begun), False
+        now = self.names
+        self.names = replace(now, frames=now.frames - count, begun=now.begun - (0 if is_open else count))
 
     def _end_utterance(self, boundary: Sent) -> None:
         boundary.is_dropped = boundary.before is not None and boundary.before.is_too_long

@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from qwen3_asr_mlx_runtime.protocol.commands import DEFAULT_STREAM
+from qwen3_asr_mlx_runtime.protocol.commands import DEFAULT_STREAM, StartStream
 
 BOUNDARIES = ("end_utterance", "vad_boundary")
 AUDIO = ("audio_chunk", *BOUNDARIES)
 TURNS = ("start_stream", "stop_stream")
+SAMPLE_RATE = StartStream().sample_rate  # where `start_stream` names none
 OF_STREAMS = (*TURNS, *AUDIO, "flush", "cancel")
 
 
@@ -26,33 +27,50 @@ def takes_buffer(members: Mapping[str, Any]) -> bool:
     return members.get("type") in BOUNDARIES and members.get("pcm16") is None and members.get("audio") is None
 
 
+def frames_of(chunk: Mapping[str, Any]) -> int:
+    """Samples in the base64 of a chunk."""
+    pcm16 = chunk.get("pcm16")
+    return (len(pcm16) // 4 * 3 - pcm16[-2:].count("=")) // 2 if isinstance(pcm16, str) else 0
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """A stream at the next message. `is_open`: and kept. `current`: the name of the open utterance. `is_too_long`: its
-    audio is not kept."""
+    audio is not kept. `frames`: samples of its chunks since it was started, at `rate` Hz; `begun`: of these, those
+    before the open utterance."""
 
     is_open: bool = False
     partials: bool = False
     count: int = 0
     current: str | None = None
     is_too_long: bool = False
+    rate: int = SAMPLE_RATE
+    frames: int = 0
+    begun: int = 0
+
+    @property
+    def begins_at(self) -> float:
+        """Seconds from the first sample of the stream to that of the open utterance."""
+        return round(self.begun / self.rate, 3)
 
     def behind(self, members: Mapping[str, Any], is_in_use: Callable[[str], bool]) -> "tuple[str | None, Names]":
         """The name of the utterance of a message, and the names behind it. Without partials a chunk needs none."""
         match members.get("type"):
             case "start_stream" if not self.is_open or members.get("restart") is True:
                 is_kept, partials = members.get("on_limit") != "split", members.get("partials") is True
-                return None, Names(is_kept, partials, self.count if self.is_open else 0)
+                rate = members.get("sample_rate") or SAMPLE_RATE
+                return None, Names(is_kept, partials, self.count if self.is_open else 0, rate=rate)
             case "stop_stream":
                 return None, Names(count=self.count)
             case "cancel" if self.current is not None and self.current == members.get("utterance_id"):
-                return None, replace(self, current=None, is_too_long=False)
+                return None, replace(self, current=None, is_too_long=False, begun=self.frames)
             case "audio_chunk":
                 name, count = self._name(members, self.current, is_in_use, needed=self.partials)
-                return name, replace(self, count=count, current=self.current or name)
+                frames = self.frames + frames_of(members)
+                return name, replace(self, count=count, current=self.current or name, frames=frames)
             case "end_utterance" | "vad_boundary" if takes_buffer(members):
                 name, count = self._name(members, self.current, is_in_use, needed=True)
-                return name, replace(self, count=count, current=None, is_too_long=False)
+                return name, replace(self, count=count, current=None, is_too_long=False, begun=self.frames)
             case "end_utterance" | "vad_boundary":
                 name, count = self._name(members, None, is_in_use, needed=True)
                 return name, replace(self, count=count)
