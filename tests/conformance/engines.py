@@ -75,11 +75,13 @@ SCRIPTS: dict[str, list[Step]] = {
     "words_fail": [_count],
     "words_held": [_count],
     "words_late": [_count],
+    "words_die": [_count],
 }
 LOADS = {"loading": [HOLD], "no_model": [ModelNotFound("the model is not in the cache", offline=True), None]}
 ALIGNS: dict[str, list[str | BridgeError | None]] = {
     "words_fail": [DecodeFailed("the aligner failed")],
     "words_late": [HOLD],
+    "words_die": [DIE, None],
 }
 KINDS = {"broken": BrokenEngine, "words_held": HeldWords, "words_late": LateWords}
 
