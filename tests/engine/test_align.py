@@ -18,10 +18,11 @@ from support.loop_engine import LoopEngine
 
 from qwen3_asr_mlx_runtime.checkpoint import resolve
 from qwen3_asr_mlx_runtime.checkpoint.hub import Hub
+from qwen3_asr_mlx_runtime.checkpoint.resolve import DEMO_ALIGNER_FOLDER
 from qwen3_asr_mlx_runtime.checkpoint.weights import load_aligner, loaded_bytes
 from qwen3_asr_mlx_runtime.engine import align as align_module
 from qwen3_asr_mlx_runtime.engine import aligner_files
-from qwen3_asr_mlx_runtime.engine.align import KEEP_SECONDS, Alignments
+from qwen3_asr_mlx_runtime.engine.align import FILES_SECONDS, KEEP_SECONDS, Alignments
 from qwen3_asr_mlx_runtime.engine.aligner_files import AlignerFiles
 from qwen3_asr_mlx_runtime.engine.job_memory import JobMemory
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
@@ -570,6 +571,40 @@ def test_a_search_that_hangs_does_not_stop_a_final(recognizer, monkeypatch):
     assert schedule.cancel(1).error.code == "cancelled"
     assert not schedule.is_busy
     release.set()
+
+
+def test_a_search_that_hangs_fails_the_aligns_after_a_while(recognizer, monkeypatch):
+    now, release = [0.0], threading.Event()
+    monkeypatch.setattr(AlignerFiles, "_find", lambda _: release.wait(WAIT) and DEMO_ALIGNER_FOLDER)
+    schedule = recognizer.schedule(Settings(model="demo"))
+    schedule._alignments = Alignments(Settings(model="demo"), recognizer._governor, lambda: now[0])
+    send(schedule, align(1, noise(1), TEXT))
+    for _ in range(5):
+        assert schedule.step() == []
+    now[0] = FILES_SECONDS
+    assert codes(run(schedule)) == {1: "engine_stalled"}
+    files = schedule._alignments._files
+    release.set()
+    files.join(WAIT)
+    aligned(schedule, align(2, noise(1), TEXT))
+    schedule._alignments.drop()
+
+
+def test_an_aligner_that_is_asked_for_is_loaded_once_it_is_downloaded(recognizer, tmp_path, hub):
+    hub.hang_after = 0
+    schedule = fetching(recognizer, tmp_path)
+    send(schedule, [LoadAligner()])
+    send(schedule, align(1, noise(1), TEXT))
+    outcomes = []
+    while not outcomes:
+        outcomes = schedule.step()
+    assert codes(outcomes) == {1: "aligner_downloading"}
+    assert schedule.is_busy
+    assert schedule.step() == []
+    hub.released.set()
+    assert run(schedule) == []
+    assert schedule._alignments._loaded
+    schedule._alignments.drop()
 
 
 def test_the_import_of_the_segmenter_does_not_stop_other_work(schedule, monkeypatch):

@@ -79,6 +79,8 @@ WORDS: tuple[dict, ...] = (
     {"type": "end_utterance", "stream_id": "a", "pcm16": TENTH, "words": True, "timeout_ms": 500},
     {"type": "end_utterance", "stream_id": "b", "pcm16": TENTH},
     {"type": "flush", "words": True},
+    {"type": "flush", "words": False},
+    {"type": "stop_stream", "stream_id": "b", "mode": "discard"},
     {"type": "transcribe", "audio": "/a", "words": True, "timeout_ms": 500},
     {"type": "batch_transcribe", "audio": ["/a", "/b"], "words": True, "segments": True},
     {"type": "align", "audio": "/a", "text": "one", "language": "en"},

@@ -8,6 +8,7 @@ from support.fake_engine import transcript
 from qwen3_asr_mlx_runtime.engines.transcript import TextSegment
 from qwen3_asr_mlx_runtime.errors import (
     AlignerDownloading,
+    AudioTooLong,
     BridgeError,
     EngineUnavailable,
     LanguageUnsupported,
@@ -16,6 +17,8 @@ from qwen3_asr_mlx_runtime.errors import (
     TooManyUnits,
 )
 from qwen3_asr_mlx_runtime.limits import MAX_ALIGN_SECONDS
+from qwen3_asr_mlx_runtime.session import scheduler
+from qwen3_asr_mlx_runtime.session.effects import AudioFailed
 from qwen3_asr_mlx_runtime.session.results import MIN_CONFIDENCE
 from qwen3_asr_mlx_runtime.settings import Settings
 
@@ -248,9 +251,9 @@ def test_the_words_of_a_file_are_found_while_it_is_read_and_its_audio_is_freed()
     talk.load()
     talk.decode()
     [transcription] = talk.session._state.scheduler._open.values()
-    assert transcription.held_segments == 1
+    assert [segment.samples is None for segment in transcription.segments] == [False]
     talk.align()
-    assert transcription.held_segments == 0
+    assert [segment.samples is None for segment in transcription.segments] == [True]
     talk.read("/a.wav", samples=SECOND)
     talk.decode()
     [reply] = talk.align()
@@ -355,14 +358,114 @@ def test_a_delivered_final_cannot_be_cancelled_and_its_words_come() -> None:
     assert texts(ready["words"]) == TEXTS
 
 
-def test_the_audio_of_a_delivered_final_counts_until_its_words_are_there() -> None:
+def test_audio_that_waits_for_words_leaves_room_for_speech() -> None:
     talk = listening()
     utterance(talk)
     talk.decode()
-    budget = talk.session._state.budget
-    assert budget.samples == 16_000
+    assert talk.session._state.budget.samples == 0
+
+
+def test_audio_that_waits_for_words_is_bounded_and_the_oldest_loses_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "MAX_WORDS_SECONDS", 2.5)
+    talk = listening()
+    for _ in range(2):
+        utterance(talk)
+        talk.decode()
+    utterance(talk)
+    line, ready = sorted(talk.decode(), key=lambda line: line["type"])
+    assert (ready["utterance_id"], ready["error"]["code"]) == ("mic-1", "out_of_memory")
+    assert line["items"][0]["words_pending"]
+    ends = [line for _ in range(3) for line in talk.align()]  # the first comes too late
+    assert [line["utterance_id"] for line in ends] == ["mic-2", "mic-3"]
+
+
+def test_a_file_is_read_and_decoded_however_long_its_words_take() -> None:
+    talk = Conversation()
+    talk.send("transcribe", audio="/a.wav", words=True, timeout_ms=60_000)
+    talk.read("/a.wav", samples=SECOND, is_last=False)
+    talk.load()
+    for _ in range(39):
+        talk.decode()
+        talk.read("/a.wav", samples=SECOND, is_last=False)
+    talk.decode()
+    talk.read("/a.wav", samples=SECOND)
+    talk.decode()
+    [reply] = talk.wait(60.0)
+    assert (reply["type"], reply["words"]) == ("transcript", None)
+    assert reply["warnings"] == ["words_unavailable: timeout"]
+
+
+def waiting(**members: object) -> Conversation:
+    """An utterance that was decoded ahead of the flush, and whose words are looked for."""
+    talk = Conversation()
+    talk.send("start_stream", stream_id="mic", batch_size=9, words=True, **members)
+    talk.load()
+    utterance(talk)
+    talk.wait(1.0)
+    talk.decode()
+    return talk
+
+
+def test_a_flush_without_words_ends_them() -> None:
+    talk = waiting()
+    [job_id] = talk.aligns
+    [reply] = talk.send("flush", words=False)
+    assert "words" not in reply["items"][0]
+    assert talk.cancelled == [job_id]
+    assert talk.align() == []
+
+
+def test_a_discarded_utterance_that_waits_ends_its_words() -> None:
+    talk = waiting()
+    [stopped] = talk.send("stop_stream", stream_id="mic", mode="discard")
+    assert stopped["cancelled_utterances"] == ["mic-1"]
+    assert talk.align() == []
+    assert talk.session._state.budget.samples == 0
+
+
+def test_a_flush_finds_the_words_of_a_text_that_is_there() -> None:
+    talk = waiting(logprobs=True)
     talk.align()
-    assert budget.samples == 0
+    talk = Conversation()
+    talk.send("start_stream", stream_id="mic", batch_size=9, logprobs=True)
+    talk.load()
+    utterance(talk)
+    talk.wait(1.0)
+    talk.decode()
+    assert talk.send("flush", words=True) == []
+    assert not talk.jobs
+    [reply] = talk.align()
+    assert texts(reply["items"][0]["words"]) == TEXTS
+
+
+def test_a_flush_looks_again_for_words_that_a_failed_load_ended() -> None:
+    talk = waiting()
+    talk.end_engine()
+    talk.fail_load()
+    talk.send("flush")
+    talk.load()
+    [reply] = talk.align()
+    assert texts(reply["items"][0]["words"]) == TEXTS
+
+
+def test_stop_stream_waits_for_no_words_of_a_later_stream_of_the_name() -> None:
+    talk = listening()
+    utterance(talk)
+    talk.decode()
+    talk.send("stop_stream", id=1, stream_id="mic")
+    talk.send("start_stream", id=2, stream_id="mic", auto_flush=True, batch_size=1, words=True)
+    utterance(talk)
+    talk.decode()
+    assert [line["type"] for line in talk.align()] == ["words_ready", "stream_stopped"]
+
+
+def test_partials_go_on_while_words_are_looked_for() -> None:
+    talk = listening(partials=True, partial_interval_ms=100)
+    utterance(talk)
+    talk.decode()
+    assert talk.aligns
+    talk.chunk(8_000, "mic")
+    assert talk.partials
 
 
 def test_events_cannot_be_given_up_while_words_follow() -> None:
@@ -384,15 +487,40 @@ def test_words_are_found_again_after_the_engine_has_ended() -> None:
     assert texts(ready["words"]) == TEXTS
 
 
-def test_audio_that_ends_the_engine_twice_has_no_words() -> None:
+def test_words_that_end_the_engine_twice_are_given_up_for_a_while() -> None:
     talk = listening()
-    utterance(talk)
-    talk.decode()
-    talk.end_engine()
+    for _ in range(8):
+        utterance(talk)
+        talk.decode()
+    assert talk.end_engine() == []
+    talk.load()
+    assert len(talk.aligns) == 8
+    lines = talk.end_engine()
+    assert [line["error"]["code"] for line in lines] == ["engine_crashed"] * 8
     talk.wait(1.0)
     talk.load()
-    [ready] = talk.end_engine()
-    assert ready["error"]["code"] == "engine_crashed"
+    utterance(talk)
+    item = final(talk)
+    assert (item["text"], item["words"]) == ("Seven three one.", None)
+    assert item["warnings"] == ["words_unavailable: engine_crashed"]
+    talk.wait(60.0)
+    utterance(talk)
+    talk.decode()
+    [ready] = talk.align()
+    assert texts(ready["words"]) == TEXTS
+
+
+def test_a_final_goes_before_the_words_that_the_engine_has_lost() -> None:
+    talk = listening()
+    for _ in range(8):
+        utterance(talk)
+        talk.decode()
+    utterance(talk)
+    talk.end_engine()
+    talk.load()
+    assert len(talk.jobs) == 1
+    talk.decode()
+    assert len(talk.aligns) == 8
 
 
 def test_words_end_where_the_model_cannot_be_loaded_again() -> None:
@@ -484,13 +612,16 @@ class TestAlign:
         [align] = talk.aligns.values()
         assert len(align.samples) == MAX_ALIGN_SECONDS * 16_000
 
-    def test_audio_that_is_too_long_fails(self) -> None:
+    def test_audio_that_is_too_long_fails_by_the_limit_of_align(self) -> None:
         talk = Conversation()
         talk.send("align", audio="/a.wav", text="One.", language="en")
-        [reply] = talk.read("/a.wav", samples=np.zeros(int(MAX_ALIGN_SECONDS * 16_000) + 1, np.float32))
+        talk.send("transcribe", audio="/b.wav")
+        assert [effect.max_seconds for effect in talk.read_effects] == [MAX_ALIGN_SECONDS, np.inf]
+        [job_id] = [job_id for job_id, path in talk.reads.items() if path == "/a.wav"]
+        talk.session.audio_failed(AudioFailed(job_id, AudioTooLong("too long", limit_seconds=MAX_ALIGN_SECONDS)))
+        [reply] = talk.perform()
         assert reply["code"] == "audio_too_long"
         assert reply["data"] == {"limit": MAX_ALIGN_SECONDS, "limit_seconds": MAX_ALIGN_SECONDS}
-        assert not talk.session.pending
 
     def test_a_failure_is_that_of_the_request(self) -> None:
         talk = Conversation()

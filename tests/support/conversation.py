@@ -61,6 +61,7 @@ class Conversation:
         self.is_unloading = False
         self.reads: dict[int, str] = {}
         self.paths: dict[int, str] = {}
+        self.read_effects: list[ReadAudio] = []
         self.audio = Inbox()
         self.jobs: dict[int, SentJob] = {}
         self.partials: dict[int, SentPartial] = {}
@@ -110,6 +111,7 @@ class Conversation:
         self.is_unloading |= isinstance(effect, Unload)
         match effect:
             case ReadAudio(job_id, path):
+                self.read_effects.append(effect)
                 self.reads[job_id] = self.paths[job_id] = path
             case ReadMore(job_id):
                 self.reads[job_id] = self.paths[job_id]

@@ -177,6 +177,7 @@ class ProtocolMonitor:
         sent.after = self._hello
         self.partials.sent(sent)
         self.restarts.sent(sent)
+        self.words.sent(sent)
         if sent.type == "audio_chunk":
             self.speech.chunk_sent(sent)
         if sent.type == "start_stream":
@@ -292,7 +293,7 @@ class ProtocolMonitor:
     def _record(self, sent: Sent | None, line: dict) -> None:
         self.speech.record(sent, line)
         self.restarts.record(sent, line)
-        self.words.record(line)
+        self.words.record(sent, line)
 
     def _hello_answered(self, hello: Sent, want: set[str], reply: dict) -> None:
         """One that was to drop events may be refused: then the chunks behind it get no reply after all."""

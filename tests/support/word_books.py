@@ -11,13 +11,18 @@ class WordBooks:
     """`pending`: utterances that were delivered without their words, and how long their text is."""
 
     pending: dict[Utterance, str] = field(default_factory=dict)
+    started: dict[str, int] = field(default_factory=dict)  # the last start of each stream, by its place
 
-    def record(self, line: dict) -> None:
-        """A line of any type."""
+    def sent(self, sent: Any) -> None:
+        if sent.type == "start_stream":
+            self.started[sent.stream_id] = sent.place
+
+    def record(self, sent: Any, line: dict) -> None:
+        """A line of any type, and the request that it answers, if it does."""
         kind = line["type"]
         if kind == "words_ready":
             self._ready(line)
-        if kind == "stream_stopped":
+        if kind == "stream_stopped" and self.started.get(line["stream_id"], 0) < sent.place:
             late = [name for _, stream, name in self.pending if stream == line["stream_id"]]
             assert not late, f"I12: {late} without words before stream_stopped"
         if kind == "stopped":

@@ -51,7 +51,8 @@ class FileReader:
         job_id, more = request.job_id, self._more[request.job_id]
         try:
             longest = math.inf if request.whole else self._segment_seconds
-            with closing(read_segments(request.path, longest, max_seconds=self._max_seconds)) as segments:
+            max_seconds = min(self._max_seconds, request.max_seconds)
+            with closing(read_segments(request.path, longest, max_seconds=max_seconds)) as segments:
                 started = time.perf_counter()
                 for segment in segments:
                     seconds = round(time.perf_counter() - started, 4)

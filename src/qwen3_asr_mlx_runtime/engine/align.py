@@ -27,6 +27,7 @@ from qwen3_asr_mlx_runtime.errors import (
     AlignerDownloading,
     BridgeError,
     Cancelled,
+    EngineStalled,
     LanguageUnsupported,
     ModelCorrupt,
     ModelUnsupported,
@@ -44,6 +45,7 @@ from qwen3_asr_mlx_runtime.model.word_units import WordUnits, word_units
 from qwen3_asr_mlx_runtime.model_name import chosen_aligner
 from qwen3_asr_mlx_runtime.settings import Settings
 
+FILES_SECONDS = 120.0  # to find and check the files
 KEEP_SECONDS = 60.0  # without an Align: then an idle engine frees the aligner
 _WAIT_SECONDS = 0.01  # for another thread, before the loop looks at its inbox again
 _PACKED_SAMPLES = 30 * SAMPLE_RATE  # of segments that share a pass: a final waits for one pass
@@ -97,6 +99,7 @@ class Alignments:
         self._verified = Verified(settings.state_dir)
         self._languages: frozenset[str] | None = None  # once its configuration is read
         self._files: AlignerFiles | None = None
+        self._files_at = 0.0
         self._loading: Steps | None = None
         self._loaded: _Loaded | None = None
         self._segmenter: threading.Thread | None = None  # imports that of Japanese, which takes seconds
@@ -109,8 +112,15 @@ class Alignments:
     @property
     def is_ready(self) -> bool:
         """Whether there is a step to take; otherwise all that wait, wait for another thread."""
-        waits = self._loaded is None and self._files is not None and not self._files.changed.is_set()
+        files = self._files
+        waits = self._loaded is None and files is not None and not self._is_news(files)
         return self._unmeasured is not None or ((bool(self._measured) or self._is_wanted) and not waits)
+
+    def _is_news(self, files: AlignerFiles) -> bool:
+        """Whether there is something to do about files that are looked for. A download is news once to those that
+        wait."""
+        is_late = self._clock() >= self._files_at + FILES_SECONDS
+        return files.has_ended or (bool(self._jobs) and (files.changed.is_set() or is_late))
 
     @property
     def _measured(self) -> list[_Job]:
@@ -132,7 +142,7 @@ class Alignments:
 
     def load(self) -> None:
         """Load the aligner before an Align needs it."""
-        self._used_at = self._clock()
+        self._used_at = self._clock()  # where it is loaded already
         self._is_wanted = self._loaded is None
 
     def cancel(self, job_id: int) -> Failed | None:
@@ -164,7 +174,7 @@ class Alignments:
         if self._segmenter is not None and self._segmenter.is_alive():
             self._segmenter.join(_WAIT_SECONDS)
         elif self._files is not None:
-            self._files.changed.wait(_WAIT_SECONDS)
+            self._files.join(_WAIT_SECONDS)
 
     def step(self) -> Outcomes:
         """The outcomes of the Aligns that ended in this step."""
@@ -226,10 +236,13 @@ class Alignments:
         files = self._files
         if files is None:
             self._files = AlignerFiles(self._name, self._settings, self._verified)
+            self._files_at = self._clock()
             self._files.start()
             return []
+        if files.is_downloading and not files.has_ended:
+            return self._fail_jobs(AlignerDownloading("the aligner is downloaded", model=self._name))
         if not files.has_ended:
-            return self._fail_all(AlignerDownloading("the aligner is downloaded", model=self._name))
+            return self._fail_jobs(EngineStalled(f"no answer about the aligner's files for {FILES_SECONDS:g} s"))
         self._files = None
         if files.error is None:
             self._loading = self._load(files)
@@ -258,6 +271,7 @@ class Alignments:
                 quantize=settings.quantize,
                 force_4bit_tower=settings.force_4bit_tower,
             )
+        self._used_at = self._clock()
         self._loaded = _Loaded(Aligner(model, tokenizer), JobMemory(model.config, model.dtype.size))
 
     def _next_bytes(self, config: AlignerConfig) -> int:
@@ -283,8 +297,11 @@ class Alignments:
         return failed
 
     def _fail_all(self, error: BridgeError) -> Outcomes:
-        failed, self._jobs = self._jobs, []
         self._is_wanted = False
+        return self._fail_jobs(error)
+
+    def _fail_jobs(self, error: BridgeError) -> Outcomes:
+        failed, self._jobs = self._jobs, []
         return [Failed(job.request.id, error) for job in failed]
 
     # A pass.

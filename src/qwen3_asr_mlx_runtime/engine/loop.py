@@ -174,7 +174,7 @@ class EngineLoop:
 
     def _count(self, outcome: Finished | PartialDone | Aligned | Failed) -> None:
         """Weights that gave three jobs no numbers may have been damaged in memory."""
-        if isinstance(outcome, Failed) and isinstance(outcome.error, Cancelled):
+        if isinstance(outcome, Aligned) or (isinstance(outcome, Failed) and isinstance(outcome.error, Cancelled)):
             return
         non_finite = isinstance(outcome, Failed) and isinstance(outcome.error, NonFiniteOutput)
         self._non_finite_in_a_row = self._non_finite_in_a_row + 1 if non_finite else 0

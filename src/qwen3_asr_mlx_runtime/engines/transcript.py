@@ -7,9 +7,10 @@ language is forced by the prompt, it writes only the text.
 import math
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain, groupby, pairwise
+from itertools import accumulate, chain, groupby
 
 import msgspec
 from msgspec.structs import replace
@@ -165,10 +166,8 @@ def text_tokens(
         return None
     start = len(raw.rstrip()) - len(text)  # the text is the last that is written
     written_tokens = [(end, logprob) for end, logprob in zip(ends, logprobs, strict=True) if end is not None]
-    placed = [
-        (min(end - start, len(text)), logprob)
-        for end, logprob in _overlapping(written_tokens, start, start + len(text))
-    ]
+    kept = written_tokens[_overlapping([end for end, _ in written_tokens], start, start + len(text))]
+    placed = [(min(end - start, len(text)), logprob) for end, logprob in kept]
     return tuple(end for end, _ in placed), tuple(logprob for _, logprob in placed)
 
 
@@ -177,18 +176,17 @@ def word_confidence(segment: TextSegment, char_start: int, char_end: int) -> flo
     segment has none."""
     if segment.token_ends is None or segment.token_logprobs is None:
         return None
-    tokens = [*zip(segment.token_ends, segment.token_logprobs, strict=True)]
-    overlapping = [logprob for _, logprob in _overlapping(tokens, char_start, char_end)]
+    overlapping = segment.token_logprobs[_overlapping(segment.token_ends, char_start, char_end)]
     return round(math.exp(sum(overlapping) / len(overlapping)), 4) if overlapping else None
 
 
-def _overlapping(tokens: Sequence[tuple[int, float]], start: int, end: int) -> list[tuple[int, float]]:
-    """Of consecutive tokens, each with its own end, those that overlap these characters. A part of one counts as it."""
-    return [
-        token
-        for (before, _), token in pairwise([(0, 0.0), *tokens])
-        if token[0] > start and min(before, token[0] - 1) < end
-    ]
+def _overlapping(ends: Sequence[int], start: int, end: int) -> slice:
+    """Of consecutive tokens with these ends, those that overlap these characters. A part of a character counts as the
+    whole."""
+    first = stop = bisect_right(ends, start)
+    while stop < len(ends) and min(ends[stop - 1] if stop else 0, ends[stop] - 1) < end:
+        stop += 1
+    return slice(first, stop)
 
 
 def parse_transcript(raw: str, forced_language: str | None) -> tuple[str | None, str]:

@@ -17,8 +17,8 @@ class Word(msgspec.Struct, kw_only=True):
     `start` and `end` in seconds from the first sample of the file or utterance. `text` is `char_start` to `char_end`
     of the transcript, in code points, without the whitespace around it; the ranges of all words cover the transcript.
     `confidence`: the geometric mean of the probabilities of its tokens, null where they are not known.
-    `time_confidence`: the probability of the less certain of its two times; null for a whole segment whose words have
-    no times, which is one word.
+    `time_confidence`: the probability of the less certain of its two times; null where a whole segment is one word,
+    because its words have no times.
     """
 
     text: str

@@ -86,7 +86,7 @@ class Delivery:
         self._blocked: dict[int, Group] = {}  # ready, but for the events before them
         self._unsent: dict[PendingRequest, Group] = {}  # answered, not sent yet; they hold back their streams
         self._names: deque[tuple[str, str]] = deque(maxlen=REMEMBERED)
-        self._without_words: list[Transcription] = []  # delivered: their words follow
+        self._without_words: dict[Transcription, int] = {}  # delivered: their words follow; the number of their group
 
     def __len__(self) -> int:
         return len(self._open)
@@ -144,11 +144,8 @@ class Delivery:
 
     def waited_for(self, group: Group) -> list[Transcription]:
         """The members of a group, and those of the events before it."""
-        after = group.after
-        if after is None:
-            return [*group.members]
-        events = self._events_before(group, after)
-        return [*group.members, *(member for event in events for member in event.members), *self._words_before(after)]
+        events = [] if group.after is None else self._events_before(group, group.after)
+        return [*group.members, *(member for event in events for member in event.members)]
 
     def of_stream(self, stream_id: str) -> Iterator[Transcription]:
         """Utterances of a stream that are in a group, in their order."""
@@ -161,12 +158,12 @@ class Delivery:
         transcription.state = State.DELIVERED
         self._names.append((transcription.utterance.stream_id, transcription.utterance.utterance_id))
 
-    def words_follow(self, transcription: Transcription) -> None:
-        """It was delivered without its words."""
-        self._without_words.append(transcription)
+    def words_follow(self, transcription: Transcription, group: Group) -> None:
+        """It was delivered in this group, without its words."""
+        self._without_words[transcription] = group.seq
 
     def words_sent(self, transcription: Transcription) -> None:
-        self._without_words.remove(transcription)
+        del self._without_words[transcription]
         self._candidates.extend(self._blocked.values())
 
     def without_words(self, stream_id: str) -> list[Transcription]:
@@ -198,7 +195,7 @@ class Delivery:
         if not is_first or not all(_is_done(member) and not member.words_pending for member in group.members):
             return None
         after = group.after
-        if after is not None and (self._events_before(group, after) or self._words_before(after)):
+        if after is not None and (self._events_before(group, after) or self._words_before(group, after)):
             self._blocked[group.seq] = group
             return None
         for member in group.members:
@@ -214,8 +211,10 @@ class Delivery:
             events = (each for each in self._streams.get(after.stream_id, ()) if each.request is None)
         return [event for event in events if event.seq < group.seq]
 
-    def _words_before(self, after: DeliverAfter) -> list[Transcription]:
-        return self.without_words(after.stream_id) if after.words and after.stream_id is not None else []
+    def _words_before(self, group: Group, after: DeliverAfter) -> bool:
+        """Whether words are missing that must be sent before the reply of a group."""
+        waiting = self.without_words(after.stream_id) if after.words and after.stream_id is not None else []
+        return any(self._without_words[each] < group.seq for each in waiting)
 
     def _close(self, group: Group) -> None:
         del self._open[group.seq]

@@ -1,5 +1,6 @@
 """Effects that the session requests and the loop performs."""
 
+import math
 from dataclasses import dataclass
 
 from qwen3_asr_mlx_runtime.engines.api import Request
@@ -9,11 +10,13 @@ from qwen3_asr_mlx_runtime.errors import BridgeError
 
 @dataclass(frozen=True, slots=True)
 class ReadAudio:
-    """Read a file, or its first segment, on another thread, which posts AudioRead or AudioFailed."""
+    """Read a file, or its first segment, on another thread, which posts AudioRead or AudioFailed. `max_seconds`: the
+    limit of this file, besides that of all."""
 
     job_id: int
     path: str
     whole: bool
+    max_seconds: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

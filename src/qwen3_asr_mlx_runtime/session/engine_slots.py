@@ -50,7 +50,7 @@ class EngineSlots:
     @property
     def may_start_partial(self) -> bool:
         """Whether a partial would start at once. One that waits in the engine misses the audio that comes meanwhile."""
-        waits = any(entry.kind == "align" or not entry.is_file for entry in self._jobs.values())
+        waits = any(not entry.is_file and entry.kind != "align" for entry in self._jobs.values())
         return not self._is_alone and not self._partials and not waits
 
     @property

@@ -61,7 +61,7 @@ def aligned_reply(transcription: Transcription, aligned: Aligned, load_seconds: 
     """The reply to a known text."""
     [alignment] = transcription.alignments
     segment = TextSegment(0, transcription.sample_count, alignment.text, alignment.language, "stop")
-    words = _words_of(segment, aligned.words)
+    words = _words_of_segment(segment, aligned.words)
     confidence = sum(word.time_confidence for word in aligned.words) / len(words) if words else None
     is_doubtful = confidence is not None and confidence < MIN_CONFIDENCE
     return lines.Aligned(
@@ -77,20 +77,22 @@ def aligned_reply(transcription: Transcription, aligned: Aligned, load_seconds: 
     )
 
 
-def _add_extras(line: TranscriptReply | BatchItem | FinalResult, transcription: Transcription, it: Transcript) -> None:
+def _add_extras(
+    line: TranscriptReply | BatchItem | FinalResult, transcription: Transcription, transcript: Transcript
+) -> None:
     """Add what was requested beyond the text."""
     options = transcription.options
     if options.logprobs:
-        add_logprobs(line, it)
+        add_logprobs(line, transcript)
     if options.segments:
         line.segments = [
             Segment(
                 start=_seconds(each.start), end=_seconds(each.end), text=each.text, finish_reason=each.finish_reason
             )
-            for each in it.segments
+            for each in transcript.segments
         ]
     if options.words and not transcription.words_pending:
-        found = words_of(transcription, it)
+        found = found_words(transcription, transcript)
         line.words = found.words
         line.aligner = found.aligner or UNSET
         line.warnings = [*(line.warnings or []), *found.warnings]
@@ -105,7 +107,7 @@ class FoundWords(NamedTuple):
     warnings: list[str]
 
 
-def words_of(transcription: Transcription, transcript: Transcript) -> FoundWords:
+def found_words(transcription: Transcription, transcript: Transcript) -> FoundWords:
     """The words of a transcript whose alignments have ended. Their ranges cover its text. A segment whose words have no
     times is one word, unless none of the segments has any."""
     outcomes = [alignment.outcome for alignment in transcription.alignments]
@@ -122,7 +124,7 @@ def words_of(transcription: Transcription, transcript: Transcript) -> FoundWords
     words = [
         word
         for segment, outcome in zip(transcript.segments, outcomes, strict=True)
-        for word in _words_of(segment, outcome.words if isinstance(outcome, Aligned) else None)
+        for word in _words_of_segment(segment, outcome.words if isinstance(outcome, Aligned) else None)
     ]
     return FoundWords(_covering(words, transcript.text), None, aligner, warnings)
 
@@ -131,7 +133,7 @@ def _unavailable(error: BridgeError) -> str:
     return f"words_unavailable: {'language' if isinstance(error, LanguageUnsupported) else error.code}"
 
 
-def _words_of(segment: TextSegment, words: Sequence[api.Word] | None) -> list[Word]:
+def _words_of_segment(segment: TextSegment, words: Sequence[api.Word] | None) -> list[Word]:
     """`words`: of the segment's own samples and text; None for one word without times of its own."""
     if words is None:
         return [_word(segment, 0, segment.end - segment.start, 0, len(segment.text), None)]
@@ -179,7 +181,7 @@ def words_ready(transcription: Transcription) -> WordsReady:
     """The line that brings the words of a delivered final."""
     if not isinstance(transcription.result, Transcript):
         raise ValueError("an utterance without a transcript has no words")
-    utterance, found = transcription.utterance, words_of(transcription, transcription.result)
+    utterance, found = transcription.utterance, found_words(transcription, transcription.result)
     event = WordsReady(
         job=transcription.id,
         stream_id=utterance.stream_id,

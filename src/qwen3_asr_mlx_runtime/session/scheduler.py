@@ -4,6 +4,7 @@ It returns what happened: effects gather in `effects`, transcriptions that got t
 """
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
@@ -18,6 +19,8 @@ from qwen3_asr_mlx_runtime.errors import (
     BridgeError,
     Cancelled,
     EngineCrashed,
+    ModelError,
+    OutOfMemory,
     TimedOut,
 )
 from qwen3_asr_mlx_runtime.limits import MAX_ALIGN_SECONDS
@@ -47,6 +50,9 @@ from qwen3_asr_mlx_runtime.session.transcription import (
 )
 
 MAX_ENDS_ALONE = 2
+MAX_ENDS_OF_WORDS = 2
+WORDS_PAUSE_SECONDS = 60.0  # without words, after the engine ended twice while it aligned
+MAX_WORDS_SECONDS = 1920.0  # of audio that is kept only for its words
 WORDS_CANCELLED = "cancelled before its words had times"
 NO_WORDS = Aligned(0, [], "", 0.0)
 
@@ -71,6 +77,7 @@ class Scheduler:
         self._jobs: dict[int, Job] = {}  # of all these
         self._ready: FairQueue[Job] = FairQueue(_lane, _kind)
         self._words: FairQueue[Job] = FairQueue(_lane)  # behind what waits for a text
+        self._no_words_until = float("-inf")
         self._held: list[Job] = []  # behind a barrier
         self._barriers = self._lifted = 0  # an unload is one, from its request to its end
         self._suspects: deque[Job] = deque()  # they were running when the engine ended: each runs again, alone
@@ -155,18 +162,30 @@ class Scheduler:
             transcription.barriers = self._barriers
             for segment in transcription.segments:
                 self._enqueue(segment)
+        self._request_words(transcription)
+
+    def _request_words(self, transcription: Transcription) -> None:
+        """Find the words of a text that is there, or do not. Those that a failed load ended are tried again."""
+        if not transcription.options.words:
+            self._fail_words(transcription, Cancelled("its words are not wanted"))
+        elif isinstance(transcription.result, Transcript) and transcription.id not in self._aligning:
+            for segment in transcription.segments:
+                if all(isinstance(each.outcome, ModelError) for each in segment.alignments):
+                    segment.alignments.clear()
+                    self._align(segment)
+            if transcription.words_pending:
+                self._aligning[transcription.id] = transcription
 
     def _enqueue(self, job: Job) -> None:
-        """It waits for the engine: a suspect for its turn alone."""
+        """It waits for the engine: a suspect for its turn alone, an alignment until no text waits."""
         if job.transcription.barriers > self._lifted:
             self._held.append(job)
+        elif isinstance(job, Alignment):
+            self._words.append(job)
         elif job.ends:
             self._suspects.append(job)
         else:
-            self._queue_of(job).append(job)
-
-    def _queue_of(self, job: Job) -> FairQueue[Job]:
-        return self._words if isinstance(job, Alignment) else self._ready
+            self._ready.append(job)
 
     def withdraw(self, transcription: Transcription) -> None:
         """Let it wait until its decoding is requested again, unless it waits for an unload."""
@@ -198,8 +217,12 @@ class Scheduler:
 
     def audio_failed(self, failure: AudioFailed) -> None:
         self.files.end(failure.job_id)
-        if failure.job_id in self._open:
-            self.fail(self._open[failure.job_id], failure.error)
+        if (transcription := self._open.get(failure.job_id)) is None:
+            return
+        error = failure.error
+        if transcription.known is not None and isinstance(error, AudioTooLong):
+            error = AudioTooLong(error.message, limit=error.data["limit_seconds"], **error.data)
+        self.fail(transcription, error)
 
     def ended(self, job_id: int, result: Result) -> None:
         """A job has its outcome."""
@@ -220,16 +243,16 @@ class Scheduler:
         transcription = segment.transcription
         segment.transcript = transcript
         if transcription.options.words:
-            self._align(segment, transcript)
+            self._align(segment)
         self._release_read(segment)
         if (joined := transcription.joined()) is not None:
             self._finish(transcription, joined)
         elif transcription.is_cancelled:
             self._end_cancelled(transcription)
 
-    def _align(self, segment: Segment, transcript: Transcript) -> None:
+    def _align(self, segment: Segment) -> None:
         """Have words found for each text of a segment. One without text has none."""
-        for text in transcript.segments:
+        for text in segment.transcript.segments if segment.transcript else ():
             samples = None if segment.samples is None else segment.samples[text.start : text.end]
             alignment = Alignment(
                 next(self._job_ids), segment.transcription, samples, text=text.text, language=text.language
@@ -239,15 +262,24 @@ class Scheduler:
                 alignment.end(NO_WORDS)
             elif segment.transcription.is_cancelled:
                 alignment.end(Cancelled(WORDS_CANCELLED))
+            elif self._clock() < self._no_words_until:
+                alignment.end(EngineCrashed("the engine ended a moment ago while it aligned"))
             else:
                 self._jobs[alignment.id] = alignment
                 self._enqueue(alignment)
+        self._bound_words()
+
+    def _bound_words(self) -> None:
+        """Audio that waits only for its words is bounded: the oldest lose them."""
+        waiting = [job for job in self._jobs.values() if isinstance(job, Alignment) and not job.transcription.known]
+        seconds = sum(alignment.seconds for alignment in waiting)
+        for alignment in waiting:
+            if seconds <= MAX_WORDS_SECONDS:
+                return
+            seconds -= sum(each.seconds for each in alignment.transcription.alignments)
+            self._fail_words(alignment.transcription, OutOfMemory("too much audio waits for its words"))
 
     def _align_known(self, transcription: Transcription, known: KnownText, samples: Samples) -> None:
-        if len(samples) > MAX_ALIGN_SECONDS * SAMPLE_RATE:
-            message = f"audio to align has at most {MAX_ALIGN_SECONDS:g} seconds"
-            self.fail(transcription, AudioTooLong(message, limit=MAX_ALIGN_SECONDS, limit_seconds=MAX_ALIGN_SECONDS))
-            return
         segment = transcription.add_segment(next(self._job_ids), samples)
         alignment = Alignment(transcription.id, transcription, samples, text=known.text, language=known.language)
         segment.alignments.append(alignment)
@@ -323,7 +355,7 @@ class Scheduler:
 
     def cancel(self, transcriptions: Iterable[Transcription]) -> CancelState:
         """End those without a result: at once, or, where the engine has one, at its next step unless that finishes it.
-        `cancelling` if one of them is being decoded or aligned, which ends with its text, else `cancelled`."""
+        `cancelling` if one of them is being decoded, or only its words are missing, else `cancelled`."""
         state: CancelState = "already_done"
         for transcription in transcriptions:
             if self._cancel_decoding(transcription):
@@ -346,10 +378,12 @@ class Scheduler:
             self._finish(transcription, error)
 
     def discard(self, transcription: Transcription, error: BridgeError) -> None:
-        """End it, and do not report it as finished."""
+        """End it and its words, and report neither."""
         self.fail(transcription, error)
-        if transcription in self._finished:
-            self._finished.remove(transcription)
+        self._fail_words(transcription, error)
+        for reported in (self._finished, self._aligned):
+            if transcription in reported:
+                reported.remove(transcription)
 
     def fail_all(self, error: BridgeError) -> None:
         for transcription in self._all:
@@ -416,7 +450,7 @@ class Scheduler:
         self._read_ahead()
         while self.model_loaded and (job := self._next_job()) is not None:
             self.slots.start(job)
-            if job.ends:
+            if job.ends and not isinstance(job, Alignment):
                 self.slots.keep_alone()
             if job.transcription.is_unfinished:
                 job.transcription.state = State.DECODING
@@ -429,8 +463,8 @@ class Scheduler:
         return self.model_loaded and not is_held and not self._suspects and self.slots.may_start_partial
 
     def engine_ended(self) -> bool:
-        """The engine has lost all that it had. What was running there runs again, each alone; what was alone at its
-        second end fails. Returns whether something was alone."""
+        """The engine has lost all that it had. What was decoding is decoded again, each alone; what was alone at its
+        second end fails. Words are tried once more, behind all texts. Returns whether something was alone."""
         running = [self._jobs[job_id] for job_id in self.slots.job_ids if job_id in self._jobs]
         was_alone = len(self.slots) + self.slots.partials == 1
         self.slots.clear()
@@ -444,7 +478,9 @@ class Scheduler:
         transcription = job.transcription
         job.is_running = False
         job.ends += 1
-        if transcription.is_cancelled:
+        if isinstance(job, Alignment):
+            self._align_again(job)
+        elif transcription.is_cancelled:
             self._end_cancelled(transcription)
         elif was_alone and job.ends >= MAX_ENDS_ALONE:
             self.ended(job.id, EngineCrashed("the engine ended twice while it had this audio alone"))
@@ -453,6 +489,14 @@ class Scheduler:
             if transcription.is_unfinished and not is_begun:
                 transcription.state = State.QUEUED
             self._suspects.append(job)
+
+    def _align_again(self, alignment: Alignment) -> None:
+        """Once: texts must not wait for an aligner that ends the engine."""
+        if alignment.ends < MAX_ENDS_OF_WORDS:
+            self._enqueue(alignment)
+        else:
+            self._no_words_until = self._clock() + WORDS_PAUSE_SECONDS
+            self.ended(alignment.id, EngineCrashed("the engine ended twice while it aligned"))
 
     def _next_job(self) -> Job | None:
         """The next to run: suspects first, one at a time."""
@@ -467,7 +511,8 @@ class Scheduler:
 
     def _dequeue(self, job: Job) -> None:
         """It does not wait for the engine any more."""
-        self._queue_of(job).remove(job)
+        for queue in (self._ready, self._words):
+            queue.remove(job)
         for waiting in (self._suspects, self._held):
             if job in waiting:
                 waiting.remove(job)
@@ -506,8 +551,10 @@ class Scheduler:
                 self._finish(transcription, _read_timeout())
                 continue
             self.files.start(transcription)
-            is_whole = transcription.stream_id is not None or transcription.known is not None
-            self.effects.append(ReadAudio(transcription.id, transcription.path or "", is_whole))
+            is_known = transcription.known is not None
+            is_whole = transcription.stream_id is not None or is_known
+            longest = MAX_ALIGN_SECONDS if is_known else math.inf
+            self.effects.append(ReadAudio(transcription.id, transcription.path or "", is_whole, longest))
 
     def _expire(self, transcription: Transcription, when: float) -> None:
         earlier = transcription.expires

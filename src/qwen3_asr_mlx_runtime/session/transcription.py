@@ -76,8 +76,7 @@ class Options:
         mine = (self.max_new_tokens, self.language, self.context)
         theirs = (requested.max_new_tokens, requested.language, requested.context)
         has_logprobs = self.takes_logprobs >= requested.takes_logprobs
-        has_words = self.words >= requested.words
-        return mine == theirs and has_logprobs and has_words and self._is_exact >= requested._is_exact
+        return mine == theirs and has_logprobs and self._is_exact >= requested._is_exact
 
     @property
     def takes_logprobs(self) -> bool:
@@ -310,7 +309,7 @@ class Transcription:
     @property
     def words_pending(self) -> bool:
         """Whether its text is there, and its words are not."""
-        return self.result is not None and self.options.words and any(each.words_pending for each in self.segments)
+        return self.result is not None and any(each.words_pending for each in self.segments)
 
     @property
     def alignments(self) -> "list[Alignment]":
@@ -343,8 +342,8 @@ class Transcription:
 
     @property
     def held_segments(self) -> int:
-        """Segments whose samples are in memory."""
-        return sum(segment.samples is not None for segment in self.segments)
+        """Segments without a text whose samples are in memory."""
+        return sum(segment.samples is not None and segment.transcript is None for segment in self.segments)
 
     @property
     def held_seconds(self) -> float:

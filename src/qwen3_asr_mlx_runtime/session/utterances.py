@@ -147,10 +147,11 @@ class Utterances:
                 self.delivery.sent(group.request)
         for transcription in members:
             self.delivery.remember(transcription)
+            self._budget.give_back(transcription.utterance.sample_count or 0)
             if transcription.words_pending:
-                self.delivery.words_follow(transcription)
+                self.delivery.words_follow(transcription, group)
             else:
-                self._release(transcription)
+                transcription.release()
         return True
 
     def aligned(self, transcription: Transcription) -> None:
@@ -160,7 +161,7 @@ class Utterances:
             return
         self._replies.send_event(words_ready(transcription))
         self.delivery.words_sent(transcription)
-        self._release(transcription)
+        transcription.release()
         if self.end_error is not None and self.end_error in (each.outcome for each in transcription.alignments):
             self.unfinished.append((transcription.utterance, self.end_error))
 
@@ -280,10 +281,7 @@ class Utterances:
         self.delivery.open(group)
 
     def _forget(self, transcription: Transcription) -> None:
-        """It is delivered: free its audio, and remember its name."""
-        self.delivery.remember(transcription)
-        self._release(transcription)
-
-    def _release(self, transcription: Transcription) -> None:
+        """Free the audio of a delivered utterance, and remember its name."""
         self._budget.give_back(transcription.utterance.sample_count or 0)
         transcription.release()
+        self.delivery.remember(transcription)
