@@ -97,6 +97,12 @@ export interface UtteranceLost {
   utterance_id: string;
 }
 
+/**
+ * With `resend`: the bridge was lost after a final with `words_pending` and before its words. `error` has the code and the
+ * message of the loss.
+ */
+export type WordsLost = Omit<wire.WordsReady, "event" | "n">;
+
 /** The app did not read in time. */
 export interface EventsLost {
   type: "events_lost";
@@ -104,7 +110,7 @@ export interface EventsLost {
 }
 
 /** `type` tells them apart; others than these may come. */
-export type BridgeEvent = wire.Event | BridgeLost | UtteranceLost | EventsLost;
+export type BridgeEvent = wire.Event | BridgeLost | UtteranceLost | WordsLost | EventsLost;
 
 /** What only the client knows of a result: with `resend`, whether its audio was sent again to a new process. */
 interface Replayed {
@@ -147,6 +153,13 @@ export class Bridge {
     members?: Members<wire.BatchTranscribe, "audio">,
     options?: RequestOptions,
   ): Promise<wire.BatchTranscript>;
+  align(
+    audio: string,
+    text: string,
+    language: string,
+    members?: Members<wire.Align, "audio" | "text" | "language">,
+    options?: RequestOptions,
+  ): Promise<wire.Aligned>;
   startStream(members?: Members<wire.StartStream>, options?: RequestOptions): Promise<Stream>;
   flush(streamId?: string, members?: Members<wire.Flush, "stream_id">, options?: RequestOptions): Promise<wire.RealtimeBatchFinal>;
   cancel(target: wire.Id): Promise<wire.CancelResult>;

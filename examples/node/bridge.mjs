@@ -95,6 +95,10 @@ export class Bridge {
     return this.request({ ...members, type: "batch_transcribe", audio: audios }, options);
   }
 
+  align(audio, text, language, members, options) {
+    return this.request({ ...members, type: "align", audio, text, language }, options);
+  }
+
   startStream(members, options) {
     return this.#onceOpen(options?.signal, async (connection) => {
       const message = { ...members, type: "start_stream" };
@@ -207,17 +211,21 @@ export class Bridge {
 
   /** The ids of the requests that wait for the next process; null where none will come. */
   #lost(error, streams) {
+    const words = this.#kept?.loseWords(error) ?? [];
     const failure = this.#stopping === null ? this.#rule.lost(error) : null;
     const kept = this.#stopping === null && failure === null ? this.#kept : null;
     if (kept === null) this.#kept?.clear();
-    if (this.#stopping !== null) return null;
+    if (this.#stopping !== null) {
+      for (const event of words) this.#events.add(event);
+      return null;
+    }
     this.#state = "lost";
     if (failure !== null) this.#fail(failure);
     const utterances = kept?.lost(error) ?? [];
     const gone = [...streams].filter((name) => !kept?.streams.has(name));
     for (const name of gone) streams.delete(name);
     this.#events.add({ type: "bridge_lost", error, streams: gone, willRestart: failure === null });
-    for (const event of utterances) this.#events.add(event);
+    for (const event of [...words, ...utterances]) this.#events.add(event);
     if (kept?.isNeeded) this.#restart();
     return kept?.ids ?? null;
   }

@@ -11,6 +11,7 @@ export const REPLIES = {
   unload: ["unloaded"],
   transcribe: ["transcript"],
   batch_transcribe: ["batch_transcript"],
+  align: ["aligned"],
   start_stream: ["stream_ready"],
   end_utterance: ["utterance_queued", "realtime_batch_final"],
   vad_boundary: ["utterance_queued", "realtime_batch_final"],

@@ -83,6 +83,21 @@ test("an utterance goes on in the next process", async (t) => {
   assert.deepEqual(await rest(bridge), []);
 });
 
+test("words that are owed come once, from the bridge or as its loss", async (t) => {
+  const bridge = resending(t);
+  const stream = await bridge.startStream({ stream_id: "mic", auto_flush: true, batch_size: 1, words: true });
+  const end = (name) => stream.endUtterance({ pcm16: pcm(name).toString("base64") });
+  await end("sample");
+  await finals(bridge, 1);
+  signal(bridge); // the aligner is not loaded yet
+  const lost = (await until(bridge, "words_ready")).at(-1);
+  assert.deepEqual([lost.utterance_id, lost.words, lost.error.code], ["mic-1", undefined, "bridge_exited"]);
+  await end("english-one");
+  const ready = (await until(bridge, "words_ready")).at(-1);
+  assert.deepEqual([ready.utterance_id, ready.words.map(({ text }) => text)], ["mic-2", ["Eight."]]);
+  assert.deepEqual(await rest(bridge), []);
+});
+
 test("what waits in two streams has one outcome each", async (t) => {
   const bridge = resending(t);
   const options = { auto_flush: true, batch_size: 3, max_batch_delay_ms: 60_000 };

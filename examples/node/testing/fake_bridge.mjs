@@ -36,6 +36,16 @@ const BEHAVIOURS = {
       say({ type: "transcript", id, text: "again" });
     },
   },
+  dies_wordless: {
+    end_utterance: ({ id, stream_id, utterance_id }) => {
+      const item = { type: "final_result", job: 7, stream_id, utterance_id, text: "one", words: null, words_pending: true };
+      say({ type: "utterance_queued", id, stream_id, utterance_id });
+      say({ type: "realtime_batch_final", event: true, items: [item] });
+      if (heard.isFirst && rest[1] === "lingers") return;
+      if (heard.isFirst) process.exit(1);
+      say({ type: "words_ready", event: true, job: 7, stream_id, utterance_id, words: [], warnings: [] });
+    },
+  },
   says_fatal: {
     transcribe: () => {
       say({ type: "fatal", code: "internal_error", message: "It broke.", retryable: false });
@@ -108,6 +118,7 @@ const usual = {
   ping: ({ id }) => say({ type: "pong", id }),
   start: ({ id }) => say({ type: "ready", id }),
   transcribe: ({ id, audio }) => say({ type: "transcript", id, text: audio }),
+  align: ({ id, ...members }) => say({ type: "aligned", id, members }),
   start_stream: (message) => say(streamReady(message)),
   audio_chunk: ({ seq, pcm16, utterance_id }) => {
     heard.chunks += 1;
@@ -126,7 +137,8 @@ if (behaviour === "fails") {
   writeSync(2, "no such model\n");
   process.exit(Number(rest[0]));
 }
-if (behaviour === "dies_once") heard.isFirst = !existsSync(rest[0]);
+if (["dies_once", "dies_wordless"].includes(behaviour)) heard.isFirst = !existsSync(rest[0]);
+if (behaviour === "dies_wordless") appendFileSync(rest[0], "x");
 if (behaviour === "stubborn") process.on("SIGTERM", () => {});
 const answers = { ...usual, ...BEHAVIOURS[behaviour] };
 const input = createInterface({ input: process.stdin });

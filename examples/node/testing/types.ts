@@ -12,6 +12,15 @@ export async function file(signal: AbortSignal): Promise<string | undefined> {
   return `${text} ${language} ${failed}`;
 }
 
+export async function words(): Promise<number | undefined> {
+  const { words, segments } = await bridge.transcribe("a.wav", { words: true, segments: true });
+  const { confidence, words: known } = await bridge.align("a.wav", "one two", "en", { timeout_ms: 1000 });
+  const mic = await bridge.startStream({ words: true });
+  await mic.endUtterance({ words: false });
+  await bridge.start({}, { words: true });
+  return words?.[0]?.start ?? segments?.[0]?.end ?? known[0]?.time_confidence ?? confidence ?? undefined;
+}
+
 export async function stream(pcm: Int16Array): Promise<number> {
   const mic = await bridge.startStream({ stream_id: "mic", partials: true, sample_rate: 48_000, final_policy: "strict" });
   await mic.append(pcm, "u");
@@ -33,6 +42,8 @@ export function show(event: BridgeEvent): string {
       return event.text;
     case "realtime_batch_final":
       return event.items.map(({ text, replayed }) => (replayed ? `${text} (again)` : text)).join(" ");
+    case "words_ready":
+      return event.words?.map(({ text, start, end }) => `${text} ${end - start}`).join(" ") ?? String(event.error?.code);
     case "bridge_lost":
       return `${event.error.message} ${event.willRestart}`;
     case "utterance_lost":
@@ -60,6 +71,8 @@ export async function everything(): Promise<ClientErrorCode | null> {
 
 // @ts-expect-error a member that is not there
 bridge.transcribe("a.wav", { langauge: "en" });
+// @ts-expect-error the language decides where a word ends
+bridge.align("a.wav", "one two");
 // @ts-expect-error no such policy
 bridge.startStream({ final_policy: "loose" });
 // @ts-expect-error the client gives the id
