@@ -4,6 +4,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -61,6 +62,16 @@ def test_files_are_transcribed(repository: Path, bridge: str) -> None:
         f"{audio}/english-one.wav: Eight.",
         f"{audio}/sample.wav: Seven three one.",
     ]
+
+
+def test_subtitles_are_written_beside_a_file_and_replace_none(repository: Path, bridge: str, tmp_path: Path) -> None:
+    path = shutil.copy(repository / "examples" / "audio" / "english-ten.wav", tmp_path / "talk.ten.wav")
+    run_node("transcribe.mjs", "--srt", "--bridge", bridge, path)
+    number, times, *lines = (tmp_path / "talk.ten.srt").read_text(encoding="utf-8").splitlines()
+    assert (number, " ".join(lines)) == ("1", "Zero one two three four five six seven eight nine.")
+    assert re.fullmatch(r"00:00:00,\d{3} --> 00:00:0[45],\d{3}", times)
+    ran = run_node("transcribe.mjs", "--srt", "--bridge", bridge, path, status=1)
+    assert "talk.ten.srt" in ran.stderr
 
 
 def test_a_recording_is_streamed_as_it_is_played(repository: Path, bridge: str) -> None:
