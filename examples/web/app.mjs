@@ -14,6 +14,7 @@ const SESSIONS = 4;
 const BODY_BYTES = 1024 * 1024;
 const PAGE_SECONDS = 10; // in which a new session must be listened to
 const HEARTBEAT_SECONDS = 15;
+const SAMPLE_RATE = 16_000; // of `samples` in results
 const RATES = { least: 8_000, most: 192_000 };
 const FILES = new Map([
   ["/", ["index.html", "text/html"]],
@@ -21,6 +22,8 @@ const FILES = new Map([
   ["/icon.svg", ["icon.svg", "image/svg+xml"]],
   ["/page.js", ["page.js", "text/javascript"]],
   ["/microphone.js", ["microphone.js", "text/javascript"]],
+  ["/playback.js", ["playback.js", "text/javascript"]],
+  ["/recorded.js", ["recorded.js", "text/javascript"]],
   ["/recorder.js", ["recorder.js", "text/javascript"]],
 ]);
 
@@ -46,10 +49,12 @@ class App {
   /** Hands on what the bridge says to whom it concerns, until it is stopped. */
   async listen() {
     for await (const event of this.#bridge.events) {
-      const tell = (stream, name, data) => [...this.#sessions.values()].find(({ id }) => id === stream)?.tell(name, data);
-      const { type, stream_id, text, stable_text, language } = event;
+      const find = (stream) => [...this.#sessions.values()].find(({ id }) => id === stream);
+      const tell = (stream, name, data) => find(stream)?.tell(name, data);
+      const { type, stream_id, utterance_id, text, stable_text, language, words } = event;
       if (type === "partial_result") tell(stream_id, "partial", { text, stable_text, language });
-      if (type === "realtime_batch_final") for (const item of event.items) tell(item.stream_id, "final", outcome(item));
+      if (type === "realtime_batch_final") for (const item of event.items) tell(item.stream_id, "final", outcome(item, find(item.stream_id)));
+      if (type === "words_ready" && words) tell(stream_id, "words", { id: utterance_id, words }); // without them the text stays as it is
       if (type === "stream_error") tell(stream_id, "failed", { message: event.message });
       if (type === "bridge_lost") for (const session of this.#sessions.values()) session.fail(event.error);
     }
@@ -92,9 +97,10 @@ class App {
   }
 }
 
-/** What the page is told of an utterance that has ended. */
-function outcome({ text, language, error }) {
-  return { text: text ?? "", language: language ?? null, problem: error?.message ?? null };
+/** What the page is told of an utterance that has ended. `start` and `seconds`: of its audio in what the page records. */
+function outcome({ utterance_id: id, text, language, error, stream_start, samples }, session) {
+  const [start, seconds] = [session?.place(stream_start) ?? null, (samples ?? 0) / SAMPLE_RATE];
+  return { id, text: text ?? "", language: language ?? null, problem: error?.message ?? null, start, seconds };
 }
 
 function address({ url }) {

@@ -27,7 +27,7 @@ try {
   for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => end(server));
   console.log(`http://127.0.0.1:${server.address().port}/`);
   // Ahead of the first page, which would be told of a failure too.
-  bridge.start().then(
+  bridge.start({}, { words: true }).then(
     () => console.log("The model is loaded."),
     (error) => console.error(`The model could not be loaded: ${error.message}`),
   );

@@ -5,6 +5,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import { Refused } from "./guard.mjs";
 import { Vad } from "./vad.mjs";
 
+const ROUNDING_SECONDS = 0.001; // of times of the bridge
 const UNREAD_BYTES = 1024 * 1024; // of events, by a page that no longer reads
 
 export class Session {
@@ -19,6 +20,8 @@ export class Session {
   #busy = false;
   #wasSpeech = false;
   #half = Buffer.alloc(0); // a byte of a sample that was cut between two blocks
+  #streamed = 0; // samples, of speech alone
+  #runs = []; // {from, skipped}: up to `from` in the stream the page has recorded `skipped` samples more
 
   constructor(id, sampleRate) {
     this.id = id;
@@ -75,6 +78,16 @@ export class Session {
     await stream?.stop("discard").catch(() => {}); // it was stopped, or its bridge is gone
   }
 
+  /** Seconds from the beginning of what the page records, for those of the stream; null if they are not known. */
+  place(streamSeconds) {
+    if (streamSeconds === undefined) return null;
+    const sample = Math.round(streamSeconds * this.#sampleRate);
+    const near = this.#sampleRate * ROUNDING_SECONDS;
+    const later = this.#runs.findIndex(({ from }) => from > sample + near);
+    this.#runs.splice(0, (later < 0 ? this.#runs.length : later) - 1); // finals come in order
+    return (sample + (this.#runs[0]?.skipped ?? 0)) / this.#sampleRate;
+  }
+
   tell(event, data) {
     this.#write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
   }
@@ -92,7 +105,7 @@ export class Session {
   async #start(bridge) {
     if (bridge.state === "failed") await bridge.open(); // somebody has pressed the button again
     const sample_rate = this.#sampleRate;
-    const how = { partials: true, auto_flush: true, batch_size: 1, on_limit: "split" };
+    const how = { partials: true, auto_flush: true, batch_size: 1, on_limit: "split", words: true };
     return bridge.startStream({ stream_id: this.id, sample_rate, ...how });
   }
 
@@ -102,11 +115,18 @@ export class Session {
     const whole = bytes.length - (bytes.length % 2);
     this.#half = bytes.subarray(whole);
     const samples = new Int16Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + whole));
-    for (const { speech, end } of this.#vad.feed(samples)) {
+    for (const { speech, start, end } of this.#vad.feed(samples)) {
       if (end) await stream.vadBoundary();
-      else await stream.append(speech);
+      else await this.#append(stream, speech, start);
     }
     this.#tellSpeech();
+  }
+
+  #append(stream, speech, start) {
+    const skipped = start - this.#streamed;
+    if (this.#runs.at(-1)?.skipped !== skipped) this.#runs.push({ from: this.#streamed, skipped });
+    this.#streamed += speech.length;
+    return stream.append(speech);
   }
 
   #write(text) {

@@ -35,13 +35,17 @@ export class Vad {
   #loud = 0; // frames in a row
   #quiet = 0;
   #noise = -60;
+  #count = 0; // samples of whole frames
   isSpeech = false;
 
   constructor(sampleRate) {
     this.#frame = Math.round((sampleRate * FRAME_MS) / 1000);
   }
 
-  /** Takes 16-bit samples and yields what to do: `{ speech: Int16Array }`, of an utterance, or `{ end: true }`, it is over. */
+  /**
+   * Takes 16-bit samples and yields what to do: `{ speech: Int16Array, start }`, of an utterance, `start` samples behind the
+   * first that was taken; or `{ end: true }`, it is over.
+   */
   *feed(samples) {
     const all = joined([this.#rest, samples]);
     const whole = all.length - (all.length % this.#frame);
@@ -49,17 +53,24 @@ export class Vad {
     for (let at = 0; at < whole; at += this.#frame) {
       const frame = all.subarray(at, at + this.#frame);
       const wasSpeech = this.isSpeech;
+      this.#count += frame.length;
       this.#judge(level(frame));
       if (this.isSpeech || wasSpeech) spoken.push(...this.#before.splice(0), frame);
       else this.#remember(frame);
       if (wasSpeech && !this.isSpeech) {
-        yield { speech: joined(spoken) };
+        yield this.#speech(spoken);
         yield { end: true };
         spoken = [];
       }
     }
     this.#rest = all.slice(whole);
-    if (spoken.length > 0) yield { speech: joined(spoken) };
+    if (spoken.length > 0) yield this.#speech(spoken);
+  }
+
+  /** Frames up to the last one that was taken. */
+  #speech(frames) {
+    const speech = joined(frames);
+    return { speech, start: this.#count - speech.length };
   }
 
   #judge(loudness) {

@@ -88,6 +88,11 @@ def test_a_partial_is_shown_while_the_audio_is_sent_and_when_it_is_final(page: O
     assert any(text.startswith("Zero one two three") for text in texts)
     assert any(partial["stable"] for partial in seen["partials"])
     assert (seen["alarm"], seen["problems"], seen["focus"]) == ("", [], "Start")
+    # Each sentence was played, and its words lit up in their order.
+    assert seen["lit"] == " ".join(seen["finals"]).split()
+    assert seen["current"] == 0
+    assert [1.7 < played["seconds"] < 3 for played in seen["played"]] == [True, False]
+    assert all(played["peak"] > 0.1 for played in seen["played"])
 
 
 def test_a_bridge_that_cannot_be_started_is_reported_on_the_page(page: Opened) -> None:

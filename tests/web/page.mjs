@@ -17,7 +17,7 @@ const args = ["--no-sandbox", "--disable-gpu", "--use-fake-device-for-media-stre
 args.push(values.refuse ? "--deny-permission-prompts" : "--use-fake-ui-for-media-stream");
 if (values.speech) args.push(`--use-file-for-fake-audio-capture=${values.speech}%noloop`);
 const browser = await chromium.launch({ executablePath: values.chromium, args });
-const seen = { partials: [], states: [], problems: [] };
+const seen = { partials: [], states: [], problems: [], lit: [], played: [] };
 
 function fail(message) {
   console.error(`the page complains: ${message}`);
@@ -36,6 +36,12 @@ try {
     const devices = navigator.mediaDevices;
     const open = devices.getUserMedia.bind(devices);
     window.tracks = [];
+    const start = AudioBufferSourceNode.prototype.start;
+    AudioBufferSourceNode.prototype.start = function () {
+      const peak = this.buffer.getChannelData(0).reduce((most, sample) => Math.max(most, Math.abs(sample)), 0);
+      window.remember("played", { seconds: this.buffer.duration, peak });
+      start.call(this);
+    };
     devices.getUserMedia = async (wish) => {
       const media = await open(wish);
       window.tracks.push(...media.getTracks());
@@ -50,6 +56,9 @@ try {
     };
     watch("partial", () => window.remember("partials", { stable: text("stable"), unstable: text("unstable") }));
     watch("status", () => window.remember("states", text("status")));
+    new MutationObserver((changes) => {
+      for (const { target } of changes) if (target.getAttribute("aria-current") === "true") window.remember("lit", target.textContent);
+    }).observe(document.getElementById("finals"), { attributeFilter: ["aria-current"], subtree: true });
   });
   await page.getByRole("button", { name: "Start" }).click();
   if (values.finals) {
@@ -65,6 +74,11 @@ try {
     await page.getByRole("button", { name: "Stop" }).click();
     await page.getByText("Press Start and speak.").waitFor({ timeout: WAIT_MS });
     seen.finals = await finals.allTextContents();
+    for (const text of seen.finals) {
+      await page.getByRole("button", { name: `Play: ${text}` }).click();
+      await page.locator('.play[aria-pressed="true"]').waitFor({ state: "detached", timeout: WAIT_MS });
+    }
+    seen.current = await page.locator("[aria-current]").count();
     await page.getByRole("button", { name: "Clear" }).click();
     seen.focus = await page.evaluate(() => document.activeElement.textContent);
   } else {

@@ -1,4 +1,6 @@
 import { Microphone } from "./microphone.js";
+import { makePlayable, stopPlayback } from "./playback.js";
+import { Recorded } from "./recorded.js";
 
 const UNSENT_SECONDS = 10;
 const LABELS = {
@@ -40,10 +42,11 @@ function showPartial({ text, stable_text: stable }) {
   partial.scrollIntoView({ block: "nearest" });
 }
 
+/** The line of the text, if it has any. */
 function addFinal({ text, language, problem }) {
   showPartial({ text: "", stable_text: "" });
   if (problem !== null) complain(`A sentence could not be transcribed: ${problem}`);
-  if (text === "") return;
+  if (text === "") return null;
   const line = document.createElement("p");
   line.dir = "auto";
   line.textContent = text;
@@ -52,6 +55,7 @@ function addFinal({ text, language, problem }) {
   finals.append(line);
   for (const id of ["copy", "clear"]) find(id).disabled = false;
   line.scrollIntoView({ block: "nearest" });
+  return line;
 }
 
 async function post(path, token, body) {
@@ -64,6 +68,8 @@ async function post(path, token, body) {
 
 class Recording {
   #microphone;
+  #recorded;
+  #wordless = new Map(); // lines whose words may follow, with their samples, by the names of the utterances
   #token;
   #events;
   #unsent = [];
@@ -84,13 +90,15 @@ class Recording {
 
   constructor(microphone, token) {
     this.#microphone = microphone;
+    this.#recorded = new Recorded(microphone.sampleRate);
     this.#token = token;
     this.#events = new EventSource(`api/events?token=${token}`);
     const on = (name, take) => this.#events.addEventListener(name, ({ data }) => take(JSON.parse(data)));
     on("state", ({ state, model }) => (state === "listening" ? this.#listen(model) : show(state)));
     on("speech", ({ isSpeech }) => document.body.dataset.state !== "finishing" && show(isSpeech ? "speech" : "listening"));
     on("partial", showPartial);
-    on("final", addFinal);
+    on("final", (final) => this.#addFinal(final));
+    on("words", ({ id, words }) => this.#addWords(id, words));
     on("failed", ({ message }) => this.fail(message));
     on("done", () => this.#end());
     this.#events.onerror = () => this.fail("The connection to the server was lost. Is it still running?");
@@ -122,8 +130,21 @@ class Recording {
     this.#microphone.start((pcm, peak) => this.#take(pcm, peak), lost);
   }
 
+  #addFinal(final) {
+    const line = addFinal(final);
+    const samples = line === null || final.start === null ? null : this.#recorded.cut(final.start, final.seconds);
+    if (samples !== null) this.#wordless.set(final.id, { line, samples });
+  }
+
+  #addWords(id, words) {
+    const { line, samples } = this.#wordless.get(id) ?? {};
+    this.#wordless.delete(id);
+    if (line?.isConnected) makePlayable(line, words, samples, this.#microphone.sampleRate);
+  }
+
   #take(pcm, peak) {
     if (this.#isOver) return;
+    this.#recorded.add(pcm);
     showLevel(document.body.dataset.state === "finishing" ? 0 : peak);
     this.#unsent.push(pcm);
     const seconds = (this.#unsent.length * pcm.byteLength) / 2 / this.#microphone.sampleRate;
@@ -156,6 +177,7 @@ class Recording {
 
 button.addEventListener("click", async () => {
   complain("");
+  stopPlayback(); // the microphone would hear it
   if (recording !== null) return recording.stop();
   show("asking");
   try {
@@ -167,6 +189,7 @@ button.addEventListener("click", async () => {
 });
 
 find("clear").addEventListener("click", () => {
+  stopPlayback();
   finals.replaceChildren();
   for (const id of ["copy", "clear"]) find(id).disabled = true;
   button.focus(); // it would be lost with the button that was pressed

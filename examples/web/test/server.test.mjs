@@ -19,14 +19,24 @@ class FakeStream {
     this.members = members;
   }
 
+  #samples = 0; // that were appended
+  #ended = 0; // up to the last boundary
+
   async append(samples) {
     this.calls.push(samples.length);
+    this.#samples += samples.length;
   }
 
   async vadBoundary() {
     this.calls.push("boundary");
-    const items = [{ stream_id: this.members.stream_id, text: "<b>one</b>", language: "English" }];
+    const { stream_id } = this.members;
+    const utterance_id = `u${this.calls.length}`;
+    const times = { stream_start: Math.round(this.#ended / 16) / 1000, samples: this.#samples - this.#ended };
+    const items = [{ stream_id, utterance_id, text: "<b>one</b>", language: "English", ...times }];
+    this.#ended = this.#samples;
     this.#bridge.events.add({ type: "realtime_batch_final", items });
+    const words = [{ text: "<b>one</b>", start: 0.1, end: 0.5, char_start: 0, char_end: 10 }];
+    this.#bridge.events.add({ type: "words_ready", stream_id, utterance_id, words });
   }
 
   async stop(mode) {
@@ -96,6 +106,9 @@ async function listen(token) {
   return { ended, close: () => asked.destroy(), text: () => text };
 }
 
+/** The data of the events of this name. */
+const told = (page, name) => [...page.text().matchAll(new RegExp(`^event: ${name}\ndata: (.*)$`, "gm"))].map(([, data]) => JSON.parse(data));
+
 const loud = Buffer.from(new Int16Array(16_000).map((_, n) => 8000 * Math.sin(n)).buffer);
 const audio = (token, seq, body) => ask("POST", `/api/audio?seq=${seq}`, { headers: { authorization: `Bearer ${token}` }, body });
 
@@ -149,8 +162,33 @@ test("audio becomes utterances, its texts events, and a repeated request is take
   await page.ended;
   assert.deepEqual(stream.calls.slice(-2), ["boundary", "drain"]);
   const names = [...page.text().matchAll(/^event: (.*)$/gm)].map(([, name]) => name);
-  assert.deepEqual(names, ["state", "state", "speech", "final", "speech", "done"]);
-  assert.match(page.text(), /event: final\ndata: {"text":"<b>one<\/b>","language":"English","problem":null}\n\n/);
+  assert.deepEqual(names.filter((name) => name !== "words"), ["state", "state", "speech", "final", "speech", "done"]);
+  const [final] = told(page, "final");
+  assert.deepEqual({ ...final, id: "" }, { id: "", text: "<b>one</b>", language: "English", problem: null, start: 0, seconds: 1.6 });
+  assert.deepEqual(told(page, "words").map(({ id, words }) => [id, words[0].end]), [[final.id, 0.5]]);
+});
+
+test("a final tells where its audio is in what the page has recorded", async () => {
+  const token = await begin();
+  const page = await listen(token);
+  const pause = Buffer.alloc(2 * 16_000);
+  for (const [seq, body] of [pause, loud, pause, pause, loud, pause].entries()) await audio(token, seq, body);
+  await ask("POST", "/api/finish", { headers: { authorization: `Bearer ${token}` } });
+  await page.ended;
+  assert.ok(bridge.streams.at(-1).members.words);
+  const [first, second] = told(page, "final").map(({ start }) => start);
+  assert.deepEqual([first, second], [0.74, 3.74]); // 300 ms before the onset was sure, which took 60 ms
+});
+
+test("an utterance without times or words keeps its text", async () => {
+  const page = await listen(await begin());
+  const { stream_id } = bridge.streams.at(-1).members;
+  bridge.events.add({ type: "realtime_batch_final", items: [{ stream_id, utterance_id: "u", text: "one", samples: null }] });
+  bridge.events.add({ type: "words_ready", stream_id, utterance_id: "u", error: { code: "timeout", message: "late" } });
+  bridge.events.add({ type: "bridge_lost", error: new BridgeError("bridge_exited", "It ended."), streams: [stream_id] });
+  await page.ended;
+  assert.deepEqual(told(page, "final"), [{ id: "u", text: "one", language: null, problem: null, start: null, seconds: 0 }]);
+  assert.deepEqual(told(page, "words"), []);
 });
 
 test("a body that is too long is refused, whether it says so or not", async () => {

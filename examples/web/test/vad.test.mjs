@@ -37,6 +37,18 @@ test("what is heard does not depend on how the audio was cut", () => {
   for (const size of [1, 77, 320, 5000, 60_000]) assert.deepEqual(heard(audio, size), heard(audio));
 });
 
+test("speech tells where it begins in what was taken, however that was cut", () => {
+  const audio = joined([silence(1000), tone(500, 8000), silence(2000), tone(500, 8000), silence(1000)]);
+  for (const size of [320, 1601, 80_000]) {
+    const vad = new Vad(RATE);
+    for (let at = 0; at < audio.length; at += size) {
+      for (const { speech, start } of vad.feed(audio.subarray(at, at + size))) {
+        if (speech) assert.deepEqual(speech, audio.slice(start, start + speech.length));
+      }
+    }
+  }
+});
+
 test("a pause that is shorter than the hang-over ends nothing", () => {
   const seen = heard([silence(500), tone(500, 8000), silence(HANG_OVER_MS - 100), tone(500, 8000), silence(1000)]);
   assert.equal(seen.filter((each) => each === "end").length, 1);
