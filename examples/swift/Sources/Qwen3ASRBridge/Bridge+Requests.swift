@@ -17,10 +17,13 @@ extension Bridge {
         try await request(Wire.Capabilities(), timeout: timeout)
     }
 
-    /// Loads the model. `keepAliveSeconds`: how long it stays loaded while idle, -1 for ever, nil as before.
+    /// Loads the model. `keepAliveSeconds`: how long it stays loaded while idle, -1 for ever, nil as before. `words`: then
+    /// what finds the times of words, too.
     @discardableResult
-    public func start(keepAliveSeconds: Double? = nil, timeout: Duration? = nil) async throws -> Wire.Ready {
-        try await request(Wire.Start(keepAliveSeconds: keepAliveSeconds), timeout: timeout)
+    public func start(
+        keepAliveSeconds: Double? = nil, words: Bool? = nil, timeout: Duration? = nil
+    ) async throws -> Wire.Ready {
+        try await request(Wire.Start(keepAliveSeconds: keepAliveSeconds, words: words), timeout: timeout)
     }
 
     /// Frees the memory of the model.
@@ -42,6 +45,13 @@ extension Bridge {
     ) async throws -> Wire.BatchTranscript {
         let message = Wire.BatchTranscribe(audio: audio, language: language, context: context)
         return try await request(message, timeout: timeout)
+    }
+
+    /// When each word of a known text is said in the file at `audio`.
+    public func align(
+        _ audio: String, text: String, language: String, timeout: Duration? = nil
+    ) async throws -> Wire.Aligned {
+        try await request(Wire.Align(audio: audio, text: text, language: language), timeout: timeout)
     }
 
     public func startStream(

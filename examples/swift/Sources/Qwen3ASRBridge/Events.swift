@@ -4,6 +4,9 @@ extension Bridge {
     /// What comes unasked, in the order in which it came.
     public enum Event: Sendable {
         case realtimeBatchFinal(Wire.RealtimeBatchFinal)
+        /// The words of a final with `wordsPending`, or why there are none. With `resend` a lost bridge gives the rest an
+        /// error with the code of the loss, and an `n` of 0.
+        case wordsReady(Wire.WordsReady)
         case partialResult(Wire.PartialResult)
         case streamError(Wire.StreamError)
         case progress(Wire.Progress)
@@ -22,6 +25,7 @@ extension Bridge {
         init(_ event: Wire.Event) {
             switch event {
             case .realtimeBatchFinal(let batch): self = .realtimeBatchFinal(batch)
+            case .wordsReady(let words): self = .wordsReady(words)
             case .partialResult(let partial): self = .partialResult(partial)
             case .streamError(let error): self = .streamError(error)
             case .progress(let progress): self = .progress(progress)

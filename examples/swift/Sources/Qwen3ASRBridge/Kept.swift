@@ -24,6 +24,8 @@ final class Kept {
     private var count = 0
     /// For the next process.
     private var waits = false
+    /// Finals whose words follow, by their jobs.
+    private var wordless: [Int: Wire.FinalResult] = [:]
 
     /// Lines of audio take at most `limit` bytes: beyond it the oldest utterance is dropped.
     init(limit: Int) { self.limit = limit }
@@ -71,6 +73,9 @@ final class Kept {
         case .realtimeBatchFinal(var batch):
             takeOutcomes(&batch.items)
             return .realtimeBatchFinal(batch)
+        case .wordsReady(let words):
+            wordless[words.job] = nil
+            return event
         case .streamError(let error):
             if let seq = error.seq, let streamID = error.streamID, let chunk = streams[streamID]?.refuseChunk(seq) {
                 remove([chunk])
@@ -105,6 +110,18 @@ final class Kept {
         for one in dropped { forget(one) }
         for one in sent.values { one.isResent = true }
         return dropped.filter(\.isAnswered).map { lost($0, error) }
+    }
+
+    /// The process is gone. Returns the words that it still owed, each with the error: their finals were given, and are
+    /// not decoded again.
+    func loseWords(_ error: BridgeError) -> [Wire.WordsReady] {
+        let reason = Wire.ItemError(code: Wire.ErrorCode(rawValue: error.code.rawValue), message: error.message)
+        defer { wordless = [:] }
+        return wordless.values.sorted { $0.job < $1.job }.map { final in
+            Wire.WordsReady(
+                event: true, n: 0, job: final.job, streamID: final.streamID, utteranceID: final.utteranceID,
+                warnings: [], error: reason)
+        }
     }
 
     // What is kept
@@ -176,6 +193,7 @@ final class Kept {
 
     private func takeOutcomes(_ items: inout [Wire.FinalResult]) {
         for place in items.indices {
+            if items[place].wordsPending == true { wordless[items[place].job] = items[place] }
             let boundary = streams[items[place].streamID]?.boundary(items[place].utteranceID)
             guard let boundary else { continue }
             items[place].replayed = boundary.isResent || boundary.chunks.contains(where: \.isResent)

@@ -20,6 +20,7 @@ extension Wire.Start: BridgeRequest { public typealias Reply = Wire.Ready }
 extension Wire.Unload: BridgeRequest { public typealias Reply = Wire.Unloaded }
 extension Wire.Transcribe: BridgeRequest { public typealias Reply = Wire.TranscriptReply }
 extension Wire.BatchTranscribe: BridgeRequest { public typealias Reply = Wire.BatchTranscript }
+extension Wire.Align: BridgeRequest { public typealias Reply = Wire.Aligned }
 extension Wire.StartStream: BridgeRequest { public typealias Reply = Wire.StreamReady }
 extension Wire.AudioChunk: BridgeRequest { public typealias Reply = Wire.PartialResult }
 extension Wire.EndUtterance: BridgeRequest { public typealias Reply = BoundaryReply }

@@ -27,7 +27,7 @@ func show(_ event: Bridge.Event) {
     case .bridgeLost(let error, _, _): complain(error.message)
     case .utteranceLost(let error, _, _): complain(error.message)
     case .engineRestarting(let restart): complain("the engine starts again (\(restart.reason)); nothing is lost")
-    case .progress, .eventsLost, .unknown: break
+    case .wordsReady, .progress, .eventsLost, .unknown: break
     }
 }
 

@@ -32,6 +32,19 @@ extension WithChildren {
             }
         }
 
+        @Test func aKnownTextHasWordsThatCanBeSungAlong() async throws {
+            try await withBridge { bridge in
+                let aligned = try await bridge.align(recording, text: recordingText, language: "en")
+                #expect(aligned.words.map(\.text) == ["Seven", "three", "one."])
+                let middle = try #require(aligned.words.dropFirst().first.map { ($0.start + $0.end) / 2 })
+                let line = karaoke(recordingText, aligned.words, at: middle)
+                #expect(line.map(\.text) == ["Seven ", "three ", "one."])
+                #expect(line.map(\.isCurrent) == [false, true, false])
+                let transcript = try await bridge.request(Wire.Transcribe(audio: recording, words: true))
+                #expect(transcript.words?.map(\.start) == aligned.words.map(\.start))
+            }
+        }
+
         @Test func theModelIsUnloadedAndLoadedAgain() async throws {
             try await withBridge { bridge in
                 let first = try await bridge.start(keepAliveSeconds: 300)

@@ -19,6 +19,18 @@ struct KeptTests {
         #expect(try talk.types == ["start_stream"])
     }
 
+    @Test func wordsThatALostBridgeOwedHaveAnErrorOnce() throws {
+        let talk = Talk()
+        for job in 1...3 { _ = try talk.outcome("mic-\(job)", job: job, wordsPending: job < 3) }
+        try talk.words(1)
+        let lost = talk.kept.loseWords(.hung("It hung."))
+        #expect(lost.map(\.utteranceID) == ["mic-2"])
+        #expect(lost.map(\.job) == [2])
+        #expect(lost.map(\.error?.code.rawValue) == ["bridge_hung"])
+        #expect(lost.map(\.error?.message) == ["It hung."])
+        #expect(talk.kept.loseWords(.closed).isEmpty)
+    }
+
     @Test func anIDThatIsUsedAgainBelongsToTheLaterRequest() throws {
         let talk = Talk()
         try talk.reply(talk.send("start_stream", ["id": "x"]), ready)
@@ -176,10 +188,11 @@ private final class Talk {
     }
 
     /// Whether it was sent again.
-    func outcome(_ name: String) throws -> Bool? {
+    func outcome(_ name: String, job: Int = 1, wordsPending: Bool = false) throws -> Bool? {
+        let words = wordsPending ? #""words":null,"words_pending":true,"# : ""
         let event = """
             {"type":"realtime_batch_final","event":true,"n":1,"reason":"flush","count":1,"failed":0,"items":[{\
-            "type":"final_result","job":1,"stream_id":"mic","utterance_id":"\(name)","source":"buffer","samples":1,\
+            "type":"final_result",\(words)"job":\(job),"stream_id":"mic","utterance_id":"\(name)","source":"buffer","samples":1,\
             "queue_seconds":0.1,"audio_gap":false,"warnings":[]}],"load_seconds":0,"use_cache":true,\
             "decoder_mode":"sequential","redecoded":0,"asr_backend":"mlx","vad_backend":"external-boundary",\
             "profile":{"stage":"batch","batch_size":1}}
@@ -187,6 +200,15 @@ private final class Talk {
         guard case .event(let event) = try Line.parse(Data(event.utf8)) else { return nil }
         guard case .realtimeBatchFinal(let batch) = kept.received(event) else { return nil }
         return batch.items.first?.replayed
+    }
+
+    func words(_ job: Int) throws {
+        let event = """
+            {"type":"words_ready","event":true,"n":2,"job":\(job),"stream_id":"mic","utterance_id":"mic-\(job)",\
+            "words":[],"warnings":[]}
+            """
+        guard case .event(let event) = try Line.parse(Data(event.utf8)) else { return miss("no event") }
+        guard case .wordsReady = kept.received(event) else { return miss("not known") }
     }
 
     @discardableResult

@@ -48,6 +48,27 @@ extension WithChildren {
             }
         }
 
+        @Test func wordsThatAreOwedComeOnceFromTheBridgeOrAsItsLoss() async throws {
+            try await withBridge { bridge, events in
+                let stream = try await bridge.startStream(
+                    Wire.StartStream(words: true, streamID: "mic", batchSize: 1, autoFlush: true))
+                func end(_ name: String) async throws {
+                    let inline = try pcm(name).base64EncodedString()
+                    _ = try await stream.endUtterance(Wire.EndUtterance(pcm16: inline))
+                }
+                try await end("sample")
+                #expect(await finals(&events, 1) == [Outcome("mic-1", recordingText)])
+                try await signal(bridge, SIGKILL)  // what finds words is not loaded yet
+                let lost = await words(&events)
+                #expect(lost?.utteranceID == "mic-1")
+                #expect(lost?.error?.code.rawValue == "bridge_exited")
+                try await end("english-one")
+                let ready = await words(&events)
+                #expect(ready?.utteranceID == "mic-2")
+                #expect(ready?.words?.map(\.text) == ["Eight."])
+            }
+        }
+
         @Test func whatWaitsInTwoStreamsHasOneOutcomeEach() async throws {
             try await withBridge { bridge, events in
                 func start(_ name: String) async throws -> Bridge.Stream {
@@ -198,6 +219,13 @@ private func finals(_ events: inout AsyncStream<Bridge.Event>.Iterator, _ count:
         if case .realtimeBatchFinal(let batch) = event { outcomes += batch.items.map(Outcome.init) }
     }
     return outcomes
+}
+
+private func words(_ events: inout AsyncStream<Bridge.Event>.Iterator) async -> Wire.WordsReady? {
+    while let event = await events.next() {
+        if case .wordsReady(let words) = event { return words }
+    }
+    return nil
 }
 
 private func lost(_ events: inout AsyncStream<Bridge.Event>.Iterator) async -> (streams: [String], willRestart: Bool)? {
