@@ -97,20 +97,17 @@ export interface UtteranceLost {
   utterance_id: string;
 }
 
-/**
- * With `resend`: the bridge was lost after a final with `words_pending` and before its words. `error` has the code and the
- * message of the loss.
- */
-export type WordsLost = Omit<wire.WordsReady, "event" | "n">;
-
 /** The app did not read in time. */
 export interface EventsLost {
   type: "events_lost";
   count: number;
 }
 
-/** `type` tells them apart; others than these may come. */
-export type BridgeEvent = wire.Event | BridgeLost | UtteranceLost | WordsLost | EventsLost;
+/**
+ * `type` tells them apart; others than these may come. Each final with `words_pending` gets one `words_ready`: one that the
+ * bridge can no longer send has an `error` with the code of the loss, and an `n` of 0.
+ */
+export type BridgeEvent = wire.Event | BridgeLost | UtteranceLost | EventsLost;
 
 /** What only the client knows of a result: with `resend`, whether its audio was sent again to a new process. */
 interface Replayed {
@@ -121,6 +118,7 @@ declare module "./protocol.js" {
   interface FinalResult extends Replayed {}
   interface TranscriptReply extends Replayed {}
   interface BatchTranscript extends Replayed {}
+  interface Aligned extends Replayed {}
 }
 
 /** What a request of this type may hold besides what the method itself gives. */

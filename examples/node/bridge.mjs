@@ -202,7 +202,7 @@ export class Bridge {
   #newConnection() {
     const handlers = {
       onEvent: (event) => this.#events.add(event),
-      onEnded: (error) => this.#lost(error, connection.streams),
+      onEnded: (error, words) => this.#lost(error, connection.streams, words),
       onNeeded: () => this.#restart(),
     };
     const connection = new Connection(this.#settings, handlers, this.#kept);
@@ -210,8 +210,7 @@ export class Bridge {
   }
 
   /** The ids of the requests that wait for the next process; null where none will come. */
-  #lost(error, streams) {
-    const words = this.#kept?.loseWords(error) ?? [];
+  #lost(error, streams, words) {
     const failure = this.#stopping === null ? this.#rule.lost(error) : null;
     const kept = this.#stopping === null && failure === null ? this.#kept : null;
     if (kept === null) this.#kept?.clear();

@@ -17,6 +17,7 @@ import {
 import { encode } from "./lines.mjs";
 import { Liveness } from "./liveness.mjs";
 import { deferred, waitFor } from "./patience.mjs";
+import { PendingWords } from "./pending_words.mjs";
 import { PROTOCOL, REPLIES, REPLY_TYPES } from "./replies.mjs";
 import { isAudio } from "./sent.mjs";
 import { StreamStarts } from "./stream_starts.mjs";
@@ -30,6 +31,7 @@ export class Connection {
   #liveness = null;
   #pending = new Map(); // {type, resolve, reject, isWritten, isAbandoned} by id
   #starts = new StreamStarts();
+  #words = new PendingWords();
   #ids = 0;
   #lines = 0;
   #tail = Promise.resolve(); // of what is written, in order
@@ -51,8 +53,9 @@ export class Connection {
   #resolveEnded;
 
   /**
-   * Handlers: `onEvent(event)`; `onEnded(error)` gives the ids of requests that wait for another process, or null: there
-   * will be none; `onNeeded()`: something waits for that. With `kept` it may be opened again after its end.
+   * Handlers: `onEvent(event)`; `onEnded(error, words)` takes the events in place of words that did not come, and gives the
+   * ids of requests that wait for another process, or null: there will be none; `onNeeded()`: something waits for that. With
+   * `kept` it may be opened again after its end.
    */
   constructor(settings, handlers, kept = null) {
     this.#settings = settings;
@@ -251,6 +254,7 @@ export class Connection {
       this.#fatal = line;
       this.#pipeClosed();
     } else {
+      this.#words.take(line);
       this.#kept?.received(line).forEach((lost) => this.#handlers.onEvent(lost));
       this.#answer(line);
     }
@@ -321,7 +325,7 @@ export class Connection {
     const error = this.#why(exit).endedBy(exit, this.#process.stderr);
     this.#loss = error;
     this.#takesMessages = false;
-    const waiting = this.#handlers.onEnded(error);
+    const waiting = this.#handlers.onEnded(error, this.#words.lose(error));
     this.#goesOn = waiting !== null;
     if (this.#goesOn) this.#again = deferred();
     this.#finished(error, waiting ?? new Set());

@@ -1,5 +1,5 @@
 // What `resend` keeps for the next process: requests without a reply, streams, and the audio of utterances without an
-// outcome. Messages stand in the order in which they were sent. Finals whose words follow are known, but not sent again.
+// outcome. Messages stand in the order in which they were sent.
 
 import { refused } from "./errors.mjs";
 import { KeptStream } from "./kept_stream.mjs";
@@ -21,7 +21,6 @@ export class Kept {
   #bytes = 0;
   #count = 0;
   #waits = false; // for the next process
-  #wordless = new Map(); // finals whose words follow, by their jobs
 
   /** Lines of audio take at most `limit` bytes: beyond it the oldest utterance is dropped. */
   constructor(limit) {
@@ -69,7 +68,6 @@ export class Kept {
       const chunk = this.#streams.get(line.stream_id)?.refuseChunk(line.seq);
       if (chunk !== undefined) this.#remove([chunk]);
     }
-    if (line.type === "words_ready") this.#wordless.delete(line.job);
     const sent = this.#byId.get(line.id);
     if (sent === undefined) return [];
     this.#byId.delete(line.id);
@@ -86,13 +84,6 @@ export class Kept {
     for (const sent of dropped) this.#forget(sent);
     for (const sent of this.#sent) sent.isResent = true;
     return dropped.filter(({ isAnswered }) => isAnswered).map((sent) => lostUtterance(sent, error));
-  }
-
-  /** The process is gone. The events of the words that it still owed: their finals were given, and are not decoded again. */
-  loseWords({ code, message }) {
-    const finals = [...this.#wordless.values()];
-    this.#wordless.clear();
-    return finals.map((final) => ({ type: "words_ready", ...final, warnings: [], error: { code, message } }));
   }
 
   // What is kept
@@ -172,8 +163,6 @@ export class Kept {
     const boundary = this.#streams.get(item.stream_id)?.boundary(item.utterance_id);
     item.replayed = boundary !== undefined && [boundary, ...boundary.chunks].some(({ isResent }) => isResent);
     if (boundary !== undefined) this.#forget(boundary);
-    const { job, stream_id, utterance_id } = item;
-    if (item.words_pending) this.#wordless.set(job, { job, stream_id, utterance_id });
   }
 
   #takeReply(sent, line) {
@@ -187,10 +176,10 @@ export class Kept {
       this.#refuse(sent);
     } else if (sent.type === "start") {
       this.#keepAlive = sent.message.keep_alive_seconds ?? this.#keepAlive;
-      this.#removeStarts(sent);
+      if (this.#removeStarts(sent).some(({ message }) => message.words)) sent.message = { ...sent.message, words: true };
     } else if (sent.type !== "flush" && this.#streams.has(sent.streamId)) this.#takeStep(sent, line);
     else this.#remove([sent]);
-    if (line.type === "transcript" || line.type === "batch_transcript") line.replayed = sent.isResent;
+    if (["transcript", "batch_transcript", "aligned"].includes(line.type)) line.replayed = sent.isResent;
     if (line.type === "unloaded") this.#removeStarts(sent);
     return [];
   }
@@ -221,9 +210,11 @@ export class Kept {
     this.#tidy(sent);
   }
 
-  /** A `start` or `unload` makes those before it needless. */
+  /** A `start` or `unload` makes those before it needless. Those. */
   #removeStarts({ number }) {
-    this.#remove([...this.#sent].filter((each) => each.type === "start" && each.isAnswered && each.number < number));
+    const earlier = [...this.#sent].filter((each) => each.type === "start" && each.isAnswered && each.number < number);
+    this.#remove(earlier);
+    return earlier;
   }
 
   /** Forgets what its stream no longer needs. */

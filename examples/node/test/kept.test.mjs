@@ -126,6 +126,24 @@ test("the last start that was answered is kept with the last keep-alive", () => 
   assert.deepEqual(talk.lines.map(({ type, keep_alive_seconds }) => [type, keep_alive_seconds]), [["start", 7]]);
 });
 
+test("a start that is kept has the words of those before it", () => {
+  const talk = new Talk();
+  for (const members of [{ words: true }, {}, { keep_alive_seconds: 7 }]) talk.reply(talk.send("start", members), { type: "ready" });
+  assert.deepEqual(talk.lines.map(({ type, words, keep_alive_seconds }) => [type, words, keep_alive_seconds]), [["start", true, 7]]);
+  talk.reply(talk.send("unload"), { type: "unloaded" });
+  talk.reply(talk.send("start"), { type: "ready" });
+  assert.equal(talk.lines[0].words, undefined);
+});
+
+test("an alignment that was sent again is marked", () => {
+  const talk = new Talk();
+  const align = talk.send("align", { stream_id: undefined, audio: "a.wav", text: "one", language: "en" });
+  talk.nextProcess();
+  const aligned = { type: "aligned", id: align.id };
+  talk.kept.received(aligned);
+  assert.equal(aligned.replayed, true);
+});
+
 test("behind an unload no start is kept, but its keep-alive", () => {
   const talk = new Talk();
   talk.reply(talk.send("start", { keep_alive_seconds: 7 }), { type: "ready" });

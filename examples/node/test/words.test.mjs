@@ -1,8 +1,8 @@
-// Words: the request for those of a known text, and what `resend` does with words that a lost bridge owed.
+// Words: the request for those of a known text, and what becomes of words that a lost bridge owes.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { Kept } from "../kept.mjs";
+import { PendingWords } from "../pending_words.mjs";
 import { fake, folder, test } from "../testing/harness.mjs";
 
 const LOSS = { code: "bridge_hung", message: "It hung." };
@@ -34,18 +34,28 @@ test("a known text is sent as align, and its reply is aligned", async (t) => {
   assert.deepEqual(reply.members, { timeout_ms: 5, type: "align", audio: "a.wav", text: "one", language: "en" });
 });
 
-test("words that a lost bridge owed have an error, once", () => {
-  const kept = new Kept(1 << 20);
-  for (const [job, name] of [[1, "mic-1"], [2, "mic-2"]]) kept.received(final(job, name));
-  kept.received(final(3, "mic-3", { words: [] }));
-  kept.received({ type: "words_ready", job: 1, stream_id: "mic", utterance_id: "mic-1", words: [] });
-  assert.deepEqual(kept.loseWords(LOSS), [
-    { type: "words_ready", job: 2, stream_id: "mic", utterance_id: "mic-2", warnings: [], error: LOSS },
-  ]);
-  assert.deepEqual(kept.loseWords(LOSS), []);
+test("words that a lost bridge owes have its error, once", () => {
+  const pending = new PendingWords();
+  for (const [job, name] of [[1, "mic-1"], [2, "mic-2"]]) pending.take(final(job, name));
+  pending.take(final(3, "mic-3", { words: [] }));
+  pending.take({ type: "words_ready", job: 1, stream_id: "mic", utterance_id: "mic-1", words: [] });
+  const names = { stream_id: "mic", utterance_id: "mic-2" };
+  assert.deepEqual(pending.lose(LOSS), [{ type: "words_ready", event: true, n: 0, job: 2, ...names, warnings: [], error: LOSS }]);
+  assert.deepEqual(pending.lose(LOSS), []);
 });
 
-test("with resend each final that waits for words gets one words_ready, also where its bridge dies", async (t) => {
+test("each final that waits for words gets one words_ready, also where its bridge dies", async (t) => {
+  const bridge = fake(t, `dies_wordless ${join(folder(), "mark")}`);
+  const stream = await bridge.startStream({ stream_id: "mic", words: true, auto_flush: true });
+  await stream.endUtterance({ pcm16: "AAAA" });
+  const events = await until(bridge, ({ type }) => type === "words_ready");
+  assert.deepEqual(events.map(({ type }) => type), ["realtime_batch_final", "bridge_lost", "words_ready"]);
+  assert.equal(events.at(-1).error.code, "bridge_exited");
+  await bridge.stop();
+  assert.deepEqual(await rest(bridge), []);
+});
+
+test("with resend it goes on behind that", async (t) => {
   const bridge = fake(t, `dies_wordless ${join(folder(), "mark")}`, { resend: true });
   const stream = await bridge.startStream({ stream_id: "mic", words: true, auto_flush: true });
   await stream.endUtterance({ pcm16: "AAAA" });
@@ -61,7 +71,7 @@ test("with resend each final that waits for words gets one words_ready, also whe
 });
 
 test("words that are missing when the bridge is killed have an error, and then the events end", async (t) => {
-  const bridge = fake(t, `dies_wordless ${join(folder(), "mark")} lingers`, { resend: true });
+  const bridge = fake(t, `dies_wordless ${join(folder(), "mark")} lingers`);
   const stream = await bridge.startStream({ stream_id: "mic", words: true, auto_flush: true });
   await stream.endUtterance({ pcm16: "AAAA" });
   await until(bridge, ({ type }) => type === "realtime_batch_final");
