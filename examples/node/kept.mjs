@@ -4,7 +4,7 @@
 import { refused } from "./errors.mjs";
 import { KeptStream } from "./kept_stream.mjs";
 import { encode } from "./lines.mjs";
-import { Sent, isAudio, isBoundary, isTurn, streamOf, takesBuffer } from "./sent.mjs";
+import { Sent, beginsAt, isAudio, isBoundary, isTurn, streamOf, takesBuffer } from "./sent.mjs";
 
 const NEVER = new Set(["hello", "stop"]);
 
@@ -160,9 +160,12 @@ export class Kept {
   }
 
   #takeOutcome(item) {
-    const boundary = this.#streams.get(item.stream_id)?.boundary(item.utterance_id);
+    const stream = this.#streams.get(item.stream_id);
+    const boundary = stream?.boundary(item.utterance_id);
     item.replayed = boundary !== undefined && [boundary, ...boundary.chunks].some(({ isResent }) => isResent);
-    if (boundary !== undefined) this.#forget(boundary);
+    if (boundary === undefined) return;
+    if (stream.isResent && item.stream_start !== undefined) item.stream_start = beginsAt(boundary.before);
+    this.#forget(boundary);
   }
 
   #takeReply(sent, line) {

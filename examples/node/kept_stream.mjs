@@ -1,6 +1,6 @@
 // What `resend` keeps of one stream.
 
-import { CLOSED, Sent, isBoundary, isTurn, namesBehind, takesBuffer } from "./sent.mjs";
+import { CLOSED, Sent, framesOf, isBoundary, isTurn, namesBehind, takesBuffer } from "./sent.mjs";
 
 export class KeptStream {
   names = CLOSED;
@@ -8,6 +8,8 @@ export class KeptStream {
   messages = new Set();
   /** Of the open utterance. */
   chunks = [];
+  /** A later process got it too. */
+  isResent = false;
   #lost = null; // the error of the process that had its audio
   #seq = -1; // the last one that the process got
   #appSeq = null; // and that of the app
@@ -57,6 +59,7 @@ export class KeptStream {
   /** For the next process. */
   restartNumbers() {
     this.#seq = -1;
+    this.isResent = true;
   }
 
   number(chunk) {
@@ -77,10 +80,17 @@ export class KeptStream {
       const later = this.#boundaryBehind(sent);
       const utterance = later ?? this;
       utterance.chunks = [...sent.chunks, ...utterance.chunks];
-      if (later !== undefined) later.isDropped ||= sent.isDropped;
-      else this.names = { ...now, ...open, count };
+      if (later === undefined) this.names = { ...now, ...open, count, begun: before.begun };
+      else {
+        later.isDropped ||= sent.isDropped;
+        later.before = { ...later.before, begun: before.begun };
+      }
     } else if (isBoundary(sent)) this.names = { ...now, count };
-    else if (sent === this.#turn && before !== behind) this.names = { ...before, ...open, count };
+    else if (sent === this.#turn && before !== behind) {
+      const frames = before.frames + now.frames;
+      const begun = now.begun > 0 ? before.frames + now.begun : before.begun;
+      this.names = { ...before, ...open, count, frames, begun };
+    }
   }
 
   /** Forgets a chunk, which leaves a gap in its utterance. The chunk, if it was there. */
@@ -89,6 +99,7 @@ export class KeptStream {
       const place = chunks.findLastIndex((each) => each.seq === seq);
       if (place < 0) continue;
       const [chunk] = chunks.splice(place, 1);
+      this.#takeFrames(chunk);
       if (chunks === this.chunks && place === chunks.length) this.#gap += chunk.step;
       else if (chunks.length > 0) chunks[Math.min(place, chunks.length - 1)].step += chunk.step;
       if (this.chunks.length === 0 && chunks === this.chunks) this.names = { ...this.names, current: null };
@@ -146,8 +157,23 @@ export class KeptStream {
   /** The open utterance was in the process that is gone, if its audio is not kept. */
   loseOpen(error) {
     if (!this.names.isTooLong) return;
-    this.names = { ...this.names, current: null, isTooLong: false };
+    this.names = { ...this.names, current: null, isTooLong: false, begun: this.names.frames };
     this.#lost = error;
+  }
+
+  /** What came behind a refused chunk begins earlier in the stream, up to its next start or stop. */
+  #takeFrames(refused) {
+    const count = framesOf(refused.message);
+    let isOpen = true; // the utterance of the chunk
+    const moved = (names) => ({ ...names, begun: names.begun - (isOpen ? 0 : count) });
+    for (const each of this.messages) {
+      if (each.number <= refused.number) continue;
+      if (isTurn(each)) return;
+      if (!takesBuffer(each.message)) continue;
+      each.before = moved(each.before);
+      isOpen = false;
+    }
+    this.names = { ...moved(this.names), frames: this.names.frames - count };
   }
 
   #endUtterance(boundary) {

@@ -83,17 +83,18 @@ test("an utterance goes on in the next process", async (t) => {
   assert.deepEqual(await rest(bridge), []);
 });
 
-test("words that are owed come once, from the bridge or as its loss", async (t) => {
+test("words that are owed come once, from the bridge or as its loss, and the time of the stream goes on", async (t) => {
   const bridge = resending(t);
   const stream = await bridge.startStream({ stream_id: "mic", auto_flush: true, batch_size: 1, words: true });
-  const end = (name) => stream.endUtterance({ pcm16: pcm(name).toString("base64") });
-  await end("sample");
-  await finals(bridge, 1);
+  const say = (name) => stream.append(pcm(name)).then(() => stream.endUtterance());
+  await say("sample");
+  assert.equal((await finals(bridge, 1))[0].stream_start, 0);
   signal(bridge); // the aligner is not loaded yet
   const lost = (await until(bridge, "words_ready")).at(-1);
   assert.deepEqual([lost.utterance_id, lost.words, lost.error.code], ["mic-1", undefined, "bridge_exited"]);
-  await end("english-one");
-  const ready = (await until(bridge, "words_ready")).at(-1);
+  await say("english-one");
+  const [{ items }, ready] = (await until(bridge, "words_ready")).slice(-2);
+  assert.equal(items[0].stream_start, Math.round(pcm("sample").length / 32) / 1000);
   assert.deepEqual([ready.utterance_id, ready.words.map(({ text }) => text)], ["mic-2", ["Eight."]]);
   assert.deepEqual(await rest(bridge), []);
 });

@@ -8,12 +8,14 @@ import { Sent } from "../sent.mjs";
 const READY = { type: "stream_ready", stream_id: "mic" };
 const QUEUED = { type: "utterance_queued", stream_id: "mic" };
 const ERROR = { type: "error", code: "limit_exceeded", message: "no", retryable: true, data: {} };
+const HALF = Buffer.alloc(8000).toString("base64"); // a second at 8 kHz has two
 
 /** What a client sends and receives. */
 class Talk {
   kept;
   #count = 0;
   #ids = 0;
+  #seq = 0;
 
   constructor(limit = 1 << 20) {
     this.kept = new Kept(limit);
@@ -47,9 +49,24 @@ class Talk {
   }
 
   outcome(utterance_id) {
-    const item = { stream_id: "mic", utterance_id };
+    return this.#take({ utterance_id }).replayed;
+  }
+
+  /** So much audio at 8 kHz, and its boundary. */
+  say(halfSeconds, { ends = true } = {}) {
+    for (let n = 0; n < halfSeconds; n += 1) this.chunk(this.#seq++, { pcm16: HALF });
+    if (ends) this.reply(this.send("end_utterance"), QUEUED);
+  }
+
+  /** What the app gets where the process says `ofProcess`, or nothing. */
+  streamStart(utterance_id, ofProcess = 0) {
+    return this.#take(ofProcess === null ? { utterance_id } : { utterance_id, stream_start: ofProcess }).stream_start;
+  }
+
+  #take(members) {
+    const item = { stream_id: "mic", ...members };
     this.kept.received({ type: "realtime_batch_final", items: [item] });
-    return item.replayed;
+    return item;
   }
 
   nextProcess() {
@@ -226,4 +243,83 @@ test("the limit ends its work where a restart has no reply", () => {
   talk.send("end_utterance");
   for (const seq of [1, 2, 3]) talk.chunk(seq, { pcm16: "A".repeat(200) });
   assert.ok(!talk.types.includes("audio_chunk"));
+});
+
+// A later process counts `stream_start` from the first sample that it gets; the app, from the first that it appended.
+
+test("the time in a stream is that of the process until one is lost, and then goes on", () => {
+  const talk = new Talk();
+  talk.stream({ sample_rate: 8000 });
+  talk.say(2);
+  talk.say(3);
+  talk.say(1, { ends: false });
+  assert.equal(talk.streamStart("mic-1", 0.125), 0.125);
+  talk.nextProcess();
+  assert.equal(talk.streamStart("mic-2"), 1);
+  talk.say(1);
+  assert.equal(talk.streamStart("mic-3", 1.5), 2.5);
+  talk.say(4);
+  assert.equal(talk.streamStart("mic-4"), 3.5);
+  talk.send("end_utterance", { pcm16: HALF, utterance_id: "inline" });
+  assert.equal(talk.streamStart("inline", null), undefined);
+});
+
+test("audio that was refused or cancelled is counted as the bridge counts it", () => {
+  const talk = new Talk();
+  talk.stream({ sample_rate: "8000", partials: true });
+  talk.say(4);
+  talk.say(2);
+  talk.say(2, { ends: false });
+  talk.refuseChunk(1);
+  talk.reply(talk.send("cancel", { utterance_id: "mic-3" }), { type: "cancel_result", state: "cancelled", dropped_samples: 1 });
+  talk.say(1);
+  talk.refuseChunk(8);
+  talk.say(1);
+  talk.nextProcess();
+  assert.deepEqual(["mic-1", "mic-2", "mic-4", "mic-5"].map((name) => talk.streamStart(name)), [0, 1.5, 3.5, 3.5]);
+});
+
+test("a refused boundary leaves its begin to the next", () => {
+  const talk = new Talk();
+  talk.stream({ sample_rate: 8000 });
+  talk.say(2);
+  talk.say(2, { ends: false });
+  const refused = talk.send("end_utterance");
+  talk.say(2, { ends: false });
+  talk.send("end_utterance", { utterance_id: "own" });
+  talk.reply(refused, ERROR);
+  talk.say(2, { ends: false });
+  talk.reply(talk.send("end_utterance"), ERROR);
+  talk.say(2);
+  talk.nextProcess();
+  assert.deepEqual(["mic-1", "own", "mic-3"].map((name) => talk.streamStart(name)), [0, 1, 3]);
+});
+
+test("a restart counts anew unless it is refused", () => {
+  const talk = new Talk();
+  talk.stream({ sample_rate: 8000 });
+  talk.say(2);
+  talk.say(1, { ends: false });
+  const refused = talk.send("start_stream", { restart: true, sample_rate: 1 });
+  talk.say(1, { ends: false });
+  talk.reply(refused, ERROR);
+  talk.say(1);
+  talk.say(1);
+  talk.nextProcess();
+  assert.deepEqual(["mic-1", "mic-2", "mic-3"].map((name) => talk.streamStart(name)), [0, 1, 2.5]);
+  talk.stream({ restart: true });
+  talk.say(2);
+  talk.say(2);
+  assert.deepEqual(["mic-4", "mic-5"].map((name) => talk.streamStart(name)), [0, 0.5]);
+});
+
+test("an utterance behind one whose audio was not kept begins behind that", () => {
+  const talk = new Talk(25_000);
+  talk.stream({ sample_rate: 8000 });
+  talk.say(4, { ends: false });
+  talk.kept.lost(new Error("gone"));
+  assert.throws(() => talk.send("end_utterance"), /gone/);
+  assert.deepEqual(talk.types, ["start_stream"]);
+  talk.say(1);
+  assert.equal(talk.streamStart("mic-1"), 2);
 });
