@@ -32,7 +32,7 @@ SCALARS = {
 }
 BY_HAND = {"Id": "ID"}
 ABBREVIATIONS = {"id": "ID", "ids": "IDs", "pid": "PID"}
-REPLAYED = {"FinalResult", "TranscriptReply", "BatchTranscript"}  # results with a member that only the client sets
+REPLAYED = {"FinalResult", "TranscriptReply", "BatchTranscript", "Aligned"}  # with a member that only the client sets
 KEYWORDS = {"default", "in", "is", "operator", "protocol", "self", "struct", "where"}
 
 

@@ -21,7 +21,9 @@ extension Bridge {
             return blame(.garbled(line: lineCount, "a line is no message"), number)
         }
         switch message {
-        case .event(let event): unread.put(Event(kept?.received(event) ?? event))
+        case .event(let event):
+            connection?.words.take(event)
+            unread.put(Event(kept?.received(event) ?? event))
         case .reply(.fatal(let fatal), _):
             connection?.fatal = fatal
             killSoon(number)

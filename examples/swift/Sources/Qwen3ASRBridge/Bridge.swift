@@ -189,7 +189,7 @@ public actor Bridge {
         losses[ended.number] = loss
         if ended.isAskedToEnd {
             state = .stopped
-            loseWords(loss)
+            for words in ended.words.lost(loss) { unread.put(.wordsReady(words)) }
             unread.end()
         } else {
             lose(loss, &ended)
@@ -216,14 +216,10 @@ public actor Bridge {
         let gone = ended.streams.keys.filter { !again.contains($0) }.sorted()
         for name in gone { ended.streams[name] = nil }
         unread.put(.bridgeLost(judged, streams: gone, willRestart: state == .lost))
-        loseWords(loss)
+        for words in ended.words.lost(loss) { unread.put(.wordsReady(words)) }
         for each in utterances {
             unread.put(.utteranceLost(each.error, streamID: each.streamID, utteranceID: each.utteranceID))
         }
-    }
-
-    private func loseWords(_ loss: BridgeError) {
-        for words in kept?.loseWords(loss) ?? [] { unread.put(.wordsReady(words)) }
     }
 
     /// No process will answer what is kept.

@@ -11,6 +11,7 @@ struct Connection: Sendable {
     var starts: [String: [Wire.ID]] = [:]
     /// The next `seq` of each.
     var streams: [String: Int] = [:]
+    var words = PendingWords()
     var lineCount = 0
     var fatal: Wire.Fatal?
     /// Why it was killed.

@@ -4,8 +4,8 @@ extension Bridge {
     /// What comes unasked, in the order in which it came.
     public enum Event: Sendable {
         case realtimeBatchFinal(Wire.RealtimeBatchFinal)
-        /// The words of a final with `wordsPending`, or why there are none. With `resend` a lost bridge gives the rest an
-        /// error with the code of the loss, and an `n` of 0.
+        /// The words of a final with `wordsPending`, or why there are none. Those that the bridge can no longer send have
+        /// an error with the code of the loss, and an `n` of 0.
         case wordsReady(Wire.WordsReady)
         case partialResult(Wire.PartialResult)
         case streamError(Wire.StreamError)

@@ -24,8 +24,6 @@ final class Kept {
     private var count = 0
     /// For the next process.
     private var waits = false
-    /// Finals whose words follow, by their jobs.
-    private var wordless: [Int: Wire.FinalResult] = [:]
 
     /// Lines of audio take at most `limit` bytes: beyond it the oldest utterance is dropped.
     init(limit: Int) { self.limit = limit }
@@ -73,9 +71,6 @@ final class Kept {
         case .realtimeBatchFinal(var batch):
             takeOutcomes(&batch.items)
             return .realtimeBatchFinal(batch)
-        case .wordsReady(let words):
-            wordless[words.job] = nil
-            return event
         case .streamError(let error):
             if let seq = error.seq, let streamID = error.streamID, let chunk = streams[streamID]?.refuseChunk(seq) {
                 remove([chunk])
@@ -110,18 +105,6 @@ final class Kept {
         for one in dropped { forget(one) }
         for one in sent.values { one.isResent = true }
         return dropped.filter(\.isAnswered).map { lost($0, error) }
-    }
-
-    /// The process is gone. Returns the words that it still owed, each with the error: their finals were given, and are
-    /// not decoded again.
-    func loseWords(_ error: BridgeError) -> [Wire.WordsReady] {
-        let reason = Wire.ItemError(code: Wire.ErrorCode(rawValue: error.code.rawValue), message: error.message)
-        defer { wordless = [:] }
-        return wordless.values.sorted { $0.job < $1.job }.map { final in
-            Wire.WordsReady(
-                event: true, n: 0, job: final.job, streamID: final.streamID, utteranceID: final.utteranceID,
-                warnings: [], error: reason)
-        }
     }
 
     // What is kept
@@ -193,9 +176,9 @@ final class Kept {
 
     private func takeOutcomes(_ items: inout [Wire.FinalResult]) {
         for place in items.indices {
-            if items[place].wordsPending == true { wordless[items[place].job] = items[place] }
-            let boundary = streams[items[place].streamID]?.boundary(items[place].utteranceID)
-            guard let boundary else { continue }
+            let stream = streams[items[place].streamID]
+            guard let stream, let boundary = stream.boundary(items[place].utteranceID) else { continue }
+            if stream.isResent, items[place].streamStart != nil { items[place].streamStart = boundary.before.beginsAt }
             items[place].replayed = boundary.isResent || boundary.chunks.contains(where: \.isResent)
             forget(boundary)
         }
@@ -214,7 +197,7 @@ final class Kept {
             return (reply, lost(one, .failed(error)))
         case _ where one.type == "start":
             keepAlive = one.members["keep_alive_seconds"] ?? keepAlive
-            removeStarts(before: one)
+            if removeStarts(before: one).contains(where: { $0.members.isTrue("words") }) { one.members["words"] = .bool(true) }
         case _ where one.type != "flush" && one.streamID.map { streams[$0] != nil } == true: takeStep(one, reply)
         default:
             remove([one])
@@ -227,6 +210,9 @@ final class Kept {
         case .batchTranscript(var batch):
             batch.replayed = one.isResent
             return (.batchTranscript(batch), nil)
+        case .aligned(var aligned):
+            aligned.replayed = one.isResent
+            return (.aligned(aligned), nil)
         default: return (reply, nil)
         }
     }
@@ -256,9 +242,12 @@ final class Kept {
         tidy(one)
     }
 
-    /// A `start` or `unload` makes those before it needless.
-    private func removeStarts(before later: Sent) {
-        remove(sent.values.filter { $0.type == "start" && $0.isAnswered && $0.number < later.number })
+    /// A `start` or `unload` makes those before it needless. Returns those.
+    @discardableResult
+    private func removeStarts(before later: Sent) -> [Sent] {
+        let earlier = sent.values.filter { $0.type == "start" && $0.isAnswered && $0.number < later.number }
+        remove(earlier)
+        return earlier
     }
 
     /// Forgets what its stream no longer needs.

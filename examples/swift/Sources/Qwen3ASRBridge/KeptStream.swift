@@ -5,6 +5,8 @@ final class KeptStream {
     private(set) var messages: [Sent] = []
     /// Of the open utterance.
     var chunks: [Sent] = []
+    /// A later process got it too.
+    private(set) var isResent = false
     /// The error of the process that had its audio.
     private var lost: BridgeError?
     /// The last one that the process got, and that of the app.
@@ -59,7 +61,7 @@ final class KeptStream {
     }
 
     /// For the next process.
-    func restartNumbers() { seq = -1 }
+    func restartNumbers() { (seq, isResent) = (-1, true) }
 
     func number(_ chunk: Sent) {
         seq += chunk.step
@@ -76,14 +78,18 @@ final class KeptStream {
         if sent.members.takesBuffer, let later = boundary(behind: sent) {
             later.chunks = sent.chunks + later.chunks
             later.isDropped = later.isDropped || sent.isDropped
+            later.before.begun = before.begun
             return
         }
         if sent.members.takesBuffer {
             chunks = sent.chunks + chunks
+            names.begun = before.begun
         } else if sent.members.isBoundary {
             return names.count = count
         } else if sent === turn, before != behind {
             names = before
+            names.frames += now.frames
+            if now.begun > 0 { names.begun = before.frames + now.begun }
         } else {
             return
         }
@@ -96,6 +102,7 @@ final class KeptStream {
     func refuseChunk(_ seq: Int) -> Sent? {
         if let place = chunks.lastIndex(where: { $0.seq == seq }) {
             let chunk = Self.remove(place, from: &chunks)
+            takeFrames(chunk)
             if place == chunks.count { gap += chunk.step }
             if chunks.isEmpty { names.current = nil }
             return chunk
@@ -103,6 +110,7 @@ final class KeptStream {
         for boundary in messages.reversed() {
             guard let place = boundary.chunks.lastIndex(where: { $0.seq == seq }) else { continue }
             let chunk = Self.remove(place, from: &boundary.chunks)
+            takeFrames(chunk)
             if place == boundary.chunks.count { boundary.chunks.last?.step += chunk.step }
             return chunk
         }
@@ -165,7 +173,21 @@ final class KeptStream {
     /// The open utterance was in the process that is gone, if its audio is not kept.
     func loseOpen(_ error: BridgeError) {
         guard names.isTooLong else { return }
-        (names.current, names.isTooLong, lost) = (nil, false, error)
+        (names.current, names.isTooLong, names.begun, lost) = (nil, false, names.frames, error)
+    }
+
+    /// What came behind a refused chunk begins earlier in the stream, up to its next start or stop.
+    private func takeFrames(_ refused: Sent) {
+        let count = refused.members.frames
+        var isOpen = true  // the utterance of the chunk
+        for each in messages where each.number > refused.number {
+            if each.members.isTurn { return }
+            guard each.members.takesBuffer else { continue }
+            if !isOpen { each.before.begun -= count }
+            isOpen = false
+        }
+        names.frames -= count
+        if !isOpen { names.begun -= count }
     }
 
     private func endUtterance(_ boundary: Sent) {

@@ -309,6 +309,8 @@ extension Wire {
         public var audioSeconds: Double
         public var totalSeconds: Double?
         public var loadSeconds: Double
+        /// Not on the wire. With `resend`: its audio was sent again, to a new process.
+        public internal(set) var replayed = false
 
         enum CodingKeys: String, CodingKey {
             case type

@@ -73,6 +73,13 @@ extension [String: JSONValue] {
     /// Whether it is a boundary of the audio in the stream's buffer.
     var takesBuffer: Bool { isBoundary && text("pcm16") == nil && text("audio") == nil }
 
+    /// Samples in the base64 of a chunk.
+    var frames: Int {
+        guard let pcm16 = text("pcm16")?.utf8 else { return 0 }
+        let padding = pcm16.suffix(2).filter { $0 == UInt8(ascii: "=") }.count
+        return (pcm16.count / 4 * 3 - padding) / 2
+    }
+
     /// The stream that it names.
     var streamID: String? {
         switch type {
@@ -95,6 +102,14 @@ struct Names: Equatable {
     var current: String?
     /// The audio of that is not kept.
     var isTooLong = false
+    /// Samples a second.
+    var rate = 16_000
+    /// Samples of its chunks since it was started, and of these those before the open utterance.
+    var frames = 0
+    var begun = 0
+
+    /// Seconds from the first sample of the stream to that of the open utterance.
+    var beginsAt: Double { (1000 * Double(begun) / Double(rate)).rounded() / 1000 }
 
     /// Follows a message. Returns the name of its utterance; without partials a chunk needs none.
     mutating func follow(_ members: [String: JSONValue], isInUse: (String) -> Bool) -> String? {
@@ -102,15 +117,18 @@ struct Names: Equatable {
         case "start_stream" where !isOpen || members.isTrue("restart"):
             let isKept = members.text("on_limit") != "split"
             self = Names(isOpen: isKept, partials: members.isTrue("partials"), count: isOpen ? count : 0)
+            if case .integer(let rate)? = members["sample_rate"] { self.rate = rate }
         case "stop_stream": self = Names(count: count)
-        case "cancel" where current != nil && current == members.text("utterance_id"): (current, isTooLong) = (nil, false)
+        case "cancel" where current != nil && current == members.text("utterance_id"):
+            (current, isTooLong, begun) = (nil, false, frames)
         case "audio_chunk":
+            frames += members.frames
             let name = name(members, current, isNeeded: partials, isInUse)
             current = current ?? name
             return name
         case "end_utterance", "vad_boundary":
             let name = name(members, members.takesBuffer ? current : nil, isNeeded: true, isInUse)
-            if members.takesBuffer { (current, isTooLong) = (nil, false) }
+            if members.takesBuffer { (current, isTooLong, begun) = (nil, false, frames) }
             return name
         default: break
         }

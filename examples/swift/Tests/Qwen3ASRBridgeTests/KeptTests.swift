@@ -19,16 +19,105 @@ struct KeptTests {
         #expect(try talk.types == ["start_stream"])
     }
 
-    @Test func wordsThatALostBridgeOwedHaveAnErrorOnce() throws {
-        let talk = Talk()
-        for job in 1...3 { _ = try talk.outcome("mic-\(job)", job: job, wordsPending: job < 3) }
-        try talk.words(1)
-        let lost = talk.kept.loseWords(.hung("It hung."))
+    @Test func wordsThatALostBridgeOwesHaveItsError() throws {
+        var pending = PendingWords()
+        for job in 1...3 { pending.take(try final("mic-\(job)", job: job, wordsPending: job < 3)) }
+        let ready = #"{"type":"words_ready","event":true,"n":2,"job":1,"stream_id":"mic","utterance_id":"mic-1","#
+        pending.take(try event(ready + #""words":[],"warnings":[]}"#))
+        let lost = pending.lost(.hung("It hung."))
         #expect(lost.map(\.utteranceID) == ["mic-2"])
         #expect(lost.map(\.job) == [2])
+        #expect(lost.map(\.n) == [0])
         #expect(lost.map(\.error?.code.rawValue) == ["bridge_hung"])
         #expect(lost.map(\.error?.message) == ["It hung."])
-        #expect(talk.kept.loseWords(.closed).isEmpty)
+    }
+
+    @Test func aStartThatIsKeptHasTheWordsOfThoseBeforeIt() throws {
+        let talk = Talk()
+        try talk.reply(talk.send("start", ["words": true]), loaded)
+        try talk.reply(talk.send("start", ["keep_alive_seconds": 7]), loaded)
+        #expect(try talk.lines.map { $0["words"] } == [true])
+        #expect(try talk.lines.map { $0["keep_alive_seconds"] } == [7])
+        try talk.reply(talk.send("unload"), unloaded)
+        try talk.reply(talk.send("start"), loaded)
+        #expect(try talk.lines.map { $0["words"] } == [nil])
+    }
+
+    // A later process counts `stream_start` from the first sample that it gets; the app, from the first that it appended.
+
+    @Test func theTimeInAStreamIsThatOfTheProcessUntilOneIsLostAndThenGoesOn() throws {
+        let talk = Talk()
+        try talk.stream(["sample_rate": 8000])
+        try talk.say(2)
+        try talk.say(3)
+        try talk.say(1, ends: false)
+        #expect(try talk.streamStart("mic-1", 0.125) == 0.125)
+        try talk.nextProcess()
+        #expect(try talk.streamStart("mic-2") == 1)
+        try talk.say(1)
+        #expect(try talk.streamStart("mic-3", 1.5) == 2.5)
+        _ = try talk.send("end_utterance", ["pcm16": .string(half), "utterance_id": "inline"])
+        #expect(try talk.streamStart("inline", nil) == nil)
+    }
+
+    @Test func audioThatWasRefusedOrCancelledIsCountedAsTheBridgeCountsIt() throws {
+        let talk = Talk()
+        try talk.stream(["sample_rate": 8000, "partials": true])
+        try talk.say(4)
+        try talk.say(2)
+        try talk.say(2, ends: false)
+        try talk.refuseChunk(1)
+        try talk.reply(talk.send("cancel", ["utterance_id": "mic-3"]), cancelled)
+        try talk.say(1)
+        try talk.refuseChunk(8)
+        try talk.say(1)
+        try talk.nextProcess()
+        #expect(try ["mic-1", "mic-2", "mic-4", "mic-5"].map { try talk.streamStart($0) } == [0, 1.5, 3.5, 3.5])
+    }
+
+    @Test func aRefusedBoundaryLeavesItsBeginToTheNext() throws {
+        let talk = Talk()
+        try talk.stream(["sample_rate": 8000])
+        try talk.say(2)
+        try talk.say(2, ends: false)
+        let refused = try talk.send("end_utterance")
+        try talk.say(2, ends: false)
+        _ = try talk.send("end_utterance", ["utterance_id": "own"])
+        try talk.reply(refused, refusal)
+        try talk.say(2, ends: false)
+        try talk.reply(talk.send("end_utterance"), refusal)
+        try talk.say(2)
+        try talk.nextProcess()
+        #expect(try ["mic-1", "own", "mic-3"].map { try talk.streamStart($0) } == [0, 1, 3])
+    }
+
+    @Test func aRestartCountsAnewUnlessItIsRefused() throws {
+        let talk = Talk()
+        try talk.stream(["sample_rate": 8000])
+        try talk.say(2)
+        try talk.say(1, ends: false)
+        let refused = try talk.send("start_stream", ["restart": true, "sample_rate": 1])
+        try talk.say(1, ends: false)
+        try talk.reply(refused, refusal)
+        try talk.say(1)
+        try talk.say(1)
+        try talk.nextProcess()
+        #expect(try ["mic-1", "mic-2", "mic-3"].map { try talk.streamStart($0) } == [0, 1, 2.5])
+        try talk.stream(["restart": true])
+        try talk.say(2)
+        try talk.say(2)
+        #expect(try ["mic-4", "mic-5"].map { try talk.streamStart($0) } == [0, 0.5])
+    }
+
+    @Test func anUtteranceBehindOneWhoseAudioWasNotKeptBeginsBehindThat() throws {
+        let talk = Talk(limit: 25_000)
+        try talk.stream(["sample_rate": 8000])
+        try talk.say(4, ends: false)
+        _ = talk.kept.lost(.closed)
+        #expect(throws: BridgeError.self) { try talk.send("end_utterance") }
+        #expect(try talk.types == ["start_stream"])
+        try talk.say(1)
+        #expect(try talk.streamStart("mic-1") == 2)
     }
 
     @Test func anIDThatIsUsedAgainBelongsToTheLaterRequest() throws {
@@ -149,6 +238,7 @@ private final class Talk {
     let kept: Kept
     private var count = 0
     private var ids = 0
+    private var seq = -1
 
     init(limit: Int = 1 << 20) { kept = Kept(limit: limit) }
 
@@ -188,27 +278,25 @@ private final class Talk {
     }
 
     /// Whether it was sent again.
-    func outcome(_ name: String, job: Int = 1, wordsPending: Bool = false) throws -> Bool? {
-        let words = wordsPending ? #""words":null,"words_pending":true,"# : ""
-        let event = """
-            {"type":"realtime_batch_final","event":true,"n":1,"reason":"flush","count":1,"failed":0,"items":[{\
-            "type":"final_result",\(words)"job":\(job),"stream_id":"mic","utterance_id":"\(name)","source":"buffer","samples":1,\
-            "queue_seconds":0.1,"audio_gap":false,"warnings":[]}],"load_seconds":0,"use_cache":true,\
-            "decoder_mode":"sequential","redecoded":0,"asr_backend":"mlx","vad_backend":"external-boundary",\
-            "profile":{"stage":"batch","batch_size":1}}
-            """
-        guard case .event(let event) = try Line.parse(Data(event.utf8)) else { return nil }
-        guard case .realtimeBatchFinal(let batch) = kept.received(event) else { return nil }
-        return batch.items.first?.replayed
+    func outcome(_ name: String) throws -> Bool? { try take(final(name))?.replayed }
+
+    /// So much audio at 8 kHz, and its boundary.
+    func say(_ halfSeconds: Int, ends: Bool = true) throws {
+        for _ in 0..<halfSeconds {
+            seq += 1
+            try chunk(seq, ["pcm16": .string(half)])
+        }
+        if ends { try reply(send("end_utterance"), queued) }
     }
 
-    func words(_ job: Int) throws {
-        let event = """
-            {"type":"words_ready","event":true,"n":2,"job":\(job),"stream_id":"mic","utterance_id":"mic-\(job)",\
-            "words":[],"warnings":[]}
-            """
-        guard case .event(let event) = try Line.parse(Data(event.utf8)) else { return miss("no event") }
-        guard case .wordsReady = kept.received(event) else { return miss("not known") }
+    /// What the app gets where the process says `ofProcess`, or nothing.
+    func streamStart(_ name: String, _ ofProcess: Double? = 0) throws -> Double? {
+        try take(final(name, streamStart: ofProcess))?.streamStart
+    }
+
+    private func take(_ event: Wire.Event) throws -> Wire.FinalResult? {
+        guard case .realtimeBatchFinal(let batch) = kept.received(event) else { return nil }
+        return batch.items.first
     }
 
     @discardableResult
@@ -234,6 +322,30 @@ private final class Talk {
     private func parse(_ line: Data) throws -> [String: JSONValue] {
         try JSONDecoder().decode([String: JSONValue].self, from: line)
     }
+}
+
+/// Half a second at 8 kHz.
+private let half = Data(count: 8000).base64EncodedString()
+
+private func event(_ line: String) throws -> Wire.Event {
+    guard case .event(let event) = try Line.parse(Data(line.utf8)) else { throw CancellationError() }
+    if case .unknown = event { Issue.record("not known") }
+    return event
+}
+
+private func final(
+    _ name: String, job: Int = 1, wordsPending: Bool = false, streamStart: Double? = nil
+) throws -> Wire.Event {
+    let words = wordsPending ? #""words":null,"words_pending":true,"# : ""
+    let start = streamStart.map { #""stream_start":\#($0),"# } ?? ""
+    return try event(
+        """
+        {"type":"realtime_batch_final","event":true,"n":1,"reason":"flush","count":1,"failed":0,"items":[{\
+        "type":"final_result",\(words)\(start)"job":\(job),"stream_id":"mic","utterance_id":"\(name)",\
+        "source":"buffer","samples":1,"queue_seconds":0.1,"audio_gap":false,"warnings":[]}],"load_seconds":0,\
+        "use_cache":true,"decoder_mode":"sequential","redecoded":0,"asr_backend":"mlx",\
+        "vad_backend":"external-boundary","profile":{"stage":"batch","batch_size":1}}
+        """)
 }
 
 extension [String: JSONValue] {

@@ -32,6 +32,31 @@ extension WithChildren {
             }
         }
 
+        @Test(arguments: [("exit 1", "bridge_exited"), ("hear", "bridge_closed")])
+        func aFinalThatWaitsForWordsGetsOneErrorWhereTheBridgeIsGone(then: String, code: String) async throws {
+            let final = #"""
+                {"type":"realtime_batch_final","event":true,"n":1,"reason":"flush","count":1,"failed":0,"items":[{\#
+                "type":"final_result","job":5,"stream_id":"mic","utterance_id":"mic-1","source":"buffer","samples":1,\#
+                "words":null,"words_pending":true,"queue_seconds":0.1,"audio_gap":false,"warnings":[]}],\#
+                "load_seconds":0,"use_cache":true,"decoder_mode":"sequential","redecoded":0,"asr_backend":"mlx",\#
+                "vad_backend":"external-boundary","profile":{"stage":"batch","batch_size":1}}
+                """#
+            try await withFake("greet; hear; say '\(final)'; \(then)") { bridge in
+                var events = bridge.events.makeAsyncIterator()
+                let asked = Task { try await bridge.ping() }
+                guard case .realtimeBatchFinal = await events.next() else { return miss("no final") }
+                if code == "bridge_exited" {
+                    guard case .bridgeLost = await events.next() else { return miss("not lost") }
+                }
+                await bridge.kill()
+                guard case .wordsReady(let words)? = await events.next() else { return miss("no words") }
+                #expect(await failure { try await asked.value }?.code.rawValue == code)
+                #expect(words.job == 5)
+                #expect(words.error?.code.rawValue == code)
+                #expect(await events.next() == nil)
+            }
+        }
+
         @Test func aCrashAtTheStart() async throws {
             try await withFake("echo 'out of luck' >&2; exit 3") { bridge in
                 let error = await failure { try await bridge.open() }

@@ -52,17 +52,23 @@ extension WithChildren {
             try await withBridge { bridge, events in
                 let stream = try await bridge.startStream(
                     Wire.StartStream(words: true, streamID: "mic", batchSize: 1, autoFlush: true))
-                func end(_ name: String) async throws {
-                    let inline = try pcm(name).base64EncodedString()
-                    _ = try await stream.endUtterance(Wire.EndUtterance(pcm16: inline))
+                func say(_ name: String) async throws {
+                    try await stream.append(pcm(name))
+                    _ = try await stream.endUtterance()
                 }
-                try await end("sample")
+                try await say("sample")
                 #expect(await finals(&events, 1) == [Outcome("mic-1", recordingText)])
                 try await signal(bridge, SIGKILL)  // what finds words is not loaded yet
                 let lost = await words(&events)
                 #expect(lost?.utteranceID == "mic-1")
                 #expect(lost?.error?.code.rawValue == "bridge_exited")
-                try await end("english-one")
+                try await say("english-one")
+                var starts: [Double?] = []
+                while starts.isEmpty, let event = await events.next() {
+                    if case .realtimeBatchFinal(let batch) = event { starts = batch.items.map(\.streamStart) }
+                }
+                let seconds = Double(try pcm("sample").count) / 32_000
+                #expect(starts == [(1000 * seconds).rounded() / 1000])
                 let ready = await words(&events)
                 #expect(ready?.utteranceID == "mic-2")
                 #expect(ready?.words?.map(\.text) == ["Eight."])

@@ -142,7 +142,7 @@ private let limits: String = {
 let greeting = """
     {"type":"capabilities","id":"c1","runtime":"qwen3-asr-mlx","version":"0","server":{"name":"fake","version":"0",\
     "pid":null},"session":null,"protocol":"qwen3-asr-mlx-jsonl-v1","protocols":["qwen3-asr-mlx-jsonl-v1"],\
-    "model":"fake","sample_rate":16000,"audio_format":"","audio":{"formats":null,"stream_rates":{"minimum":8000,\
+    "model":"fake","aligner":"fake","sample_rate":16000,"audio_format":"","audio":{"formats":null,"stream_rates":{"minimum":8000,\
     "maximum":192000}},"vad_boundary_source":"external","use_cache":true,"decoder_modes":[],"messages":[],\
     "features":[],"want":["events","progress"],"error_codes":[],"languages":{},"limits":{\(limits)},\
     "models":{"efficiency":"","accuracy_candidate":""},"weather":{"of":"tomorrow"}}
