@@ -460,6 +460,17 @@ class TestTheTimeInTheStream:
         talk.next_process()
         assert [talk.stream_start(name) for name in ("mic-1", "mic-2", "mic-4", "mic-5")] == [0.0, 1.5, 3.5, 3.5]
 
+    def test_it_goes_on_behind_audio_that_was_lost(self) -> None:
+        talk = Talk(limit=40_000)
+        talk.stream(sample_rate=8_000)
+        talk.say(4, ends=False)
+        talk.kept.lost(LOST)
+        with pytest.raises(BridgeExited):
+            talk.send("end_utterance")
+        talk.say(1)
+        talk.next_process()
+        assert talk.stream_start("mic-1") == 2.0
+
     def test_a_refused_boundary_leaves_its_begin_to_the_next(self) -> None:
         talk = Talk()
         talk.stream(sample_rate=8_000)

@@ -159,7 +159,7 @@ class KeptStream:
     def lose_open(self, error: ClientError) -> None:
         """The open utterance was in the process that is gone, if its audio is not kept."""
         if self.names.is_too_long:
-            self.names = replace(self.names, current=None, is_too_long=False)
+            self.names = replace(self.names, current=None, is_too_long=False, begun=self.names.frames)
             self.lost = error
 
     def _take_frames(self, refused: Sent) -> None:
