@@ -28,6 +28,7 @@ from qwen3_asr_mlx_runtime.protocol.transcripts import (
 )
 from qwen3_asr_mlx_runtime.session.delivery import Group, Reason
 from qwen3_asr_mlx_runtime.session.transcription import StreamUtterance, Transcription
+from qwen3_asr_mlx_runtime.settings import AlignDecoder
 
 TEXT_DOUBTFUL = "text_doubtful: its words fit the audio badly"
 MIN_CONFIDENCE = 0.5  # mean time_confidence of a text that belongs to its audio
@@ -108,9 +109,16 @@ class FoundWords(NamedTuple):
 
 
 def found_words(transcription: Transcription, transcript: Transcript) -> FoundWords:
-    """The words of a transcript whose alignments have ended. Their ranges cover its text. A segment whose words have no
-    times is one word, unless none of the segments has any."""
+    """The words of a transcript whose alignments have ended."""
     outcomes = [alignment.outcome for alignment in transcription.alignments]
+    return join_words(transcript, outcomes, transcription.options.align_decoder)
+
+
+def join_words(
+    transcript: Transcript, outcomes: Sequence[Aligned | BridgeError | None], decoder: AlignDecoder
+) -> FoundWords:
+    """The words of a transcript, by the outcome of each of its segments. Their ranges cover its text. A segment whose
+    words have no times is one word, unless none of the segments has any."""
     errors = [outcome for outcome in outcomes if isinstance(outcome, BridgeError)]
     done = [outcome for outcome in outcomes if isinstance(outcome, Aligned) and outcome.model]
     reasons = dict.fromkeys(_unavailable(error) for error in errors)
@@ -118,7 +126,7 @@ def found_words(transcription: Transcription, transcript: Transcript) -> FoundWo
     aligner = None
     if done:
         seconds = round(sum(each.seconds for each in done), 4)
-        aligner = Aligner(model=done[0].model, seconds=seconds, decoder=transcription.options.align_decoder)
+        aligner = Aligner(model=done[0].model, seconds=seconds, decoder=decoder)
     if errors and not any(each.words for each in done):
         return FoundWords(None, errors[0], aligner, warnings)
     words = [
