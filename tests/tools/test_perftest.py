@@ -202,6 +202,86 @@ class TestProcess:
         assert reported.err == f"qwen3-asr-mlx-perftest: {DEMO_KNOWS}\n"
 
 
+class TestWords:
+    def spoken(self, audio: Path, folder: Path) -> Path:
+        """A manifest of two examples, one with words a tenth of a second before or behind those that are found."""
+        words = [
+            {"text": text, "start": start, "end": end}
+            for text, start, end in (("seven", 0.1, 0.6), ("tree", 0.6, 0.9), ("one", 0.9, 1.6))
+        ]
+        first = {"audio": str(audio / "sample.wav"), "text": "Seven three one.", "words": words}
+        return lines(folder / "m.jsonl", first, {"audio": str(audio / "english-one.wav"), "text": "Eight."})
+
+    @pytest.mark.parametrize("mode", ["sequential", "batched"])
+    def test_each_utterance_has_them_and_all_have_their_figures(
+        self, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture, mode: str
+    ) -> None:
+        manifest = self.spoken(audio, tmp_path)
+        options = ["--words", "--repeat", "2", "--decoder-mode", mode, "--json"]
+        assert main(["demo", "--manifest", str(manifest), *options]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert [[word["text"] for word in each["words"]] for each in found["items"]] == [
+            ["Seven", "three", "one."],
+            ["Eight."],
+        ]
+        word = found["items"][0]["words"][1]
+        assert (word["char_start"], word["char_end"]) == (6, 12)
+        assert 0.9 < word["confidence"] <= 1
+        assert 0 < word["time_confidence"] <= 1
+        aligners = [each["aligner"] for each in found["items"]]
+        assert {(each["model"], each["decoder"]) for each in aligners} == {("demo", "viterbi")}
+        figures = found["words"]
+        assert (figures["utterances"], figures["words"], figures["zero_length"], figures["without"]) == (2, 4, 0, {})
+        assert figures["seconds"] == pytest.approx(sum(each["seconds"] for each in aligners), abs=1e-3)
+        assert figures["realtime_factor"] == pytest.approx(found["audio_seconds"] / figures["seconds"], rel=0.02)
+        errors = figures["errors"]
+        assert (errors["reference_words"], errors["matched"], len(errors["starts_ms"])) == (3, 2, 2)
+        heard = found["items"][0]["words"]
+        assert errors["starts_ms"] == sorted(
+            round(1000 * (word["start"] - start)) for word, start in ((heard[0], 0.1), (heard[2], 0.9))
+        )
+        assert found["align_seconds"] > 0 < found["aligner_load_seconds"]
+
+    def test_the_table_has_them_without_their_text(
+        self, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        assert main(["demo", "--manifest", str(self.spoken(audio, tmp_path)), "--words"]) == 0
+        reported = capsys.readouterr().out
+        for shown in ("align s", "load of the aligner", "within 80, 160, 240 ms %", "2 of 3"):
+            assert shown in reported
+        assert "Seven" not in reported
+
+    def test_nobody_who_does_not_ask_gets_them(self, audio: Path, capsys: pytest.CaptureFixture) -> None:
+        assert main(["demo", str(audio / "english-one.wav"), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["words"], found["align_seconds"], found["aligner_load_seconds"]) == (None, None, None)
+        assert {"words", "aligner"} & {*found["items"][0]} == set()
+
+    def test_a_language_without_words_is_a_reason_and_costs_no_text(
+        self, audio: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        assert main(["demo", str(audio / "english-one.wav"), "--words", "--language", "Thai", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["words"]["without"] == {"language": 1}
+        assert (found["items"][0]["words"], found["items"][0]["warnings"]) == (None, ["words_unavailable: language"])
+        assert found["items"][0]["text"]
+
+    def test_an_aligner_that_is_not_there_is_one_line(
+        self, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        command = ["demo", str(audio / "english-one.wav"), "--words", "--aligner", "no/where", "--local-files-only"]
+        assert main([*command, "--json"]) == 1
+        reported = capsys.readouterr()
+        assert reported.out == ""
+        assert reported.err.startswith("qwen3-asr-mlx-perftest: aligner 'no/where': the model is not in the cache")
+
+    def test_its_options_go_with_it(self, capsys: pytest.CaptureFixture) -> None:
+        with pytest.raises(SystemExit) as left:
+            main(["demo", "x", "--aligner", "a/b"])
+        assert left.value.code == 2
+        assert "--aligner goes with --words alone" in capsys.readouterr().err
+
+
 class TestMistakes:
     def ran(self, capsys: pytest.CaptureFixture, *arguments: object) -> tuple[str, str]:
         """What was written to stdout, and the one line on stderr."""

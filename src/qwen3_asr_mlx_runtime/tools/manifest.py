@@ -1,6 +1,7 @@
-"""A manifest: JSON lines with sound files and their texts."""
+"""A manifest: JSON lines with sound files, their texts, and when their words are said."""
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,9 +17,18 @@ NormaliserChoice = Literal["by-language", "basic"]
 NORMALISER_HELP = "for all lines; default: as in the line, else by-language, or basic for the demonstration"
 
 
+class ReferenceWord(msgspec.Struct, frozen=True):
+    """A word and when it is said, in seconds from the first sample of the file."""
+
+    text: str
+    start: float
+    end: float
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`audio`: as written. `path`: relative to the manifest's folder. `language`: a canonical name or None."""
+    """`audio`: as written. `path`: relative to the manifest's folder. `language`: a canonical name or None. `words`:
+    None if their times are not known."""
 
     audio: str
     path: Path
@@ -26,6 +36,7 @@ class Entry:
     language: str | None
     line: int
     normaliser: NormaliserChoice | None = None
+    words: tuple[ReferenceWord, ...] | None = None
 
     def completed(
         self, language: str | None, normaliser: NormaliserChoice | None, default: NormaliserChoice | None
@@ -40,6 +51,7 @@ class _Line(msgspec.Struct):
     text: str
     language: str | None = None
     normaliser: NormaliserChoice | None = None
+    words: tuple[ReferenceWord, ...] | None = None
 
 
 def read_manifest(path: Path) -> list[Entry]:
@@ -80,5 +92,19 @@ def _entry(path: Path, number: int, line: bytes) -> Entry:
         raise bad_line(path, number, error.message) from None
     if not found.audio:
         raise bad_line(path, number, "`audio` is empty")
+    if trouble := _trouble(found.words or ()):
+        raise bad_line(path, number, f"`words`: {trouble}")
     resolved = path.parent / found.audio
-    return Entry(found.audio, resolved, found.text, None if language == AUTO else language, number, found.normaliser)
+    named = None if language == AUTO else language
+    return Entry(found.audio, resolved, found.text, named, number, found.normaliser, found.words)
+
+
+def _trouble(words: Sequence[ReferenceWord]) -> str:
+    """What is wrong with the times, if anything is."""
+    latest = 0.0
+    for place, word in enumerate(words, 1):
+        if not latest <= word.start <= word.end < math.inf:
+            got = f"{word.start:g} to {word.end:g} as no. {place}"
+            return f"expected 0 ≤ `start` ≤ `end`, in the order of `start`, got {got}"
+        latest = word.start
+    return ""

@@ -14,17 +14,28 @@ from qwen3_asr_mlx_runtime import process_memory
 from qwen3_asr_mlx_runtime.command import complain, guarded, note
 from qwen3_asr_mlx_runtime.engines.api import DecoderMode
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
-from qwen3_asr_mlx_runtime.errors import AudioNotFound, ModelError
+from qwen3_asr_mlx_runtime.errors import AudioNotFound, BridgeError, EngineUnavailable, ModelError
 from qwen3_asr_mlx_runtime.limits import MAX_NEW_TOKENS
-from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO, DEMO_KNOWS, chosen_model, is_repository, model
-from qwen3_asr_mlx_runtime.settings import QUANTIZE, SLOW_ON_A_CPU
+from qwen3_asr_mlx_runtime.model_name import (
+    DEFAULT_ALIGNER,
+    DEFAULT_MODEL,
+    DEMO,
+    DEMO_KNOWS,
+    chosen_model,
+    is_repository,
+    model,
+)
+from qwen3_asr_mlx_runtime.settings import ALIGN_DECODERS, QUANTIZE, SLOW_ON_A_CPU, Settings
 from qwen3_asr_mlx_runtime.tools.command import Parser, table_console
 from qwen3_asr_mlx_runtime.tools.manifest import Entry, bad_line, read_manifest
 from qwen3_asr_mlx_runtime.tools.progress_bar import progress_bar
 
 if TYPE_CHECKING:
+    from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
+    from qwen3_asr_mlx_runtime.engine.word_aligner import WordAligner
     from qwen3_asr_mlx_runtime.tools.perftest.performance import ShowProgress
     from qwen3_asr_mlx_runtime.tools.perftest.report import Performance
+    from qwen3_asr_mlx_runtime.tools.score.word_times import References
 
 PROGRAM = "qwen3-asr-mlx-perftest"
 BATCH_SIZES: dict[str, int] = {"sequential": 1, "batched": 8}
@@ -32,6 +43,7 @@ EXAMPLES = f"""examples:
   {PROGRAM} demo examples/audio/sample.wav --show-text
   {PROGRAM} Qwen/Qwen3-ASR-0.6B talk.wav --decoder-mode batched --repeat 3
   {PROGRAM} demo --manifest examples/audio/expected.jsonl --json > predictions.json
+  {PROGRAM} demo --words --manifest examples/audio/expected.jsonl
 
 The first argument is the model if it is `demo`, a folder, or owner/name and no file, unless --model names one. The
 languages of a manifest are only for comparison: the model decides by itself unless --language names one.
@@ -44,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_line()
     options = parser.parse_args(argv)
     options.model, words = choose_model(options.model, options.words, os.environ)
+    check_words(parser, options)
     if not words and options.manifest is None:
         taken = f"; {options.words[0]!r} is no file and was taken for the model" if options.words else ""
         parser.error(f"expected a FILE, or --manifest{taken}")
@@ -78,9 +91,25 @@ def command_line() -> Parser:
     add("--context", type=values.context, default="", help="words or text given to the model as background")
     add("--quantize", choices=QUANTIZE, help=f"the decoder's weights in 8 or 4 bits, the rest in 8; {SLOW_ON_A_CPU}")
     add("--local-files-only", action="store_true", help="never download")
+    add_words(parser)
     add("--show-text", action="store_true", help="texts in the table too; --json always has them")
     add("--json", action="store_true", help="one object in place of tables")
     return parser
+
+
+def add_words(parser: Parser) -> None:
+    add = parser.add_argument
+    add("--words", action="store_true", dest="with_words", help="also find when each word is said")
+    add(
+        "--aligner", type=model, metavar="MODEL", help=f"finds them ({DEFAULT_ALIGNER}, or the embedded one for `demo`)"
+    )
+    add("--align-decoder", choices=ALIGN_DECODERS, help=f"how (default {Settings.align_decoder})")
+
+
+def check_words(parser: Parser, options: argparse.Namespace) -> None:
+    for name in ("aligner", "align_decoder"):
+        if getattr(options, name) and not options.with_words:
+            parser.error(f"--{name.replace('_', '-')} goes with --words alone")
 
 
 def _perftest(options: argparse.Namespace, words: Sequence[str]) -> int:
@@ -95,7 +124,7 @@ def _perftest(options: argparse.Namespace, words: Sequence[str]) -> int:
         note(f"{PROGRAM}: {DEMO_KNOWS}")
     try:
         with progress_bar() as show_progress:
-            performance = measure(options, files, show_progress)
+            performance = measure(options, files, show_progress, {entry.audio: entry.words for entry in entries})
     except ModelError as error:
         return complain(PROGRAM, f"model {options.model!r}: {error.message}")
     if options.json:
@@ -122,10 +151,13 @@ def listed(manifest: Path) -> list[Entry]:
 
 
 def measure(
-    options: argparse.Namespace, files: Sequence[tuple[str, Path]], show_progress: "ShowProgress"
+    options: argparse.Namespace,
+    files: Sequence[tuple[str, Path]],
+    show_progress: "ShowProgress",
+    references: "References | None" = None,
 ) -> "Performance":
-    """Imports MLX, after the command line and the files are checked. Raises ModelError, or
-    DeviceUnavailable."""
+    """Imports MLX, after the command line and the files are checked. `references`: the words of the manifest. Raises
+    ModelError, DeviceUnavailable, or EngineUnavailable if the aligner is at fault."""
     process_memory.keep_little()  # as the bridge does
     from qwen3_asr_mlx_runtime.model.device import check_device
 
@@ -144,6 +176,7 @@ def measure(
         options.language,
         options.context,
         options.max_new_tokens,
+        (options.align_decoder or Settings.align_decoder) if options.with_words else None,
     )
     watch = Stopwatch()
     recognizer = Recognizer.load(
@@ -156,9 +189,35 @@ def measure(
     )
     if options.quantize and mx.default_device() == mx.cpu:
         note(f"{PROGRAM}: --quantize {options.quantize}: quantised weights are {SLOW_ON_A_CPU}")
-    before = (watch.total, warm_up(recognizer, plan))
-    passes = transcribe(recognizer, plan, show_progress)
-    return report(options.model, options.quantize, recognizer, plan, before, passes)
+    loaded = watch.total
+    aligner, aligner_load_seconds = _aligner(options, recognizer) if options.with_words else (None, None)
+    before = (loaded, warm_up(recognizer, plan))
+    passes = transcribe(recognizer, plan, show_progress, aligner)
+    return report(
+        options.model, options.quantize, recognizer, plan, before, passes, aligner_load_seconds, references or {}
+    )
+
+
+def _aligner(options: argparse.Namespace, recognizer: "Recognizer") -> "tuple[WordAligner, float]":
+    """The loaded aligner, and the seconds that it took."""
+    from qwen3_asr_mlx_runtime.engine.word_aligner import WordAligner
+
+    watch = Stopwatch()
+    settings = Settings(
+        model=options.model,
+        aligner=options.aligner,
+        align_decoder=options.align_decoder or Settings.align_decoder,
+        cache_dir=values.expanded(os.environ.get("QWEN3_ASR_MLX_CACHE_DIR")),
+        state_dir=values.state_dir(None, os.environ),
+        quantize=options.quantize,
+        local_files_only=options.local_files_only,
+    )
+    aligner = WordAligner(recognizer, settings)
+    try:
+        aligner.load()
+    except BridgeError as error:
+        raise EngineUnavailable(f"aligner {aligner.name!r}: {error.message}") from None
+    return aligner, watch.total
 
 
 def _exit_code(performance: "Performance") -> int:

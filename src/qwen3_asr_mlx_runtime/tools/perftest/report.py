@@ -1,6 +1,7 @@
 """Passes over files → the performance of a model on this machine."""
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
 import mlx.core as mx
@@ -10,13 +11,17 @@ from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engines.profile import Profile, batch_profile
 from qwen3_asr_mlx_runtime.tools.perftest.performance import Item, Pass, Plan
+from qwen3_asr_mlx_runtime.tools.score.word_times import References, WordFigures, word_figures
+
+NO_REFERENCES: References = MappingProxyType({})
 
 
 class Performance(msgspec.Struct, kw_only=True, frozen=True):
     """The object that --json writes. Seconds are wall-clock. `run_seconds`: of the engine for all files, the median of
     `runs` (the lower of two), without `read_seconds` for reading the files; `items` and `profile` belong to that run. A
     real-time factor is seconds of audio for each second of work. `warmup_seconds`: a few tokens of the first file,
-    before the first run."""
+    before the first run. `words`, and the time it took to load their aligner, are null without --words.
+    `align_seconds`: wall-clock, of the same run."""
 
     version: str
     model: str
@@ -41,6 +46,9 @@ class Performance(msgspec.Struct, kw_only=True, frozen=True):
     generated_tokens_per_second: float | None
     load_profile: dict[str, Any]
     profile: Profile
+    aligner_load_seconds: float | None
+    align_seconds: float | None
+    words: WordFigures | None
     items: list[Item]
 
 
@@ -51,8 +59,11 @@ def report(
     plan: Plan,
     before: tuple[float, float],
     passes: list[Pass],
+    aligner_load_seconds: float | None = None,
+    references: References = NO_REFERENCES,
 ) -> Performance:
-    """`before`: the seconds of load and warm-up."""
+    """`before`: the seconds of load and warm-up. `aligner_load_seconds` is None without words; `references` are the
+    words of the manifest."""
     chosen = median(passes)
     profiles = [item.profile for item in chosen.items if item.profile is not None]
     profile = batch_profile(profiles, f"batch_{plan.decoder_mode}", plan.batch_size)
@@ -81,6 +92,9 @@ def report(
         generated_tokens_per_second=profile.generated_tokens_per_second,
         load_profile=recognizer.load_profile,
         profile=profile,
+        aligner_load_seconds=aligner_load_seconds,
+        align_seconds=None if aligner_load_seconds is None else chosen.align_seconds,
+        words=word_figures(chosen.items, references),
         items=chosen.items,
     )
 

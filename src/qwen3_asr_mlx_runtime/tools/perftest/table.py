@@ -1,6 +1,6 @@
 """The terminal output of scripts/qwen3-asr-mlx-perftest."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec import UNSET
 from rich.console import Console
@@ -11,6 +11,7 @@ from qwen3_asr_mlx_runtime.command import printable
 from qwen3_asr_mlx_runtime.engines.profile import Memory, Profile
 from qwen3_asr_mlx_runtime.tools.perftest.performance import Item
 from qwen3_asr_mlx_runtime.tools.perftest.report import Performance
+from qwen3_asr_mlx_runtime.tools.score.word_table import WORD_COLUMNS, word_cells
 from qwen3_asr_mlx_runtime.tools.stages import stage_seconds
 
 _MEMORY = {
@@ -27,11 +28,13 @@ def show_performance(console: Console, performance: Performance, show_text: bool
     console.print(_items(performance, show_text))
     for title, rows in (
         ("time", _times(performance)),
+        ("words", zip(WORD_COLUMNS, word_cells(performance.words), strict=True) if performance.words else ()),
         ("stages, in seconds of work", _stages(performance.profile)),
         ("memory", _memory(performance.profile.memory)),
     ):
-        console.print()
-        console.print(_pairs(title, rows))
+        if found := list(rows):
+            console.print()
+            console.print(_pairs(title, found))
 
 
 def _items(performance: Performance, show_text: bool) -> Table:
@@ -44,10 +47,14 @@ def _items(performance: Performance, show_text: bool) -> Table:
     for column in ("audio s", "work s", "× real time", "tokens", "embeddings"):
         table.add_column(column, justify="right")
     table.add_column("ended by")
+    if performance.words:
+        table.add_column("words", justify="right")
+        table.add_column("align s", justify="right")
     if show_text:
         table.add_column("text", overflow="fold")
     for item in performance.items:
-        table.add_row(*map(_safe, _item_cells(item)), *([_safe(item.text or "")] if show_text else []))
+        word_cells = _item_word_cells(item) if performance.words else []
+        table.add_row(*map(_safe, [*_item_cells(item), *word_cells, *([item.text or ""] if show_text else [])]))
     return table
 
 
@@ -68,11 +75,16 @@ def _item_cells(item: Item) -> list[str]:
     ]
 
 
+def _item_word_cells(item: Item) -> list[str]:
+    seconds = item.aligner.seconds if item.aligner else None
+    return [str(len(item.words)) if isinstance(item.words, list) else "–", _number(seconds, 3)]
+
+
 def _safe(text: str) -> Text:
     return Text(printable(text))
 
 
-def _pairs(title: str, rows: Iterator[tuple[str, str]]) -> Table:
+def _pairs(title: str, rows: Iterable[tuple[str, str]]) -> Table:
     table = Table(title=Text(title, style="bold"), title_justify="left", show_header=False, box=None)
     table.add_column()
     table.add_column(justify="right")
@@ -90,6 +102,9 @@ def _times(performance: Performance) -> Iterator[tuple[str, str]]:
     yield "audio", f"{_number(performance.audio_seconds, 2)} s"
     yield "× real time", _number(performance.realtime_factor, 2)
     yield "× real time, with load", _number(performance.realtime_factor_with_load, 2)
+    if performance.aligner_load_seconds is not None and performance.align_seconds is not None:
+        yield "load of the aligner", f"{performance.aligner_load_seconds:.3f} s"
+        yield "alignment", f"{performance.align_seconds:.3f} s"
     yield "tokens", str(performance.generated_tokens)
     yield "tokens a second", _number(performance.generated_tokens_per_second, 1)
 
