@@ -26,7 +26,7 @@ _SHOWN = """
 })
 """
 _CUT_CELLS = """
-[...document.querySelectorAll("#results td")]
+[...document.querySelectorAll(".table td")]
   .filter(cell => cell.getBoundingClientRect().right > cell.closest(".table").getBoundingClientRect().right + 1)
   .map(cell => cell.textContent)
 """

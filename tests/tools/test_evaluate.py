@@ -116,6 +116,44 @@ class TestProcess:
         assert "--snr-db -3 --manifest examples/audio/expected.jsonl" in reported.stdout
 
 
+class TestWords:
+    def test_they_are_measured_drawn_and_kept_with_the_predictions(
+        self, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        words = [{"text": "Eight", "start": 0.1, "end": 0.5}]
+        wrong = {
+            "audio": str(audio / "sample.wav"),
+            "text": "Seven three two.",
+            "language": "en",
+            "normaliser": "basic",
+        }
+        manifest = lines(
+            tmp_path / "m.jsonl", {"audio": str(audio / "english-one.wav"), "text": "Eight.", "words": words}, wrong
+        )
+        report, kept = tmp_path / "r.html", tmp_path / "kept"
+        options = ["--words", "--align-decoder", "official", "--worst", "2", "--json"]
+        command = ["--model", "demo", "--manifest", str(manifest), "--report", str(report)]
+        assert main([*command, "--save-predictions", str(kept), *options]) == 0
+        [result] = json.loads(capsys.readouterr().out)["results"]
+        assert (result["words"]["utterances"], result["words"]["words"], result["words"]["without"]) == (2, 4, {})
+        assert (result["words"]["errors"]["matched"], result["words"]["errors"]["reference_words"]) == (1, 1)
+        [drawn] = result["spoken"]
+        assert [word["text"] for word in drawn["words"]] == ["Seven", "three", "one."]
+        assert 0 < drawn["words"][0]["start"] < drawn["words"][-1]["end"] <= drawn["seconds"]
+        saved = json.loads((kept / "A-demo-sequential.json").read_text())
+        assert saved["items"][0]["aligner"]["decoder"] == "official"
+        written = report.read_text()
+        assert written.count('<div class="wave"') == 1
+        assert 'id="word-times"' in written
+
+    def test_an_aligner_that_is_not_there_costs_no_report_of_the_text(
+        self, short: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        command = ["--model", "demo", "--manifest", str(short), "--report", str(tmp_path / "r.html"), "--words"]
+        assert main([*command, "--aligner", "no/where", "--local-files-only"]) == 1
+        assert "demo, sequential: aligner 'no/where': the model is not in the cache" in capsys.readouterr().err
+
+
 class TestMeasurement:
     @pytest.fixture
     def files(self, audio: Path) -> list[tuple[str, Path]]:
@@ -276,6 +314,7 @@ class TestMistakes:
             ["--manifest", "m", "--limit", "10"],
             ["--manifest", "m", "--recipe-source", "folder"],
             ["--manifest", "m", "--save-audio", "folder"],
+            ["--manifest", "m", "--aligner", "a/b"],
         ],
     )
     def test_a_command_line_that_is_wrong(self, capsys: pytest.CaptureFixture, arguments: list[str]) -> None:

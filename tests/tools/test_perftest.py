@@ -247,7 +247,7 @@ class TestWords:
     ) -> None:
         assert main(["demo", "--manifest", str(self.spoken(audio, tmp_path)), "--words"]) == 0
         reported = capsys.readouterr().out
-        for shown in ("align s", "load of the aligner", "within 80, 160, 240 ms %", "2 of 3"):
+        for shown in ("align s", "load of the aligner", "≤ 80, 160, 240 ms %", "2 of 3"):
             assert shown in reported
         assert "Seven" not in reported
 

@@ -2,28 +2,34 @@
 
 import io
 import re
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from datetime import date
 from functools import cache
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
+import soundfile
 from rich.console import Console
 from support.browser import Page, browser
 from support.report_checks import complaints, figures
 
 from qwen3_asr_mlx_runtime.engines.profile import MIB, Memory, Profile, batch_profile
-from qwen3_asr_mlx_runtime.protocol.transcripts import ItemError
+from qwen3_asr_mlx_runtime.protocol.transcripts import Aligner, ItemError, Word
 from qwen3_asr_mlx_runtime.tools.evaluate.charts import charts
 from qwen3_asr_mlx_runtime.tools.evaluate.configuration import Configuration, configurations
 from qwen3_asr_mlx_runtime.tools.evaluate.evaluation import Evaluation, Failure, Result, Scoring, error_rate, evaluation
 from qwen3_asr_mlx_runtime.tools.evaluate.measurement import Measured, MeasuredItem
 from qwen3_asr_mlx_runtime.tools.evaluate.report import page
-from qwen3_asr_mlx_runtime.tools.evaluate.table import cells, columns, show_evaluation
+from qwen3_asr_mlx_runtime.tools.evaluate.table import cells, cells_of_words, columns, show_evaluation
+from qwen3_asr_mlx_runtime.tools.evaluate.waveform import COLUMNS, Spoken, drawing, spoken
+from qwen3_asr_mlx_runtime.tools.evaluate.waveform import columns as columns_of
 from qwen3_asr_mlx_runtime.tools.machine import Machine
-from qwen3_asr_mlx_runtime.tools.manifest import Entry
+from qwen3_asr_mlx_runtime.tools.manifest import Entry, ReferenceWord
 from qwen3_asr_mlx_runtime.tools.score.bootstrap import Bootstrap
+from qwen3_asr_mlx_runtime.tools.score.word_times import TimeErrors, WordFigures
 
 MACHINE = Machine("Linux on riscv64", "A processor", 2, 8 * 2**30, {"qwen3-asr-mlx-runtime": "9.9", "mlx": "1.2.3"})
 SPOKEN = {"English": "we saw the light", "German": "wir sahen das licht", "Chinese": "我们看见光", "Thai": "เราเห็นแสง"}
@@ -74,6 +80,26 @@ def evaluated(models: list[str], worst: int = 0, **changes: object) -> Evaluatio
         "evaluate --x", f"{date(2026, 1, 2)}T03:04:05+00:00", MACHINE, ("m.jsonl", 24), BOOTSTRAP, results
     )
     return msgspec.structs.replace(made, **changes)
+
+
+def with_words(made: Evaluation) -> Evaluation:
+    """Each configuration some milliseconds worse than the one before, and every worst utterance drawn."""
+    results = []
+    for place, result in enumerate(made.results):
+        off = np.random.default_rng(place).integers(-80, 81 + 60 * place, 200)
+        half = sorted(map(int, off[:100])), sorted(map(int, off[100:]))
+        errors = TimeErrors(110, 100, 40.0, 38.0, 42.0, 35.0, {80: 0.9, 160: 0.95, 240: 1.0}, *half)
+        figures = WordFigures(20, {"language": 4}, 400, 2, 3.0, 55.0, errors)
+        drawn = [heard_of(worst.audio, SECONDS[number % 6]) for number, worst in enumerate(result.score.worst)]
+        results.append(msgspec.structs.replace(result, words=figures, spoken=drawn))
+    return msgspec.structs.replace(made, results=results)
+
+
+def heard_of(audio: str, seconds: float, text: str = "light") -> Spoken:
+    """A word every third of a second, and one fewer in the manifest."""
+    words = [ReferenceWord(text, place / 3, place / 3 + 0.3) for place in range(int(3 * seconds))]
+    wave = [50 + place % 50 for place in range(COLUMNS)]
+    return Spoken(audio, seconds, [-each for each in wave], wave, words, words[1:])
 
 
 @cache
@@ -147,6 +173,108 @@ class TestPlots:
         ]
         path.write_text(page(msgspec.structs.replace(made, results=same)))
         assert complaints(browser_page, path) == []
+
+
+class TestWords:
+    def test_their_table_their_plot_and_the_waveforms_are_legible_on_a_desk_and_a_phone(
+        self, opened: tuple[Page, Path]
+    ) -> None:
+        browser_page, path = opened
+        path.write_text(page(with_words(evaluated(["one", "two"], worst=6))))
+        assert complaints(browser_page, path) == []
+        drawn = figures(browser_page)
+        assert [mark["id"] for mark in drawn["word-times"]["marks"]] == [f"word-times-mark-{key}" for key in "ABCD"]
+        inside = """[...document.querySelectorAll(".wave svg")].map(svg => {
+            const frame = svg.getBoundingClientRect();
+            return [...svg.querySelectorAll("text, path, rect")].every(part => {
+              const box = part.getBoundingClientRect();
+              const isWithin = box.left >= frame.left - 1 && box.right <= frame.right + 1;
+              return isWithin && box.bottom <= frame.bottom + 1; }); })"""
+        waves = browser_page.run(inside)
+        assert len(waves) == 15
+        assert all(waves)
+
+    def test_who_did_not_ask_for_them_has_none(self) -> None:
+        written = written_of(1, worst=30)
+        assert "<h2>Words</h2>" not in written
+        assert '<path d="M' not in written.partition("Worst utterances")[2]
+        assert 'id="word-times"' not in written
+
+    def test_the_table_has_them_and_the_configuration_without_has_none(self) -> None:
+        made = with_words(evaluated(["one"]))
+        first, second = made.results
+        made = msgspec.structs.replace(made, results=[first, msgspec.structs.replace(second, words=None)])
+        row = ("400", "2", "language 4", "3.000", "55.0", "100 of 110", "40 (38, 42)", "35", "90.0, 95.0, 100.0")
+        assert tuple(cells_of_words(first)) == row
+        file = io.StringIO()
+        show_evaluation(Console(file=file, width=60), made)
+        assert [cell for cell in row if cell not in file.getvalue()] == []
+        assert [cell for cell in row if f">{cell}</td>" not in page(made)] == []
+        assert [chart.svg.count("-mark-") for chart in charts(made) if chart.name == "word-times"] == [1]
+
+    def test_nothing_that_matches_has_no_plot(self) -> None:
+        made = with_words(evaluated(["one"]))
+        figures = msgspec.structs.replace(made.results[0].words, errors=None)
+        silent = [msgspec.structs.replace(result, words=figures) for result in made.results]
+        assert "word-times" not in [chart.name for chart in charts(msgspec.structs.replace(made, results=silent))]
+
+    def test_a_word_that_looks_like_a_script_is_shown_as_it_is(self) -> None:
+        made = evaluated(["one"], worst=1)
+        second = made.results[1]
+        drawn = [heard_of(second.score.worst[0].audio, 4.0, "<script>\"'&")]
+        written = page(msgspec.structs.replace(made, results=[msgspec.structs.replace(second, spoken=drawn)]))
+        assert "<script" not in written
+        [svg] = re.findall(r'(?s)<div class="wave".*?(<svg.*?</svg>)', written)
+        texts = [text.text for text in ElementTree.fromstring(svg).iter("text")]
+        assert texts == ["<script>\"'&"] * len(texts) != []
+
+
+class TestWaveform:
+    def test_its_columns_are_those_of_the_samples(self) -> None:
+        samples = np.zeros(16_000, np.float32)
+        samples[0], samples[8_000], samples[-1] = 0.25, -0.5, 0.125
+        lows, highs = columns_of(samples)
+        assert (len(lows), len(highs)) == (COLUMNS, COLUMNS)
+        assert [(place, low) for place, low in enumerate(lows) if low] == [(200, -100)]
+        assert [(place, high) for place, high in enumerate(highs) if high] == [(0, 50), (399, 25)]
+        assert columns_of(samples[:0]) == ([], [])
+        assert columns_of(samples[:3]) == ([100, 0, 0], [100, 0, 0])
+        assert columns_of(np.zeros(5, np.float32)) == ([0] * 5, [0] * 5)
+
+    def test_words_lie_at_their_times_and_labels_do_not_meet(self) -> None:
+        words = [ReferenceWord("considerably", place / 4, place / 4 + 0.25) for place in range(40)]
+        drawn = drawing(Spoken("a", 10.0, [-1], [1], words, []))
+        scale = drawn.width / 10
+        assert [round(label.left / scale, 2) for label in drawn.found] == [word.start for word in words]
+        assert drawn.reference == []
+        ends: dict[int, float] = {}
+        for label in drawn.found:
+            if label.row is not None:
+                assert label.x >= ends.get(label.row, 0.0)
+                ends[label.row] = label.x + 7 * len(label.text)
+        assert max(ends) == 2
+        assert max(ends.values()) <= drawn.width
+        assert any(label.row is None for label in drawn.found)
+
+    def test_an_hour_is_as_wide_as_a_few_screens_and_a_moment_as_a_phone(self) -> None:
+        widths = [drawing(Spoken("a", seconds, [-1], [1], [], [])).width for seconds in (0.0, 0.1, 10.0, 3600.0)]
+        assert widths == [320, 320, 1100, 4000]
+
+    def test_the_worst_have_the_audio_and_the_words_that_were_measured(self, tmp_path: Path) -> None:
+        [result] = evaluated(["one"], worst=1).results[1:]
+        [worst] = result.score.worst
+        tone = np.sin(np.arange(8_000) / 10)
+        soundfile.write(tmp_path / "noisy.wav", tone, 16_000)
+        times = {"char_start": 0, "char_end": 1, "confidence": None}
+        words = [Word(text="a", start=0.1, end=0.2, time_confidence=0.5, **times)]
+        words += [Word(text="whole segment", start=0.2, end=0.5, time_confidence=None, **times)]
+        aligner = Aligner(model="m", seconds=1.0, decoder="viterbi")
+        items = [MeasuredItem("other"), MeasuredItem(worst.audio, "a", words=words, aligner=aligner)]
+        known = Entry(worst.audio, Path("unused"), "a", None, 1, None, (ReferenceWord("A.", 0.0, 0.3),))
+        [drawn] = spoken([worst], items, [known], [(worst.audio, tmp_path / "noisy.wav")])
+        assert (drawn.audio, drawn.seconds, max(drawn.highs), min(drawn.lows)) == (worst.audio, 0.5, 100, -100)
+        assert drawn.words == [ReferenceWord("a", 0.1, 0.2)]
+        assert drawn.reference == [ReferenceWord("A.", 0.0, 0.3)]
 
 
 class TestPage:

@@ -25,9 +25,11 @@ from qwen3_asr_mlx_runtime.tools.evaluate.plotting import (
     series_colour,
 )
 from qwen3_asr_mlx_runtime.tools.score.scoring import Rate, Scores
+from qwen3_asr_mlx_runtime.tools.score.word_times import LIMITS_MS
 from qwen3_asr_mlx_runtime.tools.stages import STAGES
 
 _MAX_POINTS = 300  # at most, of one configuration's latencies
+_FARTHEST_MS = 400  # of word times
 _LOWEST = 48  # pixels from the bottom, above the labels of the axis
 
 _Point = tuple[float, float]
@@ -66,6 +68,7 @@ def charts(evaluation: Evaluation) -> list[Chart]:
             _latency(results),
             _stages(results),
             _groups("language", "Errors by language", languages, results, lambda result: result.score.languages),
+            _word_times(results),
             _groups("duration", "Errors by duration", BANDS, results, lambda result: result.durations),
         )
     return [chart for chart in drawn if chart is not None]
@@ -79,6 +82,8 @@ _CAPTIONS = {
     "stages": "Milliseconds of work for each second of audio, by stage. 1000 would be as slow as speech.",
     "language": "Word errors, or character errors (CER) where words are not separated. In brackets: utterances. "
     "Bars: 95\u00a0% intervals.",
+    "word-times": "The share of starts and ends of words that are so close to those of the manifest. Upper left "
+    "is better. Mark: median. What is farther than 400\u00a0ms is not shown.",
     "duration": "By seconds of audio. In brackets: utterances. Bars: 95\u00a0% intervals.",
 }
 
@@ -153,6 +158,30 @@ def _stacked(axes: Axes, row: int, result: Result) -> float:
             bar.set_gid(f"stages-mark-{result.configuration.key}-{index + 1}")
         left += wide
     return left
+
+
+def _word_times(results: Sequence[Result]) -> Chart | None:
+    found = [(index, result, result.words.errors) for index, result in enumerate(results) if result.words]
+    rows = [(index, result, errors) for index, result, errors in found if errors and errors.matched]
+    if not rows:
+        return None
+    name, title = "word-times", "Errors of word times"
+    figure, axes = blank_plot(250)
+    axes.set_title("starts and ends, %", loc="left")
+    axes.set_xlabel("ms from the manifest's: left is better")
+    grid = np.arange(0, _FARTHEST_MS + 1, 4)
+    for index, result, errors in rows:
+        distances = np.sort(np.abs([*errors.starts_ms, *errors.ends_ms]))
+        shares = 100 * np.searchsorted(distances, grid, side="right") / len(distances)
+        axes.plot(grid, shares, color=series_colour(index), linewidth=1.5)
+        median = min(errors.median_ms or 0.0, _FARTHEST_MS)
+        draw_mark(
+            axes, index, f"{name}-mark-{result.configuration.key}", median, float(np.interp(median, grid, shares))
+        )
+    axes.set_xticks([0, *LIMITS_MS, 320, _FARTHEST_MS])
+    axes.set_xlim(0, _FARTHEST_MS)
+    axes.set_ylim(0, 104)
+    return Chart(name, title, _CAPTIONS[name], as_svg(figure, name, title))
 
 
 def _groups(

@@ -10,6 +10,7 @@ from msgspec import UNSET
 from qwen3_asr_mlx_runtime.engines.profile import Memory
 from qwen3_asr_mlx_runtime.tools.evaluate.configuration import Configuration
 from qwen3_asr_mlx_runtime.tools.evaluate.measurement import Measured
+from qwen3_asr_mlx_runtime.tools.evaluate.waveform import Spoken
 from qwen3_asr_mlx_runtime.tools.machine import Machine
 from qwen3_asr_mlx_runtime.tools.manifest import Entry
 from qwen3_asr_mlx_runtime.tools.score import scoring
@@ -18,6 +19,7 @@ from qwen3_asr_mlx_runtime.tools.score.comparison import Differences, compare
 from qwen3_asr_mlx_runtime.tools.score.matching import match
 from qwen3_asr_mlx_runtime.tools.score.predictions import Prediction, Predictions
 from qwen3_asr_mlx_runtime.tools.score.scoring import Scored, Scores
+from qwen3_asr_mlx_runtime.tools.score.word_times import WordFigures, word_figures
 from qwen3_asr_mlx_runtime.tools.stages import stage_seconds
 
 DURATIONS = (0, 2, 5, 10, 20, 30)
@@ -45,7 +47,8 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """`difference`: from the first configuration that has a result; null for that one."""
+    """`difference`: from the first configuration that has a result; null for that one. With --words: `words`, and
+    `spoken` has each of the worst utterances."""
 
     configuration: Configuration
     figures: Figures
@@ -53,6 +56,8 @@ class Result(msgspec.Struct, frozen=True):
     durations: dict[str, Scores]
     difference: Differences | None
     file_error: str | None
+    words: WordFigures | None = None
+    spoken: list[Spoken] = []
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -97,6 +102,7 @@ class Scoring:
             self._by_duration(scored, measured),
             None if first is None else compare(first, scored, self._bootstrap).overall,
             _file_error(measured),
+            word_figures(measured.items, {entry.audio: entry.words for entry in self._entries}),
         )
 
     def _by_duration(self, scored: Sequence[Scored], measured: Measured) -> dict[str, Scores]:

@@ -30,6 +30,7 @@ from qwen3_asr_mlx_runtime.tools.evaluate.measurement import Measured, ShowProgr
 from qwen3_asr_mlx_runtime.tools.evaluate.noise import noisy_files
 from qwen3_asr_mlx_runtime.tools.evaluate.recipes import MANIFEST, RECIPES, fetch, slice_of
 from qwen3_asr_mlx_runtime.tools.evaluate.table import show_evaluation
+from qwen3_asr_mlx_runtime.tools.evaluate.waveform import spoken
 from qwen3_asr_mlx_runtime.tools.machine import this_machine
 from qwen3_asr_mlx_runtime.tools.manifest import NORMALISER_HELP, Entry, NormaliserChoice, normaliser_for
 from qwen3_asr_mlx_runtime.tools.perftest import main as perftest
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _command_line()
     options = parser.parse_args(words)
     _check(parser, options)
+    perftest.check_words(parser, options)
     return _evaluate(options, shlex.join([PROGRAM, *words]))
 
 
@@ -105,6 +107,7 @@ def _add_perftest(parser: Parser) -> None:
     add("--language", type=values.language, help="the language of the audio; by default the model decides")
     add("--context", type=values.context, default="", help="words or text given to the model as background")
     add("--local-files-only", action="store_true", help="never download a model")
+    perftest.add_words(parser)
 
 
 def _evaluate(options: argparse.Namespace, command: str) -> int:
@@ -172,7 +175,10 @@ def _outcomes(
                 continue
             if options.save_predictions:
                 (options.save_predictions / f"{_file_name(configuration)}.json").write_bytes(predictions + b"\n")
-            yield scoring.result(configuration, msgspec.json.decode(predictions, type=Measured))
+            measured = msgspec.json.decode(predictions, type=Measured)
+            result = scoring.result(configuration, measured)
+            drawn = spoken(result.score.worst, measured.items, entries, files) if options.with_words else []
+            yield msgspec.structs.replace(result, spoken=drawn)
 
 
 def _files(options: argparse.Namespace, entries: Sequence[Entry]) -> AbstractContextManager[list[tuple[str, Path]]]:
@@ -194,6 +200,12 @@ def _common_arguments(options: argparse.Namespace) -> Iterator[str]:
         yield f"--language={options.language}"
     if options.local_files_only:
         yield "--local-files-only"
+    if options.with_words:
+        yield "--words"
+    if options.aligner:
+        yield f"--aligner={options.aligner}"
+    if options.align_decoder:
+        yield f"--align-decoder={options.align_decoder}"
 
 
 def _file_name(configuration: Configuration) -> str:

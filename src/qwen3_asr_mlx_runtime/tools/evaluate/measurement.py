@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from qwen3_asr_mlx_runtime.engines.profile import Profile
 from qwen3_asr_mlx_runtime.errors import BridgeError, EngineUnavailable, ModelError
-from qwen3_asr_mlx_runtime.protocol.transcripts import ItemError
+from qwen3_asr_mlx_runtime.protocol.transcripts import Aligner, ItemError, Word
 from qwen3_asr_mlx_runtime.tools.perftest import main as perftest
 
 ShowProgress = Callable[[str, int | None, int | None], None]
@@ -23,6 +23,9 @@ class MeasuredItem(msgspec.Struct, frozen=True):
     audio: str
     text: str | None = None
     profile: Profile | None = None
+    warnings: tuple[str, ...] = ()
+    words: list[Word] | UnsetType | None = UNSET
+    aligner: Aligner | UnsetType = UNSET
     error: ItemError | UnsetType = UNSET
 
 

@@ -9,8 +9,10 @@ from jinja2 import Environment, StrictUndefined
 from qwen3_asr_mlx_runtime.tools.evaluate.charts import charts
 from qwen3_asr_mlx_runtime.tools.evaluate.evaluation import Evaluation
 from qwen3_asr_mlx_runtime.tools.evaluate.plotting import MARKERS
-from qwen3_asr_mlx_runtime.tools.evaluate.table import cells, columns
+from qwen3_asr_mlx_runtime.tools.evaluate.table import cells, cells_of_words, columns
+from qwen3_asr_mlx_runtime.tools.evaluate.waveform import drawing
 from qwen3_asr_mlx_runtime.tools.score.alignment import Alignment
+from qwen3_asr_mlx_runtime.tools.score.word_table import WORD_COLUMNS
 from qwen3_asr_mlx_runtime.tools.stages import STAGES
 
 # matplotlib's markers as CSS.
@@ -40,6 +42,9 @@ def page(evaluation: Evaluation) -> str:
         charts=charts(evaluation),
         columns=columns(evaluation),
         cells=cells,
+        word_columns=WORD_COLUMNS,
+        cells_of_words=cells_of_words,
+        drawing=drawing,
         runs=runs,
         shapes=[_SHAPES[marker] for marker in MARKERS],
         stages=[

@@ -1,7 +1,7 @@
 """The terminal output of scripts/qwen3-asr-mlx-evaluate."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -15,7 +15,9 @@ from qwen3_asr_mlx_runtime.tools.evaluate.evaluation import Evaluation, Result
 from qwen3_asr_mlx_runtime.tools.score.comparison import Difference
 from qwen3_asr_mlx_runtime.tools.score.scoring import Rate
 from qwen3_asr_mlx_runtime.tools.score.table import between
+from qwen3_asr_mlx_runtime.tools.score.word_table import WORD_COLUMNS, word_cells
 
+CellsOf = Callable[[Result], Iterator[str]]
 NONE = "–"
 _ENDLESS = 10_000
 _FOLDED = 16
@@ -30,23 +32,29 @@ def columns(evaluation: Evaluation) -> list[str]:
 
 def show_evaluation(console: Console, evaluation: Evaluation) -> None:
     """Print a table, or a list if the terminal is too narrow for the numbers."""
-    table = _table(evaluation)
+    _show(console, evaluation, _title(evaluation), columns(evaluation), cells)
+    if any(result.words for result in evaluation.results):
+        console.print()
+        _show(console, evaluation, "Words", list(WORD_COLUMNS), cells_of_words)
+
+
+def _show(console: Console, evaluation: Evaluation, title: str, names: list[str], cells_of: CellsOf) -> None:
+    table = _table(evaluation, title, names, cells_of)
     if _min_width(console, table) <= console.width:
         console.print(table)
     else:
-        _show_list(console, evaluation)
+        _show_list(console, evaluation, title, names, cells_of)
 
 
-def _table(evaluation: Evaluation) -> Table:
-    title = _text(_title(evaluation), "bold")
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+def _table(evaluation: Evaluation, title: str, names: list[str], cells_of: CellsOf) -> Table:
+    table = Table(title=_text(title, "bold"), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("")
     table.add_column("configuration", overflow="fold")
-    for column in columns(evaluation):
+    for column in names:
         table.add_column(re.sub(r" (?=\(|\S+$)", "\n", column, count=1), justify="right", no_wrap=True)
     for result in evaluation.results:
         configuration = result.configuration
-        table.add_row(configuration.key, _text(configuration.label), *cells(result))
+        table.add_row(configuration.key, _text(configuration.label), *cells_of(result))
     for failure in evaluation.failures:
         table.add_row(failure.configuration.key, _text(failure.configuration.label), "failed")
     return table
@@ -59,12 +67,11 @@ def _min_width(console: Console, table: Table) -> int:
     return whole - max(0, longest - _FOLDED)
 
 
-def _show_list(console: Console, evaluation: Evaluation) -> None:
-    console.print(_text(_title(evaluation), "bold"))
-    names = columns(evaluation)
+def _show_list(console: Console, evaluation: Evaluation, title: str, names: list[str], cells_of: CellsOf) -> None:
+    console.print(_text(title, "bold"))
     for result in evaluation.results:
         console.print(_text(f"{result.configuration.key} {result.configuration.label}", "bold"))
-        for name, cell in zip(names, cells(result), strict=True):
+        for name, cell in zip(names, cells_of(result), strict=True):
             console.print(f"  {name:{max(map(len, names))}}  {cell}", soft_wrap=True)
     for failure in evaluation.failures:
         console.print(_text(f"{failure.configuration.key} {failure.configuration.label}: failed", "bold"))
@@ -86,6 +93,11 @@ def cells(result: Result) -> Iterator[str]:
     yield _number(figures.p95_seconds, 3)
     yield _number(figures.load_seconds, 2)
     yield _number(figures.memory_bytes and figures.memory_bytes / MIB, 0)
+
+
+def cells_of_words(result: Result) -> Iterator[str]:
+    """One cell for each of WORD_COLUMNS."""
+    yield from [NONE] * len(WORD_COLUMNS) if result.words is None else word_cells(result.words)
 
 
 def _percent(rate: Rate | None) -> str:

@@ -7,14 +7,14 @@ from qwen3_asr_mlx_runtime.tools.score.word_times import WordFigures
 _NONE = "–"
 WORD_COLUMNS = (
     "words",
-    "of 0 s",
+    "empty",
     "without words",
-    "alignment s",
+    "align s",
     "× real time",
     "matched",
-    "mean error ms (start, end)",
+    "error ms (start, end)",
     "median ms",
-    "within 80, 160, 240 ms %",
+    "≤ 80, 160, 240 ms %",
 )
 
 
