@@ -1,25 +1,34 @@
 """The doctor's findings: what it says of a machine, and that its self-check sees what it is there to see."""
 
+import json
+import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
 import pytest
 from e2e.client import command
+from reference.random_checkpoint import write_random_checkpoint
 from support.broken_replay import FAILS, is_of_samples
 from support.no_metal import NO_METAL
 from support.tiny_checkpoint import write_tiny_checkpoint
 
+from qwen3_asr_mlx_runtime.checkpoint.resolve import DEMO_ALIGNER_FOLDER, DEMO_FOLDER
 from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
 from qwen3_asr_mlx_runtime.errors import DecodeFailed
+from qwen3_asr_mlx_runtime.model import word_times
 from qwen3_asr_mlx_runtime.model.batch import Places
 from qwen3_asr_mlx_runtime.model.drift import Drift
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
-from qwen3_asr_mlx_runtime.tools.doctor import machine_check, self_check
+from qwen3_asr_mlx_runtime.model.word_times import viterbi
+from qwen3_asr_mlx_runtime.tools.doctor import machine_check, restart_check, self_check
 from qwen3_asr_mlx_runtime.tools.doctor.finding import Finding
 from qwen3_asr_mlx_runtime.tools.doctor.main import findings, main
 from qwen3_asr_mlx_runtime.tools.doctor.restart_check import check_restart
+from qwen3_asr_mlx_runtime.tools.doctor.words_check import check_words
 
 
 @pytest.fixture
@@ -178,6 +187,64 @@ def test_a_model_that_is_not_there_is_a_failure_and_the_rest_is_still_reported(f
 def test_the_margins_of_another_model_are_measured(float32_only, tmp_path):
     folder = str(write_tiny_checkpoint(tmp_path / "model"))
     assert [*findings(folder, None)][-1].what.startswith(f"{folder}: ε is ")
+
+
+class TestWords:
+    def test_a_sound_aligner_passes(self):
+        found = [*check_words("demo", None)]
+        assert [finding.level for finding in found] == ["ok"] * 4
+        assert found[2].what == "the aligner demo knows Arabic, English"
+        assert re.fullmatch(r"each of \d+ words has its time in the audio: 24.7 s were .* in [\d.]+ s", found[3].what)
+
+    def test_one_that_is_not_there_or_broken_is_a_failure(self, tmp_path):
+        assert "not in the cache" in failures(check_words("nobody/nothing", tmp_path))[0]
+        broken = shutil.copytree(DEMO_ALIGNER_FOLDER, tmp_path / "broken")
+        (broken / "model.safetensors").write_bytes(b"cut")
+        assert "model_corrupt" in failures(check_words(str(broken), None))[0]
+        assert "model_unsupported" in failures(check_words(str(DEMO_FOLDER), None))[0]
+
+    def test_one_that_was_never_trained_is_doubted(self, tmp_path, demo_checkpoint):
+        folder = write_random_checkpoint(tmp_path, size="tiny-aligner", tokenizer=demo_checkpoint)
+        last = [*check_words(str(folder), None)][-1]
+        assert (last.level, "confidence is 0.0" in last.what) == ("warning", True)
+
+    def test_one_that_knows_no_language_of_the_known_audio_is_not_tried(self, tmp_path):
+        folder = shutil.copytree(DEMO_ALIGNER_FOLDER, tmp_path / "thai")
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "support_languages": ["Thai"]}))
+        last = [*check_words(str(folder), None)][-1]
+        assert (last.level, "was not tried" in last.what) == ("warning", True)
+
+    @pytest.mark.parametrize("late", [100_000, -100])
+    def test_times_that_lie_outside_of_the_audio_or_cross_are_seen(self, monkeypatch, late):
+        def moved(scores, duration):
+            return [
+                replace(time, end_ms=time.end_ms + late * place) for place, time in enumerate(viterbi(scores, duration))
+            ]
+
+        monkeypatch.setattr(word_times, "viterbi", moved)
+        assert "words without a time in their audio" in failures(check_words("demo", None))[0]
+
+    def test_words_that_cannot_be_found_are_a_failure(self, monkeypatch):
+        monkeypatch.setattr("qwen3_asr_mlx_runtime.engine.word_aligner.WordAligner.load", lambda _: None)
+        monkeypatch.setattr(word_times, "viterbi", lambda *_: 1 / 0)
+        assert "known clips have no words" in failures(check_words("demo", None))[0]
+
+    def test_they_are_tried_only_if_asked_and_their_failure_is_the_commands(self, monkeypatch, capsys):
+        monkeypatch.setattr(self_check, "check_engine", lambda: iter(()))
+        monkeypatch.setattr(restart_check, "check_restart", lambda _: Finding("ok", "restarted"))
+        assert main(["--model", "demo"]) == 0
+        assert "aligner" not in capsys.readouterr().out
+        assert main(["--model", "demo", "--words"]) == 0
+        assert "ok       the aligner demo knows Arabic, English\n" in capsys.readouterr().out
+        assert main(["--model", "demo", "--words", "--aligner", "no/where"]) == 1
+        assert "failure  the aligner no/where: " in capsys.readouterr().out
+
+    def test_its_option_goes_with_it(self, capsys):
+        with pytest.raises(SystemExit) as left:
+            main(["--aligner", "no/where"])
+        assert left.value.code == 2
+        assert "--aligner goes with --words alone" in capsys.readouterr().err
 
 
 def test_no_metal_device_is_a_finding_and_no_traceback(repository: Path):

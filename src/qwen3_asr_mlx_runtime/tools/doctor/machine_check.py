@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
 from qwen3_asr_mlx_runtime.errors import BridgeError, ModelNotFound, OutOfMemory
 from qwen3_asr_mlx_runtime.tools.doctor.finding import Finding, failure, ok, warning
@@ -26,30 +27,36 @@ def check_machine(cache_dir: Path | None) -> Iterator[Finding]:
     yield _device()
 
 
-def check_model_files(model: str, cache_dir: Path | None, verify: str, is_wanted: bool = True) -> Iterator[Finding]:
+def check_model_files(
+    model: str, cache_dir: Path | None, verify: str, is_wanted: bool = True, kind: Literal["model", "aligner"] = "model"
+) -> Iterator[Finding]:
     """Whether the model is in the cache, complete, passes the digest check, and fits in memory. A missing model is a
-    failure only if it `is_wanted`."""
+    failure only if it `is_wanted`. `kind` decides what `demo` is, and how the weights are named."""
     from qwen3_asr_mlx_runtime.checkpoint.files import check_files
     from qwen3_asr_mlx_runtime.checkpoint.hub import Hub
     from qwen3_asr_mlx_runtime.checkpoint.integrity import Verified
     from qwen3_asr_mlx_runtime.checkpoint.integrity import verify as verify_files
-    from qwen3_asr_mlx_runtime.checkpoint.resolve import resolve
+    from qwen3_asr_mlx_runtime.checkpoint.resolve import resolve, resolve_aligner
     from qwen3_asr_mlx_runtime.checkpoint.weights import loaded_bytes
     from qwen3_asr_mlx_runtime.engine.memory import Governor, machine_limit
+    from qwen3_asr_mlx_runtime.model.aligner import ForcedAligner
+    from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 
+    find, network = (resolve, Qwen3ASR) if kind == "model" else (resolve_aligner, ForcedAligner)
+    name = model if kind == "model" else f"the aligner {model}"
     try:
-        folder = resolve(model, Hub(cache=cache_dir), local_files_only=True)
+        folder = find(model, Hub(cache=cache_dir), local_files_only=True)
         found = verify_files(check_files(folder), verify, Verified(None), lambda *_: None)
-        needed = loaded_bytes(folder, None, None)
+        needed = loaded_bytes(folder, None, None, network)
         digests = "their digests are right" if found.checked else "no digests are known"
-        yield ok(f"the files of {model} are whole; {digests}")
+        yield ok(f"the files of {name} are whole; {digests}")
         Governor.check_model(needed)
     except ModelNotFound as error:
         level = failure if is_wanted else warning
         advice = "name a folder, or let the bridge fetch it: `start` without --local-files-only"
-        yield level(f"{model}: {error.message}", advice)
+        yield level(f"{name}: {error.message}", advice)
     except BridgeError as error:
-        yield unusable(model, error)
+        yield unusable(name, error)
     else:
         yield ok(f"{needed / 2**30:.2f} GiB of weights fit the {machine_limit() / 2**30:.1f} GiB that MLX may take")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.errors import BridgeError, DeviceUnavailable
-from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO, chosen_model, model
+from qwen3_asr_mlx_runtime.model_name import DEFAULT_ALIGNER, DEFAULT_MODEL, DEMO, chosen_aligner, chosen_model, model
 from qwen3_asr_mlx_runtime.packages import missing
 from qwen3_asr_mlx_runtime.tools.command import Parser, bridge_command
 from qwen3_asr_mlx_runtime.tools.doctor.finding import Finding, failure
@@ -17,6 +17,7 @@ PROGRAM = "qwen3-asr-mlx-doctor"
 EXAMPLES = f"""examples:
   {PROGRAM}
   {PROGRAM} --model Qwen/Qwen3-ASR-0.6B
+  {PROGRAM} --model demo --words
 
 Each line is an ok, a warning or a failure, with advice. The exit code is 1 if there is a failure, else 0.
 """
@@ -30,22 +31,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     default = f"QWEN3_ASR_MLX_MODEL, or {DEFAULT_MODEL}"
     parser.add_argument("--model", type=model, help=f"`demo`, a folder, or owner/name in the cache ({default})")
     parser.add_argument("--cache-dir", type=Path, help="where models are kept (default: Hugging Face's own cache)")
-    return _doctor(parser.parse_args(argv))
+    parser.add_argument("--words", action="store_true", help="also try the aligner, which finds when words are said")
+    aligner = f"which one ({DEFAULT_ALIGNER}, or the embedded one with --model demo)"
+    parser.add_argument("--aligner", type=model, metavar="MODEL", help=aligner)
+    options = parser.parse_args(argv)
+    if options.aligner and not options.words:
+        parser.error("--aligner goes with --words alone")
+    return _doctor(options)
 
 
 def _doctor(options: argparse.Namespace) -> int:
     failed = False
     named = options.model or os.environ.get("QWEN3_ASR_MLX_MODEL")
-    for finding in findings(chosen_model(named, {}), options.cache_dir, is_wanted=bool(named)):
+    chosen = chosen_model(named, {})
+    aligner = chosen_aligner(options.aligner, chosen) if options.words else None
+    for finding in findings(chosen, options.cache_dir, is_wanted=bool(named), aligner=aligner):
         sys.stdout.write(f"{finding}\n")
         sys.stdout.flush()
         failed |= finding.level == "failure"
     return int(failed)
 
 
-def findings(model: str, cache_dir: Path | None, is_wanted: bool = True) -> Iterator[Finding]:
+def findings(
+    model: str, cache_dir: Path | None, is_wanted: bool = True, aligner: str | None = None
+) -> Iterator[Finding]:
     """All findings, one after the other. Checks that need MLX run only if it is installed and has a device.
-    `is_wanted`: the user named this model, so a missing one is a failure."""
+    `is_wanted`: the user named this model, so a missing one is a failure. `aligner`: to try, or None."""
     from qwen3_asr_mlx_runtime.tools.doctor.machine_check import check_machine, check_model_files
 
     try:
@@ -61,6 +72,10 @@ def findings(model: str, cache_dir: Path | None, is_wanted: bool = True) -> Iter
         yield check_restart(bridge_command())
         if whole and model != DEMO:
             yield from _check_model(model, cache_dir)
+        if aligner is not None:
+            from qwen3_asr_mlx_runtime.tools.doctor.words_check import check_words
+
+            yield from check_words(aligner, cache_dir)
     except DeviceUnavailable as error:
         yield failure(error.message, "log in at the screen of this Mac; a sandbox or a virtual machine may have no GPU")
     except ImportError as error:

@@ -120,6 +120,11 @@ def _expected() -> list[dict[str, Any]]:
     return cases
 
 
+def known_utterances() -> list[Utterance]:
+    """The known audio: digits in English and Arabic."""
+    return [_utterance(case) for case in _expected()]
+
+
 def _utterance(case: dict[str, Any]) -> Utterance:
     samples = _audio(DEMO_FOLDER / "self-check.flac")[case["start"] : case["stop"]]
     return Utterance(samples, language=case["forced_language"], logprobs=True)
