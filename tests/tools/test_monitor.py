@@ -25,8 +25,8 @@ from rich.console import Console
 from support.schema_check import check_lines
 from tools.test_score import launched
 
-from qwen3_asr_mlx_runtime.engines.profile import Memory
-from qwen3_asr_mlx_runtime.protocol import replies, streams
+from qwen3_asr_mlx_runtime.engines.profile import Memory, Profile
+from qwen3_asr_mlx_runtime.protocol import replies, streams, transcripts
 from qwen3_asr_mlx_runtime.protocol.capabilities import capabilities
 from qwen3_asr_mlx_runtime.protocol.replies import encode_line
 from qwen3_asr_mlx_runtime.settings import Settings
@@ -132,6 +132,79 @@ def test_an_event_answers_nothing_and_a_partial_reports_its_cost() -> None:
     assert wire.answers() == []
     (note,) = wire.all(notes.Partial)
     assert (note.seconds, note.queue_seconds, note.tokens, note.verified_tokens) == (0.5, 0.25, 4, 3)
+
+
+def word(text: str = "zanzibar") -> transcripts.Word:
+    return transcripts.Word(
+        text=text, start=0.0, end=0.1, char_start=0, char_end=1, confidence=None, time_confidence=0.5
+    )
+
+
+ALIGNER = transcripts.Aligner(model="quixote", seconds=0.25, decoder="viterbi")
+
+
+def finals(*jobs: int, **members: object) -> transcripts.RealtimeBatchFinal:
+    items = [
+        transcripts.FinalResult(
+            job=job, stream_id="mallory", utterance_id=f"u{job}", source="buffer", samples=1, text="quixote",
+            queue_seconds=0.1, audio_gap=False, **members,
+        )
+        for job in jobs
+    ]  # fmt: skip
+    return transcripts.RealtimeBatchFinal(
+        event=True, n=1, reason="delay", count=len(items), failed=0, items=items, total_seconds=None, load_seconds=0.0,
+        decoder_mode="sequential", redecoded=0, profile=Profile(stage="x"),
+    )  # fmt: skip
+
+
+def words_ready(job: int, **members: object) -> streams.WordsReady:
+    return streams.WordsReady(n=2, job=job, stream_id="mallory", utterance_id=f"u{job}", **members)
+
+
+def test_words_wait_from_their_final_to_their_event() -> None:
+    wire = Wire()
+    wire.received(finals(1, 2, words=None, words_pending=True))
+    wire.received(words_ready(2, words=[word(), word("quixote")], aligner=ALIGNER))
+    assert [note.words for note in wire.all(notes.Waiting)] == [2, 1]
+    wire.received(words_ready(1, error=transcripts.ItemError(code="timeout", message="no zanzibar")))
+    wire.received(words_ready(9, error=transcripts.ItemError(code="quixote", message="no zanzibar")))
+    found, late, other = wire.all(notes.Words)
+    assert (found.count, found.seconds, found.wait_seconds, found.reason) == (2, 0.25, 1.0, None)
+    assert (late.count, late.seconds, late.wait_seconds, late.reason) == (0, None, 2.0, "timeout")
+    assert (other.wait_seconds, other.reason) == (None, "other")
+    assert wire.all(notes.Waiting)[-1].words == 0
+    summary = figures(*wire.notes).summary()
+    assert (summary.words, summary.words_waiting, summary.words_waiting_most) == (2, 0, 2)
+    assert (summary.words_wait_seconds.count, summary.align_seconds.maximum) == (2, 0.25)
+    assert summary.words_unavailable == {"other": 1, "timeout": 1}
+    assert summary.errors == {}
+    kept = msgspec.json.encode(wire.notes)
+    assert not any(word.encode() in kept for word in SECRETS)
+
+
+def test_words_of_a_reply_wait_for_nothing_and_who_did_not_ask_has_none() -> None:
+    wire = Wire()
+    wire.received(finals(1))
+    assert wire.all(notes.Words) == []
+    wire.received(finals(2, words=[word()], aligner=ALIGNER))
+    wire.received(finals(3, words=None, warnings=["resampled", "words_unavailable: language"]))
+    wire.received(finals(4, words=None, warnings=["words_unavailable: zanzibar"]))
+    assert [(note.count, note.wait_seconds, note.reason) for note in wire.all(notes.Words)] == [
+        (1, None, None),
+        (0, None, "language"),
+        (0, None, "other"),
+    ]
+    assert wire.all(notes.Waiting) == []
+
+
+def test_an_event_that_it_does_not_know_answers_nothing_and_is_quoted_nowhere() -> None:
+    wire = Wire()
+    wire.sent("ping")
+    before = len(wire.notes)
+    wire.notes += wire.watch.received(2.0, b'{"type":"zanzibar","event":true,"n":1,"text":"quixote"}')
+    assert wire.notes[before:] == []
+    wire.notes += wire.watch.received(3.0, b'{"type":"words_ready","event":true,"words":["quixote"]}')
+    assert not any(word.encode() in msgspec.json.encode(wire.notes) for word in SECRETS)
 
 
 def test_a_line_that_is_no_request_and_its_error_belong_together() -> None:
@@ -426,7 +499,8 @@ def requests(repository: Path) -> bytes:
         {"type": "hello", "id": "zanzibar", "want": ["events"], "client": {"name": "Mallory"}},
         {"type": "transcribe", "audio": str(repository / "examples/audio/sample.wav"), "context": "quixote"},
         {"type": "transcribe", "id": "quixote", "audio": "/confidential/mallory.wav"},
-        {"type": "start_stream", "stream_id": "mallory", "partials": True, "partial_interval_ms": 100},
+        {"type": "transcribe", "audio": str(repository / "examples/audio/sample.wav"), "words": True},
+        {"type": "start_stream", "stream_id": "mallory", "partials": True, "partial_interval_ms": 100, "words": True},
         *(
             {"type": "audio_chunk", "stream_id": "mallory", "pcm16": base64.b64encode(pcm[at : at + 3200]).decode()}
             for at in range(0, len(pcm), 3200)
@@ -497,7 +571,7 @@ def test_no_word_and_no_audio_reach_screen_record_or_figures_unless_asked(
     ran = converse(monitor(bridge, *options), written)
     assert ran.returncode == 0, ran.stderr
     assert b"Seven three one." in ran.stdout, "the conversation had no such words"
-    audio = base64.b64encode(base64.b64decode(json.loads(written.splitlines()[6])["pcm16"]))
+    audio = base64.b64encode(base64.b64decode(json.loads(written.splitlines()[7])["pcm16"]))
     replayed = replay(record, *(["--show-text"] if asked else []))
     everywhere = (record.read_bytes(), reported.read_bytes(), bytes(drawn), replayed, ran.stderr)
     if asked:
@@ -531,10 +605,12 @@ def session(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 def test_the_figures_are_those_of_the_session(session: tuple[Path, dict, str]) -> None:
     _, reported, _ = session
     assert reported["exit_code"] == 0
-    assert (reported["files"], reported["utterances"], reported["finish_reasons"]) == (1, 1, {"stop": 2})
+    assert (reported["files"], reported["utterances"], reported["finish_reasons"]) == (2, 1, {"stop": 3})
     assert reported["errors"]["audio_not_found"] == 1
     assert reported["partials"] == reported["partial_seconds"]["count"] > 0
-    assert reported["answers"]["transcribe"]["count"] == 2
+    assert reported["answers"]["transcribe"]["count"] == 3
+    assert (reported["words"], reported["words_waiting"], reported["words_unavailable"]) == (6, 0, {})
+    assert reported["align_seconds"]["count"] == 2
     assert reported["final_queue_seconds"]["count"] == 1
     assert reported["streamed_seconds"] == pytest.approx(1.7025, abs=0.01)
     assert (reported["requests_waiting"], reported["utterances_waiting"]) == (0, 0)

@@ -30,6 +30,8 @@ class Summary(msgspec.Struct, kw_only=True, frozen=True):
     requests_waiting_most: int
     utterances_waiting: int
     utterances_waiting_most: int
+    words_waiting: int
+    words_waiting_most: int
     streams: int
     queues: Queues | None
     lines_in: int
@@ -42,6 +44,7 @@ class Summary(msgspec.Struct, kw_only=True, frozen=True):
     files: int
     utterances: int
     partials: int
+    words: int
     audio_seconds: float
     work_seconds: float
     realtime_factor: float | None
@@ -54,8 +57,11 @@ class Summary(msgspec.Struct, kw_only=True, frozen=True):
     decode_seconds: Spread
     partial_seconds: Spread
     partial_queue_seconds: Spread
+    align_seconds: Spread
+    words_wait_seconds: Spread
     realtime_factors: Spread
     finish_reasons: dict[str, int]
+    words_unavailable: dict[str, int]
     errors: dict[str, int]
     first_memory: Memory | None
     memory: Memory | None
@@ -69,7 +75,7 @@ class Figures:
         self._sums: Counter[str] = Counter()
         self._seconds: dict[str, float] = dict.fromkeys(("streamed", "audio", "work"), 0.0)
         self._waiting = notes.Waiting(at=0.0, requests=0, utterances=0, streams=0)
-        self._max_waiting = (0, 0)
+        self._max_waiting = (0, 0, 0)
         self._state: notes.StateReported | None = None
         self._queues: Queues | None = None
         self._load_seconds: float | None = None
@@ -78,6 +84,8 @@ class Figures:
         self._answers: dict[str, Distribution] = {}
         self._final_queue, self._decode, self._factors = Distribution(), Distribution(), Distribution()
         self._partial, self._partial_queue = Distribution(), Distribution()
+        self._align, self._words_wait = Distribution(), Distribution()
+        self._words_unavailable: Counter[str] = Counter()
         self._finish_reasons: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._recent: deque[tuple[int, float, int]] = deque()  # of each second: (when, seconds of audio, tokens)
@@ -92,6 +100,7 @@ class Figures:
                 self._max_waiting = (
                     max(self._max_waiting[0], note.requests),
                     max(self._max_waiting[1], note.utterances),
+                    max(self._max_waiting[2], note.words),
                 )
             case notes.Answered():
                 self._answers.setdefault(note.type, Distribution()).add(note.seconds)
@@ -102,6 +111,8 @@ class Figures:
             case notes.Partial():
                 self._partial.add(note.seconds)
                 self._partial_queue.add(note.queue_seconds)
+            case notes.Words():
+                self._take_words(note)
             case notes.Work():
                 self._take_work(note)
             case _:
@@ -123,6 +134,15 @@ class Figures:
         if note.finish_reason is not None:
             self._finish_reasons[note.finish_reason] += 1
         self._note_recent(note.at, 0.0, note.generated_tokens)
+
+    def _take_words(self, note: notes.Words) -> None:
+        self._sums["words"] += note.count
+        if note.seconds is not None:
+            self._align.add(note.seconds)
+        if note.wait_seconds is not None:
+            self._words_wait.add(note.wait_seconds)
+        if note.reason is not None:
+            self._words_unavailable[note.reason] += 1
 
     def _take_work(self, note: notes.Work) -> None:
         self._seconds["audio"] += note.audio_seconds
@@ -165,7 +185,7 @@ class Figures:
         """The figures at `now`, in seconds since the session began; by default at the last note."""
         now = self._at if now is None else max(now, self._at)
         audio, work = self._seconds["audio"], self._seconds["work"]
-        names = ("files", "utterances", "generated_tokens", "verified_tokens", "redecoded")
+        names = ("files", "utterances", "words", "generated_tokens", "verified_tokens", "redecoded")
         traffic = ("lines_in", "lines_out", "bytes_in", "bytes_out", "chunks", "unseen_bytes")
         return Summary(
             **{name: self._sums[name] for name in (*names, *traffic)},
@@ -177,6 +197,8 @@ class Figures:
             requests_waiting_most=self._max_waiting[0],
             utterances_waiting=self._waiting.utterances,
             utterances_waiting_most=self._max_waiting[1],
+            words_waiting=self._waiting.words,
+            words_waiting_most=self._max_waiting[2],
             streams=self._waiting.streams,
             queues=self._queues,
             streamed_seconds=round(self._seconds["streamed"], 3),
@@ -190,8 +212,11 @@ class Figures:
             decode_seconds=self._decode.spread(),
             partial_seconds=self._partial.spread(),
             partial_queue_seconds=self._partial_queue.spread(),
+            align_seconds=self._align.spread(),
+            words_wait_seconds=self._words_wait.spread(),
             realtime_factors=self._factors.spread(),
             finish_reasons=dict(sorted(self._finish_reasons.items())),
+            words_unavailable=dict(sorted(self._words_unavailable.items())),
             errors=dict(sorted(self._errors.items())),
             first_memory=self._memory[0] if self._memory else None,
             memory=self._memory[1] if self._memory else None,

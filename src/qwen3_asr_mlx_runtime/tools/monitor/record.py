@@ -42,11 +42,13 @@ class Traffic(Note, kw_only=True, frozen=True, tag="traffic"):
 
 
 class Waiting(Note, kw_only=True, frozen=True, tag="waiting"):
-    """The current counts: requests without a reply, queued utterances without a result, open streams."""
+    """The current counts: requests without a reply, queued utterances without a result, open streams, and finals whose
+    words have not come."""
 
     requests: int
     utterances: int
     streams: int
+    words: int = 0
 
 
 class Answered(Note, kw_only=True, frozen=True, tag="answered"):
@@ -87,6 +89,16 @@ class Outcome(Note, kw_only=True, frozen=True, tag="outcome"):
     text: str | None = None
 
 
+class Words(Note, kw_only=True, frozen=True, tag="words"):
+    """The words of a transcript. `count` of them; `seconds`: of the aligner's work; `wait_seconds`: from its final to
+    its `words_ready`; `reason`: why there are none."""
+
+    count: int = 0
+    seconds: float | None = None
+    wait_seconds: float | None = None
+    reason: str | None = None
+
+
 class Work(Note, kw_only=True, frozen=True, tag="work"):
     """A profile: seconds of audio, seconds of work, and audio seconds per second of work."""
 
@@ -117,7 +129,8 @@ class Ended(Note, kw_only=True, frozen=True, tag="ended"):
 
 
 _NOTES = (
-    Began, Traffic, Waiting, Answered, Failed, Partial, Outcome, Work, MemoryRead, StateReported, LoadedModel, Ended
+    Began, Traffic, Waiting, Answered, Failed, Partial, Outcome, Words, Work, MemoryRead, StateReported, LoadedModel,
+    Ended,
 )  # fmt: skip
 _DECODER: msgspec.json.Decoder[Note] = msgspec.json.Decoder(Union[_NOTES])  # noqa: UP007 a tuple cannot be joined by bars
 _ENCODER = msgspec.json.Encoder()

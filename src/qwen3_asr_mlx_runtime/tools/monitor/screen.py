@@ -68,6 +68,8 @@ def _times(summary: Summary) -> Table:
         "final: decode": summary.decode_seconds,
         "partial: queue": summary.partial_queue_seconds,
         "partial: work": summary.partial_seconds,
+        "words: work": summary.align_seconds,
+        "words: after the final": summary.words_wait_seconds,
         "real-time factor": summary.realtime_factors,
     }
     for name, spread in rows.items():
@@ -95,6 +97,12 @@ def _rest(summary: Summary) -> Table:
         f"chunks ({summary.streamed_seconds:g} s); tokens {summary.generated_tokens}, {summary.verified_tokens} of "
         f"them verified; redecoded {summary.redecoded}; {_counts(summary.finish_reasons)}",
     )
+    if summary.words or summary.words_waiting_most or summary.words_unavailable:
+        table.add_row(
+            "words",
+            f"{summary.words} found; finals whose words are to follow: {summary.words_waiting} (at most "
+            f"{summary.words_waiting_most}); transcripts without words: {_counts(summary.words_unavailable)}",
+        )
     table.add_row("memory, MiB", _memory(summary))
     table.add_row("errors", _counts(summary.errors))
     unseen = f", {summary.unseen_bytes} bytes not looked at" if summary.unseen_bytes else ""

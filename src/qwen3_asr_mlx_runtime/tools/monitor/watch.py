@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal, NamedTuple, TypeVar
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from qwen3_asr_mlx_runtime.client.messages import decode
 from qwen3_asr_mlx_runtime.engines.profile import Profile
@@ -25,6 +25,7 @@ from qwen3_asr_mlx_runtime.tools.monitor.record import (
     StateReported,
     Traffic,
     Waiting,
+    Words,
     Work,
 )
 
@@ -32,6 +33,8 @@ OTHER = "other"  # replaces a word that is not on its list
 MAX_REMEMBERED = 10_000  # names and requests; a working bridge never has as many
 _CODES = frozenset((*error_codes(), "environment_failed", "python_missing", "python_unsuitable"))
 _FINISH_REASONS = frozenset(("stop", "length", "repetition"))
+_UNAVAILABLE = "words_unavailable: "
+_NO_WORDS = _CODES | {"language"}
 _STATES = frozenset(("unloaded", "downloading", "loading", "ready", "busy", "draining", "failed"))
 _ENDS_UTTERANCES = frozenset(("flush", "end_utterance", "vad_boundary"))
 
@@ -67,6 +70,7 @@ class Watch:
         self._in_order: deque[_SentRequest] = deque(maxlen=MAX_REMEMBERED)
         self._wants_events = False
         self._utterances: dict[tuple[str, str], None] = {}
+        self._words: dict[int, float] = {}  # when the finals came whose words are to follow, by job
         self._streams: dict[str, None] = {}  # the open ones
         self._rates: dict[str, int] = {}  # of streams, including requested ones
         self._numbers: dict[str, int] = {}
@@ -148,6 +152,7 @@ class Watch:
         match message:
             case transcripts.TranscriptReply():
                 yield self._outcome(at, "file", message)
+                yield from _words(at, message.words, message.aligner, message.warnings or ())
                 yield from _work(at, message.profile)
             case transcripts.BatchTranscript():
                 yield from self._items(at, "file", message.items)
@@ -155,6 +160,10 @@ class Watch:
             case transcripts.RealtimeBatchFinal():
                 yield from self._items(at, "utterance", message.items)
                 yield from _work(at, message.profile)
+            case transcripts.Aligned():
+                yield from _words(at, message.words, message.aligner)
+            case streams.WordsReady():
+                yield from self._words_ready(at, message)
             case transcripts.Stopped():
                 yield from self._items(at, "utterance", message.items)
             case streams.PartialResult():
@@ -192,6 +201,21 @@ class Watch:
                 yield Failed(at=at, code=_known(item.error.code, _CODES))
             else:
                 yield self._outcome(at, source, item)
+                yield from self._words_of(at, item)
+
+    def _words_of(self, at: float, item: Item) -> Iterator[Note]:
+        if isinstance(item, transcripts.FinalResult) and item.words_pending:
+            _remember(self._words, item.job, at)
+        else:
+            yield from _words(at, item.words, item.aligner, item.warnings or ())
+
+    def _words_ready(self, at: float, message: streams.WordsReady) -> Iterator[Note]:
+        since = self._words.pop(message.job, None)
+        waited = None if since is None else round(at - since, 6)
+        if message.error:
+            yield Words(at=at, wait_seconds=waited, reason=_known(message.error.code, _NO_WORDS))
+        else:
+            yield from _words(at, message.words, message.aligner, wait_seconds=waited)
 
     def _outcome(self, at: float, source: Source, item: Item) -> Note:
         return Outcome(
@@ -223,7 +247,34 @@ class Watch:
 
     def _waiting(self, at: float) -> Waiting:
         requests = len(self._by_id) + len(self._in_order)
-        return Waiting(at=at, requests=requests, utterances=len(self._utterances), streams=len(self._streams))
+        return Waiting(
+            at=at,
+            requests=requests,
+            utterances=len(self._utterances),
+            streams=len(self._streams),
+            words=len(self._words),
+        )
+
+
+def _words(
+    at: float,
+    words: list[transcripts.Word] | UnsetType | None,
+    aligner: transcripts.Aligner | UnsetType,
+    warnings: Iterable[str] = (),
+    wait_seconds: float | None = None,
+) -> Iterator[Note]:
+    """Nothing where no words were asked for."""
+    if words is UNSET:
+        return
+    reasons = (warning for warning in warnings if warning.startswith(_UNAVAILABLE))
+    reason = next(reasons, OTHER).removeprefix(_UNAVAILABLE)
+    yield Words(
+        at=at,
+        count=len(words or ()),
+        seconds=aligner.seconds if aligner else None,
+        wait_seconds=wait_seconds,
+        reason=_known(reason, _NO_WORDS) if words is None else None,
+    )
 
 
 def _work(at: float, profile: Profile) -> Iterator[Note]:
