@@ -57,6 +57,9 @@ def test_a_text_of_nothing_has_no_words_and_a_language_that_is_unknown_says_so(
 
 
 def test_what_is_wrong_with_its_files_is_raised_by_the_load(recognizer: Recognizer, tmp_path: Path) -> None:
+    stages: list[str] = []
+    WordAligner(recognizer, Settings(model="demo")).load(lambda progress: stages.append(progress.stage))
+    assert stages == ["resolve", "load"]
     with pytest.raises(ModelNotFound):
         WordAligner(recognizer, Settings(aligner="no/where", cache_dir=tmp_path, local_files_only=True)).load()
     broken = shutil.copytree(DEMO_ALIGNER_FOLDER, tmp_path / "broken")

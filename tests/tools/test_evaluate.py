@@ -142,6 +142,7 @@ class TestWords:
         assert 0 < drawn["words"][0]["start"] < drawn["words"][-1]["end"] <= drawn["seconds"]
         saved = json.loads((kept / "A-demo-sequential.json").read_text())
         assert saved["items"][0]["aligner"]["decoder"] == "official"
+        assert saved["words"] == result["words"]
         written = report.read_text()
         assert written.count('<div class="wave"') == 1
         assert 'id="word-times"' in written

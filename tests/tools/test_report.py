@@ -17,7 +17,7 @@ from support.browser import Page, browser
 from support.report_checks import complaints, figures
 
 from qwen3_asr_mlx_runtime.engines.profile import MIB, Memory, Profile, batch_profile
-from qwen3_asr_mlx_runtime.protocol.transcripts import Aligner, ItemError, Word
+from qwen3_asr_mlx_runtime.protocol.transcripts import ItemError, Word
 from qwen3_asr_mlx_runtime.tools.evaluate.charts import charts
 from qwen3_asr_mlx_runtime.tools.evaluate.configuration import Configuration, configurations
 from qwen3_asr_mlx_runtime.tools.evaluate.evaluation import Evaluation, Failure, Result, Scoring, error_rate, evaluation
@@ -268,8 +268,7 @@ class TestWaveform:
         times = {"char_start": 0, "char_end": 1, "confidence": None}
         words = [Word(text="a", start=0.1, end=0.2, time_confidence=0.5, **times)]
         words += [Word(text="whole segment", start=0.2, end=0.5, time_confidence=None, **times)]
-        aligner = Aligner(model="m", seconds=1.0, decoder="viterbi")
-        items = [MeasuredItem("other"), MeasuredItem(worst.audio, "a", words=words, aligner=aligner)]
+        items = [MeasuredItem("other"), MeasuredItem(worst.audio, "a", words=words)]
         known = Entry(worst.audio, Path("unused"), "a", None, 1, None, (ReferenceWord("A.", 0.0, 0.3),))
         [drawn] = spoken([worst], items, [known], [(worst.audio, tmp_path / "noisy.wav")])
         assert (drawn.audio, drawn.seconds, max(drawn.highs), min(drawn.lows)) == (worst.audio, 0.5, 100, -100)

@@ -33,10 +33,12 @@ def resolve(
     return _snapshot(model, hub, local_files_only, report or Reporter())
 
 
-def resolve_aligner(aligner: str, hub: Hub | None = None, *, local_files_only: bool = False) -> Path:
+def resolve_aligner(
+    aligner: str, hub: Hub | None = None, *, local_files_only: bool = False, report: Reporter | None = None
+) -> Path:
     """Like `resolve`; `demo` is the embedded aligner. Raises ModelNotFound for it where none is embedded."""
     if aligner != DEMO:
-        return resolve(aligner, hub, local_files_only=local_files_only)
+        return resolve(aligner, hub, local_files_only=local_files_only, report=report)
     if not DEMO_ALIGNER_FOLDER.is_dir():
         raise ModelNotFound("no aligner is embedded: name one with --aligner", model=aligner)
     return _checked(DEMO_ALIGNER_FOLDER)

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from qwen3_asr_mlx_runtime.checkpoint.hub import Hub
+from qwen3_asr_mlx_runtime.checkpoint.progress import Reporter
 from qwen3_asr_mlx_runtime.checkpoint.resolve import resolve_aligner
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
-from qwen3_asr_mlx_runtime.engines.api import Align, Aligned, Append, Failed
+from qwen3_asr_mlx_runtime.engines.api import Align, Aligned, Append, Failed, OnProgress
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
 from qwen3_asr_mlx_runtime.errors import BridgeError
@@ -28,11 +29,14 @@ class WordAligner:
         self._settings = settings
         self._schedule = recognizer.schedule(settings)
 
-    def load(self) -> None:
+    def load(self, on_progress: OnProgress | None = None) -> None:
         """Download the files that are missing, load the aligner, and align a second of noise, which compiles kernels.
         Raises a ModelError or an EngineError."""
-        hub = Hub(cache=self._settings.cache_dir, stall_seconds=self._settings.stall_seconds)
-        resolve_aligner(self.name, hub, local_files_only=self._settings.local_files_only)
+        settings, report = self._settings, Reporter(on_progress)
+        hub = Hub(cache=settings.cache_dir, stall_seconds=settings.stall_seconds)
+        report("resolve")
+        resolve_aligner(self.name, hub, local_files_only=settings.local_files_only, report=report)
+        report("load")
         noise = np.random.default_rng(0).standard_normal(SAMPLE_RATE).astype(np.float32) * np.float32(0.02)
         [outcome] = self._outcomes([(noise, "a", None)])
         if isinstance(outcome, BridgeError):

@@ -19,7 +19,7 @@ from qwen3_asr_mlx_runtime.tools.score.comparison import Differences, compare
 from qwen3_asr_mlx_runtime.tools.score.matching import match
 from qwen3_asr_mlx_runtime.tools.score.predictions import Prediction, Predictions
 from qwen3_asr_mlx_runtime.tools.score.scoring import Scored, Scores
-from qwen3_asr_mlx_runtime.tools.score.word_times import WordFigures, word_figures
+from qwen3_asr_mlx_runtime.tools.score.word_times import WordFigures
 from qwen3_asr_mlx_runtime.tools.stages import stage_seconds
 
 DURATIONS = (0, 2, 5, 10, 20, 30)
@@ -102,7 +102,7 @@ class Scoring:
             self._by_duration(scored, measured),
             None if first is None else compare(first, scored, self._bootstrap).overall,
             _file_error(measured),
-            word_figures(measured.items, {entry.audio: entry.words for entry in self._entries}),
+            measured.words,
         )
 
     def _by_duration(self, scored: Sequence[Scored], measured: Measured) -> dict[str, Scores]:

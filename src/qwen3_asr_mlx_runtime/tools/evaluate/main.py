@@ -164,12 +164,13 @@ def _outcomes(
     chosen = configurations(
         _models(options), options.decoder_mode or ["sequential"], options.quantize or [FULL_PRECISION]
     )
+    references = {entry.audio: entry.words for entry in entries}
     with _files(options, entries) as files:
         for configuration in chosen:
             arguments = [*configuration.arguments(), *_common_arguments(options)]
             label = f"{configuration.key} of {chosen[-1].key}: {configuration.label}"
             try:
-                predictions = measure(arguments, files, partial(_show_labelled, show_progress, label))
+                predictions = measure(arguments, files, partial(_show_labelled, show_progress, label), references)
             except EngineUnavailable as error:
                 yield Failure(configuration, error.message)
                 continue

@@ -13,8 +13,9 @@ from msgspec import UNSET, UnsetType
 
 from qwen3_asr_mlx_runtime.engines.profile import Profile
 from qwen3_asr_mlx_runtime.errors import BridgeError, EngineUnavailable, ModelError
-from qwen3_asr_mlx_runtime.protocol.transcripts import Aligner, ItemError, Word
+from qwen3_asr_mlx_runtime.protocol.transcripts import ItemError, Word
 from qwen3_asr_mlx_runtime.tools.perftest import main as perftest
+from qwen3_asr_mlx_runtime.tools.score.word_times import References, WordFigures
 
 ShowProgress = Callable[[str, int | None, int | None], None]
 
@@ -23,9 +24,7 @@ class MeasuredItem(msgspec.Struct, frozen=True):
     audio: str
     text: str | None = None
     profile: Profile | None = None
-    warnings: tuple[str, ...] = ()
     words: list[Word] | UnsetType | None = UNSET
-    aligner: Aligner | UnsetType = UNSET
     error: ItemError | UnsetType = UNSET
 
 
@@ -42,14 +41,21 @@ class Measured(msgspec.Struct, frozen=True):
     generated_tokens_per_second: float | None
     profile: Profile
     items: list[MeasuredItem]
+    words: WordFigures | None = None
 
 
-def measure(arguments: Sequence[str], files: Sequence[tuple[str, Path]], show_progress: ShowProgress) -> bytes:
-    """The output of `qwen3-asr-mlx-perftest --json` for these arguments and files (name, path). Only the child process
-    imports MLX. Raises EngineUnavailable with the reason if there is no output."""
+def measure(
+    arguments: Sequence[str],
+    files: Sequence[tuple[str, Path]],
+    show_progress: ShowProgress,
+    references: References | None = None,
+) -> bytes:
+    """The output of `qwen3-asr-mlx-perftest --json` for these arguments and files (name, path). `references`: the words
+    of the manifest, for --words. Only the child process imports MLX. Raises EngineUnavailable with the reason if there
+    is no output."""
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(theirs, list(arguments), list(files)), daemon=True)
+    process = context.Process(target=_work, args=(theirs, list(arguments), list(files), references), daemon=True)
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child inherits this; the parent ends it
     process.start()
     signal.signal(signal.SIGINT, interrupt)
@@ -80,12 +86,14 @@ def _ending(code: int | None) -> str:
     return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 
 
-def _work(connection: "Connection", arguments: list[str], files: list[tuple[str, Path]]) -> None:
+def _work(
+    connection: "Connection", arguments: list[str], files: list[tuple[str, Path]], references: References | None
+) -> None:
     """In the child: send progress, then the result, or the reason why there is none."""
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the parent's stdout is for its own result
     options = perftest.command_line().parse_args(arguments)
     try:
-        result = perftest.measure(options, files, lambda *progress: connection.send(progress))
+        result = perftest.measure(options, files, lambda *progress: connection.send(progress), references)
         connection.send(msgspec.json.encode(result))
     except ModelError as error:
         connection.send(f"model {options.model!r}: {error.message}")

@@ -12,7 +12,7 @@ import msgspec
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime import process_memory
 from qwen3_asr_mlx_runtime.command import complain, guarded, note
-from qwen3_asr_mlx_runtime.engines.api import DecoderMode
+from qwen3_asr_mlx_runtime.engines.api import DecoderMode, OnProgress, Progress
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
 from qwen3_asr_mlx_runtime.errors import AudioNotFound, BridgeError, EngineUnavailable, ModelError
 from qwen3_asr_mlx_runtime.limits import MAX_NEW_TOKENS
@@ -179,18 +179,22 @@ def measure(
         (options.align_decoder or Settings.align_decoder) if options.with_words else None,
     )
     watch = Stopwatch()
+
+    def on_progress(progress: Progress) -> None:
+        show_progress(progress.stage, progress.done, progress.total)
+
     recognizer = Recognizer.load(
         options.model,
         cache_dir=values.expanded(os.environ.get("QWEN3_ASR_MLX_CACHE_DIR")),
         state_dir=values.state_dir(None, os.environ),
         quantize=options.quantize,
         local_files_only=options.local_files_only,
-        on_progress=lambda progress: show_progress(progress.stage, progress.done, progress.total),
+        on_progress=on_progress,
     )
     if options.quantize and mx.default_device() == mx.cpu:
         note(f"{PROGRAM}: --quantize {options.quantize}: quantised weights are {SLOW_ON_A_CPU}")
     loaded = watch.total
-    aligner, aligner_load_seconds = _aligner(options, recognizer) if options.with_words else (None, None)
+    aligner, aligner_load_seconds = _aligner(options, recognizer, on_progress) if options.with_words else (None, None)
     before = (loaded, warm_up(recognizer, plan))
     passes = transcribe(recognizer, plan, show_progress, aligner)
     return report(
@@ -198,7 +202,9 @@ def measure(
     )
 
 
-def _aligner(options: argparse.Namespace, recognizer: "Recognizer") -> "tuple[WordAligner, float]":
+def _aligner(
+    options: argparse.Namespace, recognizer: "Recognizer", on_progress: OnProgress
+) -> "tuple[WordAligner, float]":
     """The loaded aligner, and the seconds that it took."""
     from qwen3_asr_mlx_runtime.engine.word_aligner import WordAligner
 
@@ -214,7 +220,7 @@ def _aligner(options: argparse.Namespace, recognizer: "Recognizer") -> "tuple[Wo
     )
     aligner = WordAligner(recognizer, settings)
     try:
-        aligner.load()
+        aligner.load(on_progress)
     except BridgeError as error:
         raise EngineUnavailable(f"aligner {aligner.name!r}: {error.message}") from None
     return aligner, watch.total
