@@ -3,14 +3,14 @@
 _PROGRAM = """
 from qwen3_asr_mlx_runtime.errors import EngineCrashed
 from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
-again = Scheduler._decode_again
-def broken(self, segment, *, was_alone):
+again = Scheduler._run_again
+def broken(self, job, *, was_alone):
     {0}
-Scheduler._decode_again = broken
+Scheduler._run_again = broken
 """
-FAILS = _PROGRAM.format("self._finish(segment.transcription, EngineCrashed('planted'))")
+FAILS = _PROGRAM.format("self.fail(job.transcription, EngineCrashed('planted'))")
 
 
 def is_of_samples(count: int) -> str:
     """It decodes only so many samples again."""
-    return _PROGRAM.format(f"segment.samples = segment.samples[:{count}]; again(self, segment, was_alone=was_alone)")
+    return _PROGRAM.format(f"job.samples = job.samples[:{count}]; again(self, job, was_alone=was_alone)")
