@@ -12,7 +12,7 @@ from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engine.word_aligner import WordAligner
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
 from qwen3_asr_mlx_runtime.errors import LanguageUnsupported, ModelCorrupt, ModelNotFound
-from qwen3_asr_mlx_runtime.session.results import found_words
+from qwen3_asr_mlx_runtime.session.results import join_words
 from qwen3_asr_mlx_runtime.settings import Settings
 
 
@@ -38,7 +38,7 @@ def test_long_audio_has_an_outcome_for_each_segment_and_words_for_the_whole_text
     found = aligner.align(zip(utterances, transcripts, strict=True))
     assert [len(outcomes) for outcomes in found] == [len(transcript.segments) for transcript in transcripts]
     for utterance, transcript, outcomes in zip(utterances, transcripts, found, strict=True):
-        words = found_words(transcript, outcomes, "viterbi").words
+        words = join_words(transcript, outcomes, "viterbi").words
         assert [word.text for word in words] == transcript.text.split()
         times = [time for word in words for time in (word.start, word.end)]
         assert times == sorted(times)

@@ -13,7 +13,7 @@ from qwen3_asr_mlx_runtime.engines.utterance import Utterance
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.model.config import AlignerConfig
 from qwen3_asr_mlx_runtime.protocol.transcripts import Word
-from qwen3_asr_mlx_runtime.session.results import MIN_CONFIDENCE, FoundWords, found_words
+from qwen3_asr_mlx_runtime.session.results import MIN_CONFIDENCE, FoundWords, join_words
 from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.tools.doctor.finding import Finding, failure, ok, warning
 from qwen3_asr_mlx_runtime.tools.doctor.machine_check import check_model_files, unusable
@@ -56,7 +56,7 @@ def _check_loaded(name: str, cache_dir: Path | None) -> Iterator[Finding]:
     yield _finding(
         known,
         [
-            found_words(it, outcomes, settings.align_decoder)
+            join_words(it, outcomes, settings.align_decoder)
             for (_, it), outcomes in zip(known, aligner.align(known), strict=True)
         ],
     )

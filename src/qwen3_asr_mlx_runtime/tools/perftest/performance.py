@@ -16,7 +16,7 @@ from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import Utterance
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.protocol.transcripts import Aligner, ItemError, Word
-from qwen3_asr_mlx_runtime.session.results import FoundWords, found_words
+from qwen3_asr_mlx_runtime.session.results import FoundWords, join_words
 from qwen3_asr_mlx_runtime.settings import AlignDecoder
 
 WARM_UP_TOKENS = 4
@@ -115,7 +115,7 @@ def _pass(
             with watch.stage("align"):
                 aligned = aligner.align((utterances[id], transcript) for id, transcript in finished.items())
             for (id, transcript), ends in zip(finished.items(), aligned, strict=True):
-                _add_words(items[id], found_words(transcript, ends, plan.align_decoder))
+                _add_words(items[id], join_words(transcript, ends, plan.align_decoder))
         current.items += items
     show_progress("transcribe", (number + 1) * len(plan.files), total)
     current.seconds, current.read_seconds = watch.read("run") or 0.0, watch.read("read") or 0.0
