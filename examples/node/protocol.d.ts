@@ -544,9 +544,11 @@ export interface Models {
  * The reply to a chunk, which is ignored if `duplicate`; as an event (`event` true, numbered `n`): a partial.
  * `samples_buffered` and `chunks` of the open utterance. `text`: its latest hypothesis, of its first `audio_seconds`;
  * empty, and the fields that belong to it absent, unless the stream has `partials`. `revision` counts the hypotheses of
- * the utterance from 1, 0 before the first. `stable_text` only grows within an utterance. Only events have `seconds`
- * (of work), `queue_seconds` (from the chunk that made it due), `tokens`, and `verified_tokens` (those of them accepted
- * from the draft).
+ * the utterance from 1, 0 before the first. `stable_text` only grows within an utterance. `changed_from`: the first
+ * code point of `text` that differs from the last partial that was written for this utterance. `settled_ms`: audio
+ * since `text` last changed. `ends_sentence`: `text` ends with a sentence mark, which has `ends_sentence_probability`.
+ * `trailing_silence_ms`: at the end of the audio that has come. Only events have `seconds` (of work), `queue_seconds`
+ * (from the chunk that made it due), `tokens`, and `verified_tokens` (those of them accepted from the draft).
  */
 export interface PartialResult {
   type: "partial_result";
@@ -559,8 +561,13 @@ export interface PartialResult {
   revision?: number;
   stable_text?: string;
   text: string;
+  changed_from?: number;
   language?: string | null;
   audio_seconds?: number;
+  settled_ms?: number;
+  ends_sentence?: boolean;
+  ends_sentence_probability?: number | null;
+  trailing_silence_ms?: number;
   samples_buffered: number;
   chunks: number;
   is_final: boolean;

@@ -11,6 +11,7 @@ from support.fake_engine import transcript
 
 from qwen3_asr_mlx_runtime.engines.transcript import (
     TextSegment,
+    ends_sentence,
     fix_repetitions,
     join_languages,
     join_segments,
@@ -319,3 +320,30 @@ def test_tokens_that_are_parts_of_one_character_all_count_for_it() -> None:
     one = TextSegment(0, 16_000, "a你b", "Chinese", "stop", 0, (1, 2, 2, 2, 3), (-0.0, -0.3, -0.6, -0.9, -0.0))
     assert word_confidence(one, 1, 2) == round(math.exp(-0.6), 4)
     assert word_confidence(one, 2, 3) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Seven.", "English"),
+        ("Seven? ", "English"),
+        ("Seven!”", "English"),
+        ('"Seven."', "English"),
+        ("(Sept.)", "French"),
+        ("« Sept. »", "French"),
+        ("你好。", "Chinese"),
+        ("はい！", "Japanese"),
+        ("「はい。」", "Japanese"),
+        ("कैसे हो।", "Hindi"),
+        ("كيف حالك؟", "Arabic"),
+        ("Τι κάνεις;", "Greek"),
+        ("Τι κάνεις\u037e", "Greek"),
+    ],
+)
+def test_a_sentence_mark_ends_a_sentence(text: str, language: str) -> None:
+    assert ends_sentence(text, language)
+
+
+@pytest.mark.parametrize("text", ["", " ", "Seven", "Seven,", "seven;", "...well", "a.b", "!?x", "”", "3.5"])
+def test_other_ends_end_no_sentence(text: str) -> None:
+    assert not ends_sentence(text, "English")

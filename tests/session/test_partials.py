@@ -6,6 +6,8 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.conversation import Conversation, pcm
 from support.engine_requests import SentPartial
 from support.fake_engine import transcript
@@ -185,8 +187,13 @@ class TestEvents:
             "revision": 1,
             "stable_text": "",
             "text": "one",
+            "changed_from": 0,
             "language": "English",
             "audio_seconds": 0.5,
+            "settled_ms": 0,
+            "ends_sentence": False,
+            "ends_sentence_probability": None,
+            "trailing_silence_ms": 0,
             "samples_buffered": HALF,
             "chunks": 1,
             "is_final": False,
@@ -196,6 +203,68 @@ class TestEvents:
             "verified_tokens": 1,
         }
         assert event == expected
+
+    def test_an_app_may_redraw_from_the_first_character_that_changed(self, live: Conversation) -> None:
+        changed = []
+        for text in ("Seven", "Seven three", "Seven tree", "Seven tree", "", "Eight"):
+            live.chunk(HALF, "s")
+            changed += [event["changed_from"] for event in live.end_partial(text)]
+        assert changed == [0, 5, 7, 10, 0, 0]
+
+    def test_what_changed_counts_from_the_last_partial_that_was_written(self, live: Conversation) -> None:
+        live.chunk(HALF, "s")
+        live.end_partial("a b c")
+        live.has_written = False
+        live.chunk(HALF, "s")
+        live.end_partial("a x")
+        live.chunk(HALF, "s")  # it replaces no partial that is not written: there is none to compute
+        live.has_written = True
+        (event,) = live.perform()
+        assert (event["text"], event["changed_from"]) == ("a x", 2)
+
+    def test_the_first_partial_of_the_next_utterance_changed_from_its_beginning(self, live: Conversation) -> None:
+        live.chunk(HALF, "s", utterance_id="u")
+        live.end_partial("a b")
+        live.send("end_utterance", id=1, stream_id="s")
+        live.chunk(HALF, "s", utterance_id="u")
+        (event,) = live.end_partial("a b")
+        assert event["changed_from"] == 0
+
+    @given(texts=st.lists(st.text(alphabet="ab\U0001f600\u0301 ", max_size=6), max_size=8))
+    def test_what_an_app_redraws_gives_the_text(self, texts: list[str]) -> None:
+        live = Conversation()
+        live.send("hello", want=["events"])
+        open_stream(live, auto_flush=True)
+        live.load()
+        shown = ""
+        for text in texts:
+            live.chunk(HALF, "s")
+            (event,) = live.end_partial(text)
+            start = event["changed_from"]
+            assert shown[:start] == event["text"][:start]
+            assert start == len(shown) or start == len(event["text"]) or shown[start] != event["text"][start]
+            shown = shown[:start] + event["text"][start:]
+            assert shown == event["text"]
+
+    def test_settled_is_the_audio_since_the_text_changed(self, live: Conversation) -> None:
+        settled = []
+        for text in ("a", "a", "a", "a b", "a b"):
+            live.chunk(HALF, "s")
+            settled += [event["settled_ms"] for event in live.end_partial(text)]
+        assert settled == [0, 500, 1000, 0, 500]
+
+    def test_a_sentence_that_ends_has_the_probability_of_its_mark(self, live: Conversation) -> None:
+        hints = []
+        for text in ("Seven", "Seven.", "Seven. Three"):
+            live.chunk(HALF, "s")
+            hints += [(event["ends_sentence"], event["ends_sentence_probability"]) for event in live.end_partial(text)]
+        assert hints == [(False, None), (True, 0.75), (False, None)]
+
+    def test_silence_at_the_end_is_measured(self, live: Conversation) -> None:
+        live.chunk(HALF, "s")
+        assert live.end_partial()[0]["trailing_silence_ms"] == 0
+        live.send("audio_chunk", stream_id="s", pcm16=pcm(HALF, 0))
+        assert live.end_partial()[0]["trailing_silence_ms"] == 500
 
     def test_the_time_counts_from_the_chunk_that_made_it_due(self, live: Conversation) -> None:
         live.chunk(HALF, "s")
@@ -294,8 +363,13 @@ class TestLockStep:
             "revision": 0,
             "stable_text": "",
             "text": "",
+            "changed_from": 0,
             "language": None,
             "audio_seconds": 0.0,
+            "settled_ms": 0,
+            "ends_sentence": False,
+            "ends_sentence_probability": None,
+            "trailing_silence_ms": 0,
             "samples_buffered": HALF,
             "chunks": 1,
             "is_final": False,

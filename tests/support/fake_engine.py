@@ -112,7 +112,9 @@ def hypothesis(samples: int, text: object = None) -> Hypothesis:
     seconds = samples / 16_000
     words = [NUMBERS[n % len(NUMBERS)] for n in range(int(seconds / 0.5))]
     text_of_words = " ".join(words) if text is None else str(text)
-    return Hypothesis(text_of_words, "English" if text_of_words else None, seconds, len(words) + 3, len(words), 0.04)
+    return Hypothesis(
+        text_of_words, "English" if text_of_words else None, seconds, len(words) + 3, len(words), 0.04, 0.75
+    )
 
 
 def words(text: str, samples: int) -> list[Word]:

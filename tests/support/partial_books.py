@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-PARTIAL_MEMBERS = {"utterance_id", "revision", "stable_text", "language", "audio_seconds"}
+HINTS = {"settled_ms", "ends_sentence", "ends_sentence_probability", "trailing_silence_ms"}
+PARTIAL_MEMBERS = {"utterance_id", "revision", "stable_text", "changed_from", "language", "audio_seconds", *HINTS}
 TIMING = {"seconds", "queue_seconds", "tokens", "verified_tokens"}
 ENDS = {"end_utterance", "vad_boundary", "cancel", "stop_stream"}
 CLOSES = {"stop_stream", "start_stream"}
@@ -41,6 +42,7 @@ class PartialBooks:
     closed: dict[Key, int] = field(default_factory=dict)  # the boundary, or cancel, that has ended it
     by_event: dict[Key, LatestPartial] = field(default_factory=dict)
     replied: dict[Key, LatestPartial] = field(default_factory=dict)
+    written: dict[str, dict] = field(default_factory=dict)  # the last of each stream, event or reply
 
     def sent(self, sent: Any) -> None:
         name = sent.message.get("utterance_id")
@@ -60,6 +62,7 @@ class PartialBooks:
         stream_id, key = event["stream_id"], (event["stream_id"], event["utterance_id"])
         assert stream_id in self.begun, "I9: a partial that was not requested"
         assert set(event) >= PARTIAL_MEMBERS | TIMING, "I9: an event lacks a member"
+        self._written(event)
         again = max(self.named.get(key, 0), self.begun[stream_id])
         assert self.closed.get(key, -1) < again, f"I9: {key} has a partial after its end"
         latest = self.by_event.get(key, LatestPartial())
@@ -89,6 +92,7 @@ class PartialBooks:
             return
         assert stream_id in self.begun, "I9: a partial that was not requested"
         assert reply["revision"] or not reply.get("text"), "I9: a text without a revision"
+        self._written(reply)
         key = stream_id, reply.get("utterance_id", "")
         latest = self.replied.get(key, LatestPartial())
         if sent.place < latest.place:
@@ -98,6 +102,15 @@ class PartialBooks:
         assert reply["revision"] >= latest.revision, "I9: the revision goes back"
         self.replied[key] = latest
         latest.grow(sent.place, reply)
+
+    def _written(self, line: dict) -> None:
+        assert line["settled_ms"] <= round(line["audio_seconds"] * 1000), "I10: settled for longer than the audio"
+        assert line["ends_sentence"] or line["ends_sentence_probability"] is None, "I10: a mark that is not there"
+        before, start = self.written.get(line["stream_id"], {}), line["changed_from"]
+        shown = before["text"] if before.get("utterance_id") == line.get("utterance_id") and before else ""
+        assert line["text"][:start] == shown[:start], "I10: text before `changed_from` has changed"
+        assert start <= len(line["text"]), "I10: `changed_from` behind the text"
+        self.written[line["stream_id"]] = line
 
     def _may_have_ended(self, stream_id: str, after: int, until: int) -> bool:
         return any(after < sent.place <= until for sent in self.endings.get(stream_id, ()))

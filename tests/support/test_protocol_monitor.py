@@ -34,6 +34,15 @@ GIVEN = {
 }
 
 
+HINTS = {
+    "changed_from": 0,
+    "settled_ms": 0,
+    "ends_sentence": False,
+    "ends_sentence_probability": None,
+    "trailing_silence_ms": 0,
+}
+
+
 def line(type: str, **members: object) -> bytes:
     """A line with every field of its type, each as small as it can be where it is not given."""
     struct = next(one for one in LINES if one.__struct_config__.tag == type)
@@ -95,7 +104,7 @@ PARTIALS = ask("start_stream", stream_id="s", id=1, partials=True)
 
 def partial(n: int, revision: int, stable: str = "", **members: object) -> bytes:
     """An event of the first utterance of s."""
-    reported = {"utterance_id": "s-1", "revision": revision, "stable_text": stable, "text": f"{stable} more"}
+    reported = {"utterance_id": "s-1", "revision": revision, "stable_text": stable, "text": f"{stable} more", **HINTS}
     timing = {"seconds": 0.1, "queue_seconds": 0.1, "tokens": 3, "verified_tokens": 1}
     reported |= {"language": None, "audio_seconds": revision / 2, **timing, **members}
     return line("partial_result", event=True, n=n, stream_id="s", **reported)
@@ -103,7 +112,14 @@ def partial(n: int, revision: int, stable: str = "", **members: object) -> bytes
 
 def hypothesis(revision: int, stable: str = "", **members: object) -> bytes:
     """The reply to a chunk of s."""
-    reported = {"utterance_id": "s-1", "revision": revision, "stable_text": stable, "text": "", "language": None}
+    reported = {
+        "utterance_id": "s-1",
+        "revision": revision,
+        "stable_text": stable,
+        "text": "",
+        "language": None,
+        **HINTS,
+    }
     return line("partial_result", **{**reported, "stream_id": "s", "audio_seconds": revision / 2, **members})
 
 

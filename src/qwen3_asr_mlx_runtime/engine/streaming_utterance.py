@@ -4,6 +4,7 @@ It is cut into segments exactly as the whole utterance would be. The open segmen
 decoder's keys and values of its closed windows, and the latest text. A partial runs the open window and that text.
 """
 
+import math
 from collections.abc import Generator, Iterable
 from itertools import chain, repeat
 from typing import NamedTuple
@@ -94,7 +95,8 @@ class StreamingUtterance:
         result = DraftResult()
         if frame_count(len(self._samples)):
             decoder_input = yield from self._segment.prepare(self._samples, watch)
-            result = yield from timed(self._segment.decode(decoder_input, self._tokenizer.eos_ids), watch, _decoding())
+            steps = self._segment.decode(decoder_input, self._tokenizer.eos_ids, logprobs=True)
+            result = yield from timed(steps, watch, _decoding())
         return self._hypothesis(result, watch)
 
     def finish(self, recognition: JobSequence) -> Steps:
@@ -180,7 +182,13 @@ class StreamingUtterance:
             tokens=len(draft.tokens),
             verified=draft.verified,
             seconds=watch.busy,
+            probability=self._last_probability(draft),
         )
+
+    def _last_probability(self, draft: DraftResult) -> float | None:
+        """Of the last token with a text."""
+        logprobs = [token.logprob for token in draft.tokens if token.id not in self._tokenizer.eos_ids]
+        return round(math.exp(logprobs[-1]), 4) if logprobs and logprobs[-1] is not None else None
 
 
 def _decoding() -> Iterable[str]:

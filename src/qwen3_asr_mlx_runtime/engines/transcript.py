@@ -33,6 +33,8 @@ WRITTEN_WITHOUT_SPACES = re.compile(
     "\ua9e0-\ua9ff\uaa60-\uaa7f\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff9f\U0001aff0-\U0001b16f\U00020000-\U0003ffff]"
 )
 _ATTACHES_LEFT = frozenset(",.;:!?%‰…،؛؟٪۔।॥·")
+_SENTENCE_MARKS = frozenset(".?!。．｡？！؟۔।॥")
+_GREEK_MARKS = frozenset(";\u037e")  # ask
 _ATTACHES_RIGHT = frozenset("¿¡")  # quotes are in neither: “ opens in English and closes in German
 
 
@@ -105,7 +107,8 @@ class Hypothesis:
     """The text of an open utterance so far; any of it may change.
 
     `text` and `language` as in a Transcript. `audio_seconds`: the audio it covers. `tokens`: the number of tokens, of
-    which `verified` were accepted from the draft. `seconds`: of work.
+    which `verified` were accepted from the draft. `seconds`: of work. `probability`: of the last token of `text`, None
+    where it has none.
     """
 
     text: str
@@ -114,6 +117,7 @@ class Hypothesis:
     tokens: int
     verified: int
     seconds: float
+    probability: float | None = None
 
 
 SEVERITY = ("stop", "length", "repetition")
@@ -257,6 +261,14 @@ def _spaced(left: str, right: str) -> bool:
     if left in _ATTACHES_RIGHT or unicodedata.category(left) == "Ps":
         return False
     return right not in _ATTACHES_LEFT and unicodedata.category(right) not in ("Pe", "Mn", "Mc", "Me")
+
+
+def ends_sentence(text: str, language: str | None) -> bool:
+    """Whether a text ends with a sentence mark of any of the thirty languages, quotes and brackets behind it aside."""
+    text = text.rstrip()
+    while text and (text[-1] in "\"'" or unicodedata.category(text[-1]) in ("Pe", "Pf", "Pi")):
+        text = text[:-1].rstrip()
+    return text[-1:] in (_SENTENCE_MARKS | _GREEK_MARKS if language == "Greek" else _SENTENCE_MARKS) - {""}
 
 
 def join_languages(languages: Sequence[str | None]) -> str | None:

@@ -43,6 +43,8 @@ FEATURES = [
     "words",
     "segments",
     "align",
+    "changed_from",
+    "endpoint_hints",
 ]
 
 

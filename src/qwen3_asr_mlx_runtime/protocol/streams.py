@@ -49,7 +49,10 @@ class PartialResult(Reply, kw_only=True, tag="partial_result"):
 
     `samples_buffered` and `chunks` of the open utterance. `text`: its latest hypothesis, of its first `audio_seconds`;
     empty, and the fields that belong to it absent, unless the stream has `partials`. `revision` counts the hypotheses
-    of the utterance from 1, 0 before the first. `stable_text` only grows within an utterance. Only events have
+    of the utterance from 1, 0 before the first. `stable_text` only grows within an utterance. `changed_from`: the first
+    code point of `text` that differs from the last partial that was written for this utterance. `settled_ms`: audio
+    since `text` last changed. `ends_sentence`: `text` ends with a sentence mark, which has
+    `ends_sentence_probability`. `trailing_silence_ms`: at the end of the audio that has come. Only events have
     `seconds` (of work), `queue_seconds` (from the chunk that made it due), `tokens`, and `verified_tokens` (those of
     them accepted from the draft).
     """
@@ -61,8 +64,13 @@ class PartialResult(Reply, kw_only=True, tag="partial_result"):
     revision: int | UnsetType = UNSET
     stable_text: str | UnsetType = UNSET
     text: str = ""
+    changed_from: int | UnsetType = UNSET
     language: str | UnsetType | None = UNSET
     audio_seconds: float | UnsetType = UNSET
+    settled_ms: int | UnsetType = UNSET
+    ends_sentence: bool | UnsetType = UNSET
+    ends_sentence_probability: float | UnsetType | None = UNSET
+    trailing_silence_ms: int | UnsetType = UNSET
     samples_buffered: int
     chunks: int
     is_final: bool = False

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from itertools import takewhile
 
 from qwen3_asr_mlx_runtime.engines.transcript import WRITTEN_WITHOUT_SPACES
@@ -36,13 +37,13 @@ class LocalAgreement:
     def add(self, text: str, audio_seconds: float) -> None:
         """Add the next hypothesis, which covers `audio_seconds` of audio."""
         units = _units(text)
-        agreed = _agreement(self._units, units)
+        agreed = agreement(self._units, units)
         self._number += 1
         self._since = self._since[:agreed] + [(self._number, audio_seconds)] * (len(units) - agreed)
         self._units = units
         old = takewhile(lambda since: self._is_old(*since, audio_seconds), self._since[:-1])
         stable = units[: len([*old])]
-        if _agreement(self._stable, stable) == len(self._stable):
+        if agreement(self._stable, stable) == len(self._stable):
             self._stable = stable
 
     def _is_old(self, since_number: int, since_seconds: float, audio_seconds: float) -> bool:
@@ -62,7 +63,7 @@ def _units(text: str) -> list[str]:
     return units
 
 
-def _agreement(former: list[str], latter: list[str]) -> int:
-    """The number of equal units at the beginning."""
+def agreement(former: Sequence[str], latter: Sequence[str]) -> int:
+    """The number of equal units, or of code points of two strings, at the beginning."""
     pairs = zip(former, latter, strict=False)
     return next((index for index, (a, b) in enumerate(pairs) if a != b), min(len(former), len(latter)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from msgspec import UNSET
 
 from qwen3_asr_mlx_runtime.engines.api import Failed, PartialDone
-from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis
+from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, ends_sentence
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult
 from qwen3_asr_mlx_runtime.session.local_agreement import LocalAgreement
@@ -40,6 +40,7 @@ class OpenUtterance:
     has_crashed: bool = False
     revision: int = 0
     latest: Hypothesis = NO_HYPOTHESIS
+    changed_at: float = 0.0  # seconds of audio that the first hypothesis with the latest text covers
     agreement: LocalAgreement = field(default_factory=LocalAgreement)
 
     @property
@@ -52,6 +53,10 @@ class OpenUtterance:
         line.revision, line.stable_text = self.revision, self.agreement.text
         line.text, line.language = self.latest.text, self.latest.language
         line.audio_seconds = round(self.latest.audio_seconds, 3)
+        line.settled_ms = round((self.latest.audio_seconds - self.changed_at) * 1000)
+        line.ends_sentence = ends_sentence(self.latest.text, self.latest.language)
+        line.ends_sentence_probability = self.latest.probability if line.ends_sentence else None
+        line.trailing_silence_ms = self.stream.trailing_silence_ms
         return line
 
 
@@ -185,6 +190,8 @@ class Partials:
 
     def _update(self, utterance: OpenUtterance, hypothesis: Hypothesis) -> None:
         utterance.revision += 1
+        if hypothesis.text != utterance.latest.text:
+            utterance.changed_at = hypothesis.audio_seconds
         utterance.latest = hypothesis
         utterance.agreement.add(hypothesis.text, hypothesis.audio_seconds)
         if self._as_events():

@@ -13,6 +13,7 @@ from qwen3_asr_mlx_runtime.protocol.decode import Rejected, Request
 from qwen3_asr_mlx_runtime.protocol.replies import Counters, ErrorReply, Line, Reply, error_reply
 from qwen3_asr_mlx_runtime.protocol.streams import Event, PartialResult, StreamError
 from qwen3_asr_mlx_runtime.protocol.transcripts import BatchTranscript, RealtimeBatchFinal
+from qwen3_asr_mlx_runtime.session.local_agreement import agreement
 
 REMEMBERED = 1024  # answered requests whose ids are still known
 
@@ -85,6 +86,7 @@ class ReplyQueue:
         self._sent: list[PendingRequest] = []
         self._last: PendingRequest | None = None
         self._partials: dict[str, PartialResult] = {}
+        self._shown: dict[str, PartialResult] = {}  # the last one that was sent for the open utterance of each stream
 
     @property
     def pending(self) -> int:
@@ -182,6 +184,7 @@ class ReplyQueue:
     def withdraw_partial(self, stream_id: str) -> None:
         """Do not send the partial of a stream whose utterance has ended."""
         self._partials.pop(stream_id, None)
+        self._shown.pop(stream_id, None)
 
     def withdraw_partials(self) -> None:
         self._partials.clear()
@@ -194,10 +197,23 @@ class ReplyQueue:
         """Take the next partial, for a writer that has written all other lines."""
         if self._lines or not self._partials:
             return None
-        self.send_event(self._partials.pop(next(iter(self._partials))))
+        partial = self._partials.pop(next(iter(self._partials)))
+        self._note_change(partial)
+        self.send_event(partial)
         return self.take()
 
+    def _note_change(self, partial: PartialResult) -> None:
+        """Say from where on the text differs from that of the last partial."""
+        if partial.revision is UNSET:
+            return
+        before = self._shown.get(partial.stream_id)
+        is_same = before is not None and before.utterance_id == partial.utterance_id
+        partial.changed_from = agreement(before.text if before and is_same else "", partial.text)
+        self._shown[partial.stream_id] = partial
+
     def _send(self, request: PendingRequest) -> None:
+        if isinstance(request.answered, PartialResult):
+            self._note_change(request.answered)
         outgoing = request.outgoing()
         if outgoing.line is not None:
             self._count_errors(outgoing.line)

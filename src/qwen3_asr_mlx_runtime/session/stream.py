@@ -7,6 +7,7 @@ from msgspec import UNSET
 
 from qwen3_asr_mlx_runtime.audio.pcm16 import BYTES_PER_SAMPLE
 from qwen3_asr_mlx_runtime.audio.pcm_buffer import PcmBuffer
+from qwen3_asr_mlx_runtime.audio.trailing_silence import TrailingSilence
 from qwen3_asr_mlx_runtime.engines.utterance import Samples
 from qwen3_asr_mlx_runtime.errors import (
     InvalidParams,
@@ -76,6 +77,7 @@ class Stream:
     def __init__(self, command: StartStream, is_in_use: IsInUse) -> None:
         self.command = command
         self._audio = PcmBuffer(command.sample_rate)
+        self._silence = TrailingSilence(command.sample_rate)
         self._chunks = 0
         self._gap = False
         self._last_seq: int | None = None
@@ -100,6 +102,11 @@ class Stream:
     def growth(self, pcm: bytes) -> int:
         """The number of samples at 16 kHz that a chunk would add."""
         return self._audio.growth(len(pcm) // BYTES_PER_SAMPLE)
+
+    @property
+    def trailing_silence_ms(self) -> int:
+        """At the end of the open utterance. Only a stream with partials measures it."""
+        return self._silence.milliseconds
 
     def settled(self, start: int) -> Samples:
         """The open utterance from sample `start` on, as far as later audio cannot change it: the resampler holds back
@@ -148,6 +155,8 @@ class Stream:
             self._last_seq = chunk.seq
         self._name_utterance(chunk)
         self._audio.append(pcm)
+        if self.command.partials:
+            self._silence.append(pcm)
         self._frames += len(pcm) // BYTES_PER_SAMPLE
         self._chunks += 1
         return gap
@@ -167,6 +176,7 @@ class Stream:
         ended = EndedUtterance(self._audio.end(), self._gap, round(self._frames_before / self.rate, 3))
         self._frames_before = self._frames
         self._audio, self._chunks, self._gap = PcmBuffer(self.rate), 0, False
+        self._silence = TrailingSilence(self.rate)
         return ended
 
     def partial(self) -> PartialResult:

@@ -1146,8 +1146,11 @@ extension Wire {
     /// `samples_buffered` and `chunks` of the open utterance. `text`: its latest hypothesis, of its first
     /// `audio_seconds`; empty, and the fields that belong to it absent, unless the stream has `partials`. `revision`
     /// counts the hypotheses of the utterance from 1, 0 before the first. `stable_text` only grows within an utterance.
-    /// Only events have `seconds` (of work), `queue_seconds` (from the chunk that made it due), `tokens`, and
-    /// `verified_tokens` (those of them accepted from the draft).
+    /// `changed_from`: the first code point of `text` that differs from the last partial that was written for this
+    /// utterance. `settled_ms`: audio since `text` last changed. `ends_sentence`: `text` ends with a sentence mark,
+    /// which has `ends_sentence_probability`. `trailing_silence_ms`: at the end of the audio that has come. Only events
+    /// have `seconds` (of work), `queue_seconds` (from the chunk that made it due), `tokens`, and `verified_tokens`
+    /// (those of them accepted from the draft).
     public struct PartialResult: Codable, Equatable, Sendable {
         public private(set) var type = "partial_result"
         public var id: ID?
@@ -1159,8 +1162,13 @@ extension Wire {
         public var revision: Int?
         public var stableText: String?
         public var text: String
+        public var changedFrom: Int?
         public var language: String?
         public var audioSeconds: Double?
+        public var settledMs: Int?
+        public var endsSentence: Bool?
+        public var endsSentenceProbability: Double?
+        public var trailingSilenceMs: Int?
         public var samplesBuffered: Int
         public var chunks: Int
         public var isFinal: Bool
@@ -1183,8 +1191,13 @@ extension Wire {
             case revision
             case stableText = "stable_text"
             case text
+            case changedFrom = "changed_from"
             case language
             case audioSeconds = "audio_seconds"
+            case settledMs = "settled_ms"
+            case endsSentence = "ends_sentence"
+            case endsSentenceProbability = "ends_sentence_probability"
+            case trailingSilenceMs = "trailing_silence_ms"
             case samplesBuffered = "samples_buffered"
             case chunks
             case isFinal = "is_final"
