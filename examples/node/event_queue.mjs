@@ -10,6 +10,12 @@ function replaces(newer, older) {
   return newer.type === "partial_result" && sameUtterance;
 }
 
+/** The text of a partial that replaces an unread one has changed from the earlier of the two places. */
+function withChangeOf(older, event) {
+  if (event.type !== "partial_result" || event.changed_from === undefined) return event;
+  return { ...event, changed_from: Math.min(event.changed_from, older.changed_from ?? 0) };
+}
+
 export class EventQueue {
   #unread = [];
   #dropped = 0;
@@ -35,8 +41,8 @@ export class EventQueue {
 
   #keep(event) {
     const place = this.#unread.findLastIndex((each) => replaces(event, each));
-    if (place >= 0) this.#unread.splice(place, 1);
-    this.#unread.push(event);
+    const [older] = place >= 0 ? this.#unread.splice(place, 1) : [];
+    this.#unread.push(older === undefined ? event : withChangeOf(older, event));
     if (this.#unread.length <= CAPACITY) return;
     this.#unread.shift();
     this.#dropped += 1;

@@ -43,6 +43,13 @@ test("the end of stderr is kept, and its lines are handed on", () => {
   assert.match(tail.text, /line 19999\n$/);
 });
 
+test("a partial that takes the place of an unread one has changed from the earlier place", async () => {
+  const queue = new EventQueue();
+  const partial = (text, changed_from) => ({ type: "partial_result", stream_id: "mic", utterance_id: "a", text, changed_from });
+  for (const event of [partial("one", 0), partial("one two", 3), partial("one tree", 5)]) queue.add(event);
+  assert.deepEqual(await unread(queue), [partial("one tree", 0)]);
+});
+
 test("a partial text takes the place of an unread one of its utterance, progress that of progress", async () => {
   const queue = new EventQueue();
   const partial = (utterance_id, text) => ({ type: "partial_result", stream_id: "mic", utterance_id, text });

@@ -74,7 +74,7 @@ class EventQueue:
         with self._changed:
             index = self._replaced(event)
             if index is not None:
-                del self._events[index]
+                _keep_change(self._events.pop(index), event)
             self._events.append(event)
             if len(self._events) > self._limit:
                 del self._events[0]
@@ -174,3 +174,10 @@ def _same_subject(old: Event, new: PartialResult | Progress) -> bool:
     if isinstance(new, Progress):
         return isinstance(old, Progress)
     return isinstance(old, PartialResult) and old.stream_id == new.stream_id and old.utterance_id == new.utterance_id
+
+
+def _keep_change(unread: Event, event: Event) -> None:
+    """The text of a partial that replaces an unread one has changed from the earlier of the two places."""
+    if isinstance(unread, PartialResult) and isinstance(event, PartialResult):
+        places = [each.changed_from for each in (unread, event) if each.changed_from is not msgspec.UNSET]
+        event.changed_from = min(places, default=msgspec.UNSET)

@@ -34,6 +34,15 @@ extension Bridge {
             }
         }
 
+        /// The text of a partial that replaces an unread `older` one has changed from the earlier of the two places.
+        fileprivate func withChange(of older: Event) -> Event {
+            guard case .partialResult(var new) = self, case .partialResult(let old) = older,
+                let changedFrom = new.changedFrom
+            else { return self }
+            new.changedFrom = min(changedFrom, old.changedFrom ?? 0)
+            return .partialResult(new)
+        }
+
         /// Whether an unread `older` one tells nothing any more.
         fileprivate func replaces(_ older: Event) -> Bool {
             switch (self, older) {
@@ -59,8 +68,11 @@ final class EventQueue: @unchecked Sendable {  // `lock` guards all that varies
 
     func put(_ event: Bridge.Event) {
         change {
-            if let place = events.lastIndex(where: event.replaces) { events.remove(at: place) }
-            events.append(event)
+            if let place = events.lastIndex(where: event.replaces) {
+                events.append(event.withChange(of: events.remove(at: place)))
+            } else {
+                events.append(event)
+            }
             if events.count > limit {
                 events.removeFirst()
                 lost += 1
