@@ -125,6 +125,14 @@ class TestEvents:
         queue.put(partial("u", 1, "t"))
         assert len(read(queue)) == 2
 
+    def test_a_partial_that_replaces_an_unread_one_has_changed_from_the_earlier_place(self) -> None:
+        queue = EventQueue()
+        for place in (4, 2, 6):
+            event = partial("u", 1)
+            event.changed_from = place
+            queue.put(event)
+        assert [event.changed_from for event in read(queue)] == [2]
+
     @given(st.integers(1, 8), st.integers(0, 30))
     def test_no_event_is_lost_without_being_counted(self, limit: int, count: int) -> None:
         queue = EventQueue(limit)

@@ -105,10 +105,10 @@ struct ExitTests {
 }
 
 struct EventQueueTests {
-    private func partial(_ text: String, _ utterance: String) throws -> Bridge.Event {
+    private func partial(_ text: String, _ utterance: String, _ changedFrom: Int = 0) throws -> Bridge.Event {
         let line = """
             {"type":"partial_result","event":true,"n":1,"stream_id":"s","utterance_id":"\(utterance)",\
-            "text":"\(text)","samples_buffered":1,"chunks":1,"is_final":false}
+            "text":"\(text)","changed_from":\(changedFrom),"samples_buffered":1,"chunks":1,"is_final":false}
             """
         return .partialResult(try JSONDecoder().decode(Wire.PartialResult.self, from: Data(line.utf8)))
     }
@@ -130,6 +130,16 @@ struct EventQueueTests {
         let queue = EventQueue(limit: 10)
         for (text, utterance) in [("a", "1"), ("b", "2"), ("c", "1")] { queue.put(try partial(text, utterance)) }
         #expect(await texts(queue) == ["b", "c"])
+    }
+
+    @Test func aPartialThatReplacesAnUnreadOneHasChangedFromTheEarlierPlace() async throws {
+        let queue = EventQueue(limit: 10)
+        for (text, place) in [("one", 0), ("one two", 3), ("one tree", 5)] {
+            queue.put(try partial(text, "1", place))
+        }
+        queue.end()
+        guard case .partialResult(let partial) = await queue.next() else { throw CancellationError() }
+        #expect((partial.text, partial.changedFrom) == ("one tree", 0))
     }
 
     @Test func whatIsNotReadInTimeIsCounted() async throws {
