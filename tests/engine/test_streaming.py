@@ -1,7 +1,10 @@
 """Partials in the schedule: which goes first, and what ends them."""
 
+import math
+
 import numpy as np
 import pytest
+import soundfile
 from support.engine_requests import finalize, partial, send
 
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
@@ -99,6 +102,24 @@ def test_a_cancel_ends_a_partial_and_the_next_has_its_samples(schedule):
     send(schedule, partial(2, 9, NOISE))
     [done] = run(schedule)
     assert done.hypothesis.audio_seconds == 4.0
+
+
+def test_a_partial_knows_the_probability_of_its_last_token(repository):
+    samples, _ = soundfile.read(repository / "examples" / "audio" / "english-one.wav", dtype="float32")
+    schedule = Recognizer.load("demo").schedule()
+    send(schedule, partial(1, 9, samples))
+    [done] = run(schedule)
+    send(schedule, finalize(2, 9, Utterance(NO_SAMPLES, logprobs=True)))
+    [finished] = run(schedule)
+    *_, last, _end = finished.transcript.logprobs
+    assert done.hypothesis.text == finished.transcript.text
+    assert done.hypothesis.probability == pytest.approx(math.exp(last), abs=1e-3)
+
+
+def test_silence_has_no_last_token(schedule):
+    send(schedule, partial(1, 9, np.zeros(80, np.float32)))
+    [done] = run(schedule)
+    assert (done.hypothesis.text, done.hypothesis.probability) == ("", None)
 
 
 def test_a_partial_that_fails_fails_alone(schedule, monkeypatch):
