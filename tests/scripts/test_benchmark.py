@@ -46,6 +46,25 @@ class FakeProcess:
         return {"features": [0.001, 0.003, 0.002], "tower": 0.5, "stages": stages, "memory": memory, "long": memory}[do]
 
 
+class FakeAligner(FakeProcess):
+    """Aligns in 3.3 s; its tower takes 1 s and its prefill 2 s. Cuts a text into `units`; None: Korean into nothing."""
+
+    def __init__(self, name: str, log: list[tuple[str, str]], units: list[str] | None = None) -> None:
+        super().__init__(name, log)
+        self._units = units
+
+    def ask(self, do: str, **arguments: Any) -> Any:
+        self._log.append((self.name, do))
+        classes = {"seconds": 2.5, "units": self._units or ["a", "b"], "classes": [1, 2, 3, 4]}
+        bounds = {"tower": 1.0, "prefill": 2.0, "positions": 100}
+        return {
+            "bounds": bounds if self.name == "runtime" else {"tower": 1.0},
+            "classes": {} if self._units is None and arguments.get("language") == "Korean" else classes,
+            "align": {"seconds": 3.3, "mlx_peak_mib": 12.0},
+            "memory": {"rss_peak_mib": 11.0},
+        }[do]
+
+
 def plan(benchmark_module: Any, **changes: Any) -> Any:
     usual = {"repeats": 2, "seconds": [2.0, 1.0], "new_tokens": 2, "tower": [], "rows": [], "linear": [], "seed": 1}
     return benchmark_module("plan").Plan(**{**usual, "imports": False, **changes})
@@ -118,6 +137,50 @@ def test_long_recordings_are_reported_by_the_minute(benchmark_module, tmp_path):
     assert measurement.figures["recording of 300 s, each minute"].values == {"runtime": [12.0]}
 
 
+def measured_words(benchmark_module: Any, folder: Path, units: list[str] | None = None) -> tuple[Any, Any]:
+    """With a peer that cuts `units` where the runtime cuts `a` and `b`."""
+    words, log = benchmark_module("words"), list[tuple[str, str]]()
+    processes = [FakeAligner("runtime", log, ["a", "b"]), FakeAligner("peer", log, units)]
+    measurement = words.WordMeasurement(words.WordPlan(2, 3.0, True, 1), processes, folder)
+    measurement.run()
+    return measurement, log
+
+
+def test_every_round_of_words_asks_each_contender_in_turn(benchmark_module, tmp_path):
+    measurement, log = measured_words(benchmark_module, tmp_path)
+    rounds = [do for name, do in log if name == "runtime"][2:10]
+    assert rounds == ["import", "bounds", "classes", "align"] * 2
+    assert [name for name, _ in log[4:20]] == ["runtime", "peer"] * 8
+    assert measurement.figures["forward pass"].values == {"runtime": [2.5] * 2, "peer": [2.5] * 2}
+
+
+def test_an_alignment_is_compared_with_its_tower_and_a_prefill_of_the_same_round(benchmark_module, tmp_path):
+    measurement, _ = measured_words(benchmark_module, tmp_path)
+    assert measurement.figures["prefill of 100 positions"].values == {"runtime": [2.0] * 2}
+    ratios = measurement.figures["from samples to times / (tower + prefill)"].values
+    assert ratios == {"runtime": [pytest.approx(1.1)] * 2}
+
+
+@pytest.mark.parametrize(
+    ("units", "note"),
+    [
+        (["a", "b"], "4 of 4 classes equal"),
+        (["ab"], "other units: ab for a b"),
+        (None, "no units, a package is missing"),
+    ],
+)
+def test_the_table_of_texts_says_where_a_peer_differs(benchmark_module, tmp_path, units, note):
+    measurement, _ = measured_words(benchmark_module, tmp_path, units)
+    titles, _, *rows = measurement.notes()
+    assert titles == "| text | peer |"
+    assert f"| Korean | {note} |" in rows
+
+
+def test_a_text_has_as_many_words_as_are_said_in_its_time(benchmark_module):
+    plan = benchmark_module("words").WordPlan
+    assert [len(plan(1, seconds, True, 1).text.split()) for seconds in (0.1, 30.0)] == [1, 80]
+
+
 def test_audio_is_the_same_for_the_same_seed_and_within_range(benchmark_module):
     speech_like = benchmark_module("audio").speech_like
     audio = speech_like(3.1, seed=1)
@@ -139,6 +202,18 @@ def test_prompts_are_as_long_with_the_vocabulary_without_meaning_as_with_the_pub
     assert tokenizer.decode([0, 151_642, 151_704]).endswith("<asr_text>")
 
 
+def test_words_to_align_are_few_tokens_of_the_vocabulary_without_meaning(benchmark_module, tmp_path):
+    from qwen3_asr_mlx_runtime.model.prompt import aligner_prompt
+    from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
+
+    vocabulary = benchmark_module("vocabulary")
+    tokenizer = Tokenizer.from_folder(vocabulary.write_tokenizer(tmp_path))
+    words = vocabulary.TEXT.split()
+    ids = aligner_prompt(tokenizer, words).input_ids(5)
+    assert len(words) < len(ids) - 7 - 2 * len(words) < 1.5 * len(words)
+    assert tokenizer.token_id("<timestamp>") == 151_705
+
+
 def test_a_contender_that_ends_early_is_no_figure(benchmark_module, repository, tmp_path):
     environment = benchmark_module("environments").child_environment({}, own=True)
     process = benchmark_module("process").Process("runtime", Path(sys.executable), environment)
@@ -147,19 +222,39 @@ def test_a_contender_that_ends_early_is_no_figure(benchmark_module, repository, 
     process.close()
 
 
-def test_the_command_measures_the_runtime_from_random_weights_to_a_table(repository, tmp_path):
-    paths = [str(repository / folder) for folder in ("scripts/lib", "src", "tests")]
-    command = [sys.executable, "-P", "-m", "benchmark", "--workdir", tmp_path / "work", "--repeats", "2"]
-    command += ["--seconds", "0.3,1.1", "--new-tokens", "3", "--tower", "9", "--linear", "2", "--rows", "1,2"]
-    command += ["--json", tmp_path / "all.json", "--markdown", tmp_path / "table.md"]
+def run(repository: Path, folder: Path, *options: str) -> tuple[str, dict[str, Any]]:
+    """What the command prints, and its report."""
+    paths = [str(repository / path) for path in ("scripts/lib", "src", "tests")]
+    command = [sys.executable, "-P", "-m", "benchmark", "--workdir", folder / "work", "--repeats", "2", *options]
+    command += ["--json", folder / "all.json", "--markdown", folder / "table.md"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout == (tmp_path / "table.md").read_text(encoding="utf-8")
-    report = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))
+    assert ran.stdout == (folder / "table.md").read_text(encoding="utf-8")
+    return ran.stdout, json.loads((folder / "all.json").read_text(encoding="utf-8"))
+
+
+def test_the_command_measures_the_runtime_from_random_weights_to_a_table(repository, tmp_path):
+    options = ["--seconds", "0.3,1.1", "--new-tokens", "3", "--tower", "9", "--linear", "2", "--rows", "1,2"]
+    table, report = run(repository, tmp_path, *options)
     values = {figure["name"]: figure["contenders"]["runtime"]["values"] for figure in report["figures"]}
     for name in ("import", "features, 1.1 s", "tower, 1.1 s", "prefill, 1.1 s", "one token", "2 clips one by one"):
         assert len(values[name]) == 2
         assert min(values[name]) > 0
     assert len(values["recording of 2 s"]) == 1
-    assert all(f"| {name} |" in ran.stdout for name in values)
+    assert all(f"| {name} |" in table for name in values)
+
+
+def test_the_command_measures_the_aligner(repository, tmp_path):
+    table, report = run(repository, tmp_path, "--words", "1.1")
+    values = {figure["name"]: figure["contenders"]["runtime"]["values"] for figure in report["figures"]}
+    for name in ("tower", "forward pass", "from samples to times", "from samples to times / (tower + prefill)"):
+        assert len(values[name]) == 2
+        assert min(values[name]) > 0
+    assert all(f"| {name} |" in table for name in values)
+
+
+def test_there_is_one_aligner_of_real_dimensions(benchmark_module, capsys):
+    with pytest.raises(SystemExit):
+        benchmark_module("__main__").main(["--words", "--size", "1.7b"])
+    assert "--words has the sizes tiny, 0.6b" in capsys.readouterr().err

@@ -12,21 +12,29 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from reference.configs import Size
 from reference.random_checkpoint import SEED, write_random_checkpoint
 
 from benchmark.blas import openblas_variables
 from benchmark.contenders import PEERS, RUNTIME
 from benchmark.environments import child_environment, peer_python
-from benchmark.figures import agreement, markdown
+from benchmark.figures import markdown
 from benchmark.plan import Measurement, Plan
 from benchmark.process import Process
 from benchmark.vocabulary import write_tokenizer
+from benchmark.words import WordMeasurement, WordPlan
 from qwen3_asr_mlx_runtime.command import guarded
+
+ALIGNER_SIZES: dict[str, Size] = {"tiny": "tiny-aligner", "0.6b": "aligner"}
+DEMO = Path(__file__).resolve().parents[3] / "src" / "qwen3_asr_mlx_runtime" / "demo"  # its tokenizer
 
 
 @guarded("benchmark")
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.words is not None and options.size not in ALIGNER_SIZES:
+        parser.error(f"--words has the sizes {', '.join(ALIGNER_SIZES)}")
     with _folder(options.workdir) as workdir:
         report = _measure(options, workdir)
     print(report["markdown"])
@@ -46,11 +54,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--peer", action="append", choices=PEERS, default=[], help="measured beside the runtime")
     parser.add_argument("--repeats", type=int, default=3, help="rounds")
-    parser.add_argument("--seconds", type=_numbers, default=[3.1, 5.0, 7.4, 10.0], help="the clips")
-    parser.add_argument("--new-tokens", type=int, default=32)
-    parser.add_argument("--tower", type=_numbers, default=[60.0, 120.0, 240.0], help="lengths for the tower alone")
-    parser.add_argument("--rows", type=_counts, default=[], help="batch sizes, as 1,2,4,8, for the cost of a row")
-    parser.add_argument("--linear", type=_numbers, default=[], help="lengths of one recording, as 300,600,1200")
+    parser.add_argument(
+        "--words",
+        type=float,
+        nargs="?",
+        const=30.0,
+        metavar="SECONDS",
+        help="measure the aligner instead, on a clip of 30 seconds or so many",
+    )
+    recognition = parser.add_argument_group("without --words")
+    recognition.add_argument("--seconds", type=_numbers, default=[3.1, 5.0, 7.4, 10.0], help="the clips")
+    recognition.add_argument("--new-tokens", type=int, default=32)
+    recognition.add_argument("--tower", type=_numbers, default=[60.0, 120.0, 240.0], help="lengths for the tower alone")
+    recognition.add_argument("--rows", type=_counts, default=[], help="batch sizes, as 1,2,4,8, for the cost of a row")
+    recognition.add_argument("--linear", type=_numbers, default=[], help="lengths of one recording, as 300,600,1200")
     parser.add_argument("--no-imports", dest="imports", action="store_false", help="leave import times out")
     parser.add_argument("--seed", type=int, default=SEED, help="of weights and audio")
     parser.add_argument("--threads", type=int, help="of OpenBLAS, for every contender")
@@ -88,12 +105,13 @@ def _folder(kept: Path | None) -> Iterator[Path]:
 
 def _checkpoint(options: argparse.Namespace, workdir: Path) -> Path:
     """Created on first use; an existing one is complete."""
-    folder = workdir / f"{options.size}-{options.dtype}-{options.seed}"
+    size = options.size if options.words is None else ALIGNER_SIZES[options.size]
+    folder = workdir / f"{size}-{options.dtype}-{options.seed}"
     if not folder.exists():
         print(f"writing random weights to {folder}", file=sys.stderr, flush=True)
         part = workdir / f"{folder.name}.{os.getpid()}.part"
-        tokenizer = options.tokenizer or write_tokenizer(workdir / "tokenizer")
-        write_random_checkpoint(part, size=options.size, dtype=options.dtype, seed=options.seed, tokenizer=tokenizer)
+        tokenizer = options.tokenizer or (DEMO if size == "tiny-aligner" else write_tokenizer(workdir / "tokenizer"))
+        write_random_checkpoint(part, size=size, dtype=options.dtype, seed=options.seed, tokenizer=tokenizer)
         part.rename(folder)
     return folder
 
@@ -107,6 +125,26 @@ def _read_once(checkpoint: Path) -> None:
 
 
 def _measure(options: argparse.Namespace, workdir: Path) -> dict[str, Any]:
+    checkpoint = _checkpoint(options, workdir)
+    _read_once(checkpoint)
+    blas = {} if options.own_blas or options.dtype != "float32" else openblas_variables()
+    if options.threads:
+        blas |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(options.threads))
+    with ExitStack() as stack:
+        processes = [_process(name, blas, options, stack) for name in [RUNTIME, *options.peer]]
+        measurement = _measurement(options, processes, workdir / "clips")
+        loaded = {process.name: _load(process, checkpoint, options.dtype, measurement) for process in processes}
+        measurement.run()
+    machine = {"platform": platform.platform(), "cpus": os.cpu_count(), "variables": blas, **_commit()}
+    return _report(options, machine, loaded, measurement)
+
+
+def _measurement(
+    options: argparse.Namespace, processes: Sequence[Process], clips: Path
+) -> Measurement | WordMeasurement:
+    if options.words is not None:
+        plan = WordPlan(options.repeats, options.words, options.imports, options.seed)
+        return WordMeasurement(plan, processes, clips)
     plan = Plan(
         repeats=options.repeats,
         seconds=options.seconds,
@@ -117,29 +155,21 @@ def _measure(options: argparse.Namespace, workdir: Path) -> dict[str, Any]:
         imports=options.imports,
         seed=options.seed,
     )
-    checkpoint = _checkpoint(options, workdir)
-    _read_once(checkpoint)
-    blas = {} if options.own_blas or options.dtype != "float32" else openblas_variables()
-    if options.threads:
-        blas |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(options.threads))
-    with ExitStack() as stack:
-        processes = [_process(name, blas, options.clock, stack) for name in [RUNTIME, *options.peer]]
-        measurement = Measurement(plan, processes, workdir / "clips")
-        loaded = {process.name: _load(process, checkpoint, options.dtype, measurement) for process in processes}
-        measurement.run()
-    machine = {"platform": platform.platform(), "cpus": os.cpu_count(), "variables": blas, **_commit()}
-    return _report(options, machine, loaded, measurement)
+    return Measurement(plan, processes, clips)
 
 
-def _process(name: str, variables: Mapping[str, str], clock: str, stack: ExitStack) -> Process:
+def _process(name: str, variables: Mapping[str, str], options: argparse.Namespace, stack: ExitStack) -> Process:
     home = Path(os.environ.get("QWEN3_ASR_MLX_HOME") or Path.home() / ".cache" / "qwen3-asr-mlx-runtime")
     python = Path(sys.executable) if name == RUNTIME else peer_python(name, home)
-    process = Process(name, python, child_environment(variables, own=name == RUNTIME), clock)
+    kind = "recogniser" if options.words is None else "aligner"
+    process = Process(name, python, child_environment(variables, own=name == RUNTIME), options.clock, kind)
     stack.callback(process.close)
     return process
 
 
-def _load(process: Process, checkpoint: Path, dtype: str, measurement: Measurement) -> Mapping[str, Any]:
+def _load(
+    process: Process, checkpoint: Path, dtype: str, measurement: Measurement | WordMeasurement
+) -> Mapping[str, Any]:
     loaded: Mapping[str, Any] = process.ask("load", checkpoint=str(checkpoint), dtype=dtype)
     measurement.figures.add("load", "s", process.name, loaded["seconds"])
     measurement.figures.add("RSS after load", "MiB", process.name, loaded["rss_mib"])
@@ -157,23 +187,20 @@ def _commit() -> dict[str, str]:
 
 
 def _report(
-    options: argparse.Namespace, machine: Mapping[str, Any], loaded: Mapping[str, Any], measurement: Measurement
+    options: argparse.Namespace,
+    machine: Mapping[str, Any],
+    loaded: Mapping[str, Any],
+    measurement: Measurement | WordMeasurement,
 ) -> dict[str, Any]:
-    contenders = list(measurement.tokens)
     figures = list(measurement.figures)
-    differences = agreement(measurement.tokens, RUNTIME)
-    lines = [markdown(figures, contenders), ""]
-    for contender, first in differences.items():
-        equal = sum(index is None for index in first)
-        differences = f"; first differences: {first}" if equal < len(first) else ""
-        lines.append(f"{contender}: the tokens of {equal} of {len(first)} clips equal the runtime's{differences}.")
+    lines = [markdown(figures, list(loaded)), "", *measurement.notes()]
     chosen = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     return {
         "options": chosen,
         "machine": machine,
         "contenders": loaded,
         "figures": [figure.as_json() for figure in figures],
-        "first_differences": differences,
+        "first_differences": measurement.differences,
         "markdown": "\n".join(lines),
     }
 

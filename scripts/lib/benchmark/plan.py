@@ -1,4 +1,4 @@
-"""The figures to measure, and their order: every round measures each contender in turn."""
+"""The figures of recognition, and their order: every round measures each contender in turn."""
 
 import sys
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from statistics import median
 
 from benchmark.audio import write_clip
 from benchmark.contenders import RUNTIME
-from benchmark.figures import Figures
+from benchmark.figures import Figures, agreement
 from benchmark.process import Process
 
 ONE_BY_ONE = "one by one"
@@ -55,6 +55,20 @@ class Measurement:
             self._rows()
         self._memory()
         self._linear()
+
+    @property
+    def differences(self) -> dict[str, list[int | None]]:
+        """For each peer and clip, the index of the first token that differs from the runtime's; None for none."""
+        return agreement(self.tokens, RUNTIME)
+
+    def notes(self) -> list[str]:
+        """Whether the contenders agree, a line for each peer."""
+        lines = []
+        for contender, first in self.differences.items():
+            equal = sum(index is None for index in first)
+            rest = f"; first differences: {first}" if equal < len(first) else ""
+            lines.append(f"{contender}: the tokens of {equal} of {len(first)} clips equal the runtime's{rest}.")
+        return lines
 
     def _clip(self, seconds: float) -> str:
         return str(write_clip(self._clips, seconds, self._plan.seed))

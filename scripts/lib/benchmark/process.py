@@ -14,12 +14,20 @@ from benchmark.contenders import CONTENDERS
 class Process:
     """Started with `python` in `environment`; its stderr is this process's. To be closed."""
 
-    def __init__(self, name: str, python: Path, environment: Mapping[str, str], clock: str = "wall") -> None:
+    def __init__(
+        self,
+        name: str,
+        python: Path,
+        environment: Mapping[str, str],
+        clock: str = "wall",
+        kind: str = "recogniser",
+    ) -> None:
         self.name = name
+        self._contender = CONTENDERS[kind][name]
         self._python, self._environment = python, environment
         orders, self._orders = os.pipe()
         answers, answers_in = os.pipe()
-        command = [python, "-m", "benchmark.serve", name, clock]
+        command = [python, "-m", "benchmark.serve", kind, name, clock]
         self._process = subprocess.Popen(command, stdin=orders, stdout=answers_in, env=dict(environment))
         os.close(orders)
         os.close(answers_in)
@@ -35,7 +43,7 @@ class Process:
 
     def import_seconds(self) -> float:
         """Import the implementation in a fresh interpreter, by the wall; what the bare one takes is left out."""
-        return self._run(CONTENDERS[self.name].import_statement) - self._run("pass")
+        return self._run(self._contender.import_statement) - self._run("pass")
 
     def _run(self, statement: str) -> float:
         started = time.perf_counter()

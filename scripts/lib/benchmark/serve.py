@@ -1,6 +1,6 @@
 """One contender in its own process: reads commands, one JSON object a line, and answers each with its figures.
 
-    python -m benchmark.serve CONTENDER wall|processor
+    python -m benchmark.serve recogniser|aligner CONTENDER wall|processor
 
 Seconds are those of a clock on the wall, or those that all threads of this process spent on a processor. Whatever the
 contender prints goes to stderr. A command that fails ends the process.
@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from benchmark.contenders import CONTENDERS
-from benchmark.contenders.contender import Contender
+from benchmark.contenders.contender import Aligner, Contender, Recogniser
 
 MIB = 1024 * 1024
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
-_clock = CLOCKS[sys.argv[2]] if len(sys.argv) > 2 else time.perf_counter
+_clock = CLOCKS[sys.argv[3]] if len(sys.argv) > 3 else time.perf_counter
 
 
 def load(contender: Contender, checkpoint: str, dtype: str) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def tower(contender: Contender, clip: str) -> float:
     return _seconds(contender, lambda: contender.tower(computed))[0]
 
 
-def stages(contender: Contender, clip: str, new_tokens: int) -> dict[str, Any]:
+def stages(contender: Recogniser, clip: str, new_tokens: int) -> dict[str, Any]:
     """Tower, prefill (to the first token, in hand), and each token after it, of one clip. The prefill is that of a text
     of one token, so that no second one is computed beside it."""
     computed = contender.features(np.load(clip))
@@ -62,7 +62,7 @@ def stages(contender: Contender, clip: str, new_tokens: int) -> dict[str, Any]:
     return {"tower": tower_seconds, "prefill": prefill, "steps": steps, "tokens": [_all(tokens, new_tokens)]}
 
 
-def total(contender: Contender, clips: Sequence[str], new_tokens: int, mode: str) -> dict[str, Any]:
+def total(contender: Recogniser, clips: Sequence[str], new_tokens: int, mode: str) -> dict[str, Any]:
     """All clips, from samples to text: `one by one`, or by one call in the decoder mode named."""
     audio = [np.load(clip) for clip in clips]
 
@@ -79,12 +79,43 @@ def total(contender: Contender, clips: Sequence[str], new_tokens: int, mode: str
     return {"seconds": seconds, "tokens": [_all(row, new_tokens) for row in tokens], **memory(contender)}
 
 
-def long(contender: Contender, clip: str, new_tokens: int) -> dict[str, Any]:
+def long(contender: Recogniser, clip: str, new_tokens: int) -> dict[str, Any]:
     """One long recording, with its memory peak."""
     _forget_peak()
     samples = np.load(clip)
     seconds, _ = _seconds(contender, lambda: contender.transcribe(samples, new_tokens))
     return {"seconds": seconds, **memory(contender)}
+
+
+def bounds(contender: Aligner, clip: str, text: str, language: str) -> dict[str, Any]:
+    """What an alignment cannot be faster than: the tower, and a prefill with as many positions where there is one."""
+    computed = contender.features(np.load(clip))
+    tower_seconds, audio = _seconds(contender, lambda: contender.tower(computed))
+    units = contender.units(text, language)
+    try:
+        seconds, positions = _seconds(contender, lambda: contender.prefill(audio, units))
+    except NotImplementedError:
+        return {"tower": tower_seconds}
+    return {"tower": tower_seconds, "prefill": seconds, "positions": positions}
+
+
+def classes(contender: Aligner, clip: str, text: str, language: str) -> dict[str, Any]:
+    """The forward pass alone, and what it found; {} where the contender lacks a package for the language."""
+    computed = contender.features(np.load(clip))
+    try:
+        units = contender.units(text, language)
+    except (ImportError, RuntimeError):
+        return {}
+    seconds, found = _seconds(contender, lambda: contender.classes(computed, units))
+    return {"seconds": seconds, "units": [*units], "classes": [int(one) for one in found]}
+
+
+def align(contender: Aligner, clip: str, text: str, language: str) -> dict[str, Any]:
+    """From samples and text to times."""
+    _forget_peak()
+    samples = np.load(clip)
+    seconds, words = _seconds(contender, lambda: contender.align(samples, text, language))
+    return {"seconds": seconds, "words": words, **memory(contender)}
 
 
 def memory(contender: Contender) -> dict[str, float]:
@@ -135,16 +166,19 @@ def _all(tokens: Sequence[int], new_tokens: int) -> list[int]:
     return [int(token) for token in tokens]
 
 
-COMMANDS = {command.__name__: command for command in (load, features, tower, stages, total, long, memory)}
+_SHARED = (load, features, tower, memory)
+_COMMANDS = {"recogniser": (*_SHARED, stages, total, long), "aligner": (*_SHARED, bounds, classes, align)}
 
 
 def main() -> None:
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    contender = CONTENDERS[sys.argv[1]]()
+    kind, name = sys.argv[1:3]
+    contender = CONTENDERS[kind][name]()
+    commands: dict[str, Callable[..., Any]] = {command.__name__: command for command in _COMMANDS[kind]}
     for line in sys.stdin:
         order = json.loads(line)
-        answer = COMMANDS[order.pop("do")](contender, **order)
+        answer = commands[order.pop("do")](contender, **order)
         replies.write(json.dumps(answer) + "\n")
 
 

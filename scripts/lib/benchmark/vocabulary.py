@@ -1,12 +1,15 @@
 """A tokenizer in the released layout for benchmark checkpoints: the real ids, and tokens without meaning.
 
-The words of the chat prompt are one token each, as in the released vocabulary, so that prompts are as long.
+The words of the chat prompt and of a text to align are few tokens each, as in the released vocabulary, so that prompts
+are as long.
 """
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+# To align.
+TEXT = "Please bring the notes about our last visit and keep some room for questions from all who join"
 FIRST_SPECIAL = 151_643
 SPECIAL = {
     151_643: "<|endoftext|>",
@@ -16,14 +19,14 @@ SPECIAL = {
     151_670: "<|audio_end|>",
     151_676: "<|audio_pad|>",
 }
-LITERAL = {151_704: "<asr_text>"}
-WORDS = ("system", "user", "assistant")
+LITERAL = {151_704: "<asr_text>", 151_705: "<timestamp>"}
+WORDS = ("system", "user", "assistant", *TEXT.split())
 
 
 def write_tokenizer(folder: Path) -> Path:
     """vocab.json, merges.txt and tokenizer_config.json in `folder`; return it."""
     folder.mkdir(parents=True, exist_ok=True)
-    merges = list(_merges())
+    merges = list(dict.fromkeys(_merges()))
     tokens = [*_byte_symbols(), *(left + right for left, right in merges)]
     tokens += [f"{i:x}-" for i in range(len(tokens), FIRST_SPECIAL)]
     added = {str(id): _added(text, special=id in SPECIAL) for id, text in sorted((SPECIAL | LITERAL).items())}

@@ -1,15 +1,21 @@
-"""The contenders: the runtime and its peers, each as the same few steps; see `contender.Contender`.
+"""The contenders: the runtime and its peers, each as the same few steps; see `contender`.
 
 Only `load` imports the implementation, since each has an environment of its own.
 """
 
 from benchmark.contenders import mlx_audio, mlx_qwen3_asr, runtime
-from benchmark.contenders.contender import Contender
+from benchmark.contenders.contender import Aligner, Recogniser
 
 RUNTIME = "runtime"
-CONTENDERS: dict[str, type[Contender]] = {
+RECOGNISERS: dict[str, type[Recogniser]] = {
     RUNTIME: runtime.Runtime,
     "mlx-audio": mlx_audio.MLXAudio,
     "mlx-qwen3-asr": mlx_qwen3_asr.MLXQwen3ASR,
 }
-PEERS = tuple(name for name in CONTENDERS if name != RUNTIME)
+ALIGNERS: dict[str, type[Aligner]] = {
+    RUNTIME: runtime.RuntimeAligner,
+    "mlx-audio": mlx_audio.MLXAudioAligner,
+    "mlx-qwen3-asr": mlx_qwen3_asr.MLXQwen3Aligner,
+}
+CONTENDERS = {"recogniser": RECOGNISERS, "aligner": ALIGNERS}
+PEERS = tuple(name for name in RECOGNISERS if name != RUNTIME)

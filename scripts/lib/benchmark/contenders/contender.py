@@ -12,7 +12,7 @@ Samples = NDArray[np.float32]
 
 
 class Contender(ABC):
-    """An implementation and its loaded model. Tokens that end a text do not end it here: `new_tokens` always come."""
+    """An implementation and its loaded model."""
 
     import_statement: ClassVar[str]
     """Imports what `load` needs, as the first line of a program would."""
@@ -29,6 +29,16 @@ class Contender(ABC):
     def tower(self, features: Any) -> Any:
         """Features → audio embeddings."""
 
+    def fence(self) -> None:
+        """Wait for everything that was queued on the device."""
+        import mlx.core as mx
+
+        mx.synchronize()
+
+
+class Recogniser(Contender):
+    """Tokens that end a text do not end it here: `new_tokens` always come."""
+
     @abstractmethod
     def decode(self, audio: Any, new_tokens: int) -> Iterator[int]:
         """Audio embeddings → tokens, by the implementation's own loop; the first one comes after the prefill."""
@@ -41,8 +51,22 @@ class Contender(ABC):
         """All clips by one call. Raises NotImplementedError where there is none for independent utterances."""
         raise NotImplementedError
 
-    def fence(self) -> None:
-        """Wait for everything that was queued on the device."""
-        import mlx.core as mx
 
-        mx.synchronize()
+class Aligner(Contender):
+    @abstractmethod
+    def units(self, text: str, language: str) -> Sequence[str]:
+        """What a text is cut into. Raises ImportError or RuntimeError where a package is missing for the language."""
+
+    @abstractmethod
+    def classes(self, features: Any, units: Sequence[str]) -> Sequence[int]:
+        """Features and units → the best class at each mark: one forward pass, the prompt's tokens included."""
+
+    @abstractmethod
+    def align(self, samples: Samples, text: str, language: str) -> int:
+        """Everything from samples and text to times, by the implementation's public call; return the number of
+        words."""
+
+    def prefill(self, audio: Any, units: Sequence[str]) -> int:
+        """What a recogniser does before its first token, with as many positions as `classes` has; return their number.
+        Raises NotImplementedError where nothing is compared with it."""
+        raise NotImplementedError

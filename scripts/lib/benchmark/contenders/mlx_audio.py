@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark.contenders.contender import Contender, Samples
+from benchmark.contenders.contender import Aligner, Contender, Recogniser, Samples
 
 
-class MLXAudio(Contender):
+class _MLXAudio(Contender):
     import_statement = "from mlx_audio.stt.utils import load_model"
 
     def load(self, checkpoint: Path, dtype: str) -> None:
@@ -18,16 +18,6 @@ class MLXAudio(Contender):
         stored = self._model.model.norm.weight.dtype
         if stored != getattr(mx, dtype):
             raise ValueError(f"loaded as {stored}, asked for {dtype}")
-        self._model._eos_token_ids = set
-        self._tokens: list[int] = []
-        stream_generate = self._model.stream_generate
-
-        def recorded(*args: Any, **options: Any) -> Iterator[Any]:
-            for token, logprobs in stream_generate(*args, **options):
-                self._tokens.append(int(token))
-                yield token, logprobs
-
-        self._model.stream_generate = recorded
 
     def features(self, samples: Samples) -> Any:
         import mlx.core as mx
@@ -43,6 +33,28 @@ class MLXAudio(Contender):
         audio = self._model.get_audio_features(input_features, mask)
         mx.eval(audio)
         return audio, audio_tokens
+
+    def fence(self) -> None:
+        import mlx.core as mx
+        from mlx_audio.lm.generate import generation_stream
+
+        mx.synchronize(generation_stream)
+        mx.synchronize()
+
+
+class MLXAudio(_MLXAudio, Recogniser):
+    def load(self, checkpoint: Path, dtype: str) -> None:
+        super().load(checkpoint, dtype)
+        self._model._eos_token_ids = set
+        self._tokens: list[int] = []
+        stream_generate = self._model.stream_generate
+
+        def recorded(*args: Any, **options: Any) -> Iterator[Any]:
+            for token, logprobs in stream_generate(*args, **options):
+                self._tokens.append(int(token))
+                yield token, logprobs
+
+        self._model.stream_generate = recorded
 
     def decode(self, audio: Any, new_tokens: int) -> Iterator[int]:
         from mlx_audio.lm.generate import generate_step
@@ -60,9 +72,23 @@ class MLXAudio(Contender):
         self._model.generate(samples, max_tokens=new_tokens)
         return self._tokens
 
-    def fence(self) -> None:
-        import mlx.core as mx
-        from mlx_audio.lm.generate import generation_stream
 
-        mx.synchronize(generation_stream)
-        mx.synchronize()
+class MLXAudioAligner(_MLXAudio, Aligner):
+    def units(self, text: str, language: str) -> Sequence[str]:
+        return self._model.aligner_processor.encode_timestamp(text, language)[0]
+
+    def classes(self, features: Any, units: Sequence[str]) -> Sequence[int]:
+        import mlx.core as mx
+        import numpy as np
+
+        input_features, mask, audio_tokens = features
+        marks = "<timestamp><timestamp>"
+        text = "<|audio_start|>" + "<|audio_pad|>" * audio_tokens + "<|audio_end|>" + marks.join(units) + marks
+        input_ids = mx.array(self._model._tokenizer.encode(text, return_tensors="np", add_special_tokens=False))
+        logits = self._model(input_ids, input_features=input_features, feature_attention_mask=mask)
+        mx.eval(logits)
+        best, ids = np.array(mx.argmax(logits, axis=-1)[0]), np.array(input_ids[0])
+        return best[ids == self._model.config.timestamp_token_id].tolist()
+
+    def align(self, samples: Samples, text: str, language: str) -> int:
+        return len(self._model.generate(samples, text, language))

@@ -10,34 +10,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmark.contenders.contender import Contender, Samples
+from benchmark.contenders.contender import Aligner, Contender, Recogniser, Samples
 
 
-class MLXQwen3ASR(Contender):
-    import_statement = "from mlx_qwen3_asr import Session"
+class _MLXQwen3(Contender):
+    _model: Any
+    _dtype: Any
 
-    def load(self, checkpoint: Path, dtype: str) -> None:
-        import mlx.core as mx
-        from mlx_qwen3_asr import Session
-
-        self._dtype = getattr(mx, dtype)
-        self._session = Session(str(checkpoint), dtype=self._dtype)
-        self._model = self._session.model
+    def mend_epsilon(self) -> None:
         for layer in self._model.model.layers:
             for norm in (layer.self_attn.q_norm, layer.self_attn.k_norm):
                 norm.eps = layer.input_layernorm.eps
-        self._generate = import_module("mlx_qwen3_asr.generate")
-        self._tokens: Sequence[int] = ()
-        calls = import_module("mlx_qwen3_asr.transcribe")
-        generate = calls.generate
-        calls.GenerationConfig = partial(calls.GenerationConfig, eos_token_ids=[])
-
-        def recorded(**arguments: Any) -> Any:
-            generated = generate(**arguments)
-            self._tokens = generated if isinstance(generated, list) else generated.tokens
-            return generated
-
-        calls.generate = recorded
 
     def features(self, samples: Samples) -> Any:
         import mlx.core as mx
@@ -54,6 +37,31 @@ class MLXQwen3ASR(Contender):
         audio, _ = self._model.audio_tower(mel.astype(self._dtype), lengths)
         mx.eval(audio)
         return audio
+
+
+class MLXQwen3ASR(_MLXQwen3, Recogniser):
+    import_statement = "from mlx_qwen3_asr import Session"
+
+    def load(self, checkpoint: Path, dtype: str) -> None:
+        import mlx.core as mx
+        from mlx_qwen3_asr import Session
+
+        self._dtype = getattr(mx, dtype)
+        self._session = Session(str(checkpoint), dtype=self._dtype)
+        self._model = self._session.model
+        self.mend_epsilon()
+        self._generate = import_module("mlx_qwen3_asr.generate")
+        self._tokens: Sequence[int] = ()
+        calls = import_module("mlx_qwen3_asr.transcribe")
+        generate = calls.generate
+        calls.GenerationConfig = partial(calls.GenerationConfig, eos_token_ids=[])
+
+        def recorded(**arguments: Any) -> Any:
+            generated = generate(**arguments)
+            self._tokens = generated if isinstance(generated, list) else generated.tokens
+            return generated
+
+        calls.generate = recorded
 
     def decode(self, audio: Any, new_tokens: int) -> Iterator[int]:
         import mlx.core as mx
@@ -80,3 +88,46 @@ class MLXQwen3ASR(Contender):
     def transcribe(self, samples: Samples, new_tokens: int) -> Sequence[int]:
         self._session.transcribe(samples, max_new_tokens=new_tokens)
         return self._tokens
+
+
+class MLXQwen3Aligner(_MLXQwen3, Aligner):
+    import_statement = "from mlx_qwen3_asr import ForcedAligner"
+
+    def load(self, checkpoint: Path, dtype: str) -> None:
+        import mlx.core as mx
+        from mlx_qwen3_asr import ForcedAligner
+
+        self._dtype = getattr(mx, dtype)
+        self._aligner = ForcedAligner(str(checkpoint), dtype=self._dtype)
+        self._aligner._ensure_loaded()
+        self._model, self._tokenizer = self._aligner._backend.model, self._aligner._backend.tokenizer
+        self.mend_epsilon()
+
+    def units(self, text: str, language: str) -> Sequence[str]:
+        from mlx_qwen3_asr.forced_aligner import ForcedAlignTextProcessor
+
+        return ForcedAlignTextProcessor.tokenize_text(text, language)
+
+    def classes(self, features: Any, units: Sequence[str]) -> Sequence[int]:
+        import mlx.core as mx
+        import numpy as np
+
+        mel, lengths = features
+        audio, _ = self._model.audio_tower(mel.astype(self._dtype), lengths)
+        prompt = self._aligner._backend._build_prompt(units, int(audio.shape[1]))
+        input_ids = mx.array([self._tokenizer.encode(prompt, add_special_tokens=False)])
+        positions = mx.arange(input_ids.shape[1])[None]
+        embeddings = self._model._inject_audio_features(
+            self._model.model.embed_tokens(input_ids), audio, input_ids == self._model.audio_token_id
+        )
+        hidden = self._model.model(
+            inputs_embeds=embeddings,
+            position_ids=mx.stack([positions] * 3, axis=1),
+            attention_mask=None,
+            cache=None,
+        )
+        best, ids = np.array(mx.argmax(self._model.lm_head(hidden), axis=-1)[0]), np.array(input_ids[0])
+        return best[ids == self._aligner._backend.timestamp_token_id].tolist()
+
+    def align(self, samples: Samples, text: str, language: str) -> int:
+        return len(self._aligner.align(samples, text, language))

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark.contenders.contender import Contender, Samples
+from benchmark.contenders.contender import Aligner, Recogniser, Samples
 
 
-class Runtime(Contender):
+class Runtime(Recogniser):
     import_statement = "from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer"
 
     def load(self, checkpoint: Path, dtype: str) -> None:
@@ -50,3 +50,54 @@ class Runtime(Contender):
         utterances = [Utterance(samples, max_new_tokens=new_tokens) for samples in clips]
         transcripts = self._recognizer.transcribe_batch(utterances, decoder_mode=decoder_mode, drift_guard=False)
         return [transcript.token_ids for transcript in transcripts]
+
+
+class RuntimeAligner(Aligner):
+    import_statement = "from qwen3_asr_mlx_runtime.model.aligner import Aligner"
+
+    def load(self, checkpoint: Path, dtype: str) -> None:
+        from qwen3_asr_mlx_runtime.checkpoint.weights import load_aligner
+        from qwen3_asr_mlx_runtime.model.aligner import Aligner
+        from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
+
+        self._aligner = Aligner(load_aligner(checkpoint, dtype), Tokenizer.from_folder(checkpoint))
+
+    def features(self, samples: Samples) -> Any:
+        from qwen3_asr_mlx_runtime.model.features import log_mel
+
+        return log_mel(samples)
+
+    def tower(self, features: Any) -> Any:
+        import mlx.core as mx
+
+        [audio] = self._aligner.model.embed_audio([features])
+        mx.eval(audio)
+        return audio
+
+    def units(self, text: str, language: str) -> Sequence[str]:
+        from qwen3_asr_mlx_runtime.model.word_units import word_units
+
+        return [unit.letters for unit in word_units(text, language).units]
+
+    def classes(self, features: Any, units: Sequence[str]) -> Sequence[int]:
+        [logits] = self._aligner.logits([features], [units])
+        return logits.argmax(axis=1).tolist()
+
+    def align(self, samples: Samples, text: str, language: str) -> int:
+        from qwen3_asr_mlx_runtime.model.word_times import viterbi
+
+        [logits] = self._aligner.logits([self.features(samples)], [self.units(text, language)])
+        return len(viterbi(logits, len(samples) // 16))
+
+    def prefill(self, audio: Any, units: Sequence[str]) -> int:
+        import mlx.core as mx
+
+        from qwen3_asr_mlx_runtime.model.generate import prefill
+        from qwen3_asr_mlx_runtime.model.splice import splice
+
+        model, others = self._aligner.model, self._aligner.positions(units)
+        embeddings = model.embed(range(others))
+        prompt = splice(embeddings[:1], audio, embeddings[1:])
+        positions = prompt.shape[1]
+        mx.eval(model.head(prefill(model, prompt, model.make_cache(positions))[0]))
+        return positions
