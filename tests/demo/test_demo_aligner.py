@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
 SHARED = ("vocab.json", "merges.txt", "tokenizer_config.json", "preprocessor_config.json")
@@ -73,6 +74,20 @@ def test_the_configuration_says_that_it_is_an_aligner_and_what_its_classes_mean(
 @pytest.mark.parametrize("name", SHARED)
 def test_the_tokenizer_and_the_features_are_the_recognisers(folder, demo_checkpoint, name):
     assert (folder / name).read_bytes() == (demo_checkpoint / name).read_bytes()
+
+
+def test_a_wrong_text_differs_in_the_way_that_it_is_named(testsets):
+    import evaluate_doubt
+
+    sound = testsets.silence(1.0)
+    case, before = (
+        testsets.Case(testsets.Utterance(sound), text, "English") for text in ("Seven one one.", "Two six.")
+    )
+    found = evaluate_doubt.texts(np.random.default_rng(1), case, before)
+    right, other = ["Seven", "one", "one"], found["every word changed"]
+    assert (found["right"], found["of another clip"], found["right, twice"]) == (right, ["Two", "six"], right * 2)
+    assert (len(other), any(a == b for a, b in zip(right, other, strict=True))) == (3, False)
+    assert sum(a != b for a, b in zip(right, found["one word changed"], strict=True)) == 1
 
 
 def test_each_word_of_a_test_utterance_has_its_span_within_it(testsets, data_folder):

@@ -5,10 +5,17 @@ import pytest
 from support.fake_engine import transcript
 from support.utterances import file
 
+from qwen3_asr_mlx_runtime.engines.api import Aligned, Word
 from qwen3_asr_mlx_runtime.engines.profile import Memory, Profile, Quantization, QuantizedLayers
 from qwen3_asr_mlx_runtime.errors import AudioNotFound
-from qwen3_asr_mlx_runtime.session.results import batch_reply, transcript_reply
-from qwen3_asr_mlx_runtime.session.transcription import Options, Transcription
+from qwen3_asr_mlx_runtime.session.results import (
+    MIN_CONFIDENCE,
+    TEXT_DOUBTFUL,
+    aligned_reply,
+    batch_reply,
+    transcript_reply,
+)
+from qwen3_asr_mlx_runtime.session.transcription import Alignment, Options, Segment, Transcription
 
 
 def item(path: str, result: object, read_seconds: float | None = 0.05) -> Transcription:
@@ -151,3 +158,30 @@ def test_a_batch_profile_sums_seconds_and_joins_lists() -> None:
 def test_an_item_without_a_result_cannot_be_reported() -> None:
     with pytest.raises(ValueError, match="without a result"):
         batch_reply([item("a", None)], "sequential", 0.0)
+
+
+def aligned(*confidences: float) -> Transcription:
+    """A file whose known text has a word for each confidence."""
+    text = "abcdefgh"[: len(confidences)]
+    words = [Word(80 * at, 80 * at + 80, at, at + 1, value) for at, value in enumerate(confidences)]
+    made = item("a.wav", Aligned(1, words, "demo", 0.1))
+    alignment = Alignment(1, made, None, text=text, language="English")
+    made.segments = [Segment(1, made, None, alignments=[alignment])]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("confidences", "warnings"),
+    [
+        ([MIN_CONFIDENCE], []),
+        ([MIN_CONFIDENCE - 0.01], [TEXT_DOUBTFUL]),
+        ([0.9, MIN_CONFIDENCE - 0.1], []),
+        ([0.0, 2 * MIN_CONFIDENCE - 0.01], [TEXT_DOUBTFUL]),
+        ([], []),
+    ],
+)
+def test_a_known_text_is_doubted_by_the_mean_confidence_of_its_words(confidences, warnings) -> None:
+    made = aligned(*confidences)
+    reply = aligned_reply(made, made.result, 0.0)
+    assert reply.warnings == warnings
+    assert reply.confidence == (round(sum(confidences) / len(confidences), 4) if confidences else None)

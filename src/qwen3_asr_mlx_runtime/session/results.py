@@ -31,7 +31,7 @@ from qwen3_asr_mlx_runtime.session.transcription import StreamUtterance, Transcr
 from qwen3_asr_mlx_runtime.settings import AlignDecoder
 
 TEXT_DOUBTFUL = "text_doubtful: its words fit the audio badly"
-MIN_CONFIDENCE = 0.5  # mean time_confidence of a text that belongs to its audio
+MIN_CONFIDENCE = 0.35  # mean time_confidence of a text that belongs to its audio: docs/data/accuracy.md
 
 
 def transcript_reply(transcription: Transcription, transcript: Transcript, load_seconds: float) -> TranscriptReply:
