@@ -54,7 +54,7 @@ class App {
       const { type, stream_id, utterance_id, text, stable_text, language, words } = event;
       if (type === "partial_result") tell(stream_id, "partial", { text, stable_text, language });
       if (type === "realtime_batch_final") for (const item of event.items) tell(item.stream_id, "final", outcome(item, find(item.stream_id)));
-      if (type === "words_ready" && words) tell(stream_id, "words", { id: utterance_id, words }); // without them the text stays as it is
+      if (type === "words_ready") tell(stream_id, "words", { id: utterance_id, words: words ?? null });
       if (type === "stream_error") tell(stream_id, "failed", { message: event.message });
       if (type === "bridge_lost") for (const session of this.#sessions.values()) session.fail(event.error);
     }
@@ -98,8 +98,10 @@ class App {
 }
 
 /** What the page is told of an utterance that has ended. `start` and `seconds`: of its audio in what the page records. */
-function outcome({ utterance_id: id, text, language, error, stream_start, samples }, session) {
-  const [start, seconds] = [session?.place(stream_start) ?? null, (samples ?? 0) / SAMPLE_RATE];
+/** `start`: where its audio begins, while its words are to follow. */
+function outcome({ utterance_id: id, text, language, error, stream_start, samples, words_pending }, session) {
+  const start = words_pending ? (session?.place(stream_start) ?? null) : null;
+  const seconds = (samples ?? 0) / SAMPLE_RATE;
   return { id, text: text ?? "", language: language ?? null, problem: error?.message ?? null, start, seconds };
 }
 

@@ -45,6 +45,10 @@ def test_what_was_speech_may_turn_out_to_be_silence() -> None:
     assert meter.milliseconds == 200
 
 
+def test_a_frame_is_as_long_as_it_is() -> None:
+    assert silence_of(tone(10_000, 0, 11_025), rate=11_025) == pytest.approx(10_000, abs=FRAME_MS)
+
+
 def test_digital_silence_is_silent_and_nothing_is_nothing() -> None:
     assert silence_of(tone(250, 0)) == 250
     assert silence_of() == 0

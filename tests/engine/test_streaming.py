@@ -14,6 +14,7 @@ from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, PartialDone
 from qwen3_asr_mlx_runtime.engines.fair_queue import INTERACTIVE_IN_A_ROW
 from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, SAMPLE_RATE, Utterance
 from qwen3_asr_mlx_runtime.errors import NonFiniteOutput
+from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
 NOISE = (np.random.default_rng(0).standard_normal(2 * SAMPLE_RATE) * 0.02).astype(np.float32)
 FILE = Utterance(NOISE, max_new_tokens=4)
@@ -114,6 +115,15 @@ def test_a_partial_knows_the_probability_of_its_last_token(repository):
     *_, last, _end = finished.transcript.logprobs
     assert done.hypothesis.text == finished.transcript.text
     assert done.hypothesis.probability == pytest.approx(math.exp(last), abs=1e-3)
+
+
+def test_a_segment_without_text_has_no_last_token(recognizer, monkeypatch):
+    monkeypatch.setattr(Tokenizer, "decode", lambda *_: "language None<asr_text>")
+    schedule = recognizer.schedule()
+    send(schedule, partial(1, 9, NOISE))
+    [done] = run(schedule)
+    assert (done.hypothesis.text, done.hypothesis.probability) == ("", None)
+    schedule.forget(9)
 
 
 def test_silence_has_no_last_token(schedule):

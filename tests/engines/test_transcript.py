@@ -337,6 +337,8 @@ def test_tokens_that_are_parts_of_one_character_all_count_for_it() -> None:
         ("कैसे हो।", "Hindi"),
         ("كيف حالك؟", "Arabic"),
         ("Τι κάνεις;", "Greek"),
+        ("Τι κάνεις;", "English,Greek"),
+        ("كيف حالك؟\u200f", "Arabic"),
         ("Τι κάνεις\u037e", "Greek"),
     ],
 )
@@ -344,6 +346,6 @@ def test_a_sentence_mark_ends_a_sentence(text: str, language: str) -> None:
     assert ends_sentence(text, language)
 
 
-@pytest.mark.parametrize("text", ["", " ", "Seven", "Seven,", "seven;", "...well", "a.b", "!?x", "”", "3.5"])
+@pytest.mark.parametrize("text", ["", " ", "Seven", "Seven,", "seven;", "...well", "a.b", "!?x", "”", "3.5", "etc…"])
 def test_other_ends_end_no_sentence(text: str) -> None:
     assert not ends_sentence(text, "English")

@@ -230,6 +230,17 @@ class TestEvents:
         (event,) = live.end_partial("a b")
         assert event["changed_from"] == 0
 
+    def test_replies_that_wait_keep_nothing_of_streams_that_were_stopped(self) -> None:
+        talk = begun()
+        talk.send("transcribe", audio="/a.wav")
+        for stream_id in ("x", "y"):
+            open_stream(talk, stream_id)
+            talk.chunk(HALF, stream_id)
+            talk.send("stop_stream", stream_id=stream_id)
+        talk.read("/a.wav")
+        talk.decode()
+        assert not talk.session._state.replies._shown
+
     @given(texts=st.lists(st.text(alphabet="ab\U0001f600\u0301 ", max_size=6), max_size=8))
     def test_what_an_app_redraws_gives_the_text(self, texts: list[str]) -> None:
         live = Conversation()

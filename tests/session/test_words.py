@@ -365,18 +365,23 @@ def test_audio_that_waits_for_words_leaves_room_for_speech() -> None:
     assert talk.session._state.budget.samples == 0
 
 
-def test_audio_that_waits_for_words_is_bounded_and_the_oldest_loses_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "MAX_WORDS_SECONDS", 2.5)
+def test_audio_that_waits_for_words_is_bounded_and_the_oldest_that_waits_loses_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scheduler, "MAX_WORDS_SECONDS", 10.5)
     talk = listening()
-    for _ in range(2):
+    for _ in range(10):
         utterance(talk)
         talk.decode()
     utterance(talk)
-    line, ready = sorted(talk.decode(), key=lambda line: line["type"])
-    assert (ready["utterance_id"], ready["error"]["code"]) == ("mic-1", "out_of_memory")
-    assert line["items"][0]["words_pending"]
-    ends = [line for _ in range(3) for line in talk.align()]  # the first comes too late
-    assert [line["utterance_id"] for line in ends] == ["mic-2", "mic-3"]
+    lines = {line["type"]: line for line in talk.decode()}
+    assert lines["realtime_batch_final"]["items"][0]["words_pending"]
+    ready = lines["words_ready"]
+    assert (ready["utterance_id"], ready["error"]["code"]) == ("mic-9", "out_of_memory")
+    ends = []
+    while talk.aligns:
+        ends += [line["utterance_id"] for line in talk.align()]
+    assert ends == [f"mic-{number}" for number in (1, 2, 3, 4, 5, 6, 7, 8, 10, 11)]
 
 
 def test_a_file_is_read_and_decoded_however_long_its_words_take() -> None:
@@ -438,14 +443,75 @@ def test_a_flush_finds_the_words_of_a_text_that_is_there() -> None:
     assert texts(reply["items"][0]["words"]) == TEXTS
 
 
-def test_a_flush_looks_again_for_words_that_a_failed_load_ended() -> None:
-    talk = waiting()
+def waiting_text(*members: str) -> Conversation:
+    """As `waiting`, of segments with these texts."""
+    talk = Conversation()
+    talk.send("start_stream", stream_id="mic", batch_size=9, words=True)
+    talk.load()
+    utterance(talk, 16_000 * len(members))
+    talk.wait(1.0)
+    talk.decode(parts(*members))
+    return talk
+
+
+def test_a_flush_loads_the_model_and_looks_again_for_words_that_a_failed_load_ended() -> None:
+    talk = waiting_text("Seven three", "", "one.")
+    talk.align()
     talk.end_engine()
     talk.fail_load()
-    talk.send("flush")
+    loads = talk.loads
+    assert talk.send("flush") == []
+    assert talk.loads == loads + 1
+    talk.load()
+    assert [align.text for align in talk.aligns.values()] == ["one."]
+    [reply] = talk.align()
+    assert texts(reply["items"][0]["words"]) == TEXTS
+
+
+def test_a_flush_that_asks_for_words_loads_the_model_again() -> None:
+    talk = Conversation()
+    talk.send("start_stream", stream_id="mic", batch_size=9, logprobs=True)
+    talk.load()
+    utterance(talk)
+    talk.wait(1.0)
+    talk.decode()
+    talk.send("unload")
+    talk.unloaded()
+    loads = talk.loads
+    assert talk.send("flush", words=True) == []
+    assert talk.loads == loads + 1
     talk.load()
     [reply] = talk.align()
     assert texts(reply["items"][0]["words"]) == TEXTS
+
+
+def test_words_asked_for_behind_an_unload_wait_for_it() -> None:
+    talk = Conversation()
+    talk.send("start_stream", stream_id="mic", batch_size=9, logprobs=True)
+    talk.load()
+    utterance(talk)
+    talk.wait(1.0)
+    talk.decode()
+    utterance(talk)
+    talk.send("unload")
+    talk.send("flush", words=True)
+    assert not talk.aligns
+
+
+def test_a_flush_looks_again_for_words_whose_aligner_was_downloaded() -> None:
+    talk = waiting()
+    talk.align(AlignerDownloading("on its way"))
+    assert talk.send("flush") == []
+    [reply] = talk.align()
+    assert texts(reply["items"][0]["words"]) == TEXTS
+
+
+@pytest.mark.parametrize("error", [TooManyUnits("too many"), LanguageUnsupported("not known")])
+def test_a_flush_does_not_look_again_for_words_that_there_are_not(error: BridgeError) -> None:
+    talk = waiting()
+    talk.align(error)
+    [reply] = talk.send("flush")
+    assert reply["items"][0]["words"] is None
 
 
 def test_stop_stream_waits_for_no_words_of_a_later_stream_of_the_name() -> None:
@@ -508,6 +574,68 @@ def test_words_that_end_the_engine_twice_are_given_up_for_a_while() -> None:
     talk.decode()
     [ready] = talk.align()
     assert texts(ready["words"]) == TEXTS
+
+
+def test_words_never_lose_the_engine() -> None:
+    talk = listening()
+    for _ in range(17):
+        utterance(talk)
+        talk.decode()
+    lines = []
+    for delay in (0.0, 1.0, 2.0, 4.0):
+        lines += talk.end_engine() if talk.aligns else []
+        lines += talk.wait(delay)
+        talk.load() if talk.loads else None
+    assert len(lines) == 17
+    assert not talk.aligns
+    assert not talk.session.engine_is_lost
+    utterance(talk)
+    assert final(talk)["text"] == "Seven three one."
+
+
+def test_known_texts_never_lose_the_engine() -> None:
+    talk = Conversation()
+    codes = []
+    for path in ("/a.wav", "/b.wav", "/c.wav", "/d.wav"):
+        talk.send("align", audio=path, text="One.", language="en")
+        codes += [line["code"] for line in talk.read(path, samples=SECOND)]
+        talk.load()
+        while talk.aligns:
+            codes += [line["code"] for line in talk.end_engine()]
+            talk.wait(1.0)
+            talk.load()
+    assert codes == ["engine_crashed"] * 4
+    assert not talk.session.engine_is_lost
+
+
+def test_a_long_file_loses_no_more_words_than_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "MAX_WORDS_SECONDS", 10.5)
+    talk = Conversation()
+    talk.send("transcribe", audio="/a.wav", words=True)
+    talk.read("/a.wav", samples=SECOND, is_last=False)
+    talk.load()
+    for place in range(1, 13):
+        talk.decode()
+        talk.read("/a.wav", samples=SECOND, is_last=place == 12)
+    talk.decode()
+    lines = []
+    while talk.aligns:
+        lines += talk.align()
+    [reply] = lines
+    whole = [word["text"] for word in reply["words"] if word["time_confidence"] is None]
+    assert len(whole) == 3
+    assert reply["warnings"] == ["words_unavailable: out_of_memory"]
+
+
+def test_a_stop_stream_that_waits_for_words_can_be_cancelled() -> None:
+    talk = listening()
+    utterance(talk)
+    talk.decode()
+    talk.send("stop_stream", id=1, stream_id="mic")
+    lines = {line["type"]: line for line in talk.send("cancel", id=2, target=1)}
+    assert lines["cancel_result"]["state"] == "cancelling"
+    assert lines["words_ready"]["error"]["code"] == "cancelled"
+    assert lines["stream_stopped"]["id"] == 1
 
 
 def test_a_final_goes_before_the_words_that_the_engine_has_lost() -> None:

@@ -139,7 +139,7 @@ class Recording {
   #addWords(id, words) {
     const { line, samples } = this.#wordless.get(id) ?? {};
     this.#wordless.delete(id);
-    if (line?.isConnected) makePlayable(line, words, samples, this.#microphone.sampleRate);
+    if (words !== null && line?.isConnected) makePlayable(line, words, samples, this.#microphone.sampleRate);
   }
 
   #take(pcm, peak) {

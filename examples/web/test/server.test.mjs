@@ -31,7 +31,7 @@ class FakeStream {
     this.calls.push("boundary");
     const { stream_id } = this.members;
     const utterance_id = `u${this.calls.length}`;
-    const times = { stream_start: Math.round(this.#ended / 16) / 1000, samples: this.#samples - this.#ended };
+    const times = { words_pending: true, stream_start: Math.round(this.#ended / 16) / 1000, samples: this.#samples - this.#ended };
     const items = [{ stream_id, utterance_id, text: "<b>one</b>", language: "English", ...times }];
     this.#ended = this.#samples;
     this.#bridge.events.add({ type: "realtime_batch_final", items });
@@ -188,7 +188,7 @@ test("an utterance without times or words keeps its text", async () => {
   bridge.events.add({ type: "bridge_lost", error: new BridgeError("bridge_exited", "It ended."), streams: [stream_id] });
   await page.ended;
   assert.deepEqual(told(page, "final"), [{ id: "u", text: "one", language: null, problem: null, start: null, seconds: 0 }]);
-  assert.deepEqual(told(page, "words"), []);
+  assert.deepEqual(told(page, "words"), [{ id: "u", words: null }]);
 });
 
 test("a body that is too long is refused, whether it says so or not", async () => {

@@ -178,6 +178,5 @@ def _same_subject(old: Event, new: PartialResult | Progress) -> bool:
 
 def _keep_change(unread: Event, event: Event) -> None:
     """The text of a partial that replaces an unread one has changed from the earlier of the two places."""
-    if isinstance(unread, PartialResult) and isinstance(event, PartialResult):
-        places = [each.changed_from for each in (unread, event) if each.changed_from is not msgspec.UNSET]
-        event.changed_from = min(places, default=msgspec.UNSET)
+    if isinstance(unread, PartialResult) and isinstance(event, PartialResult) and event.changed_from:
+        event.changed_from = min(event.changed_from, unread.changed_from or 0)

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Collection
 from concurrent.futures import Future
-from typing import Literal
+from typing import Literal, get_args
 
 from qwen3_asr_mlx_runtime.client.child import Child
 from qwen3_asr_mlx_runtime.client.connection import Connection, Handlers
@@ -24,24 +24,13 @@ from qwen3_asr_mlx_runtime.client.errors import (
 from qwen3_asr_mlx_runtime.client.events import BridgeLost, Event, EventQueue, PendingWords, UtteranceLost
 from qwen3_asr_mlx_runtime.client.exits import Exit
 from qwen3_asr_mlx_runtime.client.kept import Kept
-from qwen3_asr_mlx_runtime.client.messages import Unknown
-from qwen3_asr_mlx_runtime.client.results import RealtimeBatchFinal, Stopped
+from qwen3_asr_mlx_runtime.client.results import Stopped
 from qwen3_asr_mlx_runtime.client.setup import Setup
 from qwen3_asr_mlx_runtime.protocol.commands import Client, Hello, Stop
 from qwen3_asr_mlx_runtime.protocol.replies import PROTOCOL, CapabilitiesReply, Line
-from qwen3_asr_mlx_runtime.protocol.streams import EngineRestarting, PartialResult, Progress, StreamError, WordsReady
 
 State = Literal["new", "opening", "running", "stopping", "stopped", "lost", "failed"]
-_EVENTS = (
-    RealtimeBatchFinal,
-    WordsReady,
-    PartialResult,
-    StreamError,
-    Progress,
-    EngineRestarting,
-    Unknown,
-    UtteranceLost,
-)
+_EVENTS = get_args(Event)
 _ENGINE_LOST = 4
 
 

@@ -117,10 +117,9 @@ class Alignments:
         return self._unmeasured is not None or ((bool(self._measured) or self._is_wanted) and not waits)
 
     def _is_news(self, files: AlignerFiles) -> bool:
-        """Whether there is something to do about files that are looked for. A download is news once to those that
-        wait."""
-        is_late = self._clock() >= self._files_at + FILES_SECONDS
-        return files.has_ended or (bool(self._jobs) and (files.changed.is_set() or is_late))
+        """Whether there is something to do about files that are looked for. A download is news to Aligns that wait."""
+        is_late = not files.is_downloading and self._clock() >= self._files_at + FILES_SECONDS
+        return files.has_ended or is_late or (bool(self._jobs) and files.changed.is_set())
 
     @property
     def _measured(self) -> list[_Job]:
@@ -242,7 +241,8 @@ class Alignments:
         if files.is_downloading and not files.has_ended:
             return self._fail_jobs(AlignerDownloading("the aligner is downloaded", model=self._name))
         if not files.has_ended:
-            return self._fail_jobs(EngineStalled(f"no answer about the aligner's files for {FILES_SECONDS:g} s"))
+            self._files = None  # its thread is abandoned
+            return self._fail_all(EngineStalled(f"no answer about the aligner's files for {FILES_SECONDS:g} s"))
         self._files = None
         if files.error is None:
             self._loading = self._load(files)

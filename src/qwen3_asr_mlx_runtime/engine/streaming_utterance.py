@@ -182,7 +182,7 @@ class StreamingUtterance:
             tokens=len(draft.tokens),
             verified=draft.verified,
             seconds=watch.busy,
-            probability=self._last_probability(draft),
+            probability=self._last_probability(draft) if parsed[-1][1] else None,
         )
 
     def _last_probability(self, draft: DraftResult) -> float | None:

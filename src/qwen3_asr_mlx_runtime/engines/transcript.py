@@ -264,11 +264,13 @@ def _spaced(left: str, right: str) -> bool:
 
 
 def ends_sentence(text: str, language: str | None) -> bool:
-    """Whether a text ends with a sentence mark of any of the thirty languages, quotes and brackets behind it aside."""
+    """Whether a text ends with a sentence mark of any of the thirty languages, quotes, brackets and invisible
+    characters behind it aside. An ellipsis ends none."""
     text = text.rstrip()
-    while text and (text[-1] in "\"'" or unicodedata.category(text[-1]) in ("Pe", "Pf", "Pi")):
+    while text and (text[-1] in "\"'" or unicodedata.category(text[-1]) in ("Pe", "Pf", "Pi", "Cf")):
         text = text[:-1].rstrip()
-    return text[-1:] in (_SENTENCE_MARKS | _GREEK_MARKS if language == "Greek" else _SENTENCE_MARKS) - {""}
+    is_greek = "Greek" in (language or "").split(",")
+    return text[-1:] in (_SENTENCE_MARKS | _GREEK_MARKS if is_greek else _SENTENCE_MARKS)
 
 
 def join_languages(languages: Sequence[str | None]) -> str | None:

@@ -1,5 +1,6 @@
 """Lines that carry transcripts: of files, of the utterances of streams, and of utterances left at the end."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -9,6 +10,14 @@ from qwen3_asr_mlx_runtime.engines.profile import Profile
 from qwen3_asr_mlx_runtime.engines.transcript import Confidence
 from qwen3_asr_mlx_runtime.protocol.commands import Id
 from qwen3_asr_mlx_runtime.protocol.replies import Reply
+
+WORDS_UNAVAILABLE = "words_unavailable: "  # a warning begins so, and goes on with the reason
+
+
+def words_reason(warnings: Iterable[str]) -> str | None:
+    """Why a result has no words, if a warning says so."""
+    found = (each for each in warnings if each.startswith(WORDS_UNAVAILABLE))
+    return next((each.removeprefix(WORDS_UNAVAILABLE) for each in found), None)
 
 
 class Word(msgspec.Struct, kw_only=True):

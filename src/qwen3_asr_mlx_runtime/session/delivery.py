@@ -145,7 +145,8 @@ class Delivery:
     def waited_for(self, group: Group) -> list[Transcription]:
         """The members of a group, and those of the events before it."""
         events = [] if group.after is None else self._events_before(group, group.after)
-        return [*group.members, *(member for event in events for member in event.members)]
+        members = [*group.members, *(member for event in events for member in event.members)]
+        return members if group.after is None else [*members, *self._words_before(group, group.after)]
 
     def of_stream(self, stream_id: str) -> Iterator[Transcription]:
         """Utterances of a stream that are in a group, in their order."""
@@ -211,10 +212,10 @@ class Delivery:
             events = (each for each in self._streams.get(after.stream_id, ()) if each.request is None)
         return [event for event in events if event.seq < group.seq]
 
-    def _words_before(self, group: Group, after: DeliverAfter) -> bool:
-        """Whether words are missing that must be sent before the reply of a group."""
+    def _words_before(self, group: Group, after: DeliverAfter) -> list[Transcription]:
+        """Delivered utterances whose words must be sent before the reply of a group."""
         waiting = self.without_words(after.stream_id) if after.words and after.stream_id is not None else []
-        return any(self._without_words[each] < group.seq for each in waiting)
+        return [each for each in waiting if self._without_words[each] < group.seq]
 
     def _close(self, group: Group) -> None:
         del self._open[group.seq]

@@ -140,6 +140,8 @@ class ReplyQueue:
         return [request for request in (*self._in_order, *self._with_id.values()) if request.answered is None]
 
     def answered(self, request: PendingRequest) -> None:
+        if isinstance(request.answered, PartialResult):  # while its utterance is open
+            self._note_change(request.answered)
         if request.in_order:
             while self._in_order and self._in_order[0].answered is not None:
                 self._send(self._in_order.popleft())
@@ -212,8 +214,6 @@ class ReplyQueue:
         self._shown[partial.stream_id] = partial
 
     def _send(self, request: PendingRequest) -> None:
-        if isinstance(request.answered, PartialResult):
-            self._note_change(request.answered)
         outgoing = request.outgoing()
         if outgoing.line is not None:
             self._count_errors(outgoing.line)

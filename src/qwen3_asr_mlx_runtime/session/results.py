@@ -16,6 +16,7 @@ from qwen3_asr_mlx_runtime.protocol import transcripts as lines
 from qwen3_asr_mlx_runtime.protocol.commands import DECODER_MODES
 from qwen3_asr_mlx_runtime.protocol.streams import UtteranceQueued, WordsReady
 from qwen3_asr_mlx_runtime.protocol.transcripts import (
+    WORDS_UNAVAILABLE,
     Aligner,
     BatchItem,
     BatchTranscript,
@@ -138,7 +139,7 @@ def join_words(
 
 
 def _unavailable(error: BridgeError) -> str:
-    return f"words_unavailable: {'language' if isinstance(error, LanguageUnsupported) else error.code}"
+    return WORDS_UNAVAILABLE + ("language" if isinstance(error, LanguageUnsupported) else error.code)
 
 
 def _words_of_segment(segment: TextSegment, words: Sequence[api.Word] | None) -> list[Word]:

@@ -54,6 +54,7 @@ MAX_ENDS_OF_WORDS = 2
 WORDS_PAUSE_SECONDS = 60.0  # without words, after the engine ended twice while it aligned
 MAX_WORDS_SECONDS = 1920.0  # of audio that is kept only for its words
 WORDS_CANCELLED = "cancelled before its words had times"
+ENDED_A_MOMENT_AGO = "the engine ended a moment ago while it aligned"
 NO_WORDS = Aligned(0, [], "", 0.0)
 
 
@@ -165,14 +166,13 @@ class Scheduler:
         self._request_words(transcription)
 
     def _request_words(self, transcription: Transcription) -> None:
-        """Find the words of a text that is there, or do not. Those that a failed load ended are tried again."""
+        """Find the words of a text that is there, or do not. Those that may be found now are tried again."""
         if not transcription.options.words:
             self._fail_words(transcription, Cancelled("its words are not wanted"))
         elif isinstance(transcription.result, Transcript) and transcription.id not in self._aligning:
+            transcription.barriers = self._barriers
             for segment in transcription.segments:
-                if all(isinstance(each.outcome, ModelError) for each in segment.alignments):
-                    segment.alignments.clear()
-                    self._align(segment)
+                self._align(segment)
             if transcription.words_pending:
                 self._aligning[transcription.id] = transcription
 
@@ -251,40 +251,51 @@ class Scheduler:
             self._end_cancelled(transcription)
 
     def _align(self, segment: Segment) -> None:
-        """Have words found for each text of a segment. One without text has none."""
-        for text in segment.transcript.segments if segment.transcript else ():
+        """Have words found for each text of a segment that has none yet, or may have some now."""
+        for place, text in enumerate(segment.transcript.segments if segment.transcript else ()):
+            if place < len(segment.alignments) and not _may_succeed(segment.alignments[place].outcome):
+                continue
             samples = None if segment.samples is None else segment.samples[text.start : text.end]
             alignment = Alignment(
                 next(self._job_ids), segment.transcription, samples, text=text.text, language=text.language
             )
-            segment.alignments.append(alignment)
+            segment.alignments[place : place + 1] = [alignment]
             if not text.text:
                 alignment.end(NO_WORDS)
             elif segment.transcription.is_cancelled:
                 alignment.end(Cancelled(WORDS_CANCELLED))
             elif self._clock() < self._no_words_until:
-                alignment.end(EngineCrashed("the engine ended a moment ago while it aligned"))
+                alignment.end(EngineCrashed(ENDED_A_MOMENT_AGO))
             else:
                 self._jobs[alignment.id] = alignment
                 self._enqueue(alignment)
         self._bound_words()
 
+    @property
+    def _alignments(self) -> list[Alignment]:
+        """Without an outcome, the oldest first."""
+        return [job for job in self._jobs.values() if isinstance(job, Alignment)]
+
     def _bound_words(self) -> None:
-        """Audio that waits only for its words is bounded: the oldest lose them."""
-        waiting = [job for job in self._jobs.values() if isinstance(job, Alignment) and not job.transcription.known]
+        """Audio that waits only for its words is bounded: the oldest lose them, those that run last."""
+        waiting = [alignment for alignment in self._alignments if alignment.transcription.known is None]
         seconds = sum(alignment.seconds for alignment in waiting)
-        for alignment in waiting:
+        for alignment in sorted(waiting, key=lambda each: each.is_running):
             if seconds <= MAX_WORDS_SECONDS:
                 return
-            seconds -= sum(each.seconds for each in alignment.transcription.alignments)
-            self._fail_words(alignment.transcription, OutOfMemory("too much audio waits for its words"))
+            seconds -= alignment.seconds
+            self._drop_alignment(alignment)
+            self._end_alignment(alignment, OutOfMemory("too much audio waits for its words"))
 
     def _align_known(self, transcription: Transcription, known: KnownText, samples: Samples) -> None:
         segment = transcription.add_segment(next(self._job_ids), samples)
         alignment = Alignment(transcription.id, transcription, samples, text=known.text, language=known.language)
         segment.alignments.append(alignment)
-        self._jobs[alignment.id] = alignment
-        self._enqueue(alignment)
+        if self._clock() < self._no_words_until:
+            self._end_alignment(alignment, EngineCrashed(ENDED_A_MOMENT_AGO))
+        else:
+            self._jobs[alignment.id] = alignment
+            self._enqueue(alignment)
 
     def _end_alignment(self, alignment: Alignment, outcome: Aligned | BridgeError) -> None:
         transcription = alignment.transcription
@@ -310,15 +321,19 @@ class Scheduler:
         """End what has no words yet with `error`; what the engine still makes of it is dropped."""
         for alignment in transcription.alignments:
             if alignment.outcome is None:
-                if alignment.is_running:
-                    self.effects.append(Cancel(alignment.id))
-                self._dequeue(alignment)
-                self._jobs.pop(alignment.id, None)
+                self._drop_alignment(alignment)
                 alignment.end(error)
+        for segment in transcription.segments:
+            self._release_read(segment)
         if transcription.id in self._aligning:
-            for segment in transcription.segments:
-                self._release_read(segment)
             self._end_words(transcription)
+
+    def _drop_alignment(self, alignment: Alignment) -> None:
+        """It is not wanted any more."""
+        if alignment.is_running:
+            self.effects.append(Cancel(alignment.id))
+        self._dequeue(alignment)
+        self._jobs.pop(alignment.id, None)
 
     def _end_cancelled(self, transcription: Transcription) -> None:
         """Finish it once the engine decodes nothing of it."""
@@ -494,9 +509,11 @@ class Scheduler:
         """Once: texts must not wait for an aligner that ends the engine."""
         if alignment.ends < MAX_ENDS_OF_WORDS:
             self._enqueue(alignment)
-        else:
-            self._no_words_until = self._clock() + WORDS_PAUSE_SECONDS
-            self.ended(alignment.id, EngineCrashed("the engine ended twice while it aligned"))
+            return
+        self._no_words_until = self._clock() + WORDS_PAUSE_SECONDS
+        for each in self._alignments:
+            self._drop_alignment(each)
+            self._end_alignment(each, EngineCrashed("the engine ended twice while it aligned"))
 
     def _next_job(self) -> Job | None:
         """The next to run: suspects first, one at a time."""
@@ -622,3 +639,11 @@ def _kind(job: Job) -> str:
 
 def _read_timeout() -> AudioReadTimeout:
     return AudioReadTimeout(f"the file could not be read within {READ_SECONDS:g} seconds", limit_seconds=READ_SECONDS)
+
+
+def _may_succeed(outcome: Aligned | BridgeError | None) -> bool:
+    """Whether the same Align may have another outcome now."""
+    is_lasting = isinstance(outcome, Cancelled | TimedOut)
+    return (
+        isinstance(outcome, BridgeError) and not is_lasting and (outcome.retryable or isinstance(outcome, ModelError))
+    )

@@ -272,7 +272,7 @@ class Utterances:
             levels = [utterance.boundary, *([overrides] if overrides else []), utterance.stream]
             self._scheduler.request_decode(transcription, resolve(self._settings, levels))
             utterance.decode_started = True
-            if transcription.is_unfinished:
+            if transcription.is_unfinished or transcription.words_pending:
                 self._model.need(cause)
 
     def _open(self, group: Group) -> None:

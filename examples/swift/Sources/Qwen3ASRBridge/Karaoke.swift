@@ -10,7 +10,8 @@ public func karaoke(_ text: String, _ words: [Wire.Word], at seconds: Double) ->
     let current = words.lastIndex { $0.start <= seconds && seconds < $0.end }
     return words.enumerated().map { place, word in
         var text = String.UnicodeScalarView()
-        text.append(contentsOf: characters[word.charStart..<word.charEnd])
+        let start = min(max(0, word.charStart), characters.count)  // also where the words are of another text
+        text.append(contentsOf: characters[start..<max(start, min(word.charEnd, characters.count))])
         return KaraokeWord(text: String(text), isCurrent: place == current)
     }
 }

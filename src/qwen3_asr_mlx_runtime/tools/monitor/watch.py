@@ -33,7 +33,6 @@ OTHER = "other"  # replaces a word that is not on its list
 MAX_REMEMBERED = 10_000  # names and requests; a working bridge never has as many
 _CODES = frozenset((*error_codes(), "environment_failed", "python_missing", "python_unsuitable"))
 _FINISH_REASONS = frozenset(("stop", "length", "repetition"))
-_UNAVAILABLE = "words_unavailable: "
 _NO_WORDS = _CODES | {"language"}
 _STATES = frozenset(("unloaded", "downloading", "loading", "ready", "busy", "draining", "failed"))
 _ENDS_UTTERANCES = frozenset(("flush", "end_utterance", "vad_boundary"))
@@ -266,8 +265,7 @@ def _words(
     """Nothing where no words were asked for."""
     if words is UNSET:
         return
-    reasons = (warning for warning in warnings if warning.startswith(_UNAVAILABLE))
-    reason = next(reasons, OTHER).removeprefix(_UNAVAILABLE)
+    reason = transcripts.words_reason(warnings) or OTHER
     yield Words(
         at=at,
         count=len(words or ()),

@@ -9,13 +9,12 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from qwen3_asr_mlx_runtime.engines.profile import Profile
-from qwen3_asr_mlx_runtime.protocol.transcripts import Aligner, Word
+from qwen3_asr_mlx_runtime.protocol.transcripts import Aligner, Word, words_reason
 from qwen3_asr_mlx_runtime.tools.manifest import ReferenceWord
 from qwen3_asr_mlx_runtime.tools.score.alignment import align
 from qwen3_asr_mlx_runtime.tools.score.normalization import spaceless
 
 LIMITS_MS = (80, 160, 240)
-_UNAVAILABLE = "words_unavailable: "
 
 References = Mapping[str, Sequence[ReferenceWord] | None]
 """The words of a manifest, by its `audio`."""
@@ -115,8 +114,7 @@ def matches(reference: Sequence[ReferenceWord], found: Sequence[Word]) -> Iterat
 
 
 def _reason(item: Item) -> str:
-    reasons = (warning for warning in item.warnings if warning.startswith(_UNAVAILABLE))
-    return next(reasons, _UNAVAILABLE).removeprefix(_UNAVAILABLE)
+    return words_reason(item.warnings) or ""
 
 
 def _errors(known: Sequence[tuple[Sequence[ReferenceWord], Sequence[Word]]]) -> TimeErrors | None:
