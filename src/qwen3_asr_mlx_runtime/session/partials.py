@@ -53,7 +53,7 @@ class OpenUtterance:
         line.revision, line.stable_text = self.revision, self.agreement.text
         line.text, line.language = self.latest.text, self.latest.language
         line.audio_seconds = round(self.latest.audio_seconds, 3)
-        line.settled_ms = round((self.latest.audio_seconds - self.changed_at) * 1000)
+        line.settled_ms = round((line.audio_seconds - round(self.changed_at, 3)) * 1000)
         line.ends_sentence = ends_sentence(self.latest.text, self.latest.language)
         line.ends_sentence_probability = self.latest.probability if line.ends_sentence else None
         line.trailing_silence_ms = self.stream.trailing_silence_ms
