@@ -23,6 +23,7 @@ from qwen3_asr_mlx_runtime.engines.api import (
     Outcome,
     Partial,
     PartialDone,
+    Provisional,
     Request,
 )
 from qwen3_asr_mlx_runtime.engines.channel import Beat
@@ -99,7 +100,7 @@ class EngineLoop:
         match request:
             case Load():
                 self._load()
-            case Partial() | Finalize() | Align() if self._schedule is None:
+            case Partial() | Provisional() | Finalize() | Align() if self._schedule is None:
                 self._post(Failed(request.id, EngineUnavailable("no model is loaded")))
             case _ if self._schedule is None:
                 pass  # nothing is loaded to append to, to drop or to end

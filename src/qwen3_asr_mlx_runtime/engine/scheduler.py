@@ -18,6 +18,7 @@ from qwen3_asr_mlx_runtime.engines.api import (
     LoadAligner,
     Partial,
     PartialDone,
+    Provisional,
 )
 from qwen3_asr_mlx_runtime.engines.fair_queue import INTERACTIVE_IN_A_ROW
 from qwen3_asr_mlx_runtime.errors import Cancelled
@@ -53,6 +54,7 @@ class EngineScheduler:
         self._batching = ContinuousBatch(model, tokenizer, preparation, governor, drift, self._alone.add_segment)
         self._alignments = alignments
         self._open: dict[int, JobSequence] = {}
+        self._provisionals: dict[int, int] = {}  # jobs of open utterances, by audio id
         self._ended: list[Failed] = []  # partials that ended because their utterance did
         self._before_files_in_a_row = 0
         self._batch_is_next = False
@@ -71,8 +73,10 @@ class EngineScheduler:
         """All samples of open utterances."""
         return self._open_utterances.appended
 
-    def take(self, request: Append | Partial | Finalize | Align | LoadAligner) -> None:
+    def take(self, request: Append | Partial | Provisional | Finalize | Align | LoadAligner) -> None:
         match request:
+            case Provisional():
+                self.provisional(request)
             case Append():
                 self.append(request)
             case Partial():
@@ -92,8 +96,27 @@ class EngineScheduler:
         """Compute a partial of an open utterance, when no job of a stream is open."""
         self._open_utterances.partial(request)
 
+    def provisional(self, request: Provisional) -> None:
+        """Transcribe an open utterance, when no job of a stream is open and no Align waits."""
+        self._end_provisional(request.audio_id)
+        job, utterance, partial = self._open_utterances.provisional(request)
+        if partial is not None:
+            self._ended.append(partial)
+        self._open[job.id] = recognition = JobSequence.of(job, self._preparation)
+        self._provisionals[request.audio_id] = job.id
+        steps = None if utterance is None else utterance.provisional(recognition, request.tail)
+        self._sequential.add(recognition, steps)
+
+    def _end_provisional(self, audio_id: int) -> None:
+        """Cancel that of an utterance, if it is open."""
+        job_id = self._provisionals.pop(audio_id, None)
+        if job_id in self._open:
+            self._remove(self._open.pop(job_id))
+            self._ended.append(Failed(job_id, Cancelled("its utterance has ended")))
+
     def finalize(self, request: Finalize) -> None:
         """End an open utterance and transcribe it."""
+        self._end_provisional(request.audio_id)
         job, utterance, partial = self._open_utterances.take(request)
         if partial is not None:
             self._ended.append(partial)
@@ -105,6 +128,7 @@ class EngineScheduler:
 
     def align(self, request: Align) -> None:
         """End an open utterance and time its words, when no job of a stream is open."""
+        self._end_provisional(request.audio_id)
         samples, partial = self._open_utterances.end(request.audio_id)
         if partial is not None:
             self._ended.append(partial)
@@ -124,6 +148,7 @@ class EngineScheduler:
 
     def forget(self, audio_id: int) -> Failed | None:
         """Drop an open utterance: its partial, if it has one, ends."""
+        self._end_provisional(audio_id)
         return self._open_utterances.forget(audio_id)
 
     def cancel(self, job_id: int) -> Failed | None:
@@ -138,7 +163,8 @@ class EngineScheduler:
         """One decoder step. Returns the outcomes of the jobs and partials that ended."""
         ended, self._ended = self._ended, []
         aligns = self._alignments.is_ready
-        if self._goes_before_files(aligns or self._open_utterances.is_busy):
+        has_provisional = any(job_id in self._open for job_id in self._provisionals.values())
+        if self._goes_before_files(aligns or (self._open_utterances.is_busy and not has_provisional)):
             return [*ended, *(self._alignments.step() if aligns else self._step_partials())]
         if not self._open:
             self._alignments.wait()

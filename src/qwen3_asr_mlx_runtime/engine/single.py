@@ -37,9 +37,11 @@ class SingleDecoder:
     def remove(self, recognition: JobSequence) -> None:
         for entry in [entry for entry in self._queue if entry[0] is recognition]:
             self._queue.remove(entry)
+            entry[1].close()
 
     def step(self) -> None:
-        entry = self._queue.choose()
+        is_urgent = any(recognition.job.interactive for recognition, _ in self._queue)
+        entry = self._queue.choose(lambda entry: not (is_urgent and entry[0].job.provisional))
         if entry is None:
             return
         recognition, steps = entry
@@ -71,9 +73,9 @@ class SingleDecoder:
     def _followers(self, recognition: JobSequence) -> list[JobSequence]:
         """The next unprepared files in the queue, to prepare together with this one. None for an interactive job: it
         would wait for the others' audio, and its last bits would depend on it."""
-        if recognition.job.interactive or not self._preparation.packs:
+        if recognition.job.lane is not None or not self._preparation.packs:
             return []
-        others = (other for other, _ in self._queue if other is not recognition and not other.job.interactive)
+        others = (other for other, _ in self._queue if other is not recognition and other.job.lane is None)
         return list(islice((other for other in others if other.segments and not other.prepared), _MAX_PACKED - 1))
 
     def _again(self, recognition: JobSequence, index: int) -> Steps:

@@ -10,9 +10,17 @@ from qwen3_asr_mlx_runtime.engine.memory import Governor
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
 from qwen3_asr_mlx_runtime.engine.sequence import failure
 from qwen3_asr_mlx_runtime.engine.streaming_utterance import StreamingUtterance
-from qwen3_asr_mlx_runtime.engines.api import Append, Failed, Finalize, Job, Partial, PartialDone
+from qwen3_asr_mlx_runtime.engines.api import (
+    Append,
+    Failed,
+    Finalize,
+    Job,
+    Partial,
+    PartialDone,
+    Provisional,
+)
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis
-from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, Samples
+from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, Samples, Utterance
 from qwen3_asr_mlx_runtime.errors import Cancelled
 from qwen3_asr_mlx_runtime.model.drift import StreamingDrift
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
@@ -106,6 +114,18 @@ class OpenUtterances:
         utterance = self._utterances.get(request.audio_id)
         samples, ended = self.end(request.audio_id)
         return request.job(samples), (utterance if utterance is not None and utterance.serves(request) else None), ended
+
+    def provisional(self, request: Provisional) -> tuple[Job, StreamingUtterance | None, Failed | None]:
+        """The job of a Provisional, the streaming state if the job can use it, and the partial of the utterance,
+        cancelled now."""
+        samples = np.concatenate([self._whole(request.audio_id)[: request.samples], request.tail])
+        utterance = self._utterances.get(request.audio_id)
+        is_whole = utterance is not None and utterance.sample_count == request.samples
+        if utterance is not None and not (is_whole and utterance.serves(request)):
+            utterance = None
+        audio = Utterance(samples, request.language, request.context, request.max_new_tokens, request.logprobs)
+        ended = self._end([partial for partial in self._partials if partial.audio_id == request.audio_id])
+        return Job(request.id, audio, provisional=True), utterance, ended
 
     def step(self) -> PartialDone | Failed | None:
         """One step of the oldest partial; its outcome if that was the last step. Without a partial, one step of

@@ -5,7 +5,7 @@ decoder's keys and values of its closed windows, and the latest text. A partial 
 """
 
 import math
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from itertools import chain, repeat
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from qwen3_asr_mlx_runtime.engine.assemble import DecodedSegment
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Preparation, Segment
 from qwen3_asr_mlx_runtime.engine.sequence import JobSequence, Steps, decode, timed
 from qwen3_asr_mlx_runtime.engine.streaming_segment import StreamingSegment
-from qwen3_asr_mlx_runtime.engines.api import Finalize, Partial
+from qwen3_asr_mlx_runtime.engines.api import Finalize, Partial, Provisional
 from qwen3_asr_mlx_runtime.engines.profile import Reuse, Stopwatch
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, join_languages, join_segments, parse_transcript
 from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, SAMPLE_RATE, Samples, Utterance
@@ -81,7 +81,7 @@ class StreamingUtterance:
         """Evict everything that can be computed again."""
         self._segment.drop()
 
-    def serves(self, request: Finalize) -> bool:
+    def serves(self, request: Finalize | Provisional) -> bool:
         """Whether the final has the same options as the partials."""
         first = self._first
         requested = (request.language, request.context, request.max_new_tokens)
@@ -106,9 +106,33 @@ class StreamingUtterance:
         yield from self._cut(recognition.watch)
         if frame_count(len(self._samples)):
             logprobs = recognition.job.utterance.logprobs
-            yield from self._end_segment(self._samples, recognition.watch, logprobs=logprobs)
-        recognition.decoded = dict(enumerate(ended.decoded for ended in self._ended))
-        recognition.verified = sum(ended.verified for ended in self._ended)
+            self._ended.append((yield from self._decode(self._samples, recognition.watch, logprobs=logprobs)))
+        self._report(recognition, self._ended)
+
+    def provisional(self, recognition: JobSequence, tail: Samples) -> Steps:
+        """The final, if the utterance ended here, behind `tail`: it stays open. Raises ValueError where more samples
+        came before the first step, or where that final has another cut."""
+        recognition.verified = 0
+        self._admit(recognition.watch)
+        if self.sample_count + len(tail) != len(recognition.job.utterance.samples):
+            raise ValueError("the utterance has grown")
+        yield from self._cut(recognition.watch)
+        samples = np.concatenate([self._samples, tail])
+        segments = [*self._ended]
+        try:
+            if len(split_at_quiet(samples, self._preparation.max_segment_seconds)) > 1:
+                raise ValueError("the tail is cut off")
+            if frame_count(len(samples)):
+                logprobs = recognition.job.utterance.logprobs
+                segments.append((yield from self._decode(samples, recognition.watch, logprobs=logprobs)))
+        finally:
+            if len(tail):  # other samples will follow in its place
+                self._segment.drop()
+        self._report(recognition, segments)
+
+    def _report(self, recognition: JobSequence, segments: Sequence[EndedSegment]) -> None:
+        recognition.decoded = dict(enumerate(segment.decoded for segment in segments))
+        recognition.verified = sum(segment.verified for segment in segments)
         recognition.reuse = self.reuse
 
     def _cut(self, watch: Stopwatch) -> Steps:
@@ -116,14 +140,16 @@ class StreamingUtterance:
         while len(spans := split_at_quiet(self._samples, self._preparation.max_segment_seconds)) > 1:
             _, stop = spans[0]
             if frame_count(stop):
-                yield from self._end_segment(self._samples[:stop], watch)
+                self._ended.append((yield from self._decode(self._samples[:stop], watch)))
             self._samples = self._samples[stop:]
             self._start += stop
             self._reuse.add(self._segment.audio.reuse)
             self._segment = self._new_segment()
 
-    def _end_segment(self, samples: Samples, watch: Stopwatch, *, logprobs: bool = True) -> Steps:
-        """`logprobs`: whether the request wants log-probabilities, or may want them."""
+    def _decode(
+        self, samples: Samples, watch: Stopwatch, *, logprobs: bool = True
+    ) -> Generator[None, None, EndedSegment]:
+        """The final of the open segment. `logprobs`: whether the request wants log-probabilities, or may want them."""
         decoder_input = yield from self._segment.prepare(samples, watch)
         margin = yield from self._margin()
         steps = self._segment.decode(decoder_input, self._tokenizer.eos_ids, margin=margin, logprobs=logprobs)
@@ -132,7 +158,7 @@ class StreamingUtterance:
             result = DraftResult((yield from self._alone(decoder_input, samples, watch, logprobs=logprobs)))
         raw_text = self._tokenizer.decode(token.id for token in result.tokens)
         decoded = DecodedSegment(raw_text, result.tokens, decoder_input.frames, decoder_input.audio_tokens)
-        self._ended.append(EndedSegment(decoded, result.verified))
+        return EndedSegment(decoded, result.verified)
 
     def _margin(self) -> Generator[None, None, float]:
         """The margin below which a verified token is not trusted. Measured now, step by step, if it is unknown."""

@@ -72,6 +72,24 @@ class Finalize(msgspec.Struct, frozen=True, tag=True):
         return Job(self.id, utterance, self.decoder_mode, self.drift_guard, self.interactive)
 
 
+class Provisional(msgspec.Struct, frozen=True, tag=True, eq=False):
+    """Transcribe an open utterance as if it ended here, when no final and no Align waits; it stays open. Answered by
+    Finished or Failed, before any other outcome of the utterance is computed.
+
+    It has the first `samples` samples, and behind them `tail`: what a resampler gives at its end. The other fields as
+    in Finalize; the text is that of `sequential`. A Finalize of the utterance, or a Forget, ends it: Failed(Cancelled).
+    """
+
+    id: int
+    audio_id: int
+    samples: int
+    tail: Samples
+    language: str | None = None
+    context: str = ""
+    max_new_tokens: int = 0
+    logprobs: bool = False
+
+
 class Align(msgspec.Struct, frozen=True, tag=True):
     """End an open utterance and find when each word of its `text` is said. Answered by Aligned or Failed.
 
@@ -105,7 +123,7 @@ class LoadAligner(msgspec.Struct, frozen=True, tag=True):
     """Load the aligner, when nothing more urgent is to be done. Not answered: a failure is that of the next Align."""
 
 
-Request = Load | Append | Partial | Finalize | Align | LoadAligner | Forget | Cancel
+Request = Load | Append | Partial | Provisional | Finalize | Align | LoadAligner | Forget | Cancel
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +133,7 @@ class Job:
     `decoder_mode`: `sequential`, one after the other in the order they came, or `batched`, together with other batched
     jobs. `drift_guard`: a row whose text may differ from that of `sequential` is decoded again, alone. `interactive`: a
     speaker waits for it, so it goes before jobs that are not, also before the next step of one that has begun; these
-    still get one turn in five.
+    still get one turn in five. `provisional`: it goes behind interactive ones and before all others.
     """
 
     id: int
@@ -123,11 +141,14 @@ class Job:
     decoder_mode: DecoderMode = "sequential"
     drift_guard: bool = True
     interactive: bool = False
+    provisional: bool = False
 
     @property
     def lane(self) -> str | None:
         """Its lane in a FairQueue of the engine."""
-        return "interactive" if self.interactive else None
+        if self.interactive:
+            return "interactive"
+        return "provisional" if self.provisional else None
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):

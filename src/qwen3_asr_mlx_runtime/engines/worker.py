@@ -25,6 +25,7 @@ from qwen3_asr_mlx_runtime.engines.api import (
     Partial,
     Post,
     Progress,
+    Provisional,
     Request,
     Unloaded,
 )
@@ -283,7 +284,7 @@ class _Worker:
         try:
             return encode(message)
         except ValueError as error:
-            if isinstance(message, Partial | Finalize | Align):
+            if isinstance(message, Partial | Provisional | Finalize | Align):
                 failure = DecodeFailed(f"the request cannot be passed on: {type(error).__name__}")
                 self._post(Failed(message.id, failure))
             return b""
