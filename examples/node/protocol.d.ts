@@ -17,6 +17,7 @@ export type Request =
   | Align
   | StartStream
   | AudioChunk
+  | Pause
   | EndUtterance
   | VadBoundary
   | Flush
@@ -35,6 +36,7 @@ export type Reply = (
   | Aligned
   | StreamReady
   | PartialResult
+  | Paused
   | UtteranceQueued
   | RealtimeBatchFinal
   | StreamStopped
@@ -334,9 +336,11 @@ export interface Counters {
 }
 
 /**
- * An utterance ends: the file `audio`, or inline `pcm16`, or else what the stream has in its buffer. Answered by
- * `utterance_queued`, or, where it fills the batch of a stream without `auto_flush`, by `realtime_batch_final`. Then
- * `decoder_mode`, `drift_guard` and `max_new_tokens` hold for all in that batch that had none of their own.
+ * An utterance ends: the file `audio`, or inline `pcm16`, or else what the stream has in its buffer. `samples`: it ends
+ * behind so many PCM frames of the open utterance, at the stream's rate; the `rest` begins the next one, or is dropped.
+ * Answered by `utterance_queued`, or, where it fills the batch of a stream without `auto_flush`, by
+ * `realtime_batch_final`. Then `decoder_mode`, `drift_guard` and `max_new_tokens` hold for all in that batch that had
+ * none of their own.
  */
 export interface EndUtterance {
   type: "end_utterance";
@@ -358,6 +362,10 @@ export interface EndUtterance {
   audio?: string | null;
   pcm16?: string | null;
   sample_rate?: number | null;
+  /** At least 1. */
+  samples?: number | null;
+  /** Default: `"keep"`. */
+  rest?: "drop" | "keep";
   /** 1 to 86400000. */
   timeout_ms?: number | null;
   id?: Id;
@@ -405,7 +413,8 @@ export interface Fatal {
  * requested. `final_policy` and `verified_tokens` (tokens of the last partial that the final accepted from the draft)
  * are absent without partials. `words`, `aligner` and `segments` as in a `transcript`; `words_pending`: `words` is
  * null, and follows in `words_ready`. `stream_start`: seconds from the first sample of the stream to that of the
- * utterance, present with `words` or `segments` if the audio came in chunks.
+ * utterance, present with `words` or `segments` if the audio came in chunks. `provisional`: whether the final was
+ * `ready` at the boundary, was being computed, or neither; present after a `pause` of the utterance.
  */
 export interface FinalResult {
   type: "final_result";
@@ -425,6 +434,7 @@ export interface FinalResult {
   confidence?: Confidence | null;
   words?: Word[] | null;
   words_pending?: true;
+  provisional?: "none" | "ready" | "running";
   aligner?: Aligner;
   segments?: Segment[];
   stream_start?: number;
@@ -580,6 +590,29 @@ export interface PartialResult {
   split?: Split;
 }
 
+/**
+ * The speaker may have ended: compute the final of the open utterance, or of its first `samples` PCM frames, before its
+ * boundary. Answered by `paused`, at once. Speech that goes on needs no message.
+ */
+export interface Pause {
+  type: "pause";
+  /** 1 to 128 characters; default: `"default"`. */
+  stream_id?: string;
+  /** At least 1. */
+  samples?: number | null;
+  id?: Id;
+}
+
+/** `samples`: PCM frames of the utterance, whose final is computed if the engine has time. */
+export interface Paused {
+  type: "paused";
+  id?: string | number | null;
+  warnings?: string[];
+  stream_id: string;
+  utterance_id: string;
+  samples: number;
+}
+
 /** Are you there? Answered by `pong`, whatever the model does. */
 export interface Ping {
   type: "ping";
@@ -729,7 +762,7 @@ export interface RealtimeBatchFinal {
   warnings?: string[];
   event?: true;
   n?: number;
-  reason: "batch_size" | "delay" | "end_of_input" | "flush";
+  reason: "batch_size" | "delay" | "end_of_input" | "flush" | "pause";
   utterance_id?: string;
   count: number;
   failed: number;
@@ -1042,7 +1075,10 @@ export interface Unloaded {
   freed_bytes: number;
 }
 
-/** `queued`: the utterances that wait for a batch, in all streams. */
+/**
+ * `samples` at 16 kHz. `frames`: PCM frames at the stream's rate; `dropped_samples`: of the rest that was dropped; both
+ * only with `samples` or after a `pause`. `queued`: the utterances that wait for a batch, in all streams.
+ */
 export interface UtteranceQueued {
   type: "utterance_queued";
   id?: string | number | null;
@@ -1050,14 +1086,18 @@ export interface UtteranceQueued {
   stream_id: string;
   utterance_id: string;
   samples: number;
+  frames?: number;
+  dropped_samples?: number;
   queued: number;
   batch_size: number;
 }
 
 /**
- * An utterance ends: the file `audio`, or inline `pcm16`, or else what the stream has in its buffer. Answered by
- * `utterance_queued`, or, where it fills the batch of a stream without `auto_flush`, by `realtime_batch_final`. Then
- * `decoder_mode`, `drift_guard` and `max_new_tokens` hold for all in that batch that had none of their own.
+ * An utterance ends: the file `audio`, or inline `pcm16`, or else what the stream has in its buffer. `samples`: it ends
+ * behind so many PCM frames of the open utterance, at the stream's rate; the `rest` begins the next one, or is dropped.
+ * Answered by `utterance_queued`, or, where it fills the batch of a stream without `auto_flush`, by
+ * `realtime_batch_final`. Then `decoder_mode`, `drift_guard` and `max_new_tokens` hold for all in that batch that had
+ * none of their own.
  */
 export interface VadBoundary {
   type: "vad_boundary";
@@ -1079,6 +1119,10 @@ export interface VadBoundary {
   audio?: string | null;
   pcm16?: string | null;
   sample_rate?: number | null;
+  /** At least 1. */
+  samples?: number | null;
+  /** Default: `"keep"`. */
+  rest?: "drop" | "keep";
   /** 1 to 86400000. */
   timeout_ms?: number | null;
   id?: Id;

@@ -86,6 +86,12 @@ WORDS: tuple[dict, ...] = (
     {"type": "align", "audio": "/a", "text": "one", "language": "en"},
     {"type": "align", "audio": "/a", "text": "", "language": "auto", "timeout_ms": 500},
     {"type": "cancel", "target": "words 3"},
+    {"type": "pause", "stream_id": "a"},
+    {"type": "pause", "stream_id": "b", "samples": 12},
+    {"type": "pause", "stream_id": "c"},
+    {"type": "end_utterance", "stream_id": "a", "samples": 12, "rest": "drop"},
+    {"type": "end_utterance", "stream_id": "b", "samples": 12},
+    {"type": "vad_boundary", "stream_id": "c", "samples": 1600},
 )
 SPOILT: tuple[object, ...] = (
     *(None, True, -1, 1.5, "", "x", "\ud800", "7", [], {}, 2**53, 10**9, "\u2028", PCM + "!"),

@@ -85,6 +85,8 @@ def test_what_the_schema_takes_as_a_number_or_a_name_the_process_takes_too() -> 
         for field, properties in schema()["$defs"][command.__name__]["properties"].items():
             for value in _edges(properties):
                 message = {**base, field: value}
+                if field == "samples":  # of the open utterance
+                    message.pop("audio", None)
                 if name == "cancel" and field in ("stream_id", "utterance_id"):  # together, or `target` alone
                     message = {"type": name, "stream_id": "a", "utterance_id": "a-1", field: value}
                 taken = not isinstance(decode_line(json.dumps(message).encode()), Rejected)

@@ -178,6 +178,19 @@ class AnyConversation(ConversationRules):
             **audio,
         )
 
+    @rule(stream=STREAMS, frames=st.sampled_from([None, None, 1, 3, 10**6]), with_id=st.booleans())
+    def pause(self, stream: str, frames: int | None, with_id: bool) -> None:
+        self.ask("pause", with_id, stream_id=stream, samples=frames)
+
+    @rule(
+        stream=STREAMS,
+        frames=st.sampled_from([None, 1, 3, 10**6]),
+        rest=st.sampled_from([None, "keep", "drop"]),
+        with_id=st.booleans(),
+    )
+    def end_at(self, stream: str, frames: int | None, rest: str | None, with_id: bool) -> None:
+        self.ask("end_utterance", with_id, stream_id=stream, samples=frames, rest=rest)
+
     @rule(
         stream=st.none() | STREAMS, budget=BUDGETS, timeout=st.sampled_from([None, 100]), how=HOW, with_id=st.booleans()
     )

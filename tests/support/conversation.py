@@ -24,6 +24,7 @@ from qwen3_asr_mlx_runtime.engines.api import (
     LoadFailed,
     Partial,
     PartialDone,
+    Provisional,
     Unloaded,
 )
 from qwen3_asr_mlx_runtime.errors import AudioNotFound, BridgeError, ModelNotFound, TooManyUnits
@@ -67,6 +68,7 @@ class Conversation:
         self.partials: dict[int, SentPartial] = {}
         self.aligns: dict[int, SentAlign] = {}
         self.aligner_loads = 0
+        self.provisionals: dict[int, SentJob] = {}  # all that were begun
         self.cancelled: list[int] = []
         self.parents: list[int] = []
 
@@ -106,7 +108,7 @@ class Conversation:
         return lines
 
     def _note(self, effect: Effect) -> None:
-        is_work = isinstance(effect, Load | Partial | Finalize | Align)
+        is_work = isinstance(effect, Load | Partial | Provisional | Finalize | Align)
         assert not (self.is_unloading and is_work), "work for an engine that ends"
         self.is_unloading |= isinstance(effect, Unload)
         match effect:
@@ -133,6 +135,8 @@ class Conversation:
                 self.audio.append(request)
             case Finalize():
                 self.jobs[request.id] = self.audio.finalize(request)
+            case Provisional():
+                self.jobs[request.id] = self.provisionals[request.id] = self.audio.provisional(request)
             case Partial():
                 busy = {partial.audio_id for partial in self.partials.values()}
                 assert request.audio_id not in busy, "two partials of one utterance"

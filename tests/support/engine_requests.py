@@ -13,6 +13,7 @@ from qwen3_asr_mlx_runtime.engines.api import (
     Finalize,
     Forget,
     Partial,
+    Provisional,
     Request,
 )
 from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, Samples, Utterance
@@ -86,6 +87,15 @@ class Inbox:
         return SentJob(
             job.id, request.audio_id, job.utterance, job.decoder_mode, job.drift_guard, job.interactive, partials
         )
+
+    def provisional(self, request: Provisional) -> SentJob:
+        """The utterance stays open."""
+        whole = np.concatenate([NO_SAMPLES, *self.open[request.audio_id]])
+        assert request.samples <= len(whole), "more than the engine has"
+        samples = np.concatenate([whole[: request.samples], request.tail])
+        utterance = Utterance(samples, request.language, request.context, request.max_new_tokens, request.logprobs)
+        partials = len(self._at_partial.get(request.audio_id, [0])) - 1
+        return SentJob(request.id, request.audio_id, utterance, "sequential", True, False, partials)
 
     def align(self, request: Align) -> SentAlign:
         samples = np.concatenate([NO_SAMPLES, *self._end(request.audio_id)])

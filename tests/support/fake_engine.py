@@ -43,6 +43,7 @@ from qwen3_asr_mlx_runtime.engines.api import (
     Partial,
     PartialDone,
     Post,
+    Provisional,
     Request,
     Unloaded,
     Word,
@@ -179,6 +180,7 @@ class FakeEngine:
         self.started = threading.Semaphore(0)
         self.submitted: list[SentJob] = []
         self.partials: list[SentPartial] = []
+        self.provisionals: list[SentJob] = []
         self.aligns: list[SentAlign] = []
         self.forgotten: list[int] = []
         self._audio = Inbox()
@@ -206,6 +208,9 @@ class FakeEngine:
                 self._start_partial(self._audio.partial(request))
             case Finalize():
                 self.submit(self._audio.finalize(request))
+            case Provisional():
+                self._end(request.audio_id)
+                self._submit_provisional(self._audio.provisional(request))
             case Align():
                 self._start_align(self._audio.align(request))
             case Forget():
@@ -220,6 +225,11 @@ class FakeEngine:
         self.heartbeats += 1
         self.submitted.append(job)
         self._end(job.audio_id)
+        self._inbox.put(job)
+
+    def _submit_provisional(self, job: SentJob) -> None:
+        self.heartbeats += 1
+        self.provisionals.append(job)
         self._inbox.put(job)
 
     def _start_partial(self, partial: SentPartial) -> None:

@@ -21,6 +21,16 @@ class PcmBuffer:
         self._frames = 0
         self._kept = bytearray()
         self._resampler = None if rate == SAMPLE_RATE else Resampler(rate)
+        self._pcm = self._kept if rate == SAMPLE_RATE else bytearray()
+
+    @property
+    def frames(self) -> int:
+        """The utterance's length at its own rate."""
+        return self._frames
+
+    def pcm(self, start: int = 0, end: int | None = None) -> bytes:
+        """PCM frames of the utterance as they came. Not after its end."""
+        return bytes(self._pcm[start * BYTES_PER_SAMPLE : None if end is None else end * BYTES_PER_SAMPLE])
 
     @property
     def samples(self) -> int:
@@ -33,9 +43,8 @@ class PcmBuffer:
 
     def append(self, pcm: bytes) -> None:
         self._frames += len(pcm) // BYTES_PER_SAMPLE
-        if self._resampler is None:
-            self._kept += pcm
-        else:
+        self._pcm += pcm
+        if self._resampler is not None:
             self._kept += _within(self._resampler.take(pcm16(pcm)))
 
     def settled(self, start: int = 0) -> Samples:

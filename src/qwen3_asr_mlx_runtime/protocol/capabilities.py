@@ -45,6 +45,7 @@ FEATURES = [
     "align",
     "changed_from",
     "endpoint_hints",
+    "pause",
 ]
 
 

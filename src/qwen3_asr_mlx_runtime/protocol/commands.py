@@ -185,12 +185,21 @@ class AudioChunk(Command, frozen=True, kw_only=True, tag="audio_chunk"):
     sample_rate: int | None = None
 
 
+class Pause(Command, frozen=True, kw_only=True, tag="pause"):
+    """The speaker may have ended: compute the final of the open utterance, or of its first `samples` PCM frames, before
+    its boundary. Answered by `paused`, at once. Speech that goes on needs no message."""
+
+    stream_id: Name = DEFAULT_STREAM
+    samples: Annotated[int, Meta(ge=1)] | None = None
+
+
 class Boundary(Decoding, frozen=True, kw_only=True):
     """An utterance ends: the file `audio`, or inline `pcm16`, or else what the stream has in its buffer.
 
-    Answered by `utterance_queued`, or, where it fills the batch of a stream without `auto_flush`, by
-    `realtime_batch_final`. Then `decoder_mode`, `drift_guard` and `max_new_tokens` hold for all in that batch that had
-    none of their own.
+    `samples`: it ends behind so many PCM frames of the open utterance, at the stream's rate; the `rest` begins the next
+    one, or is dropped. Answered by `utterance_queued`, or, where it fills the batch of a stream without `auto_flush`,
+    by `realtime_batch_final`. Then `decoder_mode`, `drift_guard` and `max_new_tokens` hold for all in that batch that
+    had none of their own.
     """
 
     stream_id: Name = DEFAULT_STREAM
@@ -198,6 +207,8 @@ class Boundary(Decoding, frozen=True, kw_only=True):
     audio: AudioPath | None = None
     pcm16: str | None = None
     sample_rate: int | None = None
+    samples: Annotated[int, Meta(ge=1)] | None = None
+    rest: Literal["keep", "drop"] = "keep"
     timeout_ms: Milliseconds | None = None
 
 
@@ -248,6 +259,7 @@ COMMANDS: dict[str, type[Command]] = {
     "align": Align,
     "start_stream": StartStream,
     "audio_chunk": AudioChunk,
+    "pause": Pause,
     "end_utterance": EndUtterance,
     "vad_boundary": VadBoundary,
     "flush": Flush,

@@ -122,6 +122,8 @@ def _canonical(command: Command) -> Command:
         raise InvalidParams(message, field="decoder_mode", supported=list(DECODER_MODES))
     if isinstance(command, Boundary) and command.audio is not None and command.pcm16 is not None:
         raise InvalidParams("`pcm16`: expected either `audio` or `pcm16`, got both", field="pcm16")
+    if isinstance(command, Boundary) and command.samples is not None and (command.audio or command.pcm16 is not None):
+        raise InvalidParams("`samples`: expected without `audio` and `pcm16`", field="samples")
     if isinstance(command, Cancel):
         _check_target(command)
     if isinstance(command, Align):

@@ -23,6 +23,7 @@ REPLIES: tuple[type[replies.Reply], ...] = (
     transcripts.Aligned,
     streams.StreamReady,
     streams.PartialResult,
+    streams.Paused,
     streams.UtteranceQueued,
     transcripts.RealtimeBatchFinal,
     streams.StreamStopped,

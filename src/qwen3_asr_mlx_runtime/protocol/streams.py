@@ -83,12 +83,23 @@ class PartialResult(Reply, kw_only=True, tag="partial_result"):
     split: Split | UnsetType = UNSET
 
 
-class UtteranceQueued(Reply, kw_only=True, tag="utterance_queued"):
-    """`queued`: the utterances that wait for a batch, in all streams."""
+class Paused(Reply, kw_only=True, tag="paused"):
+    """`samples`: PCM frames of the utterance, whose final is computed if the engine has time."""
 
     stream_id: str
     utterance_id: str
     samples: int
+
+
+class UtteranceQueued(Reply, kw_only=True, tag="utterance_queued"):
+    """`samples` at 16 kHz. `frames`: PCM frames at the stream's rate; `dropped_samples`: of the rest that was dropped;
+    both only with `samples` or after a `pause`. `queued`: the utterances that wait for a batch, in all streams."""
+
+    stream_id: str
+    utterance_id: str
+    samples: int
+    frames: int | UnsetType = UNSET
+    dropped_samples: int | UnsetType = UNSET
     queued: int
     batch_size: int
 

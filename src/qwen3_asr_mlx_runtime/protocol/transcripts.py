@@ -167,7 +167,8 @@ class FinalResult(msgspec.Struct, kw_only=True, tag_field="type", tag="final_res
     and `verified_tokens` (tokens of the last partial that the final accepted from the draft) are absent without
     partials. `words`, `aligner` and `segments` as in a `transcript`; `words_pending`: `words` is null, and follows in
     `words_ready`. `stream_start`: seconds from the first sample of the stream to that of the utterance, present with
-    `words` or `segments` if the audio came in chunks.
+    `words` or `segments` if the audio came in chunks. `provisional`: whether the final was `ready` at the boundary, was
+    being computed, or neither; present after a `pause` of the utterance.
     """
 
     job: int
@@ -186,6 +187,7 @@ class FinalResult(msgspec.Struct, kw_only=True, tag_field="type", tag="final_res
     confidence: Confidence | UnsetType | None = UNSET
     words: list[Word] | UnsetType | None = UNSET
     words_pending: Literal[True] | UnsetType = UNSET
+    provisional: Literal["ready", "running", "none"] | UnsetType = UNSET
     aligner: Aligner | UnsetType = UNSET
     segments: list[Segment] | UnsetType = UNSET
     stream_start: float | UnsetType = UNSET
@@ -211,7 +213,7 @@ class RealtimeBatchFinal(Reply, kw_only=True, tag="realtime_batch_final"):
 
     event: Literal[True] | UnsetType = UNSET
     n: int | UnsetType = UNSET
-    reason: Literal["flush", "batch_size", "delay", "end_of_input"]
+    reason: Literal["flush", "batch_size", "delay", "pause", "end_of_input"]
     utterance_id: str | UnsetType = UNSET
     count: int
     failed: int

@@ -17,7 +17,7 @@ from qwen3_asr_mlx_runtime.protocol.replies import Reply
 from qwen3_asr_mlx_runtime.session.reply_queue import PendingRequest
 from qwen3_asr_mlx_runtime.session.transcription import Options, State, Transcription
 
-Reason = Literal["flush", "batch_size", "delay", "end_of_input"]
+Reason = Literal["flush", "batch_size", "delay", "pause", "end_of_input"]
 
 REMEMBERED = 1024  # delivered utterances that are still known by name
 

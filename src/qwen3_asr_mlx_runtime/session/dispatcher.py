@@ -24,7 +24,15 @@ RETRY_AFTER_MS = 500
 FINAL_POLICY_GUARDED = "final_policy_guarded"  # every final is guarded, whatever the stream requests
 
 _CONTROL = (commands.Ping, commands.Status, commands.Cancel)  # answered also while draining
-_AT_ONCE = (*_CONTROL, commands.Capabilities, commands.Hello, commands.AudioChunk, commands.StopStream, commands.Stop)
+_AT_ONCE = (
+    *_CONTROL,
+    commands.Capabilities,
+    commands.Hello,
+    commands.AudioChunk,
+    commands.Pause,
+    commands.StopStream,
+    commands.Stop,
+)
 
 
 class Dispatcher:
@@ -149,6 +157,8 @@ class Dispatcher:
                 self._start_stream(request, command, may_replace=not known_only)
             case commands.AudioChunk():
                 request.answer(streams.registry.chunk(command, known_only=known_only))
+            case commands.Pause():
+                streams.pause(request, command, known_only=known_only)
             case commands.Boundary():
                 streams.boundary(request, command, known_only=known_only)
             case commands.Flush():

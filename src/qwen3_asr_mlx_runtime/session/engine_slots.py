@@ -9,8 +9,13 @@ from qwen3_asr_mlx_runtime.session.transcription import Job, JobKind
 # Jobs in the engine keep their order; waiting jobs can still be reordered. One sequential job is decoded at a time, and
 # the next ones go through the audio tower together. Batched jobs are decoded together, so they may take all rows. Short
 # alignments share a pass.
-MAX_JOBS: dict[JobKind, int] = {"sequential": 4, "batched": MAX_BATCH_ROWS, "align": 8}
-MAX_FILES: dict[JobKind, int] = {"sequential": 2, "batched": MAX_BATCH_ROWS - 4, "align": 4}  # the rest is for streams
+MAX_JOBS: dict[JobKind, int] = {"sequential": 4, "batched": MAX_BATCH_ROWS, "align": 8, "provisional": 2}
+MAX_FILES: dict[JobKind, int] = {
+    "sequential": 2,
+    "batched": MAX_BATCH_ROWS - 4,
+    "align": 4,
+    "provisional": 0,
+}  # the rest is for streams
 MAX_STEP_SECONDS = 30.0  # of audio in one step of a partial, however long the utterance is, or of several alignments
 
 

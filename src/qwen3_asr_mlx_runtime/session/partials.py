@@ -1,19 +1,26 @@
-"""Partials: when the engine computes one, and which line delivers it. Pure: no thread."""
+"""What is computed of an open utterance: its partials, and its final ahead of the boundary. Pure: no thread."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from msgspec import UNSET
 
 from qwen3_asr_mlx_runtime.engines.api import Failed, PartialDone
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, ends_sentence
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE
+from qwen3_asr_mlx_runtime.errors import BridgeError, Cancelled
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult
 from qwen3_asr_mlx_runtime.session.local_agreement import LocalAgreement
 from qwen3_asr_mlx_runtime.session.reply_queue import ReplyQueue
 from qwen3_asr_mlx_runtime.session.scheduler import MAX_ENDS_ALONE, Scheduler
 from qwen3_asr_mlx_runtime.session.stream import Stream
-from qwen3_asr_mlx_runtime.session.transcription import AppendedAudio, Options, resolve
+from qwen3_asr_mlx_runtime.session.transcription import (
+    AppendedAudio,
+    Options,
+    StreamUtterance,
+    Transcription,
+    resolve,
+)
 from qwen3_asr_mlx_runtime.settings import Settings
 
 NO_HYPOTHESIS = Hypothesis(text="", language=None, audio_seconds=0.0, tokens=0, verified=0, seconds=0.0)
@@ -60,8 +67,19 @@ class OpenUtterance:
         return line
 
 
+@dataclass(frozen=True, slots=True)
+class ProvisionalFinal:
+    """The final of the first `frames` of an open utterance, computed ahead with these options."""
+
+    frames: int
+    options: Options
+    transcription: Transcription
+
+
 class Partials:
-    """The engine computes one partial at a time, and a partial starts only if it need not wait in the engine. So under
+    """What is computed of open utterances: partials, and provisional finals.
+
+    The engine computes one partial at a time, and a partial starts only if it need not wait in the engine. So under
     load there are fewer partials, and none queue. A partial of an ended utterance is dropped.
 
     `as_events`: whether partials are sent as events.
@@ -83,6 +101,8 @@ class Partials:
         self._open: dict[str, OpenUtterance] = {}  # by stream
         self._due: dict[str, OpenUtterance] = {}  # in the order in which they became due
         self._running: dict[int, OpenUtterance] = {}  # by job
+        self._provisional: dict[str, ProvisionalFinal] = {}  # by stream
+        self._paused: set[str] = set()  # streams whose open utterance had a pause
 
     def chunk_added(self, stream: Stream) -> None:
         if not stream.command.partials:
@@ -150,6 +170,55 @@ class Partials:
                 del self._due[utterance.stream.id]
             utterance.due_at = None
 
+    def pause(self, stream: Stream, frames: int, origin: StreamUtterance) -> None:
+        """Compute the final of so many frames of the open utterance, if the engine has time."""
+        self._paused.add(stream.id)
+        options = replace(resolve(self._settings, [stream.command]), decoder_mode="sequential", drift_guard=True)
+        before = self._provisional.get(stream.id)
+        is_same = before is not None and (before.frames, before.options) == (frames, options)
+        if is_same and before is not None and not isinstance(before.transcription.result, BridgeError):
+            return
+        self._drop_provisional(stream)
+        if not self._scheduler.may_compute_ahead:
+            return
+        samples = stream.ended_at(frames)
+        in_engine = self._give_all(stream) if self._has_beginning(stream, frames) else None
+        transcription = self._scheduler.add_provisional(origin, samples, options, in_engine)
+        self._provisional[stream.id] = ProvisionalFinal(frames, options, transcription)
+
+    def _has_beginning(self, stream: Stream, frames: int) -> bool:
+        """Whether the engine's audio of the open utterance is that of its first `frames`, as far as both go: at its end
+        a resampler gives other samples."""
+        return stream.id in self._open and (frames == stream.frames or stream.rate == SAMPLE_RATE)
+
+    def _give_all(self, stream: Stream) -> AppendedAudio:
+        """Give the engine all that has come."""
+        utterance = self._open[stream.id]
+        start = utterance.in_engine.samples if utterance.in_engine else 0
+        utterance.in_engine = self._scheduler.append(utterance.in_engine, stream.settled(start))
+        return utterance.in_engine
+
+    def take_provisional(self, stream: Stream, frames: int, options: Options) -> Transcription | None:
+        """The provisional final of an utterance that ends now, if it is of so many frames and serves."""
+        provisional = self._provisional.pop(stream.id, None)
+        if provisional is None:
+            return None
+        if provisional.frames == frames and provisional.options.serve(options):
+            return provisional.transcription
+        self._scheduler.discard(provisional.transcription, Cancelled("its utterance has another end, or other options"))
+        return None
+
+    def take_pause(self, stream: Stream) -> bool:
+        """Whether the utterance that ends now had a pause."""
+        had = stream.id in self._paused
+        self._paused.discard(stream.id)
+        return had
+
+    def _drop_provisional(self, stream: Stream) -> None:
+        provisional = self._provisional.pop(stream.id, None)
+        if provisional is not None:
+            self._scheduler.discard(provisional.transcription, Cancelled("its utterance goes on, or has no final"))
+
     def end(self, stream: Stream) -> AppendedAudio | None:
         """The utterance has ended: return its audio in the engine."""
         utterance = self._open.pop(stream.id, None)
@@ -163,12 +232,17 @@ class Partials:
 
     def drop(self, stream: Stream) -> None:
         """Drop an utterance that gets no final."""
+        self._drop_provisional(stream)
+        self._paused.discard(stream.id)
         self._scheduler.forget(self.end(stream))
 
     def close(self) -> None:
         """No more audio will arrive: no more partials."""
         for utterance in [*self._open.values()]:
             self.drop(utterance.stream)
+        for provisional in self._provisional.values():
+            self._scheduler.discard(provisional.transcription, Cancelled("no boundary will come"))
+        self._provisional.clear()
 
     def _of(self, stream: Stream) -> OpenUtterance:
         """The open utterance, or one that has no samples yet."""

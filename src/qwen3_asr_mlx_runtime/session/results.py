@@ -260,6 +260,8 @@ def utterance_queued(utterance: StreamUtterance, queued: int) -> UtteranceQueued
         stream_id=utterance.stream_id,
         utterance_id=utterance.utterance_id,
         samples=utterance.sample_count or 0,
+        frames=UNSET if utterance.frames is None else utterance.frames,
+        dropped_samples=utterance.dropped or UNSET,
         queued=queued,
         batch_size=utterance.stream.batch_size,
     )
@@ -276,12 +278,13 @@ def final_result(transcription: Transcription) -> FinalResult:
         utterance_id=utterance.utterance_id,
         source=utterance.source,
         samples=utterance.sample_count,
-        queue_seconds=round(utterance.finished_at - utterance.queued_at, 4),
+        queue_seconds=round(max(0.0, utterance.finished_at - utterance.queued_at), 4),
         audio_gap=utterance.audio_gap,
     )
     _add_result(final, transcription)
     if utterance.stream_start is not None and (transcription.options.words or transcription.options.segments):
         final.stream_start = utterance.stream_start
+    final.provisional = utterance.provisional or UNSET
     if transcription.words_pending:
         final.words, final.words_pending = None, True
     if isinstance(result, Transcript) and result.verified_tokens is not None:
@@ -295,6 +298,7 @@ def realtime_batch_final(group: Group, members: Sequence[Transcription]) -> Real
     line = finals(members, group.reason, load_seconds, group.decoder_mode)
     if group.filled_by is not None:
         line.utterance_id = group.filled_by.utterance.utterance_id
+        line.dropped_samples = group.filled_by.utterance.dropped or UNSET
     return line
 
 

@@ -79,9 +79,11 @@ class Scheduler:
         self._ready: FairQueue[Job] = FairQueue(_lane, _kind)
         self._words: FairQueue[Job] = FairQueue(_lane)  # behind what waits for a text
         self._no_words_until = float("-inf")
+        self._provisional: FairQueue[Job] = FairQueue(_lane)  # behind these
         self._held: list[Job] = []  # behind a barrier
         self._barriers = self._lifted = 0  # an unload is one, from its request to its end
         self._suspects: deque[Job] = deque()  # they were running when the engine ended: each runs again, alone
+        self._own_audio: dict[int, AppendedAudio | None] = {}  # of provisional jobs: the engine has it for nothing else
         self._expiring: list[tuple[float, int]] = []
         self._finished: list[Transcription] = []
         self._aligned: list[Transcription] = []
@@ -89,12 +91,13 @@ class Scheduler:
     @property
     def aligning(self) -> int:
         """Transcriptions that have their text, and not their words."""
-        return len(self._aligning)
+        return sum(not each.is_provisional for each in self._aligning.values())
 
     @property
     def ready(self) -> int:
         """Jobs that wait for the engine."""
-        return len(self._ready) + len(self._words) + len(self._suspects) + len(self._held)
+        waiting = len(self._ready) + len(self._words) + len(self._provisional)
+        return waiting + len(self._suspects) + len(self._held)
 
     @property
     def needs_model(self) -> bool:
@@ -132,6 +135,39 @@ class Scheduler:
         self._open[transcription.id] = transcription
         self._add_segment(transcription, samples, in_engine)
         return transcription
+
+    def add_provisional(
+        self, origin: StreamUtterance, samples: Samples, options: Options, in_engine: AppendedAudio | None
+    ) -> Transcription:
+        """Compute the final of an open utterance when nothing else is to be done. `in_engine`: what the engine has of
+        it, the same samples as far as both go; None where it has other samples."""
+        transcription = Transcription(next(self._job_ids), origin, options, is_read=True, is_provisional=True)
+        transcription.decode_requested, transcription.barriers = True, self._barriers
+        self._open[transcription.id] = transcription
+        segment = self._jobs[transcription.id] = transcription.add_segment(transcription.id, samples, in_engine)
+        segment.is_provisional = True
+        self._provisional.append(segment)
+        return transcription
+
+    def adopt(self, transcription: Transcription, origin: StreamUtterance, in_engine: AppendedAudio | None) -> bool:
+        """Its utterance has ended as it was expected. False if it was not begun, or has failed: it is discarded.
+        `in_engine`: what the engine has of the utterance."""
+        segment = transcription.segments[0]
+        is_ready = isinstance(transcription.result, Transcript)
+        if not is_ready and not (transcription.is_unfinished and segment.is_running):
+            self.discard(transcription, Cancelled("not begun before the boundary"))
+            return False
+        transcription.origin, transcription.is_provisional = origin, False
+        origin.provisional = "ready" if is_ready else "running"
+        if is_ready:
+            origin.finished_at = self._clock()
+            self._count(transcription)
+            self.forget(in_engine)
+        elif self._own_audio.get(segment.id) is None:
+            self._own_audio[segment.id] = in_engine
+        else:
+            self.forget(in_engine)
+        return True
 
     def _add_segment(
         self, transcription: Transcription, samples: Samples, in_engine: AppendedAudio | None = None
@@ -227,6 +263,7 @@ class Scheduler:
     def ended(self, job_id: int, result: Result) -> None:
         """A job has its outcome."""
         self.slots.free(job_id)
+        self.forget(self._own_audio.pop(job_id, None))
         job = self._jobs.pop(job_id, None)
         if job is None:
             return
@@ -234,10 +271,22 @@ class Scheduler:
         match job, result:
             case Segment(), Transcript():
                 self._decoded(job, result)
+            case Segment(), BridgeError() if job.is_provisional and not job.transcription.is_cancelled:
+                self._provisional_failed(job, result)
             case Alignment(), Aligned() | BridgeError():
                 self._end_alignment(job, result)
             case _, BridgeError():
                 self.fail(job.transcription, result)
+
+    def _provisional_failed(self, segment: Segment, error: BridgeError) -> None:
+        """In silence. One whose utterance has ended meanwhile is decoded as any other."""
+        transcription = segment.transcription
+        segment.is_provisional = False
+        if transcription.is_provisional:
+            self.discard(transcription, error)
+        else:
+            self._jobs[segment.id] = segment
+            self._enqueue(segment)
 
     def _decoded(self, segment: Segment, transcript: Transcript) -> None:
         transcription = segment.transcription
@@ -310,7 +359,8 @@ class Scheduler:
     def _end_words(self, transcription: Transcription) -> None:
         """All its words have their outcome."""
         del self._aligning[transcription.id]
-        self._aligned.append(transcription)
+        if not transcription.is_provisional:
+            self._aligned.append(transcription)
 
     def _release_read(self, segment: Segment) -> None:
         """Free the samples of a file's segment once nothing needs them."""
@@ -472,6 +522,11 @@ class Scheduler:
             self._submit(job)
 
     @property
+    def may_compute_ahead(self) -> bool:
+        """Whether a provisional final may be computed, once nothing else is to be done."""
+        return self.model_loaded and self._barriers == self._lifted
+
+    @property
     def may_start_partial(self) -> bool:
         """Whether a partial would start at once, and keep no suspect waiting."""
         is_held = self._barriers > self._lifted
@@ -480,9 +535,12 @@ class Scheduler:
     def engine_ended(self) -> bool:
         """The engine has lost all that it had. What was decoding is decoded again, each alone; what was alone at its
         second end fails. Words are tried once more, behind all texts. Returns whether something was alone."""
+        for transcription in [each for each in self._open.values() if each.is_provisional]:
+            self.discard(transcription, Cancelled("the engine has ended"))
         running = [self._jobs[job_id] for job_id in self.slots.job_ids if job_id in self._jobs]
         was_alone = len(self.slots) + self.slots.partials == 1
         self.slots.clear()
+        self._own_audio.clear()
         for job in self._jobs.values():
             job.in_engine = None
         for job in running:
@@ -493,6 +551,8 @@ class Scheduler:
         transcription = job.transcription
         job.is_running = False
         job.ends += 1
+        if isinstance(job, Segment):
+            job.is_provisional = False
         if isinstance(job, Alignment):
             self._align_again(job)
         elif transcription.is_cancelled:
@@ -518,7 +578,10 @@ class Scheduler:
     def _next_job(self) -> Job | None:
         """The next to run: suspects first, one at a time."""
         if not self._suspects:
-            return self._ready.take(self._admits) or self._words.take(self._admits)
+            for queue in (self._ready, self._words, self._provisional):
+                if (job := queue.take(self._admits)) is not None:
+                    return job
+            return None
         return self._suspects.popleft() if self.slots.is_empty else None
 
     def _admits(self, job: Job) -> bool:
@@ -528,7 +591,7 @@ class Scheduler:
 
     def _dequeue(self, job: Job) -> None:
         """It does not wait for the engine any more."""
-        for queue in (self._ready, self._words):
+        for queue in (self._ready, self._words, self._provisional):
             queue.remove(job)
         for waiting in (self._suspects, self._held):
             if job in waiting:
@@ -538,10 +601,20 @@ class Scheduler:
         """Give the engine what it does not have, and end the utterance there. The engine owns the samples now."""
         if job.samples is None:
             raise ValueError("a job without samples cannot run")
+        if isinstance(job, Segment) and job.is_provisional:
+            self._submit_provisional(job, job.samples)
+            return
         given = job.in_engine.samples if job.in_engine else 0
         audio = self.append(job.in_engine, job.samples[given:])
         job.in_engine, job.is_running = None, True
         self.effects.append(job.request(audio.id))
+
+    def _submit_provisional(self, segment: Segment, samples: Samples) -> None:
+        """The utterance goes on in the engine, if it is there; otherwise its audio is for this alone."""
+        audio = segment.in_engine or self.append(None, samples)
+        self._own_audio[segment.id] = None if segment.in_engine else audio
+        segment.in_engine, segment.is_running = None, True
+        self.effects.append(segment.provisional(audio))
 
     def _cancel_decoding(self, transcription: Transcription) -> bool:
         """Have the engine end what it decodes of it, if anything."""
@@ -553,7 +626,8 @@ class Scheduler:
         """Decode and read no more of it. The engine keeps nothing of it but what it decodes."""
         for segment in transcription.segments:
             self._dequeue(segment)
-            self.forget(segment.in_engine)
+            if not segment.is_provisional:  # its audio is that of the open utterance
+                self.forget(segment.in_engine)
             segment.in_engine = None
         if transcription.is_partly_read:
             self.effects.append(StopReading(transcription.id))
@@ -597,7 +671,8 @@ class Scheduler:
         transcription.id = segment.id = next(self._job_ids)
         transcription.state = State.QUEUED
         transcription.decode_requested = False
-        segment.is_running, segment.transcript, segment.alignments = False, None, []
+        segment.is_running, segment.is_provisional = False, False
+        segment.transcript, segment.alignments = None, []
         transcription.is_cancelled = False
         self._open[transcription.id], self._jobs[segment.id] = transcription, segment
         if transcription.expires is not None:
@@ -613,10 +688,7 @@ class Scheduler:
         self._take_back(transcription)
         for segment in transcription.segments:
             self._jobs.pop(segment.id, None)
-        if isinstance(result, Transcript):
-            self.transcripts += 1
-            self.audio_seconds += transcription.seconds
-        else:
+        if not isinstance(result, Transcript):
             self._fail_words(transcription, Cancelled("there is no text"))
         transcription.result = result
         transcription.state = State.DONE
@@ -626,7 +698,14 @@ class Scheduler:
             transcription.release()
         if transcription.words_pending:
             self._aligning[transcription.id] = transcription
-        self._finished.append(transcription)
+        if not transcription.is_provisional:
+            self._count(transcription)
+            self._finished.append(transcription)
+
+    def _count(self, transcription: Transcription) -> None:
+        if isinstance(transcription.result, Transcript):
+            self.transcripts += 1
+            self.audio_seconds += transcription.seconds
 
 
 def _lane(job: Job) -> str | None:

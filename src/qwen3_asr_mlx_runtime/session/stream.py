@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from msgspec import UNSET
 
 from qwen3_asr_mlx_runtime.audio.pcm16 import BYTES_PER_SAMPLE
-from qwen3_asr_mlx_runtime.audio.pcm_buffer import PcmBuffer
+from qwen3_asr_mlx_runtime.audio.pcm_buffer import PcmBuffer, length, resampled
 from qwen3_asr_mlx_runtime.audio.trailing_silence import TrailingSilence
 from qwen3_asr_mlx_runtime.engines.utterance import Samples
 from qwen3_asr_mlx_runtime.errors import (
@@ -24,11 +24,14 @@ IsInUse = Callable[[str, str], bool]  # (stream id, name of an utterance)
 @dataclass(frozen=True, slots=True)
 class EndedUtterance:
     """The audio of one utterance, at 16 kHz. `gap`: a chunk of it was rejected, or is missing. `start`: seconds of the
-    stream before it."""
+    stream before it. `frames`: its length at the stream's rate. `kept`, `dropped`: samples of the rest behind it."""
 
     samples: Samples
     gap: bool
     start: float
+    frames: int
+    kept: int = 0
+    dropped: int = 0
 
 
 class UtteranceNames:
@@ -64,9 +67,9 @@ class UtteranceNames:
         """The utterance has ended: the next one has no name."""
         self.current = self._split = None
 
-    def split(self) -> None:
-        """The utterance was split, and its chunks go on."""
-        name = self._split or self.current
+    def split(self, ended: str | None = None) -> None:
+        """The utterance was split, and its chunks go on; those of the rest may still have the name that has ended."""
+        name = ended or self._split or self.current
         self.end()
         self._split = name
 
@@ -79,7 +82,7 @@ class Stream:
         self._audio = PcmBuffer(command.sample_rate)
         self._silence = TrailingSilence(command.sample_rate)
         self._chunks = 0
-        self._gap = False
+        self._gaps: list[int] = []  # places in the open utterance, in frames
         self._last_seq: int | None = None
         self._frames = self._frames_before = 0  # of all its PCM, and of that before the open utterance
         self._names = UtteranceNames(command.stream_id, is_in_use)
@@ -102,6 +105,11 @@ class Stream:
     def growth(self, pcm: bytes) -> int:
         """The number of samples at 16 kHz that a chunk would add."""
         return self._audio.growth(len(pcm) // BYTES_PER_SAMPLE)
+
+    @property
+    def frames(self) -> int:
+        """Of the open utterance, at the stream's rate."""
+        return self._audio.frames
 
     @property
     def trailing_silence_ms(self) -> int:
@@ -143,7 +151,7 @@ class Stream:
 
     def mark_gap(self) -> None:
         """Mark the open utterance incomplete: a chunk was rejected."""
-        self._gap = True
+        self._gaps.append(self.frames)
 
     def append(self, chunk: AudioChunk, pcm: bytes) -> Gap | None:
         """Append a checked chunk; return the gap before it, if there is one."""
@@ -151,7 +159,7 @@ class Stream:
         if chunk.seq is not None:
             if self._last_seq is not None and chunk.seq > self._last_seq + 1:
                 gap = Gap(expected=self._last_seq + 1, got=chunk.seq)
-                self._gap = True
+                self.mark_gap()
             self._last_seq = chunk.seq
         self._name_utterance(chunk)
         self._audio.append(pcm)
@@ -167,17 +175,50 @@ class Stream:
         if self.command.partials and self.utterance_id is None:
             self._names.set(self._names.next())
 
+    def name_utterance(self) -> str:
+        """The name of the open utterance, which gets one."""
+        self._names.set(self.utterance_id or self._names.next())
+        return self.utterance_id or ""
+
+    def ended_at(self, frames: int) -> Samples:
+        """The open utterance as if it ended behind so many frames. It stays open."""
+        return resampled(self._audio.pcm(end=frames), self.rate)
+
     def end_utterance(self, *, goes_on: bool = False) -> EndedUtterance:
         """Remove and return the audio of the open utterance. `goes_on`: it was split, and its chunks go on."""
         if goes_on:
             self._names.split()
         else:
             self._names.end()
-        ended = EndedUtterance(self._audio.end(), self._gap, round(self._frames_before / self.rate, 3))
+        start, frames = round(self._frames_before / self.rate, 3), self.frames
+        ended = EndedUtterance(self._audio.end(), bool(self._gaps), start, frames)
         self._frames_before = self._frames
-        self._audio, self._chunks, self._gap = PcmBuffer(self.rate), 0, False
-        self._silence = TrailingSilence(self.rate)
+        self._begin(b"")
         return ended
+
+    def end_utterance_at(self, frames: int, name: str, *, keep: bool) -> EndedUtterance:
+        """End the open utterance behind so many frames, fewer than it has. The rest begins the next one, or is
+        dropped."""
+        samples, rest = self.ended_at(frames), self._audio.pcm(frames)
+        count = length(rest, self.rate)
+        kept, dropped = (count, 0) if keep else (0, count)
+        is_gap = any(place < frames for place in self._gaps)
+        gaps = [place - frames for place in self._gaps if place >= frames]
+        start = round(self._frames_before / self.rate, 3)
+        self._names.split(name)
+        self._begin(rest if keep else b"")
+        self._gaps = gaps
+        self._frames_before = self._frames - self.frames
+        return EndedUtterance(samples, is_gap, start, frames, kept, dropped)
+
+    def _begin(self, pcm: bytes) -> None:
+        """The next utterance, with this audio."""
+        self._audio, self._chunks, self._gaps = PcmBuffer(self.rate), int(bool(pcm)), []
+        self._silence = TrailingSilence(self.rate)
+        if pcm:
+            self._audio.append(pcm)
+            if self.command.partials:
+                self._silence.append(pcm)
 
     def partial(self) -> PartialResult:
         return PartialResult(stream_id=self.id, samples_buffered=self.samples, chunks=self._chunks)

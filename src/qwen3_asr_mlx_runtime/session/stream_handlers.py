@@ -7,9 +7,9 @@ from msgspec import UNSET
 from qwen3_asr_mlx_runtime.audio.pcm16 import checked_pcm
 from qwen3_asr_mlx_runtime.audio.pcm_buffer import length, resampled
 from qwen3_asr_mlx_runtime.engines.utterance import Samples
-from qwen3_asr_mlx_runtime.errors import Cancelled, LimitExceeded, NoAudio
-from qwen3_asr_mlx_runtime.protocol.commands import Boundary, EndUtterance, Flush, StartStream, StopStream
-from qwen3_asr_mlx_runtime.protocol.streams import Split, StreamReady, StreamStopped
+from qwen3_asr_mlx_runtime.errors import Cancelled, InvalidParams, LimitExceeded, NoAudio
+from qwen3_asr_mlx_runtime.protocol.commands import Boundary, EndUtterance, Flush, Pause, StartStream, StopStream
+from qwen3_asr_mlx_runtime.protocol.streams import Paused, Split, StreamReady, StreamStopped
 from qwen3_asr_mlx_runtime.protocol.transcripts import Source
 from qwen3_asr_mlx_runtime.session.delivery import DeliverAfter, Group
 from qwen3_asr_mlx_runtime.session.partials import Partials
@@ -85,6 +85,19 @@ class StreamHandlers:
         else:
             self._end_utterance(stream, command, request)
 
+    def pause(self, request: PendingRequest, command: Pause, *, known_only: bool) -> None:
+        stream = self.registry.find(command.stream_id, known_only=known_only)
+        frames = _frames(stream, command.samples)
+        utterance = StreamUtterance(
+            stream=stream.command,
+            boundary=EndUtterance(stream_id=stream.id),
+            utterance_id=stream.name_utterance(),
+            source="buffer",
+            queued_at=self._clock(),
+        )
+        self._partials.pause(stream, frames, utterance)
+        request.answer(Paused(stream_id=stream.id, utterance_id=utterance.utterance_id, samples=frames))
+
     def flush(self, request: PendingRequest, command: Flush) -> None:
         waiting, stream_id = self._utterances.waiting, command.stream_id
         if stream_id is not None and not self._utterances.has_stream(stream_id):
@@ -135,14 +148,38 @@ class StreamHandlers:
         check_is_rate_of(stream, command.sample_rate)
         if command.audio is None and not stream.samples:
             raise NoAudio("the stream has no audio after its last boundary; nothing was queued", field="stream_id")
+        if command.audio is None:
+            _frames(stream, command.samples)
         return None
 
     def _end_utterance(self, stream: Stream, command: Boundary, request: PendingRequest | None) -> StreamUtterance:
         utterance = self._utterance(stream, command, "buffer")
+        frames = _frames(stream, command.samples)
+        options = resolve(self._settings, [command, stream.command])
+        had_pause = self._partials.take_pause(stream)
+        provisional = self._partials.take_provisional(stream, frames, options)
         in_engine = self._partials.end(stream)
-        ended = stream.end_utterance(goes_on=request is None)
+        before, before_frames = stream.samples, stream.frames
+        if frames == stream.frames:
+            ended = stream.end_utterance(goes_on=request is None)
+        else:
+            ended = stream.end_utterance_at(frames, utterance.utterance_id, keep=command.rest == "keep")
+        self._budget.give_back(before - len(ended.samples) - ended.kept)
         utterance.audio_gap, utterance.stream_start = ended.gap, ended.start
-        self._utterances.add_samples(utterance, ended.samples, request, in_engine)
+        if had_pause or command.samples is not None:
+            utterance.frames, utterance.dropped = ended.frames, ended.dropped
+        utterance.provisional = "none" if had_pause else None
+        if provisional is not None and self._scheduler.adopt(provisional, utterance, in_engine):
+            self._utterances.add_adopted(provisional, request)
+        else:
+            has_more = in_engine is not None and (
+                ended.frames < before_frames or in_engine.samples > len(ended.samples)
+            )
+            if has_more:  # or other samples at its end
+                self._scheduler.forget(in_engine)
+            self._utterances.add_samples(utterance, ended.samples, request, None if has_more else in_engine)
+        if ended.kept:
+            self._partials.chunk_added(stream)
         return utterance
 
     def _split(self, stream: Stream) -> Split:
@@ -162,3 +199,14 @@ class StreamHandlers:
             source=source,
             queued_at=self._clock(),
         )
+
+
+def _frames(stream: Stream, requested: int | None) -> int:
+    """Of the open utterance: as requested, or all. Raises InvalidParams if it has fewer, or none."""
+    frames = stream.frames if requested is None else requested
+    if not 0 < frames <= stream.frames:
+        message = (
+            f"`samples`: expected at most {stream.frames}, which the open utterance has, got {requested or 'none'}"
+        )
+        raise InvalidParams(message, field="samples")
+    return frames

@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
 
-from qwen3_asr_mlx_runtime.engines.api import Align, Aligned, DecoderMode, Finalize
+from qwen3_asr_mlx_runtime.engines.api import Align, Aligned, DecoderMode, Finalize, Provisional
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript, join_transcripts
-from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
+from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, SAMPLE_RATE, Samples
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.languages import AUTO
 from qwen3_asr_mlx_runtime.protocol import commands
@@ -28,7 +28,7 @@ from qwen3_asr_mlx_runtime.settings import AlignDecoder, Settings
 
 Result = Transcript | Aligned | BridgeError
 """Aligned only where the text was known."""
-JobKind = Literal["sequential", "batched", "align"]
+JobKind = Literal["sequential", "batched", "align", "provisional"]
 Value = TypeVar("Value")
 
 
@@ -128,6 +128,7 @@ class StreamUtterance:
     audio is there. `decode_started`: a flush or the delay timer has asked for its decoding. `seq`: its place among all
     boundaries. `group_key`: utterances with equal keys may share an event; None where no event delivers them.
     `stream_start`: seconds from the stream's first sample to its own; None for audio that the boundary brought.
+    `provisional`: what a `pause` was good for, None without one. `frames`, `dropped`: as in UtteranceQueued.
     """
 
     stream: StartStream
@@ -142,6 +143,9 @@ class StreamUtterance:
     decode_started: bool = False
     finished_at: float | None = None
     stream_start: float | None = None
+    provisional: Literal["ready", "running", "none"] | None = None
+    frames: int | None = None
+    dropped: int = 0
     seq: int = 0
 
     @property
@@ -220,14 +224,29 @@ class Segment(Job):
 
     transcript: Transcript | None = None
     alignments: "list[Alignment]" = field(default_factory=list)
+    is_provisional: bool = False  # computed while its utterance is open
 
     @property
     def kind(self) -> JobKind:
-        return self.transcription.options.decoder_mode
+        return "provisional" if self.is_provisional else self.transcription.options.decoder_mode
 
     @property
     def words_pending(self) -> bool:
         return any(alignment.outcome is None for alignment in self.alignments)
+
+    def provisional(self, audio: AppendedAudio) -> Provisional:
+        """What transcribes it in the engine, which has the beginning of its samples, and perhaps more behind them."""
+        options, samples = self.transcription.options, NO_SAMPLES if self.samples is None else self.samples
+        return Provisional(
+            id=self.id,
+            audio_id=audio.id,
+            samples=min(audio.samples, len(samples)),
+            tail=samples[audio.samples :],
+            language=options.language,
+            context=options.context,
+            max_new_tokens=options.max_new_tokens,
+            logprobs=options.takes_logprobs,
+        )
 
     def request(self, audio_id: int) -> Finalize:
         options = self.transcription.options
@@ -287,6 +306,7 @@ class Transcription:
     expires: float | None = None
     warnings: tuple[str, ...] = ()
     read_seconds: float | None = None
+    is_provisional: bool = False  # its utterance is open: nothing of it is delivered
     result: Result | None = None
     energy: float = 0.0  # the sum of the squares of its samples
 

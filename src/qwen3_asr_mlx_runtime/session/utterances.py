@@ -69,6 +69,11 @@ class Utterances:
         options = resolve(self._settings, [utterance.boundary, utterance.stream])
         self._add(self._scheduler.add_samples(utterance, samples, options, in_engine), request)
 
+    def add_adopted(self, transcription: Transcription, request: PendingRequest | None) -> None:
+        """As `add_samples`, where the final was begun before its boundary."""
+        transcription.utterance.sample_count = transcription.sample_count
+        self._add(transcription, request)
+
     def add_file(self, utterance: StreamUtterance, path: str, request: PendingRequest) -> None:
         """Queue an utterance; its boundary is answered once the file is read."""
         options = resolve(self._settings, [utterance.boundary, utterance.stream])
@@ -205,7 +210,8 @@ class Utterances:
 
     def _add(self, transcription: Transcription, request: PendingRequest | None) -> None:
         utterance = transcription.utterance
-        utterance.group_key = transcription.options if utterance.stream.auto_flush else None
+        options = resolve(self._settings, [utterance.boundary, utterance.stream])
+        utterance.group_key = options if utterance.stream.auto_flush else None
         self.waiting.add(transcription)
         self._scheduler.expire_after([transcription], utterance.boundary.timeout_ms)
         if request is None:
@@ -249,6 +255,8 @@ class Utterances:
             request.answer(utterance_queued(utterance, self.waiting.queued))
             if fills:
                 self.start_events(self.waiting.group(transcription), "batch_size")
+            elif utterance.provisional in ("ready", "running") and utterance.group_key is not None:
+                self.start_events([transcription], "pause")
         self.delivery.changed(transcription)
 
     def _refuse(self, transcription: Transcription, error: BridgeError) -> None:

@@ -78,6 +78,7 @@ extension Wire {
         case align(Align)
         case startStream(StartStream)
         case audioChunk(AudioChunk)
+        case pause(Pause)
         case endUtterance(EndUtterance)
         case vadBoundary(VadBoundary)
         case flush(Flush)
@@ -101,6 +102,7 @@ extension Wire {
                 case "align": (try? Align(from: decoder)).map(Self.align)
                 case "start_stream": (try? StartStream(from: decoder)).map(Self.startStream)
                 case "audio_chunk": (try? AudioChunk(from: decoder)).map(Self.audioChunk)
+                case "pause": (try? Pause(from: decoder)).map(Self.pause)
                 case "end_utterance": (try? EndUtterance(from: decoder)).map(Self.endUtterance)
                 case "vad_boundary": (try? VadBoundary(from: decoder)).map(Self.vadBoundary)
                 case "flush": (try? Flush(from: decoder)).map(Self.flush)
@@ -125,6 +127,7 @@ extension Wire {
             case .align(let message): message
             case .startStream(let message): message
             case .audioChunk(let message): message
+            case .pause(let message): message
             case .endUtterance(let message): message
             case .vadBoundary(let message): message
             case .flush(let message): message
@@ -151,6 +154,7 @@ extension Wire {
         case aligned(Aligned)
         case streamReady(StreamReady)
         case partialResult(PartialResult)
+        case paused(Paused)
         case utteranceQueued(UtteranceQueued)
         case realtimeBatchFinal(RealtimeBatchFinal)
         case streamStopped(StreamStopped)
@@ -174,6 +178,7 @@ extension Wire {
                 case "aligned": (try? Aligned(from: decoder)).map(Self.aligned)
                 case "stream_ready": (try? StreamReady(from: decoder)).map(Self.streamReady)
                 case "partial_result": (try? PartialResult(from: decoder)).map(Self.partialResult)
+                case "paused": (try? Paused(from: decoder)).map(Self.paused)
                 case "utterance_queued": (try? UtteranceQueued(from: decoder)).map(Self.utteranceQueued)
                 case "realtime_batch_final": (try? RealtimeBatchFinal(from: decoder)).map(Self.realtimeBatchFinal)
                 case "stream_stopped": (try? StreamStopped(from: decoder)).map(Self.streamStopped)
@@ -198,6 +203,7 @@ extension Wire {
             case .aligned(let message): message
             case .streamReady(let message): message
             case .partialResult(let message): message
+            case .paused(let message): message
             case .utteranceQueued(let message): message
             case .realtimeBatchFinal(let message): message
             case .streamStopped(let message): message
@@ -719,9 +725,11 @@ extension Wire {
 }
 
 extension Wire {
-    /// An utterance ends: the file `audio`, or inline `pcm16`, or else what the stream has in its buffer. Answered by
-    /// `utterance_queued`, or, where it fills the batch of a stream without `auto_flush`, by `realtime_batch_final`.
-    /// Then `decoder_mode`, `drift_guard` and `max_new_tokens` hold for all in that batch that had none of their own.
+    /// An utterance ends: the file `audio`, or inline `pcm16`, or else what the stream has in its buffer. `samples`: it
+    /// ends behind so many PCM frames of the open utterance, at the stream's rate; the `rest` begins the next one, or
+    /// is dropped. Answered by `utterance_queued`, or, where it fills the batch of a stream without `auto_flush`, by
+    /// `realtime_batch_final`. Then `decoder_mode`, `drift_guard` and `max_new_tokens` hold for all in that batch that
+    /// had none of their own.
     public struct EndUtterance: Codable, Equatable, Sendable {
         public private(set) var type = "end_utterance"
         /// 0 to 4096.
@@ -742,6 +750,10 @@ extension Wire {
         public var audio: String?
         public var pcm16: String?
         public var sampleRate: Int?
+        /// At least 1.
+        public var samples: Int?
+        /// Default: `"keep"`.
+        public var rest: Rest?
         /// 1 to 86400000.
         public var timeoutMs: Int?
         public var id: ID?
@@ -760,6 +772,8 @@ extension Wire {
             audio: String? = nil,
             pcm16: String? = nil,
             sampleRate: Int? = nil,
+            samples: Int? = nil,
+            rest: Rest? = nil,
             timeoutMs: Int? = nil,
             id: ID? = nil
         ) {
@@ -776,6 +790,8 @@ extension Wire {
             self.audio = audio
             self.pcm16 = pcm16
             self.sampleRate = sampleRate
+            self.samples = samples
+            self.rest = rest
             self.timeoutMs = timeoutMs
             self.id = id
         }
@@ -795,8 +811,18 @@ extension Wire {
             case audio
             case pcm16
             case sampleRate = "sample_rate"
+            case samples
+            case rest
             case timeoutMs = "timeout_ms"
             case id
+        }
+
+        public struct Rest: RawRepresentable, Codable, Hashable, Sendable {
+            public let rawValue: String
+            public init(rawValue: String) { self.rawValue = rawValue }
+
+            public static let drop = Self(rawValue: "drop")
+            public static let keep = Self(rawValue: "keep")
         }
     }
 }
@@ -848,6 +874,8 @@ extension Wire {
     /// accepted from the draft) are absent without partials. `words`, `aligner` and `segments` as in a `transcript`;
     /// `words_pending`: `words` is null, and follows in `words_ready`. `stream_start`: seconds from the first sample of
     /// the stream to that of the utterance, present with `words` or `segments` if the audio came in chunks.
+    /// `provisional`: whether the final was `ready` at the boundary, was being computed, or neither; present after a
+    /// `pause` of the utterance.
     public struct FinalResult: Codable, Equatable, Sendable {
         public private(set) var type = "final_result"
         public var job: Int
@@ -866,6 +894,7 @@ extension Wire {
         public var confidence: Confidence?
         public var words: [Word]?
         public var wordsPending: Bool?
+        public var provisional: Provisional?
         public var aligner: Aligner?
         public var segments: [Segment]?
         public var streamStart: Double?
@@ -899,6 +928,7 @@ extension Wire {
             case confidence
             case words
             case wordsPending = "words_pending"
+            case provisional
             case aligner
             case segments
             case streamStart = "stream_start"
@@ -920,6 +950,15 @@ extension Wire {
             public static let audio = Self(rawValue: "audio")
             public static let buffer = Self(rawValue: "buffer")
             public static let pcm16 = Self(rawValue: "pcm16")
+        }
+
+        public struct Provisional: RawRepresentable, Codable, Hashable, Sendable {
+            public let rawValue: String
+            public init(rawValue: String) { self.rawValue = rawValue }
+
+            public static let none = Self(rawValue: "none")
+            public static let ready = Self(rawValue: "ready")
+            public static let running = Self(rawValue: "running")
         }
     }
 }
@@ -1208,6 +1247,53 @@ extension Wire {
             case duplicate
             case gap
             case split
+        }
+    }
+}
+
+extension Wire {
+    /// The speaker may have ended: compute the final of the open utterance, or of its first `samples` PCM frames,
+    /// before its boundary. Answered by `paused`, at once. Speech that goes on needs no message.
+    public struct Pause: Codable, Equatable, Sendable {
+        public private(set) var type = "pause"
+        /// 1 to 128 characters; default: `"default"`.
+        public var streamID: String?
+        /// At least 1.
+        public var samples: Int?
+        public var id: ID?
+
+        public init(streamID: String? = nil, samples: Int? = nil, id: ID? = nil) {
+            self.streamID = streamID
+            self.samples = samples
+            self.id = id
+        }
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case streamID = "stream_id"
+            case samples
+            case id
+        }
+    }
+}
+
+extension Wire {
+    /// `samples`: PCM frames of the utterance, whose final is computed if the engine has time.
+    public struct Paused: Codable, Equatable, Sendable {
+        public private(set) var type = "paused"
+        public var id: ID?
+        public var warnings: [String]?
+        public var streamID: String
+        public var utteranceID: String
+        public var samples: Int
+
+        enum CodingKeys: String, CodingKey {
+            case type
+            case id
+            case warnings
+            case streamID = "stream_id"
+            case utteranceID = "utterance_id"
+            case samples
         }
     }
 }
@@ -1543,6 +1629,7 @@ extension Wire {
             public static let delay = Self(rawValue: "delay")
             public static let endOfInput = Self(rawValue: "end_of_input")
             public static let flush = Self(rawValue: "flush")
+            public static let pause = Self(rawValue: "pause")
         }
     }
 }
@@ -2205,7 +2292,8 @@ extension Wire {
 }
 
 extension Wire {
-    /// `queued`: the utterances that wait for a batch, in all streams.
+    /// `samples` at 16 kHz. `frames`: PCM frames at the stream's rate; `dropped_samples`: of the rest that was dropped;
+    /// both only with `samples` or after a `pause`. `queued`: the utterances that wait for a batch, in all streams.
     public struct UtteranceQueued: Codable, Equatable, Sendable {
         public private(set) var type = "utterance_queued"
         public var id: ID?
@@ -2213,6 +2301,8 @@ extension Wire {
         public var streamID: String
         public var utteranceID: String
         public var samples: Int
+        public var frames: Int?
+        public var droppedSamples: Int?
         public var queued: Int
         public var batchSize: Int
 
@@ -2223,6 +2313,8 @@ extension Wire {
             case streamID = "stream_id"
             case utteranceID = "utterance_id"
             case samples
+            case frames
+            case droppedSamples = "dropped_samples"
             case queued
             case batchSize = "batch_size"
         }
@@ -2230,9 +2322,11 @@ extension Wire {
 }
 
 extension Wire {
-    /// An utterance ends: the file `audio`, or inline `pcm16`, or else what the stream has in its buffer. Answered by
-    /// `utterance_queued`, or, where it fills the batch of a stream without `auto_flush`, by `realtime_batch_final`.
-    /// Then `decoder_mode`, `drift_guard` and `max_new_tokens` hold for all in that batch that had none of their own.
+    /// An utterance ends: the file `audio`, or inline `pcm16`, or else what the stream has in its buffer. `samples`: it
+    /// ends behind so many PCM frames of the open utterance, at the stream's rate; the `rest` begins the next one, or
+    /// is dropped. Answered by `utterance_queued`, or, where it fills the batch of a stream without `auto_flush`, by
+    /// `realtime_batch_final`. Then `decoder_mode`, `drift_guard` and `max_new_tokens` hold for all in that batch that
+    /// had none of their own.
     public struct VadBoundary: Codable, Equatable, Sendable {
         public private(set) var type = "vad_boundary"
         /// 0 to 4096.
@@ -2253,6 +2347,10 @@ extension Wire {
         public var audio: String?
         public var pcm16: String?
         public var sampleRate: Int?
+        /// At least 1.
+        public var samples: Int?
+        /// Default: `"keep"`.
+        public var rest: Rest?
         /// 1 to 86400000.
         public var timeoutMs: Int?
         public var id: ID?
@@ -2271,6 +2369,8 @@ extension Wire {
             audio: String? = nil,
             pcm16: String? = nil,
             sampleRate: Int? = nil,
+            samples: Int? = nil,
+            rest: Rest? = nil,
             timeoutMs: Int? = nil,
             id: ID? = nil
         ) {
@@ -2287,6 +2387,8 @@ extension Wire {
             self.audio = audio
             self.pcm16 = pcm16
             self.sampleRate = sampleRate
+            self.samples = samples
+            self.rest = rest
             self.timeoutMs = timeoutMs
             self.id = id
         }
@@ -2306,8 +2408,18 @@ extension Wire {
             case audio
             case pcm16
             case sampleRate = "sample_rate"
+            case samples
+            case rest
             case timeoutMs = "timeout_ms"
             case id
+        }
+
+        public struct Rest: RawRepresentable, Codable, Hashable, Sendable {
+            public let rawValue: String
+            public init(rawValue: String) { self.rawValue = rawValue }
+
+            public static let drop = Self(rawValue: "drop")
+            public static let keep = Self(rawValue: "keep")
         }
     }
 }
