@@ -188,7 +188,7 @@ def test_a_final_that_fails_with_its_cache_is_decoded_from_its_beginning(recogni
     def fail(*_, **__):
         raise RuntimeError("planted")
 
-    monkeypatch.setattr(StreamingUtterance, "_end_segment", fail)
+    monkeypatch.setattr(StreamingUtterance, "_decode", fail)
     assert final(schedule, utterance).transcript.token_ids == recognizer.transcribe(utterance).token_ids
 
 
