@@ -185,6 +185,8 @@ export class Stream {
   append(pcm16: ArrayBuffer | ArrayBufferView, utteranceId?: string): Promise<void>;
   endUtterance(members?: Boundary, options?: RequestOptions): Promise<BoundaryReply>;
   vadBoundary(members?: Boundary, options?: RequestOptions): Promise<BoundaryReply>;
+  /** The speaker may have ended: the final of so many samples, or of all so far, is computed ahead. */
+  pause(samples?: number, options?: RequestOptions): Promise<wire.Paused>;
   flush(members?: Members<wire.Flush, "stream_id">, options?: RequestOptions): Promise<wire.RealtimeBatchFinal>;
   stop(mode?: "drain" | "discard"): Promise<wire.StreamStopped>;
 }

@@ -6,7 +6,7 @@ import { KeptStream } from "./kept_stream.mjs";
 import { encode } from "./lines.mjs";
 import { Sent, beginsAt, isAudio, isBoundary, isTurn, streamOf, takesBuffer } from "./sent.mjs";
 
-const NEVER = new Set(["hello", "stop"]);
+const NEVER = new Set(["hello", "pause", "stop"]); // a pause is a guess, which its process takes along
 
 const lostUtterance = ({ message, streamId }, error) => {
   return { type: "utterance_lost", error, stream_id: streamId, utterance_id: message.utterance_id };

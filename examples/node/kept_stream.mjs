@@ -28,6 +28,8 @@ export class KeptStream {
       this.#appSeq = null;
       throw error;
     }
+    if (takesBuffer(message) && message.samples != null && message.rest !== "drop")
+      throw new TypeError("with `resend` the rest behind `samples` cannot be kept: `rest` must be `drop`");
     const [name, behind] = namesBehind(this.names, message, (each) => this.boundary(each) !== undefined);
     const sent = new Sent(name === null ? message : { ...message, utterance_id: name });
     sent.behind = behind;

@@ -13,6 +13,7 @@ export const REPLIES = {
   batch_transcribe: ["batch_transcript"],
   align: ["aligned"],
   start_stream: ["stream_ready"],
+  pause: ["paused"],
   end_utterance: ["utterance_queued", "realtime_batch_final"],
   vad_boundary: ["utterance_queued", "realtime_batch_final"],
   flush: ["realtime_batch_final"],

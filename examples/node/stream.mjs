@@ -42,6 +42,11 @@ export class Stream {
     return this.#request("vad_boundary", members, options);
   }
 
+  /** The speaker may have ended: the final of so many samples, or of all so far, is computed ahead. */
+  pause(samples, options) {
+    return this.#request("pause", { samples }, options);
+  }
+
   flush(members, options) {
     return this.#request("flush", members, options);
   }

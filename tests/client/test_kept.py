@@ -550,6 +550,17 @@ def test_beyond_the_limit_the_oldest_utterance_is_dropped() -> None:
     assert talk.kept.ids == {waits["id"]}
 
 
+def test_a_pause_is_not_sent_again_and_no_boundary_that_keeps_a_rest_is_sent() -> None:
+    talk = Talk()
+    talk.stream()
+    talk.chunk()
+    assert talk.kept.has({"type": "pause", "stream_id": "mic"}) is False
+    with pytest.raises(ValueError, match="rest"):
+        talk.send("end_utterance", samples=1)
+    talk.send("end_utterance", samples=1, rest="drop")
+    assert talk.types == ["start_stream", "audio_chunk", "end_utterance"]
+
+
 def test_an_open_utterance_that_is_dropped_fails_once_to_its_boundary() -> None:
     talk = Talk(limit=200)
     talk.stream()

@@ -93,6 +93,22 @@ def test_boundaries_without_events_and_a_flush() -> None:
         assert bridge.flush().count == 0
 
 
+def test_a_pause_and_a_boundary_that_lies_there() -> None:
+    with watched(engine_command("count")) as bridge:
+        stream = bridge.start_stream("mic", auto_flush=True)
+        stream.append(SECOND)
+        paused = stream.pause()
+        assert (paused.utterance_id, paused.samples) == ("mic-1", 16_000)
+        stream.append(bytes(200))
+        queued = stream.end_utterance(samples=paused.samples, rest="drop")
+        assert isinstance(queued, UtteranceQueued)
+        assert (queued.frames, queued.dropped_samples) == (16_000, 100)
+        final = next(event for event in bridge.events if isinstance(event, RealtimeBatchFinal))
+        assert final.items[0].text == "16000 samples"
+        with pytest.raises(RequestFailed):
+            stream.pause(1)
+
+
 def test_words_of_files_of_a_stream_and_of_a_known_text(sample: str) -> None:
     with watched(engine_command("speak")) as bridge:
         bridge.start(words=True)
@@ -228,6 +244,7 @@ def test_asyncio_cancels_one_of_two_and_streams(sample: str) -> None:
         async with AsyncBridge(engine_command("count")) as bridge:
             stream = await bridge.start_stream("mic", auto_flush=True, batch_size=1)
             await stream.append(SECOND)
+            assert (await stream.pause(8_000)).samples == 8_000
             await stream.vad_boundary()
             async for event in bridge.events:
                 if isinstance(event, RealtimeBatchFinal):

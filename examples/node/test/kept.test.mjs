@@ -323,3 +323,13 @@ test("an utterance behind one whose audio was not kept begins behind that", () =
   talk.say(1);
   assert.equal(talk.streamStart("mic-1"), 2);
 });
+
+test("a pause is not sent again, and no boundary that keeps a rest is sent", () => {
+  const talk = new Talk();
+  talk.stream();
+  talk.chunk();
+  talk.send("pause");
+  assert.throws(() => talk.send("end_utterance", { samples: 1 }), TypeError);
+  talk.send("end_utterance", { samples: 1, rest: "drop" });
+  assert.deepEqual(talk.types, ["start_stream", "audio_chunk", "end_utterance"]);
+});

@@ -239,6 +239,9 @@ class AsyncStream:
     ) -> Queued:
         return await self._boundary(commands.VadBoundary, pcm16, options, timeout)
 
+    async def pause(self, samples: int | None = None, *, timeout: float | None = None) -> streams.Paused:
+        return await self._ask(commands.Pause(stream_id=self.stream_id, samples=samples), streams.Paused, timeout)
+
     async def flush(self, *, timeout: float | None = None, **options: Unpack[TimedOptions]) -> RealtimeBatchFinal:
         command = commands.Flush(stream_id=self.stream_id, **options)
         return await self._ask(command, RealtimeBatchFinal, timeout)

@@ -208,6 +208,10 @@ class Stream:
     ) -> Queued:
         return self._boundary(commands.VadBoundary, pcm16, options, timeout)
 
+    def pause(self, samples: int | None = None, *, timeout: float | None = None) -> streams.Paused:
+        """The speaker may have ended: compute the final of so many samples, at the stream's rate, or of all so far."""
+        return self._ask(commands.Pause(stream_id=self.stream_id, samples=samples), streams.Paused, timeout)
+
     def flush(self, *, timeout: float | None = None, **options: Unpack[TimedOptions]) -> RealtimeBatchFinal:
         return self._ask(commands.Flush(stream_id=self.stream_id, **options), RealtimeBatchFinal, timeout)
 

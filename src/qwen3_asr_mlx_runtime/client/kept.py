@@ -26,7 +26,7 @@ from qwen3_asr_mlx_runtime.protocol.commands import Id
 from qwen3_asr_mlx_runtime.protocol.replies import CancelResult, ErrorReply, Line, Unloaded
 from qwen3_asr_mlx_runtime.protocol.streams import StreamError, StreamStopped
 
-_NEVER = ("hello", "stop")
+_NEVER = ("hello", "pause", "stop")  # a pause is a guess, which its process takes along
 
 
 @dataclass(slots=True)

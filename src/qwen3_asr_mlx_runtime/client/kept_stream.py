@@ -31,6 +31,8 @@ class KeptStream:
         if self.lost is not None and (members.get("type") == "audio_chunk" or takes_buffer(members)):
             error, self.lost, self._app_seq = self.lost, None if takes_buffer(members) else self.lost, None
             raise error.again()
+        if members.get("samples") is not None and members.get("rest") != "drop" and takes_buffer(members):
+            raise ValueError("with `resend` the rest behind `samples` cannot be kept: `rest` must be `drop`")
         name, names = self.names.behind(members, self._is_in_use)
         sent = Sent(members if name is None else {**members, "utterance_id": name}, names=names)
         if sent.type == "audio_chunk" and isinstance(seq := members.get("seq"), int):

@@ -34,3 +34,5 @@ class BoundaryOptions(TimedOptions, total=False):
     utterance_id: str | None
     audio: str | None
     sample_rate: int | None
+    samples: int | None
+    rest: Literal["keep", "drop"]

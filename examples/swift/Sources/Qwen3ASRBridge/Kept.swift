@@ -10,7 +10,7 @@ final class Kept {
         let utteranceID: String
     }
 
-    private static let never: Set = ["hello", "stop"]
+    private static let never: Set = ["hello", "pause", "stop"]  // a pause is a guess, which its process takes along
     /// Why no more process followed without the app: of each time. The next one has the number of them.
     private(set) var endings: [BridgeError] = []
     private let limit: Int

@@ -28,6 +28,10 @@ final class KeptStream {
             appSeq = nil
             throw error
         }
+        if members.takesBuffer, members["samples"] != nil, members.text("rest") != "drop" {
+            throw BridgeError(
+                .requestFailed, "with `resend` the rest behind `samples` cannot be kept: `rest` must be `drop`")
+        }
         let sent = Sent(members)
         sent.behind = names
         if let name = sent.behind.follow(members, isInUse: { boundary($0) != nil }) {

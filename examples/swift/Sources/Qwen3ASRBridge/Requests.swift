@@ -23,6 +23,7 @@ extension Wire.BatchTranscribe: BridgeRequest { public typealias Reply = Wire.Ba
 extension Wire.Align: BridgeRequest { public typealias Reply = Wire.Aligned }
 extension Wire.StartStream: BridgeRequest { public typealias Reply = Wire.StreamReady }
 extension Wire.AudioChunk: BridgeRequest { public typealias Reply = Wire.PartialResult }
+extension Wire.Pause: BridgeRequest { public typealias Reply = Wire.Paused }
 extension Wire.EndUtterance: BridgeRequest { public typealias Reply = BoundaryReply }
 extension Wire.VadBoundary: BridgeRequest { public typealias Reply = BoundaryReply }
 extension Wire.Flush: BridgeRequest { public typealias Reply = Wire.RealtimeBatchFinal }

@@ -47,6 +47,11 @@ extension Bridge {
             return try await bridge.ask(self, message, timeout: timeout)
         }
 
+        /// The speaker may have ended: the final of so many samples, or of all so far, is computed ahead.
+        public func pause(_ samples: Int? = nil, timeout: Duration? = nil) async throws -> Wire.Paused {
+            try await bridge.ask(self, Wire.Pause(streamID: id, samples: samples), timeout: timeout)
+        }
+
         public func flush(
             _ message: Wire.Flush = Wire.Flush(), timeout: Duration? = nil
         ) async throws -> Wire.RealtimeBatchFinal {

@@ -5,6 +5,16 @@ import Testing
 
 /// What `resend` keeps, and when it forgets it; no process is needed.
 struct KeptTests {
+    @Test func aPauseIsNotSentAgainAndNoBoundaryThatKeepsARestIsSent() throws {
+        let talk = Talk()
+        try talk.stream()
+        try talk.chunk(0)
+        _ = try talk.send("pause")
+        #expect(throws: BridgeError.self) { _ = try talk.send("end_utterance", ["samples": 1]) }
+        _ = try talk.send("end_utterance", ["samples": 1, "rest": "drop"])
+        #expect(try talk.types == ["start_stream", "audio_chunk", "end_utterance"])
+    }
+
     @Test func theAudioOfAnUtteranceIsForgottenWithItsOutcome() throws {
         let talk = Talk()
         try talk.stream()
