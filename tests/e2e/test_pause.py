@@ -101,5 +101,3 @@ def test_a_provisional_final_is_the_transcript_of_its_frames(rate: int, dtype: s
         client.send("stop")
         assert client.wait() == 0
     assert len(speaker.states) == count
-    if count >= 20:
-        assert {*speaker.states} == {"ready", "running", "none"}
