@@ -1575,9 +1575,9 @@ extension Wire {
 extension Wire {
     /// Utterances in the order of their boundaries; `failed` of them have an `error` instead of a text. As an event
     /// (`event` true, numbered `n`) it delivers utterances of streams with `auto_flush`, and those that still waited at
-    /// the end of the session. `utterance_id` is that of the boundary that it answers. `dropped_samples` is present
-    /// only in the last line of a session without events. `decoder_mode` is the requested one; `redecoded` is the sum
-    /// over the items.
+    /// the end of the session. `utterance_id` is that of the boundary that it answers. `dropped_samples`: of the rest
+    /// that this boundary dropped, or of all streams in the last line of a session without events. `decoder_mode` is
+    /// the requested one; `redecoded` is the sum over the items.
     public struct RealtimeBatchFinal: Codable, Equatable, Sendable {
         public private(set) var type = "realtime_batch_final"
         public var id: ID?
