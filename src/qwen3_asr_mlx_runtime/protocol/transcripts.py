@@ -207,8 +207,8 @@ class RealtimeBatchFinal(Reply, kw_only=True, tag="realtime_batch_final"):
 
     As an event (`event` true, numbered `n`) it delivers utterances of streams with `auto_flush`, and those that still
     waited at the end of the session. `utterance_id` is that of the boundary that it answers. `dropped_samples`: of the
-    rest that this boundary dropped, or of all streams in the last line of a session without events. `decoder_mode` is the requested one; `redecoded` is the
-    sum over the items.
+    rest that this boundary dropped, or of all streams in the last line of a session without events. `decoder_mode` is
+    the requested one; `redecoded` is the sum over the items.
     """
 
     event: Literal[True] | UnsetType = UNSET
