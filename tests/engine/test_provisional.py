@@ -10,7 +10,7 @@ from support.engine_requests import align, finalize, partial, send
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
 from qwen3_asr_mlx_runtime.engine.streaming_utterance import StreamingUtterance
-from qwen3_asr_mlx_runtime.engines.api import Append, Failed, Finished, PartialDone, Provisional
+from qwen3_asr_mlx_runtime.engines.api import Append, Failed, Finished, PartialDone, Promote, Provisional
 from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, SAMPLE_RATE, Utterance
 from qwen3_asr_mlx_runtime.settings import Settings
 
@@ -169,6 +169,26 @@ def test_finals_and_words_go_before_it_and_partials_and_files_behind_it(schedule
     send(schedule, align(2, NOISE, "one"))
     send(schedule, finalize(1, 1, Utterance(NOISE, max_new_tokens=4), interactive=True))
     assert [outcome.job_id for outcome in run(schedule)] == [1, 2, 3, 4, 5]
+
+
+def test_it_ranks_behind_batched_finals(schedule: EngineScheduler) -> None:
+    send(schedule, [Append(SPEECH, NOISE)])
+    provisional(schedule, len(NOISE))
+    schedule.step()
+    options = {"decoder_mode": "batched", "interactive": True}
+    send(schedule, finalize(2, 2, Utterance(NOISE, max_new_tokens=4), **options))
+    assert [outcome.job_id for outcome in run(schedule)] == [2, 50]
+
+
+def test_one_that_is_promoted_goes_as_a_final_does(schedule: EngineScheduler, recognizer: Recognizer) -> None:
+    started(schedule)
+    schedule.take(Promote(50))
+    for number in range(3):
+        send(schedule, finalize(number, number, Utterance(NOISE, max_new_tokens=4), interactive=True))
+    outcomes = run(schedule)
+    assert outcomes[0].job_id == 50
+    assert texts(outcomes[0]) == texts(Finished(0, recognizer.transcribe(Utterance(NOISE))))
+    schedule.forget(SPEECH)
 
 
 def test_speech_that_goes_on_before_it_begins_is_decoded_by_itself(

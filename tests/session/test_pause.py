@@ -7,6 +7,7 @@ from support.fake_engine import transcript_of
 
 from qwen3_asr_mlx_runtime.audio.pcm_buffer import resampled
 from qwen3_asr_mlx_runtime.errors import DecodeFailed
+from qwen3_asr_mlx_runtime.settings import Settings
 
 TEXTS = ["Seven", "three", "one."]
 
@@ -189,6 +190,49 @@ def test_one_that_fails_is_discarded_in_silence() -> None:
     assert (event["items"][0]["text"], event["items"][0]["provisional"]) == ("16000 samples", "none")
 
 
+def test_audio_that_ends_the_engine_at_each_pause_does_not_lose_it() -> None:
+    talk = paused()
+    for _ in range(6):
+        if talk.jobs:
+            talk.end_engine()
+            talk.wait(1.0)
+            talk.load()
+        talk.send("pause", stream_id="mic")
+    assert not talk.session.engine_is_lost
+    assert len(talk.provisionals) == 1
+
+
+def test_a_ready_final_is_an_outcome() -> None:
+    talk = Conversation(Settings(keep_alive_seconds=0.0))
+    talk.send("hello", want=["events"])
+    talk.send("start_stream", stream_id="mic", auto_flush=True)
+    talk.load()
+    talk.chunk(16_000, "mic")
+    talk.send("pause", stream_id="mic")
+    decode(talk)
+    assert not talk.is_unloading
+    end(talk)
+    talk.wait(0.1)
+    assert talk.is_unloading
+
+
+def test_one_that_is_being_computed_becomes_a_final_as_any_other() -> None:
+    talk = paused()
+    [job_id] = talk.jobs
+    end(talk)
+    assert talk.promoted == [job_id]
+
+
+def test_a_boundary_uses_what_the_engine_has() -> None:
+    talk = listening(partials=True, batch_size=1)
+    talk.chunk(16_000, "mic")
+    talk.end_partial("a")
+    talk.chunk(1_000, "mic")
+    end(talk, samples=16_800)
+    [job] = talk.jobs.values()
+    assert job.partials == 1
+
+
 def test_one_that_fails_behind_its_boundary_is_decoded_as_any_other() -> None:
     talk = paused()
     end(talk)
@@ -323,6 +367,36 @@ class TestTheRest:
         talk.chunk(160, "mic", utterance_id="one")
         queued, _ = end(talk)
         assert queued["utterance_id"] == "mic-1"
+
+    def test_a_boundary_cannot_take_the_ended_name_again(self) -> None:
+        talk = listening()
+        for _ in range(2):
+            talk.chunk(1600, "mic", utterance_id="one")
+        end(talk, samples=1600, utterance_id="one")
+        queued, _ = end(talk, utterance_id="one")
+        assert queued["utterance_id"] == "mic-1"
+
+    def test_a_dropped_rest_leaves_no_gap_and_no_name(self) -> None:
+        talk = listening(batch_size=1)
+        for seq in (0, 1, 3):
+            talk.chunk(1600, "mic", seq=seq, utterance_id="one")
+        end(talk, samples=1600, rest="drop")
+        talk.chunk(1600, "mic", seq=4, utterance_id="one")
+        end(talk)
+        items = [item for _ in range(2) for event in decode(talk) for item in event["items"]]
+        assert [(item["audio_gap"], item["utterance_id"]) for item in items] == [(False, "one"), (False, "one")]
+
+    def test_its_partials_have_a_name(self) -> None:
+        talk = listening(partials=True, partial_interval_ms=100)
+        talk.chunk(32_000, "mic")
+        talk.end_partial("a")
+        end(talk, samples=16_000)
+        assert not talk.partials
+        talk.wait(1.0)
+        decode(talk)
+        talk.chunk(1600, "mic", utterance_id="two")
+        [event] = talk.end_partial("b")
+        assert event["utterance_id"] == "two"
 
     def test_a_gap_goes_where_it_lies(self) -> None:
         for place, expected in ((1, [True, False]), (2, [False, True])):

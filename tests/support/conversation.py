@@ -24,6 +24,7 @@ from qwen3_asr_mlx_runtime.engines.api import (
     LoadFailed,
     Partial,
     PartialDone,
+    Promote,
     Provisional,
     Unloaded,
 )
@@ -68,6 +69,7 @@ class Conversation:
         self.partials: dict[int, SentPartial] = {}
         self.aligns: dict[int, SentAlign] = {}
         self.aligner_loads = 0
+        self.promoted: list[int] = []
         self.provisionals: dict[int, SentJob] = {}  # all that were begun
         self.cancelled: list[int] = []
         self.parents: list[int] = []
@@ -119,6 +121,8 @@ class Conversation:
                 self.reads[job_id] = self.paths[job_id]
             case WatchParent(pid):
                 self.parents.append(pid)
+            case Promote(job_id):
+                self.promoted.append(job_id)
             case _:
                 self._note_request(effect)
 

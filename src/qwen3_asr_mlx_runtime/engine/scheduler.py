@@ -1,5 +1,8 @@
 """Schedules the engine's jobs: which step comes next, and the outcome of each job."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from qwen3_asr_mlx_runtime.engine.align import Alignments
 from qwen3_asr_mlx_runtime.engine.continuous_batch import ContinuousBatch
 from qwen3_asr_mlx_runtime.engine.memory import Governor
@@ -18,6 +21,7 @@ from qwen3_asr_mlx_runtime.engines.api import (
     LoadAligner,
     Partial,
     PartialDone,
+    Promote,
     Provisional,
 )
 from qwen3_asr_mlx_runtime.engines.fair_queue import INTERACTIVE_IN_A_ROW
@@ -49,6 +53,7 @@ class EngineScheduler:
         self._governor = governor
         self._preparation = preparation
         self._sequential = SingleDecoder(model, tokenizer, preparation)
+        self._ahead = SingleDecoder(model, tokenizer, preparation)  # provisional jobs
         self._alone = SingleDecoder(model, tokenizer, preparation)
         self._open_utterances = OpenUtterances(model, tokenizer, preparation, governor, streaming_drift)
         self._batching = ContinuousBatch(model, tokenizer, preparation, governor, drift, self._alone.add_segment)
@@ -73,10 +78,12 @@ class EngineScheduler:
         """All samples of open utterances."""
         return self._open_utterances.appended
 
-    def take(self, request: Append | Partial | Provisional | Finalize | Align | LoadAligner) -> None:
+    def take(self, request: Append | Partial | Provisional | Promote | Finalize | Align | LoadAligner) -> None:
         match request:
             case Provisional():
                 self.provisional(request)
+            case Promote():
+                self.promote(request)
             case Append():
                 self.append(request)
             case Partial():
@@ -105,7 +112,15 @@ class EngineScheduler:
         self._open[job.id] = recognition = JobSequence.of(job, self._preparation)
         self._provisionals[request.audio_id] = job.id
         steps = None if utterance is None else utterance.provisional(recognition, request.tail)
-        self._sequential.add(recognition, steps)
+        self._ahead.add(recognition, steps)
+
+    def promote(self, request: Promote) -> None:
+        """A provisional job becomes that of an utterance that has ended."""
+        recognition = self._open.get(request.job_id)
+        if recognition is not None and recognition.job.provisional:
+            self._provisionals = {audio: id for audio, id in self._provisionals.items() if id != request.job_id}
+            job = replace(recognition.job, interactive=True, provisional=False)
+            self._ahead.hand_over(recognition, job, self._sequential)
 
     def _end_provisional(self, audio_id: int) -> None:
         """Cancel that of an utterance, if it is open."""
@@ -163,9 +178,8 @@ class EngineScheduler:
         """One decoder step. Returns the outcomes of the jobs and partials that ended."""
         ended, self._ended = self._ended, []
         aligns = self._alignments.is_ready
-        has_provisional = any(job_id in self._open for job_id in self._provisionals.values())
-        if self._goes_before_files(aligns or (self._open_utterances.is_busy and not has_provisional)):
-            return [*ended, *(self._alignments.step() if aligns else self._step_partials())]
+        if self._goes_before_files(aligns or self._ahead.is_busy or self._open_utterances.is_busy):
+            return [*ended, *self._step_before_files(aligns=aligns)]
         if not self._open:
             self._alignments.wait()
         return [*ended, *self._decode()]
@@ -179,6 +193,14 @@ class EngineScheduler:
         self._before_files_in_a_row = self._before_files_in_a_row + 1 if is_time else 0
         return is_time
 
+    def _step_before_files(self, *, aligns: bool) -> Sequence[Finished | PartialDone | Aligned | Failed]:
+        if aligns:
+            return self._alignments.step()
+        if self._ahead.is_busy:
+            self._ahead.step()
+            return self._take_done()
+        return self._step_partials()
+
     def _step_partials(self) -> list[PartialDone | Failed]:
         outcome = self._open_utterances.step()
         return [] if outcome is None else [outcome]
@@ -191,6 +213,9 @@ class EngineScheduler:
         elif self._sequential.is_busy:
             self._sequential.step()
         self._batch_is_next = not self._batch_is_next
+        return self._take_done()
+
+    def _take_done(self) -> list[Finished | Failed]:
         return [self._end(recognition) for recognition in [*self._open.values()] if recognition.is_done]
 
     def _step_batched(self) -> None:
@@ -217,5 +242,6 @@ class EngineScheduler:
 
     def _remove(self, recognition: JobSequence) -> None:
         self._sequential.remove(recognition)
+        self._ahead.remove(recognition)
         self._alone.remove(recognition)
         self._batching.remove(recognition)

@@ -4,6 +4,7 @@ from itertools import islice
 
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
 from qwen3_asr_mlx_runtime.engine.sequence import JobSequence, Steps, decode, failure, prepare_next
+from qwen3_asr_mlx_runtime.engines.api import Job
 from qwen3_asr_mlx_runtime.engines.fair_queue import FairQueue
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
@@ -39,9 +40,17 @@ class SingleDecoder:
             self._queue.remove(entry)
             entry[1].close()
 
+    def hand_over(self, recognition: JobSequence, job: Job, other: "SingleDecoder") -> None:
+        """Another decoder goes on with it, as `job`."""
+        entries = [entry for entry in self._queue if entry[0] is recognition]
+        for entry in entries:
+            self._queue.remove(entry)
+        recognition.job = job
+        for entry in entries:
+            other._queue.append(entry)
+
     def step(self) -> None:
-        is_urgent = any(recognition.job.interactive for recognition, _ in self._queue)
-        entry = self._queue.choose(lambda entry: not (is_urgent and entry[0].job.provisional))
+        entry = self._queue.choose()
         if entry is None:
             return
         recognition, steps = entry
@@ -73,9 +82,9 @@ class SingleDecoder:
     def _followers(self, recognition: JobSequence) -> list[JobSequence]:
         """The next unprepared files in the queue, to prepare together with this one. None for an interactive job: it
         would wait for the others' audio, and its last bits would depend on it."""
-        if recognition.job.lane is not None or not self._preparation.packs:
+        if recognition.job.interactive or recognition.job.provisional or not self._preparation.packs:
             return []
-        others = (other for other, _ in self._queue if other is not recognition and other.job.lane is None)
+        others = (other for other, _ in self._queue if other is not recognition and not other.job.interactive)
         return list(islice((other for other in others if other.segments and not other.prepared), _MAX_PACKED - 1))
 
     def _again(self, recognition: JobSequence, index: int) -> Steps:

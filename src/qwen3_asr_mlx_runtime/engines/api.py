@@ -90,6 +90,12 @@ class Provisional(msgspec.Struct, frozen=True, tag=True, eq=False):
     logprobs: bool = False
 
 
+class Promote(msgspec.Struct, frozen=True, tag=True):
+    """The utterance of a Provisional has ended: it goes before other work as a Finalize does. Not answered."""
+
+    job_id: int
+
+
 class Align(msgspec.Struct, frozen=True, tag=True):
     """End an open utterance and find when each word of its `text` is said. Answered by Aligned or Failed.
 
@@ -123,7 +129,7 @@ class LoadAligner(msgspec.Struct, frozen=True, tag=True):
     """Load the aligner, when nothing more urgent is to be done. Not answered: a failure is that of the next Align."""
 
 
-Request = Load | Append | Partial | Provisional | Finalize | Align | LoadAligner | Forget | Cancel
+Request = Load | Append | Partial | Provisional | Promote | Finalize | Align | LoadAligner | Forget | Cancel
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +152,7 @@ class Job:
     @property
     def lane(self) -> str | None:
         """Its lane in a FairQueue of the engine."""
-        if self.interactive:
-            return "interactive"
-        return "provisional" if self.provisional else None
+        return "interactive" if self.interactive else None
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):

@@ -175,14 +175,17 @@ class Partials:
         self._paused.add(stream.id)
         options = replace(resolve(self._settings, [stream.command]), decoder_mode="sequential", drift_guard=True)
         before = self._provisional.get(stream.id)
-        is_same = before is not None and (before.frames, before.options) == (frames, options)
-        if is_same and before is not None and not isinstance(before.transcription.result, BridgeError):
+        if before is not None and isinstance(before.transcription.result, BridgeError):
+            return  # it may end the engine again: its boundary computes the final
+        if before is not None and (before.frames, before.options) == (frames, options):
             return
         self._drop_provisional(stream)
         if not self._scheduler.may_compute_ahead:
             return
         samples = stream.ended_at(frames)
         in_engine = self._give_all(stream) if self._has_beginning(stream, frames) else None
+        if in_engine is not None and not in_engine.samples:
+            in_engine = None
         transcription = self._scheduler.add_provisional(origin, samples, options, in_engine)
         self._provisional[stream.id] = ProvisionalFinal(frames, options, transcription)
 

@@ -278,7 +278,7 @@ def final_result(transcription: Transcription) -> FinalResult:
         utterance_id=utterance.utterance_id,
         source=utterance.source,
         samples=utterance.sample_count,
-        queue_seconds=round(max(0.0, utterance.finished_at - utterance.queued_at), 4),
+        queue_seconds=round(utterance.finished_at - utterance.queued_at, 4),
         audio_gap=utterance.audio_gap,
     )
     _add_result(final, transcription)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
 
-from qwen3_asr_mlx_runtime.engines.api import Aligned, Append, Cancel, Forget, Partial
+from qwen3_asr_mlx_runtime.engines.api import Aligned, Append, Cancel, Forget, Partial, Promote
 from qwen3_asr_mlx_runtime.engines.fair_queue import FairQueue
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
@@ -162,9 +162,11 @@ class Scheduler:
         if is_ready:
             origin.finished_at = self._clock()
             self._count(transcription)
-            self.forget(in_engine)
-        elif self._own_audio.get(segment.id) is None:
-            self._own_audio[segment.id] = in_engine
+            self._finished.append(transcription)
+        else:
+            self.effects.append(Promote(segment.id))
+        if not is_ready and self._own_audio.get(segment.id) is None:
+            self._own_audio[segment.id] = in_engine  # until it has its outcome
         else:
             self.forget(in_engine)
         return True
@@ -285,6 +287,7 @@ class Scheduler:
         if transcription.is_provisional:
             self.discard(transcription, error)
         else:
+            transcription.state = State.QUEUED
             self._jobs[segment.id] = segment
             self._enqueue(segment)
 

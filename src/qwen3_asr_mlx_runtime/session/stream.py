@@ -87,6 +87,7 @@ class Stream:
         self._frames = self._frames_before = 0  # of all its PCM, and of that before the open utterance
         self._names = UtteranceNames(command.stream_id, is_in_use)
         self._is_in_use = is_in_use
+        self.ended_name: str | None = None  # of the utterance whose rest is open
 
     @property
     def id(self) -> str:
@@ -151,7 +152,8 @@ class Stream:
 
     def mark_gap(self) -> None:
         """Mark the open utterance incomplete: a chunk was rejected."""
-        self._gaps.append(self.frames)
+        if self._gaps[-1:] != [self.frames]:
+            self._gaps.append(self.frames)
 
     def append(self, chunk: AudioChunk, pcm: bytes) -> Gap | None:
         """Append a checked chunk; return the gap before it, if there is one."""
@@ -190,6 +192,7 @@ class Stream:
             self._names.split()
         else:
             self._names.end()
+        self.ended_name = None
         start, frames = round(self._frames_before / self.rate, 3), self.frames
         ended = EndedUtterance(self._audio.end(), bool(self._gaps), start, frames)
         self._frames_before = self._frames
@@ -205,9 +208,13 @@ class Stream:
         is_gap = any(place < frames for place in self._gaps)
         gaps = [place - frames for place in self._gaps if place >= frames]
         start = round(self._frames_before / self.rate, 3)
-        self._names.split(name)
+        if keep:
+            self._names.split(name)
+        else:
+            self._names.end()
         self._begin(rest if keep else b"")
-        self._gaps = gaps
+        self._gaps = gaps if keep else []
+        self.ended_name = name if keep else None
         self._frames_before = self._frames - self.frames
         return EndedUtterance(samples, is_gap, start, frames, kept, dropped)
 

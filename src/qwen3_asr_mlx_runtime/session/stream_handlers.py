@@ -6,7 +6,7 @@ from msgspec import UNSET
 
 from qwen3_asr_mlx_runtime.audio.pcm16 import checked_pcm
 from qwen3_asr_mlx_runtime.audio.pcm_buffer import length, resampled
-from qwen3_asr_mlx_runtime.engines.utterance import Samples
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 from qwen3_asr_mlx_runtime.errors import Cancelled, InvalidParams, LimitExceeded, NoAudio
 from qwen3_asr_mlx_runtime.protocol.commands import Boundary, EndUtterance, Flush, Pause, StartStream, StopStream
 from qwen3_asr_mlx_runtime.protocol.streams import Paused, Split, StreamReady, StreamStopped
@@ -172,14 +172,12 @@ class StreamHandlers:
         if provisional is not None and self._scheduler.adopt(provisional, utterance, in_engine):
             self._utterances.add_adopted(provisional, request)
         else:
-            has_more = in_engine is not None and (
-                ended.frames < before_frames or in_engine.samples > len(ended.samples)
-            )
-            if has_more:  # or other samples at its end
+            is_cut = ended.frames < before_frames
+            has_more = in_engine is not None and in_engine.samples > len(ended.samples)
+            if has_more or (is_cut and stream.rate != SAMPLE_RATE):  # there a resampler has other samples at the end
                 self._scheduler.forget(in_engine)
-            self._utterances.add_samples(utterance, ended.samples, request, None if has_more else in_engine)
-        if ended.kept:
-            self._partials.chunk_added(stream)
+                in_engine = None
+            self._utterances.add_samples(utterance, ended.samples, request, in_engine)
         return utterance
 
     def _split(self, stream: Stream) -> Split:
@@ -191,7 +189,9 @@ class StreamHandlers:
         return bool(self._utterances.named(stream_id, utterance_id))
 
     def _utterance(self, stream: Stream, command: Boundary, source: Source) -> StreamUtterance:
-        name = command.utterance_id or (stream.utterance_id if source == "buffer" else None)
+        name = command.utterance_id
+        if source == "buffer" and (name is None or name == stream.ended_name):
+            name = stream.utterance_id
         return StreamUtterance(
             stream=stream.command,
             boundary=command,
