@@ -97,8 +97,7 @@ class App {
   }
 }
 
-/** What the page is told of an utterance that has ended. `start` and `seconds`: of its audio in what the page records. */
-/** `start`: where its audio begins, while its words are to follow. */
+/** An ended utterance, for the page. `start`: of its audio in what the page records, while its words are to follow. */
 function outcome({ utterance_id: id, text, language, error, stream_start, samples, words_pending }, session) {
   const start = words_pending ? (session?.place(stream_start) ?? null) : null;
   const seconds = (samples ?? 0) / SAMPLE_RATE;

@@ -12,7 +12,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from reference.random_checkpoint import write_random_checkpoint
-from support.engine_requests import align, partial, send, transcribe
+from support.engine_requests import align, partial, run, send, transcribe
 from support.fake_hub import WAIT, FakeHub
 from support.loop_engine import LoopEngine
 
@@ -75,13 +75,6 @@ def schedule(recognizer, folder) -> Iterator[EngineScheduler]:
     schedule = recognizer.schedule(Settings(model="demo", aligner=str(folder)))
     yield schedule
     schedule._alignments.drop()
-
-
-def run(schedule: EngineScheduler) -> list:
-    outcomes = []
-    while schedule.is_busy:
-        outcomes += schedule.step()
-    return outcomes
 
 
 def loaded(schedule: EngineScheduler) -> EngineScheduler:

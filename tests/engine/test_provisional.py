@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from live_agreement import random_utterances
-from support.engine_requests import align, finalize, partial, send
+from support.engine_requests import align, finalize, partial, run, send
 
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
@@ -29,13 +29,6 @@ def schedule(recognizer: Recognizer) -> Iterator[EngineScheduler]:
     schedule = recognizer.schedule(Settings(model="demo"))
     yield schedule
     schedule._alignments.drop()
-
-
-def run(schedule: EngineScheduler) -> list:
-    outcomes = []
-    while schedule.is_busy:
-        outcomes += schedule.step()
-    return outcomes
 
 
 def provisional(

@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 import soundfile
-from support.engine_requests import finalize, partial, send
+from support.engine_requests import finalize, partial, run, send
 
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
 from qwen3_asr_mlx_runtime.engine.streaming_utterance import StreamingUtterance
-from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job, PartialDone
+from qwen3_asr_mlx_runtime.engines.api import Finished, Job, PartialDone
 from qwen3_asr_mlx_runtime.engines.fair_queue import INTERACTIVE_IN_A_ROW
 from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, SAMPLE_RATE, Utterance
 from qwen3_asr_mlx_runtime.errors import NonFiniteOutput
@@ -30,13 +30,6 @@ def recognizer() -> Recognizer:
 @pytest.fixture
 def schedule(recognizer) -> EngineScheduler:
     return recognizer.schedule()
-
-
-def run(schedule: EngineScheduler) -> list[Finished | PartialDone | Failed]:
-    outcomes = []
-    while schedule.is_busy:
-        outcomes += schedule.step()
-    return outcomes
 
 
 def ids(outcomes) -> list[int]:

@@ -7,13 +7,13 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from live_agreement import compare, joined_examples, random_utterances
-from support.engine_requests import finalize, partial, send
+from support.engine_requests import finalize, partial, run, send
 
 from qwen3_asr_mlx_runtime.engine import streaming_segment
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
 from qwen3_asr_mlx_runtime.engine.streaming_utterance import StreamingUtterance
-from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, PartialDone
+from qwen3_asr_mlx_runtime.engines.api import Finished, PartialDone
 from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, SAMPLE_RATE, Utterance
 from qwen3_asr_mlx_runtime.errors import OutOfMemory
 from qwen3_asr_mlx_runtime.model.decoder import KVCache
@@ -33,13 +33,6 @@ def recognizer() -> Recognizer:
 def utterance() -> Utterance:
     [drawn] = [one for one in random_utterances(8, 0, 2) if 9 < one.seconds < 14]
     return drawn
-
-
-def run(schedule: EngineScheduler) -> list[Finished | PartialDone | Failed]:
-    outcomes = []
-    while schedule.is_busy:
-        outcomes += schedule.step()
-    return outcomes
 
 
 def set_margin(monkeypatch: pytest.MonkeyPatch, margin: float) -> None:

@@ -428,15 +428,19 @@ def test_a_discarded_utterance_that_waits_ends_its_words() -> None:
     assert talk.session._state.budget.samples == 0
 
 
-def test_a_flush_finds_the_words_of_a_text_that_is_there() -> None:
-    talk = waiting(logprobs=True)
-    talk.align()
+def with_text() -> Conversation:
+    """A stream whose one utterance has its text, without words."""
     talk = Conversation()
     talk.send("start_stream", stream_id="mic", batch_size=9, logprobs=True)
     talk.load()
     utterance(talk)
     talk.wait(1.0)
     talk.decode()
+    return talk
+
+
+def test_a_flush_finds_the_words_of_a_text_that_is_there() -> None:
+    talk = with_text()
     assert talk.send("flush", words=True) == []
     assert not talk.jobs
     [reply] = talk.align()
@@ -469,12 +473,7 @@ def test_a_flush_loads_the_model_and_looks_again_for_words_that_a_failed_load_en
 
 
 def test_a_flush_that_asks_for_words_loads_the_model_again() -> None:
-    talk = Conversation()
-    talk.send("start_stream", stream_id="mic", batch_size=9, logprobs=True)
-    talk.load()
-    utterance(talk)
-    talk.wait(1.0)
-    talk.decode()
+    talk = with_text()
     talk.send("unload")
     talk.unloaded()
     loads = talk.loads
@@ -486,12 +485,7 @@ def test_a_flush_that_asks_for_words_loads_the_model_again() -> None:
 
 
 def test_words_asked_for_behind_an_unload_wait_for_it() -> None:
-    talk = Conversation()
-    talk.send("start_stream", stream_id="mic", batch_size=9, logprobs=True)
-    talk.load()
-    utterance(talk)
-    talk.wait(1.0)
-    talk.decode()
+    talk = with_text()
     utterance(talk)
     talk.send("unload")
     talk.send("flush", words=True)

@@ -12,6 +12,7 @@ from qwen3_asr_mlx_runtime.engines.api import (
     DecoderMode,
     Finalize,
     Forget,
+    Outcome,
     Partial,
     Provisional,
     Request,
@@ -140,3 +141,11 @@ def send(schedule: object, requests: Iterable[Request]) -> None:
     """To a schedule of the engine, as its thread does."""
     for request in requests:
         schedule.take(request)
+
+
+def run(schedule: object) -> list[Outcome]:
+    """All steps of a schedule: its outcomes, in their order."""
+    outcomes = []
+    while schedule.is_busy:
+        outcomes += schedule.step()
+    return outcomes

@@ -295,7 +295,7 @@ test("a refused boundary leaves its begin to the next", () => {
   assert.deepEqual(["mic-1", "own", "mic-3"].map((name) => talk.streamStart(name)), [0, 1, 3]);
 });
 
-test("a restart counts anew unless it is refused", () => {
+test("a restart counts from 0 unless it is refused", () => {
   const talk = new Talk();
   talk.stream({ sample_rate: 8000 });
   talk.say(2);

@@ -183,16 +183,12 @@ class Partials:
         if not self._scheduler.may_compute_ahead:
             return
         samples = stream.ended_at(frames)
-        in_engine = self._give_all(stream) if self._has_beginning(stream, frames) else None
+        has_beginning = stream.id in self._open and stream.is_settled_at(frames)
+        in_engine = self._give_all(stream) if has_beginning else None
         if in_engine is not None and not in_engine.samples:
             in_engine = None
         transcription = self._scheduler.add_provisional(origin, samples, options, in_engine)
         self._provisional[stream.id] = ProvisionalFinal(frames, options, transcription)
-
-    def _has_beginning(self, stream: Stream, frames: int) -> bool:
-        """Whether the engine's audio of the open utterance is that of its first `frames`, as far as both go: at its end
-        a resampler gives other samples."""
-        return stream.id in self._open and (frames == stream.frames or stream.rate == SAMPLE_RATE)
 
     def _give_all(self, stream: Stream) -> AppendedAudio:
         """Give the engine all that has come."""

@@ -80,6 +80,7 @@ class Scheduler:
         self._words: FairQueue[Job] = FairQueue(_lane)  # behind what waits for a text
         self._no_words_until = float("-inf")
         self._provisional: FairQueue[Job] = FairQueue(_lane)  # behind these
+        self._queues = (self._ready, self._words, self._provisional)
         self._held: list[Job] = []  # behind a barrier
         self._barriers = self._lifted = 0  # an unload is one, from its request to its end
         self._suspects: deque[Job] = deque()  # they were running when the engine ended: each runs again, alone
@@ -96,8 +97,7 @@ class Scheduler:
     @property
     def ready(self) -> int:
         """Jobs that wait for the engine."""
-        waiting = len(self._ready) + len(self._words) + len(self._provisional)
-        return waiting + len(self._suspects) + len(self._held)
+        return sum(map(len, self._queues)) + len(self._suspects) + len(self._held)
 
     @property
     def needs_model(self) -> bool:
@@ -165,10 +165,9 @@ class Scheduler:
             self._finished.append(transcription)
         else:
             self.effects.append(Promote(segment.id))
-        if not is_ready and self._own_audio.get(segment.id) is None:
-            self._own_audio[segment.id] = in_engine  # until it has its outcome
-        else:
-            self.forget(in_engine)
+            if self._own_audio.get(segment.id) is None:
+                self._own_audio[segment.id], in_engine = in_engine, None  # until it has its outcome
+        self.forget(in_engine)
         return True
 
     def _add_segment(
@@ -581,7 +580,7 @@ class Scheduler:
     def _next_job(self) -> Job | None:
         """The next to run: suspects first, one at a time."""
         if not self._suspects:
-            for queue in (self._ready, self._words, self._provisional):
+            for queue in self._queues:
                 if (job := queue.take(self._admits)) is not None:
                     return job
             return None
@@ -594,7 +593,7 @@ class Scheduler:
 
     def _dequeue(self, job: Job) -> None:
         """It does not wait for the engine any more."""
-        for queue in (self._ready, self._words, self._provisional):
+        for queue in self._queues:
             queue.remove(job)
         for waiting in (self._suspects, self._held):
             if job in waiting:

@@ -8,7 +8,7 @@ from msgspec import UNSET
 from qwen3_asr_mlx_runtime.audio.pcm16 import BYTES_PER_SAMPLE
 from qwen3_asr_mlx_runtime.audio.pcm_buffer import PcmBuffer, length, resampled
 from qwen3_asr_mlx_runtime.audio.trailing_silence import TrailingSilence
-from qwen3_asr_mlx_runtime.engines.utterance import Samples
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 from qwen3_asr_mlx_runtime.errors import (
     InvalidParams,
     SeqOutOfOrder,
@@ -84,7 +84,7 @@ class Stream:
         self._chunks = 0
         self._gaps: list[int] = []  # places in the open utterance, in frames
         self._last_seq: int | None = None
-        self._frames = self._frames_before = 0  # of all its PCM, and of that before the open utterance
+        self._frames = 0  # of all its PCM, also of utterances that have ended
         self._names = UtteranceNames(command.stream_id, is_in_use)
         self._is_in_use = is_in_use
         self.ended_name: str | None = None  # of the utterance whose rest is open
@@ -111,6 +111,11 @@ class Stream:
     def frames(self) -> int:
         """Of the open utterance, at the stream's rate."""
         return self._audio.frames
+
+    @property
+    def _start(self) -> float:
+        """Seconds of the stream before the open utterance."""
+        return round((self._frames - self.frames) / self.rate, 3)
 
     @property
     def trailing_silence_ms(self) -> int:
@@ -186,6 +191,11 @@ class Stream:
         """The open utterance as if it ended behind so many frames. It stays open."""
         return resampled(self._audio.pcm(end=frames), self.rate)
 
+    def is_settled_at(self, frames: int) -> bool:
+        """Whether `ended_at` has the samples of `settled`, as far as both go. At an earlier end a resampler gives
+        others."""
+        return frames == self.frames or self.rate == SAMPLE_RATE
+
     def end_utterance(self, *, goes_on: bool = False) -> EndedUtterance:
         """Remove and return the audio of the open utterance. `goes_on`: it was split, and its chunks go on."""
         if goes_on:
@@ -193,9 +203,8 @@ class Stream:
         else:
             self._names.end()
         self.ended_name = None
-        start, frames = round(self._frames_before / self.rate, 3), self.frames
+        start, frames = self._start, self.frames
         ended = EndedUtterance(self._audio.end(), bool(self._gaps), start, frames)
-        self._frames_before = self._frames
         self._begin(b"")
         return ended
 
@@ -207,7 +216,7 @@ class Stream:
         kept, dropped = (count, 0) if keep else (0, count)
         is_gap = any(place < frames for place in self._gaps)
         gaps = [place - frames for place in self._gaps if place >= frames]
-        start = round(self._frames_before / self.rate, 3)
+        start = self._start
         if keep:
             self._names.split(name)
         else:
@@ -215,7 +224,6 @@ class Stream:
         self._begin(rest if keep else b"")
         self._gaps = gaps if keep else []
         self.ended_name = name if keep else None
-        self._frames_before = self._frames - self.frames
         return EndedUtterance(samples, is_gap, start, frames, kept, dropped)
 
     def _begin(self, pcm: bytes) -> None:

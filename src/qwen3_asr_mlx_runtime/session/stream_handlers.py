@@ -6,7 +6,7 @@ from msgspec import UNSET
 
 from qwen3_asr_mlx_runtime.audio.pcm16 import checked_pcm
 from qwen3_asr_mlx_runtime.audio.pcm_buffer import length, resampled
-from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
+from qwen3_asr_mlx_runtime.engines.utterance import Samples
 from qwen3_asr_mlx_runtime.errors import Cancelled, InvalidParams, LimitExceeded, NoAudio
 from qwen3_asr_mlx_runtime.protocol.commands import Boundary, EndUtterance, Flush, Pause, StartStream, StopStream
 from qwen3_asr_mlx_runtime.protocol.streams import Paused, Split, StreamReady, StreamStopped
@@ -159,7 +159,7 @@ class StreamHandlers:
         had_pause = self._partials.take_pause(stream)
         provisional = self._partials.take_provisional(stream, frames, options)
         in_engine = self._partials.end(stream)
-        before, before_frames = stream.samples, stream.frames
+        before, has_beginning = stream.samples, stream.is_settled_at(frames)
         if frames == stream.frames:
             ended = stream.end_utterance(goes_on=request is None)
         else:
@@ -172,9 +172,8 @@ class StreamHandlers:
         if provisional is not None and self._scheduler.adopt(provisional, utterance, in_engine):
             self._utterances.add_adopted(provisional, request)
         else:
-            is_cut = ended.frames < before_frames
             has_more = in_engine is not None and in_engine.samples > len(ended.samples)
-            if has_more or (is_cut and stream.rate != SAMPLE_RATE):  # there a resampler has other samples at the end
+            if has_more or not has_beginning:
                 self._scheduler.forget(in_engine)
                 in_engine = None
             self._utterances.add_samples(utterance, ended.samples, request, in_engine)

@@ -15,10 +15,9 @@ from qwen3_asr_mlx_runtime.tools.evaluate.evaluation import Evaluation, Result
 from qwen3_asr_mlx_runtime.tools.score.comparison import Difference
 from qwen3_asr_mlx_runtime.tools.score.scoring import Rate
 from qwen3_asr_mlx_runtime.tools.score.table import between
-from qwen3_asr_mlx_runtime.tools.score.word_table import WORD_COLUMNS, word_cells
+from qwen3_asr_mlx_runtime.tools.score.word_table import NONE, WORD_COLUMNS, word_cells
 
 CellsOf = Callable[[Result], Iterator[str]]
-NONE = "–"
 _ENDLESS = 10_000
 _FOLDED = 16
 

@@ -10,10 +10,10 @@ from rich.cells import cell_len
 
 from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
-from qwen3_asr_mlx_runtime.protocol.transcripts import Word
 from qwen3_asr_mlx_runtime.tools.evaluate.measurement import MeasuredItem
 from qwen3_asr_mlx_runtime.tools.manifest import Entry, ReferenceWord
 from qwen3_asr_mlx_runtime.tools.score.scoring import Worst
+from qwen3_asr_mlx_runtime.tools.score.word_times import timed
 
 COLUMNS = 400
 # Pixels of the drawing.
@@ -105,14 +105,8 @@ def drawing(utterance: Spoken) -> Drawing:
 def _spoken(audio: str, path: Path, item: MeasuredItem, entry: Entry) -> Spoken:
     samples = read_file(str(path)).samples
     lows, highs = columns(samples)
-    words = [
-        ReferenceWord(word.text, word.start, word.end) for word in _words(item) if word.time_confidence is not None
-    ]
+    words = [ReferenceWord(word.text, word.start, word.end) for word in timed(item.words or ())]
     return Spoken(audio, round(len(samples) / SAMPLE_RATE, 3), lows, highs, words, list(entry.words or ()))
-
-
-def _words(item: MeasuredItem) -> list[Word]:
-    return item.words if isinstance(item.words, list) else []
 
 
 def _outline(utterance: Spoken, width: int) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from qwen3_asr_mlx_runtime.tools.score.word_times import WordFigures
 
-_NONE = "–"
+NONE = "–"
 WORD_COLUMNS = (
     "words",
     "empty",
@@ -24,11 +24,11 @@ def word_cells(figures: WordFigures) -> Iterator[str]:
     yield str(figures.zero_length)
     yield ", ".join(f"{reason} {count}" for reason, count in figures.without.items()) or "0"
     yield f"{figures.seconds:.3f}"
-    yield _NONE if figures.realtime_factor is None else f"{figures.realtime_factor:,.1f}"
+    yield NONE if figures.realtime_factor is None else f"{figures.realtime_factor:,.1f}"
     errors = figures.errors
-    yield _NONE if errors is None else f"{errors.matched} of {errors.reference_words}"
+    yield NONE if errors is None else f"{errors.matched} of {errors.reference_words}"
     if errors is None or errors.mean_ms is None:
-        yield from [_NONE] * 3
+        yield from [NONE] * 3
         return
     yield f"{errors.mean_ms:.0f} ({errors.start_mean_ms:.0f}, {errors.end_mean_ms:.0f})"
     yield f"{errors.median_ms:.0f}"
