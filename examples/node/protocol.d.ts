@@ -192,6 +192,7 @@ export interface BatchItem {
   audio: string;
   text: string | null;
   language?: string | null;
+  language_probabilities?: { [name: string]: number } | null;
   raw_text?: string;
   finish_reason?: string;
   generated_tokens?: number;
@@ -215,6 +216,8 @@ export interface BatchTranscribe {
   /** 0 to 4096. */
   max_new_tokens?: number | null;
   language?: string | null;
+  /** 1 to 30 items. */
+  languages?: string[] | null;
   /** At most 16384 characters. */
   context?: string | null;
   decoder_mode?: string | null;
@@ -347,6 +350,8 @@ export interface EndUtterance {
   /** 0 to 4096. */
   max_new_tokens?: number | null;
   language?: string | null;
+  /** 1 to 30 items. */
+  languages?: string[] | null;
   /** At most 16384 characters. */
   context?: string | null;
   decoder_mode?: string | null;
@@ -411,10 +416,11 @@ export interface Fatal {
  * null. `audio_gap`: a chunk of it was rejected or is missing. `queue_seconds`: from the boundary to the outcome,
  * decoding included. `generated_token_ids`, `token_logprobs` and `confidence` are absent unless `logprobs` was
  * requested. `final_policy` and `verified_tokens` (tokens of the last partial that the final accepted from the draft)
- * are absent without partials. `words`, `aligner` and `segments` as in a `transcript`; `words_pending`: `words` is
- * null, and follows in `words_ready`. `stream_start`: seconds from the first sample of the stream to that of the
- * utterance, present with `words` or `segments` if the audio came in chunks. `provisional`: whether the final was
- * `ready` at the boundary, was being computed, or neither; present after a `pause` of the utterance.
+ * are absent without partials. `language_probabilities`, `words`, `aligner` and `segments` as in a `transcript`;
+ * `words_pending`: `words` is null, and follows in `words_ready`. `stream_start`: seconds from the first sample of the
+ * stream to that of the utterance, present with `words` or `segments` if the audio came in chunks. `provisional`:
+ * whether the final was `ready` at the boundary, was being computed, or neither; present after a `pause` of the
+ * utterance.
  */
 export interface FinalResult {
   type: "final_result";
@@ -425,6 +431,7 @@ export interface FinalResult {
   samples: number | null;
   text: string | null;
   language: string | null;
+  language_probabilities?: { [name: string]: number } | null;
   raw_text: string | null;
   finish_reason: string | null;
   generated_tokens: number | null;
@@ -458,6 +465,8 @@ export interface Flush {
   /** 0 to 4096. */
   max_new_tokens?: number | null;
   language?: string | null;
+  /** 1 to 30 items. */
+  languages?: string[] | null;
   /** At most 16384 characters. */
   context?: string | null;
   decoder_mode?: string | null;
@@ -514,6 +523,7 @@ export interface Limits {
   max_chunk_seconds: number;
   max_new_tokens: number;
   max_context_characters: number;
+  max_languages: number;
   max_align_seconds: number;
   max_align_characters: number;
   max_batch_size: number;
@@ -826,6 +836,8 @@ export interface StartStream {
   /** 0 to 4096. */
   max_new_tokens?: number | null;
   language?: string | null;
+  /** 1 to 30 items. */
+  languages?: string[] | null;
   /** At most 16384 characters. */
   context?: string | null;
   decoder_mode?: string | null;
@@ -991,6 +1003,8 @@ export interface Transcribe {
   /** 0 to 4096. */
   max_new_tokens?: number | null;
   language?: string | null;
+  /** 1 to 30 items. */
+  languages?: string[] | null;
   /** At most 16384 characters. */
   context?: string | null;
   decoder_mode?: string | null;
@@ -1007,13 +1021,14 @@ export interface Transcribe {
 
 /**
  * One transcribed file. `text` is clean, `raw_text` is the model's output, `language` is null if there is no speech.
- * `finish_reason`: `stop`, `length` or `repetition`. `rms_dbfs`: the loudness of the whole, null for digital silence.
- * `decode_seconds`: of the decoder; `total_seconds`: of reading, features, tower and decoder; `load_seconds`: of the
- * load that this request caused, 0.0 if it caused none. `redecoded` counts the segments that were decoded in a batch
- * and then again alone. `token_logprobs` (natural logarithms, one for each of `generated_token_ids`) and `confidence`
- * are present if `logprobs` was requested; `confidence` is null if there are no tokens. `words` and `aligner` are
- * present if `words` was requested, `segments` if `segments` was; `words` is null beside a warning `words_unavailable`,
- * which says why.
+ * `language_probabilities`, by the names of `languages`, is present if that was set; what is missing to 1 is the
+ * probability of no language. It is null if nothing was decoded. `finish_reason`: `stop`, `length` or `repetition`.
+ * `rms_dbfs`: the loudness of the whole, null for digital silence. `decode_seconds`: of the decoder; `total_seconds`:
+ * of reading, features, tower and decoder; `load_seconds`: of the load that this request caused, 0.0 if it caused none.
+ * `redecoded` counts the segments that were decoded in a batch and then again alone. `token_logprobs` (natural
+ * logarithms, one for each of `generated_token_ids`) and `confidence` are present if `logprobs` was requested;
+ * `confidence` is null if there are no tokens. `words` and `aligner` are present if `words` was requested, `segments`
+ * if `segments` was; `words` is null beside a warning `words_unavailable`, which says why.
  */
 export interface TranscriptReply {
   type: "transcript";
@@ -1022,6 +1037,7 @@ export interface TranscriptReply {
   audio: string;
   text: string;
   language: string | null;
+  language_probabilities?: { [name: string]: number } | null;
   raw_text: string;
   finish_reason: string;
   generated_tokens: number;
@@ -1105,6 +1121,8 @@ export interface VadBoundary {
   /** 0 to 4096. */
   max_new_tokens?: number | null;
   language?: string | null;
+  /** 1 to 30 items. */
+  languages?: string[] | null;
   /** At most 16384 characters. */
   context?: string | null;
   decoder_mode?: string | null;

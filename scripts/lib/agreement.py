@@ -1,6 +1,7 @@
 """How often batched decoding writes what sequential decoding writes, with the drift guard and without.
 
     scripts/agreement [--model demo | FOLDER | tiny | 0.6b] [--count 2000] [--dtype float32] [--rows 8] [--seed 1]
+                      [--languages en,ar]
 
 `demo`, or a folder, transcribes the example recordings, cut, joined and levelled at random; `tiny` and `0.6b` are
 random checkpoints of these dimensions, with synthetic audio and 48 tokens an utterance. Prints one JSON object.
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
 from qwen3_asr_mlx_runtime.model.drift import SAFETY, largest_drift
+from qwen3_asr_mlx_runtime.option_values import languages
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "audio"
 RANDOM_SIZES = ("tiny", "0.6b")
@@ -63,7 +66,11 @@ def load(model: str, dtype: str, seed: int) -> Recognizer:
 
 def differing(ours: Sequence[Transcript], theirs: Sequence[Transcript]) -> list[int]:
     pairs = zip(ours, theirs, strict=True)
-    return [number for number, (mine, other) in enumerate(pairs) if mine.token_ids != other.token_ids]
+    return [number for number, (mine, other) in enumerate(pairs) if _content(mine) != _content(other)]
+
+
+def _content(transcript: Transcript) -> tuple[object, ...]:
+    return transcript.token_ids, transcript.language
 
 
 def compare(recognizer: Recognizer, utterances: Sequence[Utterance], rows: int) -> dict[str, object]:
@@ -99,12 +106,15 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--languages", type=languages, default=(), help="the model chooses among these")
     options = parser.parse_args()
     recognizer = load(options.model, options.dtype, options.seed)
     generate = synthetic if options.model in RANDOM_SIZES else random_utterances
-    utterances = list(generate(options.count, options.seed))
+    drawn = generate(options.count, options.seed)
+    utterances = [replace(utterance, languages=options.languages) for utterance in drawn]
     found = compare(recognizer, utterances, options.rows)
-    json.dump({"model": options.model, "dtype": options.dtype, **found}, sys.stdout)
+    asked = {"model": options.model, "dtype": options.dtype, "languages": options.languages}
+    json.dump({**asked, **found}, sys.stdout)
     print()
 
 

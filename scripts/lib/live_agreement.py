@@ -1,6 +1,6 @@
 """Checks that a streamed utterance gets the same transcript as the whole utterance.
 
-    scripts/live-agreement [--count 1000] [--long 40] [--dtype float32]
+    scripts/live-agreement [--count 1000] [--long 40] [--dtype float32] [--languages en,ar]
 
 Draws utterances from the example recordings (English, Arabic, noise), joined, with gaps, gains, loud ends and quiet
 starts; feeds them to the demonstration checkpoint in chunks of 10 ms to 3 s, three streams at a time in any
@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -29,6 +29,7 @@ from qwen3_asr_mlx_runtime.engines.api import Append, Failed, Finalize, Finished
 from qwen3_asr_mlx_runtime.engines.profile import Reuse
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
+from qwen3_asr_mlx_runtime.option_values import languages
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "audio"
 STREAMS = 3
@@ -107,14 +108,14 @@ class Streams:
             start, self._appended[number] = self._appended[number], self._streamed[number]
             self._partials[job_id := next(self._ids)] = number
             self._schedule.append(Append(number, samples[start : self._streamed[number]]))
-            self._schedule.partial(Partial(job_id, number))
+            self._schedule.partial(Partial(job_id, number, languages=self._utterances[number].languages))
 
     def _end(self, number: int) -> None:
         self._jobs[job_id := next(self._ids)] = number
-        rest = self._utterances[number].samples[self._appended[number] :]
+        rest, languages = self._utterances[number].samples[self._appended[number] :], self._utterances[number].languages
         if len(rest):
             self._schedule.append(Append(number, rest))
-        self._schedule.finalize(Finalize(job_id, number, interactive=True))
+        self._schedule.finalize(Finalize(job_id, number, languages=languages, interactive=True))
         del self._streamed[number], self._appended[number]
 
     def _step(self, steps: int) -> None:
@@ -173,9 +174,11 @@ def main() -> int:
     parser.add_argument("--model", default="demo")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--languages", type=languages, default=(), help="the model chooses among these")
     options = parser.parse_args()
     recognizer = Recognizer.load(options.model, dtype=options.dtype)
-    utterances = [*random_utterances(options.count - options.long, options.long, options.seed)]
+    drawn = random_utterances(options.count - options.long, options.long, options.seed)
+    utterances = [replace(utterance, languages=options.languages) for utterance in drawn]
     started = time.perf_counter()
     found = compare(recognizer, utterances, options.seed)
     seconds = round(time.perf_counter() - started, 1)

@@ -1,5 +1,7 @@
 """The thirty languages Qwen3-ASR writes, by the names it was trained on and their ISO 639 codes."""
 
+from collections.abc import Iterable
+
 from qwen3_asr_mlx_runtime.errors import InvalidParams
 
 LANGUAGE_CODES = {
@@ -45,6 +47,20 @@ def language_choice(spelling: str) -> str:
     """
     name = _NAMES.get(spelling.strip().lower())
     if name is None:
-        known = ", ".join(f"{name} ({code})" for name, code in LANGUAGE_CODES.items())
-        raise InvalidParams(f"unknown language; expected {AUTO} or one of: {known}", field="language")
+        raise InvalidParams(f"unknown language; expected {AUTO} or one of: {_known()}", field="language")
     return name
+
+
+def allowed_languages(spellings: Iterable[str]) -> tuple[str, ...]:
+    """The canonical names of languages that the model may choose from, each once, in the order of LANGUAGE_CODES.
+
+    Raises InvalidParams with the field `languages` for one that is not known, and for AUTO.
+    """
+    chosen = {_NAMES.get(spelling.strip().lower()) for spelling in spellings}
+    if not chosen <= LANGUAGE_CODES.keys():
+        raise InvalidParams(f"`languages`: expected each to be one of: {_known()}", field="languages")
+    return tuple(name for name in LANGUAGE_CODES if name in chosen)
+
+
+def _known() -> str:
+    return ", ".join(f"{name} ({code})" for name, code in LANGUAGE_CODES.items())

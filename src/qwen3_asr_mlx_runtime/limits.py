@@ -116,6 +116,7 @@ MAX_NEW_TOKENS = _limit("max_new_tokens", 4096, "the budget of one segment", "th
 MAX_CONTEXT_CHARACTERS = _limit(
     "max_context_characters", 16_384, "one `context`", "the request is refused", "invalid_params"
 )
+MAX_LANGUAGES = _limit("max_languages", 30, "names in `languages`", "the request is refused", "invalid_params")
 MAX_ALIGN_SECONDS = _limit(
     "max_align_seconds", 300.0, "the audio of one `align`", "the request fails", "audio_too_long"
 )

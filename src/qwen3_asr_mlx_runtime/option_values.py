@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from qwen3_asr_mlx_runtime.errors import InvalidParams
-from qwen3_asr_mlx_runtime.languages import AUTO, language_choice
+from qwen3_asr_mlx_runtime.languages import AUTO, allowed_languages, language_choice
 from qwen3_asr_mlx_runtime.limits import MAX_CONTEXT_CHARACTERS
 
 MAX_SECONDS = 24 * 3600.0
@@ -48,6 +48,13 @@ def language(text: str) -> str | None:
     except InvalidParams as error:
         raise argparse.ArgumentTypeError(f"{error.message}, got {text!r}") from None
     return None if choice == AUTO else choice
+
+
+def languages(text: str) -> tuple[str, ...]:
+    try:
+        return allowed_languages(text.split(","))
+    except InvalidParams as error:
+        raise argparse.ArgumentTypeError(f"{error.message}, got {text!r}") from None
 
 
 def context(text: str) -> str:

@@ -32,15 +32,15 @@ class Settings(ProcessLimits):
 
     `model` and `aligner`: a Hugging Face repository, a local folder, or `demo`; without an aligner, the one of
     model_name.py that fits the model. `cache_dir`: None means Hugging Face's own. `language` (a canonical name or
-    None), `context` and `token_budget` (0: until the model stops, within max(128, 12 a second + 32)) stand for requests
-    that give none of their own. `dtype`: None means the checkpoint's. `segment_seconds`: longer audio is decoded in
-    segments. `parent_pid`: a process whose end ends this one, besides the one that started it. `lazy`: the engine's
-    process starts with the first load, and not with this one. `keep_alive_seconds`: how long an idle model stays
-    loaded, None for ever. `verify`: how often weights are compared with their digest; `state_dir`: where what was
-    verified is remembered, None for nowhere. `stall_seconds`: a download that brings nothing for so long fails.
-    `memory_limit_bytes`, `cache_limit_bytes` and `wired_limit_bytes` are those of engine/memory.py. `quantize`: a
-    scheme of checkpoint/quantize.py, None for weights as they are stored; `force_4bit_tower`: run a checkpoint with
-    such a tower.
+    None), `languages` (canonical names, none for a free choice), `context` and `token_budget` (0: until the model
+    stops, within max(128, 12 a second + 32)) stand for requests that give none of their own. `dtype`: None means the
+    checkpoint's. `segment_seconds`: longer audio is decoded in segments. `parent_pid`: a process whose end ends this
+    one, besides the one that started it. `lazy`: the engine's process starts with the first load, and not with this
+    one. `keep_alive_seconds`: how long an idle model stays loaded, None for ever. `verify`: how often weights are
+    compared with their digest; `state_dir`: where what was verified is remembered, None for nowhere. `stall_seconds`: a
+    download that brings nothing for so long fails. `memory_limit_bytes`, `cache_limit_bytes` and `wired_limit_bytes`
+    are those of engine/memory.py. `quantize`: a scheme of checkpoint/quantize.py, None for weights as they are stored;
+    `force_4bit_tower`: run a checkpoint with such a tower.
     """
 
     model: str = DEFAULT_MODEL
@@ -48,6 +48,7 @@ class Settings(ProcessLimits):
     align_decoder: AlignDecoder = "viterbi"
     cache_dir: Path | None = None
     language: str | None = None
+    languages: tuple[str, ...] = ()
     context: str = ""
     dtype: str | None = None
     quantize: str | None = None
@@ -82,6 +83,8 @@ def parse_command_line(argv: Sequence[str], environ: Mapping[str, str]) -> Comma
     options = parser.parse_args(argv)
     if options.model and options.positional_model and options.model != options.positional_model:
         parser.error("the model is named twice, and differently: as an argument and with --model")
+    if options.language and options.languages:
+        parser.error("argument --languages: not allowed with argument --language")
     if getattr(options, "segment_seconds", 0.0) > options.max_audio_seconds:
         limit = f"{options.max_audio_seconds:g} seconds, the limit of --max-audio-seconds"
         parser.error(f"argument --max-chunk-seconds: expected at most {limit}")
@@ -169,6 +172,13 @@ def _add_model_options(parser: argparse.ArgumentParser, environ: Mapping[str, st
 def _add_decoding_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--language", type=values.language, help="name, ISO code, or `auto`: the model decides (the default)"
+    )
+    parser.add_argument(
+        "--languages",
+        type=values.languages,
+        metavar="LANGUAGE,...",
+        default=Settings.languages,
+        help="names or ISO codes: the model decides among these",
     )
     parser.add_argument(
         "--context", type=values.context, default="", help="words or text given to the model as background"

@@ -6,6 +6,7 @@ from typing import Literal, TypedDict
 class DecodingOptions(TypedDict, total=False):
     max_new_tokens: int | None
     language: str | None
+    languages: list[str] | None
     context: str | None
     decoder_mode: str | None
     drift_guard: bool | None

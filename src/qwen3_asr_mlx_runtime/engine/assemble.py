@@ -1,5 +1,6 @@
 """The decoded segments of one utterance → its transcript."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from qwen3_asr_mlx_runtime.engines.transcript import (
     TextSegment,
     Transcript,
     join_languages,
+    mean_probabilities,
+    parse_text,
     parse_transcript,
     place_segments,
     text_tokens,
@@ -16,17 +19,26 @@ from qwen3_asr_mlx_runtime.engines.transcript import (
 from qwen3_asr_mlx_runtime.engines.utterance import Utterance
 from qwen3_asr_mlx_runtime.model.features import NUM_MEL_BINS
 from qwen3_asr_mlx_runtime.model.generate import FinishReason, Token
+from qwen3_asr_mlx_runtime.model.language import LanguageChoice
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedSegment:
-    """The result of a segment: the model's text and tokens, and the counts of mel `frames` and `audio_tokens`."""
+    """The result of a segment: the model's text and tokens, and the counts of mel `frames` and `audio_tokens`.
+    `choice`: of the language, if it was chosen before the text."""
 
     raw_text: str
     tokens: Sequence[Token]
     frames: int
     audio_tokens: int
+    choice: LanguageChoice | None = None
+
+    def parsed(self, forced_language: str | None) -> tuple[str | None, str]:
+        """Language and clean text."""
+        if self.choice is not None:
+            return parse_text(self.raw_text, self.choice.language)
+        return parse_transcript(self.raw_text, forced_language)
 
     @property
     def finish_reason(self) -> FinishReason:
@@ -47,12 +59,13 @@ def assemble(
 ) -> Transcript:
     """Join the segments. `spans`: the samples of each, from start to end. An utterance without a mel frame has none, an
     empty text and no language."""
-    parsed = [parse_transcript(segment.raw_text, utterance.language) for segment in segments]
+    parsed = [segment.parsed(utterance.language) for segment in segments]
     text, starts = place_segments([text for _, text in parsed])
     audio_tokens = tuple(segment.audio_tokens for segment in segments)
     return Transcript(
         text=text,
         language=join_languages([language for language, _ in parsed]),
+        language_probabilities=_language_probabilities(segments, spans),
         raw_text="\n".join(segment.raw_text for segment in segments),
         finish_reason=max((segment.finish_reason for segment in segments), key=SEVERITY.index, default="stop"),
         token_ids=tuple(token.id for segment in segments for token in segment.tokens),
@@ -71,6 +84,16 @@ def assemble(
             for segment, span, (language, own), at in zip(segments, spans, parsed, starts, strict=True)
         ),
     )
+
+
+def _language_probabilities(
+    segments: Sequence[DecodedSegment], spans: Sequence[tuple[int, int]]
+) -> dict[str, float] | None:
+    probabilities = [
+        None if segment.choice is None else {name: math.exp(each) for name, each in segment.choice.logprobs.items()}
+        for segment in segments
+    ]
+    return mean_probabilities(probabilities, [end - start for start, end in spans])
 
 
 def _text_tokens(

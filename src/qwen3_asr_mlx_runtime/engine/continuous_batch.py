@@ -1,6 +1,8 @@
 """Decodes jobs together, each segment as a row of the batch."""
 
+import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -9,21 +11,23 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.engine.memory import Governor
-from qwen3_asr_mlx_runtime.engine.prepare import Preparation
-from qwen3_asr_mlx_runtime.engine.sequence import JobSequence, prepare_next
+from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Preparation
+from qwen3_asr_mlx_runtime.engine.sequence import JobSequence, prepare_next, with_language
 from qwen3_asr_mlx_runtime.engines.fair_queue import FairQueue
 from qwen3_asr_mlx_runtime.model.batch import Batch, Row
 from qwen3_asr_mlx_runtime.model.decoder import PREFILL_BLOCK
 from qwen3_asr_mlx_runtime.model.drift import Drift
+from qwen3_asr_mlx_runtime.model.language import LanguageChoice
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
 
 class _RowOwner(NamedTuple):
-    """The job and segment that a row's tokens belong to."""
+    """The job and segment that a row's tokens belong to. `choice`: of its language, if it was chosen."""
 
     recognition: JobSequence
     segment: int
+    choice: LanguageChoice | None = None
 
 
 class ContinuousBatch:
@@ -48,14 +52,15 @@ class ContinuousBatch:
         self._waiting: FairQueue[JobSequence] = FairQueue(
             lambda recognition: recognition.job.lane
         )  # jobs with unprepared segments
-        self._ready: dict[Row, _RowOwner] = {}  # prepared, not in the batch yet
+        self._unnamed: deque[_RowOwner] = deque()  # prepared, their languages are still to be chosen
+        self._ready: dict[Row, _RowOwner] = {}  # not in the batch yet
         self._rows: dict[Row, _RowOwner] = {}
         self._batch = Batch(model, tokenizer.eos_ids)
         self._prepares = False  # in the previous step
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._waiting or self._ready or self._rows)
+        return bool(self._waiting or self._unnamed or self._ready or self._rows)
 
     def add(self, recognition: JobSequence) -> None:
         if recognition.segments:
@@ -64,6 +69,7 @@ class ContinuousBatch:
 
     def remove(self, recognition: JobSequence) -> None:
         self._waiting.remove(recognition)
+        self._unnamed = deque(owner for owner in self._unnamed if owner.recognition is not recognition)
         self._ready = {row: owner for row, owner in self._ready.items() if owner.recognition is not recognition}
         for row in [row for row, owner in self._rows.items() if owner.recognition is recognition]:
             self._batch.leave(row)
@@ -72,11 +78,15 @@ class ContinuousBatch:
     def step(self) -> None:
         """Prepare segments while there is room, then let them join, then decode. Running rows decode between two
         preparations, and an interactive segment does not wait for others to be prepared."""
-        room = self._max_rows() - len(self._rows) - len(self._ready)
+        room = self._max_rows() - len(self._rows) - len(self._ready) - len(self._unnamed)
         urgent = bool(self._rows) or any(owner.recognition.job.interactive for owner in self._ready.values())
-        self._prepares = room > 0 and bool(self._waiting) and not (urgent and self._prepares)
+        waits = bool(self._unnamed) or (room > 0 and bool(self._waiting))
+        self._prepares = waits and not (urgent and self._prepares)
         if self._prepares:
-            self._prepare(room if self._preparation.packs else 1)
+            if self._unnamed:
+                self._choose_language(self._unnamed.popleft())
+            else:
+                self._prepare(room if self._preparation.packs else 1)
             return
         if self._measures():
             return
@@ -124,15 +134,29 @@ class ContinuousBatch:
             if recognition.unprepared is not None:
                 self._waiting.append(recognition)
             if index in recognition.inputs:
-                self._make_row(recognition, index)
+                self._take_prepared(_RowOwner(recognition, index), recognition.inputs[index])
 
-    def _make_row(self, recognition: JobSequence, index: int) -> None:
-        decoder_input = recognition.inputs[index]
+    def _take_prepared(self, owner: _RowOwner, decoder_input: DecoderInput) -> None:
         if decoder_input.embeddings.shape[1] > PREFILL_BLOCK:
+            self._decode_alone(owner.recognition, owner.segment)
+        elif decoder_input.names:
+            self._unnamed.append(owner)
+        else:
+            row = Row(decoder_input.embeddings, decoder_input.max_new_tokens)
+            self._ready[row] = owner
+
+    def _choose_language(self, owner: _RowOwner) -> None:
+        """The row has its own prefill, that of decoding alone."""
+        recognition, index, _ = owner
+        try:
+            with recognition.watch.stage("prefill"):
+                named = with_language(self._model, recognition.inputs[index])
+        except Exception:  # noqa: BLE001 after any failure the row is decoded alone
             self._decode_alone(recognition, index)
             return
-        row = Row(decoder_input.embeddings, decoder_input.max_new_tokens)
-        self._ready[row] = _RowOwner(recognition, index)
+        margin = math.inf if named.choice is None else named.choice.margin
+        row = Row(named.embeddings, named.max_new_tokens, named.cache, margin)
+        self._ready[row] = _RowOwner(recognition, index, named.choice)
 
     def _join(self) -> None:
         """Let as many rows join as fit, at least one."""
@@ -154,23 +178,25 @@ class ContinuousBatch:
         with _shared("continuation", self._rows):
             ended = self._batch.step()
         for row in ended:
-            self._settle(row, *self._rows[row])
+            self._settle(row, self._rows[row])
             del self._rows[row]  # only now: if settling fails, `_disband` decodes this row alone
 
-    def _settle(self, row: Row, recognition: JobSequence, index: int) -> None:
+    def _settle(self, row: Row, owner: _RowOwner) -> None:
+        recognition, index, choice = owner
         if row.error is not None and not recognition.job.drift_guard:
             recognition.error = row.error
         elif row.error is not None or row.low_margin:
             recognition.redecoded += 1
             self._decode_alone(recognition, index)
         else:
-            recognition.add_decoded(index, row.tokens, self._tokenizer.decode(token.id for token in row.tokens))
+            text = self._tokenizer.decode(token.id for token in row.tokens)
+            recognition.add_decoded(index, row.tokens, text, choice)
 
     def _disband(self) -> None:
         rows, self._rows = self._rows, {}
         self._batch = Batch(self._model, self._tokenizer.eos_ids)
         mx.clear_cache()
-        for recognition, index in rows.values():
+        for recognition, index, _ in rows.values():
             recognition.redecoded += 1
             self._decode_alone(recognition, index)
 

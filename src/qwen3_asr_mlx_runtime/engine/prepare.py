@@ -1,12 +1,13 @@
 """Samples → the decoder's input: features, audio tower, prompt, splice."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.audio.segments import split_at_quiet
 from qwen3_asr_mlx_runtime.engine.memory import Governor
+from qwen3_asr_mlx_runtime.engines.api import Partial
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
 from qwen3_asr_mlx_runtime.errors import InvalidParams
@@ -15,6 +16,7 @@ from qwen3_asr_mlx_runtime.model.blocks import block_ends, closed_windows
 from qwen3_asr_mlx_runtime.model.decoder import KVCache
 from qwen3_asr_mlx_runtime.model.features import Features, frame_count, log_mel
 from qwen3_asr_mlx_runtime.model.generate import token_budget
+from qwen3_asr_mlx_runtime.model.language import LanguageChoice, Names
 from qwen3_asr_mlx_runtime.model.prompt import Prompt, PromptBuilder
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.splice import splice
@@ -40,7 +42,8 @@ class DecoderInput:
     """Prompt embeddings with the audio in them, (1, L, D), and the token budget.
 
     `frames`: mel frames. `audio_tokens`: the audio positions among L. `blocks`: the positions among L where the prefill
-    is cut. `cache`: the keys and values of the first positions, if they are computed already.
+    is cut. `cache`: the keys and values of the first positions, if they are computed already. `names`: the languages
+    to choose from, before the text. `choice`: the one that was chosen.
     """
 
     embeddings: mx.array
@@ -49,6 +52,8 @@ class DecoderInput:
     audio_tokens: int
     blocks: tuple[int, ...] = ()
     cache: list[KVCache] | None = None
+    names: Names = field(default_factory=dict)
+    choice: LanguageChoice | None = None
 
 
 class Preparation:
@@ -89,10 +94,8 @@ class Preparation:
         samples = sum(len(segment.samples) for segment in segments)
         positions = []
         for segment in segments:
-            prompt = self.prompt(segment.utterance.context, segment.utterance.language)
-            text = len(prompt.prefix_ids) + len(prompt.suffix_ids)
-            wanted = segment.utterance.max_new_tokens or token_budget(segment.seconds)
-            positions.append(text + audio_token_count(frame_count(len(segment.samples))) + wanted)
+            length = self.prompt(segment.utterance).length(audio_token_count(frame_count(len(segment.samples))))
+            positions.append(length + (segment.utterance.max_new_tokens or token_budget(segment.seconds)))
         limit = self._model.config.text.max_position_embeddings
         self._governor.admit(samples, min(limit, max(positions)), rows=len(segments))
 
@@ -109,21 +112,21 @@ class Preparation:
     def _assemble(self, segment: Segment, features: Features, audio: mx.array) -> DecoderInput | InvalidParams:
         utterance = segment.utterance
         with segment.watch.stage("prompt_assembly"):
-            prompt = self.prompt(utterance.context, utterance.language)
+            prompt = self.prompt(utterance)
             embeddings = splice(self._model.embed(prompt.prefix_ids), audio, self._model.embed(prompt.suffix_ids))
             try:
-                budget = self.budget(utterance.max_new_tokens, segment.seconds, embeddings.shape[1])
+                budget = self.budget(utterance.max_new_tokens, segment.seconds, prompt.length(len(audio)))
             except InvalidParams as error:
                 return error
         blocks = () if self.packs else self._blocks(len(prompt.prefix_ids), len(segment.samples))
-        return DecoderInput(embeddings, budget, len(features), audio.shape[0], blocks)
+        return DecoderInput(embeddings, budget, len(features), audio.shape[0], blocks, names=prompt.names)
 
     def _blocks(self, head: int, samples: int) -> tuple[int, ...]:
         size = self._model.audio_tower.window_frames
         return block_ends(head, closed_windows(samples, size), audio_token_count(size))
 
-    def prompt(self, context: str, language: str | None) -> Prompt:
-        return self._prompts.build(context, language)
+    def prompt(self, options: Utterance | Partial) -> Prompt:
+        return self._prompts.build(options.context, options.language, options.languages)
 
     def budget(self, max_new_tokens: int, seconds: float, prompt_length: int) -> int:
         """The token budget: `max_new_tokens`, or for 0 what the audio can need, within the model's positions."""

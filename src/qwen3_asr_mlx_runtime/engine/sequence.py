@@ -1,8 +1,10 @@
 """One utterance from job to transcript: its segments, their decoder inputs, their results."""
 
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
+
+import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.engine.assemble import DecodedSegment, assemble
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Preparation, Segment
@@ -11,6 +13,7 @@ from qwen3_asr_mlx_runtime.engines.profile import Reuse, Stopwatch
 from qwen3_asr_mlx_runtime.errors import BridgeError, DecodeFailed
 from qwen3_asr_mlx_runtime.model.device import as_device_failure
 from qwen3_asr_mlx_runtime.model.generate import Token, generate
+from qwen3_asr_mlx_runtime.model.language import NO_LANGUAGE, LanguageChoice, choose_language
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
@@ -63,9 +66,9 @@ class JobSequence:
             self.inputs[self.prepared] = prepared
         self.prepared += 1
 
-    def add_decoded(self, index: int, tokens: list[Token], raw_text: str) -> None:
+    def add_decoded(self, index: int, tokens: list[Token], raw_text: str, choice: LanguageChoice | None) -> None:
         decoder_input = self.inputs.pop(index)
-        self.decoded[index] = DecodedSegment(raw_text, tokens, decoder_input.frames, decoder_input.audio_tokens)
+        self.decoded[index] = DecodedSegment(raw_text, tokens, decoder_input.frames, decoder_input.audio_tokens, choice)
 
     def outcome(self, hidden_size: int, tokenizer: Tokenizer) -> Finished | Failed:
         """The outcome of a finished job."""
@@ -102,6 +105,18 @@ def prepare_next(recognitions: Sequence[JobSequence], preparation: Preparation) 
         prepared = [failure(error)]
     for recognition, result in zip(recognitions, prepared, strict=True):
         recognition.set_prepared(result)
+
+
+def with_language(model: Qwen3ASR, decoder_input: DecoderInput) -> DecoderInput:
+    """Choose among the names of an input, if it has some: the chosen one ends the prompt, whose beginning is cached."""
+    if not decoder_input.names:
+        return decoder_input
+    prompt, names = decoder_input.embeddings, decoder_input.names
+    cache = model.make_cache(prompt.shape[1]) if decoder_input.cache is None else decoder_input.cache
+    choice = choose_language(model, prompt, cache, decoder_input.blocks, names)
+    named = model.embed(names[choice.language or NO_LANGUAGE])[None]
+    embeddings = mx.concatenate([prompt, named], axis=1)
+    return replace(decoder_input, embeddings=embeddings, cache=cache, names={}, choice=choice)
 
 
 def decode(

@@ -3,7 +3,14 @@
 from itertools import islice
 
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
-from qwen3_asr_mlx_runtime.engine.sequence import JobSequence, Steps, decode, failure, prepare_next
+from qwen3_asr_mlx_runtime.engine.sequence import (
+    JobSequence,
+    Steps,
+    decode,
+    failure,
+    prepare_next,
+    with_language,
+)
 from qwen3_asr_mlx_runtime.engines.api import Job
 from qwen3_asr_mlx_runtime.engines.fair_queue import FairQueue
 from qwen3_asr_mlx_runtime.errors import BridgeError
@@ -97,11 +104,17 @@ class SingleDecoder:
         yield from self._segment(recognition, index)
 
     def _segment(self, recognition: JobSequence, index: int) -> Steps:
+        decoder_input = recognition.inputs[index]
+        if decoder_input.names:
+            with recognition.watch.stage("prefill"):
+                decoder_input = with_language(self._model, decoder_input)
+            yield
         tokens = yield from decode(
             self._model,
             self._tokenizer.eos_ids,
-            recognition.inputs[index],
+            decoder_input,
             recognition.watch,
             logprobs=recognition.job.utterance.logprobs,
         )
-        recognition.add_decoded(index, tokens, self._tokenizer.decode(token.id for token in tokens))
+        text = self._tokenizer.decode(token.id for token in tokens)
+        recognition.add_decoded(index, tokens, text, decoder_input.choice)

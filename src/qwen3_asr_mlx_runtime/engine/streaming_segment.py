@@ -7,6 +7,7 @@ import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.engine.incremental_encoder import IncrementalEncoder
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Preparation
+from qwen3_asr_mlx_runtime.engine.sequence import with_language
 from qwen3_asr_mlx_runtime.engines.api import Partial
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
@@ -44,8 +45,8 @@ class StreamingSegment:
     def prepare(self, samples: Samples, watch: Stopwatch) -> Generator[None, None, DecoderInput]:
         """All its samples so far → the prompt, and the cache of its unchanged beginning. Raises InvalidParams for a
         context that does not fit."""
-        model, prompt = self._model, self._preparation.prompt(self._first.context, self._first.language)
-        length = len(prompt.input_ids(audio_token_count(frame_count(len(samples)))))
+        model, prompt = self._model, self._preparation.prompt(self._first)
+        length = prompt.length(audio_token_count(frame_count(len(samples))))
         budget = self._preparation.budget(self._first.max_new_tokens, len(samples) / SAMPLE_RATE, length)
         embedded = yield from self.audio.embed(samples, watch)
         with watch.stage("prompt_assembly"):
@@ -56,7 +57,7 @@ class StreamingSegment:
         self.audio.reuse.positions += cache[0].offset
         self.audio.reuse.of_positions += length
         blocks = block_ends(head, len(embedded.windows), self._window_tokens)
-        return DecoderInput(embeddings, budget, embedded.frames, audio.shape[0], blocks, cache)
+        return DecoderInput(embeddings, budget, embedded.frames, audio.shape[0], blocks, cache, prompt.names)
 
     def _cache_of(self, windows: list[mx.array], head: int) -> list[KVCache]:
         """The cache, rewound to the end of the windows that are still the same arrays. `_cached`: the windows of the
@@ -84,9 +85,13 @@ class StreamingSegment:
             if cache[0].offset < end:
                 mx.eval(prefill(self._model, decoder_input.embeddings[:, cache[0].offset : end], cache))
                 yield
+        named = with_language(self._model, decoder_input)
+        if named.choice is not None and named.choice.margin < margin:
+            _rewind(cache, decoder_input.blocks)
+            return DraftResult(low_margin=True)
         result = yield from decode_with_draft(
             self._model,
-            decoder_input.embeddings[:, cache[0].offset :],
+            named.embeddings[:, cache[0].offset :],
             cache,
             self.ids,
             eos_ids,
@@ -94,6 +99,7 @@ class StreamingSegment:
             margin=margin,
             logprobs=logprobs,
         )
+        result.choice = named.choice
         _rewind(cache, decoder_input.blocks)
         self.audio.reuse.tokens += result.verified
         self.audio.reuse.of_tokens += len(result.tokens)

@@ -14,16 +14,15 @@ import numpy as np
 from qwen3_asr_mlx_runtime.audio.segments import split_at_quiet
 from qwen3_asr_mlx_runtime.engine.assemble import DecodedSegment
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Preparation, Segment
-from qwen3_asr_mlx_runtime.engine.sequence import JobSequence, Steps, decode, timed
+from qwen3_asr_mlx_runtime.engine.sequence import JobSequence, Steps, decode, timed, with_language
 from qwen3_asr_mlx_runtime.engine.streaming_segment import StreamingSegment
 from qwen3_asr_mlx_runtime.engines.api import Finalize, Partial, Provisional
 from qwen3_asr_mlx_runtime.engines.profile import Reuse, Stopwatch
-from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, join_languages, join_segments, parse_transcript
+from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, join_languages, join_segments
 from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, SAMPLE_RATE, Samples, Utterance
 from qwen3_asr_mlx_runtime.errors import OutOfMemory
 from qwen3_asr_mlx_runtime.model.drift import StreamingDrift
 from qwen3_asr_mlx_runtime.model.features import frame_count
-from qwen3_asr_mlx_runtime.model.generate import Token
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.speculative import DraftResult
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
@@ -84,8 +83,8 @@ class StreamingUtterance:
     def serves(self, request: Finalize | Provisional) -> bool:
         """Whether the final has the same options as the partials."""
         first = self._first
-        requested = (request.language, request.context, request.max_new_tokens)
-        return requested == (first.language, first.context, first.max_new_tokens)
+        requested = (request.language, request.languages, request.context, request.max_new_tokens)
+        return requested == (first.language, first.languages, first.context, first.max_new_tokens)
 
     def partial(self) -> Generator[None, None, Hypothesis]:
         """A hypothesis of the audio so far. Yields between forward passes."""
@@ -155,9 +154,11 @@ class StreamingUtterance:
         steps = self._segment.decode(decoder_input, self._tokenizer.eos_ids, margin=margin, logprobs=logprobs)
         result = yield from timed(steps, watch, _decoding())
         if result.low_margin:
-            result = DraftResult((yield from self._alone(decoder_input, samples, watch, logprobs=logprobs)))
+            result = yield from self._alone(decoder_input, samples, watch, logprobs=logprobs)
         raw_text = self._tokenizer.decode(token.id for token in result.tokens)
-        decoded = DecodedSegment(raw_text, result.tokens, decoder_input.frames, decoder_input.audio_tokens)
+        decoded = DecodedSegment(
+            raw_text, result.tokens, decoder_input.frames, decoder_input.audio_tokens, result.choice
+        )
         return EndedSegment(decoded, result.verified)
 
     def _margin(self) -> Generator[None, None, float]:
@@ -169,7 +170,7 @@ class StreamingUtterance:
 
     def _alone(
         self, decoder_input: DecoderInput, samples: Samples, watch: Stopwatch, *, logprobs: bool
-    ) -> Generator[None, None, list[Token]]:
+    ) -> Generator[None, None, DraftResult]:
         """Decode token by token, like the whole utterance. If the tower packs segments, so that last bits depend on the
         batch, the audio is also encoded again like that of the whole utterance."""
         if self._preparation.packs:
@@ -178,11 +179,15 @@ class StreamingUtterance:
                 raise prepared
             decoder_input = prepared
             yield
-        return (yield from decode(self._model, self._tokenizer.eos_ids, decoder_input, watch, logprobs=logprobs))
+        with watch.stage("prefill"):
+            named = with_language(self._model, decoder_input)
+        tokens = yield from decode(self._model, self._tokenizer.eos_ids, named, watch, logprobs=logprobs)
+        return DraftResult(tokens, choice=named.choice)
 
     def _plain_segment(self, samples: Samples, watch: Stopwatch) -> Segment:
         first = self._first
-        return Segment(Utterance(samples, first.language, first.context, first.max_new_tokens), samples, watch)
+        utterance = Utterance(samples, first.language, first.context, first.max_new_tokens, languages=first.languages)
+        return Segment(utterance, samples, watch)
 
     def _admit(self, watch: Stopwatch) -> None:
         """Raise OutOfMemory if a segment of maximal length does not fit."""
@@ -198,9 +203,10 @@ class StreamingUtterance:
         return StreamingSegment(self._model, self._preparation, self._first)
 
     def _hypothesis(self, draft: DraftResult, watch: Stopwatch) -> Hypothesis:
-        raw_texts = [ended.decoded.raw_text for ended in self._ended]
-        raw_texts.append(self._tokenizer.decode(draft.ids).rstrip("\ufffd"))
-        parsed = [parse_transcript(raw_text, self._first.language) for raw_text in raw_texts]
+        written = self._tokenizer.decode(draft.ids).rstrip("\ufffd")
+        latest = DecodedSegment(written, draft.tokens, 0, 0, draft.choice)
+        segments = [*(ended.decoded for ended in self._ended), latest]
+        parsed = [segment.parsed(self._first.language) for segment in segments]
         return Hypothesis(
             text=join_segments([text for _, text in parsed]),
             language=join_languages([language for language, _ in parsed]),

@@ -37,8 +37,8 @@ class Partial(msgspec.Struct, frozen=True, tag=True):
     """Compute a hypothesis of an open utterance, when nothing more urgent is to be done. Answered by PartialDone or
     Failed; by Failed(Cancelled) as soon as a Finalize or a Forget ends the utterance.
 
-    `id` is unique among jobs. Of one utterance no more than one waits for its outcome. `language`, `context` and
-    `max_new_tokens` as in Utterance: always the same for one utterance.
+    `id` is unique among jobs. Of one utterance no more than one waits for its outcome. `language`, `context`,
+    `max_new_tokens` and `languages` as in Utterance: always the same for one utterance.
     """
 
     id: int
@@ -46,12 +46,13 @@ class Partial(msgspec.Struct, frozen=True, tag=True):
     language: str | None = None
     context: str = ""
     max_new_tokens: int = 0
+    languages: tuple[str, ...] = ()
 
 
 class Finalize(msgspec.Struct, frozen=True, tag=True):
     """End an open utterance and transcribe it. Answered by Finished or Failed.
 
-    `id` is unique among jobs; the outcome carries it back. `language` to `logprobs` as in Utterance, `decoder_mode`,
+    `id` is unique among jobs; the outcome carries it back. `language` to `languages` as in Utterance, `decoder_mode`,
     `drift_guard` and `interactive` as in Job. With the options of its partials, the latest text is a draft that the
     final verifies.
     """
@@ -62,13 +63,16 @@ class Finalize(msgspec.Struct, frozen=True, tag=True):
     context: str = ""
     max_new_tokens: int = 0
     logprobs: bool = False
+    languages: tuple[str, ...] = ()
     decoder_mode: DecoderMode = "sequential"
     drift_guard: bool = True
     interactive: bool = False
 
     def job(self, samples: Samples) -> "Job":
         """With the samples of its utterance."""
-        utterance = Utterance(samples, self.language, self.context, self.max_new_tokens, self.logprobs)
+        utterance = Utterance(
+            samples, self.language, self.context, self.max_new_tokens, self.logprobs, languages=self.languages
+        )
         return Job(self.id, utterance, self.decoder_mode, self.drift_guard, self.interactive)
 
 
@@ -88,6 +92,7 @@ class Provisional(msgspec.Struct, frozen=True, tag=True, eq=False):
     context: str = ""
     max_new_tokens: int = 0
     logprobs: bool = False
+    languages: tuple[str, ...] = ()
 
 
 class Promote(msgspec.Struct, frozen=True, tag=True):

@@ -50,6 +50,7 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
         fields = json.loads(self.text)
         for name in ("cache_dir", "state_dir"):
             fields[name] = fields[name] and Path(fields[name])
+        fields["languages"] = tuple(fields["languages"])
         return Settings(**fields)
 
 

@@ -71,6 +71,8 @@ class Transcript:
 
     `text` is clean; `raw_text` is the model's output with metadata (segments of long audio joined by newlines).
     `language` is a canonical name, several joined by commas if segments differ, or None if there is no speech.
+    `language_probabilities`: of each of the languages that were allowed, the mean over the segments by their length;
+    what is missing to 1 is that of no language. None if all were allowed, or nothing was decoded.
     `finish_reason`: `stop`, `length` (the budget ended it) or `repetition` (the loop guard ended it); the worst of the
     segments. `token_ids` end with the EOS token if there was one. `audio_output_lengths` has the audio tokens of each
     segment, `audio_embeddings_shape` is (their sum, the decoder's hidden size). `logprobs` has the natural-log
@@ -93,6 +95,7 @@ class Transcript:
     verified_tokens: int | None = None
     reuse: Reuse | None = None
     segments: tuple[TextSegment, ...] = ()
+    language_probabilities: dict[str, float] | None = None
 
     @property
     def confidence(self) -> Confidence | None:
@@ -148,7 +151,20 @@ def join_transcripts(transcripts: Sequence[Transcript]) -> Transcript:
             for each, sample_start, char_start in zip(transcripts, sample_starts, char_starts, strict=False)
             for segment in each.segments
         ),
+        language_probabilities=mean_probabilities(
+            [each.language_probabilities for each in transcripts],
+            [sum(each.profile.audio_samples or ()) for each in transcripts],
+        ),
     )
+
+
+def mean_probabilities(
+    probabilities: Sequence[dict[str, float] | None], weights: Sequence[int]
+) -> dict[str, float] | None:
+    """The weighted mean of those that are not None, which have the same keys; None without one."""
+    known = [(each, weight) for each, weight in zip(probabilities, weights, strict=True) if each is not None]
+    total = sum(weight for _, weight in known)
+    return {name: sum(each[name] * weight for each, weight in known) / total for name in known[0][0]} if known else None
 
 
 def _moved(segment: TextSegment, samples: int, characters: int) -> TextSegment:
@@ -200,11 +216,11 @@ def parse_transcript(raw: str, forced_language: str | None) -> tuple[str | None,
     `<asr_text>` all is text, but for a lone `language English`, or its beginning: truncated metadata.
     Several languages are joined by commas; unlike in the reference, each is canonical and none is "None".
     """
+    if forced_language is not None:
+        return parse_text(raw, forced_language)
     written = fix_repetitions(raw.strip())
     if not written:
         return None, ""
-    if forced_language is not None:
-        return forced_language, written
     metadata, tag, text = written.partition(ASR_TEXT)
     if not tag:
         return _without_tag(written)
@@ -212,6 +228,12 @@ def parse_transcript(raw: str, forced_language: str | None) -> tuple[str | None,
         return None, text.strip()
     line = _LANGUAGE_LINE.search(metadata)
     return _joined(_language_names(line[1]) if line else []), text.strip()
+
+
+def parse_text(raw: str, language: str | None) -> tuple[str | None, str]:
+    """The model's output behind a prompt that names the language, None for no guess → (language, clean text)."""
+    text = fix_repetitions(raw.strip())
+    return language if text else None, text
 
 
 def _without_tag(written: str) -> tuple[str | None, str]:

@@ -16,9 +16,9 @@ class Utterance:
     """One utterance, as the caller's VAD cut it or as a file holds it.
 
     `samples`: float32 (N,), mono, 16 kHz, finite, within [-1, 1]. `language`: a canonical name that the model is made
-    to write, or None to let it decide. `context`: words or text the model may take as background. `max_new_tokens`: the
-    budget of each segment of at most 30 s; 0 means until the model stops, within a budget that grows with the audio.
-    `logprobs`: whether the transcript has the log-probability of each token.
+    to write, or None to let it decide: among `languages`, if there are some. `context`: words or text the model may
+    take as background. `max_new_tokens`: the budget of each segment of at most 30 s; 0 means until the model stops,
+    within a budget that grows with the audio. `logprobs`: whether the transcript has the log-probability of each token.
     `warnings`: repairs made while the audio was read.
     """
 
@@ -28,6 +28,7 @@ class Utterance:
     max_new_tokens: int = 0
     logprobs: bool = False
     warnings: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:

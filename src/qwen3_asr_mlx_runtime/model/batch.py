@@ -4,13 +4,14 @@ Rows join and leave between steps. Every row starts at position 0 of its own par
 rotary offset and its own write position; a mask hides everything after its end.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.errors import NonFiniteOutput
-from qwen3_asr_mlx_runtime.model.decoder import round_up
+from qwen3_asr_mlx_runtime.model.decoder import KVCache, round_up
 from qwen3_asr_mlx_runtime.model.generate import NextTokens, Token, check_finite, finish_reason
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.splice import side_by_side
@@ -22,12 +23,15 @@ _MIN_FILL = 0.5  # prompts are padded to one length for their prefill if each fi
 class Row:
     """A sequence of a batch: spliced prompt embeddings (1, L, D), and the tokens so far.
 
-    `min_margin`: if the two most likely tokens come closer than this, the row leaves with `low_margin`: decoded alone,
-    it might continue differently. `error`: why it failed.
+    `cache`: the keys and values of the first positions, if they are computed already; the batch takes them. `margin`:
+    of what was chosen in the prompt. `min_margin`: if that, or the margin between the two most likely tokens, is
+    smaller, the row leaves with `low_margin`: decoded alone, it might continue differently. `error`: why it failed.
     """
 
     prompt: mx.array
     max_new_tokens: int
+    cache: list[KVCache] | None = None
+    margin: float = math.inf
     min_margin: float = 0.0
     tokens: list[Token] = field(default_factory=list)
     low_margin: bool = False
@@ -133,6 +137,9 @@ class Batch:
     def join(self, rows: Iterable[Row]) -> None:
         """Run the prompts, those of similar length together."""
         waiting = sorted(rows, key=lambda row: row.length)
+        for row in [row for row in waiting if row.cache is not None]:
+            waiting.remove(row)
+            self._append([row], *self._prefill_rest(row))
         while waiting:
             longest = waiting[-1].length
             group = [row for row in waiting if row.length >= _MIN_FILL * longest]
@@ -161,6 +168,12 @@ class Batch:
         last = hidden[mx.arange(len(rows)), mx.array([row.length - 1 for row in rows])]
         choice = self._choose(self._model.head(last))
         return [RowCache(cache.keys, cache.values) for cache in caches], choice
+
+    def _prefill_rest(self, row: Row) -> tuple[list[RowCache], NextTokens]:
+        """Run what the row's cache lacks of the prompt."""
+        cache, row.cache = row.cache or [], None
+        logits = self._model.logits(row.prompt[:, cache[0].offset :], cache)
+        return [RowCache(layer.keys, layer.values) for layer in cache], self._choose(logits)
 
     def _append(self, rows: Sequence[Row], caches: list[RowCache], choice: NextTokens) -> None:
         if self._choice is None:
@@ -194,7 +207,7 @@ class Batch:
             except NonFiniteOutput as error:
                 row.error = error
                 continue
-            row.low_margin = read.margin is not None and read.margin < row.min_margin
+            row.low_margin = min(row.margin, math.inf if read.margin is None else read.margin) < row.min_margin
             reason = finish_reason([*(token.id for token in row.tokens), read.token], self._eos_ids, row.is_last_token)
             row.tokens.append(Token(read.token, read.logprob, reason))
 

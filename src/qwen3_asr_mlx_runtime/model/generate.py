@@ -98,7 +98,7 @@ def generate(
     cache = model.make_cache(capacity) if cache is None else cache
     for layer in cache:
         layer.reserve(capacity)
-    current = NextTokens.among(_prefill(model, prompt, cache, blocks), logprobs=logprobs)
+    current = NextTokens.among(prefill_prompt(model, prompt, cache, blocks), logprobs=logprobs)
     ids: list[int] = []
     while True:
         upcoming = None
@@ -133,8 +133,9 @@ def prefill(model: Qwen3ASR, embeddings: mx.array, cache: Sequence[KVCache], wan
     return model.model(embeddings[:, last:], cache)[:, -wanted:]
 
 
-def _prefill(model: Qwen3ASR, prompt: mx.array, cache: Sequence[KVCache], blocks: Sequence[int]) -> mx.array:
-    """Run the positions that are not cached; logits (1, vocabulary) of the last position only."""
+def prefill_prompt(model: Qwen3ASR, prompt: mx.array, cache: Sequence[KVCache], blocks: Sequence[int]) -> mx.array:
+    """Run the positions of a prompt (1, L, D) that are not cached; logits (1, vocabulary) of the last one. `blocks` as
+    in `generate`."""
     for end in blocks:
         if cache[0].offset < end:
             mx.eval(prefill(model, prompt[:, cache[0].offset : end], cache))

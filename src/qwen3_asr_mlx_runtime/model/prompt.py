@@ -1,9 +1,10 @@
 """The chat prompt around the audio: prefix ids, a run of audio placeholders, suffix ids.
 
     <|im_start|>system⏎{context}<|im_end|>⏎<|im_start|>user⏎<|audio_start|> <|audio_pad|>×T <|audio_end|><|im_end|>⏎
-    <|im_start|>assistant⏎[language {name}<asr_text>]
+    <|im_start|>assistant⏎[language [{name}<asr_text>]]
 
 The system turn is always there, also when the context is empty. With a forced language the model writes only the text.
+Where the language is chosen among several, the prompt ends before its name.
 
 The aligner has no turns. Two marks stand behind each unit, for its start and its end:
 
@@ -11,46 +12,58 @@ The aligner has no turns. Two marks stand behind each unit, for its start and it
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
+from qwen3_asr_mlx_runtime.model.language import NO_LANGUAGE, Names
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Token ids before and after the audio of an utterance."""
+    """Token ids before and after the audio of an utterance. `names`: what has to follow, if a language is to be chosen
+    among several."""
 
     prefix_ids: tuple[int, ...]
     suffix_ids: tuple[int, ...]
     audio_token_id: int
+    names: Names = field(default_factory=dict)
 
     def input_ids(self, audio_tokens: int) -> list[int]:
         """The whole prompt with `audio_tokens` placeholders in its middle."""
         return [*self.prefix_ids, *[self.audio_token_id] * audio_tokens, *self.suffix_ids]
 
+    def length(self, audio_tokens: int) -> int:
+        """Positions of the whole prompt and of the longest of the names."""
+        longest_name = max(map(len, self.names.values()), default=0)
+        return len(self.prefix_ids) + audio_tokens + len(self.suffix_ids) + longest_name
+
 
 class PromptBuilder:
-    """Builds prompts, and caches those of the last 64 pairs of context and language."""
+    """Builds prompts, and caches those of the last 64 contexts and languages."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.build = lru_cache(maxsize=64)(self._build)
 
-    def _build(self, context: str, language: str | None) -> Prompt:
-        """`language` is a canonical name, or None for the model to decide. Control tokens in the context stay plain
-        text."""
+    def _build(self, context: str, language: str | None, languages: tuple[str, ...] = ()) -> Prompt:
+        """`language` is a canonical name, or None for the model to decide, if need be among `languages`. Control tokens
+        in the context stay plain text."""
         control, text = self._tokenizer.token_id, self._tokenizer.encode
         context = context.encode("utf-8", "replace").decode("utf-8")  # JSON may carry half a surrogate pair
         turn, end = control("<|im_start|>"), control("<|im_end|>")
         newline = text("\n")
         prefix = [turn, *text("system\n" + context), end, *newline, turn, *text("user\n"), control("<|audio_start|>")]
         suffix = [control("<|audio_end|>"), end, *newline, turn]
-        if language is None:
-            suffix += text("assistant\n")
-        else:
+        names: dict[str, tuple[int, ...]] = {}
+        if language is not None:
             suffix += [*text(f"assistant\nlanguage {language}"), control("<asr_text>")]
-        return Prompt(tuple(prefix), tuple(suffix), control("<|audio_pad|>"))
+        elif languages:
+            suffix += text("assistant\nlanguage")
+            names = {name: (*text(f" {name}"), control("<asr_text>")) for name in (*languages, NO_LANGUAGE)}
+        else:
+            suffix += text("assistant\n")
+        return Prompt(tuple(prefix), tuple(suffix), control("<|audio_pad|>"), names)
 
 
 def aligner_prompt(tokenizer: Tokenizer, units: Sequence[str]) -> Prompt:

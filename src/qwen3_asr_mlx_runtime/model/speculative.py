@@ -12,6 +12,7 @@ import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.model.decoder import KVCache
 from qwen3_asr_mlx_runtime.model.generate import NextTokens, Token, check_finite, finish_reason, prefill
+from qwen3_asr_mlx_runtime.model.language import LanguageChoice
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 
 _MAX_GUESS = 512  # tokens in one forward pass; with a window of audio before them still one block of the prefill
@@ -20,12 +21,14 @@ _REACH = 8  # how far ahead in the draft an unexpected token is searched, and ho
 
 @dataclass(slots=True)
 class DraftResult:
-    """`verified`: how many tokens were in the draft. `low_margin`: the margin of the last token was too small."""
+    """`verified`: how many tokens were in the draft. `low_margin`: the margin of the last token, or of the language,
+    was too small. `choice`: of the language, if it was chosen before."""
 
     tokens: list[Token] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     verified: int = 0
     low_margin: bool = False
+    choice: LanguageChoice | None = None
 
     @property
     def has_ended(self) -> bool:

@@ -46,6 +46,7 @@ FEATURES = [
     "changed_from",
     "endpoint_hints",
     "pause",
+    "languages",
 ]
 
 

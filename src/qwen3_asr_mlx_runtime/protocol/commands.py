@@ -13,6 +13,7 @@ from qwen3_asr_mlx_runtime.limits import (
     MAX_CONTEXT_CHARACTERS,
     MAX_ID_CHARACTERS,
     MAX_KEEP_ALIVE_SECONDS,
+    MAX_LANGUAGES,
     MAX_MILLISECONDS,
     MAX_NEW_TOKENS,
     MAX_PARTIAL_INTERVAL_MS,
@@ -27,6 +28,7 @@ DEFAULT_STREAM = "default"
 
 Id = str | int
 NewTokens = Annotated[int, Meta(ge=0, le=MAX_NEW_TOKENS)]
+Languages = Annotated[list[str], Meta(min_length=1, max_length=MAX_LANGUAGES)]
 Context = Annotated[str, Meta(max_length=MAX_CONTEXT_CHARACTERS)]
 AlignText = Annotated[str, Meta(max_length=MAX_ALIGN_CHARACTERS)]
 AudioPath = Annotated[str, Meta(min_length=1, max_length=MAX_PATH_CHARACTERS)]
@@ -106,6 +108,7 @@ class Decoding(Command, frozen=True, kw_only=True):
     """How to decode, in every request that does. None stands for the stream's, or the process's own setting.
 
     `max_new_tokens`: 0 means until the model stops. `language`: name, ISO code or `auto`; canonical once decoded.
+    `languages`, instead of `language`: the model chooses among these, or names none; the reply has their probabilities.
     `decoder_mode`: one after the other (`sequential`) or together with others (`batched`). `drift_guard`: in a
     batch, text that may differ from that of decoding alone is decoded again, alone. `logprobs`: the reply has
     log-probabilities and a confidence. `words`: when each word was said; no text waits for it. `segments`: what was
@@ -114,6 +117,7 @@ class Decoding(Command, frozen=True, kw_only=True):
 
     max_new_tokens: NewTokens | None = None
     language: str | None = None
+    languages: Languages | None = None
     context: Context | None = None
     decoder_mode: str | None = None
     drift_guard: bool | None = None

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from qwen3_asr_mlx_runtime.errors import BridgeError, InvalidParams, RequestError, UnknownType
-from qwen3_asr_mlx_runtime.languages import AUTO, language_choice
+from qwen3_asr_mlx_runtime.languages import AUTO, allowed_languages, language_choice
 from qwen3_asr_mlx_runtime.limits import MAX_ID_CHARACTERS
 from qwen3_asr_mlx_runtime.protocol.commands import (
     COMMANDS,
@@ -128,8 +128,16 @@ def _canonical(command: Command) -> Command:
         _check_target(command)
     if isinstance(command, Align):
         return msgspec.structs.replace(command, language=_one_language(command.language))
-    if isinstance(command, Decoding) and command.language is not None:
+    return _with_languages(command) if isinstance(command, Decoding) else command
+
+
+def _with_languages(command: Decoding) -> Decoding:
+    if command.language is not None and command.languages is not None:
+        raise InvalidParams("`languages`: expected either `language` or `languages`, got both", field="languages")
+    if command.language is not None:
         return msgspec.structs.replace(command, language=language_choice(command.language))
+    if command.languages is not None:
+        return msgspec.structs.replace(command, languages=[*allowed_languages(command.languages)])
     return command
 
 

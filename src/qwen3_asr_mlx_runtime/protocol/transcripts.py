@@ -59,18 +59,21 @@ class Aligner(msgspec.Struct, kw_only=True):
 class TranscriptReply(Reply, kw_only=True, tag="transcript"):
     """One transcribed file.
 
-    `text` is clean, `raw_text` is the model's output, `language` is null if there is no speech. `finish_reason`:
-    `stop`, `length` or `repetition`. `rms_dbfs`: the loudness of the whole, null for digital silence. `decode_seconds`:
-    of the decoder; `total_seconds`: of reading, features, tower and decoder; `load_seconds`: of the load that this
-    request caused, 0.0 if it caused none. `redecoded` counts the segments that were decoded in a batch and then again
-    alone. `token_logprobs` (natural logarithms, one for each of `generated_token_ids`) and `confidence` are present if
-    `logprobs` was requested; `confidence` is null if there are no tokens. `words` and `aligner` are present if `words`
-    was requested, `segments` if `segments` was; `words` is null beside a warning `words_unavailable`, which says why.
+    `text` is clean, `raw_text` is the model's output, `language` is null if there is no speech.
+    `language_probabilities`, by the names of `languages`, is present if that was set; what is missing to 1 is the
+    probability of no language. It is null if nothing was decoded. `finish_reason`: `stop`, `length` or `repetition`.
+    `rms_dbfs`: the loudness of the whole, null for digital silence. `decode_seconds`: of the decoder; `total_seconds`:
+    of reading, features, tower and decoder; `load_seconds`: of the load that this request caused, 0.0 if it caused
+    none. `redecoded` counts the segments that were decoded in a batch and then again alone. `token_logprobs` (natural
+    logarithms, one for each of `generated_token_ids`) and `confidence` are present if `logprobs` was requested;
+    `confidence` is null if there are no tokens. `words` and `aligner` are present if `words` was requested, `segments`
+    if `segments` was; `words` is null beside a warning `words_unavailable`, which says why.
     """
 
     audio: str
     text: str
     language: str | None
+    language_probabilities: dict[str, float] | UnsetType | None = UNSET
     raw_text: str
     finish_reason: str
     generated_tokens: int
@@ -122,6 +125,7 @@ class BatchItem(msgspec.Struct, kw_only=True):
     audio: str
     text: str | None
     language: str | UnsetType | None = UNSET
+    language_probabilities: dict[str, float] | UnsetType | None = UNSET
     raw_text: str | UnsetType = UNSET
     finish_reason: str | UnsetType = UNSET
     generated_tokens: int | UnsetType = UNSET
@@ -165,10 +169,10 @@ class FinalResult(msgspec.Struct, kw_only=True, tag_field="type", tag="final_res
     of it was rejected or is missing. `queue_seconds`: from the boundary to the outcome, decoding included.
     `generated_token_ids`, `token_logprobs` and `confidence` are absent unless `logprobs` was requested. `final_policy`
     and `verified_tokens` (tokens of the last partial that the final accepted from the draft) are absent without
-    partials. `words`, `aligner` and `segments` as in a `transcript`; `words_pending`: `words` is null, and follows in
-    `words_ready`. `stream_start`: seconds from the first sample of the stream to that of the utterance, present with
-    `words` or `segments` if the audio came in chunks. `provisional`: whether the final was `ready` at the boundary, was
-    being computed, or neither; present after a `pause` of the utterance.
+    partials. `language_probabilities`, `words`, `aligner` and `segments` as in a `transcript`; `words_pending`: `words`
+    is null, and follows in `words_ready`. `stream_start`: seconds from the first sample of the stream to that of the
+    utterance, present with `words` or `segments` if the audio came in chunks. `provisional`: whether the final was
+    `ready` at the boundary, was being computed, or neither; present after a `pause` of the utterance.
     """
 
     job: int
@@ -178,6 +182,7 @@ class FinalResult(msgspec.Struct, kw_only=True, tag_field="type", tag="final_res
     samples: int | None
     text: str | None = None
     language: str | None = None
+    language_probabilities: dict[str, float] | UnsetType | None = UNSET
     raw_text: str | None = None
     finish_reason: str | None = None
     generated_tokens: int | None = None

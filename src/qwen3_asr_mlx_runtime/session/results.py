@@ -84,6 +84,9 @@ def _add_extras(
 ) -> None:
     """Add what was requested beyond the text."""
     options = transcription.options
+    if options.languages:
+        probabilities = transcript.language_probabilities
+        line.language_probabilities = probabilities and {name: round(each, 4) for name, each in probabilities.items()}
     if options.logprobs:
         add_logprobs(line, transcript)
     if options.segments:

@@ -405,7 +405,16 @@ class Scheduler:
         self.slots.start_partial(job_id, audio.samples / SAMPLE_RATE)
         if alone:
             self.slots.keep_alone()
-        self.effects.append(Partial(job_id, audio.id, options.language, options.context, options.max_new_tokens))
+        self.effects.append(
+            Partial(
+                job_id,
+                audio.id,
+                options.language,
+                options.context,
+                options.max_new_tokens,
+                options.languages,
+            )
+        )
         return job_id
 
     def partial_ended(self, job_id: int) -> bool:

@@ -69,12 +69,13 @@ class Options:
     words: bool = False
     segments: bool = False
     align_decoder: AlignDecoder = "viterbi"
+    languages: tuple[str, ...] = ()
 
     def serve(self, requested: "Options") -> bool:
         """Whether a transcript decoded with these options also answers `requested`. The mode alone changes no text,
         except in a batch without the guard."""
-        mine = (self.max_new_tokens, self.language, self.context)
-        theirs = (requested.max_new_tokens, requested.language, requested.context)
+        mine = (self.max_new_tokens, self.language, self.languages, self.context)
+        theirs = (requested.max_new_tokens, requested.language, requested.languages, requested.context)
         has_logprobs = self.takes_logprobs >= requested.takes_logprobs
         return mine == theirs and has_logprobs and self._is_exact >= requested._is_exact
 
@@ -93,7 +94,8 @@ def resolve(settings: Settings, levels: Iterable[Decoding]) -> Options:
     """Each option from the first of `levels` that gives it, else from the process's settings."""
     process = Decoding(
         max_new_tokens=settings.token_budget,
-        language=settings.language or AUTO,
+        language=None if settings.languages else settings.language or AUTO,
+        languages=[*settings.languages] or None,
         context=settings.context,
         decoder_mode=DECODER_MODES[0],
         drift_guard=True,
@@ -102,10 +104,11 @@ def resolve(settings: Settings, levels: Iterable[Decoding]) -> Options:
         segments=False,
     )
     every = [*levels, process]
-    language = _first(level.language for level in every)
+    chooses = next(level for level in every if level.language is not None or level.languages is not None)
     return Options(
         max_new_tokens=_first(level.max_new_tokens for level in every),
-        language=None if language == AUTO else language,
+        language=None if chooses.language == AUTO else chooses.language,
+        languages=tuple(chooses.languages or ()),
         context=_first(level.context for level in every),
         decoder_mode=cast(DecoderMode, _first(level.decoder_mode for level in every)),
         drift_guard=_first(level.drift_guard for level in every),
@@ -246,6 +249,7 @@ class Segment(Job):
             context=options.context,
             max_new_tokens=options.max_new_tokens,
             logprobs=options.takes_logprobs,
+            languages=options.languages,
         )
 
     def request(self, audio_id: int) -> Finalize:
@@ -257,6 +261,7 @@ class Segment(Job):
             context=options.context,
             max_new_tokens=options.max_new_tokens,
             logprobs=options.takes_logprobs,
+            languages=options.languages,
             decoder_mode=options.decoder_mode,
             drift_guard=options.drift_guard,
             interactive=self.transcription.stream_id is not None,

@@ -408,6 +408,7 @@ extension Wire {
         public var audio: String
         public var text: String?
         public var language: String?
+        public var languageProbabilities: [String: Double]?
         public var rawText: String?
         public var finishReason: String?
         public var generatedTokens: Int?
@@ -428,6 +429,7 @@ extension Wire {
             case audio
             case text
             case language
+            case languageProbabilities = "language_probabilities"
             case rawText = "raw_text"
             case finishReason = "finish_reason"
             case generatedTokens = "generated_tokens"
@@ -454,6 +456,8 @@ extension Wire {
         /// 0 to 4096.
         public var maxNewTokens: Int?
         public var language: String?
+        /// 1 to 30 items.
+        public var languages: [String]?
         /// At most 16384 characters.
         public var context: String?
         public var decoderMode: String?
@@ -471,6 +475,7 @@ extension Wire {
             audio: [String],
             maxNewTokens: Int? = nil,
             language: String? = nil,
+            languages: [String]? = nil,
             context: String? = nil,
             decoderMode: String? = nil,
             driftGuard: Bool? = nil,
@@ -483,6 +488,7 @@ extension Wire {
             self.audio = audio
             self.maxNewTokens = maxNewTokens
             self.language = language
+            self.languages = languages
             self.context = context
             self.decoderMode = decoderMode
             self.driftGuard = driftGuard
@@ -497,6 +503,7 @@ extension Wire {
             case type
             case maxNewTokens = "max_new_tokens"
             case language
+            case languages
             case context
             case decoderMode = "decoder_mode"
             case driftGuard = "drift_guard"
@@ -735,6 +742,8 @@ extension Wire {
         /// 0 to 4096.
         public var maxNewTokens: Int?
         public var language: String?
+        /// 1 to 30 items.
+        public var languages: [String]?
         /// At most 16384 characters.
         public var context: String?
         public var decoderMode: String?
@@ -761,6 +770,7 @@ extension Wire {
         public init(
             maxNewTokens: Int? = nil,
             language: String? = nil,
+            languages: [String]? = nil,
             context: String? = nil,
             decoderMode: String? = nil,
             driftGuard: Bool? = nil,
@@ -779,6 +789,7 @@ extension Wire {
         ) {
             self.maxNewTokens = maxNewTokens
             self.language = language
+            self.languages = languages
             self.context = context
             self.decoderMode = decoderMode
             self.driftGuard = driftGuard
@@ -800,6 +811,7 @@ extension Wire {
             case type
             case maxNewTokens = "max_new_tokens"
             case language
+            case languages
             case context
             case decoderMode = "decoder_mode"
             case driftGuard = "drift_guard"
@@ -871,11 +883,11 @@ extension Wire {
     /// the model are null. `audio_gap`: a chunk of it was rejected or is missing. `queue_seconds`: from the boundary to
     /// the outcome, decoding included. `generated_token_ids`, `token_logprobs` and `confidence` are absent unless
     /// `logprobs` was requested. `final_policy` and `verified_tokens` (tokens of the last partial that the final
-    /// accepted from the draft) are absent without partials. `words`, `aligner` and `segments` as in a `transcript`;
-    /// `words_pending`: `words` is null, and follows in `words_ready`. `stream_start`: seconds from the first sample of
-    /// the stream to that of the utterance, present with `words` or `segments` if the audio came in chunks.
-    /// `provisional`: whether the final was `ready` at the boundary, was being computed, or neither; present after a
-    /// `pause` of the utterance.
+    /// accepted from the draft) are absent without partials. `language_probabilities`, `words`, `aligner` and
+    /// `segments` as in a `transcript`; `words_pending`: `words` is null, and follows in `words_ready`. `stream_start`:
+    /// seconds from the first sample of the stream to that of the utterance, present with `words` or `segments` if the
+    /// audio came in chunks. `provisional`: whether the final was `ready` at the boundary, was being computed, or
+    /// neither; present after a `pause` of the utterance.
     public struct FinalResult: Codable, Equatable, Sendable {
         public private(set) var type = "final_result"
         public var job: Int
@@ -885,6 +897,7 @@ extension Wire {
         public var samples: Int?
         public var text: String?
         public var language: String?
+        public var languageProbabilities: [String: Double]?
         public var rawText: String?
         public var finishReason: String?
         public var generatedTokens: Int?
@@ -919,6 +932,7 @@ extension Wire {
             case samples
             case text
             case language
+            case languageProbabilities = "language_probabilities"
             case rawText = "raw_text"
             case finishReason = "finish_reason"
             case generatedTokens = "generated_tokens"
@@ -971,6 +985,8 @@ extension Wire {
         /// 0 to 4096.
         public var maxNewTokens: Int?
         public var language: String?
+        /// 1 to 30 items.
+        public var languages: [String]?
         /// At most 16384 characters.
         public var context: String?
         public var decoderMode: String?
@@ -987,6 +1003,7 @@ extension Wire {
         public init(
             maxNewTokens: Int? = nil,
             language: String? = nil,
+            languages: [String]? = nil,
             context: String? = nil,
             decoderMode: String? = nil,
             driftGuard: Bool? = nil,
@@ -999,6 +1016,7 @@ extension Wire {
         ) {
             self.maxNewTokens = maxNewTokens
             self.language = language
+            self.languages = languages
             self.context = context
             self.decoderMode = decoderMode
             self.driftGuard = driftGuard
@@ -1014,6 +1032,7 @@ extension Wire {
             case type
             case maxNewTokens = "max_new_tokens"
             case language
+            case languages
             case context
             case decoderMode = "decoder_mode"
             case driftGuard = "drift_guard"
@@ -1097,6 +1116,7 @@ extension Wire {
         public var maxChunkSeconds: Double
         public var maxNewTokens: Int
         public var maxContextCharacters: Int
+        public var maxLanguages: Int
         public var maxAlignSeconds: Double
         public var maxAlignCharacters: Int
         public var maxBatchSize: Int
@@ -1119,6 +1139,7 @@ extension Wire {
             case maxChunkSeconds = "max_chunk_seconds"
             case maxNewTokens = "max_new_tokens"
             case maxContextCharacters = "max_context_characters"
+            case maxLanguages = "max_languages"
             case maxAlignSeconds = "max_align_seconds"
             case maxAlignCharacters = "max_align_characters"
             case maxBatchSize = "max_batch_size"
@@ -1711,6 +1732,8 @@ extension Wire {
         /// 0 to 4096.
         public var maxNewTokens: Int?
         public var language: String?
+        /// 1 to 30 items.
+        public var languages: [String]?
         /// At most 16384 characters.
         public var context: String?
         public var decoderMode: String?
@@ -1743,6 +1766,7 @@ extension Wire {
         public init(
             maxNewTokens: Int? = nil,
             language: String? = nil,
+            languages: [String]? = nil,
             context: String? = nil,
             decoderMode: String? = nil,
             driftGuard: Bool? = nil,
@@ -1763,6 +1787,7 @@ extension Wire {
         ) {
             self.maxNewTokens = maxNewTokens
             self.language = language
+            self.languages = languages
             self.context = context
             self.decoderMode = decoderMode
             self.driftGuard = driftGuard
@@ -1786,6 +1811,7 @@ extension Wire {
             case type
             case maxNewTokens = "max_new_tokens"
             case language
+            case languages
             case context
             case decoderMode = "decoder_mode"
             case driftGuard = "drift_guard"
@@ -2097,6 +2123,8 @@ extension Wire {
         /// 0 to 4096.
         public var maxNewTokens: Int?
         public var language: String?
+        /// 1 to 30 items.
+        public var languages: [String]?
         /// At most 16384 characters.
         public var context: String?
         public var decoderMode: String?
@@ -2114,6 +2142,7 @@ extension Wire {
             audio: String,
             maxNewTokens: Int? = nil,
             language: String? = nil,
+            languages: [String]? = nil,
             context: String? = nil,
             decoderMode: String? = nil,
             driftGuard: Bool? = nil,
@@ -2126,6 +2155,7 @@ extension Wire {
             self.audio = audio
             self.maxNewTokens = maxNewTokens
             self.language = language
+            self.languages = languages
             self.context = context
             self.decoderMode = decoderMode
             self.driftGuard = driftGuard
@@ -2140,6 +2170,7 @@ extension Wire {
             case type
             case maxNewTokens = "max_new_tokens"
             case language
+            case languages
             case context
             case decoderMode = "decoder_mode"
             case driftGuard = "drift_guard"
@@ -2155,13 +2186,15 @@ extension Wire {
 
 extension Wire {
     /// One transcribed file. `text` is clean, `raw_text` is the model's output, `language` is null if there is no
-    /// speech. `finish_reason`: `stop`, `length` or `repetition`. `rms_dbfs`: the loudness of the whole, null for
-    /// digital silence. `decode_seconds`: of the decoder; `total_seconds`: of reading, features, tower and decoder;
-    /// `load_seconds`: of the load that this request caused, 0.0 if it caused none. `redecoded` counts the segments
-    /// that were decoded in a batch and then again alone. `token_logprobs` (natural logarithms, one for each of
-    /// `generated_token_ids`) and `confidence` are present if `logprobs` was requested; `confidence` is null if there
-    /// are no tokens. `words` and `aligner` are present if `words` was requested, `segments` if `segments` was; `words`
-    /// is null beside a warning `words_unavailable`, which says why.
+    /// speech. `language_probabilities`, by the names of `languages`, is present if that was set; what is missing to 1
+    /// is the probability of no language. It is null if nothing was decoded. `finish_reason`: `stop`, `length` or
+    /// `repetition`. `rms_dbfs`: the loudness of the whole, null for digital silence. `decode_seconds`: of the decoder;
+    /// `total_seconds`: of reading, features, tower and decoder; `load_seconds`: of the load that this request caused,
+    /// 0.0 if it caused none. `redecoded` counts the segments that were decoded in a batch and then again alone.
+    /// `token_logprobs` (natural logarithms, one for each of `generated_token_ids`) and `confidence` are present if
+    /// `logprobs` was requested; `confidence` is null if there are no tokens. `words` and `aligner` are present if
+    /// `words` was requested, `segments` if `segments` was; `words` is null beside a warning `words_unavailable`, which
+    /// says why.
     public struct TranscriptReply: Codable, Equatable, Sendable {
         public private(set) var type = "transcript"
         public var id: ID?
@@ -2169,6 +2202,7 @@ extension Wire {
         public var audio: String
         public var text: String
         public var language: String?
+        public var languageProbabilities: [String: Double]?
         public var rawText: String
         public var finishReason: String
         public var generatedTokens: Int
@@ -2198,6 +2232,7 @@ extension Wire {
             case audio
             case text
             case language
+            case languageProbabilities = "language_probabilities"
             case rawText = "raw_text"
             case finishReason = "finish_reason"
             case generatedTokens = "generated_tokens"
@@ -2332,6 +2367,8 @@ extension Wire {
         /// 0 to 4096.
         public var maxNewTokens: Int?
         public var language: String?
+        /// 1 to 30 items.
+        public var languages: [String]?
         /// At most 16384 characters.
         public var context: String?
         public var decoderMode: String?
@@ -2358,6 +2395,7 @@ extension Wire {
         public init(
             maxNewTokens: Int? = nil,
             language: String? = nil,
+            languages: [String]? = nil,
             context: String? = nil,
             decoderMode: String? = nil,
             driftGuard: Bool? = nil,
@@ -2376,6 +2414,7 @@ extension Wire {
         ) {
             self.maxNewTokens = maxNewTokens
             self.language = language
+            self.languages = languages
             self.context = context
             self.decoderMode = decoderMode
             self.driftGuard = driftGuard
@@ -2397,6 +2436,7 @@ extension Wire {
             case type
             case maxNewTokens = "max_new_tokens"
             case language
+            case languages
             case context
             case decoderMode = "decoder_mode"
             case driftGuard = "drift_guard"
