@@ -146,6 +146,10 @@ def test_how_often_weights_are_verified_is_an_option(mode: str) -> None:
     [
         (["--dtype", "int8"], "--dtype"),
         (["--language", "Klingon"], "--language"),
+        (["--languages", "en,Klingon"], "--languages"),
+        (["--languages", "en,auto"], "--languages"),
+        (["--languages", ""], "--languages"),
+        (["--languages", "en", "--language", "en"], "--languages"),
         (["--max-new-tokens", "-1"], "--max-new-tokens"),
         (["--max-new-tokens", "1000000000"], "--max-new-tokens"),
         (["--max-new-tokens", "2.5"], "--max-new-tokens"),
@@ -172,6 +176,11 @@ def test_a_bad_option_is_named_on_stderr_and_ends_with_2(
 
 def test_the_model_may_be_left_to_decide_on_the_language() -> None:
     assert parse("--language", "auto") == Settings()
+
+
+def test_the_model_may_decide_among_languages() -> None:
+    assert parse("--languages", "ar, English,en").languages == ("English", "Arabic")
+    assert parse("--languages", "ar", "--language", "auto").languages == ("Arabic",)
 
 
 def test_an_unknown_language_is_rejected_with_the_known_ones(capsys: pytest.CaptureFixture) -> None:

@@ -4,7 +4,7 @@ import sys
 from typing import Any, NoReturn
 
 from support.engine_requests import SentAlign, SentJob
-from support.fake_engine import DIE, HOLD, FakeEngine, Step, transcript, transcript_of
+from support.fake_engine import DIE, HOLD, FakeEngine, Step, transcript_of
 
 from qwen3_asr_mlx_runtime.__main__ import main as bridge_main
 from qwen3_asr_mlx_runtime.engines.api import Cancel, Post, Request
@@ -64,7 +64,7 @@ def _count(job: SentJob) -> Step:
 
 # What becomes of each job in turn, the last step repeated.
 SCRIPTS: dict[str, list[Step]] = {
-    "speak": [transcript("Seven three one.")],
+    "speak": [transcript_of],
     "count": [_count],
     "hold": [HOLD],
     "second_fails": [_count, DecodeFailed("the decoder failed"), _count],

@@ -123,7 +123,7 @@ def test_a_message_that_is_too_large_is_refused_by_its_sender(monkeypatch: pytes
 
 
 def test_settings_cross_whole_whatever_bytes_their_paths_have() -> None:
-    settings = Settings(model="demo\udcff", cache_dir=Path("/tmp/\udcff"), language="Arabic", token_budget=9)
+    settings = Settings(model="demo\udcff", cache_dir=Path("/tmp/\udcff"), languages=("Arabic",), token_budget=9)
     assert crossed(channel.Configure.of(settings), channel.to_worker()).settings == settings
 
 

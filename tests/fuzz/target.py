@@ -92,6 +92,11 @@ WORDS: tuple[dict, ...] = (
     {"type": "end_utterance", "stream_id": "a", "samples": 12, "rest": "drop"},
     {"type": "end_utterance", "stream_id": "b", "samples": 12},
     {"type": "vad_boundary", "stream_id": "c", "samples": 1600},
+    {"type": "transcribe", "audio": "/a", "languages": ["en", "ar"]},
+    {"type": "batch_transcribe", "audio": ["/a", "/b"], "languages": ["yue"], "decoder_mode": "batched"},
+    {"type": "start_stream", "stream_id": "c", "restart": True, "partials": True, "languages": ["zh", "en"], **OFTEN},
+    {"type": "end_utterance", "stream_id": "c", "languages": ["ar"]},
+    {"type": "flush", "language": "en", "languages": ["ar"]},
 )
 SPOILT: tuple[object, ...] = (
     *(None, True, -1, 1.5, "", "x", "\ud800", "7", [], {}, 2**53, 10**9, "\u2028", PCM + "!"),

@@ -194,6 +194,14 @@ class TestDecodeLine:
         assert decode_command(transcribe(language="aR")) == Transcribe(audio="a.wav", language="Arabic")
         assert decode_command(transcribe(language="AUTO")) == Transcribe(audio="a.wav", language="auto")
 
+    def test_languages_are_canonical_each_once_and_null_is_none_given(self) -> None:
+        given = ["ar", "ENGLISH", " en", "Chinese"]
+        assert decode_command(transcribe(languages=given)).languages == ["Chinese", "English", "Arabic"]
+        assert decode_command(transcribe(languages=None, language="en")) == Transcribe(
+            audio="a.wav", language="English"
+        )
+        assert decode_command(transcribe(languages=["en"], language=None)).languages == ["English"]
+
     @pytest.mark.parametrize("value", ["7", 7, 7.0])
     def test_row_19_digits_in_a_string_count_as_a_number(self, value: object) -> None:
         assert decode_command(transcribe(max_new_tokens=value)) == Transcribe(audio="a.wav", max_new_tokens=7)
@@ -216,6 +224,16 @@ class TestDecodeLine:
             ({"language": "Klingon"}, "language"),
             ({"language": ""}, "language"),
             ({"language": 7}, "language"),
+            ({"languages": []}, "languages"),
+            ({"languages": ["en"] * 31}, "languages"),
+            ({"languages": "en"}, "languages"),
+            ({"languages": ["en", 7]}, "languages"),
+            ({"languages": ["en", "Klingon"]}, "languages"),
+            ({"languages": ["auto"]}, "languages"),
+            ({"languages": ["en"], "language": "en"}, "languages"),
+            ({"languages": ["en"], "language": "auto"}, "languages"),
+            ({"type": "flush", "languages": []}, "languages"),
+            ({"type": "start_stream", "languages": [None]}, "languages"),
             ({"context": ["a"]}, "context"),
             ({"context": "x" * 16_385}, "context"),
             ({"type": "batch_transcribe"}, "audio"),

@@ -42,6 +42,7 @@ HOW = st.fixed_dictionaries(
         "logprobs": st.booleans(),
         "words": st.booleans(),
         "segments": st.booleans(),
+        "languages": st.sampled_from([["en"], ["ar", "en"], ["zh", "Chinese", "yue"]]),
     },
 )
 LIMITS = Settings(max_streams=2, max_pending_audio_seconds=1.0, max_utterance_seconds=0.25, max_pending_requests=5)

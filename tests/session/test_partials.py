@@ -132,11 +132,11 @@ class TestWhenAPartialStarts:
         assert len(partials_of(live)) == len(live.jobs) == 1
 
     def test_a_partial_has_the_options_of_the_stream_or_of_the_process(self) -> None:
-        how = {"language": "en", "max_new_tokens": 7}
+        how = {"languages": ["en", "ar"], "max_new_tokens": 7}
         live = begun("events", settings=Settings(context="names"), **how)
         live.chunk(HALF, "s")
         (partial,) = partials_of(live)
-        assert (partial.language, partial.context, partial.max_new_tokens) == ("English", "names", 7)
+        assert (partial.languages, partial.context, partial.max_new_tokens) == (("English", "Arabic"), "names", 7)
 
     def test_without_partials_it_never_does(self, live: Conversation) -> None:
         open_stream(live, "t", partials=False, partial_interval_ms=100)

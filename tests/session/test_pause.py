@@ -242,7 +242,15 @@ def test_one_that_fails_behind_its_boundary_is_decoded_as_any_other() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"language": "ar"}, {"context": "x"}, {"max_new_tokens": 7}, {"logprobs": True}, {"words": True}]
+    "options",
+    [
+        {"language": "ar"},
+        {"languages": ["ar"]},
+        {"context": "x"},
+        {"max_new_tokens": 7},
+        {"logprobs": True},
+        {"words": True},
+    ],
 )
 def test_other_options_discard_it(options: dict) -> None:
     talk = paused()

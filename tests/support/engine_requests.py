@@ -31,6 +31,7 @@ class SentPartial:
     language: str | None
     context: str
     max_new_tokens: int
+    languages: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +80,7 @@ class Inbox:
         chunks, before = self.open[request.audio_id], self._at_partial.setdefault(request.audio_id, [0])
         new = np.concatenate(chunks[before[-1] :])
         before.append(len(chunks))
-        options = request.language, request.context, request.max_new_tokens
+        options = request.language, request.context, request.max_new_tokens, request.languages
         return SentPartial(request.id, request.audio_id, new, sum(map(len, chunks)), *options)
 
     def finalize(self, request: Finalize) -> SentJob:
@@ -94,7 +95,8 @@ class Inbox:
         whole = np.concatenate([NO_SAMPLES, *self.open[request.audio_id]])
         assert request.samples <= len(whole), "more than the engine has"
         samples = np.concatenate([whole[: request.samples], request.tail])
-        utterance = Utterance(samples, request.language, request.context, request.max_new_tokens, request.logprobs)
+        options = request.language, request.context, request.max_new_tokens, request.logprobs
+        utterance = Utterance(samples, *options, languages=request.languages)
         partials = len(self._at_partial.get(request.audio_id, [0])) - 1
         return SentJob(request.id, request.audio_id, utterance, "sequential", True, False, partials)
 
@@ -122,7 +124,8 @@ def finalize(id: int, audio_id: int, rest: Utterance, **options: object) -> Iter
     """The rest of an utterance, and its end."""
     if len(rest.samples):
         yield Append(audio_id, rest.samples)
-    yield Finalize(id, audio_id, rest.language, rest.context, rest.max_new_tokens, rest.logprobs, **options)
+    asked = rest.language, rest.context, rest.max_new_tokens, rest.logprobs, rest.languages
+    yield Finalize(id, audio_id, *asked, **options)
 
 
 def transcribe(id: int, utterance: Utterance, **options: object) -> Iterator[Request]:

@@ -96,9 +96,12 @@ def transcript(text: str = "Seven three one.", *, audio_samples: int = 16_000, *
 
 
 def transcript_of(job: SentJob, text: str = "Seven three one.", **fields: object) -> Transcript:
-    """What a recognizer answers: with log-probabilities where the job asks for them, and how much was verified of what
-    it had listened to."""
+    """What a recognizer answers: with log-probabilities where the job asks for them, the first of its languages, and
+    how much was verified of what it had listened to."""
     fields = {"warnings": job.utterance.warnings, **fields}
+    if names := job.utterance.languages:
+        probabilities = {name: 1 / (len(names) + 1) for name in names}
+        fields = {"language": names[0], "raw_text": text, "language_probabilities": probabilities, **fields}
     if job.utterance.logprobs:
         ends = tuple(len(text) * count // 3 for count in (1, 2, 3))
         segment = TextSegment(0, len(job.utterance.samples), text, "English", "stop", 0, ends, (-0.5, -0.25, 0.0))

@@ -32,6 +32,7 @@ from support.partial_books import PartialBooks
 from support.restart_books import RestartBooks
 from support.word_books import WordBooks
 
+from qwen3_asr_mlx_runtime.languages import allowed_languages
 from qwen3_asr_mlx_runtime.protocol import replies, streams, transcripts
 from qwen3_asr_mlx_runtime.protocol.decode import Rejected, decode_line
 
@@ -519,7 +520,8 @@ def _check_batch(sent: Sent, reply: dict) -> None:
 
 
 def _check_asked_for(sent: Sent, reply: dict) -> None:
-    """The mode is that of the request, and log-probabilities stand where it wants them."""
+    """The mode is that of the request, log-probabilities stand where it wants them, and the language is one that it
+    allows."""
     if reply["type"] == "error":
         return
     assert reply["decoder_mode"] == (sent.message.get("decoder_mode") or "sequential"), (
@@ -528,13 +530,23 @@ def _check_asked_for(sent: Sent, reply: dict) -> None:
     for result in reply.get("items", [reply]):
         delivered = "token_logprobs" in result
         assert delivered == (bool(sent.message.get("logprobs")) and result["text"] is not None), "I3: log-probabilities"
+        probabilities, allowed = result.get("language_probabilities"), sent.message.get("languages")
+        if probabilities is not None and (allowed or sent.message.get("language")):
+            assert (*probabilities,) == allowed_languages(allowed or ()), "I3: languages"
+        if allowed and result["text"] is not None:
+            assert "language_probabilities" in result, "I3: languages"
 
 
 def _check_counts(reply: dict) -> None:
-    """Figures of a batch are the sums of its items; every token has its log-probability."""
+    """Figures of a batch are the sums of its items; every token has its log-probability, every language one of its
+    own."""
     if "items" in reply and "redecoded" in reply:
         assert reply["redecoded"] == sum(item.get("redecoded") or 0 for item in reply["items"]), "I4: redecoded"
     for result in (reply, *reply.get("items", ())):
+        if probabilities := result.get("language_probabilities"):
+            assert sum(probabilities.values()) < 1.01, "I4: probabilities"
+            named = {*(result["language"] or "").split(",")} - {""}
+            assert named <= probabilities.keys(), "I4: a language that was not allowed"
         if "token_logprobs" in result:
             delivered = len(result["token_logprobs"]), len(result["generated_token_ids"])
             assert delivered == (result["generated_tokens"],) * 2, "I4: a log-probability for each token"
