@@ -53,7 +53,10 @@ class App {
       const tell = (stream, name, data) => find(stream)?.tell(name, data);
       const { type, stream_id, utterance_id, text, stable_text, language, words } = event;
       if (type === "partial_result") tell(stream_id, "partial", { text, stable_text, language });
-      if (type === "realtime_batch_final") for (const item of event.items) tell(item.stream_id, "final", outcome(item, find(item.stream_id)));
+      for (const item of event.items ?? []) {
+        tell(item.stream_id, "final", outcome(item, find(item.stream_id)));
+        if (item.words) tell(item.stream_id, "words", { id: item.utterance_id, words: item.words });
+      }
       if (type === "words_ready") tell(stream_id, "words", { id: utterance_id, words: words ?? null });
       if (type === "stream_error") tell(stream_id, "failed", { message: event.message });
       if (type === "bridge_lost") for (const session of this.#sessions.values()) session.fail(event.error);
@@ -97,9 +100,9 @@ class App {
   }
 }
 
-/** An ended utterance, for the page. `start`: of its audio in what the page records, while its words are to follow. */
-function outcome({ utterance_id: id, text, language, error, stream_start, samples, words_pending }, session) {
-  const start = words_pending ? (session?.place(stream_start) ?? null) : null;
+/** An ended utterance, for the page. `start`: of its audio in what the page records, where it has words or they follow. */
+function outcome({ utterance_id: id, text, language, error, stream_start, samples, words, words_pending }, session) {
+  const start = words || words_pending ? (session?.place(stream_start) ?? null) : null;
   const seconds = (samples ?? 0) / SAMPLE_RATE;
   return { id, text: text ?? "", language: language ?? null, problem: error?.message ?? null, start, seconds };
 }

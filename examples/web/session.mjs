@@ -21,6 +21,7 @@ export class Session {
   #wasSpeech = false;
   #half = Buffer.alloc(0); // a byte of a sample that was cut between two blocks
   #streamed = 0; // samples, of speech alone
+  #paused = 0; // samples of its utterance, at the last pause
   #runs = []; // {from, skipped}: up to `from` in the stream the page has recorded `skipped` samples more
 
   constructor(id, sampleRate) {
@@ -63,7 +64,8 @@ export class Session {
   async finish() {
     if (this.#busy) throw new Refused(409, "Audio is still on its way.");
     const stream = await this.#opened();
-    if (this.#vad.isSpeech) await stream.vadBoundary();
+    if (this.#vad.isPause) await this.#endAtPause(stream);
+    else if (this.#vad.isSpeech) await stream.vadBoundary();
     await stream.stop("drain");
     this.#stream = null;
     await turn(); // the finals came before that answer, and are told by whoever reads the events
@@ -115,11 +117,22 @@ export class Session {
     const whole = bytes.length - (bytes.length % 2);
     this.#half = bytes.subarray(whole);
     const samples = new Int16Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + whole));
-    for (const { speech, start, end } of this.#vad.feed(samples)) {
-      if (end) await stream.vadBoundary();
+    for (const { speech, start, pause, end } of this.#vad.feed(samples)) {
+      if (pause) this.#paused = (await stream.pause()).samples;
+      else if (end) await this.#endAtPause(stream);
       else await this.#append(stream, speech, start);
     }
     this.#tellSpeech();
+  }
+
+  /** The final of the pause is ready, or nearly; the quiet behind it is dropped. */
+  async #endAtPause(stream) {
+    try {
+      await stream.vadBoundary({ samples: this.#paused, rest: "drop" });
+    } catch (error) {
+      if (error.code !== "invalid_params") throw error;
+      await stream.vadBoundary(); // the utterance was split behind its pause: only quiet is left of it
+    }
   }
 
   #append(stream, speech, start) {

@@ -4,6 +4,7 @@
 const FRAME_MS = 20;
 const ONSET_MS = 60; // so long must it be loud: a click is shorter
 const PRE_ROLL_MS = 300; // what came before the onset belongs to the word
+export const PAUSE_MS = 200; // after so much quiet the final is computed ahead
 export const HANG_OVER_MS = 600; // so long must it be quiet: a breath within a sentence is shorter; a final comes later by it
 const ABOVE_NOISE_DB = 10;
 const HYSTERESIS_DB = 3;
@@ -42,9 +43,14 @@ export class Vad {
     this.#frame = Math.round((sampleRate * FRAME_MS) / 1000);
   }
 
+  /** Whether so much quiet, and nothing else, is at the end of an utterance. */
+  get isPause() {
+    return this.isSpeech && this.#quiet >= PAUSE_MS / FRAME_MS;
+  }
+
   /**
    * Takes 16-bit samples and yields what to do: `{ speech: Int16Array, start }`, of an utterance, `start` samples behind the
-   * first that was taken; or `{ end: true }`, it is over.
+   * first that was taken; `{ pause: true }`, it may be over; or `{ end: true }`, it is: quiet alone has come since the pause.
    */
   *feed(samples) {
     const all = joined([this.#rest, samples]);
@@ -52,14 +58,15 @@ export class Vad {
     let spoken = [];
     for (let at = 0; at < whole; at += this.#frame) {
       const frame = all.subarray(at, at + this.#frame);
-      const wasSpeech = this.isSpeech;
+      const [wasSpeech, wasPause] = [this.isSpeech, this.isPause];
       this.#count += frame.length;
       this.#judge(level(frame));
       if (this.isSpeech || wasSpeech) spoken.push(...this.#before.splice(0), frame);
       else this.#remember(frame);
-      if (wasSpeech && !this.isSpeech) {
+      const isEnd = wasSpeech && !this.isSpeech;
+      if (isEnd || (this.isPause && !wasPause)) {
         yield this.#speech(spoken);
-        yield { end: true };
+        yield isEnd ? { end: true } : { pause: true };
         spoken = [];
       }
     }

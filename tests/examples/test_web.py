@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import wave
 from collections.abc import Callable, Iterator
@@ -71,6 +72,14 @@ def talk(tmp_path: Path) -> str:
     return str(path)
 
 
+def listened(bridge: str, log: Path) -> str:
+    """The bridge, as one program, whose output is also in `log`."""
+    path = Path(f"{bridge}-listened")
+    path.write_text(f'#!/bin/sh\n{shlex.quote(bridge)} "$@" | tee {shlex.quote(str(log))}\n')
+    path.chmod(0o755)
+    return str(path)
+
+
 def test_its_own_tests_pass_by_npm_test_and_by_node_test_alone() -> None:
     run_own_tests(WEB)
 
@@ -80,8 +89,11 @@ def test_it_needs_no_packages() -> None:
     assert all(name.startswith(("node:", "./", "../")) for name in imported)
 
 
-def test_a_partial_is_shown_while_the_audio_is_sent_and_when_it_is_final(page: Opened, bridge: str, talk: str) -> None:
-    with server("--bridge", bridge) as url:
+def test_a_partial_is_shown_while_the_audio_is_sent_and_when_it_is_final(
+    page: Opened, bridge: str, talk: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.jsonl"
+    with server("--bridge", listened(bridge, log)) as url:
         seen = page(url, "--speech", talk, "--finals", "2")
     assert seen["finals"] == ["Seven three one.", "Zero one two three four five six seven eight nine."]
     texts = [partial["stable"] + partial["unstable"] for partial in seen["partials"]]
@@ -91,8 +103,13 @@ def test_a_partial_is_shown_while_the_audio_is_sent_and_when_it_is_final(page: O
     # Each sentence was played, and its words lit up in their order.
     assert seen["lit"] == " ".join(seen["finals"]).split()
     assert seen["current"] == 0
-    assert [1.7 < played["seconds"] < 3 for played in seen["played"]] == [True, False]
+    assert [1.3 < played["seconds"] < 2.6 for played in seen["played"]] == [True, False]
     assert all(played["peak"] > 0.1 for played in seen["played"])
+    # Each final was begun at a pause, and the 400 ms of quiet behind it were dropped.
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    finals = [item for line in lines if line["type"] == "realtime_batch_final" for item in line["items"]]
+    assert {item["provisional"] for item in finals} <= {"ready", "running"}
+    assert [line["dropped_samples"] for line in lines if line["type"] == "utterance_queued"] == [6400, 6400]
 
 
 def test_a_bridge_that_cannot_be_started_is_reported_on_the_page(page: Opened) -> None:

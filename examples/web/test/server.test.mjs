@@ -27,16 +27,29 @@ class FakeStream {
     this.#samples += samples.length;
   }
 
-  async vadBoundary() {
-    this.calls.push("boundary");
+  async pause() {
+    this.calls.push("pause");
+    return { samples: this.#samples - this.#ended };
+  }
+
+  /** As if it were too long. */
+  split() {
+    this.#ended = this.#samples;
+  }
+
+  /** With `samples` its final and words are there at once. */
+  async vadBoundary({ samples, rest } = {}) {
+    this.calls.push(samples === undefined ? "boundary" : `boundary at ${samples}, ${rest}`);
+    if (samples > this.#samples - this.#ended) throw new BridgeError("invalid_params", "It has fewer samples.");
     const { stream_id } = this.members;
     const utterance_id = `u${this.calls.length}`;
-    const times = { words_pending: true, stream_start: Math.round(this.#ended / 16) / 1000, samples: this.#samples - this.#ended };
-    const items = [{ stream_id, utterance_id, text: "<b>one</b>", language: "English", ...times }];
+    const times = { stream_start: Math.round(this.#ended / 16) / 1000, samples: samples ?? this.#samples - this.#ended };
+    const words = [{ text: "<b>one</b>", start: 0.1, end: 0.5, char_start: 0, char_end: 10 }];
+    const found = samples === undefined ? { words: null, words_pending: true } : { words };
+    const items = [{ stream_id, utterance_id, text: "<b>one</b>", language: "English", ...times, ...found }];
     this.#ended = this.#samples;
     this.#bridge.events.add({ type: "realtime_batch_final", items });
-    const words = [{ text: "<b>one</b>", start: 0.1, end: 0.5, char_start: 0, char_end: 10 }];
-    this.#bridge.events.add({ type: "words_ready", stream_id, utterance_id, words });
+    if (samples === undefined) this.#bridge.events.add({ type: "words_ready", stream_id, utterance_id, words });
   }
 
   async stop(mode) {
@@ -160,11 +173,11 @@ test("audio becomes utterances, its texts events, and a repeated request is take
   assert.equal(appended, 16_000 + 0.6 * 16_000);
   assert.equal((await ask("POST", "/api/finish", { headers: { authorization: `Bearer ${token}` } })).status, 200);
   await page.ended;
-  assert.deepEqual(stream.calls.slice(-2), ["boundary", "drain"]);
+  assert.deepEqual(stream.calls.slice(-4), ["pause", 0.4 * 16_000, "boundary at 19200, drop", "drain"]);
   const names = [...page.text().matchAll(/^event: (.*)$/gm)].map(([, name]) => name);
   assert.deepEqual(names.filter((name) => name !== "words"), ["state", "state", "speech", "final", "speech", "done"]);
   const [final] = told(page, "final");
-  assert.deepEqual({ ...final, id: "" }, { id: "", text: "<b>one</b>", language: "English", problem: null, start: 0, seconds: 1.6 });
+  assert.deepEqual({ ...final, id: "" }, { id: "", text: "<b>one</b>", language: "English", problem: null, start: 0, seconds: 1.2 });
   assert.deepEqual(told(page, "words").map(({ id, words }) => [id, words[0].end]), [[final.id, 0.5]]);
 });
 
@@ -178,6 +191,37 @@ test("a final tells where its audio is in what the page has recorded", async () 
   assert.ok(bridge.streams.at(-1).members.words);
   const [first, second] = told(page, "final").map(({ start }) => start);
   assert.deepEqual([first, second], [0.74, 3.74]); // 300 ms before the onset was sure, which took 60 ms
+});
+
+test("an utterance ends at its pause where only quiet has followed, and otherwise where it is", async () => {
+  const quiet = (ms) => Buffer.alloc(32 * ms);
+  for (const [parts, calls] of [
+    [[loud], ["boundary"]],
+    [[loud, quiet(300)], ["pause", "boundary at 19200, drop"]],
+    [[loud, quiet(300), loud], ["pause", "boundary"]],
+    [[loud, quiet(300), loud, quiet(600)], ["pause", "pause", "boundary at 40000, drop"]],
+  ]) {
+    const token = await begin();
+    const page = await listen(token);
+    for (const [seq, body] of parts.entries()) await audio(token, seq, body);
+    assert.equal((await ask("POST", "/api/finish", { headers: { authorization: `Bearer ${token}` } })).status, 200);
+    await page.ended;
+    const said = bridge.streams.at(-1).calls.filter((call) => typeof call === "string");
+    assert.deepEqual(said, [...calls, "drain"]);
+    assert.equal(told(page, "words").length, 1);
+    assert.equal(told(page, "final")[0].start, 0);
+  }
+});
+
+test("an utterance that was split behind its pause ends where it is", async () => {
+  const token = await begin();
+  const page = await listen(token);
+  const stream = bridge.streams.at(-1);
+  await audio(token, 0, Buffer.concat([loud, Buffer.alloc(2 * 3200)]));
+  stream.split();
+  assert.equal((await audio(token, 1, Buffer.alloc(2 * 6400))).status, 200);
+  assert.deepEqual(stream.calls.slice(-2), ["boundary at 19200, drop", "boundary"]);
+  page.close();
 });
 
 test("an utterance without times or words keeps its text", async () => {
