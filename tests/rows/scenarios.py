@@ -59,6 +59,7 @@ SCRIPTS: dict[str, list] = {
     "hold": [HOLD],
     "breaks": [transcript(LINE_BREAKS)],
     "hang": [HANG],
+    "hang once": [HANG, _length],
     "abort": [_abort],
     "stderr": [_noise_on_stderr],
     "child": [_leave_a_child],
