@@ -4,6 +4,7 @@ import json
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -94,11 +95,16 @@ class Ended:
 
 
 def converse(
-    lines: Sequence[bytes], make_engine: Callable[..., Any] = FakeEngine, *, bytes_read: int | None = None
+    lines: Sequence[bytes],
+    make_engine: Callable[..., Any] = FakeEngine,
+    *,
+    bytes_read: int | None = None,
+    answered_first: Sequence[bytes] = (),
 ) -> Ended:
     """Write all, close, and read to the end. Fails where the daemon does not come to its end.
 
-    `heard`: how many bytes of it the daemon gets to read, if not all.
+    `bytes_read`: how many bytes of it the daemon gets to read, if not all. `answered_first`: written before, each once
+    the one before it has its reply.
     """
     monitor = ProtocolMonitor()
     (stdin, to_daemon), (from_daemon, stdout) = os.pipe(), os.pipe()
@@ -124,18 +130,21 @@ def converse(
 
     thread = threading.Thread(target=run, daemon=True)
     try:
-        data = b"".join(line + b"\n" for line in lines)
-        for line in data[:bytes_read].split(b"\n"):
-            monitor.sent(line)
-        os.write(to_daemon, data)
-        os.close(to_daemon)
-        thread.start()
         reading = threading.Thread(target=_read_all, args=(from_daemon, monitor), daemon=True)
-        reading.start()
+        if answered_first:
+            thread.start()
+            reading.start()
+            _ask(to_daemon, answered_first, monitor, thread)
+        _write(to_daemon, lines, monitor, bytes_read)
+        os.close(to_daemon)
+        if not answered_first:
+            thread.start()
+            reading.start()
         thread.join(WAIT)
         assert not thread.is_alive(), "the daemon has not ended"
         reading.join(WAIT)
         assert not reading.is_alive(), "the output has not ended"
+        _join_stdin()
     finally:
         for one in engines:
             one.close()
@@ -144,6 +153,30 @@ def converse(
                 os.close(fd)
     ended.replies = monitor.replies
     return ended
+
+
+def _write(fd: int, lines: Sequence[bytes], monitor: ProtocolMonitor, bytes_read: int | None = None) -> None:
+    data = b"".join(line + b"\n" for line in lines)
+    for line in data[:bytes_read].split(b"\n"):
+        monitor.sent(line)
+    os.write(fd, data)
+
+
+def _ask(fd: int, lines: Sequence[bytes], monitor: ProtocolMonitor, daemon: threading.Thread) -> None:
+    """Write each once the one before it has its reply, while the daemon lives."""
+    for number, line in enumerate(lines):
+        _write(fd, [line], monitor)
+        deadline = time.monotonic() + WAIT
+        while daemon.is_alive() and sum("id" in reply for reply in monitor.replies) <= number:
+            assert time.monotonic() < deadline, f"{line!r} has no reply"
+            time.sleep(0.001)
+
+
+def _join_stdin() -> None:
+    """A thread that still reads would read the next conversation, whose pipe gets the same number."""
+    for thread in threading.enumerate():
+        if thread.name == "stdin":
+            thread.join(WAIT)
 
 
 def _read_all(fd: int, monitor: ProtocolMonitor) -> None:

@@ -1,5 +1,6 @@
 """Every n-th call of read, write, open, fstat and the engine fails, each in every way it can, in one conversation:
-hello, load, two streams, six utterances, files, a cancel, stop. What was accepted is answered or named; nothing hangs.
+hello, load, two streams, six utterances, files, a cancel, stop; and in others with partials and with a pause. What was
+accepted is answered or named; nothing hangs.
 """
 
 import base64
@@ -281,6 +282,71 @@ def test_an_interrupted_call_loses_no_audio(partial_conversation: list[bytes], k
             ended = converse(partial_conversation)
         ended.monitor.finish()
         assert outcomes(ended) == {"u": "Seven three one."}
+
+
+BEGUN = {"ready", "running"}
+PAUSE = [
+    line("hello", id="h", want=["events"]),
+    line("start", id="s"),
+    line("start_stream", id="p", stream_id="p", auto_flush=True, batch_size=1),
+    line("audio_chunk", id="c", stream_id="p", pcm16=PCM),
+    line("pause", id="u", stream_id="p"),
+]
+END_AT_THE_PAUSE = [
+    line("audio_chunk", id="rest", stream_id="p", pcm16=PCM),
+    line("end_utterance", id="e", stream_id="p", utterance_id="u", samples=160, rest="drop"),
+    line("audio_chunk", id="open", stream_id="p", pcm16=PCM),
+    line("pause", id="without a boundary", stream_id="p"),
+    line("stop_stream", id="x", stream_id="p"),
+    line("stop", id="stop"),
+]
+
+
+def converse_with_pause(make_engine: Callable = FakeEngine) -> Ended:
+    return converse(END_AT_THE_PAUSE, make_engine, answered_first=PAUSE)
+
+
+def assert_final_of_a_pause(ended: Ended, provisional: set[str]) -> None:
+    ended.monitor.finish()
+    assert (ended.exit, ended.error) == (Exit.DONE, None)
+    assert outcomes(ended) == {"u": "Seven three one."}
+    [item] = [item for reply in ended.replies for item in reply.get("items", ())]
+    assert item["provisional"] in provisional
+    assert not any(reply["type"] == "error" for reply in ended.replies)
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+def test_an_interrupted_call_costs_no_final_of_a_pause(kind: str) -> None:
+    with planted(kind, count := Fault(0, lambda *_: None)):
+        assert_final_of_a_pause(converse_with_pause(), BEGUN)
+    for n in range(1, count.calls + 1):
+        with planted(kind, Fault(n, TRANSPARENT["EINTR"])):
+            assert_final_of_a_pause(converse_with_pause(), BEGUN)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("planted")], ids=repr)
+def test_a_decoder_step_that_fails_costs_no_final_of_a_pause(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_run(n: int) -> tuple[Ended, Fault]:
+        fault = Fault(n, raising(error))
+        monkeypatch.setattr(engine_module.Recognizer, "load", lambda *_, **__: FakeRecognizer(fault))
+        monkeypatch.setattr(recognition, "generate", two_steps(fault))
+        return converse_with_pause(lambda post: LoopEngine(Settings(aligner="/nowhere"), post)), fault
+
+    ended, counted = one_run(0)
+    assert_final_of_a_pause(ended, BEGUN)
+    assert counted.calls >= 4  # to cut, to prepare, two to decode
+    for n in range(1, counted.calls + 1):
+        assert_final_of_a_pause(one_run(n)[0], {*BEGUN, "none"})
+
+
+def test_an_engine_whose_call_fails_around_a_pause_ends_the_conversation() -> None:
+    count = Fault(0, lambda *_: None)
+    assert_final_of_a_pause(converse_with_pause(lambda post: FailingEngine(post, count)), BEGUN)
+    for n in range(1, count.calls + 1):
+        fault = Fault(n, raising(RuntimeError("planted")))
+        ended = converse_with_pause(lambda post, fault=fault: FailingEngine(post, fault))
+        if fault.happened:
+            assert isinstance(ended.error, RuntimeError)
 
 
 def test_no_thread_is_left_behind(scenario: list[bytes]) -> None:
