@@ -7,6 +7,7 @@ from support.fake_engine import transcript_of
 
 from qwen3_asr_mlx_runtime.audio.pcm_buffer import resampled
 from qwen3_asr_mlx_runtime.errors import DecodeFailed
+from qwen3_asr_mlx_runtime.session.stream import EndedUtterance
 from qwen3_asr_mlx_runtime.settings import Settings
 
 TEXTS = ["Seven", "three", "one."]
@@ -57,6 +58,24 @@ def test_a_final_that_is_ready_comes_with_its_boundary_and_waits_for_no_batch() 
     assert (item["text"], item["provisional"], item["queue_seconds"]) == ("16000 samples", "ready", 0.0)
     assert not talk.jobs
     assert talk.monitor.replies[-1]["reason"] == "pause"
+
+
+@pytest.mark.parametrize("more", [0, 1600])
+def test_the_boundary_of_a_final_that_is_ready_does_no_work_for_each_sample(
+    more: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    real = EndedUtterance.samples
+    monkeypatch.setattr(EndedUtterance, "samples", lambda ended: asked.append(ended.frames) or real(ended))
+    talk = paused()
+    decode(talk)
+    if more:
+        talk.chunk(more, "mic")
+    _, [item] = end(talk, samples=16_000)
+    assert (item["provisional"], asked) == ("ready", [])
+    talk.chunk(8_000, "mic")
+    end(talk)
+    assert asked == [8_000 + more]
 
 
 def test_one_that_is_being_computed_is_finished() -> None:

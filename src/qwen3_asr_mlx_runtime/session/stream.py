@@ -7,6 +7,7 @@ from msgspec import UNSET
 
 from qwen3_asr_mlx_runtime.audio.pcm16 import BYTES_PER_SAMPLE
 from qwen3_asr_mlx_runtime.audio.pcm_buffer import PcmBuffer, length, resampled
+from qwen3_asr_mlx_runtime.audio.resampling import resampled_length
 from qwen3_asr_mlx_runtime.audio.trailing_silence import TrailingSilence
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 from qwen3_asr_mlx_runtime.errors import (
@@ -23,15 +24,28 @@ IsInUse = Callable[[str, str], bool]  # (stream id, name of an utterance)
 
 @dataclass(frozen=True, slots=True)
 class EndedUtterance:
-    """The audio of one utterance, at 16 kHz. `gap`: a chunk of it was rejected, or is missing. `start`: seconds of the
-    stream before it. `frames`: its length at the stream's rate. `kept`, `dropped`: samples of the rest behind it."""
+    """One utterance. `audio`: its PCM, and the rest behind it. `gap`: a chunk of it was rejected, or is missing.
+    `start`: seconds of the stream before it. `frames`: its length at the stream's rate. `kept`, `dropped`: samples of
+    the rest."""
 
-    samples: Samples
+    audio: PcmBuffer
     gap: bool
     start: float
     frames: int
     kept: int = 0
     dropped: int = 0
+
+    @property
+    def sample_count(self) -> int:
+        """Its length at 16 kHz."""
+        return resampled_length(self.frames, self.audio.rate)
+
+    def samples(self) -> Samples:
+        """All of it, at 16 kHz: milliseconds of work for a long one, which a final computed ahead does not need. Only
+        once."""
+        if self.frames == self.audio.frames:
+            return self.audio.end()
+        return resampled(self.audio.pcm(end=self.frames), self.audio.rate)
 
 
 class UtteranceNames:
@@ -204,14 +218,14 @@ class Stream:
             self._names.end()
         self.ended_name = None
         start, frames = self._start, self.frames
-        ended = EndedUtterance(self._audio.end(), bool(self._gaps), start, frames)
+        ended = EndedUtterance(self._audio, bool(self._gaps), start, frames)
         self._begin(b"")
         return ended
 
     def end_utterance_at(self, frames: int, name: str, *, keep: bool) -> EndedUtterance:
         """End the open utterance behind so many frames, fewer than it has. The rest begins the next one, or is
         dropped."""
-        samples, rest = self.ended_at(frames), self._audio.pcm(frames)
+        audio, rest = self._audio, self._audio.pcm(frames)
         count = length(rest, self.rate)
         kept, dropped = (count, 0) if keep else (0, count)
         is_gap = any(place < frames for place in self._gaps)
@@ -224,7 +238,7 @@ class Stream:
         self._begin(rest if keep else b"")
         self._gaps = gaps if keep else []
         self.ended_name = name if keep else None
-        return EndedUtterance(samples, is_gap, start, frames, kept, dropped)
+        return EndedUtterance(audio, is_gap, start, frames, kept, dropped)
 
     def _begin(self, pcm: bytes) -> None:
         """The next utterance, with this audio."""

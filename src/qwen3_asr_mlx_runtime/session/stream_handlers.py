@@ -164,7 +164,7 @@ class StreamHandlers:
             ended = stream.end_utterance(goes_on=request is None)
         else:
             ended = stream.end_utterance_at(frames, utterance.utterance_id, keep=command.rest == "keep")
-        self._budget.give_back(before - len(ended.samples) - ended.kept)
+        self._budget.give_back(before - ended.sample_count - ended.kept)
         utterance.audio_gap, utterance.stream_start = ended.gap, ended.start
         if had_pause or command.samples is not None:
             utterance.frames, utterance.dropped = ended.frames, ended.dropped
@@ -172,11 +172,11 @@ class StreamHandlers:
         if provisional is not None and self._scheduler.adopt(provisional, utterance, in_engine):
             self._utterances.add_adopted(provisional, request)
         else:
-            has_more = in_engine is not None and in_engine.samples > len(ended.samples)
+            has_more = in_engine is not None and in_engine.samples > ended.sample_count
             if has_more or not has_beginning:
                 self._scheduler.forget(in_engine)
                 in_engine = None
-            self._utterances.add_samples(utterance, ended.samples, request, in_engine)
+            self._utterances.add_samples(utterance, ended.samples(), request, in_engine)
         return utterance
 
     def _split(self, stream: Stream) -> Split:
