@@ -8,11 +8,18 @@ to the measured share of accepted tokens (`--accepted`); of another draft nothin
 are smaller than rounding errors, so products of different widths would choose different tokens. So each token is
 computed, read, and then replaced by that of the utterance's own text.
 The second uses the demonstration checkpoint and so many utterances of each length, with a partial every half second.
+
+    scripts/live-benchmark --pause --demo 20 --seconds 3,10,30
+    scripts/live-benchmark --pause --size 0.6b --dtype bfloat16 --seconds 3,10,30 --repeats 20
+
+These measure a bridge process: the time from `end_utterance` to the final, with a `pause` before it
+(pause_benchmark.py).
 Prints a Markdown table of medians, and writes JSON to the file of `--json`.
 """
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -26,6 +33,7 @@ from typing import Any, cast
 from unittest import mock
 
 import numpy as np
+import pause_benchmark
 from benchmark.audio import speech_like
 from benchmark.vocabulary import write_tokenizer
 from live_agreement import joined_examples
@@ -44,6 +52,15 @@ from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
 INTERVAL = 0.5  # seconds between two partials
 TOKENS_PER_SECOND = 3
+# The real bridge, with random_worker.py in place of its worker.
+RANDOM_BRIDGE = """
+from qwen3_asr_mlx_runtime.engines import worker
+real = "qwen3_asr_mlx_runtime.engine.worker import main; main({{channel}})"
+assert real in worker._PROGRAM
+worker._PROGRAM = worker._PROGRAM.replace(real, "random_worker import main; main({{channel}}, {accepted})")
+from qwen3_asr_mlx_runtime.__main__ import main
+main()
+"""
 LONGEST_SEGMENT = 120.0  # no cuts, so that the cost of the caches shows beyond 30 s
 Measured = dict[str, list[float]]
 
@@ -113,7 +130,7 @@ def forced_tokens(text: Sequence[int]) -> Iterator[None]:
     def accept_forced(result: speculative.DraftResult, choice: NextTokens, *rest: Any) -> int:
         start = len(result.ids)
         reads = [
-            read._replace(token=token, margin=read.margin if read.margin is None else 1.0)
+            read._replace(token=token, margin=read.margin if read.margin is None else math.inf)
             for read, token in zip(choice.read(), text[start:], strict=False)
         ]
         return accept(result, cast(NextTokens, SimpleNamespace(read=lambda: reads)), *rest)
@@ -122,19 +139,28 @@ def forced_tokens(text: Sequence[int]) -> Iterator[None]:
         yield
 
 
-def random_weights(size: str, dtype: str, folder: Path) -> Recognizer:
-    Tokenizer.eos_ids = frozenset()  # type: ignore[misc]
+def tokens_of(seconds: float) -> int:
+    """How many tokens the text of so much audio has, with random weights."""
+    return max(1, round(seconds * TOKENS_PER_SECOND))
+
+
+def checkpoint(size: str, dtype: str, folder: Path) -> str:
+    """The folder of random weights, written if it is not there."""
     if not (folder / "checkpoint" / "config.json").exists():
         tokenizer = write_tokenizer(folder / "tokenizer")
         write_random_checkpoint(folder / "checkpoint", size=size, dtype=dtype, seed=1, tokenizer=tokenizer)
-    recognizer = Recognizer.load(str(folder / "checkpoint"), dtype=dtype, max_segment_seconds=LONGEST_SEGMENT)
+    return str(folder / "checkpoint")
+
+
+def random_weights(size: str, dtype: str, folder: Path) -> Recognizer:
+    Tokenizer.eos_ids = frozenset()  # type: ignore[misc]
+    recognizer = Recognizer.load(checkpoint(size, dtype, folder), dtype=dtype, max_segment_seconds=LONGEST_SEGMENT)
     recognizer._streaming_drift._margin = 1e-30  # measured margins of random weights are always low
     return recognizer
 
 
 def cost(recognizer: Recognizer, length: float, accepted: float, repeats: int) -> Measured:
-    new_tokens = max(1, round(length * TOKENS_PER_SECOND))
-    utterance = StreamedUtterance(recognizer, speech_like(length, 1), new_tokens)
+    utterance = StreamedUtterance(recognizer, speech_like(length, 1), tokens_of(length))
     _, own = utterance.partial(())
     draft, wrong = own[: round(accepted * len(own))], [id + 1 for id in own]
     measured: Measured = {name: [] for name in ("tick", "tick, nothing accepted", "whole", "final")}
@@ -153,11 +179,35 @@ def finals(recognizer: Recognizer, length: float, count: int) -> Measured:
     rng = np.random.default_rng(1)
     measured: Measured = {"whole": [], "final": []}
     for _ in range(count):
-        samples = joined_examples(int(length * SAMPLE_RATE), rng).astype(np.float32)
-        utterance = StreamedUtterance(recognizer, samples)
+        utterance = StreamedUtterance(recognizer, spoken(length, rng))
         measured["final"].append(utterance.end())
         measured["whole"].append(utterance.whole())
     return measured
+
+
+def spoken(length: float, rng: np.random.Generator) -> Samples:
+    """Example recordings, joined."""
+    return joined_examples(int(length * SAMPLE_RATE), rng).astype(np.float32)
+
+
+def pauses(options: argparse.Namespace, folder: Path) -> list[pause_benchmark.Timed]:
+    """The finals of a bridge process with `pause`."""
+    arguments = ["--local-files-only", "--dtype", options.dtype, "--model"]
+    if options.demo:
+        rng = np.random.default_rng(1)
+        rounds = ([spoken(length, rng) for length in options.seconds] for _ in range(options.demo))
+        return pause_benchmark.measure(
+            [sys.executable, "-P", "-m", "qwen3_asr_mlx_runtime", *arguments, "demo"], rounds
+        )
+    program = RANDOM_BRIDGE.format(accepted=options.accepted)
+    model = checkpoint(options.size, options.dtype, folder)
+    utterances = [speech_like(length, 1) for length in options.seconds]
+    timed = pause_benchmark.measure(
+        [sys.executable, "-P", "-c", program, *arguments, model], [utterances] * options.repeats
+    )
+    if any(one.tokens != tokens_of(one.length) for one in timed):
+        raise RuntimeError("a final has another number of tokens than the text")
+    return timed
 
 
 def table(measured: dict[float, Measured]) -> str:
@@ -178,6 +228,21 @@ def table(measured: dict[float, Measured]) -> str:
     return "\n".join(lines)
 
 
+def costs(options: argparse.Namespace, folder: Path) -> dict[float, Measured]:
+    """What partials and finals cost in the engine."""
+    if options.demo:
+        recognizer = Recognizer.load("demo", dtype=options.dtype)
+        while not recognizer._streaming_drift.is_known:
+            recognizer._streaming_drift.step()
+        return {length: finals(recognizer, length, options.demo) for length in options.seconds}
+    recognizer = random_weights(options.size, options.dtype, folder)
+    measured = {}
+    for length in options.seconds:
+        measured[length] = cost(recognizer, length, options.accepted, options.repeats)
+        print(f"{length:g} s measured", file=sys.stderr)
+    return measured
+
+
 @guarded("live-benchmark")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -193,22 +258,19 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--demo", type=int, help="so many utterances of each length, with the demonstration checkpoint")
+    parser.add_argument("--pause", action="store_true", help="measure finals with a `pause` before the end")
     parser.add_argument("--workdir", type=Path, help="keeps the checkpoint; a temporary folder is removed")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="live-benchmark-") as folder:
-        if options.demo:
-            recognizer = Recognizer.load("demo", dtype=options.dtype)
-            while not recognizer._streaming_drift.is_known:
-                recognizer._streaming_drift.step()
-            measured = {length: finals(recognizer, length, options.demo) for length in options.seconds}
+        if options.pause:
+            timed = pauses(options, options.workdir or Path(folder))
+            measured: object = pause_benchmark.as_json(timed)
+            text = pause_benchmark.table(timed)
         else:
-            recognizer = random_weights(options.size, options.dtype, options.workdir or Path(folder))
-            measured = {}
-            for length in options.seconds:
-                measured[length] = cost(recognizer, length, options.accepted, options.repeats)
-                print(f"{length:g} s measured", file=sys.stderr)
-    print(table(measured))
+            measured = costs(options, options.workdir or Path(folder))
+            text = table(measured)
+    print(text)
     if options.json:
         options.json.write_text(
             json.dumps(
