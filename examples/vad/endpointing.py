@@ -58,13 +58,14 @@ class Endpointer:
     def __init__(self, probability: Callable[[bytes], float], policy: Policy) -> None:
         self._probability = probability
         self._policy = policy
-        self._hang_over = policy.hang_over_ms * SAMPLE_RATE // 1000
+        self._hang_over = self._longest = policy.hang_over_ms * SAMPLE_RATE // 1000
         self._pause = policy.pause_ms * SAMPLE_RATE // 1000
         self._pre_roll: deque[bytes] = deque(maxlen=-(-policy.pre_roll_ms * SAMPLE_RATE // 1000 // FRAME_SAMPLES))
         self._rest = b""
         self._heard = 0
         self._silence: int | None = None  # samples since the last speech; None while nobody speaks
         self._sent = 0  # samples of this utterance
+        self._spoken = 0  # of them, up to the last frame of speech
         self._paused: int | None = None  # of them, at a pause that only silence followed
 
     def feed(self, pcm16: bytes) -> Iterator[Action]:
@@ -74,6 +75,12 @@ class Endpointer:
         while len(self._rest) >= size:
             frame, self._rest = self._rest[:size], self._rest[size:]
             yield from self._take(frame)
+
+    def shorten(self, hang_over_ms: int, samples: int) -> None:
+        """End this utterance after `hang_over_ms` of silence: what its first `samples` say allows it. Speech behind
+        them restores the policy's hang-over, and a longer one than the policy's is not taken."""
+        if self._silence is not None and samples >= self._spoken:
+            self._hang_over = min(hang_over_ms * SAMPLE_RATE // 1000, self._longest)
 
     def finish(self) -> Iterator[Action]:
         """The recording has ended. Less than a frame belongs to the utterance before it, if that has not ended."""
@@ -102,6 +109,7 @@ class Endpointer:
         self._silence = 0 if is_speech else (self._silence or 0) + FRAME_SAMPLES
         if is_speech:
             self._paused = None
+            self._spoken, self._hang_over = self._sent, self._longest
         elif self._silence >= self._hang_over:
             yield self._end()
         elif self._paused is None and self._silence >= self._pause:
