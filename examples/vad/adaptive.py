@@ -41,7 +41,7 @@ class AdaptivePolicy:
     long_ms: int = 800
     short_ms: int = 300
     settled_ms: int = 200
-    silence_ms: int = 200
+    silence_ms: int = 100
     probability: float = 0.9
 
     def hang_over_ms(self, hints: Hints) -> int:

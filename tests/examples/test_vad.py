@@ -1,11 +1,13 @@
 """examples/vad: where utterances end, by a detector whose probabilities are given, and by Silero's."""
 
+import dataclasses
 import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +16,11 @@ from e2e.client import WAIT, command
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qwen3_asr_mlx_runtime.protocol.streams import PartialResult
+
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "vad"
 sys.path.insert(0, str(FOLDER))
+from adaptive import AdaptivePolicy, Hints  # noqa: E402
 from endpointing import FRAME_SAMPLES, Action, Boundary, Endpointer, Pause, Policy, Speech  # noqa: E402
 
 DEMO = shlex.join(command(None, "--model", "demo", "--local-files-only"))
@@ -112,6 +117,80 @@ def test_all_speech_is_sent_once_and_in_order_whatever_the_blocks(pattern: str, 
     assert summary(found) == summary(actions(pattern))
 
 
+ENDED = Hints(16_000, settled_ms=200, ends_sentence=True, ends_sentence_probability=0.9, trailing_silence_ms=200)
+
+
+def test_a_settled_sentence_with_silence_behind_it_shortens_the_hang_over() -> None:
+    assert AdaptivePolicy(long_ms=800, short_ms=300).hang_over_ms(ENDED) == 300
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settled_ms": 199},
+        {"ends_sentence": False, "ends_sentence_probability": None},
+        {"ends_sentence_probability": 0.89},
+        {"ends_sentence_probability": None},
+        {"trailing_silence_ms": 199},
+    ],
+)
+def test_any_hint_that_is_missing_leaves_the_long_hang_over(change: dict[str, object]) -> None:
+    policy = AdaptivePolicy(long_ms=800, short_ms=300, settled_ms=200, silence_ms=200, probability=0.9)
+    assert policy.hang_over_ms(dataclasses.replace(ENDED, **change)) == 800  # type: ignore[arg-type]
+
+
+def test_hints_are_those_of_a_partial_and_a_partial_without_hints_shortens_nothing() -> None:
+    counts: dict[str, Any] = {"stream_id": "mic", "samples_buffered": 16_000, "chunks": 10}
+    partial = PartialResult(**counts, audio_seconds=1.0, settled_ms=200, ends_sentence=True, trailing_silence_ms=200)
+    partial.ends_sentence_probability = 0.9
+    assert Hints.of(partial) == ENDED
+    bare = Hints.of(PartialResult(**counts, audio_seconds=1.0))
+    assert bare == Hints(16_000, 0, False, None, 0)
+    assert AdaptivePolicy().hang_over_ms(bare) == AdaptivePolicy().long_ms
+
+
+def shortened(pattern: str, after: int, covered: int, hang_over_ms: int = 64) -> str:
+    """The frames sent and boundaries, with a hang-over of 128 ms. When frame `after` is sent, a hypothesis of the first
+    `covered` frames of the utterance asks for `hang_over_ms`."""
+    place = iter(pattern)
+    endpointer = Endpointer(lambda _: float(next(place) == "#"), Policy(128, pre_roll_ms=0, pause_ms=32))
+    found = ""
+    for action in endpointer.feed(bytes(2 * FRAME_SAMPLES * len(pattern))):
+        if isinstance(action, Speech):
+            found += "s"
+            if action.start == after * FRAME_SAMPLES:
+                endpointer.shorten(hang_over_ms, covered * FRAME_SAMPLES)
+        elif isinstance(action, Boundary):
+            found += "|"
+    return found
+
+
+@pytest.mark.parametrize(
+    ("pattern", "after", "covered", "expected"),
+    [
+        ("#.....", 1, 1, "sss|"),  # 64 ms of silence
+        ("#.....", 9, 1, "sssss|"),  # no hypothesis: 128 ms
+        ("#.....", 3, 2, "ssss|"),  # late: at once
+        ("#.#.....", 1, 2, "sssssss|"),  # speech came behind it
+        ("#.#.....", 3, 2, "sssssss|"),  # the hypothesis is from before that speech
+        ("#.#.....", 3, 3, "sssss|"),  # and this one covers it
+        ("#...#.....", 1, 2, "sss|sssss|"),  # the next utterance has the long one again
+    ],
+)
+def test_a_hypothesis_shortens_the_silence_behind_it(pattern: str, after: int, covered: int, expected: str) -> None:
+    assert shortened(pattern, after, covered) == expected
+
+
+def test_a_hypothesis_never_makes_the_hang_over_longer() -> None:
+    assert shortened("#.......", 1, 2, hang_over_ms=500) == "sssss|"
+
+
+def test_a_hypothesis_between_utterances_changes_nothing() -> None:
+    endpointer = Endpointer(lambda _: 0.0, Policy())
+    endpointer.shorten(0, 16_000)
+    assert [*endpointer.feed(bytes(2 * FRAME_SAMPLES))] == []
+
+
 def tones() -> np.ndarray:
     time = np.arange(10 * 16_000) / 16_000
     return 0.1 * np.sin(2 * np.pi * 120 * time) + 0.05 * np.sin(2 * np.pi * 440 * time)
@@ -165,13 +244,16 @@ def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=WAIT, check=False)
 
 
-def test_two_utterances_with_silence_between_them_become_two_finals(repository: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [("--hang-over-ms", "500"), ("--adaptive",)])
+def test_two_utterances_with_silence_between_them_become_two_finals(
+    repository: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
     audio = repository / "examples" / "audio"
     five, _ = soundfile.read(audio / "english-five.wav", dtype="int16")
     ten, rate = soundfile.read(audio / "english-ten.wav", dtype="int16")
     silence = np.zeros(rate, np.int16)
     soundfile.write(tmp_path / "talk.wav", np.concatenate([silence, five, silence, ten, silence]), rate)
-    ran = run("live_vad.py", str(tmp_path / "talk.wav"), "--bridge", DEMO, "--speed", "20", "--hang-over-ms", "500")
+    ran = run("live_vad.py", str(tmp_path / "talk.wav"), "--bridge", DEMO, "--speed", "20", *options)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert len(ran.stdout.splitlines()) == 2
 
@@ -203,3 +285,21 @@ def test_a_longer_hang_over_splits_less_and_waits_longer(data_folder: Path) -> N
     assert len(rows) == 8
     assert utterances == sorted(utterances, reverse=True)
     assert latencies == sorted(latencies)
+
+
+def test_an_adaptive_hang_over_is_measured_beside_a_fixed_one(data_folder: Path, tmp_path: Path) -> None:
+    plot = tmp_path / "plot.svg"
+    options = ["--talks", "1", "--sentences", "1", "--fixed-ms", "300", "800", "--bridge", DEMO, "--plot", str(plot)]
+    ran = run("measure_adaptive.py", str(data_folder), *options)
+    assert ran.returncode == 0, ran.stderr
+    rows = {row[0].strip(): row for line in ran.stdout.splitlines() if len(row := line.split("|")[1:-1]) == 7}
+    p50 = {name: float(row[5].split()[0]) for name, row in rows.items() if " ms" in row[5]}
+    assert len(p50) == 5
+    assert p50["300 ms"] <= p50["marks that are right"] < p50["800 ms"]
+    assert plot.read_text(encoding="utf-8").count("marks that are right") > 0
+
+
+def test_a_folder_without_digits_is_one_line(tmp_path: Path) -> None:
+    ran = run("measure_adaptive.py", str(tmp_path))
+    assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (1, "", 1)
+    assert str(tmp_path) in ran.stderr
