@@ -29,7 +29,8 @@ Case = str | float
 @dataclass(frozen=True)
 class Timed:
     """`seconds`: from sending `end_utterance` until the final came. `length`: of the utterance, in seconds.
-    `ping`: of a ping before, which needs no engine. `provisional`: as in the final; None without `pause`."""
+    `ping`: of one sent as long after the last message as the boundary after the `pause`; it needs no engine.
+    `provisional`: as in the final; None without `pause`."""
 
     length: float
     case: Case
@@ -55,8 +56,8 @@ class Speaker:
         if case == WHOLE:
             self._plain.append(pcm)
             return self._end(self._plain, length, case, self._ping())
+        ping = self._ping(0.0 if isinstance(case, str) else case)
         self._feed(pcm)
-        ping = self._ping()
         if not isinstance(case, str):
             self._live.pause()
             self._be_silent(case)
@@ -81,9 +82,10 @@ class Speaker:
             self._live.append(chunk)
             time.sleep(max(0.0, started + number * CHUNK - time.perf_counter()))
 
-    def _ping(self) -> float:
-        """Seconds of a ping, when all audio has been read."""
+    def _ping(self, idle: float = 0.0) -> float:
+        """Seconds of a ping, when all audio has been read, and nothing has come for `idle` seconds."""
         self._bridge.ping()
+        time.sleep(idle)
         started = time.perf_counter()
         self._bridge.ping()
         return time.perf_counter() - started
