@@ -112,7 +112,7 @@ def test_an_idle_model_is_unloaded(path: str, text: str) -> None:
 # What the worker calls in each phase, and when it is in it; all but the load once the model is loaded.
 PHASES = {
     "load": ("engine import recognizer as owner", "load_model", "True"),
-    "prefill": ("model import generate as owner", "_prefill", "True"),
+    "prefill": ("model import generate as owner", "prefill_prompt", "True"),
     "step": ("model import generate as owner", "check_finite", "arguments[1] == 1"),
     "partial": ("engine.streaming_segment import StreamingSegment as owner", "decode", "True"),
     "idle": (

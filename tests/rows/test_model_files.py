@@ -315,11 +315,11 @@ def test_row_78_two_processes_download_one_model_once(hub: FakeHub, tmp_path: Pa
 POISON = """
 import mlx.core as mx
 from qwen3_asr_mlx_runtime.model import generate
-_prefill, _calls = generate._prefill, []
+_prefill, _calls = generate.prefill_prompt, []
 def _poisoned(*arguments):
     _calls.append(1)
     return _prefill(*arguments) * (mx.array(float("nan")) if len(_calls) in (3, 5, 6, 7) else 1)
-generate._prefill = _poisoned
+generate.prefill_prompt = _poisoned
 """
 
 LOADS = """

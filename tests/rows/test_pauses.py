@@ -150,10 +150,10 @@ import mlx.core as mx
 from qwen3_asr_mlx_runtime.engine.single import SingleDecoder
 from qwen3_asr_mlx_runtime.engine.streaming_utterance import StreamingUtterance
 from qwen3_asr_mlx_runtime.model import generate
-_folder, _prefill = pathlib.Path({folder!r}), generate._prefill
+_folder, _prefill = pathlib.Path({folder!r}), generate.prefill_prompt
 _segment, _provisional = SingleDecoder._segment, StreamingUtterance.provisional
 def _poison(*arguments):
-    generate._prefill = _prefill
+    generate.prefill_prompt = _prefill
     return _prefill(*arguments) * mx.array(float("nan"))
 def _fault(recognition, mark):
     if recognition.job.provisional:
@@ -173,7 +173,7 @@ SingleDecoder._segment, StreamingUtterance.provisional = _alone, _with_partials
 FAULTS = {
     "out of memory": "raise MemoryError",
     "no GPU": 'raise RuntimeError("[METAL] Command buffer execution failed: Caused GPU Timeout Error")',
-    "no numbers": "generate._prefill = _poison",
+    "no numbers": "generate.prefill_prompt = _poison",
 }
 
 
