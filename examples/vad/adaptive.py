@@ -18,7 +18,7 @@ class Hints:
     samples: int
     settled_ms: int
     ends_sentence: bool
-    ends_sentence_probability: float | None
+    ends_sentence_probability: float
     trailing_silence_ms: int
 
     @classmethod
@@ -28,7 +28,7 @@ class Hints:
             round((partial.audio_seconds or 0.0) * SAMPLE_RATE),
             partial.settled_ms or 0,
             partial.ends_sentence is True,
-            partial.ends_sentence_probability or None,
+            partial.ends_sentence_probability or 0.0,
             partial.trailing_silence_ms or 0,
         )
 
@@ -47,7 +47,7 @@ class AdaptivePolicy:
     def hang_over_ms(self, hints: Hints) -> int:
         is_end = (
             hints.ends_sentence
-            and (hints.ends_sentence_probability or 0.0) >= self.probability
+            and hints.ends_sentence_probability >= self.probability
             and hints.settled_ms >= self.settled_ms
             and hints.trailing_silence_ms >= self.silence_ms
         )

@@ -58,7 +58,7 @@ def allowed_languages(spellings: Iterable[str]) -> tuple[str, ...]:
     """
     chosen = {_NAMES.get(spelling.strip().lower()) for spelling in spellings}
     if not chosen <= LANGUAGE_CODES.keys():
-        raise InvalidParams(f"`languages`: expected each to be one of: {_known()}", field="languages")
+        raise InvalidParams(f"unknown language; expected each to be one of: {_known()}", field="languages")
     return tuple(name for name in LANGUAGE_CODES if name in chosen)
 
 

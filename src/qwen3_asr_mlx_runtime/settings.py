@@ -83,8 +83,6 @@ def parse_command_line(argv: Sequence[str], environ: Mapping[str, str]) -> Comma
     options = parser.parse_args(argv)
     if options.model and options.positional_model and options.model != options.positional_model:
         parser.error("the model is named twice, and differently: as an argument and with --model")
-    if options.language and options.languages:
-        parser.error("argument --languages: not allowed with argument --language")
     if getattr(options, "segment_seconds", 0.0) > options.max_audio_seconds:
         limit = f"{options.max_audio_seconds:g} seconds, the limit of --max-audio-seconds"
         parser.error(f"argument --max-chunk-seconds: expected at most {limit}")
@@ -170,10 +168,14 @@ def _add_model_options(parser: argparse.ArgumentParser, environ: Mapping[str, st
 
 
 def _add_decoding_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--language", type=values.language, help="name, ISO code, or `auto`: the model decides (the default)"
+    languages = parser.add_mutually_exclusive_group()
+    languages.add_argument(
+        "--language",
+        type=values.language,
+        default=argparse.SUPPRESS,
+        help="name, ISO code, or `auto`: the model decides (the default)",
     )
-    parser.add_argument(
+    languages.add_argument(
         "--languages",
         type=values.languages,
         metavar="LANGUAGE,...",

@@ -18,6 +18,7 @@ from support.protocol_monitor import ProtocolMonitor
 from qwen3_asr_mlx_runtime.client import Bridge, Limits, Setup
 from qwen3_asr_mlx_runtime.client.child import Child
 from qwen3_asr_mlx_runtime.client.messages import Direction
+from qwen3_asr_mlx_runtime.languages import allowed_languages
 
 TESTS = Path(__file__).resolve().parent.parent
 WAIT = 120
@@ -39,7 +40,7 @@ class Client:
     def __init__(
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, closed: Sequence[int] = ()
     ) -> None:
-        self.monitor = ProtocolMonitor()
+        self.monitor = ProtocolMonitor(_languages(argv))
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 it lives as long as the client
         if closed:
             closing = " ".join(f"{fd}>&-" for fd in closed)
@@ -103,6 +104,12 @@ class Client:
         ready, _, _ = select.select([self.process.stdout], [], [], WAIT)
         assert ready, f"no line for {WAIT} s; stderr: {self.stderr()}"
         return os.read(self.process.stdout.fileno(), size)
+
+
+def _languages(argv: Sequence[str]) -> tuple[str, ...]:
+    """Those that a bridge of this command line allows."""
+    words = [*argv, ""]
+    return allowed_languages(words[words.index("--languages") + 1].split(",")) if "--languages" in words else ()
 
 
 class Watched:

@@ -13,7 +13,9 @@ from support.tiny import tiny_model
 
 from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.engine import continuous_batch, single, streaming_segment, streaming_utterance
+from qwen3_asr_mlx_runtime.engine.prepare import Preparation
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
+from qwen3_asr_mlx_runtime.engine.sequence import JobSequence
 from qwen3_asr_mlx_runtime.engines.api import Append, Failed, Finished, Job, PartialDone, Provisional
 from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, SAMPLE_RATE, Utterance
 from qwen3_asr_mlx_runtime.errors import NonFiniteOutput
@@ -180,6 +182,7 @@ def test_a_doubtful_choice_in_a_stream_is_made_again_alone(
     monkeypatch.setattr(StreamingDrift, "is_known", True)
     monkeypatch.setattr(StreamingDrift, "margin", 1e-6)
     choose = streaming_utterance.with_language
+    monkeypatch.setattr(single, "with_language", lambda *_: pytest.fail("decoded from the beginning"))
     monkeypatch.setattr(streaming_utterance, "with_language", lambda *inputs: made.append(1) or choose(*inputs))
     with_margin(monkeypatch, streaming_segment, 0.0)
     schedule = demo.schedule()
@@ -188,7 +191,54 @@ def test_a_doubtful_choice_in_a_stream_is_made_again_alone(
     send(schedule, [Provisional(3, 2, len(samples), NO_SAMPLES, languages=BOTH)])
     [outcome] = run(schedule)
     assert (made, outcome.transcript.verified_tokens) == ([1], 0)
+    monkeypatch.undo()
     assert outcome.transcript.token_ids == demo.transcribe(Utterance(samples, languages=BOTH)).token_ids
+
+
+def test_a_doubtful_final_of_a_packing_tower_is_prepared_again_with_its_languages(
+    demo: Recognizer, clips: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = clips["sample"]
+    monkeypatch.setattr(Preparation, "packs", True)
+    monkeypatch.setattr(StreamingDrift, "is_known", True)
+    monkeypatch.setattr(StreamingDrift, "margin", float("inf"))
+    schedule = demo.schedule()
+    send(schedule, partial(1, 2, samples, languages=BOTH))
+    run(schedule)
+    send(schedule, [Provisional(3, 2, len(samples), NO_SAMPLES, languages=BOTH)])
+    [outcome] = run(schedule)
+    whole = demo.transcribe(Utterance(samples, languages=BOTH))
+    assert (outcome.transcript.raw_text, outcome.transcript.language) == (whole.raw_text, whole.language)
+    assert outcome.transcript.language_probabilities == pytest.approx(whole.language_probabilities)
+
+
+@pytest.mark.parametrize("files", [8, 16])
+def test_a_live_job_does_not_wait_until_the_languages_of_files_are_chosen(
+    demo: Recognizer, clips: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch, files: int
+) -> None:
+    monkeypatch.setattr(Preparation, "packs", True)
+    demo.transcribe_batch([Utterance(clips["sample"])], "batched")  # measures the drift
+    chosen, choose = [], continuous_batch.with_language
+    monkeypatch.setattr(continuous_batch, "with_language", lambda *inputs: chosen.append(1) or choose(*inputs))
+    utterance = Utterance(clips["sample"], languages=BOTH)
+    schedule = demo.schedule()
+    for number in range(files):
+        schedule.submit(Job(number, utterance, "batched"))
+    schedule.step()
+    schedule.submit(Job(files, utterance, "batched", interactive=True))
+    while not any(row.recognition.job.interactive for row in schedule._batching._rows.values()):
+        schedule.step()
+    assert len(chosen) == 1
+    assert len(run(schedule)) == files + 1
+
+
+def test_a_cancelled_job_has_no_language_chosen(demo: Recognizer, clips: dict[str, np.ndarray]) -> None:
+    schedule = demo.schedule()
+    schedule.submit(Job(0, Utterance(clips["sample"], languages=BOTH), "batched"))
+    while not schedule._batching._unnamed:
+        schedule.step()
+    assert schedule.cancel(0) is not None
+    assert not schedule._batching.is_busy
 
 
 def test_a_choice_that_fails_in_a_batch_is_made_alone_and_fails_one_job(
@@ -231,3 +281,14 @@ def test_appended_audio_is_ended_as_it_was_asked(demo: Recognizer, clips: dict[s
     [outcome] = run(schedule)
     whole = demo.transcribe(Utterance(clips["sample"][:16_000], languages=BOTH))
     assert outcome.transcript.language_probabilities == whole.language_probabilities
+
+
+def test_the_name_and_the_budget_stay_within_the_models_positions(
+    demo: Recognizer, clips: dict[str, np.ndarray]
+) -> None:
+    positions = demo.model.config.text.max_position_embeddings
+    utterance = Utterance(clips["sample"], languages=EVERY, max_new_tokens=positions)
+    job = JobSequence.of(Job(1, utterance), demo._preparation)
+    [prepared] = demo._preparation.prepare(job.segments)
+    longest = max(map(len, prepared.names.values()))
+    assert prepared.embeddings.shape[1] + longest + prepared.max_new_tokens == positions

@@ -273,6 +273,15 @@ def test_segments_move_when_transcripts_are_joined() -> None:
     assert [joined.text[each.char_start :][: len(each.text)] for each in joined.segments] == ["One.", "Two.", "Three."]
 
 
+def test_probabilities_of_joined_transcripts_are_weighted_by_their_length() -> None:
+    one = transcript("One.", audio_samples=3_000, language_probabilities={"English": 0.9, "Arabic": 0.1})
+    none = transcript("", audio_samples=150, audio_output_lengths=(), language_probabilities=None)
+    two = transcript("Two.", audio_samples=1_000, language_probabilities={"English": 0.5, "Arabic": 0.3})
+    joined = join_transcripts([one, none, two]).language_probabilities
+    assert joined == pytest.approx({"English": 0.8, "Arabic": 0.15})
+    assert join_transcripts([none, none]).language_probabilities is None
+
+
 def spans_of(ends: tuple[int, ...]) -> list[tuple[int, int]]:
     return [(min(before, end - 1), end) for before, end in pairwise([0, *ends])]
 

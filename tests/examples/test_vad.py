@@ -128,9 +128,9 @@ def test_a_settled_sentence_with_silence_behind_it_shortens_the_hang_over() -> N
     "change",
     [
         {"settled_ms": 199},
-        {"ends_sentence": False, "ends_sentence_probability": None},
+        {"ends_sentence": False, "ends_sentence_probability": 0.0},
         {"ends_sentence_probability": 0.89},
-        {"ends_sentence_probability": None},
+        {"ends_sentence_probability": 0.0},
         {"trailing_silence_ms": 199},
     ],
 )
@@ -145,7 +145,7 @@ def test_hints_are_those_of_a_partial_and_a_partial_without_hints_shortens_nothi
     partial.ends_sentence_probability = 0.9
     assert Hints.of(partial) == ENDED
     bare = Hints.of(PartialResult(**counts, audio_seconds=1.0))
-    assert bare == Hints(16_000, 0, False, None, 0)
+    assert bare == Hints(16_000, 0, False, 0.0, 0)
     assert AdaptivePolicy().hang_over_ms(bare) == AdaptivePolicy().long_ms
 
 

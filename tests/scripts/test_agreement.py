@@ -22,13 +22,12 @@ def test_sixty_utterances_are_written_alike_in_both_modes(recognizer):
 
 def test_the_comparison_sees_a_difference(recognizer, monkeypatch):
     """A batch that decodes one token less differs in every utterance."""
-    place = batching.ContinuousBatch._make_row
+    place = batching.ContinuousBatch._take_prepared
 
-    def shortened(self, recognition, index):
-        made = recognition.inputs[index]
-        recognition.inputs[index] = replace(made, max_new_tokens=2)
-        place(self, recognition, index)
+    def shortened(self, owner, decoder_input):
+        short = owner.recognition.inputs[owner.segment] = replace(decoder_input, max_new_tokens=2)
+        place(self, owner, short)
 
-    monkeypatch.setattr(batching.ContinuousBatch, "_make_row", shortened)
+    monkeypatch.setattr(batching.ContinuousBatch, "_take_prepared", shortened)
     found = agreement.compare(recognizer, list(agreement.random_utterances(3, seed=7)), rows=3)
     assert found["equal_with_guard"] == 0

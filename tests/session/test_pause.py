@@ -65,8 +65,8 @@ def test_the_boundary_of_a_final_that_is_ready_does_no_work_for_each_sample(
     more: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    real = EndedUtterance.samples
-    monkeypatch.setattr(EndedUtterance, "samples", lambda ended: asked.append(ended.frames) or real(ended))
+    real = EndedUtterance.take_samples
+    monkeypatch.setattr(EndedUtterance, "take_samples", lambda ended: asked.append(ended.frames) or real(ended))
     talk = paused()
     decode(talk)
     if more:
@@ -186,6 +186,14 @@ def test_a_pause_of_all_has_what_the_engine_has(partials: bool) -> None:
     [job] = talk.provisionals.values()
     assert np.array_equal(job.utterance.samples, resampled(np.full(48_000, 100, "<i2").tobytes(), 48_000))
     assert job.partials == partials
+
+
+def test_a_final_computed_ahead_has_the_options_of_its_stream() -> None:
+    talk = paused(languages=["en", "ar"], context="names", max_new_tokens=7, logprobs=True)
+    [job] = talk.provisionals.values()
+    asked = job.utterance
+    assert (asked.language, asked.languages) == (None, ("English", "Arabic"))
+    assert (asked.context, asked.max_new_tokens, asked.logprobs) == ("names", 7, True)
 
 
 def test_a_later_pause_replaces_one_of_other_samples_and_repeats_none() -> None:

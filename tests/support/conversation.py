@@ -56,7 +56,7 @@ class Conversation:
     def __init__(self, settings: Settings | None = None) -> None:
         self.now = 100.0
         self.session = Session(settings or Settings(), lambda: self.now)
-        self.monitor = ProtocolMonitor()
+        self.monitor = ProtocolMonitor((settings or Settings()).languages)
         self.reads_lines = True
         self.has_written = True  # all lines; partial text waits for that
         self.loads = 0

@@ -141,8 +141,10 @@ class Sent:
 class ProtocolMonitor:
     """Tell it every line in with `sent`, every block of bytes out with `received`, and at the end `finish`."""
 
-    def __init__(self) -> None:
+    def __init__(self, languages: tuple[str, ...] = ()) -> None:
+        """`languages`: those that the process allows."""
         self.replies: list[dict] = []
+        self._languages = {languages} - {()}  # all that was allowed, by any request
         self._in_order: deque[Sent] = deque()
         self._with_id: dict[object, list[Sent]] = {}
         self._places = 0
@@ -169,6 +171,8 @@ class ProtocolMonitor:
         sent.is_refused = isinstance(decode_line(line), Rejected)
         sent.is_silent = sent.type == "audio_chunk" and sent.id is ABSENT and "events" in self._wants
         takes_effect = not sent.is_refused and not self._is_stopping
+        if not sent.is_refused and sent.message.get("languages"):
+            self._languages.add(allowed_languages(sent.message["languages"]))
         if sent.type == "hello" and takes_effect and isinstance(want := sent.message.get("want"), list):
             self._wants = {name for name in want if isinstance(name, str)}
             self._wanted_once |= self._wants
@@ -251,6 +255,9 @@ class ProtocolMonitor:
         assert isinstance(reply, dict), f"I1: not an object: {line[:80]!r}"
         _check_fields(reply)
         _check_counts(reply)
+        for result in (reply, *reply.get("items", ())):
+            if probabilities := result.get("language_probabilities"):
+                assert (*probabilities,) in self._languages, "I3: languages that nobody allowed"
         assert not self._ended, f"I7: {reply['type']} after `stopped`"
         self._ended = reply["type"] == "stopped"
         if reply.get("event") is True:

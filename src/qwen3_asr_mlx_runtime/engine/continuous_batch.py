@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -52,7 +51,9 @@ class ContinuousBatch:
         self._waiting: FairQueue[JobSequence] = FairQueue(
             lambda recognition: recognition.job.lane
         )  # jobs with unprepared segments
-        self._unnamed: deque[_RowOwner] = deque()  # prepared, their languages are still to be chosen
+        self._unnamed: FairQueue[_RowOwner] = FairQueue(
+            lambda owner: owner.recognition.job.lane
+        )  # prepared, their languages are still to be chosen
         self._ready: dict[Row, _RowOwner] = {}  # not in the batch yet
         self._rows: dict[Row, _RowOwner] = {}
         self._batch = Batch(model, tokenizer.eos_ids)
@@ -69,7 +70,8 @@ class ContinuousBatch:
 
     def remove(self, recognition: JobSequence) -> None:
         self._waiting.remove(recognition)
-        self._unnamed = deque(owner for owner in self._unnamed if owner.recognition is not recognition)
+        for owner in [owner for owner in self._unnamed if owner.recognition is recognition]:
+            self._unnamed.remove(owner)
         self._ready = {row: owner for row, owner in self._ready.items() if owner.recognition is not recognition}
         for row in [row for row, owner in self._rows.items() if owner.recognition is recognition]:
             self._batch.leave(row)
@@ -78,20 +80,26 @@ class ContinuousBatch:
     def step(self) -> None:
         """Prepare segments while there is room, then let them join, then decode. Running rows decode between two
         preparations, and an interactive segment does not wait for others to be prepared."""
-        room = self._max_rows() - len(self._rows) - len(self._ready) - len(self._unnamed)
+        room = self._max_rows() - len(self._rows) - len(self._ready)
         urgent = bool(self._rows) or any(owner.recognition.job.interactive for owner in self._ready.values())
         waits = bool(self._unnamed) or (room > 0 and bool(self._waiting))
         self._prepares = waits and not (urgent and self._prepares)
         if self._prepares:
-            if self._unnamed:
-                self._choose_language(self._unnamed.popleft())
-            else:
+            if room > 0 and self._waiting_goes_first():
                 self._prepare(room if self._preparation.packs else 1)
+            elif (owner := self._unnamed.take()) is not None:
+                self._choose_language(owner)
             return
         if self._measures():
             return
         if not self._advance():
             self._disband()
+
+    def _waiting_goes_first(self) -> bool:
+        """Whether a segment is prepared before a language is chosen: where none is to be chosen, or only of files while
+        an interactive segment waits."""
+        waits = any(recognition.job.interactive for recognition in self._waiting)
+        return not self._unnamed or (waits and not any(owner.recognition.job.interactive for owner in self._unnamed))
 
     def _advance(self) -> bool:
         """Decode one step; False if the batch failed. The failed batch's arrays are free once this has returned."""
@@ -148,10 +156,15 @@ class ContinuousBatch:
     def _choose_language(self, owner: _RowOwner) -> None:
         """The row has its own prefill, that of decoding alone."""
         recognition, index, _ = owner
+        named: DecoderInput | None
         try:
             with recognition.watch.stage("prefill"):
                 named = with_language(self._model, recognition.inputs[index])
         except Exception:  # noqa: BLE001 after any failure the row is decoded alone
+            named = None
+        if named is None:
+            mx.clear_cache()
+            recognition.redecoded += 1
             self._decode_alone(recognition, index)
             return
         margin = math.inf if named.choice is None else named.choice.margin

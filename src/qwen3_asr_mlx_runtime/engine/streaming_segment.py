@@ -86,6 +86,8 @@ class StreamingSegment:
                 mx.eval(prefill(self._model, decoder_input.embeddings[:, cache[0].offset : end], cache))
                 yield
         named = with_language(self._model, decoder_input)
+        if named.choice is not None:
+            yield
         if named.choice is not None and named.choice.margin < margin:
             _rewind(cache, decoder_input.blocks)
             return DraftResult(low_margin=True)

@@ -72,7 +72,7 @@ class Transcript:
     `text` is clean; `raw_text` is the model's output with metadata (segments of long audio joined by newlines).
     `language` is a canonical name, several joined by commas if segments differ, or None if there is no speech.
     `language_probabilities`: of each of the languages that were allowed, the mean over the segments by their length;
-    what is missing to 1 is that of no language. None if all were allowed, or nothing was decoded.
+    what is missing to 1 is that of none of them. None if all were allowed, or nothing was decoded.
     `finish_reason`: `stop`, `length` (the budget ended it) or `repetition` (the loop guard ended it); the worst of the
     segments. `token_ids` end with the EOS token if there was one. `audio_output_lengths` has the audio tokens of each
     segment, `audio_embeddings_shape` is (their sum, the decoder's hidden size). `logprobs` has the natural-log

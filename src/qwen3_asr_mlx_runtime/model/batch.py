@@ -99,6 +99,13 @@ class RowCache:
         self.values = mx.concatenate([self.values, other.values])
 
 
+def _side_by_side(caches: Sequence[KVCache]) -> RowCache:
+    """The caches of a layer, of one row each and of one capacity."""
+    return RowCache(
+        mx.concatenate([cache.keys for cache in caches]), mx.concatenate([cache.values for cache in caches])
+    )
+
+
 class Places:
     """The positions of the rows in one step: the same in every layer."""
 
@@ -137,9 +144,10 @@ class Batch:
     def join(self, rows: Iterable[Row]) -> None:
         """Run the prompts, those of similar length together."""
         waiting = sorted(rows, key=lambda row: row.length)
-        for row in [row for row in waiting if row.cache is not None]:
-            waiting.remove(row)
-            self._append([row], *self._prefill_rest(row))
+        begun = [(row, row.cache) for row in waiting if row.cache is not None]
+        if begun:
+            self._append([row for row, _ in begun], *self._prefill_rest(begun))
+        waiting = [row for row in waiting if all(row is not other for other, _ in begun)]
         while waiting:
             longest = waiting[-1].length
             group = [row for row in waiting if row.length >= _MIN_FILL * longest]
@@ -169,11 +177,17 @@ class Batch:
         choice = self._choose(self._model.head(last))
         return [RowCache(cache.keys, cache.values) for cache in caches], choice
 
-    def _prefill_rest(self, row: Row) -> tuple[list[RowCache], NextTokens]:
-        """Run what the row's cache lacks of the prompt."""
-        cache, row.cache = row.cache or [], None
-        logits = self._model.logits(row.prompt[:, cache[0].offset :], cache)
-        return [RowCache(layer.keys, layer.values) for layer in cache], self._choose(logits)
+    def _prefill_rest(self, rows: Sequence[tuple[Row, list[KVCache]]]) -> tuple[list[RowCache], NextTokens]:
+        """Run what the cache of each row lacks of its prompt."""
+        last = [self._model.model(row.prompt[:, cache[0].offset :], cache)[:, -1] for row, cache in rows]
+        choice = self._choose(self._model.head(mx.concatenate(last)))
+        capacity = max(cache[0].keys.shape[2] for _, cache in rows)
+        for row, cache in rows:
+            row.cache = None
+            for layer in cache:
+                layer.reserve(capacity)
+        layers = zip(*(cache for _, cache in rows), strict=True)
+        return [_side_by_side(layer) for layer in layers], choice
 
     def _append(self, rows: Sequence[Row], caches: list[RowCache], choice: NextTokens) -> None:
         if self._choice is None:

@@ -108,7 +108,7 @@ class Decoding(Command, frozen=True, kw_only=True):
     """How to decode, in every request that does. None stands for the stream's, or the process's own setting.
 
     `max_new_tokens`: 0 means until the model stops. `language`: name, ISO code or `auto`; canonical once decoded.
-    `languages`, instead of `language`: the model chooses among these, or names none; the reply has their probabilities.
+    `languages`, instead of `language`: the model chooses one of these, or none; the reply has their probabilities.
     `decoder_mode`: one after the other (`sequential`) or together with others (`batched`). `drift_guard`: in a
     batch, text that may differ from that of decoding alone is decoded again, alone. `logprobs`: the reply has
     log-probabilities and a confidence. `words`: when each word was said; no text waits for it. `segments`: what was

@@ -59,9 +59,9 @@ class Aligner(msgspec.Struct, kw_only=True):
 class TranscriptReply(Reply, kw_only=True, tag="transcript"):
     """One transcribed file.
 
-    `text` is clean, `raw_text` is the model's output, `language` is null if there is no speech.
+    `text` is clean, `raw_text` is the model's output, `language` is null if there is no speech, or none of `languages`.
     `language_probabilities`, by the names of `languages`, is present if that was set; what is missing to 1 is the
-    probability of no language. It is null if nothing was decoded. `finish_reason`: `stop`, `length` or `repetition`.
+    probability of none of them. It is null if nothing was decoded. `finish_reason`: `stop`, `length` or `repetition`.
     `rms_dbfs`: the loudness of the whole, null for digital silence. `decode_seconds`: of the decoder; `total_seconds`:
     of reading, features, tower and decoder; `load_seconds`: of the load that this request caused, 0.0 if it caused
     none. `redecoded` counts the segments that were decoded in a batch and then again alone. `token_logprobs` (natural

@@ -40,7 +40,7 @@ class EndedUtterance:
         """Its length at 16 kHz."""
         return resampled_length(self.frames, self.audio.rate)
 
-    def samples(self) -> Samples:
+    def take_samples(self) -> Samples:
         """All of it, at 16 kHz: milliseconds of work for a long one, which a final computed ahead does not need. Only
         once."""
         if self.frames == self.audio.frames:

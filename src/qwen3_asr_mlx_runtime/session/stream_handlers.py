@@ -176,7 +176,7 @@ class StreamHandlers:
             if has_more or not has_beginning:
                 self._scheduler.forget(in_engine)
                 in_engine = None
-            self._utterances.add_samples(utterance, ended.samples(), request, in_engine)
+            self._utterances.add_samples(utterance, ended.take_samples(), request, in_engine)
         return utterance
 
     def _split(self, stream: Stream) -> Split:

@@ -2186,15 +2186,15 @@ extension Wire {
 
 extension Wire {
     /// One transcribed file. `text` is clean, `raw_text` is the model's output, `language` is null if there is no
-    /// speech. `language_probabilities`, by the names of `languages`, is present if that was set; what is missing to 1
-    /// is the probability of no language. It is null if nothing was decoded. `finish_reason`: `stop`, `length` or
-    /// `repetition`. `rms_dbfs`: the loudness of the whole, null for digital silence. `decode_seconds`: of the decoder;
-    /// `total_seconds`: of reading, features, tower and decoder; `load_seconds`: of the load that this request caused,
-    /// 0.0 if it caused none. `redecoded` counts the segments that were decoded in a batch and then again alone.
-    /// `token_logprobs` (natural logarithms, one for each of `generated_token_ids`) and `confidence` are present if
-    /// `logprobs` was requested; `confidence` is null if there are no tokens. `words` and `aligner` are present if
-    /// `words` was requested, `segments` if `segments` was; `words` is null beside a warning `words_unavailable`, which
-    /// says why.
+    /// speech, or none of `languages`. `language_probabilities`, by the names of `languages`, is present if that was
+    /// set; what is missing to 1 is the probability of none of them. It is null if nothing was decoded.
+    /// `finish_reason`: `stop`, `length` or `repetition`. `rms_dbfs`: the loudness of the whole, null for digital
+    /// silence. `decode_seconds`: of the decoder; `total_seconds`: of reading, features, tower and decoder;
+    /// `load_seconds`: of the load that this request caused, 0.0 if it caused none. `redecoded` counts the segments
+    /// that were decoded in a batch and then again alone. `token_logprobs` (natural logarithms, one for each of
+    /// `generated_token_ids`) and `confidence` are present if `logprobs` was requested; `confidence` is null if there
+    /// are no tokens. `words` and `aligner` are present if `words` was requested, `segments` if `segments` was; `words`
+    /// is null beside a warning `words_unavailable`, which says why.
     public struct TranscriptReply: Codable, Equatable, Sendable {
         public private(set) var type = "transcript"
         public var id: ID?
