@@ -193,7 +193,7 @@ def test_nothing_but_the_report_and_the_recipes_needs_their_extras(found: dict[s
 
 def test_the_tests_have_what_the_tools_need(repository: Path) -> None:
     tables = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
-    for extra in ("tools", "report", "recipes", "vad", "japanese", "reference"):
+    for extra in ("tools", "report", "recipes", "vad", "media", "japanese", "reference"):
         assert set(tables["project"]["optional-dependencies"][extra]) <= set(tables["dependency-groups"]["dev"])
 
 

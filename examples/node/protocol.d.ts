@@ -125,6 +125,8 @@ export interface Align {
   /** At most 16384 characters. */
   text: string;
   language: string;
+  /** 1 to 99. */
+  track?: number | null;
   /** 1 to 86400000. */
   timeout_ms?: number | null;
   id?: Id;
@@ -227,6 +229,8 @@ export interface BatchTranscribe {
   segments?: boolean | null;
   /** 1 to 256 items. */
   audio: string[];
+  /** 1 to 99. */
+  track?: number | null;
   /** 1 to 86400000. */
   timeout_ms?: number | null;
   id?: Id;
@@ -995,8 +999,9 @@ export interface StreamStopped {
 }
 
 /**
- * Transcribe the file at `audio`. Answered by `transcript`. Loads the model if need be. `timeout_ms`, here and
- * elsewhere: what is not transcribed so long after the request fails with `timeout`.
+ * Transcribe the file at `audio`. Answered by `transcript`. Loads the model if need be. `track`, here and elsewhere: of
+ * the audio tracks of the file, from 1. `timeout_ms`, here and elsewhere: what is not transcribed so long after the
+ * request fails with `timeout`.
  */
 export interface Transcribe {
   type: "transcribe";
@@ -1014,6 +1019,8 @@ export interface Transcribe {
   segments?: boolean | null;
   /** 1 to 4096 characters. */
   audio: string;
+  /** 1 to 99. */
+  track?: number | null;
   /** 1 to 86400000. */
   timeout_ms?: number | null;
   id?: Id;

@@ -18,11 +18,12 @@ fatal() { # code, message; neither holds a quotation mark or a backslash
 
 # ensure_environment GROUPS COMMAND...
 # Sets `environment`. Where it is missing, makes it and starts COMMAND again in this process's place. GROUPS are the
-# dependency groups and extras wanted besides the runtime's own dependencies; `tools` stands for the extras of all
-# tools, which share one environment.
+# dependency groups and extras wanted besides the runtime's own dependencies; none stands for those of the bridge, and
+# `tools` for those of all tools, which share one environment.
 ensure_environment() {
     case $1 in
-        tools) groups='tools report recipes vad' ;;
+        '') groups=media ;;
+        tools) groups='tools report recipes vad media' ;;
         *) groups=$1 ;;
     esac
     shift

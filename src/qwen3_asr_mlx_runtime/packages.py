@@ -1,8 +1,11 @@
 """What to install when an import fails."""
 
+from importlib.util import find_spec
+
 _NAME = "qwen3-asr-mlx-runtime"
 # The extra of pyproject.toml that brings a module; everything else is a dependency of the runtime.
 EXTRAS = {
+    "av": "media",
     "datasets": "recipes",
     "jinja2": "report",
     "jiwer": "tools",
@@ -10,6 +13,11 @@ EXTRAS = {
     "rich": "tools",
     "whisper_normalizer": "tools",
 }
+
+
+def has_media() -> bool:
+    """Whether files can be decoded with FFmpeg."""
+    return find_spec("av") is not None
 
 
 def missing(error: ImportError) -> str:

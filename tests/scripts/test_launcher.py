@@ -577,8 +577,8 @@ def test_no_python_at_all_is_reported(search: Checkout) -> None:
 
 
 def test_the_commands_for_users_share_two_environments(repository: Path) -> None:
-    """The bridge's and that of the tools, which has their extras: all but the backends, the aligner's Japanese, and the
-    references of the tests."""
+    """The bridge's, which reads every file, and that of the tools, which has their extras: all but the backends, the
+    aligner's Japanese, and the references of the tests."""
     asked = r"(?m)^ensure_environment (\S+) "
     texts = [path.read_text() for path in (repository / "scripts").glob("qwen3-asr-mlx-*")]
     assert {group for text in texts for group in re.findall(asked, text)} == {"''", "tools"}

@@ -17,6 +17,7 @@ from installing.wheelhouse import OLDEST_MACOS, download
 from qwen3_asr_mlx_runtime.entry import interruptible, report_interrupt
 
 PROGRAM = "qwen3-asr-mlx-install"
+EXTRAS = ("japanese", "media")
 ABOUT = """Builds a folder that an app can ship: the Python packages that constraints.txt pins, the runtime, and
 a launcher that starts it with `python -I` and installs nothing. The launcher's path is printed."""
 EXAMPLES = f"""examples:
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(words)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
-    source = Source(Path(root), backend, Path(interpreter) if interpreter else None, options.macos)
+    copied = Path(interpreter) if interpreter else None
+    source = Source(Path(root), backend, copied, options.macos, tuple(sorted({*options.extras})))
     try:
         with interruptible():
             _build(source, options)
@@ -90,6 +92,15 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
         metavar="VERSION",
         default=OLDEST_MACOS if sys.platform == "darwin" else None,
         help=f"the oldest macOS that it is to run on (default: {OLDEST_MACOS}, the oldest that MLX has wheels for)",
+    )
+    parser.add_argument(
+        "--with",
+        dest="extras",
+        action="append",
+        choices=EXTRAS,
+        default=[],
+        help="more packages: `media` reads m4a, mp4, webm and more, with FFmpeg, parts of which are under the GPL;"
+        " `japanese` finds words of Japanese as the reference does",
     )
     options = parser.parse_args(argv)
     if options.macos and sys.platform != "darwin":

@@ -43,13 +43,14 @@ import {PACKAGE}.bridge.loop, {PACKAGE}.engine.recognizer"""
 
 @dataclass(frozen=True)
 class Source:
-    """A checkout, the backend of MLX (empty where there is but one), the interpreter's folder to copy, or None, and
-    the oldest macOS that the folder is for, None on another system."""
+    """A checkout, the backend of MLX (empty where there is but one), the interpreter's folder to copy, or None, the
+    oldest macOS that the folder is for, None on another system, and extras of the runtime."""
 
     root: Path
     backend: str
     interpreter: Path | None
     macos: str | None
+    extras: tuple[str, ...] = ()
 
     @property
     def constraints(self) -> Path:
@@ -60,7 +61,7 @@ class Source:
         return self.root / "src" / PACKAGE
 
     def requirements(self) -> list[str]:
-        return requirements(self.root, self.backend, [])
+        return requirements(self.root, self.backend, [*self.extras])
 
     def stamp(self) -> str:
         """The hash of all that decides what is in the folder."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qwen3_asr_mlx_runtime.audio.links import links
-from qwen3_asr_mlx_runtime.audio.refusal import ADVICE
+from qwen3_asr_mlx_runtime.audio.media import MediaFile
+from qwen3_asr_mlx_runtime.audio.refusal import advice
 from qwen3_asr_mlx_runtime.audio.regular_file import open_regular, unreadable
 from qwen3_asr_mlx_runtime.audio.resampling import Resampler
 from qwen3_asr_mlx_runtime.audio.sound_file import LibsndfileError, SoundFile
@@ -24,6 +25,7 @@ from qwen3_asr_mlx_runtime.errors import (
     AudioUnsupported,
 )
 from qwen3_asr_mlx_runtime.limits import MAX_AUDIO_SECONDS
+from qwen3_asr_mlx_runtime.packages import has_media
 
 MAX_CHANNELS = 32
 MIN_RATE, MAX_RATE = 4_000, 384_000
@@ -49,8 +51,9 @@ class Recording:
     warnings: tuple[str, ...] = ()
 
 
-def read_file(path: str, *, max_seconds: float = MAX_AUDIO_SECONDS) -> Recording:
-    """The audio of a file in any of `sound_file.formats()`: the mean of its channels, resampled to 16 kHz by soxr HQ.
+def read_file(path: str, *, max_seconds: float = MAX_AUDIO_SECONDS, track: int = 1) -> Recording:
+    """The audio of a file in any of `sound_file.formats()`, or, with the extra `media`, of any that FFmpeg decodes: the
+    mean of its channels, resampled to 16 kHz by soxr HQ. `track`: of its audio tracks, from 1, where FFmpeg decodes it.
 
     `path` is absolute or relative to the working directory; `~` is not expanded. Channels: 1 to 32; rate: 4 to 384 kHz;
     length: at most `max_seconds`. Concatenated streams in the file are joined, also if their rates differ.
@@ -60,18 +63,18 @@ def read_file(path: str, *, max_seconds: float = MAX_AUDIO_SECONDS) -> Recording
     (`limit_seconds`) and AudioChanged.
     """
     tally = Tally()
-    samples = np.concatenate([*blocks(path, max_seconds, tally)])
+    samples = np.concatenate([*blocks(path, max_seconds, tally, track)])
     return Recording(samples, *tally.formats[0], tally.warnings())
 
 
-def blocks(path: str, max_seconds: float, tally: "Tally") -> Iterator[Samples]:
+def blocks(path: str, max_seconds: float, tally: "Tally", track: int = 1) -> Iterator[Samples]:
     """The file block by block, at 16 kHz. The descriptor is closed with the generator."""
     descriptor = open_regular(path)
     try:
         before = os.fstat(descriptor)
         if before.st_size == 0:
             raise AudioEmpty(f"expected a sound file, got 0 bytes: {path!r}")
-        yield from _decode(descriptor, path, max_seconds, tally)
+        yield from _decode(_opened(descriptor, path, track), path, max_seconds, tally)
         after = os.fstat(descriptor)
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise AudioChanged(f"the file changed while it was read: {path!r}")
@@ -104,9 +107,24 @@ class Tally:
         return tuple(name for name, is_raised in raised.items() if is_raised)
 
 
-def _decode(descriptor: int, path: str, max_seconds: float, tally: Tally) -> Iterator[Samples]:
+def _opened(descriptor: int, path: str, track: int) -> Iterator[SoundFile | MediaFile]:
+    """Each stream of the file; FFmpeg has the file where libsndfile cannot read its first one."""
+    files = links(descriptor, path)
     try:
-        for file in links(descriptor, path):
+        first = next(files, None)
+    except AudioUnsupported as refused:
+        if not has_media():
+            raise
+        yield MediaFile.open(descriptor, path, track, refused)
+        return
+    if first is not None:
+        yield first
+        yield from files
+
+
+def _decode(files: Iterator[SoundFile | MediaFile], path: str, max_seconds: float, tally: Tally) -> Iterator[Samples]:
+    try:
+        for file in files:
             with file:
                 if len(tally.formats) == _MAX_STREAMS:
                     raise AudioUnsupported(f"expected at most {_MAX_STREAMS} streams: {path!r}")
@@ -125,14 +143,14 @@ def _decode(descriptor: int, path: str, max_seconds: float, tally: Tally) -> Ite
         raise AudioCorrupt(f"{tally.non_finite} of {tally.values} values are NaN or infinite: {path!r}")
 
 
-def _check_header(file: SoundFile, path: str) -> None:
+def _check_header(file: SoundFile | MediaFile, path: str) -> None:
     if not 1 <= file.channels <= MAX_CHANNELS:
-        raise AudioUnsupported(f"expected 1 to {MAX_CHANNELS} channels, found {file.channels}: {path!r}; {ADVICE}")
+        raise AudioUnsupported(f"expected 1 to {MAX_CHANNELS} channels, found {file.channels}: {path!r}; {advice()}")
     if not MIN_RATE <= file.samplerate <= MAX_RATE:
-        raise AudioUnsupported(f"expected {MIN_RATE} to {MAX_RATE} Hz, found {file.samplerate}: {path!r}; {ADVICE}")
+        raise AudioUnsupported(f"expected {MIN_RATE} to {MAX_RATE} Hz, found {file.samplerate}: {path!r}; {advice()}")
 
 
-def _read_stream(file: SoundFile, path: str, max_seconds: float, tally: Tally) -> Iterator[Samples]:
+def _read_stream(file: SoundFile | MediaFile, path: str, max_seconds: float, tally: Tally) -> Iterator[Samples]:
     """One stream at 16 kHz. Rejects it unread if the header announces too much, else where it exceeds the limit."""
     limit = (max_seconds - tally.seconds) * file.samplerate
     before = tally.frames
@@ -153,7 +171,7 @@ def _too_long(path: str, max_seconds: float) -> AudioTooLong:
     return AudioTooLong(f"expected at most {limit}: {path!r}", limit_seconds=max_seconds)
 
 
-def _mono_blocks(file: SoundFile, limit: float, tally: Tally) -> Iterator[Samples]:
+def _mono_blocks(file: SoundFile | MediaFile, limit: float, tally: Tally) -> Iterator[Samples]:
     """The mean of the channels, block by block, up to the first block that goes beyond `limit` frames in the tally."""
     try:
         while tally.frames <= limit and len(block := file.read_block()):

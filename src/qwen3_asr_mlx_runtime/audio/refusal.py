@@ -5,6 +5,7 @@ from soundfile import LibsndfileError
 from qwen3_asr_mlx_runtime.audio.byte_window import ByteWindow
 from qwen3_asr_mlx_runtime.audio.data_chunk import DataChunk
 from qwen3_asr_mlx_runtime.errors import AudioCorrupt, AudioUnsupported
+from qwen3_asr_mlx_runtime.packages import has_media
 
 # libsndfile's numbers. 1 to 4 are public; the others stand in its src/common.h.
 _UNRECOGNISED = 1
@@ -20,10 +21,15 @@ _OTHER_CONTAINERS = (
     (0, b"0&\xb2u\x8ef\xcf\x11", "Windows Media (wma, asf)"),
 )
 _MAX_CHANNELS = 1024
-ADVICE = (
+_CONVERT = (
     "convert it with `afconvert -f WAVE -d LEI16@16000 -c 1 <in> <out>.wav` on macOS"
     " or `ffmpeg -i <in> -ar 16000 -ac 1 <out>.wav`"
 )
+
+
+def advice() -> str:
+    """What a user can do about a file that cannot be read."""
+    return _CONVERT if has_media() else f"install 'qwen3-asr-mlx-runtime[media]', or {_CONVERT}"
 
 
 def refusal(
@@ -33,9 +39,9 @@ def refusal(
     if error.code == _UNRECOGNISED:
         known = (name for at, magic, name in _OTHER_CONTAINERS if head[at:].startswith(magic))
         found = next(known, "no header of a sound file")
-        return AudioUnsupported(f"found {found}, expected one of {', '.join(formats)}: {path!r}; {ADVICE}")
+        return AudioUnsupported(f"found {found}, expected one of {', '.join(formats)}: {path!r}; {advice()}")
     if unreadable := _unreadable(head, chunk, error.code):
-        return AudioUnsupported(f"{unreadable}: {path!r}; {ADVICE}")
+        return AudioUnsupported(f"{unreadable}: {path!r}; {advice()}")
     return AudioCorrupt(f"expected a whole header, found a damaged one ({error.error_string.strip()}): {path!r}")
 
 

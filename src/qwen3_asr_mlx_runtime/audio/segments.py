@@ -23,7 +23,7 @@ class FileSegment:
 
 
 def read_segments(
-    path: str, segment_seconds: float, *, max_seconds: float = MAX_AUDIO_SECONDS
+    path: str, segment_seconds: float, *, max_seconds: float = MAX_AUDIO_SECONDS, track: int = 1
 ) -> Generator[FileSegment, None, None]:
     """The same audio in segments, each as soon as it is read. The cuts equal those of `split_at_quiet` of the whole.
 
@@ -32,7 +32,7 @@ def read_segments(
     """
     tally = Tally()
     parts: list[Samples] = []
-    for block in blocks(path, max_seconds, tally):
+    for block in blocks(path, max_seconds, tally, track):
         parts.append(block)
         if sum(map(len, parts)) <= segment_seconds * SAMPLE_RATE:
             continue

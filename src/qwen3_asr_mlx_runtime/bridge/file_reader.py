@@ -52,7 +52,8 @@ class FileReader:
         try:
             longest = math.inf if request.whole else self._segment_seconds
             max_seconds = min(self._max_seconds, request.max_seconds)
-            with closing(read_segments(request.path, longest, max_seconds=max_seconds)) as segments:
+            read = read_segments(request.path, longest, max_seconds=max_seconds, track=request.track)
+            with closing(read) as segments:
                 started = time.perf_counter()
                 for segment in segments:
                     seconds = round(time.perf_counter() - started, 4)

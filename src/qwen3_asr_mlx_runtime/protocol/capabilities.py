@@ -5,6 +5,7 @@ from qwen3_asr_mlx_runtime.errors import error_codes
 from qwen3_asr_mlx_runtime.languages import LANGUAGE_CODES
 from qwen3_asr_mlx_runtime.limits import LIMITS, MAX_STREAM_RATE, MIN_STREAM_RATE
 from qwen3_asr_mlx_runtime.model_name import chosen_aligner
+from qwen3_asr_mlx_runtime.packages import has_media
 from qwen3_asr_mlx_runtime.protocol.commands import COMMANDS
 from qwen3_asr_mlx_runtime.protocol.replies import AudioInput, CapabilitiesReply, Limits, Rates, Server
 from qwen3_asr_mlx_runtime.settings import Settings
@@ -47,6 +48,7 @@ FEATURES = [
     "endpoint_hints",
     "pause",
     "languages",
+    "media",
 ]
 
 
@@ -59,7 +61,7 @@ def capabilities(settings: Settings) -> CapabilitiesReply:
         sample_rate=SAMPLE_RATE,
         audio=AudioInput(stream_rates=Rates(minimum=MIN_STREAM_RATE, maximum=MAX_STREAM_RATE)),
         messages=list(COMMANDS),
-        features=list(FEATURES),
+        features=[name for name in FEATURES if name != "media" or has_media()],
         error_codes=error_codes(),
         languages=dict(LANGUAGE_CODES),
         limits=limits(settings),

@@ -18,6 +18,7 @@ from qwen3_asr_mlx_runtime.limits import (
     MAX_NEW_TOKENS,
     MAX_PARTIAL_INTERVAL_MS,
     MAX_PATH_CHARACTERS,
+    MAX_TRACKS,
     MAX_UTTERANCE_ID_CHARACTERS,
     MIN_PARTIAL_INTERVAL_MS,
 )
@@ -32,6 +33,7 @@ Languages = Annotated[list[str], Meta(min_length=1, max_length=MAX_LANGUAGES)]
 Context = Annotated[str, Meta(max_length=MAX_CONTEXT_CHARACTERS)]
 AlignText = Annotated[str, Meta(max_length=MAX_ALIGN_CHARACTERS)]
 AudioPath = Annotated[str, Meta(min_length=1, max_length=MAX_PATH_CHARACTERS)]
+Track = Annotated[int, Meta(ge=1, le=MAX_TRACKS)]
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
 UtteranceName = Annotated[str, Meta(min_length=1, max_length=MAX_UTTERANCE_ID_CHARACTERS)]
 Milliseconds = Annotated[int, Meta(ge=1, le=MAX_MILLISECONDS)]
@@ -129,10 +131,12 @@ class Decoding(Command, frozen=True, kw_only=True):
 class Transcribe(Decoding, frozen=True, kw_only=True, tag="transcribe"):
     """Transcribe the file at `audio`. Answered by `transcript`. Loads the model if need be.
 
-    `timeout_ms`, here and elsewhere: what is not transcribed so long after the request fails with `timeout`.
+    `track`, here and elsewhere: of the audio tracks of the file, from 1. `timeout_ms`, here and elsewhere: what is not
+    transcribed so long after the request fails with `timeout`.
     """
 
     audio: AudioPath
+    track: Track | None = None
     timeout_ms: Milliseconds | None = None
 
 
@@ -140,6 +144,7 @@ class BatchTranscribe(Decoding, frozen=True, kw_only=True, tag="batch_transcribe
     """Transcribe several files. Answered by `batch_transcript`; an item that fails, or is no path, fails alone."""
 
     audio: Annotated[list[str], Meta(min_length=1, max_length=MAX_BATCH_ITEMS)]
+    track: Track | None = None
     timeout_ms: Milliseconds | None = None
 
 
@@ -152,6 +157,7 @@ class Align(Command, frozen=True, kw_only=True, tag="align"):
     audio: AudioPath
     text: AlignText
     language: str
+    track: Track | None = None
     timeout_ms: Milliseconds | None = None
 
 

@@ -11,12 +11,13 @@ from qwen3_asr_mlx_runtime.errors import BridgeError
 @dataclass(frozen=True, slots=True)
 class ReadAudio:
     """Read a file, or its first segment, on another thread, which posts AudioRead or AudioFailed. `max_seconds`: the
-    limit of this file, besides that of all."""
+    limit of this file, besides that of all. `track`: of its audio tracks, from 1."""
 
     job_id: int
     path: str
     whole: bool
     max_seconds: float = math.inf
+    track: int = 1
 
 
 @dataclass(frozen=True, slots=True)

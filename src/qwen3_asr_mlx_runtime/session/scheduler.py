@@ -656,7 +656,9 @@ class Scheduler:
             is_known = transcription.known is not None
             is_whole = transcription.stream_id is not None or is_known
             longest = MAX_ALIGN_SECONDS if is_known else math.inf
-            self.effects.append(ReadAudio(transcription.id, transcription.path or "", is_whole, longest))
+            self.effects.append(
+                ReadAudio(transcription.id, transcription.path or "", is_whole, longest, transcription.track)
+            )
 
     def _expire(self, transcription: Transcription, when: float) -> None:
         earlier = transcription.expires

@@ -323,6 +323,11 @@ class Transcription:
         return self.origin
 
     @property
+    def track(self) -> int:
+        """Of the audio tracks of its file."""
+        return 1 if isinstance(self.origin, StreamUtterance) else self.origin.command.track or 1
+
+    @property
     def stream_id(self) -> str | None:
         """None for a file that no stream waits for."""
         return self.origin.stream_id if isinstance(self.origin, StreamUtterance) else None

@@ -269,6 +269,8 @@ extension Wire {
         /// At most 16384 characters.
         public var text: String
         public var language: String
+        /// 1 to 99.
+        public var track: Int?
         /// 1 to 86400000.
         public var timeoutMs: Int?
         public var id: ID?
@@ -277,12 +279,14 @@ extension Wire {
             audio: String,
             text: String,
             language: String,
+            track: Int? = nil,
             timeoutMs: Int? = nil,
             id: ID? = nil
         ) {
             self.audio = audio
             self.text = text
             self.language = language
+            self.track = track
             self.timeoutMs = timeoutMs
             self.id = id
         }
@@ -292,6 +296,7 @@ extension Wire {
             case audio
             case text
             case language
+            case track
             case timeoutMs = "timeout_ms"
             case id
         }
@@ -467,6 +472,8 @@ extension Wire {
         public var segments: Bool?
         /// 1 to 256 items.
         public var audio: [String]
+        /// 1 to 99.
+        public var track: Int?
         /// 1 to 86400000.
         public var timeoutMs: Int?
         public var id: ID?
@@ -482,6 +489,7 @@ extension Wire {
             logprobs: Bool? = nil,
             words: Bool? = nil,
             segments: Bool? = nil,
+            track: Int? = nil,
             timeoutMs: Int? = nil,
             id: ID? = nil
         ) {
@@ -495,6 +503,7 @@ extension Wire {
             self.logprobs = logprobs
             self.words = words
             self.segments = segments
+            self.track = track
             self.timeoutMs = timeoutMs
             self.id = id
         }
@@ -511,6 +520,7 @@ extension Wire {
             case words
             case segments
             case audio
+            case track
             case timeoutMs = "timeout_ms"
             case id
         }
@@ -2116,8 +2126,9 @@ extension Wire {
 }
 
 extension Wire {
-    /// Transcribe the file at `audio`. Answered by `transcript`. Loads the model if need be. `timeout_ms`, here and
-    /// elsewhere: what is not transcribed so long after the request fails with `timeout`.
+    /// Transcribe the file at `audio`. Answered by `transcript`. Loads the model if need be. `track`, here and
+    /// elsewhere: of the audio tracks of the file, from 1. `timeout_ms`, here and elsewhere: what is not transcribed so
+    /// long after the request fails with `timeout`.
     public struct Transcribe: Codable, Equatable, Sendable {
         public private(set) var type = "transcribe"
         /// 0 to 4096.
@@ -2134,6 +2145,8 @@ extension Wire {
         public var segments: Bool?
         /// 1 to 4096 characters.
         public var audio: String
+        /// 1 to 99.
+        public var track: Int?
         /// 1 to 86400000.
         public var timeoutMs: Int?
         public var id: ID?
@@ -2149,6 +2162,7 @@ extension Wire {
             logprobs: Bool? = nil,
             words: Bool? = nil,
             segments: Bool? = nil,
+            track: Int? = nil,
             timeoutMs: Int? = nil,
             id: ID? = nil
         ) {
@@ -2162,6 +2176,7 @@ extension Wire {
             self.logprobs = logprobs
             self.words = words
             self.segments = segments
+            self.track = track
             self.timeoutMs = timeoutMs
             self.id = id
         }
@@ -2178,6 +2193,7 @@ extension Wire {
             case words
             case segments
             case audio
+            case track
             case timeoutMs = "timeout_ms"
             case id
         }
