@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import psutil
 import pytest
@@ -234,3 +235,37 @@ time.sleep(60)
     while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+MINUTES = int(os.environ.get("QWEN3_ASR_MLX_TEST_MEDIA_MINUTES", "12"))  # 120: docs/measurements.md
+
+
+def long_m4a(path: Path) -> None:
+    minute = (np.sin(np.arange(60 * 16_000) * 0.05) * 8000).astype(np.int16).reshape(1, -1)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16_000, layout="mono")
+        stream.codec_context.open()
+        resampler = av.AudioResampler(stream.format.name, stream.layout, 16_000, stream.frame_size)
+        for _ in range(MINUTES):
+            frame = av.AudioFrame.from_ndarray(minute, "s16", "mono")
+            frame.sample_rate = 16_000
+            for part in resampler.resample(frame):
+                container.mux(stream.encode(part))
+        for part in resampler.resample(None):
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.linux("reads the peak of another process")
+def test_hours_cost_the_memory_of_minutes(tmp_path: Path) -> None:
+    long_m4a(tmp_path / "long.m4a")
+    seconds, decoder, before, most = 0.0, 0, psutil.Process().memory_info().rss, 0
+    for segment in read_segments(str(tmp_path / "long.m4a"), 30.0, max_seconds=4 * 3600):
+        seconds += len(segment.samples) / 16_000
+        decoder = max([decoder, *(child.memory_info().rss for child in children())])
+        most = max(most, psutil.Process().memory_info().rss)
+    grown = (most - before) >> 20
+    print(f"{seconds / 60:.0f} minutes: the decoder has {decoder >> 20} MiB, its parent {grown} MiB more")  # noqa: T201
+    assert seconds == pytest.approx(60 * MINUTES, abs=1)
+    assert decoder < 200 << 20
+    assert grown < 64
