@@ -96,6 +96,13 @@ def test_the_first_track_is_read_unless_another_is_chosen(tmp_path: Path) -> Non
     assert raised.value.data["field"] == "track"
 
 
+def test_a_sound_file_has_one_track(repository: Path) -> None:
+    path = str(repository / "examples" / "audio" / "sample.wav")
+    assert len(read_file(path, track=1).samples)
+    with pytest.raises(errors.InvalidParams, match=r"at most 1.*got 2"):
+        read_file(path, track=2)
+
+
 def test_video_without_sound_is_empty(tmp_path: Path) -> None:
     with pytest.raises(errors.AudioEmpty, match=r"has none"):
         read_file(str(write(tmp_path / "silent.mp4", [], video=True)))

@@ -97,6 +97,8 @@ WORDS: tuple[dict, ...] = (
     {"type": "start_stream", "stream_id": "c", "restart": True, "partials": True, "languages": ["zh", "en"], **OFTEN},
     {"type": "end_utterance", "stream_id": "c", "languages": ["ar"]},
     {"type": "flush", "language": "en", "languages": ["ar"]},
+    {"type": "transcribe", "audio": "/a", "track": 2},
+    {"type": "align", "audio": "/a", "text": "one", "language": "en", "track": 100},
 )
 SPOILT: tuple[object, ...] = (
     *(None, True, -1, 1.5, "", "x", "\ud800", "7", [], {}, 2**53, 10**9, "\u2028", PCM + "!"),

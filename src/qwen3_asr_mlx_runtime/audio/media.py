@@ -88,10 +88,14 @@ def _error(refusal: Refusal, path: str, track: int, refused: AudioUnsupported) -
         case "no_audio":
             return AudioEmpty(f"expected an audio track, the file has none: {path!r}")
         case "no_track":
-            message = f"`track`: expected at most {refusal.tracks}, the audio tracks of the file, got {track}: {path!r}"
-            return InvalidParams(message, field="track")
+            return no_track(refusal.tracks, track, path)
         case "invalid":
             return refused
+
+
+def no_track(tracks: int, track: int, path: str) -> InvalidParams:
+    message = f"`track`: expected at most {tracks}, the audio tracks of the file, got {track}: {path!r}"
+    return InvalidParams(message, field="track")
 
 
 class _Child:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qwen3_asr_mlx_runtime.audio.links import links
-from qwen3_asr_mlx_runtime.audio.media import MediaFile
+from qwen3_asr_mlx_runtime.audio.media import MediaFile, no_track
 from qwen3_asr_mlx_runtime.audio.refusal import advice
 from qwen3_asr_mlx_runtime.audio.regular_file import open_regular, unreadable
 from qwen3_asr_mlx_runtime.audio.resampling import Resampler
@@ -53,14 +53,14 @@ class Recording:
 
 def read_file(path: str, *, max_seconds: float = MAX_AUDIO_SECONDS, track: int = 1) -> Recording:
     """The audio of a file in any of `sound_file.formats()`, or, with the extra `media`, of any that FFmpeg decodes: the
-    mean of its channels, resampled to 16 kHz by soxr HQ. `track`: of its audio tracks, from 1, where FFmpeg decodes it.
+    mean of its channels, resampled to 16 kHz by soxr HQ. `track`: of its audio tracks, from 1.
 
     `path` is absolute or relative to the working directory; `~` is not expanded. Channels: 1 to 32; rate: 4 to 384 kHz;
     length: at most `max_seconds`. Concatenated streams in the file are joined, also if their rates differ.
 
-    Raises InvalidParams or PathNotAllowed for an invalid path, AudioNotFound, AudioUnreadable (`errno` holds its name),
-    AudioNotRegularFile, AudioEmpty (no byte, or no sample), AudioUnsupported, AudioCorrupt, AudioTooLong
-    (`limit_seconds`) and AudioChanged.
+    Raises InvalidParams or PathNotAllowed for an invalid path, InvalidParams for a track that it does not have,
+    AudioNotFound, AudioUnreadable (`errno` holds its name), AudioNotRegularFile, AudioEmpty (no byte, or no sample),
+    AudioUnsupported, AudioCorrupt, AudioTooLong (`limit_seconds`) and AudioChanged.
     """
     tally = Tally()
     samples = np.concatenate([*blocks(path, max_seconds, tally, track)])
@@ -118,6 +118,9 @@ def _opened(descriptor: int, path: str, track: int) -> Iterator[SoundFile | Medi
         yield MediaFile.open(descriptor, path, track, refused)
         return
     if first is not None:
+        if track > 1:
+            first.close()
+            raise no_track(1, track, path)
         yield first
         yield from files
 

@@ -14,7 +14,7 @@ from qwen3_asr_mlx_runtime.client.connection import Connection
 from qwen3_asr_mlx_runtime.client.errors import ClientError, LossError
 from qwen3_asr_mlx_runtime.client.events import Event
 from qwen3_asr_mlx_runtime.client.messages import encoded_pcm
-from qwen3_asr_mlx_runtime.client.options import BoundaryOptions, StreamOptions, TimedOptions
+from qwen3_asr_mlx_runtime.client.options import BoundaryOptions, FileOptions, StreamOptions, TimedOptions
 from qwen3_asr_mlx_runtime.client.properties import BridgeProperties
 from qwen3_asr_mlx_runtime.client.results import Aligned, BatchTranscript, RealtimeBatchFinal, Stopped, TranscriptReply
 from qwen3_asr_mlx_runtime.client.setup import Setup
@@ -75,13 +75,13 @@ class AsyncBridge(BridgeProperties):
         return await self.ask(commands.Status(), replies.StatusReply, timeout=timeout)
 
     async def transcribe(
-        self, audio: str | Path, *, timeout: float | None = None, **options: Unpack[TimedOptions]
+        self, audio: str | Path, *, timeout: float | None = None, **options: Unpack[FileOptions]
     ) -> TranscriptReply:
         command = commands.Transcribe(audio=str(audio), **options)
         return await self.ask(command, TranscriptReply, timeout=timeout)
 
     async def batch_transcribe(
-        self, audio: Sequence[str | Path], *, timeout: float | None = None, **options: Unpack[TimedOptions]
+        self, audio: Sequence[str | Path], *, timeout: float | None = None, **options: Unpack[FileOptions]
     ) -> BatchTranscript:
         command = commands.BatchTranscribe(audio=[str(path) for path in audio], **options)
         return await self.ask(command, BatchTranscript, timeout=timeout)
@@ -92,10 +92,11 @@ class AsyncBridge(BridgeProperties):
         text: str,
         language: str,
         *,
+        track: int | None = None,
         timeout_ms: int | None = None,
         timeout: float | None = None,
     ) -> Aligned:
-        command = commands.Align(audio=str(audio), text=text, language=language, timeout_ms=timeout_ms)
+        command = commands.Align(audio=str(audio), text=text, language=language, track=track, timeout_ms=timeout_ms)
         return await self.ask(command, Aligned, timeout=timeout)
 
     async def start_stream(

@@ -14,7 +14,7 @@ from qwen3_asr_mlx_runtime.client.connection import Connection
 from qwen3_asr_mlx_runtime.client.errors import LossError
 from qwen3_asr_mlx_runtime.client.events import Event
 from qwen3_asr_mlx_runtime.client.messages import encoded_pcm
-from qwen3_asr_mlx_runtime.client.options import BoundaryOptions, StreamOptions, TimedOptions
+from qwen3_asr_mlx_runtime.client.options import BoundaryOptions, FileOptions, StreamOptions, TimedOptions
 from qwen3_asr_mlx_runtime.client.properties import BridgeProperties
 from qwen3_asr_mlx_runtime.client.results import Aligned, BatchTranscript, RealtimeBatchFinal, Stopped, TranscriptReply
 from qwen3_asr_mlx_runtime.protocol import commands, replies, streams
@@ -69,13 +69,13 @@ class Bridge(BridgeProperties):
         return self.ask(commands.Status(), replies.StatusReply, timeout=timeout)
 
     def transcribe(
-        self, audio: str | Path, *, timeout: float | None = None, **options: Unpack[TimedOptions]
+        self, audio: str | Path, *, timeout: float | None = None, **options: Unpack[FileOptions]
     ) -> TranscriptReply:
         command = commands.Transcribe(audio=str(audio), **options)
         return self.ask(command, TranscriptReply, timeout=timeout)
 
     def batch_transcribe(
-        self, audio: Sequence[str | Path], *, timeout: float | None = None, **options: Unpack[TimedOptions]
+        self, audio: Sequence[str | Path], *, timeout: float | None = None, **options: Unpack[FileOptions]
     ) -> BatchTranscript:
         command = commands.BatchTranscribe(audio=[str(path) for path in audio], **options)
         return self.ask(command, BatchTranscript, timeout=timeout)
@@ -86,11 +86,12 @@ class Bridge(BridgeProperties):
         text: str,
         language: str,
         *,
+        track: int | None = None,
         timeout_ms: int | None = None,
         timeout: float | None = None,
     ) -> Aligned:
         """When each word of a known text is said in a file, in seconds. `language`: name or ISO code of the text."""
-        command = commands.Align(audio=str(audio), text=text, language=language, timeout_ms=timeout_ms)
+        command = commands.Align(audio=str(audio), text=text, language=language, track=track, timeout_ms=timeout_ms)
         return self.ask(command, Aligned, timeout=timeout)
 
     def start_stream(

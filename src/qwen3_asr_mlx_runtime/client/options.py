@@ -19,6 +19,10 @@ class TimedOptions(DecodingOptions, total=False):
     timeout_ms: int | None
 
 
+class FileOptions(TimedOptions, total=False):
+    track: int | None
+
+
 class StreamOptions(DecodingOptions, total=False):
     sample_rate: int
     batch_size: int
