@@ -141,15 +141,15 @@ def test_what_was_decoded_before_a_damage_is_kept(tmp_path: Path) -> None:
     assert 2.0 < len(found.samples) / 16_000 < 5.0
 
 
-def test_noise_in_the_middle_is_reported(tmp_path: Path) -> None:
-    path = write(tmp_path / "tone.aac", [tone(6.0)])
+def test_a_damage_in_the_middle_is_reported(tmp_path: Path) -> None:
+    path = write(tmp_path / "tone.mka", [tone(6.0)], "flac")
     data = bytearray(path.read_bytes())
     middle = len(data) // 2
-    data[middle : middle + 4000] = os.urandom(4000)
+    data[middle : middle + 50] = bytes(50)
     path.write_bytes(data)
     found = read_file(str(path))
-    assert "audio_truncated" in found.warnings
-    assert len(found.samples) / 16_000 > 3.0
+    assert found.warnings == ("audio_truncated",)
+    assert 5.6 < len(found.samples) / 16_000 < 6.0  # without a frame or two
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_without_pyav_the_error_names_the_extra(tmp_path: Path, monkeypatch: pyt
 
 
 CRASH = "os.kill(os.getpid(), 11)"
-HANG = "import time; time.sleep(60)"
+HANG = "import ctypes; ctypes.PyDLL(None).sleep(60)"  # and no other thread of it runs
 
 
 def faulty(monkeypatch: pytest.MonkeyPatch, fault: str, *, first: bool) -> None:
