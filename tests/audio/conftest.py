@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from qwen3_asr_mlx_runtime.audio import recording, refusal
 from qwen3_asr_mlx_runtime.audio.sound_file import SoundFile
 
 
@@ -20,3 +21,10 @@ def frames_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(SoundFile, "read", counted)
     return read
+
+
+@pytest.fixture
+def without_media(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if PyAV were not installed."""
+    for module in (recording, refusal):
+        monkeypatch.setattr(module, "has_media", lambda: False)

@@ -102,17 +102,20 @@ def assert_refused_with_a_way(path: str) -> None:
     assert not any(f"{name}," in raised.value.message for name in formats())
 
 
+@pytest.mark.usefixtures("without_media")
 @pytest.mark.parametrize("encoding", [0x0000, 0x0050, 0x00FF, 0x0161, 0x0162, 0x2000])
 def test_a_wav_in_an_encoding_that_cannot_be_read_is_unsupported(encoding: int, tmp_path: Path) -> None:
     announcing(tmp_path / "a.wav", 2 * FRAMES)
     assert_refused_with_a_way(edited(tmp_path / "a.wav", 20, encoding.to_bytes(2, "little")))
 
 
+@pytest.mark.usefixtures("without_media")
 def test_samples_of_sixty_four_bits_in_a_wav_are_unsupported(tmp_path: Path) -> None:
     announcing(tmp_path / "a.wav", 2 * FRAMES)
     assert_refused_with_a_way(edited(tmp_path / "a.wav", 34, b"\x40"))
 
 
+@pytest.mark.usefixtures("without_media")
 @pytest.mark.parametrize("encoding", [b"aac ", b"alac", b"opus", b"ima4"])
 def test_a_caf_in_an_encoding_that_cannot_be_read_is_unsupported(encoding: bytes, tmp_path: Path) -> None:
     announcing(tmp_path / "a.caf", 2 * FRAMES + 4)

@@ -14,7 +14,7 @@ import pytest
 from support.media_file import RATE, tone, write
 
 from qwen3_asr_mlx_runtime import errors
-from qwen3_asr_mlx_runtime.audio import media, recording, refusal
+from qwen3_asr_mlx_runtime.audio import media
 from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.audio.resampling import Resampler
 from qwen3_asr_mlx_runtime.audio.segments import read_segments
@@ -179,10 +179,9 @@ def test_a_playlist_opens_no_other_file_and_no_address(tmp_path: Path, repositor
         read_file(str(path))
 
 
-def test_without_pyav_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("without_media")
+def test_without_pyav_the_error_names_the_extra(tmp_path: Path) -> None:
     path = str(write(tmp_path / "tone.m4a", [tone(1.0)]))
-    for module in (recording, refusal):
-        monkeypatch.setattr(module, "has_media", lambda: False)
     with pytest.raises(errors.AudioUnsupported, match=r"MPEG-4.*\[media\].*afconvert"):
         read_file(path)
 

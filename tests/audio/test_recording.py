@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3_asr_mlx_runtime import errors
-from qwen3_asr_mlx_runtime.audio import recording, refusal
 from qwen3_asr_mlx_runtime.audio.pcm16 import pcm16
 from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.audio.segments import split_at_quiet
@@ -90,11 +89,8 @@ def test_every_encoding_of_one_recording_sounds_as_the_original(name: str) -> No
 
 @needs_speech
 @pytest.mark.parametrize("name", [name for name in manifest() if name.endswith(UNSUPPORTED)])
-def test_without_pyav_other_containers_are_refused_with_what_was_expected(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in (recording, refusal):
-        monkeypatch.setattr(module, "has_media", lambda: False)
+@pytest.mark.usefixtures("without_media")
+def test_without_pyav_other_containers_are_refused_with_what_was_expected(name: str) -> None:
     with pytest.raises(errors.AudioUnsupported, match=r"expected one of .*FLAC.*WAV.*afconvert.*ffmpeg"):
         read_file(str(SPEECH / name))
 

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     copied = Path(interpreter) if interpreter else None
-    source = Source(Path(root), backend, copied, options.macos, tuple(sorted({*options.extras})))
+    source = Source(Path(root), backend, copied, options.macos, tuple(sorted({*getattr(options, "with")})))
     try:
         with interruptible():
             _build(source, options)
@@ -95,7 +95,6 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--with",
-        dest="extras",
         action="append",
         choices=EXTRAS,
         default=[],
