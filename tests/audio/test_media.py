@@ -223,6 +223,34 @@ def test_a_decoder_that_gives_up_later_leaves_what_it_had(
     assert children() == []
 
 
+FAILS_LATE = """
+import av
+from av.error import InvalidDataError
+class Resampler:
+    def __init__(self, *how, real=av.AudioResampler):
+        self.real, self.count = real(*how), 0
+    def resample(self, frame):
+        self.count += 1
+        if self.count > 20:
+            raise InvalidDataError(1, "planted")
+        return self.real.resample(frame)
+av.AudioResampler = Resampler
+from qwen3"""
+
+
+def test_an_error_of_ffmpeg_behind_the_first_samples_is_no_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(write(tmp_path / "tone.m4a", [tone(3.0)]))
+    whole = read_file(path).samples
+    program = media._PROGRAM.replace("; from qwen3", FAILS_LATE)
+    monkeypatch.setattr(media, "_PROGRAM", program)
+    found = read_file(path)
+    assert found.warnings == ("audio_truncated",)
+    assert 3_000 < len(found.samples) < len(whole) / 2
+    np.testing.assert_array_equal(found.samples[:3_000], whole[:3_000])
+
+
 def test_the_decoder_ends_with_its_parent(tmp_path: Path) -> None:
     path = write(tmp_path / "long.m4a", [tone(60.0)])
     program = f"""

@@ -7,6 +7,8 @@ then come interleaved float32 samples, then an empty message and, as JSON, an En
 import os
 import struct
 from collections.abc import Iterator
+from io import BufferedWriter
+from itertools import chain
 
 import av
 import msgspec
@@ -19,11 +21,19 @@ _BUFFER_BYTES = 1 << 16
 
 def main(source: int, sink: int, track: int) -> None:
     """Decode the file of a descriptor: its audio track of this number, from 1."""
-    out = _Sink(sink)
-    try:
-        _decode(_Source(source), out, track)
-    except FFmpegError:
-        out.write_json(Refusal("invalid"))
+    # No protocol: a playlist would open other files, and addresses.
+    options = {"protocol_whitelist": "none"}
+    with os.fdopen(sink, "wb") as file:
+        out = _Sink(file)
+        try:
+            container = av.open(
+                _Source(source), "r", buffer_size=_BUFFER_BYTES, metadata_errors="ignore", options=options
+            )
+        except FFmpegError:
+            out.write_json(Refusal("invalid"))
+            return
+        with container:
+            _decode(container, out, track)
 
 
 class _Source:
@@ -48,43 +58,36 @@ class _Source:
 
 
 class _Sink:
-    def __init__(self, descriptor: int) -> None:
-        self._file = os.fdopen(descriptor, "wb", buffering=0)
+    def __init__(self, file: BufferedWriter) -> None:
+        self._file = file
 
     def write(self, data: bytes | memoryview) -> None:
-        for part in (struct.pack("<I", len(data)), data):
-            at = 0
-            while at < len(part):
-                at += self._file.write(part[at:]) or 0
+        self._file.write(struct.pack("<I", len(data)))
+        self._file.write(data)
 
     def write_json(self, message: Header | Refusal | Ending) -> None:
         self.write(msgspec.json.encode(message))
 
 
-def _decode(source: _Source, out: _Sink, track: int) -> None:
-    # No protocol: a playlist would open other files, and addresses.
-    options = {"protocol_whitelist": "none"}
-    with av.open(source, "r", buffer_size=_BUFFER_BYTES, metadata_errors="ignore", options=options) as container:
-        tracks = container.streams.audio
-        if len(tracks) < track:
-            out.write_json(Refusal("no_track" if tracks else "no_audio", len(tracks)))
-            return
-        frames = _Frames(container, tracks[track - 1])
-        first = next(frames, None)
-        if first is None:
-            out.write_json(Refusal("invalid" if frames.is_damaged else "no_audio", len(tracks)))
-            return
-        duration = None if container.duration is None else container.duration / av.time_base
-        out.write_json(Header(first.sample_rate, first.layout.nb_channels, duration))
-        resampler = av.AudioResampler("flt", first.layout, first.sample_rate)
-        frame: av.AudioFrame | None = first
-        while frame is not None:
-            for packed in resampler.resample(frame):
-                size = packed.samples * packed.layout.nb_channels * 4
-                out.write(memoryview(packed.planes[0])[:size])
-            frame = next(frames, None)
-        out.write(b"")
-        out.write_json(Ending(frames.is_damaged))
+def _decode(container: av.container.InputContainer, out: _Sink, track: int) -> None:
+    tracks = container.streams.audio
+    if len(tracks) < track:
+        out.write_json(Refusal("no_track" if tracks else "no_audio", len(tracks)))
+        return
+    frames = _Frames(container, tracks[track - 1])
+    first = next(frames, None)
+    if first is None:
+        out.write_json(Refusal("invalid" if frames.is_damaged else "no_audio", len(tracks)))
+        return
+    duration = None if container.duration is None else container.duration / av.time_base
+    out.write_json(Header(first.sample_rate, first.layout.nb_channels, duration))
+    resampler = av.AudioResampler("flt", first.layout, first.sample_rate)
+    for frame in chain([first], frames):
+        for packed in resampler.resample(frame):
+            size = packed.samples * packed.layout.nb_channels * 4
+            out.write(memoryview(packed.planes[0])[:size])
+    out.write(b"")
+    out.write_json(Ending(frames.is_damaged))
 
 
 class _Frames(Iterator[av.AudioFrame]):
