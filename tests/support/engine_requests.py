@@ -95,8 +95,8 @@ class Inbox:
         whole = np.concatenate([NO_SAMPLES, *self.open[request.audio_id]])
         assert request.samples <= len(whole), "more than the engine has"
         samples = np.concatenate([whole[: request.samples], request.tail])
-        options = request.language, request.context, request.max_new_tokens, request.logprobs
-        utterance = Utterance(samples, *options, languages=request.languages)
+        asked = request.language, request.context, request.max_new_tokens, request.logprobs, request.languages
+        utterance = Utterance(samples, *asked)
         partials = len(self._at_partial.get(request.audio_id, [0])) - 1
         return SentJob(request.id, request.audio_id, utterance, "sequential", True, False, partials)
 

@@ -1,8 +1,10 @@
 """16-bit PCM: in base64 as it comes over the wire, and as float32."""
 
 import base64
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qwen3_asr_mlx_runtime.audio.resampling import resampled_length
 from qwen3_asr_mlx_runtime.engines.utterance import Samples
@@ -17,6 +19,11 @@ def pcm16(data: bytes) -> Samples:
     if len(data) % 2:
         raise InvalidParams(f"expected 16-bit samples, that is an even number of bytes; got {len(data)}")
     return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
+
+
+def to_pcm16(samples: NDArray[np.floating[Any]]) -> bytes:
+    """Samples (N,) within [-1, 1] → little-endian signed 16-bit PCM; what is beyond is cut."""
+    return np.clip(np.round(samples * 32768), -32768, 32767).astype("<i2").tobytes()
 
 
 def checked_pcm(text: str, rate: int, max_seconds: float = MAX_CHUNK_SECONDS) -> bytes:

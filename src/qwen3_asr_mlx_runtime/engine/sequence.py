@@ -112,8 +112,7 @@ def with_language(model: Qwen3ASR, decoder_input: DecoderInput) -> DecoderInput:
     if not decoder_input.names:
         return decoder_input
     prompt, names = decoder_input.embeddings, decoder_input.names
-    longest = prompt.shape[1] + max(map(len, names.values()))
-    cache = model.make_cache(longest) if decoder_input.cache is None else decoder_input.cache
+    cache = model.make_cache(1) if decoder_input.cache is None else decoder_input.cache
     choice = choose_language(model, prompt, cache, decoder_input.blocks, names)
     named = model.embed(names[choice.language or NO_LANGUAGE])[None]
     embeddings = mx.concatenate([prompt, named], axis=1)

@@ -123,14 +123,8 @@ class OpenUtterances:
         is_whole = utterance is not None and utterance.sample_count == request.samples
         if utterance is not None and not (is_whole and utterance.serves(request)):
             utterance = None
-        audio = Utterance(
-            samples,
-            request.language,
-            request.context,
-            request.max_new_tokens,
-            request.logprobs,
-            languages=request.languages,
-        )
+        asked = (request.language, request.context, request.max_new_tokens, request.logprobs, request.languages)
+        audio = Utterance(samples, *asked)
         ended = self._end([partial for partial in self._partials if partial.audio_id == request.audio_id])
         return Job(request.id, audio, provisional=True), utterance, ended
 

@@ -70,10 +70,8 @@ class Finalize(msgspec.Struct, frozen=True, tag=True):
 
     def job(self, samples: Samples) -> "Job":
         """With the samples of its utterance."""
-        utterance = Utterance(
-            samples, self.language, self.context, self.max_new_tokens, self.logprobs, languages=self.languages
-        )
-        return Job(self.id, utterance, self.decoder_mode, self.drift_guard, self.interactive)
+        asked = (self.language, self.context, self.max_new_tokens, self.logprobs, self.languages)
+        return Job(self.id, Utterance(samples, *asked), self.decoder_mode, self.drift_guard, self.interactive)
 
 
 class Provisional(msgspec.Struct, frozen=True, tag=True, eq=False):

@@ -27,8 +27,8 @@ class Utterance:
     context: str = ""
     max_new_tokens: int = 0
     logprobs: bool = False
-    warnings: tuple[str, ...] = ()
     languages: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:

@@ -143,11 +143,11 @@ class Batch:
 
     def join(self, rows: Iterable[Row]) -> None:
         """Run the prompts, those of similar length together."""
-        waiting = sorted(rows, key=lambda row: row.length)
-        begun = [(row, row.cache) for row in waiting if row.cache is not None]
+        ordered = sorted(rows, key=lambda row: row.length)
+        waiting = [row for row in ordered if row.cache is None]
+        begun = [(row, row.cache) for row in ordered if row.cache is not None]
         if begun:
             self._append([row for row, _ in begun], *self._prefill_rest(begun))
-        waiting = [row for row in waiting if all(row is not other for other, _ in begun)]
         while waiting:
             longest = waiting[-1].length
             group = [row for row in waiting if row.length >= _MIN_FILL * longest]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
+from qwen3_asr_mlx_runtime.audio.pcm16 import to_pcm16
 from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.client import Bridge, BridgeLost, Event, Stream
 from qwen3_asr_mlx_runtime.client.options import StreamOptions
@@ -34,8 +34,7 @@ class Recording:
     @classmethod
     def read(cls, path: Path) -> "Recording":
         """Raises a BridgeError if the file cannot be read."""
-        samples = read_file(str(path)).samples
-        return cls(path.name, np.clip(np.round(samples * 32768), -32768, 32767).astype("<i2").tobytes())
+        return cls(path.name, to_pcm16(read_file(str(path)).samples))
 
     @property
     def seconds(self) -> float:
