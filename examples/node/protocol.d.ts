@@ -690,8 +690,9 @@ export interface Profile {
 }
 
 /**
- * The progress of a load. `request_id`: the request that caused it, absent if it had no id; `done` of `total` bytes, if
- * known.
+ * The progress of a load, or, with `stage` `transcribe`, of a file. `request_id`: the request that caused the load, or
+ * that of the file; absent if it had no id. `done` of `total`: bytes of a load, milliseconds of a file; null where
+ * unknown.
  */
 export interface Progress {
   type: "progress";
@@ -1001,7 +1002,8 @@ export interface StreamStopped {
 /**
  * Transcribe the file at `audio`. Answered by `transcript`. Loads the model if need be. `track`, here and elsewhere: of
  * the audio tracks of the file, from 1. `timeout_ms`, here and elsewhere: what is not transcribed so long after the
- * request fails with `timeout`.
+ * request fails with `timeout`. `progress`: `progress` events, if they are wanted, say how much of the file has its
+ * text.
  */
 export interface Transcribe {
   type: "transcribe";
@@ -1023,6 +1025,7 @@ export interface Transcribe {
   track?: number | null;
   /** 1 to 86400000. */
   timeout_ms?: number | null;
+  progress?: boolean | null;
   id?: Id;
 }
 

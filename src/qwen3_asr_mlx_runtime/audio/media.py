@@ -36,7 +36,7 @@ class MediaFile:
 
     def __init__(self, child: "_Child", header: Header) -> None:
         self.samplerate, self.channels = header.rate, header.channels
-        self._seconds = header.seconds
+        self.announced_seconds = header.seconds
         self._child = child
         self._ending: Ending | None = None
 
@@ -66,7 +66,8 @@ class MediaFile:
     @property
     def announced_frames(self) -> int | None:
         """By the container; about right."""
-        return None if self._seconds is None else int((self._seconds - _ROUNDING_SECONDS) * self.samplerate)
+        seconds = self.announced_seconds
+        return None if seconds is None else int((seconds - _ROUNDING_SECONDS) * self.samplerate)
 
     def read_block(self) -> Samples:
         """The next frames, float32 (frames, channels); empty at the end, and where the decoder crashes or hangs."""

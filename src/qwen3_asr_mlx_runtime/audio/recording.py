@@ -86,8 +86,10 @@ def blocks(path: str, max_seconds: float, tally: "Tally", track: int = 1) -> Ite
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of what was read and repaired. `formats`: rate (Hz) and channels of each stream."""
+    """Counts of what was read and repaired. `formats`: rate (Hz) and channels of each stream. `announced_seconds`: the
+    length by the headers of the streams so far; None once one has none."""
 
+    announced_seconds: float | None = 0.0
     formats: list[tuple[int, int]] = field(default_factory=list)
     frames: int = 0
     seconds: float = 0.0  # of the streams that were read
@@ -96,6 +98,11 @@ class Tally:
     clipped: bool = False
     truncated: bool = False
     length_unknown: bool = False
+
+    def announce(self, seconds: float | None) -> None:
+        """The header of another stream gives its length, or none."""
+        so_far = self.announced_seconds
+        self.announced_seconds = None if so_far is None or seconds is None else so_far + seconds
 
     def warnings(self) -> tuple[str, ...]:
         raised = {
@@ -159,6 +166,7 @@ def _read_stream(file: SoundFile | MediaFile, path: str, max_seconds: float, tal
     before = tally.frames
     if (file.announced_frames or 0) > limit:
         raise _too_long(path, max_seconds)
+    tally.announce(file.announced_seconds)
     for block in _resampled(_mono_blocks(file, before + limit, tally), file.samplerate):
         yield np.clip(block, -1, 1)
     frames = tally.frames - before

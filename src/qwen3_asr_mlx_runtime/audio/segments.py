@@ -15,11 +15,13 @@ _QUIET_SAMPLES = SAMPLE_RATE // 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileSegment:
-    """Part of a file, cut at a quiet place. `samples` as in Recording. Only the last segment has all `warnings`."""
+    """Part of a file, cut at a quiet place. `samples` as in Recording. Only the last segment has all `warnings`.
+    `announced_seconds`: the length of the file by what was read of its headers, None if they have none."""
 
     samples: Samples
     is_last: bool
     warnings: tuple[str, ...] = ()
+    announced_seconds: float | None = None
 
 
 def read_segments(
@@ -39,9 +41,9 @@ def read_segments(
         read = np.concatenate(parts)
         *whole, (start, _) = split_at_quiet(read, segment_seconds)
         for first, stop in whole:
-            yield FileSegment(read[first:stop], is_last=False)
+            yield FileSegment(read[first:stop], is_last=False, announced_seconds=tally.announced_seconds)
         parts = [read[start:]]
-    yield FileSegment(np.concatenate(parts), is_last=True, warnings=tally.warnings())
+    yield FileSegment(np.concatenate(parts), True, tally.warnings(), tally.announced_seconds)
 
 
 def split_at_quiet(samples: Samples, max_seconds: float) -> list[tuple[int, int]]:

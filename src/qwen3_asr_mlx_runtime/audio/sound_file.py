@@ -84,6 +84,12 @@ class SoundFile(soundfile.SoundFile):  # type: ignore[misc]
         return None if self.window.endless or self.frames == _UNKNOWN_FRAMES else int(self.frames)
 
     @property
+    def announced_seconds(self) -> float | None:
+        """The length by the header; None if it has none."""
+        frames = None if self.length_unknown else self.announced_frames
+        return None if frames is None else frames / self.samplerate
+
+    @property
     def length_unknown(self) -> bool:
         """Whether the header lacks the length of the audio, so that a missing end cannot be detected."""
         announced = (length for length, _ in self._corrected_lengths(but=_RIFF))

@@ -57,7 +57,16 @@ class FileReader:
                 started = time.perf_counter()
                 for segment in segments:
                     seconds = round(time.perf_counter() - started, 4)
-                    self._post(AudioRead(job_id, segment.samples, segment.warnings, seconds, segment.is_last))
+                    self._post(
+                        AudioRead(
+                            job_id,
+                            segment.samples,
+                            segment.warnings,
+                            seconds,
+                            segment.is_last,
+                            segment.announced_seconds,
+                        )
+                    )
                     if segment.is_last or not more.get():
                         return
                     started = time.perf_counter()

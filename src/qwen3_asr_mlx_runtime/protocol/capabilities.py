@@ -49,6 +49,7 @@ FEATURES = [
     "pause",
     "languages",
     "media",
+    "file_progress",
 ]
 
 

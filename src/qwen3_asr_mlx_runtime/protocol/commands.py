@@ -132,12 +132,14 @@ class Transcribe(Decoding, frozen=True, kw_only=True, tag="transcribe"):
     """Transcribe the file at `audio`. Answered by `transcript`. Loads the model if need be.
 
     `track`, here and elsewhere: of the audio tracks of the file, from 1. `timeout_ms`, here and elsewhere: what is not
-    transcribed so long after the request fails with `timeout`.
+    transcribed so long after the request fails with `timeout`. `progress`: `progress` events, if they are wanted, say
+    how much of the file has its text.
     """
 
     audio: AudioPath
     track: Track | None = None
     timeout_ms: Milliseconds | None = None
+    progress: bool | None = None
 
 
 class BatchTranscribe(Decoding, frozen=True, kw_only=True, tag="batch_transcribe"):

@@ -122,8 +122,9 @@ class Event(Line, kw_only=True):
 
 
 class Progress(Event, kw_only=True, tag="progress"):
-    """The progress of a load. `request_id`: the request that caused it, absent if it had no id; `done` of `total`
-    bytes, if known."""
+    """The progress of a load, or, with `stage` `transcribe`, of a file. `request_id`: the request that caused the load,
+    or that of the file; absent if it had no id. `done` of `total`: bytes of a load, milliseconds of a file; null where
+    unknown."""
 
     request_id: str | int | UnsetType = UNSET
     stage: str

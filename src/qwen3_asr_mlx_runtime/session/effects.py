@@ -53,13 +53,14 @@ Effect = Request | ReadAudio | ReadMore | StopReading | WatchParent | Unload
 @dataclass(frozen=True, slots=True, eq=False)
 class AudioRead:
     """A file, or the next segment of it, was read in `seconds`. `samples`: float32 (N,), mono, 16 kHz. `warnings` are
-    complete with the last."""
+    complete with the last. `announced_seconds`: the length of the file by its header, None if that is not known."""
 
     job_id: int
     samples: Samples
     warnings: tuple[str, ...]
     seconds: float
     is_last: bool = True
+    announced_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,10 @@
 """Requests about files, from acceptance to their one reply."""
 
+from msgspec import UNSET
+
 from qwen3_asr_mlx_runtime.engines.api import Aligned
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE
 from qwen3_asr_mlx_runtime.errors import (
     BridgeError,
     Cancelled,
@@ -14,10 +17,11 @@ from qwen3_asr_mlx_runtime.errors import (
     TimedOut,
 )
 from qwen3_asr_mlx_runtime.protocol.commands import Align, BatchTranscribe, Decoding, Transcribe
+from qwen3_asr_mlx_runtime.protocol.streams import Progress
 from qwen3_asr_mlx_runtime.session.reply_queue import PendingRequest
 from qwen3_asr_mlx_runtime.session.results import aligned_reply, batch_reply, transcript_reply
 from qwen3_asr_mlx_runtime.session.scheduler import Scheduler
-from qwen3_asr_mlx_runtime.session.transcription import FileRequest, KnownText, resolve
+from qwen3_asr_mlx_runtime.session.transcription import FileRequest, KnownText, Transcription, resolve
 from qwen3_asr_mlx_runtime.settings import Settings
 
 _ERRORS_OF_A_REQUEST = (
@@ -47,6 +51,19 @@ def start_files(
     scheduler.expire_after(files.transcriptions, command.timeout_ms)
     for transcription in files.transcriptions:
         scheduler.request_decode(transcription, options)
+
+
+def file_progress(transcription: Transcription) -> Progress | None:
+    """How much of the file has its text; None where the request does not ask for it."""
+    files = transcription.origin
+    if not isinstance(files, FileRequest) or not isinstance(files.command, Transcribe) or not files.command.progress:
+        return None
+    done, seconds = transcription.done_samples * 1000 // SAMPLE_RATE, transcription.announced_seconds
+    total = None if seconds is None else int(seconds * 1000)
+    if total is not None and total < done:
+        total = None  # the header is wrong
+    request_id = UNSET if files.request.id is None else files.request.id
+    return Progress(request_id=request_id, stage="transcribe", done=done, total=total)
 
 
 def file_finished(files: FileRequest) -> None:

@@ -88,6 +88,7 @@ class Scheduler:
         self._expiring: list[tuple[float, int]] = []
         self._finished: list[Transcription] = []
         self._aligned: list[Transcription] = []
+        self._advanced: list[Transcription] = []
 
     @property
     def aligning(self) -> int:
@@ -240,6 +241,7 @@ class Scheduler:
                 self.effects.append(StopReading(audio.job_id))
             return None
         transcription.warnings, transcription.is_read = audio.warnings, audio.is_last
+        transcription.announced_seconds = audio.announced_seconds
         transcription.read_seconds = round((transcription.read_seconds or 0.0) + audio.seconds, 4)
         if transcription.state is State.READING:
             transcription.state = State.QUEUED
@@ -249,6 +251,8 @@ class Scheduler:
         self._add_segment(transcription, audio.samples)
         if not audio.is_last:
             self.files.has_more(transcription)
+            if len(transcription.segments) == 1:
+                self._advanced.append(transcription)
             return None
         return transcription
 
@@ -293,6 +297,7 @@ class Scheduler:
     def _decoded(self, segment: Segment, transcript: Transcript) -> None:
         transcription = segment.transcription
         segment.transcript = transcript
+        transcription.done_samples += 0 if segment.samples is None else len(segment.samples)
         if transcription.options.words:
             self._align(segment)
         self._release_read(segment)
@@ -300,6 +305,8 @@ class Scheduler:
             self._finish(transcription, joined)
         elif transcription.is_cancelled:
             self._end_cancelled(transcription)
+        else:
+            self._advanced.append(transcription)
 
     def _align(self, segment: Segment) -> None:
         """Have words found for each text of a segment that has none yet, or may have some now."""
@@ -505,6 +512,12 @@ class Scheduler:
         """Those that got their result since the last call, in order."""
         finished, self._finished = self._finished, []
         return finished
+
+    def take_advanced(self) -> list[Transcription]:
+        """Files of several segments that were begun, or have the text of another segment, since the last call, and are
+        unfinished."""
+        advanced, self._advanced = self._advanced, []
+        return [each for each in advanced if each.is_unfinished and not each.is_cancelled]
 
     def take_aligned(self) -> list[Transcription]:
         """Those whose words ended after their text since the last call, in order."""

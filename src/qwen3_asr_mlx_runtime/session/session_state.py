@@ -15,7 +15,7 @@ from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.protocol.capabilities import capabilities
 from qwen3_asr_mlx_runtime.protocol.replies import CapabilitiesReply, State
 from qwen3_asr_mlx_runtime.protocol.streams import EngineRestarting
-from qwen3_asr_mlx_runtime.session.file_requests import file_finished
+from qwen3_asr_mlx_runtime.session.file_requests import file_finished, file_progress
 from qwen3_asr_mlx_runtime.session.model_state import ModelState, Recovery
 from qwen3_asr_mlx_runtime.session.partials import Partials
 from qwen3_asr_mlx_runtime.session.reply_queue import PendingRequest, ReplyQueue
@@ -137,6 +137,7 @@ class SessionState:
 
     def deliver(self) -> None:
         """Send every result that may be sent."""
+        self._send_file_progress()
         is_settled = False
         while not is_settled:
             for transcription in self.scheduler.take_finished():
@@ -209,6 +210,13 @@ class SessionState:
         progress = self.model.take_progress()
         if progress is not None and "progress" in self.wants:
             self.replies.send_event(progress)
+
+    def _send_file_progress(self) -> None:
+        """Send the progress of files to a client that wants it."""
+        for transcription in self.scheduler.take_advanced():
+            progress = file_progress(transcription)
+            if progress is not None and "progress" in self.wants:
+                self.replies.send_event(progress)
 
     def capabilities(self) -> CapabilitiesReply:
         return msgspec.structs.replace(self._capabilities, want=self.wants)

@@ -1456,8 +1456,9 @@ extension Wire {
 }
 
 extension Wire {
-    /// The progress of a load. `request_id`: the request that caused it, absent if it had no id; `done` of `total`
-    /// bytes, if known.
+    /// The progress of a load, or, with `stage` `transcribe`, of a file. `request_id`: the request that caused the
+    /// load, or that of the file; absent if it had no id. `done` of `total`: bytes of a load, milliseconds of a file;
+    /// null where unknown.
     public struct Progress: Codable, Equatable, Sendable {
         public private(set) var type = "progress"
         public var event: Bool
@@ -2128,7 +2129,8 @@ extension Wire {
 extension Wire {
     /// Transcribe the file at `audio`. Answered by `transcript`. Loads the model if need be. `track`, here and
     /// elsewhere: of the audio tracks of the file, from 1. `timeout_ms`, here and elsewhere: what is not transcribed so
-    /// long after the request fails with `timeout`.
+    /// long after the request fails with `timeout`. `progress`: `progress` events, if they are wanted, say how much of
+    /// the file has its text.
     public struct Transcribe: Codable, Equatable, Sendable {
         public private(set) var type = "transcribe"
         /// 0 to 4096.
@@ -2149,6 +2151,7 @@ extension Wire {
         public var track: Int?
         /// 1 to 86400000.
         public var timeoutMs: Int?
+        public var progress: Bool?
         public var id: ID?
 
         public init(
@@ -2164,6 +2167,7 @@ extension Wire {
             segments: Bool? = nil,
             track: Int? = nil,
             timeoutMs: Int? = nil,
+            progress: Bool? = nil,
             id: ID? = nil
         ) {
             self.audio = audio
@@ -2178,6 +2182,7 @@ extension Wire {
             self.segments = segments
             self.track = track
             self.timeoutMs = timeoutMs
+            self.progress = progress
             self.id = id
         }
 
@@ -2195,6 +2200,7 @@ extension Wire {
             case audio
             case track
             case timeoutMs = "timeout_ms"
+            case progress
             case id
         }
     }
