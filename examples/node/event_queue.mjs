@@ -5,7 +5,7 @@ const CAPACITY = 1024;
 /** Whether the newer one makes the older worthless. */
 function replaces(newer, older) {
   if (newer.type !== older.type) return false;
-  if (newer.type === "progress") return true;
+  if (newer.type === "progress") return newer.request_id === older.request_id && newer.stage === older.stage;
   const sameUtterance = newer.stream_id === older.stream_id && newer.utterance_id === older.utterance_id;
   return newer.type === "partial_result" && sameUtterance;
 }

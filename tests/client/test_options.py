@@ -4,14 +4,20 @@ from typing import get_type_hints
 
 import pytest
 
-from qwen3_asr_mlx_runtime.client.options import BoundaryOptions, FileOptions, StreamOptions, TimedOptions
+from qwen3_asr_mlx_runtime.client.options import (
+    BoundaryOptions,
+    FileOptions,
+    StreamOptions,
+    TimedOptions,
+    TranscribeOptions,
+)
 from qwen3_asr_mlx_runtime.protocol.commands import BatchTranscribe, Boundary, Flush, StartStream, Transcribe
 
 
 @pytest.mark.parametrize(
     ("options", "request_type", "by_method"),
     [
-        (FileOptions, Transcribe, {"audio"}),
+        (TranscribeOptions, Transcribe, {"audio"}),
         (FileOptions, BatchTranscribe, {"audio"}),
         (TimedOptions, Flush, {"stream_id"}),
         (StreamOptions, StartStream, {"stream_id"}),

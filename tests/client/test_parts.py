@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET, UnsetType
 from support.client_children import CAPABILITIES
 
 from qwen3_asr_mlx_runtime import client
@@ -15,7 +16,7 @@ from qwen3_asr_mlx_runtime.client import BridgeHung, BridgePipeClosed, EventsLos
 from qwen3_asr_mlx_runtime.client.events import Event, EventQueue
 from qwen3_asr_mlx_runtime.client.life import Due, Life
 from qwen3_asr_mlx_runtime.client.messages import LineBuffer, decode, encode, encoded_pcm
-from qwen3_asr_mlx_runtime.protocol.commands import Start, Transcribe
+from qwen3_asr_mlx_runtime.protocol.commands import Id, Start, Transcribe
 from qwen3_asr_mlx_runtime.protocol.decode import Request, decode_line
 from qwen3_asr_mlx_runtime.protocol.replies import CapabilitiesReply
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, Progress
@@ -100,8 +101,8 @@ def partial(utterance: str, revision: int, stream: str = "s") -> PartialResult:
     )
 
 
-def progress(done: int) -> Progress:
-    return Progress(n=done, stage="load", done=done, total=None)
+def progress(done: int, stage: str = "load", request: Id | UnsetType = UNSET) -> Progress:
+    return Progress(n=done, request_id=request, stage=stage, done=done, total=None)
 
 
 def other(n: int) -> Unknown:
@@ -124,6 +125,14 @@ class TestEvents:
         queue.put(partial("u", 1, "s"))
         queue.put(partial("u", 1, "t"))
         assert len(read(queue)) == 2
+
+    def test_progress_takes_the_place_of_that_of_its_request_and_stage_alone(self) -> None:
+        queue = EventQueue()
+        others = [progress(1, "transcribe", "f"), progress(1, "transcribe", 1), progress(1, "transcribe", "1")]
+        others += [progress(1, "load", "f"), progress(1, "transcribe")]
+        for event in (*others, progress(2, "transcribe", "f")):
+            queue.put(event)
+        assert read(queue) == [*others[1:], progress(2, "transcribe", "f")]
 
     def test_a_partial_that_replaces_an_unread_one_has_changed_from_the_earlier_place(self) -> None:
         queue = EventQueue()

@@ -58,6 +58,14 @@ test("a partial text takes the place of an unread one of its utterance, progress
   assert.deepEqual(await unread(queue), [partial("b", "1"), partial("a", "2"), { type: "progress", done: 2 }]);
 });
 
+test("progress takes the place of that of its request and stage alone", async () => {
+  const queue = new EventQueue();
+  const progress = (request_id, stage, done) => ({ type: "progress", request_id, stage, done });
+  const others = [progress("f", "load", 1), progress("g", "transcribe", 1), progress(undefined, "transcribe", 1)];
+  for (const event of [progress("f", "transcribe", 1), ...others, progress("f", "transcribe", 2)]) queue.add(event);
+  assert.deepEqual(await unread(queue), [...others, progress("f", "transcribe", 2)]);
+});
+
 test("of too many events the oldest are dropped and counted", async () => {
   const queue = new EventQueue();
   for (let n = 1; n <= 1030; n += 1) queue.add({ type: "weather", n });

@@ -14,7 +14,13 @@ from qwen3_asr_mlx_runtime.client.connection import Connection
 from qwen3_asr_mlx_runtime.client.errors import LossError
 from qwen3_asr_mlx_runtime.client.events import Event
 from qwen3_asr_mlx_runtime.client.messages import encoded_pcm
-from qwen3_asr_mlx_runtime.client.options import BoundaryOptions, FileOptions, StreamOptions, TimedOptions
+from qwen3_asr_mlx_runtime.client.options import (
+    BoundaryOptions,
+    FileOptions,
+    StreamOptions,
+    TimedOptions,
+    TranscribeOptions,
+)
 from qwen3_asr_mlx_runtime.client.properties import BridgeProperties
 from qwen3_asr_mlx_runtime.client.results import Aligned, BatchTranscript, RealtimeBatchFinal, Stopped, TranscriptReply
 from qwen3_asr_mlx_runtime.protocol import commands, replies, streams
@@ -69,7 +75,7 @@ class Bridge(BridgeProperties):
         return self.ask(commands.Status(), replies.StatusReply, timeout=timeout)
 
     def transcribe(
-        self, audio: str | Path, *, timeout: float | None = None, **options: Unpack[FileOptions]
+        self, audio: str | Path, *, timeout: float | None = None, **options: Unpack[TranscribeOptions]
     ) -> TranscriptReply:
         command = commands.Transcribe(audio=str(audio), **options)
         return self.ask(command, TranscriptReply, timeout=timeout)

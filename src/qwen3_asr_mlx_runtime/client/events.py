@@ -58,8 +58,8 @@ Event = Union[  # noqa: UP007
 class EventQueue:
     """Bounded, for one reader or several, on any thread. `put` never waits.
 
-    A partial replaces an unread partial of the same utterance, and progress replaces unread progress. If the queue is
-    full after that, the oldest event is dropped and counted.
+    A partial replaces an unread partial of the same utterance, and progress that of the same request and stage. If the
+    queue is full after that, the oldest event is dropped and counted.
     """
 
     def __init__(self, limit: int = MAX_EVENTS) -> None:
@@ -172,7 +172,7 @@ class PendingWords:
 
 def _same_subject(old: Event, new: PartialResult | Progress) -> bool:
     if isinstance(new, Progress):
-        return isinstance(old, Progress)
+        return isinstance(old, Progress) and old.request_id == new.request_id and old.stage == new.stage
     return isinstance(old, PartialResult) and old.stream_id == new.stream_id and old.utterance_id == new.utterance_id
 
 

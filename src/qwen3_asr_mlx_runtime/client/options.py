@@ -23,6 +23,10 @@ class FileOptions(TimedOptions, total=False):
     track: int | None
 
 
+class TranscribeOptions(FileOptions, total=False):
+    progress: bool | None
+
+
 class StreamOptions(DecodingOptions, total=False):
     sample_rate: int
     batch_size: int

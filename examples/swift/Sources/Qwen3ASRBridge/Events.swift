@@ -46,7 +46,7 @@ extension Bridge {
         /// Whether an unread `older` one tells nothing any more.
         fileprivate func replaces(_ older: Event) -> Bool {
             switch (self, older) {
-            case (.progress, .progress): true
+            case (.progress(let new), .progress(let old)): new.requestID == old.requestID && new.stage == old.stage
             case (.partialResult(let new), .partialResult(let old)):
                 new.streamID == old.streamID && new.utteranceID == old.utteranceID
             default: false

@@ -142,6 +142,20 @@ struct EventQueueTests {
         #expect((partial.text, partial.changedFrom) == ("one tree", 0))
     }
 
+    @Test func progressReplacesThatOfItsRequestAndStageAlone() async throws {
+        let queue = EventQueue(limit: 10)
+        for (n, id, stage) in [(1, "f", "transcribe"), (2, "g", "transcribe"), (3, "f", "load"), (4, "f", "transcribe")] {
+            let line = """
+                {"type":"progress","event":true,"n":\(n),"request_id":"\(id)","stage":"\(stage)","done":1,"total":null}
+                """
+            queue.put(.progress(try JSONDecoder().decode(Wire.Progress.self, from: Data(line.utf8))))
+        }
+        queue.end()
+        var numbers: [Int] = []
+        while case .progress(let progress) = await queue.next() { numbers.append(progress.n) }
+        #expect(numbers == [2, 3, 4])
+    }
+
     @Test func whatIsNotReadInTimeIsCounted() async throws {
         let queue = EventQueue(limit: 2)
         for n in 1...5 { queue.put(try partial("\(n)", "\(n)")) }

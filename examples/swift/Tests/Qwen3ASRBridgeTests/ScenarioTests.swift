@@ -18,6 +18,7 @@ extension WithChildren {
             try await withFolder { folder in
                 let speech = folder.appending(path: "speech.wav")
                 try wav(samples: 8000).write(to: speech)
+                try wav(pcm: Data(count: 2 * 60 * 16_000)).write(to: folder.appending(path: "minute.wav"))
                 var player = try Player(configuration, speech: speech.path)
                 try await player.play(scenario)
             }
@@ -49,7 +50,11 @@ extension WithChildren {
 /// Half a second or so of a tone, at 16 kHz.
 func wav(samples count: Int) -> Data {
     let samples = (0..<count).map { Int16(8000 * sin(Double($0) * 0.2)).littleEndian }
-    let pcm = samples.withUnsafeBytes { Data($0) }
+    return wav(pcm: samples.withUnsafeBytes { Data($0) })
+}
+
+/// 16 bits, at 16 kHz.
+func wav(pcm: Data) -> Data {
     func number(_ value: Int, _ bytes: Int) -> [UInt8] { (0..<bytes).map { UInt8(value >> (8 * $0) & 0xFF) } }
     var file = Data("RIFF".utf8) + number(36 + pcm.count, 4)
     file += Data("WAVEfmt ".utf8) + number(16, 4) + number(1, 2) + number(1, 2) + number(16000, 4)
