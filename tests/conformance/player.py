@@ -96,13 +96,16 @@ def play(engine: str, options: Sequence[str], steps: Sequence[Mapping[str, Any]]
 
 
 def filled(value: Any, speech: str) -> Any:
-    """`$speech` is the path of a recording, `$pcm:N` are N samples of silence in base64."""
+    """`$speech` is the path of a recording, `$minute` that of `minute.wav` beside it; `$pcm:N` are N samples of silence
+    in base64."""
     if isinstance(value, list):
         return [filled(each, speech) for each in value]
     if isinstance(value, dict):
         return {name: filled(each, speech) for name, each in value.items()}
     if isinstance(value, str) and (pcm := re.fullmatch(r"\$pcm:(\d+)", value)):
         return base64.b64encode(bytes(2 * int(pcm[1]))).decode()
+    if value == "$minute":
+        return str(Path(speech).with_name("minute.wav"))
     return speech if value == "$speech" else value
 
 

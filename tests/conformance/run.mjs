@@ -4,7 +4,7 @@
 // tests/scenarios/README.md says what a scenario may hold.
 
 import { readFileSync } from "node:fs";
-import { basename } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { isDeepStrictEqual, parseArgs } from "node:util";
 import { BridgeProcess } from "../../examples/node/bridge_process.mjs";
 
@@ -18,6 +18,7 @@ function filled(value, speech) {
   if (typeof value !== "string") return value;
   const pcm = /^\$pcm:(\d+)$/.exec(value);
   if (pcm) return Buffer.alloc(2 * Number(pcm[1])).toString("base64");
+  if (value === "$minute") return join(dirname(speech), "minute.wav");
   return value === "$speech" ? speech : value;
 }
 

@@ -33,7 +33,7 @@ from qwen3_asr_mlx_runtime.session.scheduler import READ_SECONDS
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "protocol"
 PAGES = {name: (FOLDER / f"{name}.md").read_text(encoding="utf-8") for name in ("tutorial", "concepts", "reference")}
 DOCUMENT = "\n".join(PAGES.values())
-PATH = "/recordings/seven.wav"
+FOLDER_OF_RECORDINGS = "/recordings"
 RECORDING = FOLDER.parents[1] / "examples" / "audio" / "english-ten.wav"
 LATER = "…"
 
@@ -173,7 +173,11 @@ class Example:
     lines: tuple[str, ...]
 
     def steps(self, speech: str) -> list[dict]:
-        return [_step(_with_audio(line.replace(PATH, speech))) for line in self.lines if line != f"← {LATER}"]
+        return [
+            _step(_with_audio(line.replace(FOLDER_OF_RECORDINGS, str(Path(speech).parent))))
+            for line in self.lines
+            if line != f"← {LATER}"
+        ]
 
     def messages(self, arrow: str) -> list[dict]:
         listed = [line[2:] for line in self.lines if line.startswith(f"{arrow} {{")]
@@ -252,7 +256,9 @@ class Reader(Player):
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_silence(tmp_path_factory.mktemp("recordings") / "seven.wav", 8_000)
+    folder = tmp_path_factory.mktemp("recordings")
+    write_silence(folder / "film.wav", 960_000)
+    return write_silence(folder / "seven.wav", 8_000)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.place}-{example.engine}")

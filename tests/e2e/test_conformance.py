@@ -17,8 +17,10 @@ ENGINES = ("demo", *SCRIPTS)
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Half a second of silence at 16 kHz."""
-    return write_silence(tmp_path_factory.mktemp("speech") / "speech.wav", 8_000)
+    """Half a second of silence at 16 kHz; a minute lies beside it."""
+    folder = tmp_path_factory.mktemp("speech")
+    write_silence(folder / "minute.wav", 960_000)
+    return write_silence(folder / "speech.wav", 8_000)
 
 
 @pytest.mark.parametrize("path", scenario_files(), ids=lambda path: path.stem)

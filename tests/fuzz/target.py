@@ -21,6 +21,7 @@ SETTINGS = Settings(max_streams=3, max_pending_requests=5, max_pending_audio_sec
 PCM = "AAAAAAAAAAAAAAAAAAAAAAAA"
 TENTH = "A" * 4267 + "="  # of a second
 OFTEN = {"partial_interval_ms": 100}
+LONG = "/long"  # of several segments
 REQUESTS: tuple[dict, ...] = (
     {"type": "hello", "want": ["events", "progress"]},
     {"type": "hello", "want": []},
@@ -99,6 +100,10 @@ WORDS: tuple[dict, ...] = (
     {"type": "flush", "language": "en", "languages": ["ar"]},
     {"type": "transcribe", "audio": "/a", "track": 2},
     {"type": "align", "audio": "/a", "text": "one", "language": "en", "track": 100},
+    {"type": "transcribe", "audio": LONG, "progress": True},
+    {"type": "transcribe", "audio": LONG, "progress": True, "decoder_mode": "batched", "timeout_ms": 500},
+    {"type": "transcribe", "audio": LONG, "progress": True, "words": True},
+    {"type": "cancel", "target": "words 1"},
 )
 SPOILT: tuple[object, ...] = (
     *(None, True, -1, 1.5, "", "x", "\ud800", "7", [], {}, 2**53, 10**9, "\u2028", PCM + "!"),
@@ -202,7 +207,9 @@ class Play:
             self._change_model(choice)
         elif kind == 13 and talk.reads:
             path = list(talk.reads.values())[choice % len(talk.reads)]
-            talk.read(path) if choice % 3 else talk.fail_read(path)
+            goes_on = path == LONG and choice % 5 > 0
+            audio = {"is_last": not goes_on, "announced_seconds": choice / 1e5 if choice % 2 else None}
+            talk.read(path, **audio) if choice % 3 else talk.fail_read(path)
         elif kind == 13:
             self._ask(WORDS, "words", choice)
         elif kind == 15 and talk.partials:

@@ -234,6 +234,8 @@ class TestDecodeLine:
             ({"languages": ["en"], "language": "auto"}, "languages"),
             ({"type": "flush", "languages": []}, "languages"),
             ({"type": "start_stream", "languages": [None]}, "languages"),
+            ({"progress": "perhaps"}, "progress"),
+            ({"progress": [True]}, "progress"),
             ({"context": ["a"]}, "context"),
             ({"context": "x" * 16_385}, "context"),
             ({"type": "batch_transcribe"}, "audio"),

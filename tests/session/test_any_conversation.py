@@ -31,6 +31,7 @@ PARTIALS = st.fixed_dictionaries(
         "final_policy": st.sampled_from(["guarded", "strict", "fast"]),
     },
 )
+TIMEOUTS = st.sampled_from([None, 100])
 DELAYS = st.sampled_from([0, 50, 60_000])
 BUDGETS = st.sampled_from([None, None, None, 0, 7])
 LANGUAGES = st.sampled_from([None, None, "en", "ar"])
@@ -68,6 +69,7 @@ class AnyConversation(ConversationRules):
         self.ids = count(1)
         self.seq = dict.fromkeys(["a", "b", "default"], 0)
         self.splitting: set[str] = set()
+        self.long: set[str] = set()  # files of several segments
 
     @initialize(want=st.sampled_from([None, [], ["events"], ["progress"], ["events", "progress"]]))
     def hello(self, want: list[str] | None) -> None:
@@ -202,6 +204,12 @@ class AnyConversation(ConversationRules):
     def stop_stream(self, stream: str, mode: str, with_id: bool) -> None:
         self.ask("stop_stream", with_id, stream_id=stream, mode=mode)
 
+    @rule(progress=st.sampled_from([None, True, True, False]), timeout=TIMEOUTS, how=HOW, with_id=st.booleans())
+    def transcribe_long(self, progress: bool | None, timeout: int | None, how: dict, with_id: bool) -> None:
+        path = f"{next(self.lengths)}.wav"
+        self.long.add(path)
+        self.ask("transcribe", with_id, audio=path, progress=progress, timeout_ms=timeout, **how)
+
     @rule(files=st.integers(0, 3), timeout=st.sampled_from([None, 100]), how=HOW, with_id=st.booleans())
     def transcribe(self, files: int, timeout: int | None, how: dict, with_id: bool) -> None:
         paths = [f"{next(self.lengths)}.wav" for _ in range(max(1, files))]
@@ -246,7 +254,10 @@ class AnyConversation(ConversationRules):
     def answer_read(self, works: bool, data: st.DataObject) -> None:
         path = data.draw(st.sampled_from(sorted(self.talk.reads.values())))
         if works:
-            self.talk.read(path, samples=np.zeros(int(path.removesuffix(".wav")), np.float32))
+            goes_on = path in self.long and data.draw(st.booleans())
+            announced = data.draw(st.sampled_from([None, 0.0, 0.001, 1.0])) if goes_on else None
+            samples = np.zeros(int(path.removesuffix(".wav")), np.float32)
+            self.talk.read(path, samples=samples, is_last=not goes_on, announced_seconds=announced)
         else:
             self.talk.fail_read(path)
 

@@ -12,6 +12,9 @@ I9  partial text comes where it was asked for, until the end of its utterance, a
 I10 stable text only grows within an utterance, and what it covers does
 I11 restarts of the engine in a row are counted; only audio that has seen two ends since it was sent fails with the
     engine, and one alone of each end
+I12 words come once, where they were asked for, and cover the text
+I13 progress of a file comes only to a request that asked for it and has no reply; `done` never decreases, and is never
+    more than `total`
 """
 
 import base64
@@ -29,6 +32,7 @@ from typing import Union
 import msgspec
 import psutil
 from support.partial_books import PartialBooks
+from support.progress_books import ProgressBooks
 from support.restart_books import RestartBooks
 from support.word_books import WordBooks
 
@@ -107,6 +111,7 @@ class Sent:
     after: "Sent | None" = None  # the last `hello` with `want`
     repeats_seq: bool = False
     restarts: int | None = None  # of the engine, seen before
+    wants_progress: bool = False
 
     @classmethod
     def from_line(cls, place: int, line: bytes) -> "Sent":
@@ -162,13 +167,16 @@ class ProtocolMonitor:
         self.partials = PartialBooks()
         self.restarts = RestartBooks()
         self.words = WordBooks()
+        self.progress = ProgressBooks()
 
     def sent(self, line: bytes) -> None:
         if not line.strip(b" \t\r\n"):
             return
         self._places += 1
         sent = Sent.from_line(self._places, line.removeprefix(b"\xef\xbb\xbf"))
-        sent.is_refused = isinstance(decode_line(line), Rejected)
+        request = decode_line(line)
+        sent.is_refused = isinstance(request, Rejected)
+        sent.wants_progress = not sent.is_refused and getattr(request.command, "progress", None) is True
         sent.is_silent = sent.type == "audio_chunk" and sent.id is ABSENT and "events" in self._wants
         takes_effect = not sent.is_refused and not self._is_stopping
         if not sent.is_refused and sent.message.get("languages"):
@@ -277,6 +285,14 @@ class ProtocolMonitor:
             self.partials.event(event)
         if event["type"] == "engine_restarting":
             self.restarts.event(event)
+        if event["type"] == "progress" and event["stage"] == "transcribe":
+            self.progress.event(event, self._perhaps_of(event))
+
+    def _perhaps_of(self, event: dict) -> list[Sent]:
+        """The requests without a reply that this event may be about."""
+        if "request_id" in event:
+            return self._with_id.get(_key(event["request_id"]), [])[:1]
+        return [sent for sent in self._in_order if sent.id is ABSENT]
 
     def _match(self, reply: dict) -> None:
         if reply["type"] == "fatal" or (self._ended and (self._signalled or reply["reason"] not in _ASKED_FOR)):
@@ -293,6 +309,9 @@ class ProtocolMonitor:
             assert reply["type"] in REPLY_TYPES.get(sent.type or "", ()), f"I3: {reply['type']} answers {sent.type}"
         if sent.type == "hello" and isinstance(want := sent.message.get("want"), list):
             self._hello_answered(sent, {*want}, reply)
+        if reply["type"] == "cancel_result":
+            target = self._with_id.get(_key(_identifier(sent.message.get("target"))), [])
+            self.progress.cancel_answered(next(iter(target), None), reply)
         if reply["type"] == "batch_transcript":
             _check_batch(sent, reply)
         if sent.type in ("transcribe", "batch_transcribe"):

@@ -133,6 +133,14 @@ SEEN = line("capabilities", want=["events", "progress"])
 CRASHED = {"code": "engine_crashed", "message": "planted"}
 FILE, FAILS = ask("transcribe", id=3, audio="a"), line("error", id=3, **CRASHED)
 LOST = line("stopped", reason="engine_unavailable")
+AT_WORK = (RESTARTS, ask("transcribe", id=3, audio="a", progress=True))
+REFUSED = line("error", id=3, code="decode_failed")
+
+
+def done(n: int, done: int | None, total: int | None = 9, request_id: int | None = 3) -> bytes:
+    """Progress of a file."""
+    whose = {} if request_id is None else {"request_id": request_id}
+    return line("progress", event=True, n=n, stage="transcribe", done=done, total=total, **whose)
 
 
 def restart(n: int, attempt: int) -> bytes:
@@ -202,6 +210,22 @@ VIOLATIONS = {
     ),
     "an event that is not wanted": ("I5", HELLO, (CAPABILITIES, batch(event=True, n=1))),
     "progress that is not wanted": ("I5", WANT, (CAPABILITIES, line("progress", n=1))),
+    "progress of a file after its reply": ("I13", *AT_WORK, (SEEN, done(1, 5), REFUSED, done(2, 6))),
+    "progress of a file that nobody asked for": ("I13", RESTARTS, FILE, (SEEN, done(1, 0))),
+    "progress of no request": ("I13", *AT_WORK, (SEEN, done(1, 0, request_id=4))),
+    "progress of a file after its cancel": (
+        "I13",
+        *(*AT_WORK, ask("cancel", id=9, target=3)),
+        (SEEN, line("cancel_result", id=9, state="cancelling"), done(1, 0)),
+    ),
+    "progress of a file that goes back": ("I13", *AT_WORK, (SEEN, done(1, 5), done(2, 4))),
+    "progress of a file beyond its end": ("I13", *AT_WORK, (SEEN, done(1, 10, total=9))),
+    "progress of a file without a number": ("I13", *AT_WORK, (SEEN, done(1, None))),
+    "progress of a file before its beginning": ("I13", *AT_WORK, (SEEN, done(1, -1))),
+    "progress without id that goes back": (
+        *("I13", RESTARTS, ask("transcribe", audio="a", progress=True)),
+        (SEEN, done(1, 5, request_id=None), done(2, 4, request_id=None)),
+    ),
     "a gap in the events": ("I5", WANT, (CAPABILITIES, batch(event=True, n=2))),
     "samples lost": ("I6", CHUNK, (TAKEN,)),
     "samples invented": (
@@ -271,7 +295,7 @@ def test_a_planted_violation_is_named(violation: tuple) -> None:
 
 def test_every_invariant_is_broken_by_a_plan() -> None:
     """I8 is about processes, and is broken below."""
-    assert {broken for broken, *_ in VIOLATIONS.values()} == {f"I{number}" for number in range(1, 12)} - {"I8"}
+    assert {broken for broken, *_ in VIOLATIONS.values()} == {f"I{number}" for number in (*range(1, 12), 13)} - {"I8"}
 
 
 def test_i4_what_was_accepted_before_a_signal_is_delivered_before_the_last_line() -> None:
