@@ -6,7 +6,7 @@ import subprocess
 import threading
 from typing import NoReturn
 
-from support.fake_engine import HANG, HOLD, FakeEngine, transcript, transcript_of
+from support.fake_engine import DIE, HANG, HOLD, FakeEngine, transcript, transcript_of
 
 from qwen3_asr_mlx_runtime.__main__ import main as bridge_main
 from qwen3_asr_mlx_runtime.engines.api import Job, Post
@@ -65,6 +65,9 @@ SCRIPTS: dict[str, list] = {
     "child": [_leave_a_child],
     "options": [lambda job: transcript(str(job.utterance.language))],
     "canary": [transcript(MARKER), DecodeFailed(f"{MARKER} came out of the decoder"), _length],
+    "holds second": [_length, HOLD],
+    "second fails": [_length, DecodeFailed("planted"), _length],
+    "second dies": [_length, DIE, _length],
     "third": [_every_third_fails],
     "nan": [NonFiniteOutput("logits are not numbers"), _length],
     "memory": [lambda _: (_ for _ in ()).throw(MemoryError), _length],
