@@ -4,7 +4,6 @@ from msgspec import UNSET
 
 from qwen3_asr_mlx_runtime.engines.api import Aligned
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
-from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE
 from qwen3_asr_mlx_runtime.errors import (
     BridgeError,
     Cancelled,
@@ -58,8 +57,8 @@ def file_progress(transcription: Transcription) -> Progress | None:
     files = transcription.origin
     if not isinstance(files, FileRequest) or not isinstance(files.command, Transcribe) or not files.command.progress:
         return None
-    done, seconds = transcription.done_samples * 1000 // SAMPLE_RATE, transcription.announced_seconds
-    total = None if seconds is None else int(seconds * 1000)
+    done, seconds = round(transcription.done_seconds * 1000), transcription.announced_seconds
+    total = None if seconds is None else round(seconds * 1000)
     if total is not None and total < done:
         total = None  # the header is wrong
     request_id = UNSET if files.request.id is None else files.request.id

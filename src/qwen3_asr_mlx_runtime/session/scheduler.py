@@ -297,7 +297,7 @@ class Scheduler:
     def _decoded(self, segment: Segment, transcript: Transcript) -> None:
         transcription = segment.transcription
         segment.transcript = transcript
-        transcription.done_samples += 0 if segment.samples is None else len(segment.samples)
+        transcription.done_seconds += segment.seconds
         if transcription.options.words:
             self._align(segment)
         self._release_read(segment)
@@ -514,10 +514,10 @@ class Scheduler:
         return finished
 
     def take_advanced(self) -> list[Transcription]:
-        """Files of several segments that were begun, or have the text of another segment, since the last call, and are
-        unfinished."""
+        """Unfinished files of several segments that have their first segment, or the text of another, since the last
+        call."""
         advanced, self._advanced = self._advanced, []
-        return [each for each in advanced if each.is_unfinished and not each.is_cancelled]
+        return advanced
 
     def take_aligned(self) -> list[Transcription]:
         """Those whose words ended after their text since the last call, in order."""

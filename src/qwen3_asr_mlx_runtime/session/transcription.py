@@ -315,7 +315,7 @@ class Transcription:
     result: Result | None = None
     energy: float = 0.0  # the sum of the squares of its samples
     announced_seconds: float | None = None  # by the header of its file
-    done_samples: int = 0  # of its segments with a transcript
+    done_seconds: float = 0.0  # of its segments with a transcript
 
     @property
     def utterance(self) -> StreamUtterance:
