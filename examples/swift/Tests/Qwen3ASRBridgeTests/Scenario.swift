@@ -128,7 +128,7 @@ struct Player {
         case .object(let members): return .object(members.mapValues(filled))
         case .string("$speech"): return .string(speech)
         case .string("$minute"):
-            return .string(URL(filePath: speech).deletingLastPathComponent().appending(path: "minute.wav").path)
+            return .string(URL(fileURLWithPath: speech).deletingLastPathComponent().appending(path: "minute.wav").path)
         case .string(let text) where text.hasPrefix("$pcm:"):
             return .string(Data(count: 2 * (Int(text.dropFirst("$pcm:".count)) ?? 0)).base64EncodedString())
         default: return value
