@@ -24,6 +24,7 @@ COMMANDS = {
     "perftest": "qwen3_asr_mlx_runtime.tools.perftest.main",
     "quantize": "qwen3_asr_mlx_runtime.tools.quantize",
     "score": "qwen3_asr_mlx_runtime.tools.score.main",
+    "transcribe": "qwen3_asr_mlx_runtime.tools.transcribe.main",
 }
 
 
@@ -57,6 +58,10 @@ def quantize() -> NoReturn:
 
 def score() -> NoReturn:
     begin(COMMANDS["score"])
+
+
+def transcribe() -> NoReturn:
+    begin(COMMANDS["transcribe"])
 
 
 def begin(module: str) -> NoReturn:

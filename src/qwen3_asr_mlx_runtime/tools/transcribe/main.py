@@ -1,0 +1,186 @@
+"""The command line; see scripts/qwen3-asr-mlx-transcribe."""
+
+import argparse
+import asyncio
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from qwen3_asr_mlx_runtime import option_values as values
+from qwen3_asr_mlx_runtime.client import ClientError
+from qwen3_asr_mlx_runtime.command import guarded, note
+from qwen3_asr_mlx_runtime.limits import MAX_STREAM_RATE, MIN_STREAM_RATE
+from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO, DEMO_KNOWS, chosen_model, model
+from qwen3_asr_mlx_runtime.tools.command import Parser, bridge_command
+from qwen3_asr_mlx_runtime.tools.transcribe.formats import CAPTIONED, FORMATS
+from qwen3_asr_mlx_runtime.tools.transcribe.screen import count, length, screen
+from qwen3_asr_mlx_runtime.tools.transcribe.sources import STDIN, STDIN_NAME, Source, listed, with_outputs
+from qwen3_asr_mlx_runtime.tools.transcribe.spooled import spooled
+from qwen3_asr_mlx_runtime.tools.transcribe.work import Work, reason
+
+PROGRAM = "qwen3-asr-mlx-transcribe"
+MAX_AUDIO_SECONDS = 4 * 3600.0
+EXAMPLES = f"""examples:
+  {PROGRAM} talk.m4a                               # writes talk.txt beside it
+  {PROGRAM} --format srt,vtt --language en film.mp4
+  {PROGRAM} --recursive --output-dir texts recordings
+  {PROGRAM} --stdout --model demo examples/audio/sample.wav
+  ffmpeg -i talk.m4a -f wav - | {PROGRAM} -
+"""
+
+
+@guarded(PROGRAM)
+def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = None) -> int:
+    """Exit code 0; 1 if a file failed or the model cannot be loaded; 2 for a bad command line; 130 when interrupted.
+    `bridge`: the command line of a bridge to use instead of this package's."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    _check(parser, options)
+    options.model = chosen_model(options.model, os.environ)
+    _leave_cleanly()
+    with ExitStack() as stack:
+        sources = _sources(parser, options, stack)
+        open_sources = [_without_done(each) for each in sources] if not options.overwrite else sources
+        open_sources = [each for each in open_sources if each.outputs or each.printed]
+        if done := len(sources) - len(open_sources):
+            note(f"{done} of {count(len(sources))} done before: --overwrite transcribes again")
+        return _transcribe(options, open_sources, bridge or bridge_command()) if open_sources else 0
+
+
+def _transcribe(options: argparse.Namespace, sources: Sequence[Source], bridge: Sequence[str]) -> int:
+    if options.model == DEMO:
+        note(f"{PROGRAM}: {DEMO_KNOWS}")
+    limit = ["--max-audio-seconds", f"{MAX_AUDIO_SECONDS:g}"]
+    command = [*bridge, "--model", options.model, *limit, *shlex.split(options.bridge)]
+    with screen({each.name: _size(each.audio) for each in sources}) as shown:
+        work, started = Work(options.model, _request(options), shown), time.monotonic()
+        try:
+            asyncio.run(work.run(command, sources))
+        except ClientError as error:
+            shown.say(f"{PROGRAM}: {reason(error)}")
+            return 1
+        finally:
+            took = f"{length(work.seconds)} of audio in {length(time.monotonic() - started)}"
+            shown.say(f"{work.done} of {count(len(sources))} done: {took}")
+    return 1 if work.failed else 0
+
+
+def _request(options: argparse.Namespace) -> dict[str, object]:
+    """Members of each request."""
+    words = bool(CAPTIONED.intersection(options.format)) if options.words is None else options.words
+    return {
+        "decoder_mode": "batched",
+        "language": options.language,
+        "languages": options.languages,
+        "context": options.context,
+        "track": options.track,
+        "segments": True,
+        "words": words,
+        "progress": True,
+    }
+
+
+def _sources(parser: Parser, options: argparse.Namespace, stack: ExitStack) -> list[Source]:
+    paths = [path for path in options.files if path != STDIN]
+    files = listed(paths, is_recursive=options.recursive, output_dir=options.output_dir)
+    if not files and paths:
+        parser.error("the folders hold no sound or video files" + ("" if options.recursive else ": try --recursive"))
+    sources = with_outputs(files, () if options.stdout else options.format)
+    if options.stdout:
+        sources = [replace(each, printed=options.format[0]) for each in sources]
+    if STDIN in options.files:
+        audio = stack.enter_context(spooled(sys.stdin.buffer, options.pcm, MAX_AUDIO_SECONDS))
+        folder = None if options.stdout else options.output_dir
+        outputs = {each: folder / f"{STDIN_NAME}.{each}" for each in options.format} if folder else {}
+        sources.append(Source(STDIN_NAME, audio, outputs, None if folder else options.format[0]))
+    _check_printed(parser, options, sources)
+    return sources
+
+
+def _check(parser: Parser, options: argparse.Namespace) -> None:
+    if options.pcm is not None and STDIN not in options.files:
+        parser.error(f"--pcm is about stdin: name {STDIN} as a file")
+
+
+def _check_printed(parser: Parser, options: argparse.Namespace, sources: Sequence[Source]) -> None:
+    printed = [each for each in sources if each.printed]
+    if printed and len(options.format) > 1:
+        parser.error("what is printed has one --format")
+    if len(printed) > 1 and options.format[0] in CAPTIONED:
+        parser.error(f"{options.format[0]} is printed of one file, got {len(printed)}")
+
+
+def _without_done(source: Source) -> Source:
+    return replace(source, outputs={each: path for each, path in source.outputs.items() if not path.exists()})
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _leave_cleanly() -> None:
+    """On SIGTERM, and when the terminal is closed: end the bridge, and leave no half file."""
+
+    def leave(number: int, _frame: FrameType | None) -> NoReturn:
+        sys.exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, leave)
+
+
+def _formats(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in FORMATS:
+            raise argparse.ArgumentTypeError(f"expected {', '.join(FORMATS)}, got {name!r}")
+    return names
+
+
+def _parser() -> Parser:
+    parser = Parser(PROGRAM, "Transcribe sound and video files: text, subtitles or JSON beside each of them.", EXAMPLES)
+    add = parser.add_argument
+    add("files", metavar="FILE", nargs="+", help="a file, a folder, or - for stdin, whose text is printed")
+    add(
+        "--format",
+        type=_formats,
+        default=["txt"],
+        metavar="FORMAT,...",
+        help=f"one or more of {', '.join(FORMATS)} (default: txt)",
+    )
+    add("--output-dir", type=Path, metavar="FOLDER", help="where to write (default: beside each file)")
+    add("--stdout", action="store_true", help="print, and write no files")
+    add("--overwrite", action="store_true", help="also transcribe files whose outputs exist")
+    add("-r", "--recursive", action="store_true", help="also the folders within a folder")
+    add("--model", type=model, help=f"repository, folder, or demo (QWEN3_ASR_MLX_MODEL, or {DEFAULT_MODEL})")
+    languages = parser.add_mutually_exclusive_group()
+    languages.add_argument("--language", type=values.language, help="name or ISO code; by default the model decides")
+    languages.add_argument(
+        "--languages", type=values.languages, metavar="LANGUAGE,...", help="the model decides among these, file by file"
+    )
+    add("--context", type=values.context, help="words or text that the model may take as background")
+    add(
+        "--words",
+        action=argparse.BooleanOptionalAction,
+        help="find when each word is said, with a second model (default: for srt, vtt and tsv)",
+    )
+    add("--track", type=values.whole_number(1, 99), help="of the audio tracks of a file (default: 1)")
+    add(
+        "--pcm",
+        type=values.whole_number(MIN_STREAM_RATE, MAX_STREAM_RATE),
+        metavar="RATE",
+        help="stdin is raw PCM of this rate: 16 bits, little-endian, mono",
+    )
+    add("--bridge", default="", metavar="OPTIONS", help="more options of the bridge, as one string")
+    return parser
