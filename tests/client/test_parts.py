@@ -1,5 +1,6 @@
 """The parts of the client that need no process: time, events, lines."""
 
+import json
 import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -200,6 +201,11 @@ class TestLines:
                 Request(command, "c1"),
                 Request(Transcribe(audio="/دقيقة.wav", language="Arabic"), "c1"),
             )
+
+    def test_half_a_surrogate_pair_is_refused_before_it_is_sent(self) -> None:
+        assert json.loads(encode({"type": "transcribe", "audio": "é语😀"}))["audio"] == "é语😀"
+        with pytest.raises(UnicodeEncodeError):
+            encode({"type": "transcribe", "audio": "/\udcff.wav"})
 
     def test_replies_are_typed_and_unknown_members_passed_over(self) -> None:
         reply = decode(encode({**CAPABILITIES, "weather": "fine"}))

@@ -80,11 +80,15 @@ def members_of(message: Command | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def encode(message: Command | Mapping[str, Any], id: Id | None = None) -> bytes:
-    """A line with its newline. Members that are None are omitted."""
+    """A line with its newline. Members that are None are omitted. Raises UnicodeEncodeError for half a surrogate pair,
+    as in a path that is not UTF-8: the bridge would repeat it, and no reader of JSON takes it."""
     members = members_of(message)
     if id is not None:
         members["id"] = id
-    return json.dumps(members, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+    line = json.dumps(members, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+    if b"\\ud" in line:  # a pair, or half of one
+        json.dumps(members, ensure_ascii=False).encode()
+    return line
 
 
 def check_name(line: bytes) -> None:
