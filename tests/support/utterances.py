@@ -28,10 +28,10 @@ def utterance(
     origin = StreamUtterance(
         stream=stream,
         boundary=EndUtterance(),
+        options=options,
         utterance_id=name,
         source="pcm16",
         queued_at=at,
-        group_key=options if auto else None,
         seq=seq,
     )
     return Transcription(seq, origin, options)

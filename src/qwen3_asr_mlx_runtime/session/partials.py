@@ -173,7 +173,7 @@ class Partials:
     def pause(self, stream: Stream, frames: int, origin: StreamUtterance) -> None:
         """Compute the final of so many frames of the open utterance, if the engine has time."""
         self._paused.add(stream.id)
-        options = replace(resolve(self._settings, [stream.command]), decoder_mode="sequential", drift_guard=True)
+        options = replace(origin.options, decoder_mode="sequential", drift_guard=True)
         before = self._provisional.get(stream.id)
         if before is not None and isinstance(before.transcription.result, BridgeError):
             return  # it may end the engine again: its boundary computes the final

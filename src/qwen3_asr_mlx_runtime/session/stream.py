@@ -196,10 +196,9 @@ class Stream:
         if self.command.partials and self.utterance_id is None:
             self._names.set(self._names.next())
 
-    def name_utterance(self) -> str:
-        """The name of the open utterance, which gets one."""
+    def name_utterance(self) -> None:
+        """Give the open utterance a name, if it has none."""
         self._names.set(self.utterance_id or self._names.next())
-        return self.utterance_id or ""
 
     def ended_at(self, frames: int) -> Samples:
         """The open utterance as if it ended behind so many frames. It stays open."""

@@ -88,13 +88,8 @@ class StreamHandlers:
     def pause(self, request: PendingRequest, command: Pause, *, known_only: bool) -> None:
         stream = self.registry.find(command.stream_id, known_only=known_only)
         frames = _frames(stream, command.samples)
-        utterance = StreamUtterance(
-            stream=stream.command,
-            boundary=EndUtterance(stream_id=stream.id),
-            utterance_id=stream.name_utterance(),
-            source="buffer",
-            queued_at=self._clock(),
-        )
+        stream.name_utterance()
+        utterance = self._utterance(stream, EndUtterance(stream_id=stream.id), "buffer")
         self._partials.pause(stream, frames, utterance)
         request.answer(Paused(stream_id=stream.id, utterance_id=utterance.utterance_id, samples=frames))
 
@@ -155,9 +150,8 @@ class StreamHandlers:
     def _end_utterance(self, stream: Stream, command: Boundary, request: PendingRequest | None) -> StreamUtterance:
         utterance = self._utterance(stream, command, "buffer")
         frames = _frames(stream, command.samples)
-        options = resolve(self._settings, [command, stream.command])
         had_pause = self._partials.take_pause(stream)
-        provisional = self._partials.take_provisional(stream, frames, options)
+        provisional = self._partials.take_provisional(stream, frames, utterance.options)
         in_engine = self._partials.end(stream)
         before, has_beginning = stream.samples, stream.is_settled_at(frames)
         if frames == stream.frames:
@@ -194,6 +188,7 @@ class StreamHandlers:
         return StreamUtterance(
             stream=stream.command,
             boundary=command,
+            options=resolve(self._settings, [command, stream.command]),
             utterance_id=name or stream.next_utterance_id(),
             source=source,
             queued_at=self._clock(),

@@ -129,17 +129,17 @@ class StreamUtterance:
 
     `boundary_request` is answered when the utterance is accepted; None once it is. `sample_count` is None until the
     audio is there. `decode_started`: a flush or the delay timer has asked for its decoding. `seq`: its place among all
-    boundaries. `group_key`: utterances with equal keys may share an event; None where no event delivers them.
+    boundaries. `options`: of its boundary and its stream.
     `stream_start`: seconds from the stream's first sample to its own; None for audio that the boundary brought.
     `provisional`: what a `pause` was good for, None without one. `frames`, `dropped`: as in UtteranceQueued.
     """
 
     stream: StartStream
     boundary: Boundary
+    options: Options
     utterance_id: str
     source: Source
     queued_at: float
-    group_key: Options | None = None
     audio_gap: bool = False
     boundary_request: PendingRequest | None = None
     sample_count: int | None = None
@@ -154,6 +154,11 @@ class StreamUtterance:
     @property
     def stream_id(self) -> str:
         return self.stream.stream_id
+
+    @property
+    def group_key(self) -> Options | None:
+        """Utterances with equal keys may share an event; None where no event delivers them."""
+        return self.options if self.stream.auto_flush else None
 
     @property
     def is_accepted(self) -> bool:

@@ -66,8 +66,7 @@ class Utterances:
         """Queue an utterance whose audio is in memory and counted. `request`: of its boundary. `in_engine`: its audio
         that the engine has."""
         utterance.sample_count = len(samples)
-        options = resolve(self._settings, [utterance.boundary, utterance.stream])
-        self._add(self._scheduler.add_samples(utterance, samples, options, in_engine), request)
+        self._add(self._scheduler.add_samples(utterance, samples, utterance.options, in_engine), request)
 
     def add_adopted(self, transcription: Transcription, request: PendingRequest | None) -> None:
         """As `add_samples`, where the final was begun before its boundary."""
@@ -76,8 +75,7 @@ class Utterances:
 
     def add_file(self, utterance: StreamUtterance, path: str, request: PendingRequest) -> None:
         """Queue an utterance; its boundary is answered once the file is read."""
-        options = resolve(self._settings, [utterance.boundary, utterance.stream])
-        self._add(self._scheduler.add_file(utterance, path, options), request)
+        self._add(self._scheduler.add_file(utterance, path, utterance.options), request)
 
     def start_events(self, members: Iterable[Transcription], reason: Reason) -> None:
         """Decode utterances, and the earlier waiting ones of their streams, and deliver them as events."""
@@ -210,8 +208,6 @@ class Utterances:
 
     def _add(self, transcription: Transcription, request: PendingRequest | None) -> None:
         utterance = transcription.utterance
-        options = resolve(self._settings, [utterance.boundary, utterance.stream])
-        utterance.group_key = options if utterance.stream.auto_flush else None
         self.waiting.add(transcription)
         self._scheduler.expire_after([transcription], utterance.boundary.timeout_ms)
         if request is None:
@@ -276,9 +272,10 @@ class Utterances:
         if self.end_error is not None:  # after an abort nothing is decoded
             return
         for transcription in members:
-            utterance = transcription.utterance
-            levels = [utterance.boundary, *([overrides] if overrides else []), utterance.stream]
-            self._scheduler.request_decode(transcription, resolve(self._settings, levels))
+            utterance, options = transcription.utterance, transcription.utterance.options
+            if overrides is not None:
+                options = resolve(self._settings, [utterance.boundary, overrides, utterance.stream])
+            self._scheduler.request_decode(transcription, options)
             utterance.decode_started = True
             if transcription.is_unfinished or transcription.words_pending:
                 self._model.need(cause)
