@@ -84,14 +84,18 @@ class Pipes:
     def _take_wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_in, 4096)
+        self._write_lines()  # at once: the pipe mostly has room
 
     def _write_lines(self) -> None:
+        if self._stdin.closed:
+            return
         try:
             self._outgoing.write_with(self._write)
         except BlockingIOError:
             return
         except OSError:  # a broken pipe: the output before it has the reason
-            self._selector.unregister(self._stdin)
+            if self._stdin in self._selector.get_map():
+                self._selector.unregister(self._stdin)
             self._stdin.close()
             self._outgoing.drop()
             self._sinks.closed()
