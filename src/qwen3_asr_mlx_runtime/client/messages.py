@@ -9,8 +9,10 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from qwen3_asr_mlx_runtime.client import results
+from qwen3_asr_mlx_runtime.errors import RequestError
 from qwen3_asr_mlx_runtime.protocol.commands import Command, Id
-from qwen3_asr_mlx_runtime.protocol.decode import Rejected, decode_line
+from qwen3_asr_mlx_runtime.protocol.decode import decode_id
+from qwen3_asr_mlx_runtime.protocol.json_text import parse_object
 from qwen3_asr_mlx_runtime.protocol.replies import Line
 from qwen3_asr_mlx_runtime.protocol.schema import EVENTS, REPLIES
 
@@ -93,9 +95,10 @@ def encode(message: Command | Mapping[str, Any], id: Id | None = None) -> bytes:
 
 def check_name(line: bytes) -> None:
     """Raises ValueError for a request that the bridge could not answer by its id."""
-    request = decode_line(line.removesuffix(b"\n"))
-    if isinstance(request, Rejected) and request.id is None:
-        raise ValueError(f"this is no request: {request.error}")
+    try:
+        decode_id(parse_object(line.removesuffix(b"\n")))
+    except RequestError as error:
+        raise ValueError(f"this is no request: {error}") from None
 
 
 def encoded_pcm(pcm16: bytes | bytearray | memoryview) -> str:

@@ -59,7 +59,7 @@ def decode_line(line: bytes) -> Request | Rejected:
     members: dict[str, Any] = {}
     try:
         members = parse_object(line)
-        identifier = _decode_id(members.get("id"))
+        identifier = decode_id(members)
         return _decode_members(members, identifier)
     except RequestError as error:
         is_chunk = members.get("type") == AudioChunk.__struct_config__.tag
@@ -69,7 +69,9 @@ def decode_line(line: bytes) -> Request | Rejected:
         return Rejected(error, identifier, is_chunk, _stream_id(members), pcm16 if isinstance(pcm16, str) else "")
 
 
-def _decode_id(value: object) -> Id | UnsetType:
+def decode_id(members: dict[str, Any]) -> Id | UnsetType:
+    """The `id` of a request. Raises RequestError."""
+    value = members.get("id")
     if value is None:
         return UNSET
     if isinstance(value, str) and 1 <= len(value) <= MAX_ID_CHARACTERS and not _UNUSABLE_IN_NAME.search(value):
