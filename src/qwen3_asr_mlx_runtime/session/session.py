@@ -83,6 +83,7 @@ class Session:
             scheduler.advance()
             state.deliver()
             state.partials.advance()
+        state.utterances.free_audio()
         if state.partials.are_due and state.model.is_unloaded:
             state.model.need(None)
         effects = [*scheduler.effects]

@@ -45,6 +45,8 @@ class Utterances:
         self._replies = replies
         self._budget = budget
         self._clock = clock
+        self._delivered: list[Transcription] = []  # since the last `free_audio`
+        self._written: list[Transcription] = []  # before it
         self._unanswered: deque[Transcription] = deque()  # their boundaries are answered in order
 
     def __len__(self) -> int:
@@ -154,8 +156,15 @@ class Utterances:
             if transcription.words_pending:
                 self.delivery.words_follow(transcription, group)
             else:
-                transcription.release()
+                self._delivered.append(transcription)
         return True
+
+    def free_audio(self) -> None:
+        """Free the audio of what was delivered before the last call. It takes longer than a line, which is written on
+        another thread meanwhile."""
+        for transcription in self._written:
+            transcription.release()
+        self._written, self._delivered = self._delivered, []
 
     def aligned(self, transcription: Transcription) -> None:
         """The words of an utterance have their outcome. If it was delivered without, they follow."""
