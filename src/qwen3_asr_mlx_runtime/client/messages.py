@@ -48,7 +48,6 @@ _RESULTS: dict[object, type[Line]] = {
     )
 }
 _TYPES = tuple(_RESULTS.get(each.__struct_config__.tag, each) for each in dict.fromkeys((*REPLIES, *EVENTS)))
-_KNOWN = frozenset(str(line_type.__struct_config__.tag) for line_type in _TYPES)
 _LINE: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Union[_TYPES])  # noqa: UP007 a tuple cannot be joined by bars
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
@@ -66,13 +65,11 @@ def decode(line: bytes) -> Line:
 
 
 def _decoded(line: bytes) -> Line:
-    envelope = _ENVELOPE.decode(line)
-    if envelope.type in _KNOWN:
-        try:
-            return _LINE.decode(line)
-        except msgspec.ValidationError:
-            pass  # of a later version: the app may know it
-    return Unknown(id=envelope.id, event=envelope.event, message=_OBJECT.decode(line))
+    try:
+        return _LINE.decode(line)
+    except msgspec.ValidationError:  # of a later version: the app may know it
+        envelope = _ENVELOPE.decode(line)
+        return Unknown(id=envelope.id, event=envelope.event, message=_OBJECT.decode(line))
 
 
 def members_of(message: Command | Mapping[str, Any]) -> dict[str, Any]:
