@@ -78,6 +78,15 @@ def test_the_boundary_of_a_final_that_is_ready_does_no_work_for_each_sample(
     assert asked == [8_000 + more]
 
 
+def test_the_audio_of_a_delivered_final_is_freed_with_the_next_message_at_the_latest() -> None:
+    talk = paused()
+    decode(talk)
+    [segment] = talk.session._state.partials._provisional["mic"].transcription.segments
+    assert end(talk)[1]
+    talk.send("ping")
+    assert segment.samples is None
+
+
 def test_one_that_is_being_computed_is_finished() -> None:
     talk = paused()
     _, items = end(talk)
