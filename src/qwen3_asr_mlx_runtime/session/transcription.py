@@ -226,7 +226,7 @@ class Job:
 class Segment(Job):
     """What is decoded by itself: an utterance, or at most `--max-chunk-seconds` of a file.
 
-    The samples of a file are freed with the outcome, or with the words; those of an utterance with the delivery.
+    The samples of a file are freed with the outcome, or with the words; those of an utterance after the delivery.
     `alignments`: of each segment that the engine made of it.
     """
 
