@@ -23,6 +23,7 @@ COMMON = (
     "errors",
     "shortage",
     "command",
+    "command_line",
     "languages",
     "limits",
     "process_memory",
@@ -193,7 +194,7 @@ def test_nothing_but_the_report_and_the_recipes_needs_their_extras(found: dict[s
 
 def test_the_tests_have_what_the_tools_need(repository: Path) -> None:
     tables = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
-    for extra in ("tools", "report", "recipes", "vad", "media", "japanese", "reference"):
+    for extra in tables["project"]["optional-dependencies"].keys() - {"cpu", "cuda13"}:
         assert set(tables["project"]["optional-dependencies"][extra]) <= set(tables["dependency-groups"]["dev"])
 
 
@@ -225,11 +226,11 @@ def test_the_conversation_half_and_the_daemon_load_no_model_library(repository: 
 
 
 @pytest.mark.parametrize("option", ["--print-capabilities", "--help"])
-def test_printing_the_capabilities_costs_no_numerics(repository: Path, option: str) -> None:
+def test_printing_the_capabilities_costs_no_numerics_and_no_extra(repository: Path, option: str) -> None:
     start = f"from {PACKAGE}.__main__ import main; sys.exit(main())"
     loaded = imported_by(repository, start, option)
     assert PACKAGE in loaded
-    assert loaded & {"mlx", "mlx_lm", "transformers", "torch", "numpy", "soundfile"} == set()
+    assert loaded & {"mlx", "mlx_lm", "transformers", "torch", "numpy", "soundfile", "shtab"} == set()
 
 
 def distributions(requirements: list[str]) -> set[str]:

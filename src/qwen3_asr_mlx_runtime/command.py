@@ -7,6 +7,7 @@ from contextlib import nullcontext, suppress
 from functools import wraps
 from typing import ParamSpec, TextIO
 
+from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime.entry import interruptible, report_interrupt
 from qwen3_asr_mlx_runtime.errors import BridgeError
 
@@ -46,6 +47,20 @@ def guarded(
         return run
 
     return decorate
+
+
+def print_version(program: str) -> int:
+    """One line to stdout, and exit code 0."""
+
+    @guarded(program, cleans_up=False)
+    def write() -> None:
+        sys.stdout.write(f"{version_line(program)}\n")
+
+    return write()
+
+
+def version_line(program: str) -> str:
+    return f"{program} {__version__}"
 
 
 def complain(program: str, message: str) -> int:

@@ -26,6 +26,7 @@ COMMANDS = {
     "score": "qwen3_asr_mlx_runtime.tools.score.main",
     "transcribe": "qwen3_asr_mlx_runtime.tools.transcribe.main",
 }
+_COMMAND = "qwen3_asr_mlx_runtime.command"  # which imports this module
 
 
 def bridge() -> NoReturn:
@@ -68,11 +69,15 @@ def begin(module: str) -> NoReturn:
     """Import the module of a command, and exit with what its `main` returns. If a package is missing: 1, and a line on
     stderr that names it."""
     leave_when_interrupted()
+    name = next((name for name, path in COMMANDS.items() if path == module), "command")
+    program = f"qwen3-asr-mlx-{name}"
     try:
-        code = import_module(module).main()
+        if sys.argv[1:] == ["--version"]:  # whatever the command imports, and whether it is installed
+            code = import_module(_COMMAND).print_version(program)
+        else:
+            code = import_module(module).main()
     except ImportError as error:
-        name = next((name for name, path in COMMANDS.items() if path == module), "command")
-        sys.stderr.write(f"qwen3-asr-mlx-{name}: {missing(error)}\n")
+        sys.stderr.write(f"{program}: {missing(error)}\n")
         code = 1
     if code == INTERRUPTED:  # native threads may still compute, which Python's own shutdown could crash
         for stream in (sys.stdout, sys.stderr):

@@ -11,6 +11,7 @@ EXTRAS = {
     "jiwer": "tools",
     "matplotlib": "report",
     "rich": "tools",
+    "shtab": "completion",
     "whisper_normalizer": "tools",
 }
 

@@ -4,11 +4,10 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, NoReturn, get_args
+from typing import Literal, get_args
 
-from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime import option_values as values
-from qwen3_asr_mlx_runtime.command import printable
+from qwen3_asr_mlx_runtime.command_line import Parser
 from qwen3_asr_mlx_runtime.limits import LIMITS, MAX_KEEP_ALIVE_SECONDS, MAX_NEW_TOKENS, ProcessLimits, option_of
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_ALIGNER, DEFAULT_MODEL, chosen_model
 from qwen3_asr_mlx_runtime.model_name import model as model_word
@@ -102,17 +101,11 @@ def _model(parser: argparse.ArgumentParser, name: str) -> str:
         parser.error(str(error))
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        super().error(printable(message))
-
-
 def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog=PROGRAM,
-        description="Speech to text with Qwen3-ASR on MLX: requests on stdin, replies on stdout, a JSON object a line.",
-        epilog="example: qwen3-asr-mlx-bridge --model demo < examples/demo.jsonl",
-        allow_abbrev=False,
+    parser = Parser(
+        PROGRAM,
+        "Speech to text with Qwen3-ASR on MLX: requests on stdin, replies on stdout, a JSON object a line.",
+        f"example: {PROGRAM} --model demo < examples/demo.jsonl",
     )
     _add_model_options(parser, environ)
     _add_decoding_options(parser)
@@ -229,7 +222,6 @@ def _add_process_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-install", action="store_true", help="the launcher's: never install anything")
     for option, reason in IGNORED_OPTIONS.items():
         parser.add_argument(option, dest="ignored", action="append_const", const=option, help=f"no effect: {reason}")
-    parser.add_argument("--version", action="version", version=__version__)
 
 
 def _add_memory_options(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:

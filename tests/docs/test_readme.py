@@ -3,14 +3,11 @@
 import json
 import re
 import subprocess
-import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 from e2e.client import command
 
-TOOLS = ("doctor", "evaluate", "monitor", "perftest", "score")
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "examples")
 
 
@@ -45,17 +42,6 @@ def test_every_command_it_names_is_there(repository: Path) -> None:
     named = set(re.findall(r"scripts/[a-z0-9-]+", text))
     assert "scripts/qwen3-asr-mlx-bridge" in named
     assert sorted(name for name in named if not (repository / name).exists()) == []
-
-
-@pytest.mark.parametrize("module", ["__main__", "tools.quantize", *(f"tools.{name}.main" for name in TOOLS)])
-def test_the_help_of_every_command_has_an_example(
-    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["command", "--help"])
-    with pytest.raises(SystemExit) as ended:
-        sys.exit(import_module(f"qwen3_asr_mlx_runtime.{module}").main())
-    assert ended.value.code in (0, None)
-    assert "example" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("place", DOCUMENTS)

@@ -115,7 +115,7 @@ def fatal_code(outcome: Outcome) -> str:
 def project_file(real: str) -> str:
     """The real pyproject.toml with one dependency in it."""
     text = re.sub(r"(?ms)^dependencies = \[.*?^\]", 'dependencies = [\n    "spoken",\n]', real)
-    return re.sub(r"(?m)^(cpu|cuda13|media) = .*", r'\1 = ["spoken"]', text)
+    return re.sub(r"(?m)^(cpu|cuda13|media|completion) = .*", r'\1 = ["spoken"]', text)
 
 
 def write_wheel(folder: Path, platform: str = "any", native: bytes = b"") -> None:

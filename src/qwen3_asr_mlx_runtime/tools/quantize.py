@@ -24,6 +24,7 @@ from qwen3_asr_mlx_runtime.command import guarded, note
 from qwen3_asr_mlx_runtime.engines.api import Progress
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
 from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.tools.command import Parser
 
 PROGRAM = "qwen3-asr-mlx-quantize"
 
@@ -43,12 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        description="Write a checkpoint with quantised weights, in the layout of mlx-community.",
-        epilog="example: qwen3-asr-mlx-quantize Qwen/Qwen3-ASR-0.6B models/0.6b-8bit --scheme 8bit",
-        allow_abbrev=False,
+def _parser() -> Parser:
+    parser = Parser(
+        PROGRAM,
+        "Write a checkpoint with quantised weights, in the layout of mlx-community.",
+        f"example: {PROGRAM} Qwen/Qwen3-ASR-0.6B models/0.6b-8bit --scheme 8bit",
     )
     parser.add_argument("source", metavar="SOURCE", help="repository, folder, or `demo`")
     parser.add_argument("target", metavar="TARGET", type=Path, help="the folder to write; must not exist")

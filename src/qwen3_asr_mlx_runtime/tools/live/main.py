@@ -13,7 +13,7 @@ from qwen3_asr_mlx_runtime.client import Bridge, ClientError, Limits, RequestFai
 from qwen3_asr_mlx_runtime.command import complain, guarded, note
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO, DEMO_KNOWS, chosen_model, model
-from qwen3_asr_mlx_runtime.tools.command import bridge_command
+from qwen3_asr_mlx_runtime.tools.command import Parser, bridge_command
 from qwen3_asr_mlx_runtime.tools.live.record import Record, summary
 from qwen3_asr_mlx_runtime.tools.live.screen import Lines, Screen, Silent, Terminal
 from qwen3_asr_mlx_runtime.tools.live.session import Failed, Plan, Recording, Session
@@ -99,13 +99,11 @@ def _whole(lowest: int, highest: int) -> type:
     return number  # type: ignore[return-value]
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        description="Show the text of sound files at the pace of speech: stable text as usual, what may change dim.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def _parser() -> Parser:
+    parser = Parser(
+        PROGRAM,
+        "Show the text of sound files at the pace of speech: stable text as usual, what may change dim.",
+        EXAMPLES,
     )
     add = parser.add_argument
     add("files", metavar="FILE", type=Path, nargs="+", help="each is one utterance, one file after the other")

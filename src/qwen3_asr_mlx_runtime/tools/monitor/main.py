@@ -33,8 +33,8 @@ An app starts it in place of the bridge. Its own options come first; from the fi
 It draws on the terminal of stderr, or on the terminal that the app was started from, or on --screen. Without a terminal
 it writes its figures to stderr at the end. docs/telemetry.md explains each.
 """
-_WITH_VALUE = ("--record", "--replay", "--json", "--screen", "--bridge")
-_ALONE = ("--show-text", "--help", "-h")
+_WITH_VALUE = ("--record", "--replay", "--json", "--screen", "--bridge", "--print-completion")
+_ALONE = ("--show-text", "--help", "-h", "--version")
 
 
 @guarded(PROGRAM)
