@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from qwen3_asr_mlx_runtime.entry import COMMANDS
 from qwen3_asr_mlx_runtime.packages import EXTRAS, missing
 
 NO_BACKEND = "libmlx.so: cannot open shared object file: No such file or directory"
@@ -20,9 +21,9 @@ def project(repository: Path) -> dict:
     return tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-def test_every_command_of_a_checkout_but_the_installer_is_one_of_the_wheel(repository: Path, project: dict) -> None:
+def test_every_command_of_a_checkout_is_one_of_the_wheel(repository: Path, project: dict) -> None:
     launchers = {path.name for path in (repository / "scripts").glob("qwen3-asr-mlx-*")}
-    assert project["scripts"].keys() == launchers - {"qwen3-asr-mlx-install"}
+    assert project["scripts"].keys() == launchers == {f"qwen3-asr-mlx-{name}" for name in COMMANDS}
     for target in project["scripts"].values():
         module, _, name = target.partition(":")
         assert callable(getattr(import_module(module), name))

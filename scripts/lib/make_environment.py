@@ -11,7 +11,6 @@ the bridge when there will be none.
 """
 
 import errno
-import fcntl
 import json
 import os
 import re
@@ -19,29 +18,23 @@ import shutil
 import signal
 import subprocess
 import sys
-import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from qwen3_asr_mlx_runtime.entry import interruptible, report_interrupt
+from qwen3_asr_mlx_runtime.tools.install.environment import (
+    DISK_FULL,
+    PIP_INSTALL,
+    Failed,
+    base_python,
+    lock,
+    reason,
+    requirements,
+    say,
+    show,
+)
 
-PIP_INSTALL = ("-m", "pip", "install", "--no-input", "--no-compile", "--progress-bar", "off")
-_DISK_FULL = "the disk is full: free some space"
-# What pip writes → what a user can do about it; the first that fits.
-_REASONS = {
-    "No space left on device|Disk quota exceeded": _DISK_FULL,
-    "CERTIFICATE_VERIFY_FAILED|SSLError": "the certificate of the package index is not trusted: name the file with "
-    "your network's certificates in PIP_CERT",
-    "NewConnectionError|NameResolutionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|ProtocolError": "no "
-    "package index can be reached: connect to a network (behind a proxy, set HTTPS_PROXY) and start again",
-}
 _PACKAGE = re.compile(r"\s*(?:Downloading|Using cached|Processing) (\S+\.(?:whl|zip|gz))( \(.+\))?$")
-
-
-class Failed(Exception):
-    """Why no environment could be made, in one line with advice."""
 
 
 def main() -> int:
@@ -65,32 +58,6 @@ def provide(root: Path, environment: Path, backend: str, groups: list[str]) -> N
                 make(root, environment, requirements(root, backend, groups))
     except (OSError, Failed) as error:
         fail(error)
-
-
-def requirements(root: Path, backend: str, groups: list[str]) -> list[str]:
-    tables = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
-    names = list(tables["project"]["dependencies"])
-    if backend:
-        names += tables["project"]["optional-dependencies"][backend]
-    named = tables["project"]["optional-dependencies"] | tables["dependency-groups"]
-    for group in groups:
-        names += named[group]
-    return names
-
-
-@contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Of a folder itself: nothing is written there, and nothing left."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another process is making a Python environment: waiting for it")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def is_whole(environment: Path) -> bool:
@@ -124,13 +91,6 @@ def fill(part: Path, constraints: Path, packages: list[str], log: TextIO) -> Non
     say(f"installed: {len(packages)} of {len(packages)} packages")
 
 
-def base_python() -> Path:
-    """The interpreter behind this one, by the name that holds its version: a mere `python3` may become another."""
-    base = Path(getattr(sys, "_base_executable", sys.executable))
-    versioned = base.with_name(f"python{sys.version_info.major}.{sys.version_info.minor}")
-    return versioned if versioned.exists() else base
-
-
 def run(log: TextIO, progress: str, python: Path, *arguments: str | Path) -> None:
     """Run a command with its output in the log, and show progress. It must not read the requests waiting on stdin."""
     lines, count = [], 0
@@ -157,16 +117,6 @@ def run(log: TextIO, progress: str, python: Path, *arguments: str | Path) -> Non
         raise Failed(f"{reason(lines)} (all of pip's output: {log.name})")
 
 
-def reason(lines: list[str]) -> str:
-    """Why pip failed and what to do, from its output."""
-    text = "".join(lines)
-    for pattern, remedy in _REASONS.items():
-        if re.search(pattern, text):
-            return remedy
-    errors = [line.removeprefix("ERROR: ").strip() for line in lines if line.startswith("ERROR: ")]
-    return f"pip says: {errors[0]}" if errors else "it ended with an error"
-
-
 def fail(error: OSError | Failed) -> None:
     message = f"the Python environment could not be made: {explained(error)}"
     say(message)
@@ -179,21 +129,5 @@ def explained(error: OSError | Failed) -> str:
     if isinstance(error, Failed):
         return str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _DISK_FULL
+        return DISK_FULL
     return f"{error.strerror}: {error.filename}: set QWEN3_ASR_MLX_HOME to a folder that can be written"
-
-
-def say(text: str) -> None:
-    """Print a line that is not overwritten."""
-    write(f"{text}\n")
-
-
-def show(text: str) -> None:
-    """Print a line that the next one overwrites; print nothing if stderr is no terminal."""
-    if sys.stderr.isatty():
-        write(text[: shutil.get_terminal_size().columns - 1])
-
-
-def write(text: str) -> None:
-    sys.stderr.write(f"\r\x1b[K{text}" if sys.stderr.isatty() else text)
-    sys.stderr.flush()

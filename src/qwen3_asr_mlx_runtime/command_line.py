@@ -29,6 +29,7 @@ class Parser(argparse.ArgumentParser):
             "--print-completion",
             action=_PrintCompletion,
             choices=SHELLS,
+            default=argparse.SUPPRESS,
             metavar="SHELL",
             help=f"print the completion for {', '.join(SHELLS)}, and exit",
         )

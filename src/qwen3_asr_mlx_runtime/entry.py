@@ -19,6 +19,7 @@ COMMANDS = {
     "bridge": "qwen3_asr_mlx_runtime.__main__",
     "doctor": "qwen3_asr_mlx_runtime.tools.doctor.main",
     "evaluate": "qwen3_asr_mlx_runtime.tools.evaluate.main",
+    "install": "qwen3_asr_mlx_runtime.tools.install.main",
     "live": "qwen3_asr_mlx_runtime.tools.live.main",
     "monitor": "qwen3_asr_mlx_runtime.tools.monitor.main",
     "perftest": "qwen3_asr_mlx_runtime.tools.perftest.main",
@@ -39,6 +40,10 @@ def doctor() -> NoReturn:
 
 def evaluate() -> NoReturn:
     begin(COMMANDS["evaluate"])
+
+
+def install() -> NoReturn:
+    begin(COMMANDS["install"])
 
 
 def live() -> NoReturn:

@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
-from installing.command import _options
-from installing.folder import LAUNCHER, NATIVE, RECORD
 
 from qwen3_asr_mlx_runtime.bridge.lifecycle import Exit
 from qwen3_asr_mlx_runtime.settings import parse_command_line
+from qwen3_asr_mlx_runtime.tools.install.command import parse
+from qwen3_asr_mlx_runtime.tools.install.folder import LAUNCHER, NATIVE, RECORD
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_a_row_that_says_nothing_is_found(document: str) -> None:
 
 
 def test_every_option_of_the_installation_is_reported_and_no_other(document: str) -> None:
-    options = {f"--{name.replace('_', '-')}" for name in vars(_options(["--prefix", "x"]))}
+    options = {f"--{name.replace('_', '-')}" for name in vars(parse(["--prefix", "x"]))}
     section = document.partition("## The folder")[2].partition("## Signing")[0]
     assert {option for option in options if option not in section} == set()
     assert set(re.findall(r"^\| `(--[a-z-]+) ", section, re.MULTILINE)) == options

@@ -128,7 +128,7 @@ def test_every_code_is_reported_and_whether_it_may_be_tried_again() -> None:
 def test_the_codes_of_a_fatal_line_are_those_that_the_process_and_its_launchers_say() -> None:
     root = Path(__file__).resolve().parents[2]
     places = ("src/qwen3_asr_mlx_runtime/__main__.py", "scripts/lib/environment.sh", "scripts/lib/make_environment.py",
-              "scripts/lib/installing/launcher.sh")  # fmt: skip
+              "src/qwen3_asr_mlx_runtime/tools/install/launcher.sh")  # fmt: skip
     listed = {"internal_error"}  # by the daemon, as the conversation under this heading shows
     for place in places:
         found = re.findall(r'\bfatal ([a-z_]+) "|"code": ?"([a-z_]+)"', (root / place).read_text(encoding="utf-8"))

@@ -18,14 +18,15 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from installing.folder import Source, check_macos, is_native, verify
-from installing.folder import install as build
-from installing.mach_o import oldest_macos
-from installing.place import part_of, replace
-from installing.wheelhouse import OLDEST_MACOS, download, install_packages
-from make_environment import Failed
 from scripts.test_launcher import Checkout, Outcome, make_checkout, write_endless_source, write_wheel
 from support.relocatable_python import make_relocatable
+
+from qwen3_asr_mlx_runtime.tools.install.environment import Failed
+from qwen3_asr_mlx_runtime.tools.install.folder import Source, check_macos, is_native, verify
+from qwen3_asr_mlx_runtime.tools.install.folder import install as build
+from qwen3_asr_mlx_runtime.tools.install.mach_o import oldest_macos
+from qwen3_asr_mlx_runtime.tools.install.place import part_of, replace
+from qwen3_asr_mlx_runtime.tools.install.wheelhouse import OLDEST_MACOS, download, install_packages
 
 BRIDGE = """
 import json, os, sys
@@ -396,15 +397,13 @@ def test_wheels_for_the_chosen_macos_are_taken_and_not_the_newest(tmp_path: Path
 
 
 @pytest.mark.once
-def test_a_file_that_needs_a_newer_macos_than_its_wheel_promises_is_refused(
-    fresh: Checkout, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_needs_a_newer_macos_than_its_wheel_promises_is_refused(fresh: Checkout) -> None:
     """As the wheel of MLX for 26.0 does, which needs 26.2."""
-    monkeypatch.setattr("installing.folder._HERE", fresh.root / "scripts" / "lib" / "installing")
     for wheel in fresh.wheels.iterdir():
         wheel.unlink()
     write_wheel(fresh.wheels, "macosx_26_0_arm64", mach_o((26, 2)))
-    source, prefix = Source(fresh.root, "", None, "26"), fresh.home / "asr"
+    source = Source("", None, "26", package=fresh.root / "src" / "qwen3_asr_mlx_runtime")
+    prefix = fresh.home / "asr"
     with pytest.raises(Failed, match=r"libspoken\.dylib needs macOS 26\.2"):
         build(source, prefix, fresh.wheels)
     assert list(fresh.home.iterdir()) == []
@@ -413,10 +412,10 @@ def test_a_file_that_needs_a_newer_macos_than_its_wheel_promises_is_refused(
 
 
 @pytest.mark.once
-def test_every_package_that_is_pinned_has_a_wheel_for_the_oldest_macos(repository: Path, tmp_path: Path) -> None:
+def test_every_package_that_is_pinned_has_a_wheel_for_the_oldest_macos(tmp_path: Path) -> None:
     if "QWEN3_ASR_MLX_WHEELHOUSE" not in os.environ:
         pytest.skip("set QWEN3_ASR_MLX_WHEELHOUSE where packages may be downloaded")
-    source = Source(repository, "", None, OLDEST_MACOS)
+    source = Source("", None, OLDEST_MACOS)
     wanted = [*source.requirements(), "mlx-metal"]  # which mlx asks for only where pip runs on a Mac
     download(wanted, source.constraints, tmp_path / "wheels", OLDEST_MACOS)
     for wheel in (tmp_path / "wheels").glob("*.whl"):

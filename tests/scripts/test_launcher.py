@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from make_environment import reason
+
+from qwen3_asr_mlx_runtime.tools.install.environment import reason
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("cat", "dirname", "id", "openssl", "printf", "readlink", "sed", "sha256sum", "shasum", "sh", "uname")
@@ -151,9 +152,10 @@ def make_checkout(repository: Path, folder: Path) -> Checkout:
     shutil.copy2(repository / "scripts" / "qwen3-asr-mlx-bridge", root / "scripts")
     (root / "pyproject.toml").write_text(project_file((repository / "pyproject.toml").read_text()))
     (root / "constraints.txt").write_text("spoken==1.0\n")
-    (package / "__init__.py").touch()
-    for name in ("entry.py", "packages.py", "start.py"):
+    shutil.copy2(repository / "src" / "qwen3_asr_mlx_runtime" / "__init__.py", package)
+    for name in ("command.py", "command_line.py", "entry.py", "errors.py", "packages.py", "start.py"):
         shutil.copy2(repository / "src" / "qwen3_asr_mlx_runtime" / name, package)
+    shutil.copytree(repository / "src" / "qwen3_asr_mlx_runtime" / "tools" / "install", package / "tools" / "install")
     (package / "__main__.py").write_text(BRIDGE)
     environ = {"PATH": os.defpath, "HOME": str(home), "QWEN3_ASR_MLX_PYTHON": sys.executable}
     environ |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PIP_CONFIG_FILE": os.devnull}

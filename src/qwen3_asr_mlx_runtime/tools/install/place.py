@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from make_environment import Failed
+from qwen3_asr_mlx_runtime.tools.install.environment import Failed
 
 RECORD = "installed.json"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

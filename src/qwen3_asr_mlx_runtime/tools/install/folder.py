@@ -19,18 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from make_environment import Failed, base_python, lock, requirements, say
+from qwen3_asr_mlx_runtime.tools.install.child import run
+from qwen3_asr_mlx_runtime.tools.install.environment import Failed, base_python, lock, requirements, say
+from qwen3_asr_mlx_runtime.tools.install.interpreter import copy_interpreter, make_venv, strip
+from qwen3_asr_mlx_runtime.tools.install.mach_o import oldest_macos
+from qwen3_asr_mlx_runtime.tools.install.place import RECORD, check_place, part_of, recover, replace
+from qwen3_asr_mlx_runtime.tools.install.wheelhouse import check_wheelhouse, install_packages
 
-from installing.child import run
-from installing.interpreter import copy_interpreter, make_venv, strip
-from installing.mach_o import oldest_macos
-from installing.place import RECORD, check_place, part_of, recover, replace
-from installing.wheelhouse import check_wheelhouse, install_packages
-
-PACKAGE = "qwen3_asr_mlx_runtime"
+PACKAGE = Path(__file__).resolve().parents[2]
 LAUNCHER = Path("bin", "qwen3-asr-mlx-bridge")
 NATIVE = "native-files.txt"
-_HERE = Path(__file__).resolve().parent
 _VERIFY_SECONDS = 120
 _MACHINE_CODE = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf")  # ELF, Mach-O, fat Mach-O
 _PACKAGES = """import importlib.metadata, json
@@ -38,27 +36,33 @@ print(json.dumps(dict(sorted((package.name, package.version) for package in impo
 
 _LOAD = f"""import sys
 sys.path.insert(0, sys.argv[1])
-import {PACKAGE}.bridge.loop, {PACKAGE}.engine.recognizer"""
+import {PACKAGE.name}.bridge.loop, {PACKAGE.name}.engine.recognizer"""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A checkout, the backend of MLX (empty where there is but one), the interpreter's folder to copy, or None, the
-    oldest macOS that the folder is for, None on another system, and extras of the runtime."""
+    """What a folder is made of: the backend of MLX (empty where there is but one), the interpreter's folder to copy, or
+    None, the oldest macOS that the folder is for, None on another system, extras of the runtime, and its package."""
 
-    root: Path
     backend: str
     interpreter: Path | None
     macos: str | None
     extras: tuple[str, ...] = ()
+    package: Path = PACKAGE
+
+    @property
+    def installer(self) -> Path:
+        return self.package / "tools" / "install"
+
+    @property
+    def root(self) -> Path:
+        """It holds pyproject.toml, constraints.txt, LICENSE and NOTICE: a checkout, or a folder of the wheel."""
+        carried = self.installer / "source"
+        return carried if carried.is_dir() else self.package.parents[1]
 
     @property
     def constraints(self) -> Path:
         return self.root / "constraints.txt"
-
-    @property
-    def package(self) -> Path:
-        return self.root / "src" / PACKAGE
 
     def requirements(self) -> list[str]:
         return requirements(self.root, self.backend, [*self.extras])
@@ -69,9 +73,8 @@ class Source:
         machine = [sys.version, platform.system(), platform.machine(), str(place), str(self.macos)]
         wanted = [*self.requirements(), self.constraints.read_text(encoding="utf-8")]
         digest = hashlib.sha256("\n".join([*machine, *wanted]).encode())
-        for file in (*sources(self.package), *sorted(_HERE.iterdir())):
-            if file.is_file():
-                digest.update(str(file.relative_to(self.root)).encode() + file.read_bytes())
+        for file in sources(self.package):
+            digest.update(str(file.relative_to(self.package)).encode() + file.read_bytes())
         return digest.hexdigest()[:32]
 
 
@@ -127,10 +130,10 @@ def _fill(source: Source, part: Path, wheelhouse: Path | None) -> None:
     executable = python / "bin" / "python3"
     install_packages(executable, source.requirements(), source.constraints, wheelhouse, source.macos)
     strip(python)
-    shutil.copytree(source.package, part / "runtime" / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy2(_HERE / "run_bridge.py", part / "runtime" / "__main__.py")
+    shutil.copytree(source.package, part / "runtime" / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy2(source.installer / "run_bridge.py", part / "runtime" / "__main__.py")
     (part / "bin").mkdir()
-    shutil.copy2(_HERE / "launcher.sh", part / LAUNCHER)
+    shutil.copy2(source.installer / "launcher.sh", part / LAUNCHER)
     (part / LAUNCHER).chmod(0o755)
     for text in ("LICENSE", "NOTICE"):
         shutil.copy2(source.root / text, part)

@@ -1,4 +1,4 @@
-"""The command line of scripts/qwen3-asr-mlx-install."""
+"""The command line, in the Python that the folder is for. main.py, or the launcher of a checkout, chooses that."""
 
 import argparse
 import os
@@ -8,13 +8,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from subprocess import CalledProcessError
-from typing import NoReturn
 
-from make_environment import Failed
-
-from installing.folder import Source, install
-from installing.wheelhouse import OLDEST_MACOS, download
+from qwen3_asr_mlx_runtime.command import complain
+from qwen3_asr_mlx_runtime.command_line import Parser
 from qwen3_asr_mlx_runtime.entry import interruptible, report_interrupt
+from qwen3_asr_mlx_runtime.tools.install.environment import Failed
+from qwen3_asr_mlx_runtime.tools.install.folder import Source, install
+from qwen3_asr_mlx_runtime.tools.install.wheelhouse import OLDEST_MACOS, download
 
 PROGRAM = "qwen3-asr-mlx-install"
 EXTRAS = ("japanese", "media")
@@ -34,23 +34,23 @@ docs/embedding.md says the rest.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The launcher puts ROOT BACKEND INTERPRETER first, the folder to copy, or empty. Exit code 0; 1 with one line on
-    stderr; 2 for bad usage."""
-    root, backend, interpreter, *words = sys.argv[1:] if arguments is None else arguments
-    options = _options(words)
+    """BACKEND and INTERPRETER come first, the folder to copy, or empty. Exit code 0; 1 with one line on stderr; 2 for
+    bad usage."""
+    backend, interpreter, *words = sys.argv[1:] if arguments is None else arguments
+    options = parse(words)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     copied = Path(interpreter) if interpreter else None
-    source = Source(Path(root), backend, copied, options.macos, tuple(sorted({*getattr(options, "with")})))
+    source = Source(backend, copied, options.macos, tuple(sorted({*getattr(options, "with")})))
     try:
         with interruptible():
             _build(source, options)
     except Failed as error:
-        return _complain(str(error))
+        return complain(PROGRAM, str(error))
     except CalledProcessError as error:
-        return _complain(f"{Path(error.cmd[0]).name} ended with {error.returncode}: its own words are above")
+        return complain(PROGRAM, f"{Path(error.cmd[0]).name} ended with {error.returncode}: its own words are above")
     except OSError as error:
-        return _complain(f"{error.strerror}: {error.filename}" if error.filename else str(error))
+        return complain(PROGRAM, f"{error.strerror}: {error.filename}" if error.filename else str(error))
     except KeyboardInterrupt:
         return report_interrupt()
     return 0
@@ -69,19 +69,9 @@ def _physical(path: Path) -> Path:
     return Path(os.path.realpath(path))  # Path.resolve would raise where links go round
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{PROGRAM}: {message} (see --help)\n")
-
-
-def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(
-        prog=PROGRAM,
-        description=ABOUT,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Exits for --help, --version and bad usage."""
+    parser = Parser(PROGRAM, ABOUT, EXAMPLES)
     parser.add_argument("--prefix", type=Path, metavar="DIR", help="the folder to build; one built before is replaced")
     parser.add_argument("--wheelhouse", type=Path, metavar="DIR", help="take packages from here, and use no network")
     parser.add_argument("--download-to", type=Path, metavar="DIR", help="fill a wheelhouse with what is needed")
@@ -115,8 +105,3 @@ def _macos(text: str) -> str:
     if not re.fullmatch(r"[1-9]\d(\.\d{1,2})?", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"expected a version as 14 or 14.2, got {text!r}")
     return text
-
-
-def _complain(message: str) -> int:
-    sys.stderr.write(f"{PROGRAM}: {' '.join(message.split())}\n")
-    return 1

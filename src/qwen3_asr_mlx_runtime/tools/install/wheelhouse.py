@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from make_environment import PIP_INSTALL, Failed, reason, say
-
-from installing.child import check_run, child
+from qwen3_asr_mlx_runtime.tools.install.child import check_run, child
+from qwen3_asr_mlx_runtime.tools.install.environment import PIP_INSTALL, Failed, reason, say
 
 SUMS = "SHA256SUMS"
 OLDEST_MACOS = "14"  # that every wheel of constraints.txt has a build for; tests/scripts/test_install.py looks
@@ -34,8 +33,8 @@ def download(requirements: Sequence[str], constraints: Path, folder: Path, macos
     with TemporaryDirectory(prefix="wheelhouse-") as scratch:
         check_run(Path(sys.executable), "-m", "venv", scratch)
         fetch = ("download", "--only-binary", ":all:", "--no-input", "--progress-bar", "off", "--dest", str(folder))
-        fetch += wheels_for(macos)
-        pip(Path(scratch, "bin", "python"), ("-m", "pip", *fetch), constraints, requirements)
+        command = ("-m", "pip", *fetch, *wheels_for(macos))
+        pip(Path(scratch, "bin", "python"), command, constraints, requirements)
     sums = [f"{_digest(wheel)}  {wheel.name}\n" for wheel in sorted(folder.glob("*.whl"))]
     (folder / SUMS).write_text("".join(sums), encoding="utf-8")
     say(f"{len(sums)} wheels are in {folder}")
@@ -83,7 +82,7 @@ def install_packages(
 
 def pip(python: Path, command: Sequence[str], constraints: Path, requirements: Sequence[str]) -> None:
     """Run pip with its output on stderr. Raises Failed with the reason of its end."""
-    arguments = [python, "-I", *command, "--constraint", constraints, *requirements]
+    arguments: list[str | Path] = [python, "-I", *command, "--constraint", constraints, *requirements]
     lines = []
     with child(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", env=_environ()

@@ -5,9 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from make_environment import Failed, base_python
-
-from installing.child import check_run
+from qwen3_asr_mlx_runtime.tools.install.child import check_run
+from qwen3_asr_mlx_runtime.tools.install.environment import Failed, base_python
 
 _LEFT_OUT = ("__pycache__", "test", "idlelib", "tkinter", "turtledemo", "lib2to3", "site-packages", "config-*")
 _REFUSES_PIP = "EXTERNALLY-MANAGED"  # of distributions, and of uv
@@ -61,7 +60,7 @@ def strip(python: Path) -> None:
 
 
 def _check_that_it_stands_alone(folder: Path, python: Path) -> None:
-    command = [python / "bin" / "python3", "-I", "-c", _PROBE]
+    command: list[str | Path] = [python / "bin" / "python3", "-I", "-c", _PROBE]
     answer = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     inside = [Path(line).is_relative_to(python.resolve()) for line in answer.stdout.splitlines()]
     if answer.returncode or inside != [True, True]:
