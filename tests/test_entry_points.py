@@ -1,7 +1,5 @@
-"""The commands of the wheel: all that a checkout has, and a missing package is one line that names what brings it."""
+"""The commands of a checkout are those of the wheel, and a missing package is one line that names what brings it."""
 
-import json
-import os
 import subprocess
 import sys
 import tomllib
@@ -76,75 +74,3 @@ def test_an_evaluation_misses_its_report_before_any_work(
     with pytest.raises(SystemExit, match=r"^1$"):
         evaluate()
     assert "[report]" in capsys.readouterr().err
-
-
-# The wheel itself
-
-
-@pytest.fixture(scope="module")
-def wheelhouse() -> str:
-    return os.environ.get("QWEN3_ASR_MLX_WHEELHOUSE") or pytest.skip(
-        "no wheels: fill a folder by scripts/qwen3-asr-mlx-install --download-to, and name it in "
-        "QWEN3_ASR_MLX_WHEELHOUSE"
-    )
-
-
-class Installed:
-    """An environment of its own with the wheel and what it depends on, and no extra."""
-
-    def __init__(self, folder: Path, repository: Path, wheelhouse: str) -> None:
-        self.folder, self._wheelhouse = folder, wheelhouse
-        built = ["wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder / "wheel"), str(repository)]
-        subprocess.run([sys.executable, "-m", "pip", *built], check=True)
-        (self.wheel,) = (folder / "wheel").glob("*.whl")
-        subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-        self.install("")
-
-    def install(self, extra: str) -> None:
-        offline = ["--quiet", "--no-index", "--find-links", self._wheelhouse]
-        pip = [self.folder / "venv" / "bin" / "python", "-I", "-m", "pip", "--isolated", "install"]
-        subprocess.run([*pip, *offline, f"{self.wheel}{extra}"], check=True)
-
-    def run(self, command: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        program = self.folder / "venv" / "bin" / f"qwen3-asr-mlx-{command}"
-        environ = {"PATH": os.defpath, "HOME": str(self.folder)}
-        return subprocess.run(
-            [program, *arguments],
-            cwd=self.folder,
-            env=environ,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-
-@pytest.mark.once
-def test_the_wheel_has_every_command_and_names_what_each_lacks(
-    repository: Path, wheelhouse: str, tmp_path: Path
-) -> None:
-    installed = Installed(tmp_path, repository, wheelhouse)
-    sample = str(repository / "examples" / "audio" / "sample.wav")
-    for command in ("bridge", "doctor", "live", "monitor"):
-        assert installed.run(command, "--help").returncode == 0, command
-    for command, *arguments in (("evaluate",), ("score",), ("monitor",)):
-        lacking = installed.run(command, *arguments)
-        assert (lacking.returncode, lacking.stdout) == (1, ""), command
-        assert "[tools]" in lacking.stderr
-        assert len(lacking.stderr.splitlines()) == 1
-
-    requests = '{"type":"start"}\n' + json.dumps({"type": "transcribe", "audio": sample}) + '\n{"type":"stop"}\n'
-    if sys.platform == "linux":
-        python = [tmp_path / "venv" / "bin" / "python", "-c", "import qwen3_asr_mlx_runtime.engine.recognizer"]
-        library = subprocess.run(python, capture_output=True, text=True, check=False).stderr.splitlines()[-1]
-        (error, *_) = map(json.loads, installed.run("bridge", "--model", "demo", stdin=requests).stdout.splitlines())
-        assert error["code"] == "engine_unavailable"
-        doctor, quantize = installed.run("doctor").stdout, installed.run("quantize", "--help").stderr
-        perftest = installed.run("perftest", "demo", sample).stderr
-        for message in (library, error["message"], doctor, quantize, perftest):
-            assert "qwen3-asr-mlx-runtime[cpu]" in message
-        installed.install("[cpu]")
-    assert "[tools]" in installed.run("perftest", "demo", sample).stderr
-    assert installed.run("quantize", "--help").returncode == 0
-    assert "Seven three one." in installed.run("bridge", "--model", "demo", stdin=requests).stdout
-    assert "Seven three one." in installed.run("live", "--model", "demo", "--no-wait", sample).stdout

@@ -164,6 +164,31 @@ def test_a_second_call_changes_nothing(first: tuple[Checkout, Path, Outcome]) ->
     assert content(prefix) == before
 
 
+def by_entry_point(checkout: Checkout, *arguments: object, **environ: str) -> Outcome:
+    """The command as pip installs it, in the Python of the tests."""
+    start = f"import sys; sys.path.insert(0, {str(checkout.root / 'src')!r})\n"
+    start += "from qwen3_asr_mlx_runtime.entry import install; install()"
+    words = ("-I", "-c", start, *map(str, arguments))
+    return checkout.run(*words, launcher=sys.executable, environ={"QWEN3_ASR_MLX_PYTHON": "", **environ})
+
+
+def test_the_command_that_pip_installs_builds_the_same_folder(first: tuple[Checkout, Path, Outcome]) -> None:
+    checkout, prefix, _ = first
+    outcome = by_entry_point(checkout, "--prefix", prefix, "--wheelhouse", checkout.wheels)
+    assert (outcome.code, outcome.stdout) == (0, first[2].stdout)
+    assert outcome.stderr == f"{prefix} is up to date\n"
+
+
+def test_the_command_that_pip_installs_refuses_the_same(fresh: Checkout, tmp_path: Path) -> None:
+    asked = ("--prefix", fresh.home / "asr", "--wheelhouse", fresh.wheels)
+    for python in ("/nowhere/python3", tmp_path, "true"):
+        assert "--python must name" in refused(by_entry_point(fresh, *asked, "--python", python))
+    if sys.platform == "linux":
+        assert "cpu or cuda13" in refused(by_entry_point(fresh, *asked, QWEN3_ASR_MLX_BACKEND="abacus"))
+    assert by_entry_point(fresh, "--force").code == 2
+    assert list(fresh.home.iterdir()) == []
+
+
 def test_no_part_is_left_beside_it(first: tuple[Checkout, Path, Outcome]) -> None:
     assert [path.name for path in first[1].parent.iterdir()] == ["asr"]
 
@@ -217,6 +242,7 @@ def test_a_python_that_goes_on_using_its_origin_is_refused(fresh: Checkout) -> N
     (fresh.home / "sh").symlink_to(base)  # a folder, though a command on PATH has its name
     outcome = install(fresh, "--prefix", "asr", "--python", "sh", cwd=fresh.home)
     assert "is not relocatable" in refused(outcome)
+    assert "is not relocatable" in refused(by_entry_point(fresh, "--prefix", fresh.home / "asr", "--python", base))
 
 
 # Refusals
