@@ -1,6 +1,7 @@
 """What scripts/test-swift says where there is no Swift, and that its status is the tests'."""
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_with_swift_the_status_is_that_of_the_tests(tools: Path, tmp_path: Path)
     put(tools / "xcode-select", "#!/bin/sh\n")  # which a Mac is asked for
     environment = made_environment(tools, tmp_path)
     ran = run(tools, "--filter", "Scenarios", QWEN3_ASR_MLX_HOME=str(tmp_path / "home"))
-    assert ran.stdout == f"{PACKAGE}: swift test --filter Scenarios, {environment}/bin/python\n"
+    assert ran.stdout == f"{ROOT}: swift test --filter Scenarios, {environment}/bin/python\n"
     assert ran.returncode == 3
 
 
@@ -74,11 +75,23 @@ def test_the_examples_of_the_readmes_are_those_that_the_tests_run() -> None:
 
 
 def test_the_package_needs_nothing_but_foundation() -> None:
-    manifest = (PACKAGE / "Package.swift").read_text(encoding="utf-8")
+    manifest = (ROOT / "Package.swift").read_text(encoding="utf-8")
     assert ".package(" not in manifest
     sources = [path.read_text(encoding="utf-8") for path in (PACKAGE / "Sources").rglob("*.swift")]
     imports = {line for source in sources for line in source.splitlines() if line.startswith("import ")}
     assert imports == {"import Foundation", "import Qwen3ASRBridge"}
+
+
+def test_the_manifest_at_the_top_has_a_target_for_every_folder_of_sources() -> None:
+    manifest = (ROOT / "Package.swift").read_text(encoding="utf-8")
+    targets = re.findall(r"[tT]arget\(\s*name: \"([\w-]+)\".*?path: \"([\w/-]+)\"", manifest, re.DOTALL)
+    folders = {path for folder in ("Sources", "Tests") for path in (PACKAGE / folder).iterdir() if path.is_dir()}
+    assert {ROOT / path for _, path in targets} == folders
+    assert all(Path(path).name == name and [*(ROOT / path).glob("*.swift")] for name, path in targets)
+    assert re.findall(r"products: \[(.*)\]", manifest) == [
+        '.library(name: "Qwen3ASRBridge", targets: ["Qwen3ASRBridge"])'
+    ]
+    assert [*PACKAGE.rglob("Package.swift")] == []
 
 
 def put(path: Path, script: str) -> None:

@@ -1,13 +1,13 @@
 // Streams a WAV file as if somebody spoke it now, and prints what is understood so far.
 //
-//   swift run stream-wav ../../scripts/qwen3-asr-mlx-bridge demo ../audio/sample.wav
+//   swift run stream-wav scripts/qwen3-asr-mlx-bridge demo examples/audio/sample.wav
 
 import Foundation
 import Qwen3ASRBridge
 
 let usage = """
     usage: stream-wav BRIDGE MODEL WAV
-    example: stream-wav ../../scripts/qwen3-asr-mlx-bridge demo ../audio/sample.wav
+    example: stream-wav scripts/qwen3-asr-mlx-bridge demo examples/audio/sample.wav
     """
 
 func complain(_ message: String) {

@@ -1,6 +1,6 @@
 // Transcribes sound files with one bridge.
 //
-//   swift run transcribe-file ../../scripts/qwen3-asr-mlx-bridge demo ../audio/sample.wav
+//   swift run transcribe-file scripts/qwen3-asr-mlx-bridge demo examples/audio/sample.wav
 
 import Foundation
 import Qwen3ASRBridge
@@ -9,7 +9,7 @@ let usage = """
     usage: transcribe-file BRIDGE MODEL AUDIO...
       BRIDGE  the program that is started: a path, or a command on PATH
       MODEL   its --model: a name, a folder, or demo
-    example: transcribe-file ../../scripts/qwen3-asr-mlx-bridge demo ../audio/sample.wav
+    example: transcribe-file scripts/qwen3-asr-mlx-bridge demo examples/audio/sample.wav
     """
 
 func complain(_ message: String) {
