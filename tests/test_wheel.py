@@ -47,9 +47,11 @@ def build(source: Path, target: Path, *options: str) -> None:
 
 @pytest.fixture(scope="module")
 def built(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """The sdist of the checkout, and the wheel that is built from it."""
-    folder = tmp_path_factory.mktemp("dist")
-    build(repository, folder)
+    """The sdist of the checkout, and the wheel that is built from it; or those in QWEN3_ASR_MLX_DIST."""
+    given = os.environ.get("QWEN3_ASR_MLX_DIST")
+    folder = Path(given) if given else tmp_path_factory.mktemp("dist")
+    if not given:
+        build(repository, folder)
     (sdist,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
     return Built(sdist, wheel)
 
