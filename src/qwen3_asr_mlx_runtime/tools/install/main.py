@@ -14,7 +14,8 @@ from qwen3_asr_mlx_runtime.tools.install.environment import Failed, base_python
 from qwen3_asr_mlx_runtime.tools.install.folder import PACKAGE
 
 _BACKENDS = ("cpu", "cuda13")
-_PROBE = "import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))"
+_VERSIONS = ("3.11", "3.12", "3.13")
+_PROBE = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
 _COMMAND = "qwen3_asr_mlx_runtime.tools.install.command"
 
 
@@ -57,4 +58,5 @@ def _is_suitable(python: str) -> bool:
     if sys.platform == "darwin" and os.path.realpath(python) == "/usr/bin/python3":
         return False  # it opens a window that offers the developer tools
     command = [python, "-I", "-c", _PROBE]
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
+    ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return ran.stdout.strip() in _VERSIONS
