@@ -1,7 +1,4 @@
-"""A command in a terminal → an SVG of what it shows, as text. docs/transcribe.svg is made so:
-
-scripts/terminal-picture docs/transcribe.svg
-"""
+"""A command in a terminal → an SVG of what it shows, as text: scripts/terminal-picture docs/transcribe.svg."""
 
 import argparse
 import io

@@ -503,7 +503,7 @@ class Shown(io.StringIO):
 def test_the_launcher_starts_it_and_help_shows_examples(repository: Path, tmp_path: Path) -> None:
     output = launched(repository, tmp_path, "qwen3-asr-mlx-transcribe", "--help", groups="")
     assert (output.returncode, output.stderr) == (0, "")
-    assert "qwen3-asr-mlx-transcribe talk.m4a" in output.stdout
+    assert "qwen3-asr-mlx-transcribe TALK.m4a" in output.stdout
 
 
 def test_a_length_reads_as_on_a_clock() -> None:

@@ -29,11 +29,11 @@ from qwen3_asr_mlx_runtime.tools.transcribe.work import Work, reason
 PROGRAM = "qwen3-asr-mlx-transcribe"
 MAX_AUDIO_SECONDS = 4 * 3600.0
 EXAMPLES = f"""examples:
-  {PROGRAM} talk.m4a                               # writes talk.txt beside it
-  {PROGRAM} --format srt,vtt --language en film.mp4
-  {PROGRAM} --recursive --output-dir texts recordings
-  {PROGRAM} --stdout --model demo examples/audio/sample.wav
-  ffmpeg -i talk.m4a -f wav - | {PROGRAM} -
+  {PROGRAM} TALK.m4a   # writes TALK.txt beside it
+  {PROGRAM} --format srt,vtt --language en FILM.mp4
+  {PROGRAM} --recursive --output-dir TEXTS RECORDINGS
+  {PROGRAM} --model demo --stdout examples/audio/sample.wav
+  ffmpeg -i TALK.m4a -f wav - | {PROGRAM} -
 """
 
 
