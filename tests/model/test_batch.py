@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tiny import tiny_model
 
-from qwen3_asr_mlx_runtime.model.batch import Batch, Row
+from qwen3_asr_mlx_runtime.model.batch import Batch, Places, Row
 from qwen3_asr_mlx_runtime.model.generate import generate
 
 MODEL = tiny_model()
@@ -121,3 +121,11 @@ def test_a_row_without_numbers_fails_alone():
     run(batch)
     assert sick.error.code == "non_finite_output"
     assert (healthy.error, written(healthy)) == (None, alone(healthy))
+
+
+def test_metal_neither_copies_the_mask_in_each_layer_nor_reads_what_it_hides():
+    mask = Places([3, 1], mx.zeros((2, 4, 8, 16), mx.bfloat16)).mask
+    mx.eval(mask)
+    assert (mask.shape, mask.dtype) == ((2, 4, 1, 8), mx.bfloat16)
+    assert memoryview(mask.view(mx.uint16)).c_contiguous
+    assert mask[:, 0, 0].tolist() == [[0.0] * 4 + [-mx.inf] * 4, [0.0] * 2 + [-mx.inf] * 6]

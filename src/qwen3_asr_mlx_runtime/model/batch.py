@@ -107,13 +107,19 @@ def _side_by_side(caches: Sequence[KVCache]) -> RowCache:
 
 
 class Places:
-    """The positions of the rows in one step: the same in every layer."""
+    """The positions of the rows in one step: the same in every layer.
 
-    def __init__(self, lengths: Sequence[int], capacity: int, dtype: mx.Dtype) -> None:
+    `mask` is added to the scores: (B, kv_heads, 1, capacity). Metal's kernel copies a mask in every layer unless each
+    head has its own, and reads the key behind any value but minus infinity.
+    """
+
+    def __init__(self, lengths: Sequence[int], keys: mx.array) -> None:
+        """`keys`: those of a layer."""
+        B, kv_heads, capacity, _ = keys.shape
         self.positions = mx.array([*lengths], mx.int32)
         columns = mx.arange(capacity, dtype=mx.int32)
-        lowest = mx.finfo(dtype).min
-        self.mask = mx.where(columns > self.positions[:, None], lowest, 0.0).astype(dtype)[:, None, None]
+        hidden = mx.where(columns > self.positions[:, None], -mx.inf, 0.0).astype(keys.dtype)[:, None, None]
+        self.mask = mx.contiguous(mx.broadcast_to(hidden, (B, kv_heads, 1, capacity)))
         self._rows = mx.arange(len(lengths))
         # A selection rewrites the buffer, which costs CUDA less than the launch of a scatter.
         self._here = (columns == self.positions[:, None])[:, None, :, None] if mx.cuda.is_available() else None
@@ -204,9 +210,10 @@ class Batch:
     def _forward(self, tokens: mx.array) -> NextTokens:
         lengths = [row.length for row in self.rows]
         capacity = max(self.capacity, round_up(max(lengths) + 1))
-        places = Places(lengths, capacity, self._model.dtype)
         for cache in self._caches:
             cache.grow(capacity)
+        places = Places(lengths, self._caches[0].keys)
+        for cache in self._caches:
             cache.places = places
         logits = self._model.logits(self._model.model.embed_tokens(tokens)[:, None], self._caches)
         return self._choose(logits)

@@ -174,7 +174,7 @@ def _together(
     layers = [RowCache(mx.tile(cache.keys, copied), mx.tile(cache.values, copied)) for cache in prompts]
     rows, logits = mx.arange(len(lengths)), []
     for step in range(_STEPS):
-        places = Places([length + step for length in lengths], layers[0].keys.shape[2], model.dtype)
+        places = Places([length + step for length in lengths], layers[0].keys)
         for layer in layers:
             layer.places = places
         logits.append(model.logits(embeddings[rows, places.positions][:, None], layers))
