@@ -36,8 +36,7 @@ def guarded(
             except BrokenPipeError:
                 return 1
             except OSError as error:
-                reason = error.strerror or type(error).__name__
-                return complain(program, f"{reason}: {error.filename}" if error.filename else reason)
+                return complain(program, reason_of(error))
             except KeyboardInterrupt:
                 return report_interrupt()
             finally:
@@ -61,6 +60,12 @@ def print_version(program: str) -> int:
 
 def version_line(program: str) -> str:
     return f"{program} {__version__}"
+
+
+def reason_of(error: OSError) -> str:
+    """For people: what failed, and of which file, if that is known."""
+    reason = error.strerror or type(error).__name__
+    return f"{reason}: {error.filename}" if error.filename else reason
 
 
 def complain(program: str, message: str) -> int:

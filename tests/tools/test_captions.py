@@ -122,6 +122,23 @@ class TestRules:
         first, second = captions(spoken(f"{text} {text}", rate=30.0, pauses={".": 0.5}), "English")
         assert second.start - first.end == pytest.approx(0.08)
 
+    @pytest.mark.parametrize(
+        ("text", "apart"),
+        [
+            ("Everybody who had worked at the harbour all day knew that old Mr. Henderson would never sell it.", "Mr."),
+            ("The first expedition that reached the southern lake was led by Dr. Amelia Whitcombe of York.", "Dr."),
+            ("Nothing like this had been recorded before, according to the U.S. Department of Energy itself.", "U.S."),
+            ("We had seen them all the day before, the boats, the nets, etc. and nobody had touched a thing.", "etc."),
+        ],
+    )
+    def test_an_abbreviation_ends_no_sentence(self, text: str, apart: str) -> None:
+        first, *_ = captions(spoken(text, pauses={".": 0.0}), "English")
+        assert not first.lines[-1].endswith(apart)
+
+    def test_words_that_all_have_one_time_stay_together(self) -> None:
+        made = captions([Piece("word", 5.0, 5.0, True) for _ in range(170)], None)
+        assert len(made) == -(-170 // 16)
+
     def test_a_pause_ends_a_caption_where_no_mark_does(self) -> None:
         text = "first we saw the light and then we heard the bell% and nobody on the pier had any doubt what it was"
         first, _ = captions(spoken(text, pauses={"%": 0.4}), None)

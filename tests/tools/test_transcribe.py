@@ -1,5 +1,6 @@
 """scripts/qwen3-asr-mlx-transcribe: which files it makes of which, what it says, and how it ends."""
 
+import errno
 import fcntl
 import io
 import json
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import termios
 import wave
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent, indent
 
@@ -27,10 +29,17 @@ from support.media_file import RATE, write
 from tools.test_captions import result, segment
 from tools.test_score import launched
 
+from qwen3_asr_mlx_runtime.errors import InvalidParams
 from qwen3_asr_mlx_runtime.protocol.replies import Ready
 from qwen3_asr_mlx_runtime.tools.transcribe.main import main
 from qwen3_asr_mlx_runtime.tools.transcribe.screen import Bars, Lines, Screen, length, screen
-from qwen3_asr_mlx_runtime.tools.transcribe.sources import files_of, listed, with_outputs
+from qwen3_asr_mlx_runtime.tools.transcribe.sources import (
+    Found,
+    listed,
+    with_folders,
+    with_outputs,
+    without_done,
+)
 from qwen3_asr_mlx_runtime.tools.transcribe.work import write as write_whole
 
 DEMO = ("--model", "demo", "--bridge=--local-files-only")
@@ -65,39 +74,76 @@ def lines(capsys: pytest.CaptureFixture) -> list[str]:
     return capsys.readouterr().err.splitlines()[1:-1]
 
 
+def found(*paths: object, is_recursive: bool = False, output_dir: Path | None = None) -> list[Found]:
+    return listed(map(str, paths), is_recursive=is_recursive, output_dir=output_dir)
+
+
 class TestSources:
     def test_a_folder_gives_its_sound_and_video_files_by_name_without_hidden_ones(self, folder: Path) -> None:
         for name in ("b.WAV", "a.m4a", "notes.txt", ".hidden.wav", "._a.m4a", "deep/c.mp3", ".cache/d.wav"):
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).touch()
-        assert [path.name for path in files_of(folder, is_recursive=False)] == ["a.m4a", "b.WAV"]
-        assert [path.name for path in files_of(folder, is_recursive=True)] == ["a.m4a", "b.WAV", "c.mp3"]
+        assert [each.path.name for each in found(folder)] == ["a.m4a", "b.WAV"]
+        assert [each.path.name for each in found(folder, is_recursive=True)] == ["a.m4a", "b.WAV", "c.mp3"]
 
     def test_a_folder_that_links_to_itself_comes_once(self, folder: Path) -> None:
         (folder / "a.wav").touch()
         (folder / "again").symlink_to(folder)
-        assert [path.name for path in files_of(folder, is_recursive=True)] == ["a.wav"]
+        assert [each.path.name for each in found(folder, is_recursive=True)] == ["a.wav"]
 
     def test_outputs_lie_beside_the_file_or_in_the_same_place_of_another_folder(self, folder: Path) -> None:
         (folder / "deep").mkdir()
         (folder / "deep/a.wav").touch()
         beside, apart = (
-            with_outputs(listed([str(folder)], is_recursive=True, output_dir=output_dir), ["srt"])[0].outputs["srt"]
+            with_outputs(found(folder, is_recursive=True, output_dir=output_dir), ["srt"])[0].outputs["srt"]
             for output_dir in (None, Path("/texts"))
         )
         assert (beside, apart) == (folder / "deep/a.srt", Path("/texts/deep/a.srt"))
 
     def test_a_file_named_twice_comes_once(self, sample: Path) -> None:
-        assert len(listed([str(sample), str(sample)], is_recursive=False, output_dir=None)) == 1
+        assert len(found("talk.wav", sample, "./talk.wav", "../recordings/talk.wav")) == 1
 
     def test_files_that_differ_in_their_kind_alone_keep_it_in_the_names_of_their_outputs(self, folder: Path) -> None:
-        files = [(folder / name, folder) for name in ("talk.wav", "talk.m4a", "other.wav")]
+        files = [Found(folder / name, folder) for name in ("talk.wav", "Talk.m4a", "other.wav")]
         made = [source.outputs["txt"].name for source in with_outputs(files, ["txt"])]
-        assert made == ["talk.wav.txt", "talk.m4a.txt", "other.txt"]
+        assert made == ["talk.wav.txt", "Talk.m4a.txt", "other.txt"]
 
     def test_no_output_is_one_of_the_files(self, folder: Path) -> None:
-        (source,) = with_outputs([(folder / "notes.txt", folder)], ["txt"])
+        (source,) = with_outputs([Found(folder / "notes.txt", folder)], ["txt"])
         assert source.outputs["txt"].name == "notes.txt.txt"
+
+    @pytest.mark.parametrize("files", [("a/talk.wav", "b/talk.wav"), ("a/talk.wav", "a/talk.m4a", "a/talk.wav.mp3")])
+    def test_two_files_that_would_become_one_are_refused(self, folder: Path, files: tuple[str, ...]) -> None:
+        with pytest.raises(InvalidParams, match=r"would both become .*talk.wav.txt"):
+            with_outputs(found(*files, output_dir=folder), ["txt"])
+
+    def test_a_folder_of_the_name_of_an_output_is_no_output(self, sample: Path) -> None:
+        sample.with_suffix(".txt").mkdir()
+        (source,) = with_outputs(found(sample), ["txt", "srt"])
+        sample.with_suffix(".srt").touch()
+        assert [*without_done(source).outputs] == ["txt"]
+
+    def test_what_cannot_be_read_or_written_is_trouble_of_its_own(
+        self, sample: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        locked = sample.with_name("locked")
+        locked.mkdir()
+        read = Path.iterdir
+
+        def refuse(path: Path) -> Iterator[Path]:
+            if path == locked:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return read(path)
+
+        monkeypatch.setattr(Path, "iterdir", refuse)
+        files = found(sample.parent, "x" * 300 + ".wav", is_recursive=True)
+        assert [(each.path.name[:6], each.trouble) for each in files] == [
+            ("locked", "Permission denied"),
+            ("talk.w", None),
+            ("xxxxxx", None),
+        ]
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        assert with_folders(with_outputs(found(sample), ["txt"])[0]).trouble.startswith("no permission to write into ")
 
 
 class TestFiles:
@@ -146,7 +192,8 @@ class TestFiles:
     ) -> None:
         taken = tmp_path / "taken"
         taken.touch()
-        assert main([*DEMO, "--output-dir", str(taken), "talk.wav"]) == 1
+        asked = bridge("os._exit(9)")
+        assert main(["--model", "demo", "--output-dir", str(taken), "talk.wav"], asked) == 1
         assert lines(capsys) == [f"talk.wav: File exists: {taken}"]
 
     def test_without_times_of_words_it_says_that_captions_are_estimates(
@@ -157,11 +204,38 @@ class TestFiles:
         assert caption.start.total_seconds() == 0.0
         assert lines(capsys)[1:] == ["talk.wav: the times of srt are estimates, without word times: not requested"]
 
+    def test_a_language_that_the_aligner_does_not_know_is_said_once(
+        self, folder: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        whole = "[dict(text='Seven.', start=0, end=9, char_start=0, char_end=6, confidence=None, time_confidence=None)]"
+        answers = bridge(f"answer(words={whole}, warnings=['words_unavailable: language'])")
+        assert main(["--model", "demo", "--format", "vtt", "talk.wav"], answers) == 0
+        assert lines(capsys)[1:] == ["talk.wav: the times of vtt are estimates, without word times: language"]
+
     def test_words_are_asked_for_with_words_and_for_captions_alone(self, sample: Path) -> None:
         assert main([*DEMO, "--format", "json", "talk.wav"]) == 0
         assert "words" not in json.loads(sample.with_suffix(".json").read_text())
         assert main([*DEMO, "--format", "json", "--words", "--overwrite", "talk.wav"]) == 0
         assert len(json.loads(sample.with_suffix(".json").read_text())["words"]) == 3
+
+
+def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *_: object, **__: object) -> None:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match=r"talk\.txt") as failed:
+        write_whole(tmp_path / "talk.txt", "text")
+    assert failed.value.errno == errno.ENOSPC
+    assert names(tmp_path) == []
+
+
+def test_a_long_name_is_written(tmp_path: Path) -> None:
+    write_whole(tmp_path / ("x" * 251 + ".txt"), "text")
+    assert len(names(tmp_path)[0]) == 255
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
@@ -207,6 +281,22 @@ class TestPrinting:
         assert capsys.readouterr().out == SEVEN
         assert (names(sample.parent), names(copies)) == (["talk.wav"], [])
 
+    def test_the_text_of_stdin_goes_into_a_folder_that_is_named(
+        self, sample: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    ) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(sample.read_bytes())))
+        assert main([*DEMO, "--output-dir", "texts", "-"]) == 0
+        assert (sample.parent / "texts/stdin.txt").read_text() == SEVEN
+        assert capsys.readouterr().out == ""
+
+    @pytest.mark.parametrize("stdin", [None, pytest.param("tty", id="a terminal")])
+    def test_stdin_that_is_closed_or_a_terminal_is_refused(
+        self, folder: Path, stdin: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    ) -> None:
+        monkeypatch.setattr("sys.stdin", stdin and Shown(80))
+        assert main([*DEMO, "-"]) == 1
+        assert "expected audio on stdin, " in capsys.readouterr().err
+
     def test_pcm_beyond_the_limit_is_not_read_on(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     ) -> None:
@@ -247,13 +337,14 @@ class TestRequests:
         return json.loads((folder / "asked.json").read_text())
 
     def test_a_file_may_last_four_hours(self, folder: Path) -> None:
-        options, _ = self.asked(folder, "--model", "demo", "--bridge", "--lazy --dtype float32")
+        options, _ = self.asked(folder, "--model", "demo", "--bridge=--lazy --dtype float32")
         assert options[:7] == ["--model", "demo", "--max-audio-seconds", "14400", "--lazy", "--dtype", "float32"]
 
     def test_options_become_members_of_the_request(self, folder: Path) -> None:
         _, asked = self.asked(folder, "--language", "en", "--context", "kettle", "--track", "2")
         assert (asked["language"], asked["context"], asked["track"]) == ("English", "kettle", 2)
         assert (asked["segments"], asked["words"], asked["progress"]) == (True, False, True)
+        assert asked["decoder_mode"] == "batched"
         assert asked["audio"] == str(folder / "talk.wav")
 
     def test_languages_too(self, folder: Path) -> None:
@@ -307,7 +398,13 @@ class TestFailures:
             (["--format", "doc", "x.wav"], "expected txt, srt, vtt, json, tsv, got 'doc'"),
             (["--stdout", "--format", "txt,srt", "x.wav"], "what is printed has one --format"),
             (["--stdout", "--format", "srt", "x.wav", "y.wav"], "srt is printed of one file, got 2"),
+            (["--stdout", "--format", "srt", "x.wav", "-"], "srt is printed of one file, got 2"),
+            (["--format", "srt,vtt", "-"], "what is printed has one --format"),
+            (["--stdout", "--output-dir", "texts", "x.wav"], "--stdout writes no files into --output-dir"),
             (["--pcm", "16000", "x.wav"], "--pcm is about stdin: name - as a file"),
+            ([""], "expected a path, got nothing"),
+            (["--output-dir=", "x.wav"], "expected a path, got nothing"),
+            (['--bridge="', "x.wav"], "expected options as in a shell: No closing quotation"),
             (["--language", "Klingon", "x.wav"], "unknown language"),
             (["."], "the folders hold no sound or video files: try --recursive"),
             (["-r", "."], "the folders hold no sound or video files (see"),
@@ -381,7 +478,7 @@ class TestEnds:
             os.close(slave)
             bridges = family(process)
             os.close(master)
-            process.wait()
+            assert process.wait() > 0  # by itself, not by the signal
         assert psutil.wait_procs(bridges, timeout=60)[1] == []
         assert names(long_talk.parent) == ["long.wav"]
 
@@ -410,13 +507,16 @@ class TestScreen:
             assert (shown.rows[0].split(" ━")[0], shown.rows[1].split(" ━")[0]) == ("0 of 2 files", "long.wav    ")
             assert re.search(r" 38% \d:\d\d$", shown.rows[0])
             assert re.search(r" 50% \d:\d\d$", shown.rows[1])
-            bars.ended("long.wav")
-            bars.say("long.wav -> [bold]long.txt")
+            bars._progress.tasks[0].start_time -= 60.0
             shown.redraw(bars)
-            assert shown.rows[0] == "long.wav -> [bold]long.txt"
+            assert shown.rows[0].endswith(" 38% 1:40")
+            bars.ended("long.wav")
+            bars.say("long.wav -> [bold]:smile:.txt")
+            shown.redraw(bars)
+            assert shown.rows[0] == "long.wav -> [bold]:smile:.txt"
             assert shown.rows[1].startswith("1 of 2 files")
             assert "75%" in shown.rows[1]
-        assert shown.rows == ["long.wav -> [bold]long.txt"]
+        assert shown.rows == ["long.wav -> [bold]:smile:.txt"]
 
     def test_what_is_printed_to_the_same_terminal_stands_above_the_bar(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch

@@ -23,7 +23,7 @@ from qwen3_asr_mlx_runtime.tools.score.table import show_comparison, show_report
 
 PROGRAM = "qwen3-asr-mlx-score"
 EXAMPLES = f"""examples:
-  scripts/qwen3-asr-mlx-perftest demo --manifest examples/audio/expected.jsonl --json > predictions.json
+  qwen3-asr-mlx-perftest demo --manifest examples/audio/expected.jsonl --json > predictions.json
   {PROGRAM} --expected examples/audio/expected.jsonl --predictions predictions.json
   {PROGRAM} --expected examples/audio/expected.jsonl --predictions predictions.json --worst 0 --json
   {PROGRAM} --expected EXPECTED --predictions FULL --predictions 8BIT

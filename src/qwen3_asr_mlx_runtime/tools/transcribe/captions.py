@@ -21,7 +21,12 @@ GAP_SECONDS = 0.08  # between captions that would touch: two frames, at 25 a sec
 
 _PAUSE_SECONDS = 0.3  # as good a place to break as a comma
 _SHORTEST_SECONDS = 0.01  # of a caption to which its times leave nothing
+_HASTY_SECONDS = 0.5  # a shorter caption counts as one of so long: words without times of their own would have many
 _CLAUSE_MARKS = frozenset(",:;…–—、，：；،؛·")
+# Their full stop ends no sentence.
+_ABBREVIATION = re.compile(
+    r"(?:\w|(?:\w\.)+\w|mr|mrs|ms|dr|st|prof|sr|sra|jr|hr|fr|nr|no|mme|mlle|vs)\.", re.IGNORECASE
+)
 _TOKEN = re.compile(r"\S+")
 Token = tuple[str, bool]
 """A text, and whether white space precedes it."""
@@ -168,8 +173,8 @@ class _Layout:
         """What is wrong with a caption: where it ends, how fast it must be read, how short it is. Where two divisions
         cost the same, the longer captions are taken."""
         start = self.pieces[begin].start
-        shown = max(self.shown_until(begin, end, start) - start, _SHORTEST_SECONDS)
-        haste = max(0.0, self._width(begin, end) / COLUMNS_PER_SECOND / shown - 1)
+        shown = self.shown_until(begin, end, start) - start
+        haste = max(0.0, self._width(begin, end) / COLUMNS_PER_SECOND / max(shown, _HASTY_SECONDS) - 1)
         brief = max(0.0, MIN_SECONDS - shown)
         return self._breaks[end - 1] + 8 * haste + 40 * brief
 
@@ -213,8 +218,13 @@ class _Layout:
 
 def _break_cost(piece: Piece, following: Piece | None, language: str | None) -> float:
     """What is wrong with a break behind a piece."""
-    if following is None or ends_sentence(piece.text, language):
+    if following is None or _ends_sentence(piece, following, language):
         return 0.0
     if piece.text[-1:] in _CLAUSE_MARKS or following.start - piece.end >= _PAUSE_SECONDS:
         return 1.0
     return 3.0 if following.is_spaced else 4.0
+
+
+def _ends_sentence(piece: Piece, following: Piece, language: str | None) -> bool:
+    goes_on = piece.text.endswith(".") and (_ABBREVIATION.fullmatch(piece.text) or following.text[:1].islower())
+    return not goes_on and ends_sentence(piece.text, language)

@@ -22,7 +22,15 @@ from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO, DEMO_KNOWS, ch
 from qwen3_asr_mlx_runtime.tools.command import Parser, bridge_command
 from qwen3_asr_mlx_runtime.tools.transcribe.formats import CAPTIONED, FORMATS
 from qwen3_asr_mlx_runtime.tools.transcribe.screen import count, length, screen
-from qwen3_asr_mlx_runtime.tools.transcribe.sources import STDIN, STDIN_NAME, Source, listed, with_outputs
+from qwen3_asr_mlx_runtime.tools.transcribe.sources import (
+    STDIN,
+    STDIN_NAME,
+    Source,
+    listed,
+    with_folders,
+    with_outputs,
+    without_done,
+)
 from qwen3_asr_mlx_runtime.tools.transcribe.spooled import spooled
 from qwen3_asr_mlx_runtime.tools.transcribe.work import Work, reason
 
@@ -43,25 +51,27 @@ def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = 
     `bridge`: the command line of a bridge to use instead of this package's."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    _check(parser, options)
     options.model = chosen_model(options.model, os.environ)
     _leave_cleanly()
     with ExitStack() as stack:
-        sources = _sources(parser, options, stack)
-        open_sources = [_without_done(each) for each in sources] if not options.overwrite else sources
-        open_sources = [each for each in open_sources if each.outputs or each.printed]
-        if done := len(sources) - len(open_sources):
-            note(f"{done} of {count(len(sources))} done before: --overwrite transcribes again")
-        return _transcribe(options, open_sources, bridge or bridge_command()) if open_sources else 0
+        every = _sources(parser, options, stack)
+        sources = every if options.overwrite else [each for each in map(without_done, every) if _is_open(each)]
+        if done := len(every) - len(sources):
+            note(f"{done} of {count(len(every))} done before: --overwrite transcribes again")
+        return _transcribe(options, [*map(with_folders, sources)], bridge or bridge_command()) if sources else 0
+
+
+def _is_open(source: Source) -> bool:
+    return bool(source.outputs or source.printed or source.trouble)
 
 
 def _transcribe(options: argparse.Namespace, sources: Sequence[Source], bridge: Sequence[str]) -> int:
     if options.model == DEMO:
         note(f"{PROGRAM}: {DEMO_KNOWS}")
     limit = ["--max-audio-seconds", f"{MAX_AUDIO_SECONDS:g}"]
-    command = [*bridge, "--model", options.model, *limit, *shlex.split(options.bridge)]
+    command = [*bridge, "--model", options.model, *limit, *options.bridge]
     with screen({each.name: _size(each.audio) for each in sources}) as shown:
-        work, started = Work(options.model, _request(options), shown), time.monotonic()
+        work, started = Work(_request(options), shown), time.monotonic()
         try:
             asyncio.run(work.run(command, sources))
         except ClientError as error:
@@ -89,37 +99,38 @@ def _request(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _sources(parser: Parser, options: argparse.Namespace, stack: ExitStack) -> list[Source]:
+    """Raises InvalidParams and AudioTooLong."""
     paths = [path for path in options.files if path != STDIN]
     files = listed(paths, is_recursive=options.recursive, output_dir=options.output_dir)
+    reads_stdin = STDIN in options.files
+    prints_stdin = reads_stdin and not options.output_dir
+    _check(parser, options, len(files) if options.stdout else 0, reads_stdin, prints_stdin)
     if not files and paths:
         parser.error("the folders hold no sound or video files" + ("" if options.recursive else ": try --recursive"))
     sources = with_outputs(files, () if options.stdout else options.format)
     if options.stdout:
         sources = [replace(each, printed=options.format[0]) for each in sources]
-    if STDIN in options.files:
-        audio = stack.enter_context(spooled(sys.stdin.buffer, options.pcm, MAX_AUDIO_SECONDS))
-        folder = None if options.stdout else options.output_dir
+    if reads_stdin:
+        audio = stack.enter_context(spooled(sys.stdin, options.pcm, MAX_AUDIO_SECONDS))
+        folder = options.output_dir
         outputs = {each: folder / f"{STDIN_NAME}.{each}" for each in options.format} if folder else {}
-        sources.append(Source(STDIN_NAME, audio, outputs, None if folder else options.format[0]))
-    _check_printed(parser, options, sources)
+        sources.append(Source(STDIN_NAME, audio, outputs, options.format[0] if prints_stdin else None))
     return sources
 
 
-def _check(parser: Parser, options: argparse.Namespace) -> None:
-    if options.pcm is not None and STDIN not in options.files:
+def _check(parser: Parser, options: argparse.Namespace, files: int, reads_stdin: bool, prints_stdin: bool) -> None:
+    """`files`: how many are printed, without stdin."""
+    printed = files + prints_stdin
+    if options.pcm is not None and not reads_stdin:
         parser.error(f"--pcm is about stdin: name {STDIN} as a file")
-
-
-def _check_printed(parser: Parser, options: argparse.Namespace, sources: Sequence[Source]) -> None:
-    printed = [each for each in sources if each.printed]
+    if options.stdout and options.output_dir:
+        parser.error("--stdout writes no files into --output-dir: leave out one of them")
     if printed and len(options.format) > 1:
         parser.error("what is printed has one --format")
-    if len(printed) > 1 and options.format[0] in CAPTIONED:
-        parser.error(f"{options.format[0]} is printed of one file, got {len(printed)}")
-
-
-def _without_done(source: Source) -> Source:
-    return replace(source, outputs={each: path for each, path in source.outputs.items() if not path.exists()})
+    if printed > 1 and options.format[0] in CAPTIONED:
+        parser.error(f"{options.format[0]} is printed of one file, got {printed}")
+    if printed and sys.stdout is None:
+        parser.error("stdout is closed")
 
 
 def _size(path: Path) -> int:
@@ -141,17 +152,34 @@ def _leave_cleanly() -> None:
 
 
 def _formats(text: str) -> list[str]:
-    names = text.split(",")
+    names = [name.strip().lower() for name in text.split(",")]
     for name in names:
         if name not in FORMATS:
             raise argparse.ArgumentTypeError(f"expected {', '.join(FORMATS)}, got {name!r}")
     return names
 
 
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got nothing")
+    return text
+
+
+def _folder(text: str) -> Path:
+    return Path(_path(text))
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected options as in a shell: {error}") from None
+
+
 def _parser() -> Parser:
     parser = Parser(PROGRAM, "Transcribe sound and video files: text, subtitles or JSON beside each of them.", EXAMPLES)
     add = parser.add_argument
-    add("files", metavar="FILE", nargs="+", help="a file, a folder, or - for stdin, whose text is printed")
+    add("files", metavar="FILE", type=_path, nargs="+", help="a file, a folder, or - for stdin, whose text is printed")
     add(
         "--format",
         type=_formats,
@@ -159,7 +187,7 @@ def _parser() -> Parser:
         metavar="FORMAT,...",
         help=f"one or more of {', '.join(FORMATS)} (default: txt)",
     )
-    add("--output-dir", type=Path, metavar="FOLDER", help="where to write (default: beside each file)")
+    add("--output-dir", type=_folder, metavar="FOLDER", help="where to write (default: beside each file)")
     add("--stdout", action="store_true", help="print, and write no files")
     add("--overwrite", action="store_true", help="also transcribe files whose outputs exist")
     add("-r", "--recursive", action="store_true", help="also the folders within a folder")
@@ -175,12 +203,12 @@ def _parser() -> Parser:
         action=argparse.BooleanOptionalAction,
         help="find when each word is said, with a second model (default: for srt, vtt and tsv)",
     )
-    add("--track", type=values.whole_number(1, 99), help="of the audio tracks of a file (default: 1)")
+    add("--track", type=values.whole_number(1, 99), help="which audio track of a file, from 1")
     add(
         "--pcm",
         type=values.whole_number(MIN_STREAM_RATE, MAX_STREAM_RATE),
         metavar="RATE",
         help="stdin is raw PCM of this rate: 16 bits, little-endian, mono",
     )
-    add("--bridge", default="", metavar="OPTIONS", help="more options of the bridge, as one string")
+    add("--bridge", type=_words, default=[], metavar="OPTIONS", help="more of the bridge: --bridge='--quantize 8bit'")
     return parser

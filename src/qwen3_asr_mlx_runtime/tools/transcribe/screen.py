@@ -102,7 +102,7 @@ class Bars:
         self._show_all()
 
     def say(self, line: str) -> None:
-        self._progress.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(printable(line), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def print(self, text: str) -> None:
         if sys.stdout.isatty():  # the terminal of the bar

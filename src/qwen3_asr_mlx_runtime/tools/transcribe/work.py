@@ -10,8 +10,9 @@ from typing import Any
 
 from qwen3_asr_mlx_runtime.client import AsyncBridge, ClientError, Limits, LossError, RequestFailed, Setup
 from qwen3_asr_mlx_runtime.client.results import TranscriptReply
+from qwen3_asr_mlx_runtime.command import reason_of
 from qwen3_asr_mlx_runtime.protocol.streams import Progress
-from qwen3_asr_mlx_runtime.protocol.transcripts import words_reason
+from qwen3_asr_mlx_runtime.protocol.transcripts import WORDS_UNAVAILABLE, words_reason
 from qwen3_asr_mlx_runtime.tools.transcribe.formats import CAPTIONED, FORMATS, Result, json_line
 from qwen3_asr_mlx_runtime.tools.transcribe.screen import Screen
 from qwen3_asr_mlx_runtime.tools.transcribe.sources import Source
@@ -22,14 +23,14 @@ _NO_LIMIT = 1_000_000  # of restarts: each crash costs a file, and files are fin
 
 @dataclass(slots=True)
 class Work:
-    """`model`: its name. `options`: members of each request. `done` and `failed` count files, `seconds` their audio."""
+    """`options`: members of each request. `done` and `failed` count files, `seconds` their audio."""
 
-    model: str
     options: Mapping[str, Any]
     screen: Screen
     done: int = 0
     failed: int = 0
     seconds: float = 0.0
+    _model: str = ""
     _running: dict[int, Source] = field(default_factory=dict)
     _texts: dict[int, str] = field(default_factory=dict)  # to be printed after those before them
     _printed: int = 0
@@ -39,7 +40,7 @@ class Work:
         setup = Setup(command=command, limits=Limits(restarts=_NO_LIMIT))
         async with AsyncBridge(setup) as bridge:
             watching = asyncio.create_task(self._watch(bridge))
-            await bridge.start(words=self.options["words"])
+            self._model = (await bridge.start(words=self.options["words"])).model
             self.screen.loaded()
             waiting, lost = iter(enumerate(sources)), list[tuple[int, Source]]()
             await asyncio.gather(*(self._take(bridge, waiting, lost) for _ in range(_AT_A_TIME)))
@@ -71,11 +72,13 @@ class Work:
 
     async def _transcribe(self, bridge: AsyncBridge, number: int, source: Source) -> None:
         """Raises LossError, BrokenPipeError."""
+        if source.trouble is not None:
+            return self._fail(number, source, source.trouble)
         message = {"type": "transcribe", "id": number, "audio": str(source.audio.absolute()), **self.options}
         self._running[number] = source
         try:
             reply = await bridge.ask(message, TranscriptReply)
-            result = Result(source.name, self.model, reply)
+            result = Result(source.name, self._model, reply)
             texts = await asyncio.to_thread(_texts, source, result)
             for path, text in zip(source.outputs.values(), texts, strict=False):
                 write(path, text)
@@ -84,7 +87,7 @@ class Work:
         except UnicodeEncodeError:
             self._fail(number, source, "its name is not UTF-8")
         except OSError as error:
-            self._fail(number, source, f"{error.strerror}: {error.filename}")
+            self._fail(number, source, reason_of(error))
         else:
             self._finish(source, result)
             self._print(number, texts[-1] if source.printed else "")
@@ -125,10 +128,11 @@ def _texts(source: Source, result: Result) -> list[str]:
 
 
 def _remarks(source: Source, result: Result) -> list[str]:
-    remarks = [*(result.reply.warnings or ())]
+    warnings = result.reply.warnings or []
+    remarks = [each for each in warnings if not each.startswith(WORDS_UNAVAILABLE)]
     captioned = CAPTIONED.intersection([*source.outputs, source.printed])
     if captioned and result.reply.text and not result.has_words:
-        why = words_reason(remarks) or "not requested"
+        why = words_reason(warnings) or "not requested"
         remarks.append(f"the times of {'/'.join(sorted(captioned))} are estimates, without word times: {why}")
     if result.reply.finish_reason != "stop":
         remarks.append(f"a part of the speech may be missing: finish_reason {result.reply.finish_reason}")
@@ -144,11 +148,12 @@ def reason(error: ClientError) -> str:
 
 def write(path: Path, text: str) -> None:
     """Write a file whole or not at all. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".qwen3-asr-mlx-{os.getpid()}.part")
     try:
         part.write_text(text, encoding="utf-8", newline="\n")
         part.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         with suppress(OSError):
             part.unlink()
