@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tiny import tiny_model
 
+from qwen3_asr_mlx_runtime.model import batch as batch_module
 from qwen3_asr_mlx_runtime.model.batch import Batch, Places, Row
-from qwen3_asr_mlx_runtime.model.generate import generate
+from qwen3_asr_mlx_runtime.model.generate import NextTokens, generate
 
 MODEL = tiny_model()
 NO_EOS: frozenset[int] = frozenset()
@@ -129,3 +130,21 @@ def test_metal_neither_copies_the_mask_in_each_layer_nor_reads_what_it_hides():
     assert (mask.shape, mask.dtype) == ((2, 4, 1, 8), mx.bfloat16)
     assert memoryview(mask.view(mx.uint16)).c_contiguous
     assert mask[:, 0, 0].tolist() == [[0.0] * 4 + [-mx.inf] * 4, [0.0] * 2 + [-mx.inf] * 6]
+
+
+@pytest.mark.parametrize(("part", "starts"), [(0.0, [False] * 6), (1e9, [True] * 6)])
+def test_on_metal_a_step_starts_when_the_one_before_is_read_where_buffers_are_large(
+    part: float, starts: list[bool], metal: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, among = [], NextTokens.among
+    monkeypatch.setattr(batch_module, "_COPIED_PART", part)
+    row = Row(prompt(20, 5), 7)
+    expected = alone(row)
+    monkeypatch.setattr(
+        NextTokens, "among", lambda *a, start=True, **k: seen.append(start) or among(*a, start=start, **k)
+    )
+    batch = Batch(MODEL, NO_EOS)
+    batch.join([row])
+    run(batch)
+    assert written(row) == expected
+    assert seen == [True, *starts]

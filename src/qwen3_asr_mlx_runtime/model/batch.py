@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import mlx.core as mx
+from mlx.utils import tree_reduce
 
 from qwen3_asr_mlx_runtime.errors import NonFiniteOutput
 from qwen3_asr_mlx_runtime.model.decoder import KVCache, round_up
@@ -16,6 +17,7 @@ from qwen3_asr_mlx_runtime.model.generate import NextTokens, Token, check_finite
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.splice import side_by_side
 
+_COPIED_PART = 0.25  # of the decoder's weights: a copy of so much is half as much to read and write as a step
 _MIN_FILL = 0.5  # prompts are padded to one length for their prefill if each fills at least this part of it
 
 
@@ -133,7 +135,7 @@ class Places:
 
 
 class Batch:
-    """The rows being decoded. The computation is lazy and one step ahead, as in `generate`."""
+    """The rows being decoded. The computation is lazy and, while the buffers are small, one step ahead."""
 
     def __init__(self, model: Qwen3ASR, eos_ids: frozenset[int]) -> None:
         self.rows: list[Row] = []
@@ -141,6 +143,7 @@ class Batch:
         self._eos_ids = eos_ids
         self._caches: list[RowCache] = []
         self._choice: NextTokens | None = None
+        self._weight_bytes = tree_reduce(lambda total, array: total + array.nbytes, model.model.parameters(), 0)
 
     @property
     def capacity(self) -> int:
@@ -172,6 +175,7 @@ class Batch:
         current = self._choice
         upcoming = self._forward(current.tokens) if not all(row.is_last_token for row in self.rows) else current
         self._read(current)
+        upcoming.start()
         ended = [row for row in self.rows if row.ended]
         self._keep([not row.ended for row in self.rows], upcoming)
         return ended
@@ -216,10 +220,18 @@ class Batch:
         for cache in self._caches:
             cache.places = places
         logits = self._model.logits(self._model.model.embed_tokens(tokens)[:, None], self._caches)
-        return self._choose(logits)
+        return self._choose(logits, start=not self._waits)
 
-    def _choose(self, logits: mx.array) -> NextTokens:
-        return NextTokens.among(logits, logprobs=True, margins=True)
+    @property
+    def _waits(self) -> bool:
+        """Whether a step starts only when the one before it is read. A step that starts earlier copies the buffers,
+        which Metal holds until a step is done. Where they are large, that takes longer than the wait. CUDA rewrites
+        them in any case."""
+        held = sum(cache.keys.nbytes + cache.values.nbytes for cache in self._caches)
+        return mx.metal.is_available() and held > _COPIED_PART * self._weight_bytes
+
+    def _choose(self, logits: mx.array, *, start: bool = True) -> NextTokens:
+        return NextTokens.among(logits, logprobs=True, margins=True, start=start)
 
     def _read(self, choice: NextTokens) -> None:
         for row, read in zip(self.rows, choice.read(), strict=True):

@@ -42,15 +42,22 @@ class NextTokens(NamedTuple):
     margins: mx.array | None = None
 
     @classmethod
-    def among(cls, logits: mx.array, *, logprobs: bool = False, margins: bool = False) -> "NextTokens":
-        """Choose from logits (B, V). `margins`: the differences to the second most likely tokens' logits. Starts the
-        computation without waiting for it."""
+    def among(
+        cls, logits: mx.array, *, logprobs: bool = False, margins: bool = False, start: bool = True
+    ) -> "NextTokens":
+        """Choose from logits (B, V). `margins`: the differences to the second most likely tokens' logits. `start`: the
+        computation, without waiting for it."""
         tokens = mx.argmax(logits, axis=-1)
         best = mx.max(logits, axis=-1).astype(mx.float32)  # a NaN is passed on
         logprob = best - mx.logsumexp(logits.astype(mx.float32), axis=-1) if logprobs else None
         choice = cls(tokens, best, logprob, best - _second(logits, tokens) if margins else None)
-        mx.async_eval(*(array for array in choice if array is not None))
+        if start:
+            choice.start()
         return choice
+
+    def start(self) -> None:
+        """Start the computation, if it has not started."""
+        mx.async_eval(*(array for array in self if array is not None))
 
     def read(self) -> list[TokenChoice]:
         """Wait for the rows and read them."""
