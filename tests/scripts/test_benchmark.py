@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -252,6 +253,24 @@ def test_the_command_measures_the_aligner(repository, tmp_path):
         assert len(values[name]) == 2
         assert min(values[name]) > 0
     assert all(f"| {name} |" in table for name in values)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("g++") is None, reason="counting needs Linux and g++")
+def test_the_command_counts_what_a_gpu_would_launch(repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("QWEN3_ASR_MLX_HOME", str(tmp_path))
+    table, report = run(repository, tmp_path, "--count", "--dtype", "bfloat16")
+    counted = {figure["name"]: figure["contenders"]["runtime"]["values"][0] for figure in report["figures"]}
+    layers, around = 3, 7  # a layer: 4 products, 3 norms, 2 compiled functions, 2 sums, 2 writes, rotation, attention
+    assert counted["step, 1 row of 100 positions: kernels"] == 15 * layers + around
+    assert counted["step, 1 row of 100 positions: with the copies, of the least"] > 100
+    assert counted["tower, 10 s: kernels"] > 0
+    assert all(f"| {name} |" in table for name in counted)
+
+
+def test_the_earlier_runtime_is_counted_alone(benchmark_module, capsys):
+    with pytest.raises(SystemExit):
+        benchmark_module("__main__").main(["--earlier", "folder"])
+    assert "--earlier belongs to --count" in capsys.readouterr().err
 
 
 def test_there_is_one_aligner_of_real_dimensions(benchmark_module, capsys):

@@ -16,7 +16,9 @@ from reference.configs import Size
 from reference.random_checkpoint import SEED, write_random_checkpoint
 
 from benchmark.blas import openblas_variables
-from benchmark.contenders import PEERS, RUNTIME
+from benchmark.contenders import EARLIER, PEERS, RUNTIME
+from benchmark.contenders.earlier import FOLDER
+from benchmark.counts import CountMeasurement, Least
 from benchmark.environments import child_environment, peer_python
 from benchmark.figures import markdown
 from benchmark.plan import Measurement, Plan
@@ -35,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.words is not None and options.size not in ALIGNER_SIZES:
         parser.error(f"--words has the sizes {', '.join(ALIGNER_SIZES)}")
+    if options.earlier is not None and not options.count:
+        parser.error("--earlier belongs to --count")
     with _folder(options.workdir) as workdir:
         report = _measure(options, workdir)
     print(report["markdown"])
@@ -62,7 +66,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="measure the aligner instead, on a clip of 30 seconds or so many",
     )
-    recognition = parser.add_argument_group("without --words")
+    parser.add_argument("--count", action="store_true", help="time nothing: count what a GPU would launch (on Linux)")
+    parser.add_argument(
+        "--earlier", type=Path, metavar="FOLDER", help="with --count, the earlier runtime, which is in this folder"
+    )
+    recognition = parser.add_argument_group("without --words and --count")
     recognition.add_argument("--seconds", type=_numbers, default=[3.1, 5.0, 7.4, 10.0], help="the clips")
     recognition.add_argument("--new-tokens", type=int, default=32)
     recognition.add_argument("--tower", type=_numbers, default=[60.0, 120.0, 240.0], help="lengths for the tower alone")
@@ -126,6 +134,8 @@ def _read_once(checkpoint: Path) -> None:
 
 def _measure(options: argparse.Namespace, workdir: Path) -> dict[str, Any]:
     checkpoint = _checkpoint(options, workdir)
+    if options.count:
+        return _count(options, checkpoint, workdir)
     _read_once(checkpoint)
     blas = {} if options.own_blas or options.dtype != "float32" else openblas_variables()
     if options.threads:
@@ -135,8 +145,32 @@ def _measure(options: argparse.Namespace, workdir: Path) -> dict[str, Any]:
         measurement = _measurement(options, processes, workdir / "clips")
         loaded = {process.name: _load(process, checkpoint, options.dtype, measurement) for process in processes}
         measurement.run()
-    machine = {"platform": platform.platform(), "cpus": os.cpu_count(), "variables": blas, **_commit()}
-    return _report(options, machine, loaded, measurement)
+    return _report(options, _machine(blas), loaded, measurement)
+
+
+def _count(options: argparse.Namespace, checkpoint: Path, workdir: Path) -> dict[str, Any]:
+    names = [RUNTIME, *options.peer, *([EARLIER] if options.earlier else [])]
+    variables = {FOLDER: str(options.earlier.resolve())} if options.earlier else {}
+    loaded: dict[str, Mapping[str, Any]] = {}
+
+    def start(name: str, stack: ExitStack) -> Process:
+        process = _process(name, variables, options, stack)
+        libraries = str(_home() / "benchmark")
+        answer = process.ask("load_to_count", checkpoint=str(checkpoint), dtype=options.dtype, folder=libraries)
+        loaded[name] = answer["versions"]
+        return process
+
+    measurement = CountMeasurement(names, start, Least.of(checkpoint), workdir / "clips")
+    measurement.run()
+    return _report(options, _machine({}), loaded, measurement)
+
+
+def _machine(variables: Mapping[str, str]) -> dict[str, Any]:
+    return {"platform": platform.platform(), "cpus": os.cpu_count(), "variables": variables, **_commit()}
+
+
+def _home() -> Path:
+    return Path(os.environ.get("QWEN3_ASR_MLX_HOME") or Path.home() / ".cache" / "qwen3-asr-mlx-runtime")
 
 
 def _measurement(
@@ -159,10 +193,10 @@ def _measurement(
 
 
 def _process(name: str, variables: Mapping[str, str], options: argparse.Namespace, stack: ExitStack) -> Process:
-    home = Path(os.environ.get("QWEN3_ASR_MLX_HOME") or Path.home() / ".cache" / "qwen3-asr-mlx-runtime")
-    python = Path(sys.executable) if name == RUNTIME else peer_python(name, home)
+    own = name in (RUNTIME, EARLIER)
+    python = Path(sys.executable) if own else peer_python(name, _home())
     kind = "recogniser" if options.words is None else "aligner"
-    process = Process(name, python, child_environment(variables, own=name == RUNTIME), options.clock, kind)
+    process = Process(name, python, child_environment(variables, own=own), options.clock, kind)
     stack.callback(process.close)
     return process
 
@@ -190,10 +224,10 @@ def _report(
     options: argparse.Namespace,
     machine: Mapping[str, Any],
     loaded: Mapping[str, Any],
-    measurement: Measurement | WordMeasurement,
+    measurement: Measurement | WordMeasurement | CountMeasurement,
 ) -> dict[str, Any]:
     figures = list(measurement.figures)
-    lines = [markdown(figures, list(loaded)), "", *measurement.notes()]
+    lines = [markdown(figures, list(loaded), "–" if options.count else ""), "", *measurement.notes()]
     chosen = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     return {
         "options": chosen,

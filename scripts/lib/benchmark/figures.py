@@ -47,14 +47,15 @@ class Figures:
         return self._figures[name]
 
 
-def markdown(figures: Iterable[Figure], contenders: Sequence[str]) -> str:
-    """A table: a row for each figure, a column for each contender, and the first one's ratio to each of the others."""
+def markdown(figures: Iterable[Figure], contenders: Sequence[str], missing: str = "") -> str:
+    """A table: a row for each figure, a column for each contender, and the first one's ratio to each of the others.
+    `missing`: for what was not measured."""
     first, *others = contenders
     titles = ["what", "unit", *contenders, *(f"{first} / {other}" for other in others)]
     rows = [titles, ["---", "---", *["---:"] * (len(titles) - 2)]]
     for figure in figures:
-        cells = [_cell(figure, contender) for contender in contenders]
-        ratios = [_ratio(figure, first, other) for other in others]
+        cells = [_cell(figure, contender) or missing for contender in contenders]
+        ratios = [_ratio(figure, first, other) or missing for other in others]
         rows.append([figure.name, figure.unit, *cells, *ratios])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
@@ -68,7 +69,9 @@ def _cell(figure: Figure, contender: str) -> str:
 
 
 def _ratio(figure: Figure, first: str, other: str) -> str:
-    return f"{figure.ratio(first, other):.2f}" if {first, other} <= figure.values.keys() else ""
+    if not {first, other} <= figure.values.keys() or not all(figure.values[other]):
+        return ""
+    return f"{figure.ratio(first, other):.2f}"
 
 
 def _short(value: float) -> str:

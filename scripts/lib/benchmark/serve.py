@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 
 from benchmark.contenders import CONTENDERS
 from benchmark.contenders.contender import Aligner, Contender, Recogniser
+from benchmark.counting import device, launches
 
 MIB = 1024 * 1024
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
@@ -85,6 +87,35 @@ def long(contender: Recogniser, clip: str, new_tokens: int) -> dict[str, Any]:
     samples = np.load(clip)
     seconds, _ = _seconds(contender, lambda: contender.transcribe(samples, new_tokens))
     return {"seconds": seconds, **memory(contender)}
+
+
+def load_to_count(contender: Recogniser, checkpoint: str, dtype: str, folder: str) -> dict[str, Any]:
+    """Instead of `load`: nothing but `count` can follow. `folder` keeps what is compiled for it."""
+    device.pretend_gpu(Path(folder))
+    contender.load_unused(Path(checkpoint), dtype)
+    return {"versions": versions()}
+
+
+def count(
+    contender: Recogniser, what: str, clip: str, rows: int = 1, positions: int = 0, times: int = 5
+) -> dict[str, Any]:
+    """What a `step`, a `prefill` or the `tower` would launch; {} where the contender has none for so many rows."""
+    seconds = []
+    features = contender.features(np.load(clip)) if what == "tower" else None
+    try:
+        for _ in range(times):
+            build = {
+                "step": lambda: contender.step(rows, positions),
+                "prefill": lambda: contender.prefill(positions),
+                "tower": lambda: partial(contender.tower, features),
+            }[what]()
+            graph, took = device.built(build, stop=what != "tower")
+            seconds.append(took)
+    except NotImplementedError:
+        return {}
+    held = positions + 1 if what == "step" else positions
+    counted = launches.count(graph, held)
+    return {**vars(counted), "seconds": float(np.median(seconds)), "queues_ahead": contender.queues_ahead}
 
 
 def bounds(contender: Aligner, clip: str, text: str, language: str) -> dict[str, Any]:
@@ -167,7 +198,10 @@ def _all(tokens: Sequence[int], new_tokens: int) -> list[int]:
 
 
 _SHARED = (load, features, tower, memory)
-_COMMANDS = {"recogniser": (*_SHARED, stages, total, long), "aligner": (*_SHARED, bounds, classes, align)}
+_COMMANDS = {
+    "recogniser": (*_SHARED, stages, total, long, load_to_count, count),
+    "aligner": (*_SHARED, bounds, classes, align),
+}
 
 
 def main() -> None:

@@ -3,14 +3,16 @@
 Only `load` imports the implementation, since each has an environment of its own.
 """
 
-from benchmark.contenders import mlx_audio, mlx_qwen3_asr, runtime
+from benchmark.contenders import earlier, mlx_audio, mlx_qwen3_asr, runtime
 from benchmark.contenders.contender import Aligner, Recogniser
 
 RUNTIME = "runtime"
+EARLIER = "the earlier runtime"
 RECOGNISERS: dict[str, type[Recogniser]] = {
     RUNTIME: runtime.Runtime,
     "mlx-audio": mlx_audio.MLXAudio,
     "mlx-qwen3-asr": mlx_qwen3_asr.MLXQwen3ASR,
+    EARLIER: earlier.Earlier,
 }
 ALIGNERS: dict[str, type[Aligner]] = {
     RUNTIME: runtime.RuntimeAligner,
@@ -18,4 +20,4 @@ ALIGNERS: dict[str, type[Aligner]] = {
     "mlx-qwen3-asr": mlx_qwen3_asr.MLXQwen3Aligner,
 }
 CONTENDERS = {"recogniser": RECOGNISERS, "aligner": ALIGNERS}
-PEERS = tuple(name for name in RECOGNISERS if name != RUNTIME)
+PEERS = tuple(name for name in RECOGNISERS if name not in (RUNTIME, EARLIER))

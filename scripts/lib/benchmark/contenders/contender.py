@@ -1,7 +1,7 @@
 """The steps that every contender offers to the clock."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,7 +37,14 @@ class Contender(ABC):
 
 
 class Recogniser(Contender):
-    """Tokens that end a text do not end it here: `new_tokens` always come."""
+    """Tokens that end a text do not end it here: `new_tokens` always come.
+
+    `load_unused`, `step` and `prefill` are for counting. The last two make what has to be there before, and return a
+    function that builds the graph, of which nothing is evaluated (benchmark.counting).
+    """
+
+    queues_ahead: ClassVar[bool]
+    """Whether a step is queued while the one before it still runs, which then holds its buffers."""
 
     @abstractmethod
     def decode(self, audio: Any, new_tokens: int) -> Iterator[int]:
@@ -50,6 +57,19 @@ class Recogniser(Contender):
     def transcribe_batch(self, clips: Sequence[Samples], new_tokens: int, decoder_mode: str) -> list[Sequence[int]]:
         """All clips by one call. Raises NotImplementedError where there is none for independent utterances."""
         raise NotImplementedError
+
+    def load_unused(self, checkpoint: Path, dtype: str) -> None:
+        """`load`, where nothing can be evaluated afterwards."""
+        self.load(checkpoint, dtype)
+
+    @abstractmethod
+    def step(self, rows: int, positions: int) -> Callable[[], object]:
+        """A decoder step, token to token, of so many rows that hold so many positions each. Raises NotImplementedError
+        where rows do not take a step together."""
+
+    @abstractmethod
+    def prefill(self, positions: int) -> Callable[[], object]:
+        """From the embeddings of a prompt with its audio to the first token."""
 
 
 class Aligner(Contender):

@@ -1,6 +1,6 @@
 """mlx-audio 0.6.2, by its own functions and in its own order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ class _MLXAudio(Contender):
 
 
 class MLXAudio(_MLXAudio, Recogniser):
+    queues_ahead = True
+
     def load(self, checkpoint: Path, dtype: str) -> None:
         super().load(checkpoint, dtype)
         self._model._eos_token_ids = set
@@ -71,6 +73,36 @@ class MLXAudio(_MLXAudio, Recogniser):
         self._tokens = []
         self._model.generate(samples, max_tokens=new_tokens)
         return self._tokens
+
+    def step(self, rows: int, positions: int) -> Callable[[], object]:
+        import mlx.core as mx
+
+        if rows > 1:
+            raise NotImplementedError
+        text, dtype = self._model.config.text_config, self._model.model.norm.weight.dtype
+        cache = self._model.make_cache()
+        for layer in cache:
+            capacity = -(-(positions + 1) // layer.step) * layer.step
+            shape = (1, text.num_key_value_heads, capacity, text.head_dim)
+            layer.keys, layer.values, layer.offset = mx.zeros(shape, dtype), mx.zeros(shape, dtype), positions
+            mx.eval(layer.keys, layer.values)
+        token = mx.zeros((1,), mx.int32)
+        mx.eval(token)
+        return self._first(prompt=token, prompt_cache=cache)
+
+    def prefill(self, positions: int) -> Callable[[], object]:
+        import mlx.core as mx
+
+        shape = (positions, self._model.config.text_config.hidden_size)
+        embeddings, ids = mx.zeros(shape, self._model.model.norm.weight.dtype), mx.zeros((positions,), mx.int32)
+        mx.eval(embeddings, ids)
+        return self._first(prompt=ids, input_embeddings=embeddings)
+
+    def _first(self, **arguments: Any) -> Callable[[], object]:
+        """Its own loop as far as the first token."""
+        from mlx_audio.lm.generate import generate_step
+
+        return lambda: next(generate_step(model=self._model, max_tokens=2, **arguments))
 
 
 class MLXAudioAligner(_MLXAudio, Aligner):

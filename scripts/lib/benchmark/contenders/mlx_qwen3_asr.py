@@ -4,7 +4,7 @@ It leaves the checkpoint's epsilon out of the norms of queries and keys (1e-5 th
 changes tokens of these weights and no time: here it is given the right one, so that tokens can be compared.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -41,6 +41,7 @@ class _MLXQwen3(Contender):
 
 class MLXQwen3ASR(_MLXQwen3, Recogniser):
     import_statement = "from mlx_qwen3_asr import Session"
+    queues_ahead = False
 
     def load(self, checkpoint: Path, dtype: str) -> None:
         import mlx.core as mx
@@ -88,6 +89,52 @@ class MLXQwen3ASR(_MLXQwen3, Recogniser):
     def transcribe(self, samples: Samples, new_tokens: int) -> Sequence[int]:
         self._session.transcribe(samples, max_new_tokens=new_tokens)
         return self._tokens
+
+    def step(self, rows: int, positions: int) -> Callable[[], object]:
+        import mlx.core as mx
+
+        if rows > 1:
+            raise NotImplementedError
+        model, text = self._model, self._model.config.text_config
+        capacity = positions + 128
+        cache = model.create_cache(max_seq_len=capacity)
+        shape = (1, text.num_key_value_heads, capacity, text.head_dim)
+        cache.keys = [mx.zeros(shape, self._dtype) for _ in cache.keys]
+        cache.values = [mx.zeros(shape, self._dtype) for _ in cache.values]
+        cache.offset = positions
+        all_positions = self._generate._build_decode_positions(positions, 128, mx.int32)
+        mx.eval(cache.keys, cache.values, all_positions)
+
+        def build() -> None:
+            logits = model.step(
+                input_ids=mx.array([[0]]),
+                position_ids=all_positions[:, :, :1],
+                cache=cache,
+                validate_input_ids=False,
+            )
+            mx.eval(mx.argmax(logits.reshape(-1)))
+
+        return build
+
+    def prefill(self, positions: int) -> Callable[[], object]:
+        """What its `prefill` does after the embeddings of the audio are in their places."""
+        import mlx.core as mx
+
+        model = self._model
+        embeddings = mx.zeros((1, positions, model.config.text_config.hidden_size), self._dtype)
+        all_positions = mx.stack([mx.arange(positions)[None]] * 3, axis=1)
+        mx.eval(embeddings, all_positions)
+
+        def build() -> None:
+            hidden = model.model(
+                inputs_embeds=embeddings,
+                position_ids=all_positions,
+                attention_mask=None,
+                cache=model.create_cache(max_seq_len=positions + 128),
+            )
+            mx.eval(mx.argmax(model.lm_head(hidden[:, -1:, :]).reshape(-1)))
+
+        return build
 
 
 class MLXQwen3Aligner(_MLXQwen3, Aligner):

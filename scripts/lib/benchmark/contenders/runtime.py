@@ -1,6 +1,6 @@
 """This runtime."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from benchmark.contenders.contender import Aligner, Recogniser, Samples
 
 class Runtime(Recogniser):
     import_statement = "from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer"
+    queues_ahead = True
 
     def load(self, checkpoint: Path, dtype: str) -> None:
         from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
@@ -18,6 +19,14 @@ class Runtime(Recogniser):
         Tokenizer.eos_ids = frozenset()
         self._recognizer = Recognizer.load(str(checkpoint), dtype=dtype)
         self._prompt = PromptBuilder(Tokenizer.from_folder(checkpoint)).build("", None)
+
+    def load_unused(self, checkpoint: Path, dtype: str) -> None:
+        """Without the warm-up of a GPU."""
+        from qwen3_asr_mlx_runtime.checkpoint.weights import load_model
+        from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
+        from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
+
+        self._recognizer = Recognizer(load_model(checkpoint, dtype), Tokenizer.from_folder(checkpoint))
 
     def features(self, samples: Samples) -> Any:
         from qwen3_asr_mlx_runtime.model.features import log_mel
@@ -50,6 +59,38 @@ class Runtime(Recogniser):
         utterances = [Utterance(samples, max_new_tokens=new_tokens) for samples in clips]
         transcripts = self._recognizer.transcribe_batch(utterances, decoder_mode=decoder_mode, drift_guard=False)
         return [transcript.token_ids for transcript in transcripts]
+
+    def step(self, rows: int, positions: int) -> Callable[[], object]:
+        """Alone, or in a batch."""
+        import mlx.core as mx
+
+        from qwen3_asr_mlx_runtime.model.batch import Batch, Row, RowCache
+        from qwen3_asr_mlx_runtime.model.generate import NextTokens
+
+        model = self._recognizer.model
+        tokens = mx.zeros((rows,), mx.int32)
+        cache = model.make_cache(positions + 1, rows=rows)
+        mx.eval(tokens, [(layer.keys, layer.values) for layer in cache])
+        if rows == 1:
+            for layer in cache:
+                layer.offset = positions
+            embed = model.model.embed_tokens
+            return lambda: NextTokens.among(model.logits(embed(tokens)[:, None], cache))
+        batch = Batch(model, frozenset())
+        prompt = mx.zeros((1, positions, model.config.text.hidden_size), model.dtype)
+        batch.rows = [Row(prompt, max_new_tokens=2) for _ in range(rows)]
+        batch._caches = [RowCache(layer.keys, layer.values) for layer in cache]
+        return lambda: batch._forward(tokens)
+
+    def prefill(self, positions: int) -> Callable[[], object]:
+        import mlx.core as mx
+
+        from qwen3_asr_mlx_runtime.model.generate import NextTokens, prefill_prompt
+
+        model = self._recognizer.model
+        prompt = mx.zeros((1, positions, model.config.text.hidden_size), model.dtype)
+        mx.eval(prompt)
+        return lambda: NextTokens.among(prefill_prompt(model, prompt, model.make_cache(positions + 128), ()))
 
 
 class RuntimeAligner(Aligner):
