@@ -180,7 +180,7 @@ def _read_weights(model: Qwen3ASR, files: list[Path], transposed: bool) -> None:
     """Load every parameter, in its stored dtype and not evaluated yet."""
     weights = {_canonical_name(name): value for file in files for name, value in _read(file).items()}
     if not transposed:
-        weights |= {name: weights[name].transpose(0, 2, 3, 1) for name in _CONVOLUTIONS}
+        weights |= {name: mx.contiguous(weights[name].transpose(0, 2, 3, 1)) for name in _CONVOLUTIONS}
     if model.config.text.tie_word_embeddings and HEAD in weights:
         _drop_tied_head(weights)
     model.load_weights(list(weights.items()), strict=True)
