@@ -129,7 +129,10 @@ class AudioTower(nn.Module):
             embedded.append(self.embed_chunks(features))
             mx.eval(embedded[-2:-1])  # limits memory, as in embed_chunks
         spans = _spans([rows.shape[0] for rows in embedded], longest)
-        x = _joined([embedded[span.utterance][span.start : span.stop] for span in spans])
+        if len(batch) == 1:  # its spans are in order
+            x = embedded[0]
+        else:
+            x = _joined([embedded[span.utterance][span.start : span.stop] for span in spans])
         return _unpacked(self._transform(x, _runs(spans)), spans, len(batch))
 
     def _transform(self, x: mx.array, runs: Sequence[Run]) -> mx.array:
@@ -159,7 +162,8 @@ class AudioTower(nn.Module):
         if F < size and not part:
             return features[None]
         padding = -F % size
-        return mx.pad(features, [(0, padding), (0, 0)]).reshape(-1, size, bins)
+        padded = mx.pad(features, [(0, padding), (0, 0)]) if padding else features
+        return padded.reshape(-1, size, bins)
 
     def _convolve(self, chunks: mx.array) -> mx.array:
         """(C, frames, 128) → (C, tokens, d_model); positions start again in every chunk."""
