@@ -130,12 +130,15 @@ class Attention(nn.Module):
         head_dim). Queries and keys go through norm and rotation together."""
         B, L, _ = x.shape
         rotated = self.num_heads + self.num_kv_heads
+        shape = (B, L, -1, self.head_dim)
         if "qkv_proj" in self:
-            qk, values = mx.split(self.qkv_proj(x), [rotated * self.head_dim], axis=-1)
+            qkv = self.qkv_proj(x).reshape(shape)
+            qk, values = qkv, qkv[:, :, rotated:]  # a norm of the values too costs less than a copy without them
         else:
-            qk, values = mx.concatenate([self.q_proj(x), self.k_proj(x)], axis=-1), self.v_proj(x)
+            qk = mx.concatenate([self.q_proj(x), self.k_proj(x)], axis=-1).reshape(shape)
+            values = self.v_proj(x).reshape(shape)
         norms = self._norms if "_norms" in self else self._norm_weights()
-        qk = mx.fast.rms_norm(qk.reshape(B, L, rotated, self.head_dim), None, self.q_norm.eps) * norms
+        qk = mx.fast.rms_norm(qk, None, self.q_norm.eps)[:, :, :rotated] * norms
         qk = mx.fast.rope(
             qk.transpose(0, 2, 1, 3),
             self.head_dim,
@@ -144,8 +147,7 @@ class Attention(nn.Module):
             scale=1.0,
             offset=positions,
         )
-        values = values.reshape(B, L, self.num_kv_heads, -1).transpose(0, 2, 1, 3)
-        return qk[:, : self.num_heads], qk[:, self.num_heads :], values
+        return qk[:, : self.num_heads], qk[:, self.num_heads :], values.transpose(0, 2, 1, 3)
 
     def _norm_weights(self) -> mx.array:
         """The weights of both norms, a row for each head: (heads + kv_heads, head_dim)."""
