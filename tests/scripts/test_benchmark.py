@@ -263,7 +263,7 @@ def test_the_command_counts_what_a_gpu_would_launch(repository, tmp_path, monkey
     layers, around = 3, 7  # a layer: 4 products, 3 norms, 2 compiled functions, 2 sums, 2 writes, rotation, attention
     assert counted["step, 1 row of 100 positions: kernels"] == 15 * layers + around
     assert counted["prefill of 160 positions: kernels"] == 18 * layers + around  # less is compiled, 2 buffers are made
-    assert counted["step, 1 row of 100 positions: with the copies, of the least"] > 100
+    assert counted["step, 1 row of 100 positions: beyond the least"] > 0
     assert counted["tower, 10 s: kernels"] > 0
     assert all(f"| {name} |" in table for name in counted)
 

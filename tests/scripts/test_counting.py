@@ -251,13 +251,15 @@ def test_copies_count_for_a_contender_that_queues_ahead(measured):
     values = {figure.name: figure.values for figure in measured.figures}
     step = "step, 1 row of 100 positions"
     assert values[f"{step}: copies of held buffers"] == {"runtime": [1.0]}
-    assert values[f"{step}: with the copies, of the least"] == {"runtime": [300.0], "peer": [200.0]}
+    assert values[f"{step}: beyond the least"] == {"runtime": [100.0], "peer": [100.0]}
+    assert values[f"{step}: with them, beyond the least"] == {"runtime": [200.0], "peer": [100.0]}
 
 
 def test_a_peer_without_rows_has_a_dash(counting, measured):
     table = counting("figures").markdown(measured.figures, ["runtime", "peer"], "–")
     assert "| step, 8 rows of 400 positions: kernels |  | 16 | – | – |" in table
     assert "| prefill of 160 positions: kernels |  | 2 | 2 | 1.00 |" in table
+    assert "| step, 1 row of 100 positions: beyond the least | % | 100 | 100 | – |" in table
 
 
 def test_the_runtimes_primitives_are_ranked_by_their_kernels(measured):

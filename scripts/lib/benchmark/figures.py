@@ -69,7 +69,7 @@ def _cell(figure: Figure, contender: str) -> str:
 
 
 def _ratio(figure: Figure, first: str, other: str) -> str:
-    if not {first, other} <= figure.values.keys() or not all(figure.values[other]):
+    if figure.unit == "%" or not {first, other} <= figure.values.keys() or not all(figure.values[other]):
         return ""
     return f"{figure.ratio(first, other):.2f}"
 
