@@ -278,3 +278,22 @@ def test_there_is_one_aligner_of_real_dimensions(benchmark_module, capsys):
     with pytest.raises(SystemExit):
         benchmark_module("__main__").main(["--words", "--size", "1.7b"])
     assert "--words has the sizes tiny, 0.6b" in capsys.readouterr().err
+
+
+@pytest.mark.cpu
+@pytest.mark.linux("elsewhere MLX's own BLAS is fast")
+def test_without_the_fast_blas_it_stops_and_says_what_to_install(
+    benchmark_module: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    command = benchmark_module("__main__")
+    monkeypatch.setattr(command, "openblas", lambda: ({}, ""))
+    assert command.main(["--workdir", str(tmp_path)]) == 1
+    assert "libopenblas0-pthread" in capsys.readouterr().err
+
+
+def test_the_blas_is_named_with_its_kernels(benchmark_module: Any) -> None:
+    variables, name = benchmark_module("blas").openblas()
+    if not variables:
+        pytest.skip("no OpenBLAS here")
+    assert name.startswith("OpenBLAS ")
+    assert name.split(", kernels ")[1]

@@ -15,8 +15,8 @@ from typing import Any
 from reference.configs import Size
 from reference.random_checkpoint import SEED, write_random_checkpoint
 
-from benchmark.blas import openblas_variables
-from benchmark.contenders import EARLIER, PEERS, RUNTIME
+from benchmark.blas import OPENBLAS, openblas
+from benchmark.contenders import EARLIER, OWN, PEERS, QUANTIZED, RUNTIME
 from benchmark.contenders.earlier import FOLDER
 from benchmark.counts import CountMeasurement, Least
 from benchmark.environments import child_environment, peer_python
@@ -26,6 +26,7 @@ from benchmark.process import Process
 from benchmark.vocabulary import write_tokenizer
 from benchmark.words import WordMeasurement, WordPlan
 from qwen3_asr_mlx_runtime.command import guarded
+from qwen3_asr_mlx_runtime.errors import InvalidParams
 
 ALIGNER_SIZES: dict[str, Size] = {"tiny": "tiny-aligner", "0.6b": "aligner"}
 DEMO = Path(__file__).resolve().parents[3] / "src" / "qwen3_asr_mlx_runtime" / "demo"  # its tokenizer
@@ -71,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
         "--earlier", type=Path, metavar="FOLDER", help="with --count, the earlier runtime, which is in this folder"
     )
     recognition = parser.add_argument_group("without --words and --count")
+    recognition.add_argument(
+        "--quantize", action="append", choices=[*QUANTIZED], default=[], help="measured beside the runtime"
+    )
     recognition.add_argument("--seconds", type=_numbers, default=[3.1, 5.0, 7.4, 10.0], help="the clips")
     recognition.add_argument("--new-tokens", type=int, default=32)
     recognition.add_argument("--tower", type=_numbers, default=[60.0, 120.0, 240.0], help="lengths for the tower alone")
@@ -137,11 +141,12 @@ def _measure(options: argparse.Namespace, workdir: Path) -> dict[str, Any]:
     if options.count:
         return _count(options, checkpoint, workdir)
     _read_once(checkpoint)
-    blas = {} if options.own_blas or options.dtype != "float32" else openblas_variables()
+    blas = _blas(options)
     if options.threads:
         blas |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(options.threads))
+    quantized = [QUANTIZED[scheme] for scheme in options.quantize]
     with ExitStack() as stack:
-        processes = [_process(name, blas, options, stack) for name in [RUNTIME, *options.peer]]
+        processes = [_process(name, blas, options, stack) for name in [RUNTIME, *quantized, *options.peer]]
         measurement = _measurement(options, processes, workdir / "clips")
         loaded = {process.name: _load(process, checkpoint, options.dtype, measurement) for process in processes}
         measurement.run()
@@ -173,6 +178,25 @@ def _home() -> Path:
     return Path(os.environ.get("QWEN3_ASR_MLX_HOME") or Path.home() / ".cache" / "qwen3-asr-mlx-runtime")
 
 
+def _blas(options: argparse.Namespace) -> dict[str, str]:
+    """Environment variables for float32 on a CPU. Raises InvalidParams where only the slow BLAS is there."""
+    import mlx.core as mx
+
+    if options.dtype != "float32" or mx.default_device() != mx.cpu or sys.platform != "linux":
+        return {}
+    if options.own_blas:
+        print("BLAS: MLX's own", file=sys.stderr, flush=True)
+        return {}
+    variables, name = openblas()
+    if not variables:
+        raise InvalidParams(
+            f"{OPENBLAS} is not installed (Debian: libopenblas0-pthread), and MLX's own BLAS takes many times as long:"
+            " --own-blas measures with it"
+        )
+    print(f"BLAS: {name}", file=sys.stderr, flush=True)
+    return variables
+
+
 def _measurement(
     options: argparse.Namespace, processes: Sequence[Process], clips: Path
 ) -> Measurement | WordMeasurement:
@@ -193,7 +217,7 @@ def _measurement(
 
 
 def _process(name: str, variables: Mapping[str, str], options: argparse.Namespace, stack: ExitStack) -> Process:
-    own = name in (RUNTIME, EARLIER)
+    own = name in OWN
     python = Path(sys.executable) if own else peer_python(name, _home())
     kind = "recogniser" if options.words is None else "aligner"
     process = Process(name, python, child_environment(variables, own=own), options.clock, kind)

@@ -8,8 +8,12 @@ from benchmark.contenders.contender import Aligner, Recogniser
 
 RUNTIME = "runtime"
 EARLIER = "the earlier runtime"
+QUANTIZED = {"8bit": "runtime, 8bit", "mixed": "runtime, mixed"}
+OWN = (RUNTIME, *QUANTIZED.values(), EARLIER)  # in the environment of this runtime
 RECOGNISERS: dict[str, type[Recogniser]] = {
     RUNTIME: runtime.Runtime,
+    QUANTIZED["8bit"]: runtime.Runtime8Bit,
+    QUANTIZED["mixed"]: runtime.RuntimeMixed,
     "mlx-audio": mlx_audio.MLXAudio,
     "mlx-qwen3-asr": mlx_qwen3_asr.MLXQwen3ASR,
     EARLIER: earlier.Earlier,
@@ -20,4 +24,4 @@ ALIGNERS: dict[str, type[Aligner]] = {
     "mlx-qwen3-asr": mlx_qwen3_asr.MLXQwen3Aligner,
 }
 CONTENDERS = {"recogniser": RECOGNISERS, "aligner": ALIGNERS}
-PEERS = tuple(name for name in RECOGNISERS if name not in (RUNTIME, EARLIER))
+PEERS = tuple(name for name in RECOGNISERS if name not in OWN)

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmark.contenders.contender import Aligner, Recogniser, Samples
 
 
 class Runtime(Recogniser):
+    quantize: ClassVar[str | None] = None
     import_statement = "from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer"
     queues_ahead = True
 
@@ -17,7 +18,7 @@ class Runtime(Recogniser):
         from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
         Tokenizer.eos_ids = frozenset()
-        self._recognizer = Recognizer.load(str(checkpoint), dtype=dtype)
+        self._recognizer = Recognizer.load(str(checkpoint), dtype=dtype, quantize=self.quantize)
         self._prompt = PromptBuilder(Tokenizer.from_folder(checkpoint)).build("", None)
 
     def load_unused(self, checkpoint: Path, dtype: str) -> None:
@@ -91,6 +92,14 @@ class Runtime(Recogniser):
         prompt = mx.zeros((1, positions, model.config.text.hidden_size), model.dtype)
         mx.eval(prompt)
         return lambda: NextTokens.among(prefill_prompt(model, prompt, model.make_cache(positions + 128), ()))
+
+
+class Runtime8Bit(Runtime):
+    quantize = "8bit"
+
+
+class RuntimeMixed(Runtime):
+    quantize = "mixed"
 
 
 class RuntimeAligner(Aligner):
