@@ -227,6 +227,7 @@ def run(repository: Path, folder: Path, *options: str) -> tuple[str, dict[str, A
     """What the command prints, and its report."""
     paths = [str(repository / path) for path in ("scripts/lib", "src", "tests")]
     command = [sys.executable, "-P", "-m", "benchmark", "--workdir", folder / "work", "--repeats", "2", *options]
+    command.append("--own-blas")
     command += ["--json", folder / "all.json", "--markdown", folder / "table.md"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
