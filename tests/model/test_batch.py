@@ -127,9 +127,15 @@ def test_a_row_without_numbers_fails_alone():
 def test_metal_neither_copies_the_mask_in_each_layer_nor_reads_what_it_hides():
     mask = Places([3, 1], mx.zeros((2, 4, 8, 16), mx.bfloat16)).mask
     mx.eval(mask)
-    assert (mask.shape, mask.dtype) == ((2, 4, 1, 8), mx.bfloat16)
-    assert memoryview(mask.view(mx.uint16)).c_contiguous
-    assert mask[:, 0, 0].tolist() == [[0.0] * 4 + [-mx.inf] * 4, [0.0] * 2 + [-mx.inf] * 6]
+    assert (mask.shape, mask.dtype) == ((2, 4, 1, 8), mx.bool_)
+    assert memoryview(mask).c_contiguous
+    assert mask[:, 0, 0].tolist() == [[True] * 4 + [False] * 4, [True] * 2 + [False] * 6]
+
+
+def test_cuda_gets_a_mask_that_it_need_not_convert(monkeypatch):
+    monkeypatch.setattr(mx.cuda, "is_available", lambda: True)
+    mask = Places([1], mx.zeros((1, 2, 4, 16), mx.float16)).mask
+    assert (mask.dtype, mask[0, 1, 0].tolist()) == (mx.float16, [0.0, 0.0, -mx.inf, -mx.inf])
 
 
 @pytest.mark.parametrize(("part", "starts"), [(0.0, [False] * 6), (1e9, [True] * 6)])

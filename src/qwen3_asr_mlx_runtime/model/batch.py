@@ -111,27 +111,22 @@ def _side_by_side(caches: Sequence[KVCache]) -> RowCache:
 class Places:
     """The positions of the rows in one step: the same in every layer.
 
-    `mask` is added to the scores: (B, kv_heads, 1, capacity). Metal's kernel copies a mask in every layer unless each
-    head has its own, and reads the key behind any value but minus infinity.
+    `mask`: what each row sees, (B, kv_heads, 1, capacity). Metal copies a mask in every layer unless its strides run
+    through rows and heads alike. CUDA has no boolean masks: it would convert one in every layer.
     """
 
     def __init__(self, lengths: Sequence[int], keys: mx.array) -> None:
         """`keys`: those of a layer."""
-        B, kv_heads, capacity, _ = keys.shape
+        B, kv_heads, capacity, head_dim = keys.shape
         self.positions = mx.array([*lengths], mx.int32)
-        columns = mx.arange(capacity, dtype=mx.int32)
-        hidden = mx.where(columns > self.positions[:, None], -mx.inf, 0.0).astype(keys.dtype)[:, None, None]
-        self.mask = mx.contiguous(mx.broadcast_to(hidden, (B, kv_heads, 1, capacity)))
-        self._rows = mx.arange(len(lengths))
-        # A selection rewrites the buffer, which costs CUDA less than the launch of a scatter.
-        self._here = (columns == self.positions[:, None])[:, None, :, None] if mx.cuda.is_available() else None
+        seen = mx.arange(capacity, dtype=mx.int32) <= self.positions[:, None]
+        mask = mx.where(seen, 0.0, -mx.inf).astype(keys.dtype) if mx.cuda.is_available() else seen
+        self.mask = mx.contiguous(mx.broadcast_to(mask[:, None, None], (B, kv_heads, 1, capacity)))
+        self._here = mx.broadcast_to(self.positions[:, None, None, None], (B, kv_heads, 1, head_dim))
 
     def write(self, buffer: mx.array, new: mx.array) -> mx.array:
         """new (B, kv_heads, 1, head_dim) at each row's next position of a buffer (B, kv_heads, capacity, head_dim)."""
-        if self._here is not None:
-            return mx.where(self._here, new, buffer)
-        buffer[self._rows, :, self.positions] = new[:, :, 0]
-        return buffer
+        return mx.put_along_axis(buffer, self._here, new, axis=2)
 
 
 class Batch:
@@ -225,8 +220,8 @@ class Batch:
     @property
     def _waits(self) -> bool:
         """Whether a step starts only when the one before it is read. A step that starts earlier copies the buffers,
-        which Metal holds until a step is done. Where they are large, that takes longer than the wait. CUDA rewrites
-        them in any case."""
+        which Metal holds until a step is done. Where they are large, that takes longer than the wait. No copy was seen
+        on CUDA."""
         held = sum(cache.keys.nbytes + cache.values.nbytes for cache in self._caches)
         return mx.metal.is_available() and held > _COPIED_PART * self._weight_bytes
 
