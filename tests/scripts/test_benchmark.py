@@ -265,14 +265,21 @@ def test_the_command_counts_what_a_gpu_would_launch(repository, tmp_path, monkey
     assert counted["step, 1 row of 100 positions: kernels"] == 15 * layers + around
     assert counted["prefill of 160 positions: kernels"] == 18 * layers + around  # less is compiled, 2 buffers are made
     assert counted["step, 1 row of 100 positions: beyond the least"] > 0
-    assert counted["tower, 10 s: kernels"] > 0
+    assert counted["tower, 10 s: kernels"] == 15 * 2 + 19  # of 2 layers, with windows of two lengths
     assert all(f"| {name} |" in table for name in counted)
 
 
-def test_the_earlier_runtime_is_counted_alone(benchmark_module, capsys):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--earlier", "folder"], "--earlier belongs to --count"),
+        (["--count", "--words"], "--count counts the recogniser"),
+    ],
+)
+def test_options_of_counting_stand_with_it_alone(benchmark_module, capsys, options, message):
     with pytest.raises(SystemExit):
-        benchmark_module("__main__").main(["--earlier", "folder"])
-    assert "--earlier belongs to --count" in capsys.readouterr().err
+        benchmark_module("__main__").main(options)
+    assert message in capsys.readouterr().err
 
 
 def test_there_is_one_aligner_of_real_dimensions(benchmark_module, capsys):

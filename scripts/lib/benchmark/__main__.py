@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.words is not None and options.size not in ALIGNER_SIZES:
         parser.error(f"--words has the sizes {', '.join(ALIGNER_SIZES)}")
+    if options.count and options.words is not None:
+        parser.error("--count counts the recogniser, and --words measures the aligner")
     if options.earlier is not None and not options.count:
         parser.error("--earlier belongs to --count")
     with _folder(options.workdir) as workdir:
