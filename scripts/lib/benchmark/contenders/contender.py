@@ -43,8 +43,8 @@ class Recogniser(Contender):
     function that builds the graph, of which nothing is evaluated (benchmark.counting).
     """
 
-    queues_ahead: ClassVar[bool]
-    """Whether a step is queued while the one before it still runs, which then holds its buffers."""
+    queues_ahead: bool
+    """Whether the latest step is queued while the one before it still runs, which then holds its buffers."""
 
     @abstractmethod
     def decode(self, audio: Any, new_tokens: int) -> Iterator[int]:

@@ -72,6 +72,7 @@ class Runtime(Recogniser):
         tokens = mx.zeros((rows,), mx.int32)
         cache = model.make_cache(positions + 1, rows=rows)
         mx.eval(tokens, [(layer.keys, layer.values) for layer in cache])
+        self.queues_ahead = True
         if rows == 1:
             for layer in cache:
                 layer.offset = positions
@@ -81,7 +82,8 @@ class Runtime(Recogniser):
         prompt = mx.zeros((1, positions, model.config.text.hidden_size), model.dtype)
         batch.rows = [Row(prompt, max_new_tokens=2) for _ in range(rows)]
         batch._caches = [RowCache(layer.keys, layer.values) for layer in cache]
-        return lambda: batch._forward(tokens)
+        self.queues_ahead = not batch._waits
+        return lambda: batch._forward(tokens).start()
 
     def prefill(self, positions: int) -> Callable[[], object]:
         import mlx.core as mx
