@@ -10,7 +10,7 @@ import subprocess
 import sys
 import termios
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +19,8 @@ import pyte
 from rich.console import Console
 from rich.style import Style
 from rich.text import Text
+
+from qwen3_asr_mlx_runtime.command import guarded
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS, ROWS = 86, 12
@@ -39,10 +41,11 @@ text {{ font: 20px ui-monospace, Menlo, Consolas, monospace; white-space: pre; }
 """
 
 
-def main() -> None:
+@guarded("scripts/terminal-picture")
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=f"Run `{COMMAND}` and draw the terminal in the middle of its work.")
     parser.add_argument("svg", type=Path)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     with TemporaryDirectory() as folder:
         _record(Path(folder, "recordings"))
         shots = [*_shots(COMMAND.split(), folder)]
@@ -119,4 +122,4 @@ def _drawn(text: Text) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -23,6 +23,7 @@ from conformance.player import Player, engine_command, scenario_files
 from e2e.client import TESTS, Client
 from rich.console import Console
 from support.schema_check import check_lines
+from support.wave_file import write_silence
 from tools.test_score import launched
 
 from qwen3_asr_mlx_runtime.engines.profile import Memory, Profile
@@ -445,15 +446,13 @@ def test_a_parent_outside_of_the_container_cannot_be_named(monkeypatch: pytest.M
 @pytest.mark.once
 @pytest.mark.parametrize("path", scenario_files(), ids=lambda path: path.stem)
 def test_it_can_stand_in_every_scenario(path: Path, tmp_path: Path) -> None:
-    speech = tmp_path / "speech.wav"
-    with wave.open(str(speech), "wb") as file:
-        file.setparams((1, 2, 16_000, 0, "NONE", ""))
-        file.writeframes(bytes(16_000))
+    speech = write_silence(tmp_path / "speech.wav", 8_000)
+    write_silence(tmp_path / "minute.wav", 960_000)
     scenario = json.loads(path.read_text(encoding="utf-8"))
     bridge = program(tmp_path / "bridge", engine_command(scenario["engine"]))
     reported = tmp_path / "figures.json"
     with Client(monitor(bridge, "--json", reported, *scenario.get("options", ()))) as client:
-        player = Player(client, str(speech))
+        player = Player(client, speech)
         player.play(scenario["steps"])
         check_lines(player.lines)
         client.wait(close=False, alone=False)
