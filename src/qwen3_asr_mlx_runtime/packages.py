@@ -10,8 +10,12 @@ EXTRAS = {
     "jinja2": "report",
     "jiwer": "tools",
     "matplotlib": "report",
+    "prometheus_client": "serve",
+    "python_multipart": "serve",
     "rich": "tools",
     "shtab": "completion",
+    "starlette": "serve",
+    "uvicorn": "serve",
     "whisper_normalizer": "tools",
 }
 
