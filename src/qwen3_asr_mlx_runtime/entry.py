@@ -25,6 +25,7 @@ COMMANDS = {
     "perftest": "qwen3_asr_mlx_runtime.tools.perftest.main",
     "quantize": "qwen3_asr_mlx_runtime.tools.quantize",
     "score": "qwen3_asr_mlx_runtime.tools.score.main",
+    "serve": "qwen3_asr_mlx_runtime.tools.serve.main",
     "transcribe": "qwen3_asr_mlx_runtime.tools.transcribe.main",
 }
 _COMMAND = "qwen3_asr_mlx_runtime.command"  # which imports this module
@@ -64,6 +65,10 @@ def quantize() -> NoReturn:
 
 def score() -> NoReturn:
     begin(COMMANDS["score"])
+
+
+def serve() -> NoReturn:
+    begin(COMMANDS["serve"])
 
 
 def transcribe() -> NoReturn:
