@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import time
@@ -144,6 +145,8 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.create_server(address[:2], family=family)
     except OSError as error:
-        raise OSError(error.errno, error.strerror or "no such address", f"{host}:{port}") from None
+        is_of_resolver = isinstance(error, socket.gaierror)
+        reason = error.strerror if is_of_resolver else os.strerror(error.errno or 0)
+        raise OSError(error.errno, reason, f"{host}:{port}") from None
     with listener:
         yield listener
