@@ -39,6 +39,7 @@ ONCE = {
     "reference/test_parity",
     "scripts/test_quantization_loss",
     "tools/test_report",
+    "tools/test_serve",
     "scripts/test_soak",
     "examples/test_web",
 }

@@ -43,6 +43,7 @@ EVALUATION = {  # the extras report and recipes
     "tools.evaluate.report": {"jinja2"},
     "tools.evaluate.recipes": {"datasets"},
 }
+SERVER = {"prometheus_client", "python_multipart", "starlette", "uvicorn"}  # the extra serve
 REFERENCES = {"torch", "qwen_asr", "mlx_lm", "transformers"}
 
 
@@ -190,6 +191,10 @@ def test_nothing_but_the_report_and_the_recipes_needs_their_extras(found: dict[s
         for name, tree in found.items()
     }
     assert {name: needed for name, needed in used.items() if needed} == EVALUATION
+
+
+def test_nothing_but_the_server_needs_its_extra(found: dict[str, ast.Module]) -> None:
+    assert {line.split(" ")[0].rpartition(".")[0] for line in imports_of(found, SERVER)} == {"tools.serve"}
 
 
 def test_the_tests_have_what_the_tools_need(repository: Path) -> None:

@@ -73,10 +73,11 @@ class App:
 
     @contextmanager
     def _place(self) -> Iterator[None]:
-        """Raises Problem before anything of the body is read."""
+        """Raises Problem before anything of the body is read. uvicorn drops what the client still sends: to close the
+        connection instead could cost it the answer."""
         if self._requests >= self._max_requests:
             message = f"{self._max_requests} requests are being answered: try again"
-            raise Problem(503, Busy.code, message, may_retry=True, headers={"Connection": "close"})
+            raise Problem(503, Busy.code, message, may_retry=True)
         self._requests += 1
         self._metrics.in_progress.inc()
         try:

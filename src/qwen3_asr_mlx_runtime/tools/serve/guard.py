@@ -12,7 +12,6 @@ from qwen3_asr_mlx_runtime.tools.serve.problems import Problem
 
 OPEN_PATHS = ("/health",)
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:\d+)?", re.IGNORECASE)
-_CLOSE = {"Connection": "close"}  # the body is not read
 
 
 class Guard:
@@ -32,10 +31,10 @@ class Guard:
         hosts, origin = headers.getlist("host"), headers.get("origin")
         if len(hosts) != 1 or not self._is_own(hosts[0]):
             message = "expected an address or a name of this server as Host: --allow-host adds one"
-            return Problem(403, "host_not_allowed", message, headers=_CLOSE)
+            return Problem(403, "host_not_allowed", message)
         if origin is not None and origin not in self._origins:
             message = "this server answers no web pages of this origin: --allow-origin adds one"
-            return Problem(403, "origin_not_allowed", message, headers=_CLOSE)
+            return Problem(403, "origin_not_allowed", message)
         return None
 
     def _is_own(self, host: str) -> bool:
@@ -57,7 +56,7 @@ class TokenCheck:
             await self._app(scope, receive, send)
             return
         message = "expected the token of this server, as `Authorization: Bearer TOKEN`"
-        headers = {**_CLOSE, "WWW-Authenticate": "Bearer"}
+        headers = {"WWW-Authenticate": "Bearer"}
         await Problem(401, "invalid_api_key", message, headers=headers).response()(scope, receive, send)
 
 

@@ -142,8 +142,15 @@ class _Life:
 def listening(host: str, port: int) -> Iterator[socket.socket]:
     """Raises OSError, with the address."""
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.create_server(address[:2], family=family)
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)  # without the protocol, asyncio leaves Nagle's delay on
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen()
+        except OSError:
+            listener.close()
+            raise
     except OSError as error:
         is_of_resolver = isinstance(error, socket.gaierror)
         reason = error.strerror if is_of_resolver else os.strerror(error.errno or 0)

@@ -30,7 +30,7 @@ _FORM_ERROR = "expected multipart/form-data"
 
 def too_large(limit: int) -> Problem:
     message = f"expected at most {limit} bytes, which --max-upload-mb sets"
-    return Problem(413, "upload_too_large", message, "file", headers={"Connection": "close"})
+    return Problem(413, "upload_too_large", message, "file")
 
 
 def client_gone() -> Problem:
@@ -117,7 +117,7 @@ class _Counted:
                 message = await self._receive()
         except TimeoutError:
             text = f"the upload brought nothing for {self._idle_seconds:g} s"
-            raise Problem(408, "upload_timeout", text, "file", headers={"Connection": "close"}) from None
+            raise Problem(408, "upload_timeout", text, "file") from None
         self._bytes += len(message.get("body", b""))
         if self._bytes > self._limit:
             raise too_large(self._limit)
