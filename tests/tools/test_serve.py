@@ -35,8 +35,10 @@ from qwen3_asr_mlx_runtime.client import BridgeClosed, BridgeExited, ClientError
 from qwen3_asr_mlx_runtime.client.results import TranscriptReply
 from qwen3_asr_mlx_runtime.protocol.replies import ErrorReply
 from qwen3_asr_mlx_runtime.tools.serve.answers import answer
+from qwen3_asr_mlx_runtime.tools.serve.app import Access, App, application
 from qwen3_asr_mlx_runtime.tools.serve.forms import Wanted
 from qwen3_asr_mlx_runtime.tools.serve.main import main
+from qwen3_asr_mlx_runtime.tools.serve.metrics import Metrics
 from qwen3_asr_mlx_runtime.tools.serve.problems import Problem, of_client
 from qwen3_asr_mlx_runtime.tools.serve.server import listening
 from qwen3_asr_mlx_runtime.tools.serve.upload import Uploads, upload_folder
@@ -415,6 +417,7 @@ class TestLimits:
         connection.endheaders()
         answer = connection.getresponse()
         assert (answer.status, json.loads(answer.read())["error"]["code"]) == (413, "upload_too_large")
+        connection.close()
 
     def test_one_that_names_no_length_is_cut_off(self, small: Server, tmp_path: Path) -> None:
         """The client still sends when it is refused, so it may not read the answer."""
@@ -572,6 +575,27 @@ def test_no_answer_waits_for_the_acknowledgement_of_its_head() -> None:
     """asyncio sets TCP_NODELAY on what is accepted from a socket that names its protocol."""
     with listening("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
+
+
+def test_a_bug_is_answered_and_logged_without_its_message(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    class Broken:
+        @property
+        def health(self) -> None:
+            raise ValueError(SEVEN)
+
+    async def receive() -> dict:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    sent: list[dict] = []
+    metrics = Metrics(bool, int)
+    app = App(Broken(), metrics, Uploads(tmp_path, 1), model="demo", started=0, max_requests=1)
+    scope = {"type": "http", "method": "GET", "path": "/health", "headers": [(b"host", b"localhost")]}
+    asyncio.run(application(app, metrics, Access())(scope, receive, send))
+    assert (sent[0]["status"], json.loads(sent[1]["body"])["error"]["code"]) == (500, "internal_error")
+    assert capsys.readouterr().err.startswith("qwen3-asr-mlx-serve: a bug: ValueError in health, line ")
 
 
 class TestEnds:
