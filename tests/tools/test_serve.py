@@ -551,8 +551,17 @@ class TestBridge:
                 server.client(max_retries=2).audio.transcriptions.create(model="x", file=b"bad")
             assert (failed.value.code, failed.value.type) == ("bridge_exited", "server_error")
             wait_for(server, "qwen3_asr_mlx_retries_total", 1)
+            for _ in range(3):  # more losses than an app would let pass
+                assert server.upload(b"bad")[0] == 500
             assert server.upload(b"good")[0] == 200
             assert uploads(tmp_path) == []
+
+    def test_a_bridge_that_is_lost_while_idle_loads_its_model_again(self, stand_in: Server) -> None:
+        (child,) = psutil.Process(stand_in.process.pid).children()
+        child.kill()
+        wait_for(stand_in, "qwen3_asr_mlx_bridge_restarts", 1)
+        wait_for(stand_in, "qwen3_asr_mlx_ready", 1)
+        assert "qwen3-asr-mlx-serve: the bridge was lost: bridge_exited" in stand_in.log
 
     def test_health_says_loading_until_the_model_is_there(self, repository: Path, tmp_path: Path) -> None:
         held = bridge("answer()")
