@@ -116,7 +116,7 @@ def fatal_code(outcome: Outcome) -> str:
 def project_file(real: str) -> str:
     """The real pyproject.toml with one dependency in it."""
     text = re.sub(r"(?ms)^dependencies = \[.*?^\]", 'dependencies = [\n    "spoken",\n]', real)
-    return re.sub(r"(?m)^(cpu|cuda13|media|transcribe|completion) = .*", r'\1 = ["spoken"]', text)
+    return re.sub(r"(?m)^(cpu|cuda13|media|transcribe|serve|completion) = .*", r'\1 = ["spoken"]', text)
 
 
 def write_wheel(folder: Path, platform: str = "any", native: bytes = b"") -> None:
@@ -579,8 +579,8 @@ def test_no_python_at_all_is_reported(search: Checkout) -> None:
 
 
 def test_the_commands_for_users_share_two_environments(repository: Path) -> None:
-    """The bridge's, which reads every file, and that of the tools, which has their extras: all but the backends, the
-    aligner's Japanese, the references of the tests, and `transcribe`, whose packages are in two others."""
+    """The bridge's, with what brings text to people and programs, and that of the tools, which has their extras: all but
+    the backends, the aligner's Japanese, the references of the tests, and those of the bridge's."""
     asked = r"(?m)^ensure_environment (\S+) "
     texts = [path.read_text() for path in (repository / "scripts").glob("qwen3-asr-mlx-*")]
     assert {group for text in texts for group in re.findall(asked, text)} == {"''", "tools"}
@@ -588,7 +588,7 @@ def test_the_commands_for_users_share_two_environments(repository: Path) -> None
     shell = ["sh", "-c", f'{ask} ensure_environment tools; printf %s "$groups"']
     groups = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.split()
     extras = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert set(groups) == extras.keys() - {"cpu", "cuda13", "japanese", "reference", "transcribe"}
+    assert set(groups) == extras.keys() - {"cpu", "cuda13", "japanese", "reference", "transcribe", "serve"}
 
 
 def test_of_the_pythons_in_one_place_the_newest_is_taken(search: Checkout, tmp_path: Path) -> None:
