@@ -579,8 +579,8 @@ def test_no_python_at_all_is_reported(search: Checkout) -> None:
 
 
 def test_the_commands_for_users_share_two_environments(repository: Path) -> None:
-    """The bridge's, with what brings text to people and programs, and that of the tools, which has their extras: all but
-    the backends, the aligner's Japanese, the references of the tests, and those of the bridge's."""
+    """The bridge's, with what brings text to people and programs, and that of the tools, which has their extras: all
+    but the backends, the aligner's Japanese, the references of the tests, and those of the bridge's."""
     asked = r"(?m)^ensure_environment (\S+) "
     texts = [path.read_text() for path in (repository / "scripts").glob("qwen3-asr-mlx-*")]
     assert {group for text in texts for group in re.findall(asked, text)} == {"''", "tools"}
