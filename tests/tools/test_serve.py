@@ -565,6 +565,7 @@ class TestBridge:
             assert uploads(tmp_path) == []
 
     def test_a_bridge_that_is_lost_while_idle_loads_its_model_again(self, stand_in: Server) -> None:
+        wait_for(stand_in, "qwen3_asr_mlx_ready", 1)
         (child,) = psutil.Process(stand_in.process.pid).children()
         child.kill()
         wait_for(stand_in, "qwen3_asr_mlx_bridge_restarts", 1)
