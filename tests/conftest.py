@@ -40,6 +40,7 @@ ONCE = {
     "scripts/test_quantization_loss",
     "tools/test_report",
     "tools/test_serve",
+    "tools/test_transcribe",
     "scripts/test_soak",
     "examples/test_web",
 }
