@@ -521,11 +521,21 @@ def test_until_the_aligner_is_downloaded_an_align_fails_at_once_and_finals_go_on
     assert len(hub.weight_requests) == 1
 
 
-def test_an_align_that_finds_a_failed_download_reports_it_and_the_next_download_begins(recognizer, tmp_path, hub):
+def test_an_align_that_finds_a_failed_download_reports_it_and_the_next_download_begins(
+    recognizer, tmp_path, hub, monkeypatch
+):
+    answered, resolve = threading.Event(), aligner_files.resolve_aligner
+
+    def resolved(name, hub, local_files_only=False):
+        assert local_files_only or answered.wait(WAIT)  # the download fails once the first job has its answer
+        return resolve(name, hub, local_files_only=local_files_only)
+
+    monkeypatch.setattr(aligner_files, "resolve_aligner", resolved)
     hub.status["safetensors"] = 403
     schedule = fetching(recognizer, tmp_path)
     send(schedule, align(1, noise(1), TEXT))
     assert codes(run(schedule)) == {1: "aligner_downloading"}
+    answered.set()
     schedule._alignments._files.join(WAIT)
     hub.status.clear()
     send(schedule, align(2, noise(1), TEXT))
