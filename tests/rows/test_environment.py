@@ -203,6 +203,7 @@ CLOCKS = re.compile(r"\btime\.(time|time_ns|localtime|gmtime)\(|\bdatetime\b")
 DATED = {
     "tools/evaluate/main.py",
     "tools/monitor/session.py",
+    "tools/serve/server.py",
 }  # they say for people when they were made
 
 
