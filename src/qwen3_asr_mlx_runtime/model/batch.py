@@ -222,8 +222,10 @@ class Batch:
         """Whether a step starts only when the one before it is read. A step that starts earlier copies the buffers,
         which Metal holds until a step is done. Where they are large, that takes longer than the wait. No copy was seen
         on CUDA."""
+        if not mx.metal.is_available():
+            return False
         held = sum(cache.keys.nbytes + cache.values.nbytes for cache in self._caches)
-        return mx.metal.is_available() and held > _COPIED_PART * self._weight_bytes
+        return held > _COPIED_PART * self._weight_bytes
 
     def _choose(self, logits: mx.array, *, start: bool = True) -> NextTokens:
         return NextTokens.among(logits, logprobs=True, margins=True, start=start)
