@@ -5,23 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-
-
-@pytest.fixture
-def benchmark_module(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(repository / "scripts" / "lib"))
-
-    def imported(name: str) -> ModuleType:
-        return import_module(f"benchmark.{name}")
-
-    return imported
 
 
 class FakeProcess:

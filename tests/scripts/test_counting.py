@@ -3,35 +3,22 @@
 import json
 from collections.abc import Iterable
 from contextlib import ExitStack
-from importlib import import_module
 from itertools import count as numbers
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 
-@pytest.fixture
-def counting(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(repository / "scripts" / "lib"))
-
-    def imported(name: str) -> ModuleType:
-        return import_module(f"benchmark.{name}")
-
-    return imported
-
-
 class Drawn:
     """A graph under construction: bfloat16 arrays by their ids, printed as graph.cpp prints them."""
 
-    def __init__(self, counting: Any) -> None:
-        self._counting = counting
+    def __init__(self, benchmark_module: Any) -> None:
+        self._module = benchmark_module
         self._ids = numbers(1)
-        self.graph = counting("counting.graph").Graph()
+        self.graph = benchmark_module("counting.graph").Graph()
 
     def leaf(self, *shape: int, strides: Iterable[int] | None = None) -> int:
-        dense = self._counting("counting.graph").dense(shape)
+        dense = self._module("counting.graph").dense(shape)
         return self._print("", (), shape, strides=[*(strides or dense)])
 
     def node(self, name: str, inputs: Iterable[int], *shape: int, dtype: str = "bfloat16", **state: Any) -> int:
@@ -49,12 +36,12 @@ class Drawn:
         return int(array["id"])
 
     def count(self, positions: int = 0) -> Any:
-        return self._counting("counting.launches").count(self.graph, positions)
+        return self._module("counting.launches").count(self.graph, positions)
 
 
 @pytest.fixture
-def drawn(counting: Any) -> Drawn:
-    return Drawn(counting)
+def drawn(benchmark_module: Any) -> Drawn:
+    return Drawn(benchmark_module)
 
 
 def test_a_product_reads_its_operands_and_writes_its_result(drawn):
@@ -200,18 +187,18 @@ def test_a_primitive_without_a_rule_is_no_guess(drawn):
         ((1, 3, 4), (1, 4, 1), (12,), (1,)),
     ],
 )
-def test_strides_of_another_shape(counting, shape, strides, wanted, result):
-    reshaped = counting("counting.launches").reshaped(shape, strides, wanted)
+def test_strides_of_another_shape(benchmark_module, shape, strides, wanted, result):
+    reshaped = benchmark_module("counting.launches").reshaped(shape, strides, wanted)
     assert reshaped == result
 
 
-def test_the_least_of_a_step_is_each_weight_once_and_the_positions_that_exist(counting, tmp_path):
+def test_the_least_of_a_step_is_each_weight_once_and_the_positions_that_exist(benchmark_module, tmp_path):
     text = {"num_hidden_layers": 3, "num_key_value_heads": 2, "head_dim": 8}
     (tmp_path / "config.json").write_text(json.dumps({"thinker_config": {"text_config": text}}))
     shapes = {"thinker.model.embed_tokens.weight": [10, 4], "thinker.model.norm.weight": [4], "thinker.other": [100]}
     header = json.dumps({name: {"dtype": "BF16", "shape": shape} for name, shape in shapes.items()}).encode()
     (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-    least = counting("counts").Least.of(tmp_path)
+    least = benchmark_module("counts").Least.of(tmp_path)
     assert least.bytes(rows=5, positions=9) == 2 * 44 + 5 * 10 * (2 * 2 * 3 * 2 * 8)
 
 
@@ -231,8 +218,8 @@ class FakeProcess:
 
 
 @pytest.fixture
-def measured(counting, tmp_path) -> Any:
-    counts = counting("counts")
+def measured(benchmark_module, tmp_path) -> Any:
+    counts = benchmark_module("counts")
     opened: list[str] = []
 
     def start(name: str, stack: ExitStack) -> FakeProcess:
@@ -255,8 +242,8 @@ def test_copies_count_for_a_contender_that_queues_ahead(measured):
     assert values[f"{step}: with them, beyond the least"] == {"runtime": [200.0], "peer": [100.0]}
 
 
-def test_a_peer_without_rows_has_a_dash(counting, measured):
-    table = counting("figures").markdown(measured.figures, ["runtime", "peer"], "–")
+def test_a_peer_without_rows_has_a_dash(benchmark_module, measured):
+    table = benchmark_module("figures").markdown(measured.figures, ["runtime", "peer"], "–")
     assert "| step, 8 rows of 400 positions: kernels |  | 16 | – | – |" in table
     assert "| prefill of 160 positions: kernels |  | 2 | 2 | 1.00 |" in table
     assert "| step, 1 row of 100 positions: beyond the least | % | 100 | 100 | – |" in table
