@@ -1,6 +1,7 @@
 """Command-line words → values. An invalid word raises argparse.ArgumentTypeError."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -61,6 +62,14 @@ def context(text: str) -> str:
     if len(text) > MAX_CONTEXT_CHARACTERS:
         raise argparse.ArgumentTypeError(f"expected at most {MAX_CONTEXT_CHARACTERS} characters, got {len(text)}")
     return text
+
+
+def shell_words(text: str) -> list[str]:
+    """Options for another program, written as in a shell."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected options as in a shell: {error}") from None
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:

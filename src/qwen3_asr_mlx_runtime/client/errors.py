@@ -30,6 +30,16 @@ class ClientError(Exception):
         self.exit: Exit | None = None
         self.stderr: tuple[str, ...] = ()
 
+    @property
+    def cause_code(self) -> str:
+        """That of the bridge's own error where it sent one; otherwise `code`."""
+        return self.code
+
+    @property
+    def line(self) -> str:
+        """For a terminal: what happened, and the last line that the bridge wrote to stderr."""
+        return ": ".join([self.cause_code, self.message, *self.stderr[-1:]])
+
     def again(self) -> Self:
         """A copy of this error, to raise in another place."""
         error = copy.copy(self).with_traceback(None)
@@ -66,6 +76,10 @@ class BridgeFatal(LossError):
 
     code = "bridge_fatal"
     fatal_code: str = "internal_error"
+
+    @property
+    def cause_code(self) -> str:
+        return self.fatal_code
 
     @classmethod
     def of(cls, fatal: Fatal, *, retryable: bool) -> "BridgeFatal":
@@ -122,6 +136,10 @@ class RequestFailed(ClientError):
         super().__init__(reply.message, retryable=reply.retryable)
         self.wire_code = reply.code
         self.data: dict[str, Any] = reply.data
+
+    @property
+    def cause_code(self) -> str:
+        return self.wire_code
 
     def again(self) -> Self:
         return self

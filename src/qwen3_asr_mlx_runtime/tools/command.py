@@ -1,10 +1,8 @@
-"""What the tools have in common: their command line, tables, and the bridge that they start."""
+"""What the tools have in common: tables, and the bridge that they start."""
 
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from qwen3_asr_mlx_runtime.command_line import Parser as Parser
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -21,10 +21,10 @@ from qwen3_asr_mlx_runtime.checkpoint.resolve import resolve
 from qwen3_asr_mlx_runtime.checkpoint.save import check_target, save_model
 from qwen3_asr_mlx_runtime.checkpoint.weights import load_model
 from qwen3_asr_mlx_runtime.command import guarded, note
+from qwen3_asr_mlx_runtime.command_line import Parser
 from qwen3_asr_mlx_runtime.engines.api import Progress
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
 from qwen3_asr_mlx_runtime.errors import BridgeError
-from qwen3_asr_mlx_runtime.tools.command import Parser
 
 PROGRAM = "qwen3-asr-mlx-quantize"
 

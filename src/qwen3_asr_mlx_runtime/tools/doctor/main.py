@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from qwen3_asr_mlx_runtime.command import guarded
+from qwen3_asr_mlx_runtime.command_line import Parser
 from qwen3_asr_mlx_runtime.errors import BridgeError, DeviceUnavailable
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_ALIGNER, DEFAULT_MODEL, DEMO, chosen_aligner, chosen_model, model
 from qwen3_asr_mlx_runtime.packages import missing
-from qwen3_asr_mlx_runtime.tools.command import Parser, bridge_command
+from qwen3_asr_mlx_runtime.tools.command import bridge_command
 from qwen3_asr_mlx_runtime.tools.doctor.finding import Finding, failure
 
 PROGRAM = "qwen3-asr-mlx-doctor"

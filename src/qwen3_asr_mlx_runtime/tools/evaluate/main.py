@@ -18,12 +18,13 @@ import msgspec
 
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.command import complain, guarded, note
+from qwen3_asr_mlx_runtime.command_line import Parser
 from qwen3_asr_mlx_runtime.engines.api import DecoderMode
 from qwen3_asr_mlx_runtime.errors import EngineUnavailable, InvalidParams
 from qwen3_asr_mlx_runtime.limits import MAX_NEW_TOKENS
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO, DEMO_KNOWS, chosen_model, model
 from qwen3_asr_mlx_runtime.settings import QUANTIZE, SLOW_ON_A_CPU
-from qwen3_asr_mlx_runtime.tools.command import Parser, table_console
+from qwen3_asr_mlx_runtime.tools.command import table_console
 from qwen3_asr_mlx_runtime.tools.evaluate.configuration import FULL_PRECISION, Configuration, configurations
 from qwen3_asr_mlx_runtime.tools.evaluate.evaluation import Evaluation, Failure, Result, Scoring, evaluation
 from qwen3_asr_mlx_runtime.tools.evaluate.measurement import Measured, ShowProgress, measure

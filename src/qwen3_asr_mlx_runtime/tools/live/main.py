@@ -3,17 +3,18 @@
 import argparse
 import json
 import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from qwen3_asr_mlx_runtime.client import Bridge, ClientError, Limits, RequestFailed, Setup
+from qwen3_asr_mlx_runtime import option_values as values
+from qwen3_asr_mlx_runtime.client import Bridge, ClientError, Limits, Setup
 from qwen3_asr_mlx_runtime.command import complain, guarded, note
+from qwen3_asr_mlx_runtime.command_line import Parser
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO, DEMO_KNOWS, chosen_model, model
-from qwen3_asr_mlx_runtime.tools.command import Parser, bridge_command
+from qwen3_asr_mlx_runtime.tools.command import bridge_command
 from qwen3_asr_mlx_runtime.tools.live.record import Record, summary
 from qwen3_asr_mlx_runtime.tools.live.screen import Lines, Screen, Silent, Terminal
 from qwen3_asr_mlx_runtime.tools.live.session import Failed, Plan, Recording, Session
@@ -40,8 +41,10 @@ def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = 
         if options.json:
             sys.stdout.write(json.dumps(_report(options, records, seconds), indent=1) + "\n")
         return 0
-    except (Failed, BridgeError, ClientError) as error:
-        return complain(PROGRAM, _error_line(error))
+    except ClientError as error:
+        return complain(PROGRAM, error.line)
+    except (Failed, BridgeError) as error:
+        return complain(PROGRAM, str(error))
 
 
 def _run(
@@ -64,15 +67,6 @@ def _run(
     return records, seconds
 
 
-def _error_line(error: Exception) -> str:
-    """One line: the bridge's error reply, or how it ended and its last line of stderr."""
-    if isinstance(error, RequestFailed):
-        return f"{error.wire_code}: {error.message}"
-    if isinstance(error, ClientError):
-        return ": ".join([getattr(error, "fatal_code", error.code), error.message, *error.stderr[-1:]])
-    return str(error)
-
-
 def _screen(options: argparse.Namespace) -> Screen:
     if options.json:
         return Silent()
@@ -85,7 +79,7 @@ def _report(options: argparse.Namespace, records: Sequence[Record], seconds: flo
 
 
 def _bridge_options(options: argparse.Namespace) -> list[str]:
-    return ["--model", options.model, *shlex.split(options.bridge)]
+    return ["--model", options.model, *options.bridge]
 
 
 def _whole(lowest: int, highest: int) -> type:
@@ -120,5 +114,11 @@ def _parser() -> Parser:
     )
     add("--no-wait", action="store_true", help="feed as fast as partials come, not at the pace of speech")
     add("--json", action="store_true", help="show nothing; print one object of figures at the end")
-    add("--bridge", default="", metavar="OPTIONS", help="more options of the bridge, as one string")
+    add(
+        "--bridge",
+        type=values.shell_words,
+        default=[],
+        metavar="OPTIONS",
+        help="more options of the bridge, as one string",
+    )
     return parser

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from qwen3_asr_mlx_runtime.command import complain, guarded
+from qwen3_asr_mlx_runtime.command_line import Parser
 from qwen3_asr_mlx_runtime.entry import parent_at_launch
-from qwen3_asr_mlx_runtime.tools.command import Parser
 from qwen3_asr_mlx_runtime.tools.monitor.figures import Figures, Summary
 from qwen3_asr_mlx_runtime.tools.monitor.record import Recorder, read_record
 from qwen3_asr_mlx_runtime.tools.monitor.relay import Relay, Tap, leave_as

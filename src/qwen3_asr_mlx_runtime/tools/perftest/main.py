@@ -12,6 +12,7 @@ import msgspec
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime import process_memory
 from qwen3_asr_mlx_runtime.command import complain, guarded, note
+from qwen3_asr_mlx_runtime.command_line import Parser
 from qwen3_asr_mlx_runtime.engines.api import DecoderMode, OnProgress, Progress
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
 from qwen3_asr_mlx_runtime.errors import AudioNotFound, BridgeError, EngineUnavailable, ModelError
@@ -26,7 +27,7 @@ from qwen3_asr_mlx_runtime.model_name import (
     model,
 )
 from qwen3_asr_mlx_runtime.settings import ALIGN_DECODERS, QUANTIZE, SLOW_ON_A_CPU, Settings
-from qwen3_asr_mlx_runtime.tools.command import Parser, table_console
+from qwen3_asr_mlx_runtime.tools.command import table_console
 from qwen3_asr_mlx_runtime.tools.manifest import Entry, bad_line, read_manifest
 from qwen3_asr_mlx_runtime.tools.progress_bar import progress_bar
 

@@ -11,8 +11,9 @@ import msgspec
 from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.command import complain, guarded
+from qwen3_asr_mlx_runtime.command_line import Parser
 from qwen3_asr_mlx_runtime.errors import InvalidParams
-from qwen3_asr_mlx_runtime.tools.command import Parser, table_console
+from qwen3_asr_mlx_runtime.tools.command import table_console
 from qwen3_asr_mlx_runtime.tools.manifest import NORMALISER_HELP, NormaliserChoice, normaliser_for, read_manifest
 from qwen3_asr_mlx_runtime.tools.score.bootstrap import CONFIDENCE, Bootstrap
 from qwen3_asr_mlx_runtime.tools.score.comparison import Comparison, compare

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import os
 import re
-import shlex
 from collections.abc import Sequence
 from importlib import import_module
 from ipaddress import ip_address
@@ -13,9 +12,10 @@ from pathlib import Path
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.client import ClientError
 from qwen3_asr_mlx_runtime.command import complain, guarded, note
+from qwen3_asr_mlx_runtime.command_line import Parser
 from qwen3_asr_mlx_runtime.limits import MAX_KEEP_ALIVE_SECONDS
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO, DEMO_KNOWS, chosen_model, model
-from qwen3_asr_mlx_runtime.tools.command import Parser, bridge_command
+from qwen3_asr_mlx_runtime.tools.command import bridge_command
 
 PROGRAM = "qwen3-asr-mlx-serve"
 TOKEN_VARIABLE = "QWEN3_ASR_MLX_TOKEN"  # noqa: S105 a name
@@ -95,7 +95,7 @@ def _command(options: argparse.Namespace, bridge: Sequence[str]) -> list[str]:
     command = [*bridge, "--model", options.model, "--max-audio-seconds", f"{options.max_audio_seconds:g}"]
     if options.keep_alive_seconds is not None:
         command += ["--keep-alive-seconds", f"{options.keep_alive_seconds:g}"]
-    return [*command, *(["--lazy"] if options.lazy else []), *shlex.split(options.bridge)]
+    return [*command, *(["--lazy"] if options.lazy else []), *options.bridge]
 
 
 def _public_name(name: str) -> str:
@@ -130,7 +130,13 @@ def _parser() -> Parser:
     )
     add("--lazy", action="store_true", help="load the model with the first request, not at the start")
     add("--words", action="store_true", help="load the aligner too at the start, for times of words and subtitles")
-    add("--bridge", default="", metavar="OPTIONS", help="more options of the bridge, as one string")
+    add(
+        "--bridge",
+        type=values.shell_words,
+        default=[],
+        metavar="OPTIONS",
+        help="more options of the bridge, as one string",
+    )
     return parser
 
 

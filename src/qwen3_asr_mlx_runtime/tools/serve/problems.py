@@ -49,13 +49,7 @@ def of_client(error: ClientError) -> Problem:
         return _of_reply(error.wire_code, error.message, error.data, may_retry=error.retryable)
     if isinstance(error, BridgeClosed):
         return Problem(503, errors.ShuttingDown.code, "the server is being stopped", may_retry=True)
-    return Problem(500, code_of(error), error.message, may_retry=False)
-
-
-def code_of(error: ClientError) -> str:
-    if isinstance(error, RequestFailed):
-        return error.wire_code
-    return str(getattr(error, "fatal_code", error.code))
+    return Problem(500, error.cause_code, error.message, may_retry=False)
 
 
 def _of_reply(code: str, message: str, data: dict[str, Any], *, may_retry: bool) -> Problem:

@@ -10,7 +10,6 @@ from qwen3_asr_mlx_runtime.client import AsyncBridge, BridgeLost, ClientError, L
 from qwen3_asr_mlx_runtime.client.results import TranscriptReply
 from qwen3_asr_mlx_runtime.command import note
 from qwen3_asr_mlx_runtime.protocol.streams import Progress
-from qwen3_asr_mlx_runtime.tools.serve.problems import code_of
 
 STOP_DEADLINE_MS = 3000
 _NO_LIMIT = 1_000_000  # of restarts: each crash costs one request, after its second try
@@ -113,7 +112,7 @@ class Service:
         try:
             await self._bridge.start(words=self._words or None)
         except ClientError as error:
-            self._failure = code_of(error)
+            self._failure = error.cause_code
             note(f"qwen3-asr-mlx-serve: the model cannot be loaded: {self._failure}: {error.message}")
 
     async def _watch(self) -> None:
@@ -121,6 +120,6 @@ class Service:
             if isinstance(event, Progress) and self._is_loading:
                 self._progress = event
             elif isinstance(event, BridgeLost):
-                note(f"qwen3-asr-mlx-serve: the bridge was lost: {code_of(event.error)}")
+                note(f"qwen3-asr-mlx-serve: the bridge was lost: {event.error.cause_code}")
                 if event.will_restart and self._loads and not self._is_loading:
                     self._load()

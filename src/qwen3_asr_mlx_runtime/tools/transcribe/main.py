@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import os
-import shlex
 import signal
 import sys
 import time
@@ -17,9 +16,10 @@ from typing import NoReturn
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.client import ClientError
 from qwen3_asr_mlx_runtime.command import guarded, note
+from qwen3_asr_mlx_runtime.command_line import Parser
 from qwen3_asr_mlx_runtime.limits import MAX_STREAM_RATE, MIN_STREAM_RATE
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO, DEMO_KNOWS, chosen_model, model
-from qwen3_asr_mlx_runtime.tools.command import Parser, bridge_command
+from qwen3_asr_mlx_runtime.tools.command import bridge_command
 from qwen3_asr_mlx_runtime.tools.transcribe.formats import CAPTIONED, FORMATS
 from qwen3_asr_mlx_runtime.tools.transcribe.screen import count, length, screen
 from qwen3_asr_mlx_runtime.tools.transcribe.sources import (
@@ -32,7 +32,7 @@ from qwen3_asr_mlx_runtime.tools.transcribe.sources import (
     without_done,
 )
 from qwen3_asr_mlx_runtime.tools.transcribe.spooled import spooled
-from qwen3_asr_mlx_runtime.tools.transcribe.work import Work, reason
+from qwen3_asr_mlx_runtime.tools.transcribe.work import Work
 
 PROGRAM = "qwen3-asr-mlx-transcribe"
 MAX_AUDIO_SECONDS = 4 * 3600.0
@@ -75,7 +75,7 @@ def _transcribe(options: argparse.Namespace, sources: Sequence[Source], bridge: 
         try:
             asyncio.run(work.run(command, sources))
         except ClientError as error:
-            shown.say(f"{PROGRAM}: {reason(error)}")
+            shown.say(f"{PROGRAM}: {error.line}")
             return 1
         finally:
             took = f"{length(work.seconds)} of audio in {length(time.monotonic() - started)}"
@@ -169,13 +169,6 @@ def _folder(text: str) -> Path:
     return Path(_path(text))
 
 
-def _words(text: str) -> list[str]:
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected options as in a shell: {error}") from None
-
-
 def _parser() -> Parser:
     parser = Parser(PROGRAM, "Transcribe sound and video files: text, subtitles or JSON beside each of them.", EXAMPLES)
     add = parser.add_argument
@@ -210,5 +203,11 @@ def _parser() -> Parser:
         metavar="RATE",
         help="stdin is raw PCM of this rate: 16 bits, little-endian, mono",
     )
-    add("--bridge", type=_words, default=[], metavar="OPTIONS", help="more of the bridge: --bridge='--quantize 8bit'")
+    add(
+        "--bridge",
+        type=values.shell_words,
+        default=[],
+        metavar="OPTIONS",
+        help="more of the bridge: --bridge='--quantize 8bit'",
+    )
     return parser

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qwen3_asr_mlx_runtime.client import AsyncBridge, ClientError, Limits, LossError, RequestFailed, Setup
+from qwen3_asr_mlx_runtime.client import AsyncBridge, Limits, LossError, RequestFailed, Setup
 from qwen3_asr_mlx_runtime.client.results import TranscriptReply
 from qwen3_asr_mlx_runtime.command import reason_of
 from qwen3_asr_mlx_runtime.protocol.streams import Progress
@@ -48,7 +48,7 @@ class Work:
                 try:
                     await self._transcribe(bridge, number, source)
                 except LossError as error:
-                    self._fail(number, source, reason(error))
+                    self._fail(number, source, error.line)
             watching.cancel()
 
     async def _take(
@@ -83,7 +83,7 @@ class Work:
             for path, text in zip(source.outputs.values(), texts, strict=False):
                 write(path, text)
         except RequestFailed as error:
-            self._fail(number, source, reason(error))
+            self._fail(number, source, error.line)
         except UnicodeEncodeError:
             self._fail(number, source, "its name is not UTF-8")
         except OSError as error:
@@ -137,13 +137,6 @@ def _remarks(source: Source, result: Result) -> list[str]:
     if result.reply.finish_reason != "stop":
         remarks.append(f"a part of the speech may be missing: finish_reason {result.reply.finish_reason}")
     return remarks
-
-
-def reason(error: ClientError) -> str:
-    """One line: the bridge's error reply, or how it ended and its last line of stderr."""
-    if isinstance(error, RequestFailed):
-        return f"{error.wire_code}: {error.message}"
-    return ": ".join([getattr(error, "fatal_code", error.code), error.message, *error.stderr[-1:]])
 
 
 def write(path: Path, text: str) -> None:
