@@ -180,7 +180,7 @@ class FakeRecognizer:
 
     def schedule(self, settings: Settings) -> EngineScheduler:
         config = SimpleNamespace(text=SimpleNamespace(hidden_size=256))
-        model = SimpleNamespace(config=config, quantization=None)
+        model = SimpleNamespace(config=config, quantization=None, model=SimpleNamespace(parameters=dict))
         written = "language English<asr_text>Seven three one."
         tokenizer = SimpleNamespace(
             eos_ids=frozenset(), decode=lambda _: written, ends=lambda ids: [len(written)] * len([*ids])
