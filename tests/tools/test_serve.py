@@ -34,13 +34,13 @@ from tools.test_transcribe import bridge, family, pcm
 from qwen3_asr_mlx_runtime.client import BridgeClosed, BridgeExited, ClientError, RequestFailed
 from qwen3_asr_mlx_runtime.client.results import TranscriptReply
 from qwen3_asr_mlx_runtime.protocol.replies import ErrorReply
+from qwen3_asr_mlx_runtime.tools.doors.life import listening
 from qwen3_asr_mlx_runtime.tools.serve.answers import answer
 from qwen3_asr_mlx_runtime.tools.serve.app import Access, App, application
 from qwen3_asr_mlx_runtime.tools.serve.forms import Wanted
 from qwen3_asr_mlx_runtime.tools.serve.main import main
 from qwen3_asr_mlx_runtime.tools.serve.metrics import Metrics
 from qwen3_asr_mlx_runtime.tools.serve.problems import Problem, of_client
-from qwen3_asr_mlx_runtime.tools.serve.server import listening
 from qwen3_asr_mlx_runtime.tools.serve.upload import Uploads, upload_folder
 
 TRANSCRIPTIONS = "/v1/audio/transcriptions"

@@ -6,16 +6,16 @@ import os
 import re
 from collections.abc import Sequence
 from importlib import import_module
-from ipaddress import ip_address
 from pathlib import Path
 
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.client import ClientError
 from qwen3_asr_mlx_runtime.command import complain, guarded, note
 from qwen3_asr_mlx_runtime.command_line import Parser
-from qwen3_asr_mlx_runtime.limits import MAX_KEEP_ALIVE_SECONDS
-from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO, DEMO_KNOWS, chosen_model, model
+from qwen3_asr_mlx_runtime.model_name import DEMO, DEMO_KNOWS, chosen_model
 from qwen3_asr_mlx_runtime.tools.command import bridge_command
+from qwen3_asr_mlx_runtime.tools.doors.life import listening
+from qwen3_asr_mlx_runtime.tools.doors.options import add_bridge_options, command_of, is_loopback, public_name
 
 PROGRAM = "qwen3-asr-mlx-serve"
 TOKEN_VARIABLE = "QWEN3_ASR_MLX_TOKEN"  # noqa: S105 a name
@@ -44,13 +44,15 @@ def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = 
     for package in _PACKAGES:  # of the extra `serve`: one that is missing is named
         import_module(package)
     from qwen3_asr_mlx_runtime.tools.serve.app import Access
-    from qwen3_asr_mlx_runtime.tools.serve.server import Plan, listening, run
+    from qwen3_asr_mlx_runtime.tools.serve.server import Plan, run
 
     plan = Plan(
         program=PROGRAM,
-        command=_command(options, bridge or bridge_command()),
+        command=command_of(
+            options, bridge or bridge_command(), "--max-audio-seconds", f"{options.max_audio_seconds:g}"
+        ),
         env={name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
-        model=_public_name(options.model),
+        model=public_name(options.model),
         access=Access([options.host, *options.allow_host], options.allow_origin, token),
         max_upload_bytes=options.max_upload_mb * values.MIB,
         max_requests=options.max_requests,
@@ -65,13 +67,6 @@ def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = 
             return asyncio.run(run(plan, listener))
         except ClientError as error:
             return complain(PROGRAM, ": ".join([error.code, error.message, *error.stderr[-1:]]))
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _token(parser: Parser, options: argparse.Namespace) -> str | None:
@@ -91,19 +86,6 @@ def _token(parser: Parser, options: argparse.Namespace) -> str | None:
     return None
 
 
-def _command(options: argparse.Namespace, bridge: Sequence[str]) -> list[str]:
-    command = [*bridge, "--model", options.model, "--max-audio-seconds", f"{options.max_audio_seconds:g}"]
-    if options.keep_alive_seconds is not None:
-        command += ["--keep-alive-seconds", f"{options.keep_alive_seconds:g}"]
-    return [*command, *(["--lazy"] if options.lazy else []), *options.bridge]
-
-
-def _public_name(name: str) -> str:
-    """Of a folder only its last part."""
-    path = values.expanded(name) or Path(name)
-    return path.resolve().name if path.is_dir() else name
-
-
 def _origin(text: str) -> str:
     if _ORIGIN.fullmatch(text) is None:
         raise argparse.ArgumentTypeError(f"expected an origin, as http://localhost:3000, got {text!r}")
@@ -113,8 +95,8 @@ def _origin(text: str) -> str:
 def _parser() -> Parser:
     parser = Parser(PROGRAM, "Transcribe over HTTP as OpenAI's API does, on this machine.", EXAMPLES)
     _add_network_options(parser)
+    add_bridge_options(parser)
     add = parser.add_argument
-    add("--model", type=model, help=f"repository, folder, or demo (QWEN3_ASR_MLX_MODEL, or {DEFAULT_MODEL})")
     add(
         "--max-audio-seconds",
         type=values.seconds(0.1),
@@ -122,21 +104,7 @@ def _parser() -> Parser:
         metavar="SECONDS",
         help="of one file (default: %(default)g)",
     )
-    add(
-        "--keep-alive-seconds",
-        type=values.seconds(0.0, MAX_KEEP_ALIVE_SECONDS),
-        metavar="SECONDS",
-        help="unload the model after so many idle seconds (default: never)",
-    )
-    add("--lazy", action="store_true", help="load the model with the first request, not at the start")
     add("--words", action="store_true", help="load the aligner too at the start, for times of words and subtitles")
-    add(
-        "--bridge",
-        type=values.shell_words,
-        default=[],
-        metavar="OPTIONS",
-        help="more options of the bridge, as one string",
-    )
     return parser
 
 
@@ -168,4 +136,3 @@ def _add_network_options(parser: Parser) -> None:
         metavar="COUNT",
         help="answered at a time; others get 503 (default: %(default)s)",
     )
-    add("--parent-pid", type=values.whole_number(1, 2**31 - 1), help="exit when this process has gone")

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from qwen3_asr_mlx_runtime.client import AsyncBridge, BridgeLost, ClientError, Limits, LossError, Setup
+from qwen3_asr_mlx_runtime.client import AsyncBridge, BridgeLost, ClientError, Event, Limits, LossError, Setup
 from qwen3_asr_mlx_runtime.client.results import TranscriptReply
 from qwen3_asr_mlx_runtime.command import note
 from qwen3_asr_mlx_runtime.protocol.streams import Progress
@@ -29,20 +29,23 @@ class Health:
 
 class Service:
     """`loads`: at once, and again after a crash; otherwise the first request loads the model. `words`: also the
-    aligner. `on_retry` is called for each request that is sent again."""
+    aligner. `resend`: that of the client, which sends again what a loss has interrupted. `on_retry` is called for each
+    request that is sent again."""
 
     def __init__(
         self,
         command: Sequence[str],
         env: Mapping[str, str],
         *,
+        program: str,
         loads: bool,
-        words: bool,
+        words: bool = False,
+        resend: bool = False,
         on_retry: Callable[[], None] = lambda: None,
     ) -> None:
-        self._bridge = AsyncBridge(
-            Setup(command=command, env=env, name="qwen3-asr-mlx-serve", limits=Limits(restarts=_NO_LIMIT))
-        )
+        limits = Limits() if resend else Limits(restarts=_NO_LIMIT)
+        self._bridge = AsyncBridge(Setup(command=command, env=env, name=program, resend=resend, limits=limits))
+        self._program = program
         self._loads, self._words = loads, words
         self.on_retry = on_retry
         self._loading: asyncio.Task[None] | None = None
@@ -51,7 +54,7 @@ class Service:
         self._failure: str | None = None
         self._alone = asyncio.Lock()  # held by a request that is sent again
 
-    async def __aenter__(self) -> "Service":
+    async def __aenter__(self) -> Self:
         """Start the process. Raises a ClientError."""
         await self._bridge.__aenter__()
         self._watching = asyncio.create_task(self._watch())
@@ -113,13 +116,16 @@ class Service:
             await self._bridge.start(words=self._words or None)
         except ClientError as error:
             self._failure = error.cause_code
-            note(f"qwen3-asr-mlx-serve: the model cannot be loaded: {self._failure}: {error.message}")
+            note(f"{self._program}: the model cannot be loaded: {self._failure}: {error.message}")
 
     async def _watch(self) -> None:
         async for event in self._bridge.events:
-            if isinstance(event, Progress) and self._is_loading:
-                self._progress = event
-            elif isinstance(event, BridgeLost):
-                note(f"qwen3-asr-mlx-serve: the bridge was lost: {event.error.cause_code}")
-                if event.will_restart and self._loads and not self._is_loading:
-                    self._load()
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Progress) and self._is_loading:
+            self._progress = event
+        elif isinstance(event, BridgeLost):
+            note(f"{self._program}: the bridge was lost: {event.error.cause_code}")
+            if event.will_restart and self._loads and not self._is_loading:
+                self._load()
