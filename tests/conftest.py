@@ -41,6 +41,7 @@ ONCE = {
     "tools/test_report",
     "tools/test_serve",
     "tools/test_transcribe",
+    "tools/test_wyoming",
     "scripts/test_soak",
     "examples/test_web",
 }

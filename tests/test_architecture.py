@@ -44,6 +44,7 @@ EVALUATION = {  # the extras report and recipes
     "tools.evaluate.recipes": {"datasets"},
 }
 SERVER = {"prometheus_client", "python_multipart", "starlette", "uvicorn"}  # the extra serve
+WYOMING = {"wyoming"}  # the extra of that name
 REFERENCES = {"torch", "qwen_asr", "mlx_lm", "transformers"}
 
 
@@ -193,8 +194,9 @@ def test_nothing_but_the_report_and_the_recipes_needs_their_extras(found: dict[s
     assert {name: needed for name, needed in used.items() if needed} == EVALUATION
 
 
-def test_nothing_but_the_server_needs_its_extra(found: dict[str, ast.Module]) -> None:
-    assert {line.split(" ")[0].rpartition(".")[0] for line in imports_of(found, SERVER)} == {"tools.serve"}
+@pytest.mark.parametrize(("libraries", "door"), [(SERVER, "tools.serve"), (WYOMING, "tools.wyoming")])
+def test_nothing_but_a_door_needs_its_extra(found: dict[str, ast.Module], libraries: set[str], door: str) -> None:
+    assert {line.split(" ")[0].rpartition(".")[0] for line in imports_of(found, libraries)} == {door}
 
 
 def test_the_tests_have_what_the_tools_need(repository: Path) -> None:

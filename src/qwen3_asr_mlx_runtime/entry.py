@@ -27,6 +27,7 @@ COMMANDS = {
     "score": "qwen3_asr_mlx_runtime.tools.score.main",
     "serve": "qwen3_asr_mlx_runtime.tools.serve.main",
     "transcribe": "qwen3_asr_mlx_runtime.tools.transcribe.main",
+    "wyoming": "qwen3_asr_mlx_runtime.tools.wyoming.main",
 }
 _COMMAND = "qwen3_asr_mlx_runtime.command"  # which imports this module
 
@@ -73,6 +74,10 @@ def serve() -> NoReturn:
 
 def transcribe() -> NoReturn:
     begin(COMMANDS["transcribe"])
+
+
+def wyoming() -> NoReturn:
+    begin(COMMANDS["wyoming"])
 
 
 def begin(module: str) -> NoReturn:

@@ -17,6 +17,7 @@ EXTRAS = {
     "starlette": "serve",
     "uvicorn": "serve",
     "whisper_normalizer": "tools",
+    "wyoming": "wyoming",
 }
 
 

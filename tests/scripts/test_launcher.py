@@ -116,7 +116,7 @@ def fatal_code(outcome: Outcome) -> str:
 def project_file(real: str) -> str:
     """The real pyproject.toml with one dependency in it."""
     text = re.sub(r"(?ms)^dependencies = \[.*?^\]", 'dependencies = [\n    "spoken",\n]', real)
-    return re.sub(r"(?m)^(cpu|cuda13|media|transcribe|serve|completion) = .*", r'\1 = ["spoken"]', text)
+    return re.sub(r"(?m)^(cpu|cuda13|media|transcribe|serve|wyoming|completion) = .*", r'\1 = ["spoken"]', text)
 
 
 def write_wheel(folder: Path, platform: str = "any", native: bytes = b"") -> None:
@@ -588,7 +588,8 @@ def test_the_commands_for_users_share_two_environments(repository: Path) -> None
     shell = ["sh", "-c", f'{ask} ensure_environment tools; printf %s "$groups"']
     groups = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.split()
     extras = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert set(groups) == extras.keys() - {"cpu", "cuda13", "japanese", "reference", "transcribe", "serve"}
+    others = {"cpu", "cuda13", "japanese", "reference", "transcribe", "serve", "wyoming"}
+    assert set(groups) == extras.keys() - others
 
 
 def test_of_the_pythons_in_one_place_the_newest_is_taken(search: Checkout, tmp_path: Path) -> None:

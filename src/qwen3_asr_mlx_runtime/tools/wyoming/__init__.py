@@ -1,0 +1,1 @@
+"""scripts/qwen3-asr-mlx-wyoming."""
