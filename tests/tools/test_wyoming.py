@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -34,6 +35,7 @@ from wyoming.info import Describe, Info, SelectProgram
 from wyoming.ping import Ping, Pong
 
 from qwen3_asr_mlx_runtime import __version__
+from qwen3_asr_mlx_runtime.client import EventsLost, RequestFailed
 from qwen3_asr_mlx_runtime.errors import OddPcmLength
 from qwen3_asr_mlx_runtime.languages import LANGUAGE_CODES
 from qwen3_asr_mlx_runtime.limits import MAX_CONTEXT_CHARACTERS
@@ -44,6 +46,7 @@ from qwen3_asr_mlx_runtime.tools.wyoming.handler import Asked, Handler, Settings
 from qwen3_asr_mlx_runtime.tools.wyoming.main import main
 from qwen3_asr_mlx_runtime.tools.wyoming.reader import MAX_DATA_BYTES, MAX_HEADER_BYTES, Reader
 from qwen3_asr_mlx_runtime.tools.wyoming.server import info
+from qwen3_asr_mlx_runtime.tools.wyoming.streams import Streams
 
 SEVEN = "Seven three one."
 MONO = {"rate": 16_000, "width": 2, "channels": 1}
@@ -320,6 +323,14 @@ class TestTranscripts:
         assert len(demo.log.splitlines()) == 2
 
 
+def test_the_session_of_its_page_prints_what_is_shown(demo: Door, repository: Path, sample: Path) -> None:
+    page = (repository / "docs/doors.md").read_text()
+    (program,) = re.findall(r"<< 'END'\n(.*?)^END$", page, re.MULTILINE | re.DOTALL)
+    words = [sys.executable, "-I", "-", demo.uri, str(sample)]
+    ran = subprocess.run(words, input=program, capture_output=True, text=True, check=True)
+    assert f"```text\n{ran.stdout}```" in page
+
+
 class TestRequests:
     def test_what_a_client_asks_for_becomes_options_of_a_stream(self, repository: Path, tmp_path: Path) -> None:
         keep = "if kind == 'start_stream': open('asked.json', 'w').write(json.dumps([sys.argv[1:], asked]))"
@@ -448,6 +459,8 @@ class TestErrors:
             (b'{"type":"audio-start","data":null}\n{"type":"audio-stop"}\n', "invalid_params"),
             (b'{"type":"transcribe","data":7}\n{"type":"audio-stop"}\n', "invalid_params"),
             (b'{"type":"ping","data":[1]}\n{"type":"audio-stop"}\n', "invalid_params"),
+            (b'{"type":"ping","data":{"text":"\\ud800"}}\n{"type":"audio-stop"}\n', "invalid_params"),
+            (b'{"type":"transcribe","data":{"language":"\\ud800"}}\n{"type":"audio-stop"}\n', "invalid_params"),
         ],
         ids=lambda value: repr(value)[:40],
     )
@@ -633,6 +646,17 @@ class TestBridge:
         broken = [sys.executable, "-I", "-S", "-c", "import sys; sys.exit(2)"]
         assert main(["--uri", "tcp://127.0.0.1:0", "--model", "demo"], broken) == 1
         assert capsys.readouterr().err.splitlines()[-1].startswith("qwen3-asr-mlx-wyoming: bridge_exited: ")
+
+    def test_where_events_of_the_bridge_are_lost_no_utterance_waits_for_ever(self) -> None:
+        async def run() -> None:
+            streams = Streams(bridge(), os.environ, program="door", loads=False)
+            async with streams:
+                utterance = await streams.begin(16_000, language=None, context=None, partials=False)
+                streams._bridge._session.events.put(EventsLost(1))
+                await utterance._result
+
+        with pytest.raises(RequestFailed):
+            asyncio.run(run())
 
 
 class TestCommandLine:

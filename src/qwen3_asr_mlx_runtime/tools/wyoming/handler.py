@@ -205,6 +205,9 @@ class Handler(AsyncEventHandler):
 def _decoded(event: Event, kind: type[T]) -> T:
     """The members of an event, which its client may have got wrong. Raises InvalidParams."""
     try:
-        return msgspec.convert(event.data or {}, kind)
-    except msgspec.ValidationError as error:
-        raise InvalidParams(f"`{event.type}`: {error}") from None
+        decoded = msgspec.convert(event.data or {}, kind)
+        msgspec.json.encode(decoded)  # half a surrogate pair, which JSON may hold, can be passed on to nobody
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        reason = error if isinstance(error, msgspec.ValidationError) else "expected text without lone surrogates"
+        raise InvalidParams(f"`{event.type}`: {reason}") from None
+    return decoded

@@ -80,6 +80,8 @@ def info(model: str) -> Info:
 
 
 class Door:
+    """Its clients, and the end of them."""
+
     def __init__(self, plan: Plan, streams: Streams) -> None:
         self._plan, self._streams = plan, streams
         self._info = info(plan.model)
@@ -112,14 +114,13 @@ class Door:
         transport, protocol = await loop.connect_write_pipe(
             lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), pipes.stdout
         )
+        transport.set_write_buffer_limits(0)  # so that what is written has left before the end
         writer = asyncio.StreamWriter(transport, protocol, None, loop)
         client = asyncio.create_task(self._handle(reader, writer, is_alone=True))
         ending = asyncio.create_task(self._ending.wait())
         await asyncio.wait({client, ending}, return_when=asyncio.FIRST_COMPLETED)
         ending.cancel()
         await self._finish()
-        with suppress(OSError):
-            await writer.wait_closed()
 
     async def _finish(self) -> None:
         if self._handlers:

@@ -1,11 +1,20 @@
 """The bridge behind the door, with a stream of its own for each utterance."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
-from qwen3_asr_mlx_runtime.client import AsyncStream, BridgeLost, ClientError, Event, RequestFailed, UtteranceLost
+from qwen3_asr_mlx_runtime.client import (
+    AsyncStream,
+    BridgeLost,
+    ClientError,
+    Event,
+    EventsLost,
+    RequestFailed,
+    UtteranceLost,
+)
 from qwen3_asr_mlx_runtime.client.results import FinalResult, RealtimeBatchFinal
+from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.protocol.commands import StopStream
 from qwen3_asr_mlx_runtime.protocol.replies import ErrorReply
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, StreamError, StreamStopped
@@ -98,17 +107,18 @@ class Streams(Service):
                     if (utterance := self._utterances.get(item.stream_id)) is not None:
                         utterance.finish(item)
             case StreamError():
-                self._fail(event.stream_id, _failed(event.code, event.message))
+                self._fail([event.stream_id], _failed(event.code, event.message))
             case UtteranceLost():
-                self._fail(event.stream_id, event.error)
+                self._fail([event.stream_id], event.error)
             case BridgeLost():
-                for name in event.streams:
-                    self._fail(name, event.error)
+                self._fail(event.streams if event.will_restart else self._utterances, event.error)
+            case EventsLost():  # of whichever utterance: none may wait for ever
+                self._fail(self._utterances, _failed(BridgeError.code, "events of the bridge were lost"))
 
-    def _fail(self, name: str | None, error: ClientError) -> None:
-        utterance = self._utterances.get(name or "")
-        if utterance is not None:
-            utterance.fail(error)
+    def _fail(self, names: Iterable[str | None], error: ClientError) -> None:
+        for name in names:
+            if (utterance := self._utterances.get(name or "")) is not None:
+                utterance.fail(error)
 
 
 def _failed(code: str, message: str) -> RequestFailed:
