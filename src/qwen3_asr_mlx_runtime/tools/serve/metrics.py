@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import choose_encoder
@@ -30,6 +31,7 @@ class Metrics:
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self.in_progress = Gauge(f"{_NAME}transcriptions_in_progress", "Uploads included", registry=registry)
+        self.realtime = Gauge(f"{_NAME}realtime_connections", "Open ones", registry=registry)
         self.audio_seconds = Counter(f"{_NAME}audio_seconds", "Audio that was transcribed", registry=registry)
         self.retries = Counter(f"{_NAME}retries", "Requests sent again after a loss of the bridge", registry=registry)
         Gauge(f"{_NAME}ready", "1 if the model is ready", registry=registry).set_function(is_ready)
@@ -41,26 +43,27 @@ class Metrics:
 
 
 class Measured:
-    """Counts and times each request. `routes`: the paths that are named."""
+    """Counts each request and times its answer; a WebSocket is counted, when it ends. `routes`: the paths that are
+    named."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, routes: frozenset[str]) -> None:
         self._app, self._metrics, self._routes = app, metrics, routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         route = scope["path"] if scope["path"] in self._routes else _OTHER
         status, started = CLIENT_GONE, time.perf_counter()
 
         async def sent(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 status = message["status"]
+            elif message["type"] == "websocket.accept":
+                status = int(HTTPStatus.SWITCHING_PROTOCOLS)
             await send(message)
 
         try:
             await self._app(scope, receive, sent)
         finally:
             self._metrics.requests.labels(route, str(status)).inc()
-            self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
+            if scope["type"] == "http":
+                self._metrics.seconds.labels(route).observe(time.perf_counter() - started)

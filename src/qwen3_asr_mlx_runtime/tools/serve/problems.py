@@ -31,8 +31,12 @@ class Problem(Exception):
             headers["x-should-retry"] = "true" if self.may_retry else "false"
         if self.may_retry or self.status == 503:
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-        body = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
-        return JSONResponse({"error": body}, self.status, headers)
+        return JSONResponse({"error": self.members}, self.status, headers)
+
+    @property
+    def members(self) -> dict[str, str | None]:
+        """Of OpenAI's error object."""
+        return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
 
     @property
     def type(self) -> str:

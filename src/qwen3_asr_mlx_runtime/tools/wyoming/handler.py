@@ -17,9 +17,10 @@ from qwen3_asr_mlx_runtime.client import ClientError
 from qwen3_asr_mlx_runtime.errors import AudioReadTimeout, AudioTooLong, BridgeError, InvalidParams
 from qwen3_asr_mlx_runtime.languages import LANGUAGE_CODES, language_choice
 from qwen3_asr_mlx_runtime.limits import MAX_CONTEXT_CHARACTERS
+from qwen3_asr_mlx_runtime.tools.doors.service import Service
 from qwen3_asr_mlx_runtime.tools.wyoming.audio import Format
 from qwen3_asr_mlx_runtime.tools.wyoming.reader import Reader
-from qwen3_asr_mlx_runtime.tools.wyoming.streams import Streams, Utterance
+from qwen3_asr_mlx_runtime.tools.wyoming.utterance import Utterance
 
 T = TypeVar("T")
 _BETWEEN = ", "
@@ -61,14 +62,14 @@ class Handler(AsyncEventHandler):
         self,
         reader: Reader,
         writer: asyncio.StreamWriter,
-        streams: Streams,
+        service: Service,
         settings: Settings,
         *,
         ends_with_input: bool,
     ) -> None:
         super().__init__(reader, writer)
         self.is_ending = False  # no further utterance
-        self._streams, self._settings = streams, settings
+        self._service, self._settings = service, settings
         self._ends_with_input = ends_with_input
         self._asked = Asked()
         self._format: Format | None = None  # of the open utterance
@@ -158,8 +159,10 @@ class Handler(AsyncEventHandler):
         if not pcm16:
             return
         if self._utterance is None:
-            self._utterance = await self._streams.begin(
-                format.rate,
+            self._utterance = await Utterance.begun(
+                self._service,
+                sample_rate=format.rate,
+                decoder_mode="batched",
                 language=self._asked.language or None,
                 context=self._asked.background or None,
                 partials=self._settings.sends_partials,
@@ -197,7 +200,7 @@ class Handler(AsyncEventHandler):
     def _drop(self) -> None:
         """The open utterance, if there is one."""
         if self._utterance is not None:
-            self._streams.end(self._utterance)
+            self._utterance.close()
         self._format = self._utterance = self._sent = None
         self._frames = 0
 

@@ -16,10 +16,10 @@ from qwen3_asr_mlx_runtime.diagnostics import raised_at
 from qwen3_asr_mlx_runtime.errors import Busy
 from qwen3_asr_mlx_runtime.languages import LANGUAGE_CODES
 from qwen3_asr_mlx_runtime.tools.doors.life import GRACE_SECONDS, Life, address_of, lived
+from qwen3_asr_mlx_runtime.tools.doors.service import Service
 from qwen3_asr_mlx_runtime.tools.wyoming.handler import Handler, Settings
 from qwen3_asr_mlx_runtime.tools.wyoming.pipes import Pipes
 from qwen3_asr_mlx_runtime.tools.wyoming.reader import Reader
-from qwen3_asr_mlx_runtime.tools.wyoming.streams import Streams
 
 IDLE_SECONDS = 300.0  # that a client of a network may send nothing, or not read
 _QWEN = Attribution("Qwen team, Alibaba Cloud", "https://github.com/QwenLM/Qwen3-ASR")
@@ -48,8 +48,10 @@ async def run(plan: Plan, source: socket.socket | Pipes) -> int:
 
 
 async def _serve(plan: Plan, source: socket.socket | Pipes, life: Life) -> None:
-    async with Streams(plan.command, plan.env, program=plan.program, loads=plan.loads) as streams:
-        door = Door(plan, streams)
+    async with Service(
+        plan.command, plan.env, program=plan.program, loads=plan.loads, resend=True
+    ) as service:
+        door = Door(plan, service)
         life.begins(door.end)
         if isinstance(source, socket.socket):
             note(f"{plan.program}: listening on tcp://{address_of(source)}")
@@ -82,8 +84,8 @@ def info(model: str) -> Info:
 class Door:
     """Its clients, and the end of them."""
 
-    def __init__(self, plan: Plan, streams: Streams) -> None:
-        self._plan, self._streams = plan, streams
+    def __init__(self, plan: Plan, service: Service) -> None:
+        self._plan, self._service = plan, service
         self._info = info(plan.model)
         self._handlers: dict[asyncio.Task[object], Handler] = {}
         self._ending = asyncio.Event()
@@ -148,7 +150,7 @@ class Door:
             sends_partials=self._plan.sends_partials,
             idle_seconds=None if is_alone else IDLE_SECONDS,
         )
-        handler = Handler(reader, writer, self._streams, settings, ends_with_input=not is_alone)
+        handler = Handler(reader, writer, self._service, settings, ends_with_input=not is_alone)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 it runs in one
         self._handlers[task] = handler
