@@ -40,6 +40,7 @@ ONCE = {
     "scripts/test_quantization_loss",
     "tools/test_report",
     "tools/test_serve",
+    "tools/test_serve_realtime",
     "tools/test_transcribe",
     "tools/test_wyoming",
     "scripts/test_soak",

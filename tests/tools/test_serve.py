@@ -595,6 +595,29 @@ class TestBridge:
             assert server.upload(sample.read_bytes())[0] == 200
             assert server.ask("GET", "/health")[::2] == (200, {"status": "ready"})
 
+    @pytest.mark.parametrize(("losses", "status"), [(2, "ready"), (3, "failed")])
+    def test_a_load_whose_bridge_is_lost_is_tried_again_but_not_for_ever(
+        self, repository: Path, tmp_path: Path, losses: int, status: str
+    ) -> None:
+        """Without a request."""
+        lossy = bridge("answer()")
+        program = lossy[lossy.index("-c") + 1]
+        die = f"with open('starts', 'a+') as f: f.write('x'); f.seek(0); f.read()[{losses}:] or os._exit(9)"
+        die = f"    asked = read()\n    if asked['type'] == 'start':\n        {die}\n"
+        lossy[lossy.index("-c") + 1] = program.replace("    asked = read()\n", die)
+        with served(repository, tmp_path, bridge=lossy) as server:
+            while (health := server.ask("GET", "/health")[2])["status"] == "loading":
+                assert server.process.poll() is None
+            assert health == {"status": status, **({"code": "bridge_exited"} if status == "failed" else {})}
+            assert server.upload()[0] == 200
+            assert server.ask("GET", "/health")[2] == {"status": "ready"}
+        assert (tmp_path / "starts").read_text() == "xxx"
+
+    def test_a_bridge_that_refuses_to_start_is_told_by_its_own_code(self, capsys: pytest.CaptureFixture) -> None:
+        fatal = 'print(\'{"type":"fatal","code":"model_not_found","message":"why","retryable":false}\'); exit(2)'
+        assert main(["--port", "0", "--model", "demo"], [sys.executable, "-I", "-S", "-c", fatal]) == 1
+        assert capsys.readouterr().err.splitlines()[-1].startswith("qwen3-asr-mlx-serve: model_not_found: why")
+
     def test_a_bridge_that_cannot_start_ends_the_server(self, capsys: pytest.CaptureFixture) -> None:
         assert (
             main(["--port", "0", "--model", "demo"], [sys.executable, "-I", "-S", "-c", "import sys; sys.exit(2)"]) == 1

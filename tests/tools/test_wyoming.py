@@ -35,18 +35,19 @@ from wyoming.info import Describe, Info, SelectProgram
 from wyoming.ping import Ping, Pong
 
 from qwen3_asr_mlx_runtime import __version__
-from qwen3_asr_mlx_runtime.client import EventsLost, RequestFailed
+from qwen3_asr_mlx_runtime.client import ClientError, EventsLost
 from qwen3_asr_mlx_runtime.errors import OddPcmLength
 from qwen3_asr_mlx_runtime.languages import LANGUAGE_CODES
 from qwen3_asr_mlx_runtime.limits import MAX_CONTEXT_CHARACTERS
 from qwen3_asr_mlx_runtime.protocol.replies import Ready
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, StreamStopped, UtteranceQueued
+from qwen3_asr_mlx_runtime.tools.doors.service import Service
 from qwen3_asr_mlx_runtime.tools.wyoming.audio import Format
 from qwen3_asr_mlx_runtime.tools.wyoming.handler import Asked, Handler, Settings
 from qwen3_asr_mlx_runtime.tools.wyoming.main import main
 from qwen3_asr_mlx_runtime.tools.wyoming.reader import MAX_DATA_BYTES, MAX_HEADER_BYTES, Reader
 from qwen3_asr_mlx_runtime.tools.wyoming.server import info
-from qwen3_asr_mlx_runtime.tools.wyoming.streams import Streams
+from qwen3_asr_mlx_runtime.tools.wyoming.utterance import Utterance
 
 SEVEN = "Seven three one."
 MONO = {"rate": 16_000, "width": 2, "channels": 1}
@@ -649,13 +650,12 @@ class TestBridge:
 
     def test_where_events_of_the_bridge_are_lost_no_utterance_waits_for_ever(self) -> None:
         async def run() -> None:
-            streams = Streams(bridge(), os.environ, program="door", loads=False)
-            async with streams:
-                utterance = await streams.begin(16_000, language=None, context=None, partials=False)
-                streams._bridge._session.events.put(EventsLost(1))
+            async with Service(bridge(), os.environ, program="door", loads=False, resend=True) as service:
+                utterance = await Utterance.begun(service)
+                service._bridge._session.events.put(EventsLost(1))
                 await utterance._result
 
-        with pytest.raises(RequestFailed):
+        with pytest.raises(ClientError):
             asyncio.run(run())
 
 

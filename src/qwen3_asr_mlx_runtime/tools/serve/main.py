@@ -49,9 +49,7 @@ def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = 
 
     plan = Plan(
         program=PROGRAM,
-        command=command_of(
-            options, bridge or bridge_command(), "--max-audio-seconds", f"{options.max_audio_seconds:g}"
-        ),
+        command=command_of(options, bridge or bridge_command(), *_own_options(options)),
         env={name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
         model=public_name(options.model),
         access=Access([options.host, *options.allow_host], options.allow_origin, token),
@@ -85,6 +83,12 @@ def _token(parser: Parser, options: argparse.Namespace) -> str | None:
     if not is_loopback(options.host):
         parser.error(f"--host {options.host} is open to other machines: it needs --token-file or {TOKEN_VARIABLE}")
     return None
+
+
+def _own_options(options: argparse.Namespace) -> list[str]:
+    """Of the bridge: a stream for each session."""
+    streams = max(options.max_requests, ProcessLimits.max_streams)
+    return ["--max-audio-seconds", f"{options.max_audio_seconds:g}", "--max-streams", str(streams)]
 
 
 def _origin(text: str) -> str:

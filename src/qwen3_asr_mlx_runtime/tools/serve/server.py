@@ -20,6 +20,7 @@ from qwen3_asr_mlx_runtime.tools.serve.upload import Uploads, upload_folder
 PING_SECONDS = 20  # between two pings of a WebSocket
 MAX_EVENT_BYTES = 16 << 20  # of one event of a client
 
+
 @dataclass(frozen=True)
 class Plan:
     """`command`, `env`: of the bridge. `model`: its public name. `loads`: the model at once. `parent_pid`: a process
