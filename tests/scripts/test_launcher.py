@@ -116,7 +116,9 @@ def fatal_code(outcome: Outcome) -> str:
 def project_file(real: str) -> str:
     """The real pyproject.toml with one dependency in it."""
     text = re.sub(r"(?ms)^dependencies = \[.*?^\]", 'dependencies = [\n    "spoken",\n]', real)
-    return re.sub(r"(?ms)^(cpu|cuda13|vad|media|transcribe|serve|wyoming|completion) = \[.*?\]$", r'\1 = ["spoken"]', text)
+    return re.sub(
+        r"(?ms)^(cpu|cuda13|vad|media|transcribe|serve|wyoming|completion) = \[.*?\]$", r'\1 = ["spoken"]', text
+    )
 
 
 def write_wheel(folder: Path, platform: str = "any", native: bytes = b"") -> None:

@@ -37,9 +37,9 @@ from qwen3_asr_mlx_runtime.limits import ProcessLimits
 from qwen3_asr_mlx_runtime.protocol.replies import ErrorReply
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult
 from qwen3_asr_mlx_runtime.protocol.transcripts import ItemError
+from qwen3_asr_mlx_runtime.tools.doors.service import Service
 from qwen3_asr_mlx_runtime.tools.serve.realtime import INBOX_BYTES, OUTBOX_BYTES, Connection
 from qwen3_asr_mlx_runtime.tools.serve.realtime_session import RealtimeSession
-from qwen3_asr_mlx_runtime.tools.serve.service import Service
 
 REALTIME = "/v1/realtime"
 ITEM = "conversation.item.input_audio_transcription"

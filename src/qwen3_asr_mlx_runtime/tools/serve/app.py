@@ -21,6 +21,7 @@ from qwen3_asr_mlx_runtime.client.results import TranscriptReply
 from qwen3_asr_mlx_runtime.command import note
 from qwen3_asr_mlx_runtime.diagnostics import raised_at
 from qwen3_asr_mlx_runtime.errors import BridgeError, Busy
+from qwen3_asr_mlx_runtime.tools.doors.service import Service
 from qwen3_asr_mlx_runtime.tools.serve.answers import answer, seconds_of
 from qwen3_asr_mlx_runtime.tools.serve.forms import wanted
 from qwen3_asr_mlx_runtime.tools.serve.guard import Guard, TokenCheck
@@ -28,7 +29,6 @@ from qwen3_asr_mlx_runtime.tools.serve.metrics import Measured, Metrics
 from qwen3_asr_mlx_runtime.tools.serve.problems import Problem, invalid, of_client
 from qwen3_asr_mlx_runtime.tools.serve.realtime import Connection
 from qwen3_asr_mlx_runtime.tools.serve.realtime_session import RealtimeSession
-from qwen3_asr_mlx_runtime.tools.doors.service import Service
 from qwen3_asr_mlx_runtime.tools.serve.upload import Uploads, client_gone
 
 OWNER = "qwen3-asr-mlx-runtime"

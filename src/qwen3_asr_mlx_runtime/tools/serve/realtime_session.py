@@ -20,10 +20,10 @@ from qwen3_asr_mlx_runtime.client.results import FinalResult
 from qwen3_asr_mlx_runtime.limits import ProcessLimits
 from qwen3_asr_mlx_runtime.packages import missing
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, StreamError
+from qwen3_asr_mlx_runtime.tools.doors.service import Service, StreamNews
 from qwen3_asr_mlx_runtime.tools.serve import realtime_events as events
 from qwen3_asr_mlx_runtime.tools.serve.problems import Problem, invalid, of_client
 from qwen3_asr_mlx_runtime.tools.serve.realtime_events import Settings
-from qwen3_asr_mlx_runtime.tools.doors.service import Service, StreamNews
 
 if TYPE_CHECKING:
     from qwen3_asr_mlx_runtime.tools.serve.turn_detection import TurnDetector

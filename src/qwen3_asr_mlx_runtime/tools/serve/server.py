@@ -12,9 +12,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from qwen3_asr_mlx_runtime.command import note
 from qwen3_asr_mlx_runtime.tools.doors.life import GRACE_SECONDS, Life, address_of, lived
+from qwen3_asr_mlx_runtime.tools.doors.service import Service
 from qwen3_asr_mlx_runtime.tools.serve.app import Access, App, application
 from qwen3_asr_mlx_runtime.tools.serve.metrics import Metrics
-from qwen3_asr_mlx_runtime.tools.doors.service import Service
 from qwen3_asr_mlx_runtime.tools.serve.upload import Uploads, upload_folder
 
 PING_SECONDS = 20  # between two pings of a WebSocket

@@ -162,6 +162,8 @@ class Handler(AsyncEventHandler):
             self._utterance = await Utterance.begun(
                 self._service,
                 sample_rate=format.rate,
+                auto_flush=True,
+                batch_size=1,
                 decoder_mode="batched",
                 language=self._asked.language or None,
                 context=self._asked.background or None,

@@ -48,9 +48,7 @@ async def run(plan: Plan, source: socket.socket | Pipes) -> int:
 
 
 async def _serve(plan: Plan, source: socket.socket | Pipes, life: Life) -> None:
-    async with Service(
-        plan.command, plan.env, program=plan.program, loads=plan.loads, resend=True
-    ) as service:
+    async with Service(plan.command, plan.env, program=plan.program, loads=plan.loads, resend=True) as service:
         door = Door(plan, service)
         life.begins(door.end)
         if isinstance(source, socket.socket):

@@ -25,7 +25,7 @@ class Utterance:
     async def begun(cls, service: Service, **options: Unpack[StreamOptions]) -> Self:
         """Waits for the model. Raises a ClientError."""
         utterance = cls(service)
-        utterance._stream = await service.open_stream(utterance._take, auto_flush=True, batch_size=1, **options)
+        utterance._stream = await service.open_stream(utterance._take, **options)
         return utterance
 
     async def append(self, pcm16: bytes) -> None:
