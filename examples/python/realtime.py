@@ -1,7 +1,5 @@
 """Stream a WAV to the realtime door of qwen3-asr-mlx-serve, as OpenAI's clients do, and show its text as it comes.
-docs/doors.md starts the server:
-
-    scripts/python examples/python/realtime.py ws://127.0.0.1:8000 examples/audio/sample.wav
+docs/doors.md starts the server and calls this.
 """
 
 import argparse

@@ -27,6 +27,7 @@ from starlette.websockets import WebSocket
 from support.client_children import child
 from tools.test_serve import SEVEN, TOKEN, TRANSCRIPTIONS, Server, ongoing, served, wait_for
 from tools.test_transcribe import pcm
+from uvicorn.protocols.utils import ClientDisconnected
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -38,8 +39,11 @@ from qwen3_asr_mlx_runtime.protocol.replies import ErrorReply
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult
 from qwen3_asr_mlx_runtime.protocol.transcripts import ItemError
 from qwen3_asr_mlx_runtime.tools.doors.service import Service
+from qwen3_asr_mlx_runtime.tools.serve.app import Access, App, application
+from qwen3_asr_mlx_runtime.tools.serve.metrics import Metrics
 from qwen3_asr_mlx_runtime.tools.serve.realtime import INBOX_BYTES, OUTBOX_BYTES, Connection
 from qwen3_asr_mlx_runtime.tools.serve.realtime_session import RealtimeSession
+from qwen3_asr_mlx_runtime.tools.serve.upload import Uploads
 
 REALTIME = "/v1/realtime"
 ITEM = "conversation.item.input_audio_transcription"
@@ -531,6 +535,21 @@ class TestAccess:
             assert f'requests_total{{route="{REALTIME}",status="503"}} 1.0' in text
             assert f'request_seconds_count{{route="{TRANSCRIPTIONS}"}}' in text
             assert f'request_seconds_count{{route="{REALTIME}"}}' not in text
+
+
+def test_a_client_that_is_gone_before_it_is_accepted_is_no_bug(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    async def receive() -> dict:
+        return {"type": "websocket.connect"}
+
+    async def send(_message: dict) -> None:
+        raise ClientDisconnected
+
+    metrics = Metrics(bool, int)
+    app = App(FakeService(), metrics, Uploads(tmp_path, 1), model="demo", started=0, max_requests=1)
+    scope = {"type": "websocket", "path": REALTIME, "headers": [(b"host", b"localhost")], "subprotocols": []}
+    for query in (b"intent=transcription", b""):
+        asyncio.run(application(app, metrics, Access())({**scope, "query_string": query}, receive, send))
+    assert capsys.readouterr().err == ""
 
 
 class TestEnds:

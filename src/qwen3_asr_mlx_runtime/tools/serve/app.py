@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
+from uvicorn.protocols.utils import ClientDisconnected
 
 from qwen3_asr_mlx_runtime.client import ClientError
 from qwen3_asr_mlx_runtime.client.results import TranscriptReply
@@ -170,6 +171,8 @@ class _Quiet:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._app(scope, receive, send)
+        except ClientDisconnected:  # before its WebSocket was accepted or refused
+            pass
         except Exception as error:  # noqa: BLE001 the boundary
             note(f"qwen3-asr-mlx-serve: a bug: {raised_at(type(error), error.__traceback__)}")
 

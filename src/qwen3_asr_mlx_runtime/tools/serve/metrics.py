@@ -43,7 +43,7 @@ class Metrics:
 
 
 class Measured:
-    """Counts each request and times its answer; a WebSocket is counted, when it ends. `routes`: the paths that are
+    """Counts each request and times its answer. A WebSocket is counted when it ends. `routes`: the paths that are
     named."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, routes: frozenset[str]) -> None:
