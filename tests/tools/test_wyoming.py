@@ -222,7 +222,7 @@ def demo(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture
 def stand_in(repository: Path, tmp_path: Path) -> Iterator[Door]:
     """Without a model."""
-    with opened(repository, tmp_path, bridge=bridge("")) as door:
+    with opened(repository, tmp_path, bridge=bridge()) as door:
         yield door
 
 
@@ -435,7 +435,7 @@ class TestErrors:
         assert [each.type for each in answers] == ["error", *STREAMED]
 
     def test_audio_that_is_too_long_is_refused_as_it_comes(self, repository: Path, tmp_path: Path) -> None:
-        with opened(repository, tmp_path, "--max-audio-seconds", "1", bridge=bridge("")) as door:
+        with opened(repository, tmp_path, "--max-audio-seconds", "1", bridge=bridge()) as door:
             assert text_of(door.ask(*spoken(bytes(32_000)))) == SEVEN
             assert text_of(door.ask(*spoken(bytes(48_000), rate=24_000))) == SEVEN
             assert code_of(door.ask(*spoken(bytes(32_002)))) == "audio_too_long"
@@ -481,7 +481,7 @@ class TestErrors:
         assert text_of(stand_in.ask(*spoken(bytes(MAX_DATA_BYTES)))) == SEVEN
 
     def test_one_more_client_than_allowed_is_asked_to_come_again(self, repository: Path, tmp_path: Path) -> None:
-        with opened(repository, tmp_path, "--max-connections", "1", bridge=bridge("")) as door:
+        with opened(repository, tmp_path, "--max-connections", "1", bridge=bridge()) as door:
 
             async def ask(client: AsyncClient) -> list[Event]:
                 await said(client, Ping())
@@ -586,7 +586,7 @@ class TestBridge:
     def test_a_client_that_goes_away_cancels_its_utterance(self, repository: Path, tmp_path: Path) -> None:
         keep = (
             "if kind == 'stop_stream': open('part', 'w').write(json.dumps(asked)); os.rename('part', 'stopped')\n"
-            "if kind == 'end_utterance': open('begun', 'w').close(); say(PONG, id=asked['id']); asked = None"
+            "if kind == 'end_utterance': open('begun', 'w').close(); say(QUEUED, id=asked['id']); asked = None"
         )
         with opened(repository, tmp_path, bridge=bridge(keep)) as door:
 
@@ -681,12 +681,12 @@ class TestCommandLine:
     def test_an_address_that_is_taken_is_one_line(self, capsys: pytest.CaptureFixture) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
-            assert main(["--uri", f"tcp://127.0.0.1:{port}", "--model", "demo"], bridge("")) == 1
+            assert main(["--uri", f"tcp://127.0.0.1:{port}", "--model", "demo"], bridge()) == 1
         assert capsys.readouterr().err == f"qwen3-asr-mlx-wyoming: Address already in use: 127.0.0.1:{port}\n"
 
     def test_an_open_address_is_said_to_be_open(self, repository: Path, tmp_path: Path) -> None:
         arguments = ["--uri", "tcp://0.0.0.0:0", "--allow-network"]
-        with opened(repository, tmp_path, *arguments, bridge=bridge("")) as door:
+        with opened(repository, tmp_path, *arguments, bridge=bridge()) as door:
             assert "whoever reaches this address can have audio transcribed" in door.log
 
     def test_the_launcher_starts_it_and_help_shows_examples(self, repository: Path, tmp_path: Path) -> None:
@@ -765,7 +765,7 @@ class TestStdio:
         assert len(ran.stderr.splitlines()) == 1
 
     def test_what_is_closed_is_an_end_of_input(self, repository: Path) -> None:
-        words = started(repository, "--uri", "stdio://", bridge=bridge(""))
+        words = started(repository, "--uri", "stdio://", bridge=bridge())
         shell = ["/bin/sh", "-c", 'exec "$0" "$@" <&- >&-', *words]
         assert subprocess.run(shell, check=False).returncode == 0
 
@@ -806,7 +806,8 @@ class TestEnds:
         assert len(door.log.splitlines()) == 2
 
     def test_an_open_utterance_ends_before_the_door_does(self, repository: Path, tmp_path: Path) -> None:
-        with opened(repository, tmp_path, bridge=bridge("")) as door:
+        """And its connection with it: there is no end of the grace to wait for."""
+        with opened(repository, tmp_path, bridge=bridge(), before="server.GRACE_SECONDS = 3600") as door:
 
             async def end(client: AsyncClient) -> list[Event]:
                 start, chunk, stop = spoken()
@@ -815,7 +816,9 @@ class TestEnds:
                 door.process.terminate()
                 while _accepts(door):
                     assert door.process.poll() is None
-                return await said(client, chunk, stop)
+                answers = await said(client, chunk, stop)
+                assert await client.read_event() is None
+                return answers
 
             assert [each.type for each in door.play(end)] == STREAMED
             assert door.process.wait() == 143
@@ -860,7 +863,7 @@ class TestEnds:
 
     def test_it_ends_with_the_parent_that_is_named(self, repository: Path, tmp_path: Path) -> None:
         parent = subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE)
-        with opened(repository, tmp_path, "--parent-pid", str(parent.pid), bridge=bridge("")) as door:
+        with opened(repository, tmp_path, "--parent-pid", str(parent.pid), bridge=bridge()) as door:
             bridges = psutil.Process(door.process.pid).children(recursive=True)
             parent.communicate(b"\n")
             assert door.process.wait() == 5
