@@ -12,6 +12,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 from support.tiny import AUDIO, TEXT, tiny_model
 
 from qwen3_asr_mlx_runtime.client.child import Child
@@ -24,6 +25,7 @@ from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
 from qwen3_asr_mlx_runtime.engines.utterance import Samples, Utterance
 from qwen3_asr_mlx_runtime.model import activations
 from qwen3_asr_mlx_runtime.model.audio_encoder import AudioTower
+from qwen3_asr_mlx_runtime.model.batch import Batch, Row
 from qwen3_asr_mlx_runtime.model.config import ModelConfig
 from qwen3_asr_mlx_runtime.model.generate import generate
 from qwen3_asr_mlx_runtime.tools import machine
@@ -71,10 +73,55 @@ def test_projections_are_joined_and_steps_compiled_and_the_tokens_stay(named: py
     layer = joined.model.layers[0]
     assert "qkv_proj" in layer.self_attn
     assert "gate_up_proj" in layer.mlp
+    assert "qkv_proj" in joined.audio_tower.layers[0].self_attn
     assert compiled == ["_before", "_after"] * len(joined.model.layers)
     prompt = model.embed(range(30))[None]
     expected = [token.id for token in generate(model, prompt, frozenset(), 24)]
     assert [token.id for token in generate(joined, prompt, frozenset(), 24)] == expected
+
+
+@pytest.mark.parametrize("bits", [None, 8])
+def test_a_joined_tower_gives_the_same_embeddings(metal: None, bits: int | None) -> None:
+    tower, joined = tiny_model().audio_tower, tiny_model().audio_tower
+    if bits:
+        nn.quantize(tower, group_size=64, bits=bits)
+        nn.quantize(joined, group_size=64, bits=bits)
+    held = sum(weight.nbytes for _, weight in tree_flatten(joined.parameters()))
+    joined.prepare()
+    assert sum(weight.nbytes for _, weight in tree_flatten(joined.parameters())) == held
+    batch = [features(1_250), features(30), features(400)]
+    for got, expected in zip(joined.encode(batch), tower.encode(batch), strict=True):
+        assert mx.abs(got - expected).max().item() < 1e-5
+
+
+def test_parts_of_a_tower_that_are_quantised_in_different_ways_are_not_joined(metal: None) -> None:
+    tower = tiny_model().audio_tower
+    attention = tower.layers[0].self_attn
+    attention.v_proj = attention.v_proj.to_quantized(group_size=64, bits=8)
+    expected = tower(features(250))
+    tower.prepare()
+    assert ("v_proj" in attention, "qkv_proj" in tower.layers[1].self_attn) == (True, True)
+    assert mx.abs(tower(features(250)) - expected).max().item() < 1e-5
+
+
+def test_the_positions_of_a_chunk_are_in_the_dtype_of_the_model(metal: None) -> None:
+    tower = tiny_model(mx.bfloat16).audio_tower
+    expected = tower.embed_chunks(features(250).astype(mx.bfloat16))
+    tower.prepare()
+    assert tower._positions.dtype == mx.bfloat16
+    assert mx.array_equal(tower.embed_chunks(features(250).astype(mx.bfloat16)), expected)
+
+
+def test_rows_of_a_joined_model_get_the_tokens_that_they_get_alone(named: pytest.MonkeyPatch) -> None:
+    model, joined = tiny_model(), tiny_model()
+    joined.prepare()
+    rows = [Row(model.embed(range(seed, seed + 20 + 9 * seed))[None], 12) for seed in range(3)]
+    expected = [[token.id for token in generate(model, row.prompt, frozenset(), 12)] for row in rows]
+    batch = Batch(joined, frozenset())
+    batch.join(rows)
+    while batch.rows:
+        batch.step()
+    assert [[token.id for token in row.tokens] for row in rows] == expected
 
 
 def test_convolutions_see_up_to_32_seconds_at_a_time(named: pytest.MonkeyPatch) -> None:

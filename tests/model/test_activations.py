@@ -35,6 +35,13 @@ def test_other_dtypes_go_the_usual_way(dtype):
     assert mx.array_equal(activations.silu(x), nn.silu(x))
 
 
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
+@pytest.mark.parametrize("count", [64, activations._MANY])
+def test_a_bias_is_added_before(dtype: mx.Dtype, count: int) -> None:
+    x, bias = mx.random.normal((count // 8, 8)).astype(dtype), mx.random.normal((8,)).astype(dtype)
+    assert mx.array_equal(activations.gelu(x, bias), activations.gelu(x + bias))
+
+
 def test_what_is_no_number_stays_none():
     many = mx.full((activations._MANY,), mx.nan)
     assert mx.isnan(activations.gelu(many)).all()

@@ -105,14 +105,47 @@ def smallest_margins(row: Row) -> list[float]:
     return margins
 
 
+def logprobs(row: Row) -> list[float | None]:
+    return [token.logprob for token in row.tokens]
+
+
+def logprobs_alone(row: Row) -> list[float | None]:
+    tokens = generate(MODEL, row.prompt, NO_EOS, row.max_new_tokens, logprobs=True)
+    return [token.logprob for token in tokens]
+
+
 def test_log_probabilities_are_those_of_the_row_alone():
-    rows = [Row(prompt(12, 6), 5), Row(prompt(30, 7), 5)]
+    rows = [Row(prompt(12, 6), 5, logprobs=True), Row(prompt(30, 7), 5, logprobs=True)]
     batch = Batch(MODEL, NO_EOS)
     batch.join(rows)
     run(batch)
     for row in rows:
-        expected = [token.logprob for token in generate(MODEL, row.prompt, NO_EOS, 5, logprobs=True)]
-        assert [token.logprob for token in row.tokens] == pytest.approx(expected, abs=1e-4)
+        assert logprobs(row) == pytest.approx(logprobs_alone(row), abs=1e-4)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_only_rows_that_ask_for_log_probabilities_have_them_whoever_joins_first(first: bool) -> None:
+    early, late = Row(prompt(12, 6), 9, logprobs=first), Row(prompt(30, 7), 9, logprobs=not first)
+    batch = Batch(MODEL, NO_EOS)
+    batch.join([early])
+    batch.step()
+    batch.join([late])
+    run(batch)
+    asked, other = (early, late) if first else (late, early)
+    assert logprobs(asked) == pytest.approx(logprobs_alone(asked), abs=1e-4)
+    assert logprobs(other) == [None] * 9
+    assert (written(early), written(late)) == (alone(early), alone(late))
+
+
+def test_log_probabilities_are_computed_while_a_row_asks_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, among = [], NextTokens.among
+    monkeypatch.setattr(
+        NextTokens, "among", lambda *a, logprobs, **k: seen.append(logprobs) or among(*a, logprobs=logprobs, **k)
+    )
+    batch = Batch(MODEL, NO_EOS)
+    batch.join([Row(prompt(12, 6), 3, logprobs=True), Row(prompt(13, 7), 6)])
+    run(batch)
+    assert seen == [True] * 4 + [False] * 2  # a step is queued before it is known that the row has ended
 
 
 def test_a_row_without_numbers_fails_alone():

@@ -1,12 +1,14 @@
 from itertools import pairwise
 
 import mlx.core as mx
+import mlx.nn as nn
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from support.tiny import AUDIO, TEXT, tiny_model
 
-from qwen3_asr_mlx_runtime.model.decoder import KVCache
+from qwen3_asr_mlx_runtime.model.decoder import Attention, KVCache
 
 MODEL = tiny_model()
 PROMPT = MODEL.embed(list(range(40)))[None]
@@ -96,3 +98,21 @@ def test_a_cache_returns_what_it_was_given():
 def test_the_heads_of_the_tiny_model_are_of_sizes_for_which_metal_has_fused_attention():
     """MLX computes attention of other sizes, such as 32, in ways that no released model takes."""
     assert {AUDIO.d_model // AUDIO.encoder_attention_heads, TEXT.head_dim} <= {64, 128}
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("quantised", [False, True])
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_a_joined_projection_gives_what_its_parts_give(rows: int, quantised: bool, kv_heads: int) -> None:
+    attention = Attention(replace(TEXT, num_key_value_heads=kv_heads))
+    for norm in (attention.q_norm, attention.k_norm):
+        norm.weight = mx.random.normal(norm.weight.shape)
+    if quantised:
+        nn.quantize(attention, group_size=64, bits=8)
+    x, positions = mx.random.normal((rows, 1, 64)), mx.arange(7, 7 + rows)
+    expected = attention.project(x, positions)
+    attention.join()
+    assert "q_proj" not in attention, "the projections are held twice"
+    for whole, part in zip(attention.project(x, positions), expected, strict=True):
+        assert whole.shape == part.shape
+        assert mx.abs(whole - part).max().item() < 1e-5

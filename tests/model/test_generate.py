@@ -1,13 +1,14 @@
 import math
 
 import mlx.core as mx
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tiny import EOS, tiny_model
 
 from qwen3_asr_mlx_runtime.errors import NonFiniteOutput
-from qwen3_asr_mlx_runtime.model.generate import generate, loops, token_budget
+from qwen3_asr_mlx_runtime.model.generate import NextTokens, generate, loops, token_budget
 
 MODEL = tiny_model()
 PROMPT = MODEL.embed(list(range(30)))[None]
@@ -34,6 +35,34 @@ def test_log_probabilities_are_those_of_the_logits():
     expected = (logits.max() - mx.logsumexp(logits)).item()
     assert next(generate(MODEL, PROMPT, NO_EOS, 4, logprobs=True)).logprob == pytest.approx(expected, abs=1e-5)
     assert next(generate(MODEL, PROMPT, NO_EOS, 4)).logprob is None
+
+
+@settings(deadline=None)
+@given(
+    width=st.sampled_from([2, 3, 127, 128, 129, 640, 1024]),
+    distinct=st.integers(1, 2000),
+    seed=st.integers(0, 2**16),
+    dtype=st.sampled_from([mx.float32, mx.bfloat16]),
+)
+def test_a_choice_with_margins_is_the_first_of_the_largest_and_its_distance_from_the_next(
+    width: int, distinct: int, seed: int, dtype: mx.Dtype
+) -> None:
+    logits = mx.array(np.random.default_rng(seed).integers(-distinct, distinct, (5, width))).astype(dtype)
+    rows = np.array(logits.astype(mx.float32))
+    choice = NextTokens.among(logits, margins=True)
+    assert choice.tokens.tolist() == rows.argmax(axis=1).tolist()
+    *_, second, first = np.sort(rows, axis=1).T
+    assert choice.logits.tolist() == first.tolist()
+    assert choice.margins.tolist() == (first - second).tolist()
+
+
+@pytest.mark.parametrize("place", [0, 200, 639])
+def test_a_choice_with_margins_passes_a_nan_on(place: int) -> None:
+    logits = mx.zeros((2, 640))
+    logits[1, place] = mx.nan
+    well, ill = NextTokens.among(logits, margins=True).read()
+    assert (well.logit, well.margin) == (0.0, 0.0)
+    assert math.isnan(ill.logit)
 
 
 @pytest.mark.parametrize("budget", [1, 2, 7])

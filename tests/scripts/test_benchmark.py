@@ -253,7 +253,10 @@ def test_the_command_counts_what_a_gpu_would_launch(repository, tmp_path, monkey
     assert counted["step, 1 row of 100 positions: kernels"] == 15 * layers + around
     assert counted["prefill of 160 positions: kernels"] == 18 * layers + around  # less is compiled, 2 buffers are made
     assert counted["step, 1 row of 100 positions: beyond the least"] > 0
-    assert counted["tower, 10 s: kernels"] == 15 * 2 + 19  # of 2 layers, with windows of two lengths
+    for rows in (4, 8, 16):  # a norm and a rotation more for keys, a compiled function less
+        assert counted[f"step, {rows} rows of 100 positions: kernels"] == 16 * layers + 23
+    assert "copy for ScaledDotProductAttention" not in table
+    assert counted["tower, 10 s: kernels"] == 13 * 2 + 15  # of 2 layers, with windows of two lengths
     assert all(f"| {name} |" in table for name in counted)
 
 

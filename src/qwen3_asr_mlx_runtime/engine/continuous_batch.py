@@ -150,7 +150,8 @@ class ContinuousBatch:
         elif decoder_input.names:
             self._unnamed.append(owner)
         else:
-            row = Row(decoder_input.embeddings, decoder_input.max_new_tokens)
+            logprobs = owner.recognition.job.utterance.logprobs
+            row = Row(decoder_input.embeddings, decoder_input.max_new_tokens, logprobs=logprobs)
             self._ready[row] = owner
 
     def _choose_language(self, owner: _RowOwner) -> None:
@@ -168,7 +169,8 @@ class ContinuousBatch:
             self._decode_alone(recognition, index)
             return
         margin = math.inf if named.choice is None else named.choice.margin
-        row = Row(named.embeddings, named.max_new_tokens, named.cache, margin)
+        logprobs = recognition.job.utterance.logprobs
+        row = Row(named.embeddings, named.max_new_tokens, named.cache, margin, logprobs=logprobs)
         self._ready[row] = _RowOwner(recognition, index, named.choice)
 
     def _join(self) -> None:

@@ -7,7 +7,7 @@ beyond which they are ½ within 1e-7. Coefficients from the constant term up.
 """
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import partial, reduce
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -21,9 +21,16 @@ _SIGMOID_P = (0.249999794, 0.00805673003, 4.5538619e-05, 4.31691283e-08)
 _SIGMOID_Q = (1.0, 0.115559511, 0.00147897736, 3.65017758e-06, 9.14811285e-10)
 
 
-def gelu(x: mx.array) -> mx.array:
-    """x · Φ(x), with the exact Φ and not its tanh approximation."""
-    return _gated(x, _PHI_BOUND, _PHI_P, _PHI_Q) if _erf_is_slow(x) else nn.gelu(x)
+def gelu(x: mx.array, bias: mx.array | None = None) -> mx.array:
+    """x · Φ(x), with the exact Φ and not its tanh approximation; of x + bias if one is given."""
+    if _erf_is_slow(x):
+        return _gated(x if bias is None else x + bias, _PHI_BOUND, _PHI_P, _PHI_Q)
+    return nn.gelu(x) if bias is None else _biased_gelu(x, bias)
+
+
+@partial(mx.compile, shapeless=True)
+def _biased_gelu(x: mx.array, bias: mx.array) -> mx.array:
+    return nn.gelu(x + bias)
 
 
 def silu(x: mx.array) -> mx.array:

@@ -1,7 +1,8 @@
 """The audio tower: log-mel frames → one embedding for each 80 ms of speech (13 a second).
 
 Three strided convolutions see chunks of 100 frames, each on its own; the transformer sees windows of 104 tokens (8 s),
-each on its own. Nothing crosses a window, so a finished one never changes. Attribute names are the checkpoint's.
+each on its own. Nothing crosses a window, so a finished one never changes. Attribute names are the checkpoint's;
+`prepare` on a GPU replaces the projections that share an input by one.
 """
 
 import math
@@ -14,6 +15,7 @@ import mlx.nn as nn
 
 from qwen3_asr_mlx_runtime.model.activations import gelu
 from qwen3_asr_mlx_runtime.model.config import AudioEncoderConfig
+from qwen3_asr_mlx_runtime.model.projections import joined
 
 _CHUNKS_PER_BLOCK = 32  # convolutions see at most 32 s at a time: their first output is 6 MB a second in float32
 _CHUNKS_PER_BLOCK_ON_CPU = 1  # what they write stays in the processor's cache
@@ -46,9 +48,17 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
 
+    def join(self) -> None:
+        if (projection := joined([self.q_proj, self.k_proj, self.v_proj])) is not None:
+            self.qkv_proj = projection
+            del self.q_proj, self.k_proj, self.v_proj
+
     def __call__(self, x: mx.array, runs: Sequence["Run"]) -> mx.array:
         """x (T, d) → (T, d), each run attending in windows of its own."""
-        queries, keys, values = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        if "qkv_proj" in self:
+            queries, keys, values = mx.split(self.qkv_proj(x), 3, axis=-1)
+        else:
+            queries, keys, values = self.q_proj(x), self.k_proj(x), self.v_proj(x)
         attended = [self._attend(queries[a:b], keys[a:b], values[a:b], window) for a, b, window in runs]
         return self.out_proj(_joined(attended))
 
@@ -93,6 +103,15 @@ class AudioTower(nn.Module):
         self.proj1 = nn.Linear(config.d_model, config.d_model)
         self.proj2 = nn.Linear(config.d_model, config.output_dim)
         self._positions = sinusoids(audio_token_count(config.chunk_frames), config.d_model)
+
+    def prepare(self) -> None:
+        """Prepare loaded weights to run, layer by layer. On a GPU their names then differ from the checkpoint's."""
+        self._positions = self._positions.astype(self.ln_post.weight.dtype)
+        mx.eval(self._positions)
+        if mx.default_device() != mx.cpu:
+            for layer in self.layers:
+                layer.self_attn.join()
+                mx.eval(layer.parameters())
 
     def __call__(self, features: mx.array) -> mx.array:
         """features (F, 128) in the model's dtype, F ≥ 1 → embeddings (audio_token_count(F), output_dim) in the same
@@ -169,7 +188,7 @@ class AudioTower(nn.Module):
         """(C, frames, 128) → (C, tokens, d_model); positions start again in every chunk."""
         x = chunks.transpose(0, 2, 1)[..., None]  # (C, 128, frames, 1)
         for conv in (self.conv2d1, self.conv2d2, self.conv2d3):
-            x = gelu(conv(x))
+            x = gelu(mx.conv2d(x, conv.weight, conv.stride, conv.padding), conv.bias)
         C, bins, tokens, channels = x.shape
         x = x.transpose(0, 2, 3, 1).reshape(C, tokens, channels * bins)  # the checkpoint flattens channel first
         return self.conv_out(x) + self._positions[:tokens].astype(chunks.dtype)

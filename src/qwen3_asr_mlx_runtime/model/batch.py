@@ -27,7 +27,8 @@ class Row:
 
     `cache`: the keys and values of the first positions, if they are computed already; the batch takes them. `margin`:
     of what was chosen in the prompt. `min_margin`: if that, or the margin between the two most likely tokens, is
-    smaller, the row leaves with `low_margin`: decoded alone, it might continue differently. `error`: why it failed.
+    smaller, the row leaves with `low_margin`: decoded alone, it might continue differently. `logprobs`: whether its
+    tokens get log-probabilities. `error`: why it failed.
     """
 
     prompt: mx.array
@@ -35,6 +36,7 @@ class Row:
     cache: list[KVCache] | None = None
     margin: float = math.inf
     min_margin: float = 0.0
+    logprobs: bool = False
     tokens: list[Token] = field(default_factory=list)
     low_margin: bool = False
     error: NonFiniteOutput | None = None
@@ -179,13 +181,13 @@ class Batch:
         caches = self._model.make_cache(longest + 1, rows=len(rows))
         hidden = self._model.model(side_by_side([row.prompt for row in rows]), caches)
         last = hidden[mx.arange(len(rows)), mx.array([row.length - 1 for row in rows])]
-        choice = self._choose(self._model.head(last))
+        choice = _choose(rows, self._model.head(last))
         return [RowCache(cache.keys, cache.values) for cache in caches], choice
 
     def _prefill_rest(self, rows: Sequence[tuple[Row, list[KVCache]]]) -> tuple[list[RowCache], NextTokens]:
         """Run what the cache of each row lacks of its prompt."""
         last = [self._model.model(row.prompt[:, cache[0].offset :], cache)[:, -1] for row, cache in rows]
-        choice = self._choose(self._model.head(mx.concatenate(last)))
+        choice = _choose([row for row, _ in rows], self._model.head(mx.concatenate(last)))
         capacity = max(cache[0].keys.shape[2] for _, cache in rows)
         for row, cache in rows:
             row.cache = None
@@ -215,7 +217,7 @@ class Batch:
         for cache in self._caches:
             cache.places = places
         logits = self._model.logits(self._model.model.embed_tokens(tokens)[:, None], self._caches)
-        return self._choose(logits, start=not self._waits)
+        return _choose(self.rows, logits, start=not self._waits)
 
     @property
     def _waits(self) -> bool:
@@ -227,9 +229,6 @@ class Batch:
         held = sum(cache.keys.nbytes + cache.values.nbytes for cache in self._caches)
         return held > _COPIED_PART * self._weight_bytes
 
-    def _choose(self, logits: mx.array, *, start: bool = True) -> NextTokens:
-        return NextTokens.among(logits, logprobs=True, margins=True, start=start)
-
     def _read(self, choice: NextTokens) -> None:
         for row, read in zip(self.rows, choice.read(), strict=True):
             try:
@@ -239,7 +238,7 @@ class Batch:
                 continue
             row.low_margin = min(row.margin, math.inf if read.margin is None else read.margin) < row.min_margin
             reason = finish_reason([*(token.id for token in row.tokens), read.token], self._eos_ids, row.is_last_token)
-            row.tokens.append(Token(read.token, read.logprob, reason))
+            row.tokens.append(Token(read.token, read.logprob if row.logprobs else None, reason))
 
     def _keep(self, kept: Sequence[bool], choice: NextTokens) -> None:
         """Remove the other rows. `choice` has the next tokens of all rows."""
@@ -254,3 +253,7 @@ class Batch:
         self._choice = choice.keep(rows)
         for cache in self._caches:
             cache.keep(rows)
+
+
+def _choose(rows: Iterable[Row], logits: mx.array, *, start: bool = True) -> NextTokens:
+    return NextTokens.among(logits, logprobs=any(row.logprobs for row in rows), margins=True, start=start)

@@ -13,6 +13,7 @@ import mlx.nn as nn
 
 from qwen3_asr_mlx_runtime.model.activations import silu
 from qwen3_asr_mlx_runtime.model.config import TextConfig
+from qwen3_asr_mlx_runtime.model.projections import joined
 
 CAPACITY_STEP = 128  # capacities are multiples of this, so that few buffer sizes occur
 PREFILL_BLOCK = 1024  # positions a forward pass: bounds the attention scores of a very long prompt
@@ -116,9 +117,8 @@ class Attention(nn.Module):
         self.k_norm = nn.RMSNorm(H, eps=config.rms_norm_eps)
 
     def join(self) -> None:
-        joined = _joined([self.q_proj, self.k_proj, self.v_proj])
-        if joined is not None:
-            self.qkv_proj = joined
+        if (projection := joined([self.q_proj, self.k_proj, self.v_proj])) is not None:
+            self.qkv_proj = projection
             del self.q_proj, self.k_proj, self.v_proj
 
     def fix_norms(self) -> None:
@@ -129,6 +129,8 @@ class Attention(nn.Module):
         """x (B, L, D) → normalised and rotated queries (B, heads, L, head_dim) and keys, and values (B, kv_heads, L,
         head_dim). Queries and keys go through norm and rotation together."""
         B, L, _ = x.shape
+        if L == 1 < B and type(self.get("qkv_proj")) is nn.Linear and self.num_heads == 2 * self.num_kv_heads:
+            return self._project_rows(x, positions)
         rotated = self.num_heads + self.num_kv_heads
         shape = (B, L, -1, self.head_dim)
         if "qkv_proj" in self:
@@ -139,15 +141,24 @@ class Attention(nn.Module):
             values = self.v_proj(x).reshape(shape)
         norms = self._norms if "_norms" in self else self._norm_weights()
         qk = mx.fast.rms_norm(qk, None, self.q_norm.eps)[:, :, :rotated] * norms
-        qk = mx.fast.rope(
-            qk.transpose(0, 2, 1, 3),
-            self.head_dim,
-            traditional=False,
-            base=self.rope_theta,
-            scale=1.0,
-            offset=positions,
-        )
+        qk = self._rotated(qk.transpose(0, 2, 1, 3), positions)
         return qk[:, : self.num_heads], qk[:, self.num_heads :], values.transpose(0, 2, 1, 3)
+
+    def _project_rows(self, x: mx.array, positions: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        """`project` for one position of each of several rows.
+
+        Queries are half of the joined projection, keys and values the other half. A product for each half is one kernel
+        still, and its results lie side by side: attention of so few queries would copy them otherwise.
+        """
+        B, _, D = x.shape
+        halves = x.reshape(B, D) @ self.qkv_proj.weight.reshape(2, -1, D).swapaxes(1, 2)
+        queries, cached = (half.reshape(B, -1, 1, self.head_dim) for half in mx.split(halves, 2))
+        queries = self._rotated(self.q_norm(queries), positions)
+        keys = self._rotated(self.k_norm(cached), positions)  # of the values too: a copy without them costs more
+        return queries, keys[:, : self.num_kv_heads], cached[:, self.num_kv_heads :]
+
+    def _rotated(self, x: mx.array, positions: mx.array) -> mx.array:
+        return mx.fast.rope(x, self.head_dim, traditional=False, base=self.rope_theta, scale=1.0, offset=positions)
 
     def _norm_weights(self) -> mx.array:
         """The weights of both norms, a row for each head: (heads + kv_heads, head_dim)."""
@@ -163,9 +174,8 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def join(self) -> None:
-        joined = _joined([self.gate_proj, self.up_proj])
-        if joined is not None:
-            self.gate_up_proj = joined
+        if (projection := joined([self.gate_proj, self.up_proj])) is not None:
+            self.gate_up_proj = projection
             del self.gate_proj, self.up_proj
 
     def __call__(self, x: mx.array) -> mx.array:
@@ -238,13 +248,3 @@ class Decoder(nn.Module):
         """Empty caches, one a layer, with room for `capacity` positions of each row."""
         heads, head_dim = self.config.num_key_value_heads, self.config.head_dim
         return [KVCache(capacity, heads, head_dim, dtype, rows) for _ in self.layers]
-
-
-def _joined(layers: Sequence[nn.Module]) -> nn.Module | None:
-    """One layer with the outputs of all side by side; None if their quantisations differ."""
-    kinds = {tuple(getattr(layer, name, None) for name in ("bits", "group_size", "mode")) for layer in layers}
-    if len(kinds) > 1:
-        return None
-    first, *_ = layers
-    first.update({name: mx.concatenate([layer[name] for layer in layers]) for name in first.parameters()})
-    return first

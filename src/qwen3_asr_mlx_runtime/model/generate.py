@@ -14,6 +14,7 @@ FinishReason = Literal["stop", "length", "repetition"]
 
 _MAX_PERIOD = 8
 _MAX_REPEATS = 20
+_BLOCK = 128  # logits, at most, of which only the largest is looked at again
 
 
 class Token(NamedTuple):
@@ -47,10 +48,12 @@ class NextTokens(NamedTuple):
     ) -> "NextTokens":
         """Choose from logits (B, V). `margins`: the differences to the second most likely tokens' logits. `start`: the
         computation, without waiting for it."""
-        tokens = mx.argmax(logits, axis=-1)
-        best = mx.max(logits, axis=-1).astype(mx.float32)  # a NaN is passed on
+        if margins:
+            tokens, best, second = _two_largest(logits)
+        else:
+            tokens, best, second = mx.argmax(logits, axis=-1), mx.max(logits, axis=-1).astype(mx.float32), None
         logprob = best - mx.logsumexp(logits.astype(mx.float32), axis=-1) if logprobs else None
-        choice = cls(tokens, best, logprob, best - _second(logits, tokens) if margins else None)
+        choice = cls(tokens, best, logprob, None if second is None else best - second)
         if start:
             choice.start()
         return choice
@@ -71,12 +74,20 @@ class NextTokens(NamedTuple):
         return NextTokens(self.tokens[rows], self.logits[rows], logprobs, margins)
 
     def append(self, other: "NextTokens") -> "NextTokens":
-        """Append rows with the same requested values."""
+        """Append rows. A value that was requested for only some of them is NaN for the others."""
         tokens, logits = (mx.concatenate([*pair]) for pair in zip(self[:2], other[:2], strict=True))
         pairs = zip(self[2:], other[2:], strict=True)
         return NextTokens(
-            tokens, logits, *(None if a is None or b is None else mx.concatenate([a, b]) for a, b in pairs)
+            tokens,
+            logits,
+            *(
+                None if a is None and b is None else mx.concatenate([self._or_nan(a), other._or_nan(b)])
+                for a, b in pairs
+            ),
         )
+
+    def _or_nan(self, values: mx.array | None) -> mx.array:
+        return mx.full(self.tokens.shape, mx.nan) if values is None else values
 
 
 def token_budget(seconds: float) -> int:
@@ -149,10 +160,24 @@ def prefill_prompt(model: Qwen3ASR, prompt: mx.array, cache: Sequence[KVCache], 
     return model.head(prefill(model, prompt[:, cache[0].offset :], cache)[0])
 
 
-def _second(logits: mx.array, tokens: mx.array) -> mx.array:
-    """The largest logit except that of `tokens`: float32 (B,)."""
-    others = mx.put_along_axis(logits, tokens[:, None], mx.array(-mx.inf, logits.dtype), axis=-1)
-    return mx.max(others, axis=-1).astype(mx.float32)
+def _two_largest(logits: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+    """Of logits (B, V): the most likely tokens, their logits and the second largest, (B,) each, logits as float32. All
+    are read once, for the largest of each block. Of equal ones the first is chosen, and a NaN is passed on."""
+    B, V = logits.shape
+    blocks = logits.reshape(B, -1, math.gcd(V, _BLOCK))
+    largest = mx.max(blocks, axis=-1)
+    block = mx.argmax(largest, axis=-1)
+    inside = mx.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
+    place = mx.argmax(inside, axis=-1)
+    best = mx.max(largest, axis=-1).astype(mx.float32)
+    second = mx.maximum(_without(largest, block), _without(inside, place)).astype(mx.float32)
+    return block * blocks.shape[2] + place, best, second
+
+
+def _without(values: mx.array, index: mx.array) -> mx.array:
+    """The largest of the values (B, n) except those at `index` (B,)."""
+    others = mx.put_along_axis(values, index[:, None], mx.array(-mx.inf, values.dtype), axis=-1)
+    return mx.max(others, axis=-1)
 
 
 def finish_reason(ids: Sequence[int], eos_ids: frozenset[int], is_last: bool) -> FinishReason | None:

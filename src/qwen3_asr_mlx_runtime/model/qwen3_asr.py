@@ -39,6 +39,7 @@ class Qwen3ASR(nn.Module):
 
     def prepare(self) -> None:
         """Prepare loaded weights to run. On a GPU their names then differ from the checkpoint's."""
+        self.audio_tower.prepare()
         self.model.prepare()
         layers = self.leaf_modules()
         del layers["audio_tower"]  # its products are of many rows
