@@ -116,6 +116,14 @@ def test_batched_is_alone_beside_rows_that_choose_nothing(demo: Recognizer, clip
         assert outcome.transcript.language_probabilities == alone.language_probabilities
 
 
+def test_a_batch_of_chosen_languages_has_the_log_probabilities_that_were_asked_for(
+    demo: Recognizer, clips: dict[str, np.ndarray]
+) -> None:
+    utterances = [Utterance(samples, languages=BOTH, logprobs=True) for samples in clips.values()]
+    for utterance, together in zip(utterances, demo.transcribe_batch(utterances, "batched"), strict=True):
+        assert together.logprobs == pytest.approx(demo.transcribe(utterance).logprobs, abs=1e-3)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_streamed_is_whole(dtype: str) -> None:
     recognizer = Recognizer.load("demo", dtype=dtype)

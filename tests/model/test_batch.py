@@ -127,7 +127,7 @@ def test_log_probabilities_are_those_of_the_row_alone():
 def test_only_rows_that_ask_for_log_probabilities_have_them_whoever_joins_first(first: bool) -> None:
     early, late = Row(prompt(12, 6), 9, logprobs=first), Row(prompt(30, 7), 9, logprobs=not first)
     batch = Batch(MODEL, NO_EOS)
-    batch.join([early])
+    batch.join([early, Row(prompt(14, 8), 9)])
     batch.step()
     batch.join([late])
     run(batch)
