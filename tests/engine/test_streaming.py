@@ -9,6 +9,7 @@ from support.engine_requests import finalize, partial, run, send
 
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
+from qwen3_asr_mlx_runtime.engine.streaming_segment import StreamingSegment
 from qwen3_asr_mlx_runtime.engine.streaming_utterance import StreamingUtterance
 from qwen3_asr_mlx_runtime.engines.api import Finished, Job, PartialDone
 from qwen3_asr_mlx_runtime.engines.fair_queue import INTERACTIVE_IN_A_ROW
@@ -54,7 +55,7 @@ def test_a_partial_waits_for_a_final(schedule):
 def test_files_have_one_step_in_five_beside_partials(schedule, monkeypatch, mode):
     steps = []
 
-    def endless(_):
+    def endless(*_):
         while True:
             steps.append("partial")
             yield
@@ -96,6 +97,19 @@ def test_a_cancel_ends_a_partial_and_the_next_has_its_samples(schedule):
     send(schedule, partial(2, 9, NOISE))
     [done] = run(schedule)
     assert done.hypothesis.audio_seconds == 4.0
+
+
+def test_a_partial_that_fails_says_how_long_it_worked(schedule, monkeypatch):
+    send(schedule, partial(1, 9, NOISE))
+    assert schedule.cancel(1).seconds == 0  # not begun
+    send(schedule, partial(2, 9, NOISE))
+    schedule.step()
+    assert schedule.cancel(2).seconds > 0
+    monkeypatch.setattr(StreamingSegment, "decode", lambda *_, **__: 1 / 0)
+    send(schedule, partial(3, 9, NOISE))
+    [failed] = run(schedule)
+    assert (failed.error.code, failed.seconds > 0) == ("decode_failed", True)
+    schedule.forget(9)
 
 
 def test_a_partial_knows_the_probability_of_its_last_token(repository):

@@ -19,6 +19,7 @@ from qwen3_asr_mlx_runtime.engines.api import (
     PartialDone,
     Provisional,
 )
+from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis
 from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, Samples, Utterance
 from qwen3_asr_mlx_runtime.errors import Cancelled
@@ -30,6 +31,7 @@ from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 class _RunningPartial(NamedTuple):
     id: int
     audio_id: int
+    watch: Stopwatch
     steps: Generator[None, None, Hypothesis]
 
 
@@ -89,7 +91,8 @@ class OpenUtterances:
             utterance = StreamingUtterance(self._model, self._tokenizer, self._preparation, self._drift, request)
             utterance.append(self._whole(request.audio_id))
             self._utterances[request.audio_id] = utterance
-        self._partials.append(_RunningPartial(request.id, request.audio_id, utterance.partial()))
+        watch = Stopwatch()
+        self._partials.append(_RunningPartial(request.id, request.audio_id, watch, utterance.partial(watch)))
 
     def _whole(self, audio_id: int) -> Samples:
         return np.concatenate([NO_SAMPLES, *self._samples.get(audio_id, ())])
@@ -143,7 +146,7 @@ class OpenUtterances:
             outcome = PartialDone(partial.id, end.value)
         except Exception as error:  # noqa: BLE001 only this partial fails, and the next starts over
             self._utterances[partial.audio_id].drop()
-            outcome = Failed(partial.id, failure(error))
+            outcome = Failed(partial.id, failure(error), partial.watch.busy)
         self._partials.popleft()
         self._utterances.move_to_end(partial.audio_id)
         self._make_room()
@@ -161,5 +164,5 @@ class OpenUtterances:
     def _end(self, partials: list[_RunningPartial]) -> Failed | None:
         for partial in partials:
             self._partials.remove(partial)
-            return Failed(partial.id, Cancelled("cancelled before its text was computed"))
+            return Failed(partial.id, Cancelled("cancelled before its text was computed"), partial.watch.busy)
         return None

@@ -86,9 +86,8 @@ class StreamingUtterance:
         requested = (request.language, request.languages, request.context, request.max_new_tokens)
         return requested == (first.language, first.languages, first.context, first.max_new_tokens)
 
-    def partial(self) -> Generator[None, None, Hypothesis]:
-        """A hypothesis of the audio so far. Yields between forward passes."""
-        watch = Stopwatch()
+    def partial(self, watch: Stopwatch) -> Generator[None, None, Hypothesis]:
+        """A hypothesis of the audio so far. Yields between forward passes. All of its work counts on `watch`."""
         self._admit(watch)
         yield from self._cut(watch)
         result = DraftResult()

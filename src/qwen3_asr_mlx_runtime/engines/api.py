@@ -219,8 +219,11 @@ class Aligned(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
+    """`seconds`: of work, if it was a Partial."""
+
     job_id: int
     error: BridgeError
+    seconds: float = 0.0
 
 
 class EngineEnded(msgspec.Struct, frozen=True, tag=True):
