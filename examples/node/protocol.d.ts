@@ -524,6 +524,7 @@ export interface Limits {
   max_streams: number;
   max_utterance_seconds: number;
   max_audio_seconds: number;
+  gpu_share: number;
   max_chunk_seconds: number;
   max_new_tokens: number;
   max_context_characters: number;
@@ -834,7 +835,8 @@ export interface Start {
  * decoding starts. `auto_flush`: batches come as events, which must be wanted. `restart`: replace a stream of this
  * name. `on_limit`: what becomes of an utterance that grows too long. `partials`: send the text of the open utterance,
  * at most every `partial_interval_ms` of audio. `final_policy`: every final is `guarded`; another value is echoed with
- * a warning. How to decode holds for the utterances of the stream.
+ * a warning. `effort`: with `low`, partials take a quarter of the engine's time at most. How to decode holds for the
+ * utterances of the stream.
  */
 export interface StartStream {
   type: "start_stream";
@@ -870,6 +872,8 @@ export interface StartStream {
   partial_interval_ms?: number;
   /** Default: `"guarded"`. */
   final_policy?: "fast" | "guarded" | "strict";
+  /** Default: `"normal"`. */
+  effort?: "low" | "normal";
   id?: Id;
 }
 
@@ -879,7 +883,10 @@ export interface Status {
   id?: Id;
 }
 
-/** Numbers alone: no text, no path, no name. `memory` is as of now; `timer_lag_ms`: how late the last timer was. */
+/**
+ * Numbers alone: no text, no path, no name. `memory` is as of now; `timer_lag_ms`: how late the last timer was;
+ * `partial_share`: how much of the last 10 s the engine worked on partials, null before the first.
+ */
 export interface StatusReply {
   type: "status";
   id?: string | number | null;
@@ -899,6 +906,7 @@ export interface StatusReply {
   versions: Versions;
   engine_restarts: number;
   engine_last_end: string | null;
+  partial_share: number | null;
 }
 
 /**

@@ -108,6 +108,13 @@ class ProcessLimits:
         "audio_too_long",
         bounds=(0.1, _DAY),
     )
+    gpu_share: float = _limit(
+        "gpu_share",
+        1.0,
+        "the share of the engine's time for partials",
+        "the next partial waits",
+        bounds=(0.05, 1),
+    )
 
 
 MAX_AUDIO_SECONDS = ProcessLimits.max_audio_seconds

@@ -81,27 +81,25 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def seconds(low: float, high: float = MAX_SECONDS) -> Callable[[str], float]:
+def number(low: float, high: float, unit: str = "") -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = float("nan")
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"expected {low:g} to {high:g} seconds, got {text!r}")
+            raise argparse.ArgumentTypeError(f"expected {low:g} to {high:g}{unit}, got {text!r}")
         return value
 
     return parse
 
 
+def seconds(low: float, high: float = MAX_SECONDS) -> Callable[[str], float]:
+    return number(low, high, " seconds")
+
+
 def decibels(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not -100 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"expected -100 to 100 decibels, got {text!r}")
-    return value
+    return number(-100, 100, " decibels")(text)
 
 
 def mebibytes(text: str) -> int:

@@ -1,7 +1,7 @@
 """What the process was started with: every option, its environment variable and its default, once."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
@@ -201,12 +201,11 @@ def _add_process_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parent-pid", type=values.whole_number(1, 2**31 - 1), help="exit when this process has gone")
     for name, limit in LIMITS.items():
         if limit.bounds is not None:
-            low, high = limit.bounds
-            count = values.whole_number(int(low), int(high)) if isinstance(limit.default, int) else None
+            parse, metavar = _number(name, isinstance(limit.default, int), *limit.bounds)
             parser.add_argument(
                 option_of(name),
-                type=count or values.seconds(low, high),
-                metavar="COUNT" if count else "SECONDS",
+                type=parse,
+                metavar=metavar,
                 default=limit.default,
                 help=f"at most, {limit.meaning} (default {limit.default})",
             )
@@ -222,6 +221,13 @@ def _add_process_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-install", action="store_true", help="the launcher's: never install anything")
     for option, reason in IGNORED_OPTIONS.items():
         parser.add_argument(option, dest="ignored", action="append_const", const=option, help=f"no effect: {reason}")
+
+
+def _number(limit: str, is_count: bool, low: float, high: float) -> tuple[Callable[[str], float], str]:
+    """How the option of a limit is read, and what its help calls the value."""
+    if is_count:
+        return values.whole_number(int(low), int(high)), "COUNT"
+    return (values.seconds(low, high), "SECONDS") if limit.endswith("_seconds") else (values.number(low, high), "SHARE")
 
 
 def _add_memory_options(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:

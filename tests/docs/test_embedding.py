@@ -49,7 +49,7 @@ def test_the_options_of_the_bridge_that_it_names_exist(document: str) -> None:
     named = set(re.findall(r"`(--[a-z-]+)", running)) - {"--model", "--verify"}
     flags = {"--local-files-only", "--no-install"}
     for option in named - flags:
-        parse_command_line([option, "7"], {})
+        parse_command_line([option, "1"], {})
     parse_command_line(["--model", "demo", "--verify", "once", *flags], {})
     assert flags < named
 

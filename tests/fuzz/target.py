@@ -104,6 +104,8 @@ WORDS: tuple[dict, ...] = (
     {"type": "transcribe", "audio": LONG, "progress": True, "decoder_mode": "batched", "timeout_ms": 500},
     {"type": "transcribe", "audio": LONG, "progress": True, "words": True},
     {"type": "cancel", "target": "words 1"},
+    {"type": "start_stream", "stream_id": "c", "restart": True, "partials": True, "effort": "low", **OFTEN},
+    {"type": "audio_chunk", "stream_id": "c", "pcm16": TENTH},
 )
 SPOILT: tuple[object, ...] = (
     *(None, True, -1, 1.5, "", "x", "\ud800", "7", [], {}, 2**53, 10**9, "\u2028", PCM + "!"),

@@ -29,6 +29,7 @@ PARTIALS = st.fixed_dictionaries(
         "partials": st.just(True),
         "partial_interval_ms": st.sampled_from([100, 200]),
         "final_policy": st.sampled_from(["guarded", "strict", "fast"]),
+        "effort": st.sampled_from(["low", "normal"]),
     },
 )
 TIMEOUTS = st.sampled_from([None, 100])

@@ -191,14 +191,15 @@ class Conversation:
             self.session.outcome(Finished(job_id, outcome or transcript_of(job)))
         return self.perform()
 
-    def end_partial(self, outcome: object = None, *, job_id: int | None = None) -> list[dict]:
-        """Give a partial, or the oldest one, its outcome: an error, a text, or one word for each half second."""
+    def end_partial(self, outcome: object = None, *, job_id: int | None = None, work: float = 0.04) -> list[dict]:
+        """Give a partial, or the oldest one, its outcome: an error, a text, or one word for each half second. `work`:
+        the engine's seconds."""
         job_id = min(self.partials) if job_id is None else job_id
         partial = self.partials.pop(job_id)
         if isinstance(outcome, BridgeError):
-            self.session.outcome(Failed(job_id, outcome))
+            self.session.outcome(Failed(job_id, outcome, work))
         else:
-            self.session.outcome(PartialDone(job_id, hypothesis(partial.given, outcome)))
+            self.session.outcome(PartialDone(job_id, hypothesis(partial.given, outcome, work)))
         return self.perform()
 
     def align(self, outcome: BridgeError | None = None, *, job_id: int | None = None) -> list[dict]:

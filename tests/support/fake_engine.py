@@ -111,13 +111,13 @@ def transcript_of(job: SentJob, text: str = "Seven three one.", **fields: object
     return transcript(text, audio_samples=len(job.utterance.samples), **fields)
 
 
-def hypothesis(samples: int, text: object = None) -> Hypothesis:
-    """The hypothesis of so many samples: one word for each half second, unless `text` is given."""
+def hypothesis(samples: int, text: object = None, work: float = 0.04) -> Hypothesis:
+    """The hypothesis of so many samples: one word for each half second, unless `text` is given. `work`: its seconds."""
     seconds = samples / 16_000
     words = [NUMBERS[n % len(NUMBERS)] for n in range(int(seconds / 0.5))]
     text_of_words = " ".join(words) if text is None else str(text)
     return Hypothesis(
-        text_of_words, "English" if text_of_words else None, seconds, len(words) + 3, len(words), 0.04, 0.75
+        text_of_words, "English" if text_of_words else None, seconds, len(words) + 3, len(words), work, 0.75
     )
 
 

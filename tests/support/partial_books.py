@@ -80,6 +80,9 @@ class PartialBooks:
                 self.closed[reply["stream_id"], reply["utterance_id"]] = sent.place
             case "cancel_result" if "dropped_samples" in reply:
                 self.closed[sent.stream_id, sent.message["utterance_id"]] = sent.place
+            case "status" if (share := reply["partial_share"]) is not None:
+                assert self.begun, "I9: a share of partials that were not requested"
+                assert share >= 0, "I9: a share below 0"
 
     def _reply_to_chunk(self, sent: Any, reply: dict) -> None:
         stream_id = reply["stream_id"]

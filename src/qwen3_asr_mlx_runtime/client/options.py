@@ -37,6 +37,7 @@ class StreamOptions(DecodingOptions, total=False):
     partials: bool
     partial_interval_ms: int
     final_policy: Literal["guarded", "strict", "fast"]
+    effort: Literal["normal", "low"]
 
 
 class BoundaryOptions(TimedOptions, total=False):

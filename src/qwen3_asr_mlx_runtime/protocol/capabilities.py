@@ -50,6 +50,7 @@ FEATURES = [
     "languages",
     "media",
     "file_progress",
+    "effort",
 ]
 
 

@@ -170,7 +170,8 @@ class StartStream(Decoding, frozen=True, kw_only=True, tag="start_stream"):
     oldest of them waits at most before decoding starts. `auto_flush`: batches come as events, which must be wanted.
     `restart`: replace a stream of this name. `on_limit`: what becomes of an utterance that grows too long.
     `partials`: send the text of the open utterance, at most every `partial_interval_ms` of audio. `final_policy`: every
-    final is `guarded`; another value is echoed with a warning. How to decode holds for the utterances of the stream.
+    final is `guarded`; another value is echoed with a warning. `effort`: with `low`, partials take a quarter of the
+    engine's time at most. How to decode holds for the utterances of the stream.
     """
 
     stream_id: Name = DEFAULT_STREAM
@@ -183,6 +184,7 @@ class StartStream(Decoding, frozen=True, kw_only=True, tag="start_stream"):
     partials: bool = False
     partial_interval_ms: Annotated[int, Meta(ge=MIN_PARTIAL_INTERVAL_MS, le=MAX_PARTIAL_INTERVAL_MS)] = 500
     final_policy: Literal["guarded", "strict", "fast"] = "guarded"
+    effort: Literal["normal", "low"] = "normal"
 
 
 class AudioChunk(Command, frozen=True, kw_only=True, tag="audio_chunk"):

@@ -154,7 +154,8 @@ class Versions(msgspec.Struct, kw_only=True):
 
 
 class StatusReply(Reply, kw_only=True, tag="status"):
-    """Numbers alone: no text, no path, no name. `memory` is as of now; `timer_lag_ms`: how late the last timer was."""
+    """Numbers alone: no text, no path, no name. `memory` is as of now; `timer_lag_ms`: how late the last timer was;
+    `partial_share`: how much of the last 10 s the engine worked on partials, null before the first."""
 
     state: State
     uptime_s: float
@@ -171,6 +172,7 @@ class StatusReply(Reply, kw_only=True, tag="status"):
     versions: Versions
     engine_restarts: int
     engine_last_end: str | None
+    partial_share: float | None
 
 
 class CancelResult(Reply, kw_only=True, tag="cancel_result"):

@@ -79,8 +79,9 @@ class ProvisionalFinal:
 class Partials:
     """What is computed of open utterances: partials, and provisional finals.
 
-    The engine computes one partial at a time, and a partial starts only if it need not wait in the engine. So under
-    load there are fewer partials, and none queue. A partial of an ended utterance is dropped.
+    The engine computes one partial at a time, and a partial starts only if it need not wait in the engine, and has a
+    share of its time. So under load there are fewer partials, and none queue. A partial of an ended utterance is
+    dropped.
 
     `as_events`: whether partials are sent as events.
     """
@@ -117,10 +118,12 @@ class Partials:
         return self._of(stream).fill(reply) if stream.command.partials else reply
 
     def advance(self) -> None:
-        """Start the partial that has been due longest, except for a stream whose last partial is not written yet."""
-        is_empty = self._scheduler.slots.is_empty
-        self._scheduler.partial_waits = any(utterance.ends for utterance in self._due.values()) and not is_empty
-        for utterance in [*self._due.values()]:
+        """Start the partial that has been due longest, except for a stream whose last partial is not written yet, or
+        whose share is used up."""
+        now, is_empty = self._clock(), self._scheduler.slots.is_empty
+        free = [utterance for utterance in self._due.values() if self._free_at(utterance) <= now]
+        self._scheduler.partial_waits = any(utterance.ends for utterance in free) and not is_empty
+        for utterance in free:
             if not self._scheduler.may_start_partial:
                 return
             if utterance.ends and not self._scheduler.slots.is_empty:
@@ -150,6 +153,16 @@ class Partials:
                 utterance.due_at = utterance.due_at or self._clock()
                 self._due[utterance.stream.id] = utterance
         self._running.clear()
+
+    def _free_at(self, utterance: OpenUtterance) -> float:
+        """When its next partial may start at the earliest."""
+        return self._scheduler.slots.partial_free_at(utterance.stream.pace)
+
+    @property
+    def deadline(self) -> float | None:
+        """When a partial that is due has a share of the engine's time again."""
+        now = self._clock()
+        return min((at for at in map(self._free_at, self._due.values()) if at > now), default=None)
 
     @property
     def are_due(self) -> bool:
@@ -257,7 +270,7 @@ class Partials:
         utterance.received = utterance.stream.samples
         utterance.in_engine = self._scheduler.append(utterance.in_engine, samples)
         utterance.job_id = self._scheduler.start_partial(
-            utterance.in_engine, utterance.options, alone=utterance.ends > 0
+            utterance.in_engine, utterance.options, utterance.stream.pace, alone=utterance.ends > 0
         )
         self._running[utterance.job_id] = utterance
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
 
-from qwen3_asr_mlx_runtime.engines.api import Aligned, Append, Cancel, Forget, Partial, Promote
+from qwen3_asr_mlx_runtime.engines.api import Aligned, Append, Cancel, Failed, Forget, Partial, PartialDone, Promote
 from qwen3_asr_mlx_runtime.engines.fair_queue import FairQueue
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
@@ -23,7 +23,7 @@ from qwen3_asr_mlx_runtime.errors import (
     OutOfMemory,
     TimedOut,
 )
-from qwen3_asr_mlx_runtime.limits import MAX_ALIGN_SECONDS
+from qwen3_asr_mlx_runtime.limits import MAX_ALIGN_SECONDS, ProcessLimits
 from qwen3_asr_mlx_runtime.session.effects import (
     AudioFailed,
     AudioRead,
@@ -32,7 +32,7 @@ from qwen3_asr_mlx_runtime.session.effects import (
     ReadMore,
     StopReading,
 )
-from qwen3_asr_mlx_runtime.session.engine_slots import EngineSlots
+from qwen3_asr_mlx_runtime.session.engine_slots import EngineSlots, Pace
 from qwen3_asr_mlx_runtime.session.file_prefetch import READ_SECONDS, FilePrefetch
 from qwen3_asr_mlx_runtime.session.reply_queue import CancelState
 from qwen3_asr_mlx_runtime.session.transcription import (
@@ -62,13 +62,14 @@ class Scheduler:
     """Owns a transcription from its acceptance to its result, which it gets exactly once, in `_finish`, and on to its
     words."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], partial_share: float = ProcessLimits.gpu_share) -> None:
+        """`partial_share`: of the engine's time, at most."""
         self.effects: list[Effect] = []
         self.model_loaded = False
         self.partial_waits = False  # until nothing is under way
         self.transcripts = 0
         self.audio_seconds = 0.0  # of these
-        self.slots = EngineSlots(clock)
+        self.slots = EngineSlots(clock, partial_share)
         self.files = FilePrefetch(clock)
         self._clock = clock
         self._job_ids = count(1)
@@ -406,10 +407,10 @@ class Scheduler:
             self.effects.append(Append(audio.id, samples))
         return AppendedAudio(audio.id, audio.samples + len(samples))
 
-    def start_partial(self, audio: AppendedAudio, options: Options, *, alone: bool) -> int:
-        """Have the engine compute a partial of what it has: the id of its outcome."""
+    def start_partial(self, audio: AppendedAudio, options: Options, pace: Pace, *, alone: bool) -> int:
+        """Have the engine compute a partial of what it has: the id of its outcome. `pace`: of its stream."""
         job_id = next(self._job_ids)
-        self.slots.start_partial(job_id, audio.samples / SAMPLE_RATE)
+        self.slots.start_partial(job_id, audio.samples / SAMPLE_RATE, pace)
         if alone:
             self.slots.keep_alone()
         self.effects.append(
@@ -424,11 +425,12 @@ class Scheduler:
         )
         return job_id
 
-    def partial_ended(self, job_id: int) -> bool:
+    def partial_ended(self, outcome: PartialDone | Failed) -> bool:
         """Free the slot of a partial. False where the outcome is that of a job."""
-        is_partial = self.slots.has_partial(job_id)
+        is_partial = self.slots.has_partial(outcome.job_id)
         if is_partial:
-            self.slots.free(job_id)
+            seconds = outcome.hypothesis.seconds if isinstance(outcome, PartialDone) else outcome.seconds
+            self.slots.free_partial(outcome.job_id, seconds)
         return is_partial
 
     def forget(self, audio: AppendedAudio | None) -> None:

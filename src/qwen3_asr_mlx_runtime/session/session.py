@@ -136,7 +136,7 @@ class Session:
                 state.engine_ended(reason)
             case Unloaded(freed_bytes):
                 state.residency.unloaded(freed_bytes)
-            case PartialDone() | Failed() if state.scheduler.partial_ended(outcome.job_id):
+            case PartialDone() | Failed() if state.scheduler.partial_ended(outcome):
                 state.partials.ended(outcome)
             case Finished() | Aligned() | Failed():
                 self._job_ended(outcome)

@@ -75,7 +75,7 @@ class SessionState:
         self.replies = ReplyQueue()
         self.recovery = Recovery(clock)
         self.engine_is_lost = False
-        self.scheduler = Scheduler(clock)
+        self.scheduler = Scheduler(clock, settings.gpu_share)
         self.model = ModelState(self.scheduler.effects, clock)
         self.budget = AudioBudget(settings.max_pending_audio_seconds)
         self.utterances = Utterances(settings, self.scheduler, self.model, self.replies, self.budget, clock)
@@ -120,6 +120,7 @@ class SessionState:
             self.scheduler.deadline,
             self.utterances.waiting.deadline,
             self.residency.deadline,
+            self.partials.deadline,
             self.shutdown.deadline,
             progress,
         )

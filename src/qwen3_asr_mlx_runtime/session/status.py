@@ -22,6 +22,7 @@ def status(state: SessionState) -> StatusReply:
     health = state.health
     busy_ms, progress_ms = _busy(state)
     memory = Memory.of_bridge(health.worker_memory(), health.worker_pid())
+    share = state.scheduler.slots.partial_share
     return StatusReply(
         state=state.state,
         uptime_s=_uptime(state),
@@ -38,6 +39,7 @@ def status(state: SessionState) -> StatusReply:
         versions=_versions(),
         engine_restarts=state.recovery.restarts,
         engine_last_end=state.recovery.last_reason,
+        partial_share=None if share is None else round(share, 4),
     )
 
 

@@ -18,7 +18,9 @@ from qwen3_asr_mlx_runtime.errors import (
 from qwen3_asr_mlx_runtime.limits import MAX_STREAM_RATE, MIN_STREAM_RATE
 from qwen3_asr_mlx_runtime.protocol.commands import AudioChunk, StartStream
 from qwen3_asr_mlx_runtime.protocol.streams import Gap, PartialResult
+from qwen3_asr_mlx_runtime.session.engine_slots import Pace
 
+EFFORT_SHARES = {"normal": 1.0, "low": 0.25}  # of the engine's time for the partials of a stream
 IsInUse = Callable[[str, str], bool]  # (stream id, name of an utterance)
 
 
@@ -93,6 +95,7 @@ class Stream:
 
     def __init__(self, command: StartStream, is_in_use: IsInUse) -> None:
         self.command = command
+        self.pace = Pace(EFFORT_SHARES[command.effort])
         self._audio = PcmBuffer(command.sample_rate)
         self._silence = TrailingSilence(command.sample_rate)
         self._chunks = 0
@@ -142,9 +145,11 @@ class Stream:
         return self._audio.settled(start)
 
     def restarted(self, command: StartStream) -> "Stream":
-        """A new stream that replaces this one and continues its utterance numbers."""
+        """A new stream that replaces this one and continues its utterance numbers, and its pace."""
         stream = Stream(command, self._is_in_use)
         stream._names = self._names
+        if command.effort == self.command.effort:
+            stream.pace = self.pace
         return stream
 
     @property

@@ -1123,6 +1123,7 @@ extension Wire {
         public var maxStreams: Int
         public var maxUtteranceSeconds: Double
         public var maxAudioSeconds: Double
+        public var gpuShare: Double
         public var maxChunkSeconds: Double
         public var maxNewTokens: Int
         public var maxContextCharacters: Int
@@ -1146,6 +1147,7 @@ extension Wire {
             case maxStreams = "max_streams"
             case maxUtteranceSeconds = "max_utterance_seconds"
             case maxAudioSeconds = "max_audio_seconds"
+            case gpuShare = "gpu_share"
             case maxChunkSeconds = "max_chunk_seconds"
             case maxNewTokens = "max_new_tokens"
             case maxContextCharacters = "max_context_characters"
@@ -1737,7 +1739,8 @@ extension Wire {
     /// most before decoding starts. `auto_flush`: batches come as events, which must be wanted. `restart`: replace a
     /// stream of this name. `on_limit`: what becomes of an utterance that grows too long. `partials`: send the text of
     /// the open utterance, at most every `partial_interval_ms` of audio. `final_policy`: every final is `guarded`;
-    /// another value is echoed with a warning. How to decode holds for the utterances of the stream.
+    /// another value is echoed with a warning. `effort`: with `low`, partials take a quarter of the engine's time at
+    /// most. How to decode holds for the utterances of the stream.
     public struct StartStream: Codable, Equatable, Sendable {
         public private(set) var type = "start_stream"
         /// 0 to 4096.
@@ -1772,6 +1775,8 @@ extension Wire {
         public var partialIntervalMs: Int?
         /// Default: `"guarded"`.
         public var finalPolicy: FinalPolicy?
+        /// Default: `"normal"`.
+        public var effort: Effort?
         public var id: ID?
 
         public init(
@@ -1794,6 +1799,7 @@ extension Wire {
             partials: Bool? = nil,
             partialIntervalMs: Int? = nil,
             finalPolicy: FinalPolicy? = nil,
+            effort: Effort? = nil,
             id: ID? = nil
         ) {
             self.maxNewTokens = maxNewTokens
@@ -1815,6 +1821,7 @@ extension Wire {
             self.partials = partials
             self.partialIntervalMs = partialIntervalMs
             self.finalPolicy = finalPolicy
+            self.effort = effort
             self.id = id
         }
 
@@ -1839,6 +1846,7 @@ extension Wire {
             case partials
             case partialIntervalMs = "partial_interval_ms"
             case finalPolicy = "final_policy"
+            case effort
             case id
         }
 
@@ -1858,6 +1866,14 @@ extension Wire {
             public static let guarded = Self(rawValue: "guarded")
             public static let strict = Self(rawValue: "strict")
         }
+
+        public struct Effort: RawRepresentable, Codable, Hashable, Sendable {
+            public let rawValue: String
+            public init(rawValue: String) { self.rawValue = rawValue }
+
+            public static let low = Self(rawValue: "low")
+            public static let normal = Self(rawValue: "normal")
+        }
     }
 }
 
@@ -1874,7 +1890,8 @@ extension Wire {
 }
 
 extension Wire {
-    /// Numbers alone: no text, no path, no name. `memory` is as of now; `timer_lag_ms`: how late the last timer was.
+    /// Numbers alone: no text, no path, no name. `memory` is as of now; `timer_lag_ms`: how late the last timer was;
+    /// `partial_share`: how much of the last 10 s the engine worked on partials, null before the first.
     public struct StatusReply: Codable, Equatable, Sendable {
         public private(set) var type = "status"
         public var id: ID?
@@ -1894,6 +1911,7 @@ extension Wire {
         public var versions: Versions
         public var engineRestarts: Int
         public var engineLastEnd: String?
+        public var partialShare: Double?
 
         enum CodingKeys: String, CodingKey {
             case type
@@ -1914,6 +1932,7 @@ extension Wire {
             case versions
             case engineRestarts = "engine_restarts"
             case engineLastEnd = "engine_last_end"
+            case partialShare = "partial_share"
         }
 
         public struct State: RawRepresentable, Codable, Hashable, Sendable {
