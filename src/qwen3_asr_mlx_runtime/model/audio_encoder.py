@@ -15,7 +15,7 @@ import mlx.nn as nn
 
 from qwen3_asr_mlx_runtime.model.activations import gelu
 from qwen3_asr_mlx_runtime.model.config import AudioEncoderConfig
-from qwen3_asr_mlx_runtime.model.projections import joined
+from qwen3_asr_mlx_runtime.model.projections import join
 
 _CHUNKS_PER_BLOCK = 32  # convolutions see at most 32 s at a time: their first output is 6 MB a second in float32
 _CHUNKS_PER_BLOCK_ON_CPU = 1  # what they write stays in the processor's cache
@@ -49,9 +49,7 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def join(self) -> None:
-        if (projection := joined([self.q_proj, self.k_proj, self.v_proj])) is not None:
-            self.qkv_proj = projection
-            del self.q_proj, self.k_proj, self.v_proj
+        join(self, ("q_proj", "k_proj", "v_proj"), "qkv_proj")
 
     def __call__(self, x: mx.array, runs: Sequence["Run"]) -> mx.array:
         """x (T, d) → (T, d), each run attending in windows of its own."""

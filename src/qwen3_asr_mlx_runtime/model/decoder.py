@@ -13,7 +13,7 @@ import mlx.nn as nn
 
 from qwen3_asr_mlx_runtime.model.activations import silu
 from qwen3_asr_mlx_runtime.model.config import TextConfig
-from qwen3_asr_mlx_runtime.model.projections import joined
+from qwen3_asr_mlx_runtime.model.projections import join
 
 CAPACITY_STEP = 128  # capacities are multiples of this, so that few buffer sizes occur
 PREFILL_BLOCK = 1024  # positions a forward pass: bounds the attention scores of a very long prompt
@@ -117,9 +117,7 @@ class Attention(nn.Module):
         self.k_norm = nn.RMSNorm(H, eps=config.rms_norm_eps)
 
     def join(self) -> None:
-        if (projection := joined([self.q_proj, self.k_proj, self.v_proj])) is not None:
-            self.qkv_proj = projection
-            del self.q_proj, self.k_proj, self.v_proj
+        join(self, ("q_proj", "k_proj", "v_proj"), "qkv_proj")
 
     def fix_norms(self) -> None:
         """Store the joined norm weights, which no longer change."""
@@ -129,7 +127,7 @@ class Attention(nn.Module):
         """x (B, L, D) → normalised and rotated queries (B, heads, L, head_dim) and keys, and values (B, kv_heads, L,
         head_dim). Queries and keys go through norm and rotation together."""
         B, L, _ = x.shape
-        if L == 1 < B and type(self.get("qkv_proj")) is nn.Linear and self.num_heads == 2 * self.num_kv_heads:
+        if B > 1 and L == 1 and type(self.get("qkv_proj")) is nn.Linear and self.num_heads == 2 * self.num_kv_heads:
             return self._project_rows(x, positions)
         rotated = self.num_heads + self.num_kv_heads
         shape = (B, L, -1, self.head_dim)
@@ -174,9 +172,7 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def join(self) -> None:
-        if (projection := joined([self.gate_proj, self.up_proj])) is not None:
-            self.gate_up_proj = projection
-            del self.gate_proj, self.up_proj
+        join(self, ("gate_proj", "up_proj"), "gate_up_proj")
 
     def __call__(self, x: mx.array) -> mx.array:
         if "gate_up_proj" in self:

@@ -6,11 +6,15 @@ import mlx.core as mx
 import mlx.nn as nn
 
 
-def joined(layers: Sequence[nn.Module]) -> nn.Module | None:
-    """One layer with the outputs of all side by side; None if their quantisations differ."""
+def join(module: nn.Module, names: Sequence[str], joined: str) -> None:
+    """Replace the projections `names` of `module` by one, `joined`, with the outputs of all side by side. Nothing
+    happens if their quantisations differ."""
+    layers = [module[name] for name in names]
     kinds = {tuple(getattr(layer, name, None) for name in ("bits", "group_size", "mode")) for layer in layers}
     if len(kinds) > 1:
-        return None
+        return
     first, *_ = layers
     first.update({name: mx.concatenate([layer[name] for layer in layers]) for name in first.parameters()})
-    return first
+    setattr(module, joined, first)
+    for name in names:
+        delattr(module, name)
