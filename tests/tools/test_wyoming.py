@@ -516,10 +516,10 @@ class TestErrors:
             assert Error.from_event(error) == Error("why", "decode_failed")
 
 
-def handler(streams: object, idle_seconds: float | None = None) -> tuple[Handler, Reader, "Written"]:
+def handler(service: object, idle_seconds: float | None = None) -> tuple[Handler, Reader, "Written"]:
     reader, writer = Reader(), Written()
     settings = Settings(info("demo"), 60.0, False, idle_seconds)
-    return Handler(reader, writer, streams, settings, ends_with_input=True), reader, writer
+    return Handler(reader, writer, service, settings, ends_with_input=True), reader, writer
 
 
 class Written:
@@ -551,9 +551,9 @@ def test_no_event_is_read_before_the_bridge_has_taken_the_one_before() -> None:
     class Slow:
         def __init__(self) -> None:
             self.taken, self.may_go_on = asyncio.Semaphore(0), asyncio.Semaphore(0)
-            self.count, self.stable_text = 0, ""
+            self.count = 0
 
-        async def begin(self, *_: object, **__: object) -> "Slow":
+        async def open_stream(self, *_: object, **__: object) -> "Slow":
             return self
 
         async def append(self, _: bytes) -> None:
@@ -561,7 +561,7 @@ def test_no_event_is_read_before_the_bridge_has_taken_the_one_before() -> None:
             self.taken.release()
             await self.may_go_on.acquire()
 
-        def end(self, _: object) -> None:
+        def close_stream(self, _: object) -> None:
             pass
 
     async def run() -> None:
