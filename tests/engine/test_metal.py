@@ -112,10 +112,11 @@ def test_the_positions_of_a_chunk_are_in_the_dtype_of_the_model(metal: None) -> 
     assert mx.array_equal(tower.embed_chunks(features(250).astype(mx.bfloat16)), expected)
 
 
-def test_rows_of_a_joined_model_get_the_tokens_that_they_get_alone(named: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("count", [3, 17])
+def test_rows_of_a_joined_model_get_the_tokens_that_they_get_alone(count: int, named: pytest.MonkeyPatch) -> None:
     model, joined = tiny_model(), tiny_model()
     joined.prepare()
-    rows = [Row(model.embed(range(seed, seed + 20 + 9 * seed))[None], 12) for seed in range(3)]
+    rows = [Row(model.embed(range(seed, seed + 20 + 3 * seed))[None], 12) for seed in range(count)]
     expected = [[token.id for token in generate(model, row.prompt, frozenset(), 12)] for row in rows]
     batch = Batch(joined, frozenset())
     batch.join(rows)

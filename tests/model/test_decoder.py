@@ -100,7 +100,7 @@ def test_the_heads_of_the_tiny_model_are_of_sizes_for_which_metal_has_fused_atte
     assert {AUDIO.d_model // AUDIO.encoder_attention_heads, TEXT.head_dim} <= {64, 128}
 
 
-@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("rows", [1, 3, 16])
 @pytest.mark.parametrize("quantised", [False, True])
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 def test_a_joined_projection_gives_what_its_parts_give(rows: int, quantised: bool, kv_heads: int) -> None:

@@ -16,6 +16,7 @@ from qwen3_asr_mlx_runtime.model.config import TextConfig
 from qwen3_asr_mlx_runtime.model.projections import join
 
 CAPACITY_STEP = 128  # capacities are multiples of this, so that few buffer sizes occur
+_MANY_ROWS = 16  # from here on a copy of their queries costs more than another norm and rotation
 PREFILL_BLOCK = 1024  # positions a forward pass: bounds the attention scores of a very long prompt
 
 
@@ -127,7 +128,7 @@ class Attention(nn.Module):
         """x (B, L, D) → normalised and rotated queries (B, heads, L, head_dim) and keys, and values (B, kv_heads, L,
         head_dim). Queries and keys go through norm and rotation together."""
         B, L, _ = x.shape
-        if B > 1 and L == 1 and type(self.get("qkv_proj")) is nn.Linear and self.num_heads == 2 * self.num_kv_heads:
+        if L == 1 and B >= _MANY_ROWS and self._queries_are_half:
             return self._project_rows(x, positions)
         rotated = self.num_heads + self.num_kv_heads
         shape = (B, L, -1, self.head_dim)
@@ -142,8 +143,13 @@ class Attention(nn.Module):
         qk = self._rotated(qk.transpose(0, 2, 1, 3), positions)
         return qk[:, : self.num_heads], qk[:, self.num_heads :], values.transpose(0, 2, 1, 3)
 
+    @property
+    def _queries_are_half(self) -> bool:
+        """Of the joined projection, in full precision."""
+        return type(self.get("qkv_proj")) is nn.Linear and self.num_heads == 2 * self.num_kv_heads
+
     def _project_rows(self, x: mx.array, positions: mx.array) -> tuple[mx.array, mx.array, mx.array]:
-        """`project` for one position of each of several rows.
+        """`project` for one position of each of many rows.
 
         Queries are half of the joined projection, keys and values the other half. A product for each half is one kernel
         still, and its results lie side by side: attention of so few queries would copy them otherwise.
