@@ -26,6 +26,7 @@ COMMON = (
     "command_line",
     "languages",
     "limits",
+    "terms",
     "process_memory",
     "option_values",
     "model_name",

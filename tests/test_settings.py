@@ -5,6 +5,7 @@ import pytest
 
 from qwen3_asr_mlx_runtime.limits import LIMITS, option_of
 from qwen3_asr_mlx_runtime.settings import CommandLine, Settings, parse_command_line
+from qwen3_asr_mlx_runtime.terms import DEFAULT_WEIGHT, Term
 
 
 def parse(*argv: str, **environ: str) -> Settings:
@@ -151,6 +152,15 @@ def test_how_often_weights_are_verified_is_an_option(mode: str) -> None:
         (["--languages", ""], "--languages"),
         (["--languages", "en", "--language", "en"], "--languages"),
         (["--language", "auto", "--languages", "en"], "--languages"),
+        (["--terms", ""], "--terms"),
+        (["--terms", "Ada,"], "--terms"),
+        (["--terms", "Ada=5"], "--terms"),
+        (["--terms", "Ada=-1"], "--terms"),
+        (["--terms", "Ada=nan"], "--terms"),
+        (["--terms", "Ada=much"], "--terms"),
+        (["--terms", "=2"], "--terms"),
+        (["--terms", "x" * 65], "--terms"),
+        (["--terms", ",".join(["Ada"] * 101)], "--terms"),
         (["--max-new-tokens", "-1"], "--max-new-tokens"),
         (["--max-new-tokens", "1000000000"], "--max-new-tokens"),
         (["--max-new-tokens", "2.5"], "--max-new-tokens"),
@@ -181,6 +191,15 @@ def test_the_model_may_be_left_to_decide_on_the_language() -> None:
 
 def test_the_model_may_decide_among_languages() -> None:
     assert parse("--languages", "ar, English,en").languages == ("English", "Arabic")
+
+
+def test_terms_have_weights() -> None:
+    assert parse("--terms", "Ada Lovelace, Menabrea=3, 2+2=4=0.5").terms == (
+        Term("Ada Lovelace", DEFAULT_WEIGHT),
+        Term("Menabrea", 3.0),
+        Term("2+2=4", 0.5),
+    )
+    assert parse().terms == ()
 
 
 def test_an_unknown_language_is_rejected_with_the_known_ones(capsys: pytest.CaptureFixture) -> None:

@@ -222,6 +222,8 @@ export interface BatchTranscribe {
   languages?: string[] | null;
   /** At most 16384 characters. */
   context?: string | null;
+  /** At most 100 items. */
+  terms?: Term[] | null;
   decoder_mode?: string | null;
   drift_guard?: boolean | null;
   logprobs?: boolean | null;
@@ -358,6 +360,8 @@ export interface EndUtterance {
   languages?: string[] | null;
   /** At most 16384 characters. */
   context?: string | null;
+  /** At most 100 items. */
+  terms?: Term[] | null;
   decoder_mode?: string | null;
   drift_guard?: boolean | null;
   logprobs?: boolean | null;
@@ -473,6 +477,8 @@ export interface Flush {
   languages?: string[] | null;
   /** At most 16384 characters. */
   context?: string | null;
+  /** At most 100 items. */
+  terms?: Term[] | null;
   decoder_mode?: string | null;
   drift_guard?: boolean | null;
   logprobs?: boolean | null;
@@ -529,6 +535,8 @@ export interface Limits {
   max_new_tokens: number;
   max_context_characters: number;
   max_languages: number;
+  max_terms: number;
+  max_term_characters: number;
   max_align_seconds: number;
   max_align_characters: number;
   max_batch_size: number;
@@ -847,6 +855,8 @@ export interface StartStream {
   languages?: string[] | null;
   /** At most 16384 characters. */
   context?: string | null;
+  /** At most 100 items. */
+  terms?: Term[] | null;
   decoder_mode?: string | null;
   drift_guard?: boolean | null;
   logprobs?: boolean | null;
@@ -1008,6 +1018,17 @@ export interface StreamStopped {
 }
 
 /**
+ * As it is to be written. `weight`: what the logit of its first token gains, in nats. Each further one gains twice as
+ * much, at most 4. 0 changes nothing.
+ */
+export interface Term {
+  /** 1 to 64 characters. */
+  text: string;
+  /** 0 to 4; default: `1.0`. */
+  weight?: number;
+}
+
+/**
  * Transcribe the file at `audio`. Answered by `transcript`. Loads the model if need be. `track`, here and elsewhere: of
  * the audio tracks of the file, from 1. `timeout_ms`, here and elsewhere: what is not transcribed so long after the
  * request fails with `timeout`. `progress`: `progress` events, if they are wanted, say how much of the file has its
@@ -1022,6 +1043,8 @@ export interface Transcribe {
   languages?: string[] | null;
   /** At most 16384 characters. */
   context?: string | null;
+  /** At most 100 items. */
+  terms?: Term[] | null;
   decoder_mode?: string | null;
   drift_guard?: boolean | null;
   logprobs?: boolean | null;
@@ -1143,6 +1166,8 @@ export interface VadBoundary {
   languages?: string[] | null;
   /** At most 16384 characters. */
   context?: string | null;
+  /** At most 100 items. */
+  terms?: Term[] | null;
   decoder_mode?: string | null;
   drift_guard?: boolean | null;
   logprobs?: boolean | null;

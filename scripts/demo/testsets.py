@@ -122,13 +122,13 @@ def repeated_sequences(recorded: list[Digit], language: str, count: int, seed: i
             yield whole
 
 
-def noisy(cases: Iterator[Case], seed: int) -> Iterator[Case]:
-    """The same utterances in pink noise, 5 to 20 dB below the mean of the whole."""
+def noisy(cases: Iterator[Case], seed: int, snr: tuple[float, float] = (5, 20)) -> Iterator[Case]:
+    """The same utterances in pink noise, as many dB below the mean of the whole as `snr` says, from and to."""
     rng = np.random.default_rng(seed)
     for item in cases:
         clean = item.utterance.samples
         noise = coloured(rng, len(clean) + 1, 0.5)[: len(clean)]
-        level = np.sqrt(np.mean(clean**2) / np.mean(noise**2)) * decibels(-rng.uniform(5, 20))
+        level = np.sqrt(np.mean(clean**2) / np.mean(noise**2)) * decibels(-rng.uniform(*snr))
         mixed = clean + noise * level
         mixed = mixed / max(1.0, float(np.abs(mixed).max()))
         yield replace(item, utterance=replace(item.utterance, samples=mixed.astype(np.float32)))

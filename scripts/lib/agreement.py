@@ -1,7 +1,7 @@
 """How often batched decoding writes what sequential decoding writes, with the drift guard and without.
 
     scripts/agreement [--model demo | FOLDER | tiny | 0.6b] [--count 2000] [--dtype float32] [--rows 8] [--seed 1]
-                      [--languages en,ar]
+                      [--languages en,ar] [--terms seven,nine=4]
 
 `demo`, or a folder, transcribes the example recordings, cut, joined and levelled at random; `tiny` and `0.6b` are
 random checkpoints of these dimensions, with synthetic audio and 48 tokens an utterance. Prints one JSON object.
@@ -27,7 +27,7 @@ from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
 from qwen3_asr_mlx_runtime.model.drift import SAFETY, largest_drift
-from qwen3_asr_mlx_runtime.option_values import languages
+from qwen3_asr_mlx_runtime.option_values import languages, terms
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "audio"
 RANDOM_SIZES = ("tiny", "0.6b")
@@ -107,11 +107,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--languages", type=languages, default=(), help="the model chooses among these")
+    parser.add_argument("--terms", type=terms, default=(), help="what the texts are likely to have")
     options = parser.parse_args()
     recognizer = load(options.model, options.dtype, options.seed)
     generate = synthetic if options.model in RANDOM_SIZES else random_utterances
     drawn = generate(options.count, options.seed)
-    utterances = [replace(utterance, languages=options.languages) for utterance in drawn]
+    utterances = [replace(utterance, languages=options.languages, terms=options.terms) for utterance in drawn]
     found = compare(recognizer, utterances, options.rows)
     asked = {"model": options.model, "dtype": options.dtype, "languages": options.languages}
     json.dump({**asked, **found}, sys.stdout)

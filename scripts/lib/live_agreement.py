@@ -1,6 +1,7 @@
 """Checks that a streamed utterance gets the same transcript as the whole utterance.
 
     scripts/live-agreement [--count 1000] [--long 40] [--dtype float32] [--languages en,ar]
+                           [--terms seven,nine=4]
 
 Draws utterances from the example recordings (English, Arabic, noise), joined, with gaps, gains, loud ends and quiet
 starts; feeds them to the demonstration checkpoint in chunks of 10 ms to 3 s, three streams at a time in any
@@ -18,6 +19,7 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,7 +31,7 @@ from qwen3_asr_mlx_runtime.engines.api import Append, Failed, Finalize, Finished
 from qwen3_asr_mlx_runtime.engines.profile import Reuse
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
-from qwen3_asr_mlx_runtime.option_values import languages
+from qwen3_asr_mlx_runtime.option_values import languages, terms
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "audio"
 STREAMS = 3
@@ -108,14 +110,18 @@ class Streams:
             start, self._appended[number] = self._appended[number], self._streamed[number]
             self._partials[job_id := next(self._ids)] = number
             self._schedule.append(Append(number, samples[start : self._streamed[number]]))
-            self._schedule.partial(Partial(job_id, number, languages=self._utterances[number].languages))
+            asked = self._utterances[number]
+            self._schedule.partial(Partial(job_id, number, languages=asked.languages, terms=asked.terms))
 
     def _end(self, number: int) -> None:
         self._jobs[job_id := next(self._ids)] = number
-        rest, languages = self._utterances[number].samples[self._appended[number] :], self._utterances[number].languages
+        asked = self._utterances[number]
+        rest = asked.samples[self._appended[number] :]
         if len(rest):
             self._schedule.append(Append(number, rest))
-        self._schedule.finalize(Finalize(job_id, number, languages=languages, interactive=True))
+        self._schedule.finalize(
+            Finalize(job_id, number, languages=asked.languages, terms=asked.terms, interactive=True)
+        )
         del self._streamed[number], self._appended[number]
 
     def _step(self, steps: int) -> None:
@@ -175,14 +181,16 @@ def main() -> int:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--languages", type=languages, default=(), help="the model chooses among these")
+    parser.add_argument("--terms", type=terms, default=(), help="what the texts are likely to have")
     options = parser.parse_args()
     recognizer = Recognizer.load(options.model, dtype=options.dtype)
     drawn = random_utterances(options.count - options.long, options.long, options.seed)
-    utterances = [replace(utterance, languages=options.languages) for utterance in drawn]
+    utterances = [replace(utterance, languages=options.languages, terms=options.terms) for utterance in drawn]
     started = time.perf_counter()
     found = compare(recognizer, utterances, options.seed)
     seconds = round(time.perf_counter() - started, 1)
-    json.dump({**vars(options), "margin": recognizer._streaming_drift.margin, **found, "seconds": seconds}, sys.stdout)
+    asked = {**vars(options), "terms": msgspec.to_builtins(options.terms)}
+    json.dump({**asked, "margin": recognizer._streaming_drift.margin, **found, "seconds": seconds}, sys.stdout)
     print()
     return int(bool(found["different"]))
 

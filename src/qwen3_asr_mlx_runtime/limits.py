@@ -124,6 +124,10 @@ MAX_CONTEXT_CHARACTERS = _limit(
     "max_context_characters", 16_384, "one `context`", "the request is refused", "invalid_params"
 )
 MAX_LANGUAGES = _limit("max_languages", 30, "names in `languages`", "the request is refused", "invalid_params")
+MAX_TERMS = _limit("max_terms", 100, "entries in `terms`", "the request is refused", "invalid_params")
+MAX_TERM_CHARACTERS = _limit(
+    "max_term_characters", 64, "the `text` of one of `terms`", "the request is refused", "invalid_params"
+)
 MAX_ALIGN_SECONDS = _limit(
     "max_align_seconds", 300.0, "the audio of one `align`", "the request fails", "audio_too_long"
 )
@@ -157,5 +161,6 @@ MAX_ID_CHARACTERS = 128
 MAX_UTTERANCE_ID_CHARACTERS = MAX_ID_CHARACTERS + 20  # also those that are made of a stream's name and a number
 MAX_MILLISECONDS = _DAY * 1000
 MAX_PATH_CHARACTERS = 4096
+MAX_TERM_WEIGHT = 4
 MAX_TRACKS = 99
 MIN_STREAM_RATE, MAX_STREAM_RATE = 8_000, 192_000  # Hz

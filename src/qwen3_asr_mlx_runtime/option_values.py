@@ -9,6 +9,7 @@ from pathlib import Path
 from qwen3_asr_mlx_runtime.errors import InvalidParams
 from qwen3_asr_mlx_runtime.languages import AUTO, allowed_languages, language_choice
 from qwen3_asr_mlx_runtime.limits import MAX_CONTEXT_CHARACTERS
+from qwen3_asr_mlx_runtime.terms import Term, listed_terms
 
 MAX_SECONDS = 24 * 3600.0
 MIB = 1024 * 1024
@@ -62,6 +63,14 @@ def context(text: str) -> str:
     if len(text) > MAX_CONTEXT_CHARACTERS:
         raise argparse.ArgumentTypeError(f"expected at most {MAX_CONTEXT_CHARACTERS} characters, got {len(text)}")
     return text
+
+
+def terms(text: str) -> tuple[Term, ...]:
+    """`Ada Lovelace,Menabrea=3`"""
+    try:
+        return listed_terms(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected TERM or TERM=WEIGHT, separated by commas: {error}") from None
 
 
 def shell_words(text: str) -> list[str]:

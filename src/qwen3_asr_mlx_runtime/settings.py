@@ -8,9 +8,17 @@ from typing import Literal, get_args
 
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.command_line import Parser
-from qwen3_asr_mlx_runtime.limits import LIMITS, MAX_KEEP_ALIVE_SECONDS, MAX_NEW_TOKENS, ProcessLimits, option_of
+from qwen3_asr_mlx_runtime.limits import (
+    LIMITS,
+    MAX_KEEP_ALIVE_SECONDS,
+    MAX_NEW_TOKENS,
+    MAX_TERM_WEIGHT,
+    ProcessLimits,
+    option_of,
+)
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_ALIGNER, DEFAULT_MODEL, chosen_model
 from qwen3_asr_mlx_runtime.model_name import model as model_word
+from qwen3_asr_mlx_runtime.terms import DEFAULT_WEIGHT, Term
 
 PROGRAM = "qwen3-asr-mlx-bridge"
 AlignDecoder = Literal["viterbi", "official"]
@@ -31,11 +39,11 @@ class Settings(ProcessLimits):
 
     `model` and `aligner`: a Hugging Face repository, a local folder, or `demo`; without an aligner, the one of
     model_name.py that fits the model. `cache_dir`: None means Hugging Face's own. `language` (a canonical name or
-    None), `languages` (canonical names, none for a free choice), `context` and `token_budget` (0: until the model
-    stops, within max(128, 12 a second + 32)) stand for requests that give none of their own. `dtype`: None means the
-    checkpoint's. `segment_seconds`: longer audio is decoded in segments. `parent_pid`: a process whose end ends this
-    one, besides the one that started it. `lazy`: the engine's process starts with the first load, and not with this
-    one. `keep_alive_seconds`: how long an idle model stays loaded, None for ever. `verify`: how often weights are
+    None), `languages` (canonical names, none for a free choice), `context`, `terms` and `token_budget` (0: until the
+    model stops, within max(128, 12 a second + 32)) stand for requests that give none of their own. `dtype`: None means
+    the checkpoint's. `segment_seconds`: longer audio is decoded in segments. `parent_pid`: a process whose end ends
+    this one, besides the one that started it. `lazy`: the engine's process starts with the first load, and not with
+    this one. `keep_alive_seconds`: how long an idle model stays loaded, None for ever. `verify`: how often weights are
     compared with their digest; `state_dir`: where what was verified is remembered, None for nowhere. `stall_seconds`: a
     download that brings nothing for so long fails. `memory_limit_bytes`, `cache_limit_bytes` and `wired_limit_bytes`
     are those of engine/memory.py. `quantize`: a scheme of checkpoint/quantize.py, None for weights as they are stored;
@@ -49,6 +57,7 @@ class Settings(ProcessLimits):
     language: str | None = None
     languages: tuple[str, ...] = ()
     context: str = ""
+    terms: tuple[Term, ...] = ()
     dtype: str | None = None
     quantize: str | None = None
     force_4bit_tower: bool = False
@@ -177,6 +186,13 @@ def _add_decoding_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--context", type=values.context, default="", help="words or text given to the model as background"
+    )
+    parser.add_argument(
+        "--terms",
+        type=values.terms,
+        metavar="TERM[=WEIGHT],...",
+        default=Settings.terms,
+        help=f"what the text is likely to have; weights from 0 to {MAX_TERM_WEIGHT:g} (default {DEFAULT_WEIGHT:g})",
     )
     parser.add_argument(
         "--max-new-tokens",

@@ -62,10 +62,15 @@ def _count(job: SentJob) -> Step:
     return transcript_of(job, f"{len(job.utterance.samples)} samples")
 
 
+def _list_terms(job: SentJob) -> Step:
+    return transcript_of(job, ", ".join(f"{term.text} {term.weight:g}" for term in job.utterance.terms))
+
+
 # What becomes of each job in turn, the last step repeated.
 SCRIPTS: dict[str, list[Step]] = {
     "speak": [transcript_of],
     "count": [_count],
+    "terms": [_list_terms],
     "hold": [HOLD],
     "second_fails": [_count, DecodeFailed("the decoder failed"), _count],
     "dies": [DIE, _count],

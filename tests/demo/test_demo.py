@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
 from qwen3_asr_mlx_runtime.audio.recording import read_file
@@ -149,3 +150,25 @@ def test_the_first_utterances_of_a_set_keep_within_its_limit(recognizer, evaluat
     assert score.count >= 6
     assert 100 * score.error_rate <= LIMITS[name], str(score)
     assert score.languages == score.count, str(score)
+
+
+@pytest.mark.parametrize("phrases", [False, True])
+def test_right_terms_are_said_and_wrong_ones_are_not(evaluation: tuple, phrases: bool) -> None:
+    import evaluate_terms
+
+    _, testsets = evaluation
+    case = testsets.Case(Utterance(testsets.silence(1.0)), "Seven one one three.", "English")
+    lists = evaluate_terms.lists(np.random.default_rng(1), case, phrases=phrases)
+    expected = ["Seven one", "one one", "one three"] if phrases else ["Seven", "one", "three"]
+    assert lists["right"] == expected
+    assert len(set(lists["wrong"])) == len(expected)
+    assert not any(each in case.text.lower() for each in lists["wrong"])
+
+
+def test_a_term_is_found_where_it_is_said_and_false_elsewhere(evaluation: tuple) -> None:
+    import evaluate_terms
+
+    _, testsets = evaluation
+    case = testsets.Case(Utterance(testsets.silence(1.0)), "Seven one one three.", "English")
+    found = evaluate_terms.outcome(case, "Seven one six nine three one.", ["Seven", "one", "nine"])
+    assert found == evaluate_terms.Outcome(errors=3, words=4, terms=3, found=2, false=2)

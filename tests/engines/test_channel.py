@@ -32,6 +32,7 @@ from qwen3_asr_mlx_runtime.engines.profile import Memory
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, TextSegment
 from qwen3_asr_mlx_runtime.errors import AlignerDownloading, ModelCorrupt, OutOfMemory
 from qwen3_asr_mlx_runtime.settings import Settings
+from qwen3_asr_mlx_runtime.terms import Term
 
 SAMPLES = np.linspace(-1, 1, 100, dtype=np.float32)
 SEGMENTS = (TextSegment(0, 16_000, "Word, and \U0001f600.", None, "stop", 0, (4, 5, 11), (-0.5, -0.25, 0.0)),)
@@ -123,7 +124,8 @@ def test_a_message_that_is_too_large_is_refused_by_its_sender(monkeypatch: pytes
 
 
 def test_settings_cross_whole_whatever_bytes_their_paths_have() -> None:
-    settings = Settings(model="demo\udcff", cache_dir=Path("/tmp/\udcff"), languages=("Arabic",), token_budget=9)
+    asked = {"languages": ("Arabic",), "terms": (Term("Ada"), Term("Menabrea", 0.5)), "token_budget": 9}
+    settings = Settings(model="demo\udcff", cache_dir=Path("/tmp/\udcff"), **asked)
     assert crossed(channel.Configure.of(settings), channel.to_worker()).settings == settings
 
 

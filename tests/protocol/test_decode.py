@@ -32,6 +32,7 @@ from qwen3_asr_mlx_runtime.protocol.decode import Rejected, Request, decode_line
 from qwen3_asr_mlx_runtime.protocol.json_text import parse_object
 from qwen3_asr_mlx_runtime.protocol.replies import Fatal, Pong, Ready, encode_line, error_reply
 from qwen3_asr_mlx_runtime.settings import Settings
+from qwen3_asr_mlx_runtime.terms import DEFAULT_WEIGHT, Term
 
 
 def decode_command(line: bytes) -> Command:
@@ -202,6 +203,17 @@ class TestDecodeLine:
         )
         assert decode_command(transcribe(languages=["en"], language=None)).languages == ["English"]
 
+    def test_terms_have_weights_and_none_of_them_is_an_answer(self) -> None:
+        given = [{"text": "Ada Lovelace"}, {"text": " Menabrea ", "weight": "3"}, {"text": "x", "why": "ignored"}]
+        assert decode_command(transcribe(terms=given)).terms == [
+            Term("Ada Lovelace", DEFAULT_WEIGHT),
+            Term(" Menabrea ", 3.0),
+            Term("x", DEFAULT_WEIGHT),
+        ]
+        assert decode_command(transcribe(terms=[])).terms == []
+        assert decode_command(transcribe(terms=None)).terms is None
+        assert len(decode_command(transcribe(terms=[{"text": "x" * 64, "weight": 0}] * 100)).terms) == 100
+
     @pytest.mark.parametrize("value", ["7", 7, 7.0])
     def test_row_19_digits_in_a_string_count_as_a_number(self, value: object) -> None:
         assert decode_command(transcribe(max_new_tokens=value)) == Transcribe(audio="a.wav", max_new_tokens=7)
@@ -234,6 +246,22 @@ class TestDecodeLine:
             ({"languages": ["en"], "language": "auto"}, "languages"),
             ({"type": "flush", "languages": []}, "languages"),
             ({"type": "start_stream", "languages": [None]}, "languages"),
+            ({"terms": "Ada"}, "terms"),
+            ({"terms": ["Ada"]}, "terms"),
+            ({"terms": {"text": "Ada"}}, "terms"),
+            ({"terms": [{"text": "Ada"}] * 101}, "terms"),
+            ({"terms": [{"text": ""}]}, "terms"),
+            ({"terms": [{"text": " \n"}]}, "terms"),
+            ({"terms": [{"text": "x" * 65}]}, "terms"),
+            ({"terms": [{"weight": 1}]}, "terms"),
+            ({"terms": [{"text": 7}]}, "terms"),
+            ({"terms": [{"text": "Ada", "weight": -0.1}]}, "terms"),
+            ({"terms": [{"text": "Ada", "weight": 4.1}]}, "terms"),
+            ({"terms": [{"text": "Ada", "weight": "nan"}]}, "terms"),
+            ({"terms": [{"text": "Ada", "weight": "much"}]}, "terms"),
+            ({"terms": [{"text": "Ada", "weight": None}]}, "terms"),
+            ({"type": "flush", "terms": [{}]}, "terms"),
+            ({"type": "start_stream", "terms": [None]}, "terms"),
             ({"progress": "perhaps"}, "progress"),
             ({"progress": [True]}, "progress"),
             ({"context": ["a"]}, "context"),

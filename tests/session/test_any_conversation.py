@@ -45,6 +45,7 @@ HOW = st.fixed_dictionaries(
         "words": st.booleans(),
         "segments": st.booleans(),
         "languages": st.sampled_from([["en"], ["ar", "en"], ["zh", "Chinese", "yue"]]),
+        "terms": st.sampled_from([[], [{"text": "Ada"}], [{"text": "Ada", "weight": 1}, {"text": "Menabrea"}]]),
     },
 )
 LIMITS = Settings(max_streams=2, max_pending_audio_seconds=1.0, max_utterance_seconds=0.25, max_pending_requests=5)

@@ -18,6 +18,7 @@ from qwen3_asr_mlx_runtime.session.engine_slots import MAX_STEP_SECONDS
 from qwen3_asr_mlx_runtime.session.local_agreement import LocalAgreement
 from qwen3_asr_mlx_runtime.session.stream import UtteranceNames
 from qwen3_asr_mlx_runtime.settings import Settings
+from qwen3_asr_mlx_runtime.terms import Term
 
 HALF = 8_000  # samples
 
@@ -132,11 +133,12 @@ class TestWhenAPartialStarts:
         assert len(partials_of(live)) == len(live.jobs) == 1
 
     def test_a_partial_has_the_options_of_the_stream_or_of_the_process(self) -> None:
-        how = {"languages": ["en", "ar"], "max_new_tokens": 7}
+        how = {"languages": ["en", "ar"], "max_new_tokens": 7, "terms": [{"text": "Ada"}]}
         live = begun("events", settings=Settings(context="names"), **how)
         live.chunk(HALF, "s")
         (partial,) = partials_of(live)
         assert (partial.languages, partial.context, partial.max_new_tokens) == (("English", "Arabic"), "names", 7)
+        assert partial.terms == (Term("Ada"),)
 
     def test_without_partials_it_never_does(self, live: Conversation) -> None:
         open_stream(live, "t", partials=False, partial_interval_ms=100)

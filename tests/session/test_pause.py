@@ -9,6 +9,7 @@ from qwen3_asr_mlx_runtime.audio.pcm_buffer import resampled
 from qwen3_asr_mlx_runtime.errors import DecodeFailed
 from qwen3_asr_mlx_runtime.session.stream import EndedUtterance
 from qwen3_asr_mlx_runtime.settings import Settings
+from qwen3_asr_mlx_runtime.terms import Term
 
 TEXTS = ["Seven", "three", "one."]
 
@@ -198,11 +199,13 @@ def test_a_pause_of_all_has_what_the_engine_has(partials: bool) -> None:
 
 
 def test_a_final_computed_ahead_has_the_options_of_its_stream() -> None:
-    talk = paused(languages=["en", "ar"], context="names", max_new_tokens=7, logprobs=True)
+    terms = [{"text": "Ada"}]
+    talk = paused(languages=["en", "ar"], context="names", terms=terms, max_new_tokens=7, logprobs=True)
     [job] = talk.provisionals.values()
     asked = job.utterance
     assert (asked.language, asked.languages) == (None, ("English", "Arabic"))
     assert (asked.context, asked.max_new_tokens, asked.logprobs) == ("names", 7, True)
+    assert asked.terms == (Term("Ada"),)
 
 
 def test_a_later_pause_replaces_one_of_other_samples_and_repeats_none() -> None:
@@ -283,6 +286,7 @@ def test_one_that_fails_behind_its_boundary_is_decoded_as_any_other() -> None:
         {"language": "ar"},
         {"languages": ["ar"]},
         {"context": "x"},
+        {"terms": [{"text": "x"}]},
         {"max_new_tokens": 7},
         {"logprobs": True},
         {"words": True},

@@ -18,6 +18,7 @@ from qwen3_asr_mlx_runtime.engines.api import (
     Request,
 )
 from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, Samples, Utterance
+from qwen3_asr_mlx_runtime.terms import Term
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,7 @@ class SentPartial:
     context: str
     max_new_tokens: int
     languages: tuple[str, ...]
+    terms: tuple[Term, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +82,7 @@ class Inbox:
         chunks, before = self.open[request.audio_id], self._at_partial.setdefault(request.audio_id, [0])
         new = np.concatenate(chunks[before[-1] :])
         before.append(len(chunks))
-        options = request.language, request.context, request.max_new_tokens, request.languages
+        options = request.language, request.context, request.max_new_tokens, request.languages, request.terms
         return SentPartial(request.id, request.audio_id, new, sum(map(len, chunks)), *options)
 
     def finalize(self, request: Finalize) -> SentJob:
@@ -96,7 +98,7 @@ class Inbox:
         assert request.samples <= len(whole), "more than the engine has"
         samples = np.concatenate([whole[: request.samples], request.tail])
         asked = request.language, request.context, request.max_new_tokens, request.logprobs, request.languages
-        utterance = Utterance(samples, *asked)
+        utterance = Utterance(samples, *asked, terms=request.terms)
         partials = len(self._at_partial.get(request.audio_id, [0])) - 1
         return SentJob(request.id, request.audio_id, utterance, "sequential", True, False, partials)
 
@@ -125,7 +127,7 @@ def finalize(id: int, audio_id: int, rest: Utterance, **options: object) -> Iter
     if len(rest.samples):
         yield Append(audio_id, rest.samples)
     asked = rest.language, rest.context, rest.max_new_tokens, rest.logprobs, rest.languages
-    yield Finalize(id, audio_id, *asked, **options)
+    yield Finalize(id, audio_id, *asked, terms=rest.terms, **options)
 
 
 def transcribe(id: int, utterance: Utterance, **options: object) -> Iterator[Request]:

@@ -31,6 +31,7 @@ from tools.test_score import launched
 
 from qwen3_asr_mlx_runtime.errors import InvalidParams
 from qwen3_asr_mlx_runtime.protocol.replies import Ready
+from qwen3_asr_mlx_runtime.terms import DEFAULT_WEIGHT
 from qwen3_asr_mlx_runtime.tools.transcribe.main import main
 from qwen3_asr_mlx_runtime.tools.transcribe.screen import Bars, Lines, Screen, length, screen
 from qwen3_asr_mlx_runtime.tools.transcribe.sources import (
@@ -350,6 +351,10 @@ class TestRequests:
     def test_languages_too(self, folder: Path) -> None:
         _, asked = self.asked(folder, "--languages", "en,Arabic", "--words")
         assert (asked["languages"], asked["words"]) == (["English", "Arabic"], True)
+
+    def test_terms_too(self, folder: Path) -> None:
+        _, asked = self.asked(folder, "--terms", "Ada Lovelace, Menabrea=3")
+        assert asked["terms"] == [{"text": "Ada Lovelace", "weight": DEFAULT_WEIGHT}, {"text": "Menabrea", "weight": 3}]
 
 
 class TestFailures:

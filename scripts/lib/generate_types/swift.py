@@ -55,9 +55,14 @@ def _request_names(protocol: Protocol) -> set[str]:
     """What a client makes: the requests, and what they hold."""
     names = [name for union in protocol.unions if union.name == "Request" for name in union.structs]
     for name in names:
-        shapes = (member.shape for member in protocol.by_name[name].members)
+        shapes = (_inner(member.shape) for member in protocol.by_name[name].members)
         names += (each.name for each in shapes if isinstance(each, Reference) and each.name in protocol.by_name)
     return set(names)
+
+
+def _inner(shape: Shape) -> Shape:
+    """Of the items of a list."""
+    return shape.item if isinstance(shape, List) else shape
 
 
 def _extension(lines: Iterator[str], comment: str) -> Iterator[str]:

@@ -32,6 +32,7 @@ from qwen3_asr_mlx_runtime.client.life import Limits
 from qwen3_asr_mlx_runtime.client.messages import Unknown
 from qwen3_asr_mlx_runtime.client.session import State
 from qwen3_asr_mlx_runtime.client.setup import Setup
+from qwen3_asr_mlx_runtime.terms import Term
 
 __all__ = [
     "AsyncBridge",
@@ -61,6 +62,7 @@ __all__ = [
     "Setup",
     "State",
     "Stream",
+    "Term",
     "Unknown",
     "UtteranceLost",
 ]

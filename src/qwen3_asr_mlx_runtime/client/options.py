@@ -2,12 +2,15 @@
 
 from typing import Literal, TypedDict
 
+from qwen3_asr_mlx_runtime.terms import Term
+
 
 class DecodingOptions(TypedDict, total=False):
     max_new_tokens: int | None
     language: str | None
     languages: list[str] | None
     context: str | None
+    terms: list[Term] | None
     decoder_mode: str | None
     drift_guard: bool | None
     logprobs: bool | None

@@ -150,8 +150,8 @@ class ContinuousBatch:
         elif decoder_input.names:
             self._unnamed.append(owner)
         else:
-            logprobs = owner.recognition.job.utterance.logprobs
-            row = Row(decoder_input.embeddings, decoder_input.max_new_tokens, logprobs=logprobs)
+            utterance, terms = owner.recognition.job.utterance, decoder_input.terms
+            row = Row(decoder_input.embeddings, decoder_input.max_new_tokens, terms=terms, logprobs=utterance.logprobs)
             self._ready[row] = owner
 
     def _choose_language(self, owner: _RowOwner) -> None:
@@ -170,7 +170,7 @@ class ContinuousBatch:
             return
         margin = math.inf if named.choice is None else named.choice.margin
         logprobs = recognition.job.utterance.logprobs
-        row = Row(named.embeddings, named.max_new_tokens, named.cache, margin, logprobs=logprobs)
+        row = Row(named.embeddings, named.max_new_tokens, named.cache, margin, terms=named.terms, logprobs=logprobs)
         self._ready[row] = _RowOwner(recognition, index, named.choice)
 
     def _join(self) -> None:

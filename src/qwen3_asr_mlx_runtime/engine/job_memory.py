@@ -38,7 +38,7 @@ class JobMemory:
 
     def logits(self) -> int:
         """The logits of a row, with the arrays computed from them."""
-        return self._config.text.vocab_size * (self._itemsize + 12)
+        return self._config.text.vocab_size * (self._itemsize + 20)
 
     def alignment(self, samples: int, positions: int, units: int, rows: int = 1) -> int:
         """The peak of a pass of the aligner. `samples` and `units`: of all rows. `positions`: of the longest."""

@@ -20,6 +20,7 @@ from qwen3_asr_mlx_runtime.model.language import LanguageChoice, Names
 from qwen3_asr_mlx_runtime.model.prompt import Prompt, PromptBuilder
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.splice import splice
+from qwen3_asr_mlx_runtime.model.terms import TermTrie
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
 
@@ -43,7 +44,7 @@ class DecoderInput:
 
     `frames`: mel frames. `audio_tokens`: the audio positions among L. `blocks`: the positions among L where the prefill
     is cut. `cache`: the keys and values of the first positions, if they are computed already. `names`: the languages
-    to choose from, before the text. `choice`: the one that was chosen.
+    to choose from, before the text. `choice`: the one that was chosen. `terms`: of the text.
     """
 
     embeddings: mx.array
@@ -54,6 +55,7 @@ class DecoderInput:
     cache: list[KVCache] | None = None
     names: Names = field(default_factory=dict)
     choice: LanguageChoice | None = None
+    terms: TermTrie | None = None
 
 
 class Preparation:
@@ -119,14 +121,15 @@ class Preparation:
             except InvalidParams as error:
                 return error
         blocks = () if self.packs else self._blocks(len(prompt.prefix_ids), len(segment.samples))
-        return DecoderInput(embeddings, budget, len(features), audio.shape[0], blocks, names=prompt.names)
+        counts = len(features), audio.shape[0]
+        return DecoderInput(embeddings, budget, *counts, blocks, names=prompt.names, terms=prompt.terms)
 
     def _blocks(self, head: int, samples: int) -> tuple[int, ...]:
         size = self._model.audio_tower.window_frames
         return block_ends(head, closed_windows(samples, size), audio_token_count(size))
 
     def prompt(self, options: Utterance | Partial) -> Prompt:
-        return self._prompts.build(options.context, options.language, options.languages)
+        return self._prompts.build(options.context, options.language, options.languages, options.terms)
 
     def budget(self, max_new_tokens: int, seconds: float, prompt_length: int) -> int:
         """The token budget: `max_new_tokens`, or for 0 what the audio can need, within the model's positions."""

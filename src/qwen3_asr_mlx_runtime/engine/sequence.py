@@ -131,6 +131,7 @@ def decode(
         logprobs=logprobs,
         blocks=decoder_input.blocks,
         cache=decoder_input.cache,
+        terms=decoder_input.terms,
     )
     tokens: list[Token] = []
     while not tokens or tokens[-1].finish_reason is None:

@@ -127,7 +127,7 @@ class OpenUtterances:
         if utterance is not None and not (is_whole and utterance.serves(request)):
             utterance = None
         asked = (request.language, request.context, request.max_new_tokens, request.logprobs, request.languages)
-        audio = Utterance(samples, *asked)
+        audio = Utterance(samples, *asked, terms=request.terms)
         ended = self._end([partial for partial in self._partials if partial.audio_id == request.audio_id])
         return Job(request.id, audio, provisional=True), utterance, ended
 

@@ -57,7 +57,8 @@ class StreamingSegment:
         self.audio.reuse.positions += cache[0].offset
         self.audio.reuse.of_positions += length
         blocks = block_ends(head, len(embedded.windows), self._window_tokens)
-        return DecoderInput(embeddings, budget, embedded.frames, audio.shape[0], blocks, cache, prompt.names)
+        counts = embedded.frames, audio.shape[0]
+        return DecoderInput(embeddings, budget, *counts, blocks, cache, prompt.names, terms=prompt.terms)
 
     def _cache_of(self, windows: list[mx.array], head: int) -> list[KVCache]:
         """The cache, rewound to the end of the windows that are still the same arrays. `_cached`: the windows of the
@@ -100,6 +101,7 @@ class StreamingSegment:
             decoder_input.max_new_tokens,
             margin=margin,
             logprobs=logprobs,
+            terms=named.terms,
         )
         result.choice = named.choice
         _rewind(cache, decoder_input.blocks)

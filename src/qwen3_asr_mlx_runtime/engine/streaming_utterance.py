@@ -83,8 +83,8 @@ class StreamingUtterance:
     def serves(self, request: Finalize | Provisional) -> bool:
         """Whether the final has the same options as the partials."""
         first = self._first
-        requested = (request.language, request.languages, request.context, request.max_new_tokens)
-        return requested == (first.language, first.languages, first.context, first.max_new_tokens)
+        requested = (request.language, request.languages, request.context, request.terms, request.max_new_tokens)
+        return requested == (first.language, first.languages, first.context, first.terms, first.max_new_tokens)
 
     def partial(self, watch: Stopwatch) -> Generator[None, None, Hypothesis]:
         """A hypothesis of the audio so far. Yields between forward passes. All of its work counts on `watch`."""
@@ -185,7 +185,8 @@ class StreamingUtterance:
 
     def _plain_segment(self, samples: Samples, watch: Stopwatch) -> Segment:
         first = self._first
-        utterance = Utterance(samples, first.language, first.context, first.max_new_tokens, languages=first.languages)
+        asked = (first.language, first.context, first.max_new_tokens)
+        utterance = Utterance(samples, *asked, languages=first.languages, terms=first.terms)
         return Segment(utterance, samples, watch)
 
     def _admit(self, watch: Stopwatch) -> None:

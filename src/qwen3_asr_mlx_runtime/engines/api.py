@@ -14,6 +14,7 @@ from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import Samples, Utterance
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.settings import AlignDecoder
+from qwen3_asr_mlx_runtime.terms import Term
 
 DecoderMode = Literal["sequential", "batched"]
 LoadSource = Literal["cold", "warm", "none"]
@@ -38,7 +39,7 @@ class Partial(msgspec.Struct, frozen=True, tag=True):
     Failed; by Failed(Cancelled) as soon as a Finalize or a Forget ends the utterance.
 
     `id` is unique among jobs. Of one utterance no more than one waits for its outcome. `language`, `context`,
-    `max_new_tokens` and `languages` as in Utterance: always the same for one utterance.
+    `max_new_tokens`, `languages` and `terms` as in Utterance: always the same for one utterance.
     """
 
     id: int
@@ -47,12 +48,13 @@ class Partial(msgspec.Struct, frozen=True, tag=True):
     context: str = ""
     max_new_tokens: int = 0
     languages: tuple[str, ...] = ()
+    terms: tuple[Term, ...] = ()
 
 
 class Finalize(msgspec.Struct, frozen=True, tag=True):
     """End an open utterance and transcribe it. Answered by Finished or Failed.
 
-    `id` is unique among jobs; the outcome carries it back. `language` to `languages` as in Utterance, `decoder_mode`,
+    `id` is unique among jobs; the outcome carries it back. `language` to `terms` as in Utterance, `decoder_mode`,
     `drift_guard` and `interactive` as in Job. With the options of its partials, the latest text is a draft that the
     final verifies.
     """
@@ -64,6 +66,7 @@ class Finalize(msgspec.Struct, frozen=True, tag=True):
     max_new_tokens: int = 0
     logprobs: bool = False
     languages: tuple[str, ...] = ()
+    terms: tuple[Term, ...] = ()
     decoder_mode: DecoderMode = "sequential"
     drift_guard: bool = True
     interactive: bool = False
@@ -71,7 +74,8 @@ class Finalize(msgspec.Struct, frozen=True, tag=True):
     def job(self, samples: Samples) -> "Job":
         """With the samples of its utterance."""
         asked = (self.language, self.context, self.max_new_tokens, self.logprobs, self.languages)
-        return Job(self.id, Utterance(samples, *asked), self.decoder_mode, self.drift_guard, self.interactive)
+        utterance = Utterance(samples, *asked, terms=self.terms)
+        return Job(self.id, utterance, self.decoder_mode, self.drift_guard, self.interactive)
 
 
 class Provisional(msgspec.Struct, frozen=True, tag=True, eq=False):
@@ -91,6 +95,7 @@ class Provisional(msgspec.Struct, frozen=True, tag=True, eq=False):
     max_new_tokens: int = 0
     logprobs: bool = False
     languages: tuple[str, ...] = ()
+    terms: tuple[Term, ...] = ()
 
 
 class Promote(msgspec.Struct, frozen=True, tag=True):

@@ -20,6 +20,7 @@ from qwen3_asr_mlx_runtime.engines.profile import Memory
 from qwen3_asr_mlx_runtime.engines.utterance import Samples
 from qwen3_asr_mlx_runtime.errors import BridgeError, error_classes
 from qwen3_asr_mlx_runtime.settings import Settings
+from qwen3_asr_mlx_runtime.terms import Term
 
 MAX_FRAME_BYTES = 1024 * 1024
 MAX_APPEND_SAMPLES = MAX_FRAME_BYTES // 8  # half a frame
@@ -43,7 +44,7 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
 
     @classmethod
     def of(cls, settings: Settings) -> "Configure":
-        return cls(json.dumps(asdict(settings), default=str))
+        return cls(json.dumps(asdict(settings), default=_json_value))
 
     @property
     def settings(self) -> Settings:
@@ -51,7 +52,12 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
         for name in ("cache_dir", "state_dir"):
             fields[name] = fields[name] and Path(fields[name])
         fields["languages"] = tuple(fields["languages"])
+        fields["terms"] = msgspec.convert(fields["terms"], tuple[Term, ...])
         return Settings(**fields)
+
+
+def _json_value(value: Any) -> Any:
+    return msgspec.to_builtins(value) if isinstance(value, Term) else str(value)
 
 
 class Beat(msgspec.Struct, frozen=True, tag=True):

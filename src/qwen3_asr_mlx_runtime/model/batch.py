@@ -16,6 +16,7 @@ from qwen3_asr_mlx_runtime.model.decoder import KVCache, round_up
 from qwen3_asr_mlx_runtime.model.generate import NextTokens, Token, check_finite, finish_reason
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.splice import side_by_side
+from qwen3_asr_mlx_runtime.model.terms import NO_BONUSES, Bonuses, TermTrie
 
 _COPIED_PART = 0.25  # of the decoder's weights: a copy of so much is half as much to read and write as a step
 _MIN_FILL = 0.5  # prompts are padded to one length for their prefill if each fills at least this part of it
@@ -27,8 +28,8 @@ class Row:
 
     `cache`: the keys and values of the first positions, if they are computed already; the batch takes them. `margin`:
     of what was chosen in the prompt. `min_margin`: if that, or the margin between the two most likely tokens, is
-    smaller, the row leaves with `low_margin`: decoded alone, it might continue differently. `logprobs`: whether its
-    tokens get log-probabilities. `error`: why it failed.
+    smaller, the row leaves with `low_margin`: decoded alone, it might continue differently. `terms` gain their
+    bonuses. `logprobs`: whether its tokens get log-probabilities. `error`: why it failed.
     """
 
     prompt: mx.array
@@ -36,6 +37,7 @@ class Row:
     cache: list[KVCache] | None = None
     margin: float = math.inf
     min_margin: float = 0.0
+    terms: TermTrie | None = None
     logprobs: bool = False
     tokens: list[Token] = field(default_factory=list)
     low_margin: bool = False
@@ -50,6 +52,16 @@ class Row:
     def max_length(self) -> int:
         """Positions of the prompt and of the whole budget."""
         return int(self.prompt.shape[1]) + self.max_new_tokens
+
+    @property
+    def ids(self) -> list[int]:
+        """Of the tokens so far."""
+        return [token.id for token in self.tokens]
+
+    @property
+    def bonuses(self) -> Bonuses:
+        """Of the next token."""
+        return NO_BONUSES if self.terms is None else self.terms.bonuses(self.ids)
 
     @property
     def ended(self) -> bool:
@@ -169,9 +181,18 @@ class Batch:
         """Decode one token of every row. Returns the ended rows, which are removed."""
         if self._choice is None:
             return []
-        current = self._choice
-        upcoming = self._forward(current.tokens) if not all(row.is_last_token for row in self.rows) else current
-        self._read(current)
+        current = upcoming = self._choice
+        if all(row.is_last_token for row in self.rows):
+            self._read(current)
+        elif all(row.terms is None for row in self.rows):
+            upcoming = choose(self.rows, self._forward(current.tokens), start=not self._waits)
+            self._read(current)
+        else:  # the bonuses of terms depend on the token before
+            logits = self._forward(current.tokens)
+            if not self._waits:
+                mx.async_eval(logits)
+            self._read(current)
+            upcoming = choose(self.rows, logits)
         upcoming.start()
         ended = [row for row in self.rows if row.ended]
         self._keep([not row.ended for row in self.rows], upcoming)
@@ -181,13 +202,13 @@ class Batch:
         caches = self._model.make_cache(longest + 1, rows=len(rows))
         hidden = self._model.model(side_by_side([row.prompt for row in rows]), caches)
         last = hidden[mx.arange(len(rows)), mx.array([row.length - 1 for row in rows])]
-        choice = _choose(rows, self._model.head(last))
+        choice = choose(rows, self._model.head(last))
         return [RowCache(cache.keys, cache.values) for cache in caches], choice
 
     def _prefill_rest(self, rows: Sequence[tuple[Row, list[KVCache]]]) -> tuple[list[RowCache], NextTokens]:
         """Run what the cache of each row lacks of its prompt."""
         last = [self._model.model(row.prompt[:, cache[0].offset :], cache)[:, -1] for row, cache in rows]
-        choice = _choose([row for row, _ in rows], self._model.head(mx.concatenate(last)))
+        choice = choose([row for row, _ in rows], self._model.head(mx.concatenate(last)))
         capacity = max(cache[0].keys.shape[2] for _, cache in rows)
         for row, cache in rows:
             row.cache = None
@@ -208,7 +229,8 @@ class Batch:
         self.rows += rows
         self._choice = self._choice.append(choice)
 
-    def _forward(self, tokens: mx.array) -> NextTokens:
+    def _forward(self, tokens: mx.array) -> mx.array:
+        """The logits behind these: (B, V)."""
         lengths = [row.length for row in self.rows]
         capacity = max(self.capacity, round_up(max(lengths) + 1))
         for cache in self._caches:
@@ -216,8 +238,7 @@ class Batch:
         places = Places(lengths, self._caches[0].keys)
         for cache in self._caches:
             cache.places = places
-        logits = self._model.logits(self._model.model.embed_tokens(tokens)[:, None], self._caches)
-        return _choose(self.rows, logits, start=not self._waits)
+        return self._model.logits(self._model.model.embed_tokens(tokens)[:, None], self._caches)
 
     @property
     def _waits(self) -> bool:
@@ -237,7 +258,7 @@ class Batch:
                 row.error = error
                 continue
             row.low_margin = min(row.margin, math.inf if read.margin is None else read.margin) < row.min_margin
-            reason = finish_reason([*(token.id for token in row.tokens), read.token], self._eos_ids, row.is_last_token)
+            reason = finish_reason([*row.ids, read.token], self._eos_ids, row.is_last_token)
             row.tokens.append(Token(read.token, read.logprob if row.logprobs else None, reason))
 
     def _keep(self, kept: Sequence[bool], choice: NextTokens) -> None:
@@ -255,5 +276,7 @@ class Batch:
             cache.keep(rows)
 
 
-def _choose(rows: Iterable[Row], logits: mx.array, *, start: bool = True) -> NextTokens:
-    return NextTokens.among(logits, logprobs=any(row.logprobs for row in rows), margins=True, start=start)
+def choose(rows: Sequence[Row], logits: mx.array, *, start: bool = True) -> NextTokens:
+    """The next tokens of rows, from their logits (B, V). `start`: the computation."""
+    bonuses, logprobs = [row.bonuses for row in rows], any(row.logprobs for row in rows)
+    return NextTokens.among(logits, bonuses, logprobs=logprobs, margins=True, start=start)

@@ -9,6 +9,7 @@ import mlx.core as mx
 from qwen3_asr_mlx_runtime.errors import NonFiniteOutput
 from qwen3_asr_mlx_runtime.model.decoder import PREFILL_BLOCK, KVCache
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.model.terms import Bonuses, TermTrie
 
 FinishReason = Literal["stop", "length", "repetition"]
 
@@ -35,7 +36,10 @@ class TokenChoice(NamedTuple):
 
 
 class NextTokens(NamedTuple):
-    """The most likely token of each row, its logit, and other requested values: all (B,), the last three float32."""
+    """The most likely token of each row, its logit, and other requested values: all (B,), the last three float32.
+
+    Bonuses of terms count for the token, its logit and the margin, and not for the log-probability.
+    """
 
     tokens: mx.array
     logits: mx.array
@@ -44,15 +48,25 @@ class NextTokens(NamedTuple):
 
     @classmethod
     def among(
-        cls, logits: mx.array, *, logprobs: bool = False, margins: bool = False, start: bool = True
+        cls,
+        logits: mx.array,
+        bonuses: Sequence[Bonuses] = (),
+        *,
+        logprobs: bool = False,
+        margins: bool = False,
+        start: bool = True,
     ) -> "NextTokens":
-        """Choose from logits (B, V). `margins`: the differences to the second most likely tokens' logits. `start`: the
-        computation, without waiting for it."""
+        """Choose from logits (B, V). `bonuses`: of each row, or none. `margins`: the differences to the second most
+        likely tokens' logits. `start`: the computation, without waiting for it."""
+        scores = _with_bonuses(logits, bonuses) if any(bonuses) else logits
         if margins:
-            tokens, best, second = _two_largest(logits)
+            tokens, best, second = _two_largest(scores)
         else:
-            tokens, best, second = mx.argmax(logits, axis=-1), mx.max(logits, axis=-1).astype(mx.float32), None
-        logprob = best - mx.logsumexp(logits.astype(mx.float32), axis=-1) if logprobs else None
+            tokens, best, second = mx.argmax(scores, axis=-1), mx.max(scores, axis=-1).astype(mx.float32), None
+        logprob = None
+        if logprobs:
+            own = best if scores is logits else mx.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
+            logprob = own.astype(mx.float32) - mx.logsumexp(logits.astype(mx.float32), axis=-1)
         choice = cls(tokens, best, logprob, None if second is None else best - second)
         if start:
             choice.start()
@@ -104,29 +118,40 @@ def generate(
     logprobs: bool = False,
     blocks: Sequence[int] = (),
     cache: list[KVCache] | None = None,
+    terms: TermTrie | None = None,
 ) -> Iterator[Token]:
     """Decode greedily from spliced prompt embeddings (1, L, D), whose beginning the `cache` may hold already. `blocks`:
-    the positions where the prefill is cut.
+    the positions where the prefill is cut. `terms` gain their bonuses.
 
     Ends with an EOS token (`stop`), after `max_new_tokens` (`length`), or when the same run of up to 8 tokens has come
     20 times (`repetition`). The first `next()` runs the prefill. Raises NonFiniteOutput where the logits are no
     numbers.
     """
+
+    def choose(logits: mx.array) -> NextTokens:
+        bonuses = () if terms is None else [terms.bonuses(ids)]
+        return NextTokens.among(logits, bonuses, logprobs=logprobs)
+
     capacity = prompt.shape[1] + max_new_tokens
     cache = model.make_cache(capacity) if cache is None else cache
     for layer in cache:
         layer.reserve(capacity)
-    current = NextTokens.among(prefill_prompt(model, prompt, cache, blocks), logprobs=logprobs)
     ids: list[int] = []
+    current = choose(prefill_prompt(model, prompt, cache, blocks))
     while True:
-        upcoming = None
+        upcoming, logits = None, None
         if len(ids) + 1 < max_new_tokens:  # queued before the current token is read, so the device never idles
             logits = model.logits(model.model.embed_tokens(current.tokens)[:, None], cache)
-            upcoming = NextTokens.among(logits, logprobs=logprobs)
+            if terms is None:
+                upcoming = choose(logits)
+            else:
+                mx.async_eval(logits)
         [read] = current.read()
         check_finite(read.logit, len(ids))
         ids.append(read.token)
-        reason = finish_reason(ids, eos_ids, upcoming is None)
+        reason = finish_reason(ids, eos_ids, logits is None)
+        if logits is not None and upcoming is None:
+            upcoming = choose(logits)
         yield Token(read.token, read.logprob, reason)
         if reason is not None or upcoming is None:
             return
@@ -178,6 +203,14 @@ def _without(values: mx.array, index: mx.array) -> mx.array:
     """The largest of the values (B, n) except those at `index` (B,)."""
     others = mx.put_along_axis(values, index[:, None], mx.array(-mx.inf, values.dtype), axis=-1)
     return mx.max(others, axis=-1)
+
+
+def _with_bonuses(logits: mx.array, bonuses: Sequence[Bonuses]) -> mx.array:
+    """Logits (B, V) with the bonuses of each row: float32, in which no bonus is rounded away."""
+    rows = [row for row, each in enumerate(bonuses) for _ in each]
+    tokens = [token for each in bonuses for token in each]
+    gains = [gain for each in bonuses for gain in each.values()]
+    return logits.astype(mx.float32).at[mx.array(rows), mx.array(tokens)].add(mx.array(gains, mx.float32))
 
 
 def finish_reason(ids: Sequence[int], eos_ids: frozenset[int], is_last: bool) -> FinishReason | None:

@@ -14,6 +14,7 @@ from qwen3_asr_mlx_runtime.model.decoder import KVCache
 from qwen3_asr_mlx_runtime.model.generate import NextTokens, Token, check_finite, finish_reason, prefill
 from qwen3_asr_mlx_runtime.model.language import LanguageChoice
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
+from qwen3_asr_mlx_runtime.model.terms import Bonuses, TermTrie
 
 _MAX_GUESS = 512  # tokens in one forward pass; with a window of audio before them still one block of the prefill
 _REACH = 8  # how far ahead in the draft an unexpected token is searched, and how many tokens are guessed after it
@@ -76,8 +77,10 @@ def decode_with_draft(
     *,
     margin: float = 0.0,
     logprobs: bool = False,
+    terms: TermTrie | None = None,
 ) -> Generator[None, None, DraftResult]:
-    """Decode greedily from embeddings (1, L, D) that follow the cache. Yields after starting each forward pass.
+    """Decode greedily from embeddings (1, L, D) that follow the cache; `terms` gain their bonuses. Yields after
+    starting each forward pass.
 
     A token whose logit is less than `margin` above the second ends it with `low_margin`. Otherwise it ends, and raises
     NonFiniteOutput, as `generate` does.
@@ -88,7 +91,8 @@ def decode_with_draft(
         position = cache[0].offset + feed.shape[1]
         for layer in cache:
             layer.reserve(position + len(guess))
-        choice = _choose(model, feed, guess, cache, margins=margin > 0, logprobs=logprobs)
+        bonuses = [] if terms is None else _bonuses(terms, result.ids, guess)
+        choice = _choose(model, feed, guess, cache, bonuses, margins=margin > 0, logprobs=logprobs)
         yield
         accepted = _accept(result, choice, guess, eos_ids, max_new_tokens, margin)
         for layer in cache:
@@ -99,13 +103,26 @@ def decode_with_draft(
         feed = model.embed(result.ids[-1:])[None]
 
 
+def _bonuses(terms: TermTrie, ids: Sequence[int], guess: Sequence[int]) -> list[Bonuses]:
+    """Behind `ids`, and behind each of `guess`."""
+    written = [*ids, *guess]
+    return [terms.bonuses(written[:count]) for count in range(len(ids), len(written) + 1)]
+
+
 def _choose(
-    model: Qwen3ASR, feed: mx.array, guess: Sequence[int], cache: Sequence[KVCache], *, margins: bool, logprobs: bool
+    model: Qwen3ASR,
+    feed: mx.array,
+    guess: Sequence[int],
+    cache: Sequence[KVCache],
+    bonuses: Sequence[Bonuses],
+    *,
+    margins: bool,
+    logprobs: bool,
 ) -> NextTokens:
     """The tokens that follow the last of `feed`, and each of `guess`."""
     embeddings = mx.concatenate([feed, model.embed(guess)[None]], axis=1) if guess else feed
     hidden = prefill(model, embeddings, cache, 1 + len(guess))
-    return NextTokens.among(model.head(hidden[0]), margins=margins, logprobs=logprobs)
+    return NextTokens.among(model.head(hidden[0]), bonuses, margins=margins, logprobs=logprobs)
 
 
 def _accept(

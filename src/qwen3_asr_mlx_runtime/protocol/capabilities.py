@@ -51,6 +51,7 @@ FEATURES = [
     "media",
     "file_progress",
     "effort",
+    "terms",
 ]
 
 

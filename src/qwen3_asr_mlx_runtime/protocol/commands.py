@@ -22,6 +22,7 @@ from qwen3_asr_mlx_runtime.limits import (
     MAX_UTTERANCE_ID_CHARACTERS,
     MIN_PARTIAL_INTERVAL_MS,
 )
+from qwen3_asr_mlx_runtime.terms import TermList
 
 DECODER_MODES = ("sequential", "batched")
 WANTS = ("events", "progress")
@@ -111,6 +112,7 @@ class Decoding(Command, frozen=True, kw_only=True):
 
     `max_new_tokens`: 0 means until the model stops. `language`: name, ISO code or `auto`; canonical once decoded.
     `languages`, instead of `language`: the model chooses one of these, or none; the reply has their probabilities.
+    `terms`: words, names and phrases that the text is likely to have; none switches those of the outer levels off.
     `decoder_mode`: one after the other (`sequential`) or together with others (`batched`). `drift_guard`: in a
     batch, text that may differ from that of decoding alone is decoded again, alone. `logprobs`: the reply has
     log-probabilities and a confidence. `words`: when each word was said; no text waits for it. `segments`: what was
@@ -121,6 +123,7 @@ class Decoding(Command, frozen=True, kw_only=True):
     language: str | None = None
     languages: Languages | None = None
     context: Context | None = None
+    terms: TermList | None = None
     decoder_mode: str | None = None
     drift_guard: bool | None = None
     logprobs: bool | None = None

@@ -172,7 +172,7 @@ def _invalid_params(text: str) -> InvalidParams:
     """Translate msgspec's "Expected `int`, got `bool` - at `$.max_new_tokens`", or its missing required field."""
     problem, _, path = text.partition(" - at `$.")
     missing = re.fullmatch(r"Object missing required field `(\w+)`", problem)
-    if missing:
+    if missing and not path:
         return InvalidParams(f"`{missing[1]}`: required, and missing", field=missing[1])
     path = path.removesuffix("`")
     return InvalidParams(f"`{path}`: {problem[:1].lower()}{problem[1:]}", field=re.split(r"\W", path, maxsplit=1)[0])

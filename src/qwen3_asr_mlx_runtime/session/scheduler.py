@@ -421,6 +421,7 @@ class Scheduler:
                 options.context,
                 options.max_new_tokens,
                 options.languages,
+                options.terms,
             )
         )
         return job_id

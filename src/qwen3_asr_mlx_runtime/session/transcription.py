@@ -25,6 +25,7 @@ from qwen3_asr_mlx_runtime.protocol.commands import (
 from qwen3_asr_mlx_runtime.protocol.transcripts import Source
 from qwen3_asr_mlx_runtime.session.reply_queue import PendingRequest
 from qwen3_asr_mlx_runtime.settings import AlignDecoder, Settings
+from qwen3_asr_mlx_runtime.terms import Term
 
 Result = Transcript | Aligned | BridgeError
 """Aligned only where the text was known."""
@@ -70,14 +71,18 @@ class Options:
     segments: bool = False
     align_decoder: AlignDecoder = "viterbi"
     languages: tuple[str, ...] = ()
+    terms: tuple[Term, ...] = ()
 
     def serve(self, requested: "Options") -> bool:
         """Whether a transcript decoded with these options also answers `requested`. The mode alone changes no text,
         except in a batch without the guard."""
-        mine = (self.max_new_tokens, self.language, self.languages, self.context)
-        theirs = (requested.max_new_tokens, requested.language, requested.languages, requested.context)
         has_logprobs = self.takes_logprobs >= requested.takes_logprobs
-        return mine == theirs and has_logprobs and self._is_exact >= requested._is_exact
+        return self._text == requested._text and has_logprobs and self._is_exact >= requested._is_exact
+
+    @property
+    def _text(self) -> tuple[object, ...]:
+        """What decides on the text."""
+        return self.max_new_tokens, self.language, self.languages, self.context, self.terms
 
     @property
     def takes_logprobs(self) -> bool:
@@ -97,6 +102,7 @@ def resolve(settings: Settings, levels: Iterable[Decoding]) -> Options:
         language=None if settings.languages else settings.language or AUTO,
         languages=[*settings.languages] or None,
         context=settings.context,
+        terms=[*settings.terms],
         decoder_mode=DECODER_MODES[0],
         drift_guard=True,
         logprobs=False,
@@ -116,6 +122,7 @@ def resolve(settings: Settings, levels: Iterable[Decoding]) -> Options:
         words=_first(level.words for level in every),
         segments=_first(level.segments for level in every),
         align_decoder=settings.align_decoder,
+        terms=tuple(_first(level.terms for level in every)),
     )
 
 
@@ -255,6 +262,7 @@ class Segment(Job):
             max_new_tokens=options.max_new_tokens,
             logprobs=options.takes_logprobs,
             languages=options.languages,
+            terms=options.terms,
         )
 
     def request(self, audio_id: int) -> Finalize:
@@ -267,6 +275,7 @@ class Segment(Job):
             max_new_tokens=options.max_new_tokens,
             logprobs=options.takes_logprobs,
             languages=options.languages,
+            terms=options.terms,
             decoder_mode=options.decoder_mode,
             drift_guard=options.drift_guard,
             interactive=self.transcription.stream_id is not None,

@@ -465,6 +465,8 @@ extension Wire {
         public var languages: [String]?
         /// At most 16384 characters.
         public var context: String?
+        /// At most 100 items.
+        public var terms: [Term]?
         public var decoderMode: String?
         public var driftGuard: Bool?
         public var logprobs: Bool?
@@ -484,6 +486,7 @@ extension Wire {
             language: String? = nil,
             languages: [String]? = nil,
             context: String? = nil,
+            terms: [Term]? = nil,
             decoderMode: String? = nil,
             driftGuard: Bool? = nil,
             logprobs: Bool? = nil,
@@ -498,6 +501,7 @@ extension Wire {
             self.language = language
             self.languages = languages
             self.context = context
+            self.terms = terms
             self.decoderMode = decoderMode
             self.driftGuard = driftGuard
             self.logprobs = logprobs
@@ -514,6 +518,7 @@ extension Wire {
             case language
             case languages
             case context
+            case terms
             case decoderMode = "decoder_mode"
             case driftGuard = "drift_guard"
             case logprobs
@@ -756,6 +761,8 @@ extension Wire {
         public var languages: [String]?
         /// At most 16384 characters.
         public var context: String?
+        /// At most 100 items.
+        public var terms: [Term]?
         public var decoderMode: String?
         public var driftGuard: Bool?
         public var logprobs: Bool?
@@ -782,6 +789,7 @@ extension Wire {
             language: String? = nil,
             languages: [String]? = nil,
             context: String? = nil,
+            terms: [Term]? = nil,
             decoderMode: String? = nil,
             driftGuard: Bool? = nil,
             logprobs: Bool? = nil,
@@ -801,6 +809,7 @@ extension Wire {
             self.language = language
             self.languages = languages
             self.context = context
+            self.terms = terms
             self.decoderMode = decoderMode
             self.driftGuard = driftGuard
             self.logprobs = logprobs
@@ -823,6 +832,7 @@ extension Wire {
             case language
             case languages
             case context
+            case terms
             case decoderMode = "decoder_mode"
             case driftGuard = "drift_guard"
             case logprobs
@@ -999,6 +1009,8 @@ extension Wire {
         public var languages: [String]?
         /// At most 16384 characters.
         public var context: String?
+        /// At most 100 items.
+        public var terms: [Term]?
         public var decoderMode: String?
         public var driftGuard: Bool?
         public var logprobs: Bool?
@@ -1015,6 +1027,7 @@ extension Wire {
             language: String? = nil,
             languages: [String]? = nil,
             context: String? = nil,
+            terms: [Term]? = nil,
             decoderMode: String? = nil,
             driftGuard: Bool? = nil,
             logprobs: Bool? = nil,
@@ -1028,6 +1041,7 @@ extension Wire {
             self.language = language
             self.languages = languages
             self.context = context
+            self.terms = terms
             self.decoderMode = decoderMode
             self.driftGuard = driftGuard
             self.logprobs = logprobs
@@ -1044,6 +1058,7 @@ extension Wire {
             case language
             case languages
             case context
+            case terms
             case decoderMode = "decoder_mode"
             case driftGuard = "drift_guard"
             case logprobs
@@ -1128,6 +1143,8 @@ extension Wire {
         public var maxNewTokens: Int
         public var maxContextCharacters: Int
         public var maxLanguages: Int
+        public var maxTerms: Int
+        public var maxTermCharacters: Int
         public var maxAlignSeconds: Double
         public var maxAlignCharacters: Int
         public var maxBatchSize: Int
@@ -1152,6 +1169,8 @@ extension Wire {
             case maxNewTokens = "max_new_tokens"
             case maxContextCharacters = "max_context_characters"
             case maxLanguages = "max_languages"
+            case maxTerms = "max_terms"
+            case maxTermCharacters = "max_term_characters"
             case maxAlignSeconds = "max_align_seconds"
             case maxAlignCharacters = "max_align_characters"
             case maxBatchSize = "max_batch_size"
@@ -1750,6 +1769,8 @@ extension Wire {
         public var languages: [String]?
         /// At most 16384 characters.
         public var context: String?
+        /// At most 100 items.
+        public var terms: [Term]?
         public var decoderMode: String?
         public var driftGuard: Bool?
         public var logprobs: Bool?
@@ -1784,6 +1805,7 @@ extension Wire {
             language: String? = nil,
             languages: [String]? = nil,
             context: String? = nil,
+            terms: [Term]? = nil,
             decoderMode: String? = nil,
             driftGuard: Bool? = nil,
             logprobs: Bool? = nil,
@@ -1806,6 +1828,7 @@ extension Wire {
             self.language = language
             self.languages = languages
             self.context = context
+            self.terms = terms
             self.decoderMode = decoderMode
             self.driftGuard = driftGuard
             self.logprobs = logprobs
@@ -1831,6 +1854,7 @@ extension Wire {
             case language
             case languages
             case context
+            case terms
             case decoderMode = "decoder_mode"
             case driftGuard = "drift_guard"
             case logprobs
@@ -2146,6 +2170,22 @@ extension Wire {
 }
 
 extension Wire {
+    /// As it is to be written. `weight`: what the logit of its first token gains, in nats. Each further one gains twice
+    /// as much, at most 4. 0 changes nothing.
+    public struct Term: Codable, Equatable, Sendable {
+        /// 1 to 64 characters.
+        public var text: String
+        /// 0 to 4; default: `1.0`.
+        public var weight: Double?
+
+        public init(text: String, weight: Double? = nil) {
+            self.text = text
+            self.weight = weight
+        }
+    }
+}
+
+extension Wire {
     /// Transcribe the file at `audio`. Answered by `transcript`. Loads the model if need be. `track`, here and
     /// elsewhere: of the audio tracks of the file, from 1. `timeout_ms`, here and elsewhere: what is not transcribed so
     /// long after the request fails with `timeout`. `progress`: `progress` events, if they are wanted, say how much of
@@ -2159,6 +2199,8 @@ extension Wire {
         public var languages: [String]?
         /// At most 16384 characters.
         public var context: String?
+        /// At most 100 items.
+        public var terms: [Term]?
         public var decoderMode: String?
         public var driftGuard: Bool?
         public var logprobs: Bool?
@@ -2179,6 +2221,7 @@ extension Wire {
             language: String? = nil,
             languages: [String]? = nil,
             context: String? = nil,
+            terms: [Term]? = nil,
             decoderMode: String? = nil,
             driftGuard: Bool? = nil,
             logprobs: Bool? = nil,
@@ -2194,6 +2237,7 @@ extension Wire {
             self.language = language
             self.languages = languages
             self.context = context
+            self.terms = terms
             self.decoderMode = decoderMode
             self.driftGuard = driftGuard
             self.logprobs = logprobs
@@ -2211,6 +2255,7 @@ extension Wire {
             case language
             case languages
             case context
+            case terms
             case decoderMode = "decoder_mode"
             case driftGuard = "drift_guard"
             case logprobs
@@ -2412,6 +2457,8 @@ extension Wire {
         public var languages: [String]?
         /// At most 16384 characters.
         public var context: String?
+        /// At most 100 items.
+        public var terms: [Term]?
         public var decoderMode: String?
         public var driftGuard: Bool?
         public var logprobs: Bool?
@@ -2438,6 +2485,7 @@ extension Wire {
             language: String? = nil,
             languages: [String]? = nil,
             context: String? = nil,
+            terms: [Term]? = nil,
             decoderMode: String? = nil,
             driftGuard: Bool? = nil,
             logprobs: Bool? = nil,
@@ -2457,6 +2505,7 @@ extension Wire {
             self.language = language
             self.languages = languages
             self.context = context
+            self.terms = terms
             self.decoderMode = decoderMode
             self.driftGuard = driftGuard
             self.logprobs = logprobs
@@ -2479,6 +2528,7 @@ extension Wire {
             case language
             case languages
             case context
+            case terms
             case decoderMode = "decoder_mode"
             case driftGuard = "drift_guard"
             case logprobs

@@ -65,7 +65,7 @@ class Runtime(Recogniser):
         """Alone, or in a batch."""
         import mlx.core as mx
 
-        from qwen3_asr_mlx_runtime.model.batch import Batch, Row, RowCache
+        from qwen3_asr_mlx_runtime.model.batch import Batch, Row, RowCache, choose
         from qwen3_asr_mlx_runtime.model.generate import NextTokens
 
         model = self._recognizer.model
@@ -83,7 +83,7 @@ class Runtime(Recogniser):
         batch.rows = [Row(prompt, max_new_tokens=2) for _ in range(rows)]
         batch._caches = [RowCache(layer.keys, layer.values) for layer in cache]
         self.queues_ahead = not batch._waits
-        return lambda: batch._forward(tokens).start()
+        return lambda: choose(batch.rows, batch._forward(tokens)).start()
 
     def prefill(self, positions: int) -> Callable[[], object]:
         import mlx.core as mx

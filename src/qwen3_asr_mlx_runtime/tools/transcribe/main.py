@@ -13,6 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+import msgspec
+
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.client import ClientError
 from qwen3_asr_mlx_runtime.command import guarded, note
@@ -91,6 +93,7 @@ def _request(options: argparse.Namespace) -> dict[str, object]:
         "language": options.language,
         "languages": options.languages,
         "context": options.context,
+        "terms": options.terms and msgspec.to_builtins(options.terms),
         "track": options.track,
         "segments": True,
         "words": words,
@@ -191,6 +194,7 @@ def _parser() -> Parser:
         "--languages", type=values.languages, metavar="LANGUAGE,...", help="the model decides among these, file by file"
     )
     add("--context", type=values.context, help="words or text that the model may take as background")
+    add("--terms", type=values.terms, metavar="TERM[=WEIGHT],...", help="what the text is likely to have")
     add(
         "--words",
         action=argparse.BooleanOptionalAction,
