@@ -205,6 +205,7 @@ export interface BatchItem {
   words?: Word[] | null;
   aligner?: Aligner;
   segments?: Segment[];
+  context_echo?: true;
   rms_dbfs?: number | null;
   decode_seconds?: number | null;
   redecoded?: number;
@@ -424,11 +425,11 @@ export interface Fatal {
  * null. `audio_gap`: a chunk of it was rejected or is missing. `queue_seconds`: from the boundary to the outcome,
  * decoding included. `generated_token_ids`, `token_logprobs` and `confidence` are absent unless `logprobs` was
  * requested. `final_policy` and `verified_tokens` (tokens of the last partial that the final accepted from the draft)
- * are absent without partials. `language_probabilities`, `words`, `aligner` and `segments` as in a `transcript`;
- * `words_pending`: `words` is null, and follows in `words_ready`. `stream_start`: seconds from the first sample of the
- * stream to that of the utterance, present with `words` or `segments` if the audio came in chunks. `provisional`:
- * whether the final was `ready` at the boundary, was being computed, or neither; present after a `pause` of the
- * utterance.
+ * are absent without partials. `language_probabilities`, `words`, `aligner`, `segments` and `context_echo` as in a
+ * `transcript`; `words_pending`: `words` is null, and follows in `words_ready`. `stream_start`: seconds from the first
+ * sample of the stream to that of the utterance, present with `words` or `segments` if the audio came in chunks.
+ * `provisional`: whether the final was `ready` at the boundary, was being computed, or neither; present after a `pause`
+ * of the utterance.
  */
 export interface FinalResult {
   type: "final_result";
@@ -452,6 +453,7 @@ export interface FinalResult {
   provisional?: "none" | "ready" | "running";
   aligner?: Aligner;
   segments?: Segment[];
+  context_echo?: true;
   stream_start?: number;
   rms_dbfs: number | null;
   decode_seconds: number | null;
@@ -1070,6 +1072,8 @@ export interface Transcribe {
  * `token_logprobs` (natural logarithms, one for each of `generated_token_ids`) and `confidence` are present if
  * `logprobs` was requested; `confidence` is null if there are no tokens. `words` and `aligner` are present if `words`
  * was requested, `segments` if `segments` was; `words` is null beside a warning `words_unavailable`, which says why.
+ * `context_echo`: weak audio had a text that was mostly `context` or `terms`; it was dropped, and the text is that of
+ * decoding without them.
  */
 export interface TranscriptReply {
   type: "transcript";
@@ -1090,6 +1094,7 @@ export interface TranscriptReply {
   words?: Word[] | null;
   aligner?: Aligner;
   segments?: Segment[];
+  context_echo?: true;
   rms_dbfs: number | null;
   decode_seconds: number | null;
   total_seconds: number | null;

@@ -1,7 +1,7 @@
 """Print what terms do to digits in noise, by their weight, with the demonstration checkpoint.
 
     scripts/python --tools scripts/demo/evaluate_terms.py [--split test] [--weights 1,2,4] [--snr 0,5,10] [--count 50]
-        [--phrases] [--plot FILE] [--model demo] [--seed 2026]
+        [--phrases] [--guard] [--plot FILE] [--model demo] [--seed 2026]
 
 Each utterance is decoded without terms and with two lists, at every weight:
 
@@ -10,7 +10,7 @@ Each utterance is decoded without terms and with two lists, at every weight:
 
 With `--phrases` terms are pairs of digits: those that follow each other, or as many of others. `val` is for choosing a
 weight, `test` for reporting. Recordings are as in evaluate.py. `--snr`: how many dB the noise is below the speech.
-Intervals: 95 %, a bootstrap over utterances.
+Intervals: 95 %, a bootstrap over utterances. The echo guard, which hides what wrong terms do, is off without `--guard`.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from testsets import ARABIC, FSDD, TAKES, Case, noisy, recordings, short_sequenc
 from text import WORDS
 
 from qwen3_asr_mlx_runtime.command import guarded
+from qwen3_asr_mlx_runtime.engine import echo
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engines.utterance import Utterance
 from qwen3_asr_mlx_runtime.settings import DTYPES
@@ -160,6 +161,7 @@ def main() -> None:
     parser.add_argument("--snr", type=numbers, default=[0.0, 5.0, 10.0])
     parser.add_argument("--count", type=int, default=50, help="utterances of each language in each noise")
     parser.add_argument("--phrases", action="store_true")
+    parser.add_argument("--guard", action="store_true", help="leave the echo guard on")
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--model", default="demo")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
@@ -167,6 +169,7 @@ def main() -> None:
     options = parser.parse_args()
     data = Path(os.environ.get("QWEN3_ASR_MLX_TEST_DATA") or ROOT.parent / "shared" / "data")
     recognizer = Recognizer.load(options.model, dtype=options.dtype)
+    echo.SURE = echo.SURE if options.guard else 0.0
     recorded = {language: recordings(data / path, options.split) for language, path in SETS.items()}
     print("| noise | terms | weight | WER, % | against none, points | recall of terms, % | false terms, % of words |")
     print("|---|---|---|---|---|---|---|")

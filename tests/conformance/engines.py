@@ -66,11 +66,17 @@ def _list_terms(job: SentJob) -> Step:
     return transcript_of(job, ", ".join(f"{term.text} {term.weight:g}" for term in job.utterance.terms))
 
 
+def _echo(job: SentJob) -> Step:
+    """Where words were given, they were echoed."""
+    return transcript_of(job, "", context_echo=bool(job.utterance.context or job.utterance.terms))
+
+
 # What becomes of each job in turn, the last step repeated.
 SCRIPTS: dict[str, list[Step]] = {
     "speak": [transcript_of],
     "count": [_count],
     "terms": [_list_terms],
+    "echo": [_echo],
     "hold": [HOLD],
     "second_fails": [_count, DecodeFailed("the decoder failed"), _count],
     "dies": [DIE, _count],

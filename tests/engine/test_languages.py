@@ -12,7 +12,7 @@ from support.engine_requests import partial, run, send
 from support.tiny import tiny_model
 
 from qwen3_asr_mlx_runtime.audio.recording import read_file
-from qwen3_asr_mlx_runtime.engine import continuous_batch, single, streaming_segment, streaming_utterance
+from qwen3_asr_mlx_runtime.engine import continuous_batch, sequence, single, streaming_segment
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engine.sequence import JobSequence
@@ -189,9 +189,9 @@ def test_a_doubtful_choice_in_a_stream_is_made_again_alone(
     samples, made = clips["sample"], []
     monkeypatch.setattr(StreamingDrift, "is_known", True)
     monkeypatch.setattr(StreamingDrift, "margin", 1e-6)
-    choose = streaming_utterance.with_language
-    monkeypatch.setattr(single, "with_language", lambda *_: pytest.fail("decoded from the beginning"))
-    monkeypatch.setattr(streaming_utterance, "with_language", lambda *inputs: made.append(1) or choose(*inputs))
+    choose = sequence.with_language
+    monkeypatch.setattr(single, "decode_alone", lambda *_, **__: pytest.fail("decoded from the beginning"))
+    monkeypatch.setattr(sequence, "with_language", lambda *inputs: made.append(1) or choose(*inputs))
     with_margin(monkeypatch, streaming_segment, 0.0)
     schedule = demo.schedule()
     send(schedule, partial(1, 2, samples, languages=BOTH))
@@ -260,7 +260,7 @@ def test_a_choice_that_fails_in_a_batch_is_made_alone_and_fails_one_job(
     monkeypatch.setattr(continuous_batch, "with_language", fail)
     jobs = [Job(number, utterance, "batched") for number, utterance in enumerate(utterances)]
     assert [outcome.transcript.token_ids[-5:] for outcome in demo.outcomes(jobs)] == [expected[-5:]] * 2
-    monkeypatch.setattr(single, "with_language", fail)
+    monkeypatch.setattr(sequence, "with_language", fail)
     failed, other = demo.outcomes(jobs)
     assert isinstance(failed, Failed)
     assert failed.error.code == "non_finite_output"

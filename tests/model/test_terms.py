@@ -195,6 +195,21 @@ def test_no_draft_changes_what_is_written(kept: int, seed: int, other: list[int]
     assert [token.logprob for token in result.tokens] == pytest.approx([token.logprob for token in alone], abs=1e-3)
 
 
+def test_a_guess_that_continues_a_term_gains_too() -> None:
+    """The second choice, where it is close and continues a term whose first token is written anyway."""
+    for place in range(1, BUDGET - 1):
+        scores = logits_behind(PLAIN[:place]).tolist()
+        first, second = sorted(range(VOCABULARY), key=lambda id: -scores[id])[:2]
+        weight = (scores[first] - scores[second]) / 2 + 0.1
+        terms = trie(((PLAIN[place - 1], second), weight))
+        ids = [token.id for token in generate(MODEL, PROMPT, NO_EOS, BUDGET, terms=terms)]
+        if ids[: place + 1] == [*PLAIN[:place], second]:
+            break
+    assert ids[: place + 1] == [*PLAIN[:place], second]
+    result = draft_result(ids, terms)
+    assert (result.ids, result.verified) == (ids, BUDGET - 1)
+
+
 def test_a_draft_ends_where_the_margin_of_the_sums_is_too_small() -> None:
     terms = trie(*random_terms(1))
     margins = [margin for _, _, margin in by_definition(terms, BUDGET)]

@@ -77,7 +77,7 @@ def test_row_114_languages_that_are_none_change_nothing(bridge: Client, members:
     ("fault", "code"), [(MEMORY, "out_of_memory"), (NO_NUMBERS, "non_finite_output")], ids=["memory", "numbers"]
 )
 def test_row_115_a_choice_that_fails_costs_that_text(tmp_path: Path, speech: str, fault: str, code: str) -> None:
-    with bridge_with(tmp_path, "single", fault) as client:
+    with bridge_with(tmp_path, "sequence", fault) as client:
         error = client.ask("transcribe", audio=speech, languages=BOTH)
         assert (error["type"], error["code"]) == ("error", code)
         assert is_chosen(client.ask("transcribe", audio=speech, languages=BOTH))
@@ -94,7 +94,7 @@ def test_row_115_a_choice_that_fails_in_a_batch_is_made_alone(tmp_path: Path, sp
 
 @pytest.mark.parametrize(
     ("module", "members"),
-    [("single", {}), ("continuous_batch", {"decoder_mode": "batched"})],
+    [("sequence", {}), ("continuous_batch", {"decoder_mode": "batched"})],
     ids=["alone", "batched"],
 )
 def test_row_115_a_worker_that_ends_in_a_choice_is_asked_again(

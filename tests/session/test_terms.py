@@ -2,6 +2,7 @@
 
 import pytest
 from support.conversation import Conversation
+from support.fake_engine import transcript
 
 from qwen3_asr_mlx_runtime.protocol.commands import EndUtterance, Flush, StartStream
 from qwen3_asr_mlx_runtime.session.transcription import resolve
@@ -69,6 +70,24 @@ def test_an_utterance_is_decoded_again_for_a_flush_with_other_terms() -> None:
     assert job.utterance.terms == (Term("Ada"),)
     [final] = talk.decode()
     assert final["count"] == 1
+
+
+def test_every_kind_of_result_says_where_an_echo_was_dropped_and_only_there() -> None:
+    talk = Conversation()
+    talk.send("transcribe", audio="/a", context="Ada")
+    talk.send("batch_transcribe", audio=["/b"], context="Ada")
+    for path in ("/a", "/b"):
+        talk.read(path)
+    talk.load()
+    [one] = talk.decode(transcript("", context_echo=True))
+    [batch] = talk.decode(transcript("", context_echo=True))
+    talk.send("start_stream", stream_id="s", batch_size=2, context="Ada")
+    talk.speak("one", "s")
+    talk.speak("two", "s")
+    talk.decode(transcript("", context_echo=True))
+    [final] = talk.decode(transcript("Ada"))
+    assert [one["context_echo"], batch["items"][0]["context_echo"], final["items"][0]["context_echo"]] == [True] * 3
+    assert "context_echo" not in final["items"][1]
 
 
 def test_terms_that_are_none_are_refused_and_nothing_else_is_lost() -> None:

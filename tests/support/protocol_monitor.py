@@ -569,6 +569,7 @@ def _check_counts(reply: dict) -> None:
     if "items" in reply and "redecoded" in reply:
         assert reply["redecoded"] == sum(item.get("redecoded") or 0 for item in reply["items"]), "I4: redecoded"
     for result in (reply, *reply.get("items", ())):
+        assert "context_echo" not in result or result["text"] is not None, "I4: an echo without a text"
         if probabilities := result.get("language_probabilities"):
             assert sum(probabilities.values()) < 1.01, "I4: probabilities"
             named = {*(result["language"] or "").split(",")} - {""}

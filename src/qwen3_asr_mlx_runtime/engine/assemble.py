@@ -26,13 +26,14 @@ from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 @dataclass(frozen=True, slots=True)
 class DecodedSegment:
     """The result of a segment: the model's text and tokens, and the counts of mel `frames` and `audio_tokens`.
-    `choice`: of the language, if it was chosen before the text."""
+    `choice`: of the language, if it was chosen before the text. `context_echo`: an echo was dropped for it."""
 
     raw_text: str
     tokens: Sequence[Token]
     frames: int
     audio_tokens: int
     choice: LanguageChoice | None = None
+    context_echo: bool = False
 
     def parsed(self, forced_language: str | None) -> tuple[str | None, str]:
         """Language and clean text."""
@@ -77,6 +78,7 @@ def assemble(
         redecoded=redecoded,
         verified_tokens=verified_tokens,
         reuse=reuse,
+        context_echo=any(segment.context_echo for segment in segments),
         segments=tuple(
             TextSegment(
                 *span, own, language, segment.finish_reason, at, *_text_tokens(segment, own, tokenizer, utterance)

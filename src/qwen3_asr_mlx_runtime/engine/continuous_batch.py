@@ -4,11 +4,13 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
 import mlx.core as mx
 
+from qwen3_asr_mlx_runtime.engine import echo
 from qwen3_asr_mlx_runtime.engine.memory import Governor
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Preparation
 from qwen3_asr_mlx_runtime.engine.sequence import JobSequence, prepare_next, with_language
@@ -200,12 +202,15 @@ class ContinuousBatch:
         recognition, index, choice = owner
         if row.error is not None and not recognition.job.drift_guard:
             recognition.error = row.error
-        elif row.error is not None or row.low_margin:
-            recognition.redecoded += 1
-            self._decode_alone(recognition, index)
-        else:
-            text = self._tokenizer.decode(token.id for token in row.tokens)
-            recognition.add_decoded(index, row.tokens, text, choice)
+            return
+        if row.error is None and not row.low_margin:
+            segment = recognition.segments[index]
+            decoded = replace(recognition.inputs[index], choice=choice).decoded(row.tokens, self._tokenizer)
+            if not echo.is_suspect(segment.utterance, segment.samples, decoded):
+                recognition.add_decoded(index, decoded)
+                return
+        recognition.redecoded += 1
+        self._decode_alone(recognition, index)
 
     def _disband(self) -> None:
         rows, self._rows = self._rows, {}

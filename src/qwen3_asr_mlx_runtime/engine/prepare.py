@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.audio.segments import split_at_quiet
+from qwen3_asr_mlx_runtime.engine.assemble import DecodedSegment
 from qwen3_asr_mlx_runtime.engine.memory import Governor
 from qwen3_asr_mlx_runtime.engines.api import Partial
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
@@ -15,7 +16,7 @@ from qwen3_asr_mlx_runtime.model.audio_encoder import audio_token_count
 from qwen3_asr_mlx_runtime.model.blocks import block_ends, closed_windows
 from qwen3_asr_mlx_runtime.model.decoder import KVCache
 from qwen3_asr_mlx_runtime.model.features import Features, frame_count, log_mel
-from qwen3_asr_mlx_runtime.model.generate import token_budget
+from qwen3_asr_mlx_runtime.model.generate import Token, token_budget
 from qwen3_asr_mlx_runtime.model.language import LanguageChoice, Names
 from qwen3_asr_mlx_runtime.model.prompt import Prompt, PromptBuilder
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
@@ -56,6 +57,11 @@ class DecoderInput:
     names: Names = field(default_factory=dict)
     choice: LanguageChoice | None = None
     terms: TermTrie | None = None
+
+    def decoded(self, tokens: Sequence[Token], tokenizer: Tokenizer) -> DecodedSegment:
+        """With the tokens that were decoded from it."""
+        raw_text = tokenizer.decode(token.id for token in tokens)
+        return DecodedSegment(raw_text, tokens, self.frames, self.audio_tokens, self.choice)
 
 
 class Preparation:

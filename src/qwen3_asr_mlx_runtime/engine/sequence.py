@@ -6,6 +6,7 @@ from typing import TypeVar, cast
 
 import mlx.core as mx
 
+from qwen3_asr_mlx_runtime.engine import echo
 from qwen3_asr_mlx_runtime.engine.assemble import DecodedSegment, assemble
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Preparation, Segment
 from qwen3_asr_mlx_runtime.engines.api import Failed, Finished, Job
@@ -13,7 +14,7 @@ from qwen3_asr_mlx_runtime.engines.profile import Reuse, Stopwatch
 from qwen3_asr_mlx_runtime.errors import BridgeError, DecodeFailed
 from qwen3_asr_mlx_runtime.model.device import as_device_failure
 from qwen3_asr_mlx_runtime.model.generate import Token, generate
-from qwen3_asr_mlx_runtime.model.language import NO_LANGUAGE, LanguageChoice, choose_language
+from qwen3_asr_mlx_runtime.model.language import NO_LANGUAGE, choose_language
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
@@ -66,9 +67,9 @@ class JobSequence:
             self.inputs[self.prepared] = prepared
         self.prepared += 1
 
-    def add_decoded(self, index: int, tokens: list[Token], raw_text: str, choice: LanguageChoice | None) -> None:
-        decoder_input = self.inputs.pop(index)
-        self.decoded[index] = DecodedSegment(raw_text, tokens, decoder_input.frames, decoder_input.audio_tokens, choice)
+    def add_decoded(self, index: int, decoded: DecodedSegment) -> None:
+        del self.inputs[index]
+        self.decoded[index] = decoded
 
     def outcome(self, hidden_size: int, tokenizer: Tokenizer) -> Finished | Failed:
         """The outcome of a finished job."""
@@ -117,6 +118,42 @@ def with_language(model: Qwen3ASR, decoder_input: DecoderInput) -> DecoderInput:
     named = model.embed(names[choice.language or NO_LANGUAGE])[None]
     embeddings = mx.concatenate([prompt, named], axis=1)
     return replace(decoder_input, embeddings=embeddings, cache=cache, names={}, choice=choice)
+
+
+def decode_alone(
+    model: Qwen3ASR,
+    tokenizer: Tokenizer,
+    preparation: Preparation,
+    segment: Segment,
+    decoder_input: DecoderInput,
+    *,
+    logprobs: bool,
+) -> Generator[None, None, DecodedSegment]:
+    """Decode one segment alone, and again without its context and terms where its text may be an echo of them. Yields
+    between forward passes."""
+    utterance, watch = segment.utterance, segment.watch
+    may_echo = echo.may_echo(utterance, segment.samples)
+    decoded = yield from _decode(model, tokenizer, decoder_input, watch, logprobs=logprobs or may_echo)
+    if not (echo.is_suspect(utterance, segment.samples, decoded) and echo.is_unsure(decoded.tokens)):
+        return decoded
+    [without] = preparation.prepare([replace(segment, utterance=replace(utterance, context="", terms=()))])
+    if isinstance(without, BridgeError):
+        raise without
+    yield
+    plain = yield from _decode(model, tokenizer, without, watch, logprobs=True)
+    return replace(plain, context_echo=True) if echo.is_echo(utterance, decoded, plain) else decoded
+
+
+def _decode(
+    model: Qwen3ASR, tokenizer: Tokenizer, decoder_input: DecoderInput, watch: Stopwatch, *, logprobs: bool
+) -> Generator[None, None, DecodedSegment]:
+    """With the choice of a language, if there is one."""
+    if decoder_input.names:
+        with watch.stage("prefill"):
+            decoder_input = with_language(model, decoder_input)
+        yield
+    tokens = yield from decode(model, tokenizer.eos_ids, decoder_input, watch, logprobs=logprobs)
+    return decoder_input.decoded(tokens, tokenizer)
 
 
 def decode(

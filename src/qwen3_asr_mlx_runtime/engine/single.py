@@ -6,10 +6,9 @@ from qwen3_asr_mlx_runtime.engine.prepare import Preparation
 from qwen3_asr_mlx_runtime.engine.sequence import (
     JobSequence,
     Steps,
-    decode,
+    decode_alone,
     failure,
     prepare_next,
-    with_language,
 )
 from qwen3_asr_mlx_runtime.engines.api import Job
 from qwen3_asr_mlx_runtime.engines.fair_queue import FairQueue
@@ -104,17 +103,12 @@ class SingleDecoder:
         yield from self._segment(recognition, index)
 
     def _segment(self, recognition: JobSequence, index: int) -> Steps:
-        decoder_input = recognition.inputs[index]
-        if decoder_input.names:
-            with recognition.watch.stage("prefill"):
-                decoder_input = with_language(self._model, decoder_input)
-            yield
-        tokens = yield from decode(
+        decoded = yield from decode_alone(
             self._model,
-            self._tokenizer.eos_ids,
-            decoder_input,
-            recognition.watch,
+            self._tokenizer,
+            self._preparation,
+            recognition.segments[index],
+            recognition.inputs[index],
             logprobs=recognition.job.utterance.logprobs,
         )
-        text = self._tokenizer.decode(token.id for token in tokens)
-        recognition.add_decoded(index, tokens, text, decoder_input.choice)
+        recognition.add_decoded(index, decoded)

@@ -6,15 +6,17 @@ decoder's keys and values of its closed windows, and the latest text. A partial 
 
 import math
 from collections.abc import Generator, Iterable, Sequence
+from dataclasses import replace
 from itertools import chain, repeat
 from typing import NamedTuple
 
 import numpy as np
 
 from qwen3_asr_mlx_runtime.audio.segments import split_at_quiet
+from qwen3_asr_mlx_runtime.engine import echo
 from qwen3_asr_mlx_runtime.engine.assemble import DecodedSegment
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Preparation, Segment
-from qwen3_asr_mlx_runtime.engine.sequence import JobSequence, Steps, decode, timed, with_language
+from qwen3_asr_mlx_runtime.engine.sequence import JobSequence, Steps, decode_alone, timed
 from qwen3_asr_mlx_runtime.engine.streaming_segment import StreamingSegment
 from qwen3_asr_mlx_runtime.engines.api import Finalize, Partial, Provisional
 from qwen3_asr_mlx_runtime.engines.profile import Reuse, Stopwatch
@@ -152,13 +154,11 @@ class StreamingUtterance:
         margin = yield from self._margin()
         steps = self._segment.decode(decoder_input, self._tokenizer.eos_ids, margin=margin, logprobs=logprobs)
         result = yield from timed(steps, watch, _decoding())
-        if result.low_margin:
-            result = yield from self._alone(decoder_input, samples, watch, logprobs=logprobs)
-        raw_text = self._tokenizer.decode(token.id for token in result.tokens)
-        decoded = DecodedSegment(
-            raw_text, result.tokens, decoder_input.frames, decoder_input.audio_tokens, result.choice
-        )
-        return EndedSegment(decoded, result.verified)
+        if not result.low_margin:
+            decoded = replace(decoder_input, choice=result.choice).decoded(result.tokens, self._tokenizer)
+            if not echo.is_suspect(self._plain_segment(samples, watch).utterance, samples, decoded):
+                return EndedSegment(decoded, result.verified)
+        return EndedSegment((yield from self._alone(decoder_input, samples, watch, logprobs=logprobs)), 0)
 
     def _margin(self) -> Generator[None, None, float]:
         """The margin below which a verified token is not trusted. Measured now, step by step, if it is unknown."""
@@ -169,19 +169,18 @@ class StreamingUtterance:
 
     def _alone(
         self, decoder_input: DecoderInput, samples: Samples, watch: Stopwatch, *, logprobs: bool
-    ) -> Generator[None, None, DraftResult]:
+    ) -> Generator[None, None, DecodedSegment]:
         """Decode token by token, like the whole utterance. If the tower packs segments, so that last bits depend on the
         batch, the audio is also encoded again like that of the whole utterance."""
+        segment = self._plain_segment(samples, watch)
         if self._preparation.packs:
-            [prepared] = self._preparation.prepare([self._plain_segment(samples, watch)])
+            [prepared] = self._preparation.prepare([segment])
             if not isinstance(prepared, DecoderInput):
                 raise prepared
             decoder_input = prepared
             yield
-        with watch.stage("prefill"):
-            named = with_language(self._model, decoder_input)
-        tokens = yield from decode(self._model, self._tokenizer.eos_ids, named, watch, logprobs=logprobs)
-        return DraftResult(tokens, choice=named.choice)
+        steps = decode_alone(self._model, self._tokenizer, self._preparation, segment, decoder_input, logprobs=logprobs)
+        return (yield from steps)
 
     def _plain_segment(self, samples: Samples, watch: Stopwatch) -> Segment:
         first = self._first

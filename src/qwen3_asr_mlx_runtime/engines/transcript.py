@@ -72,13 +72,14 @@ class Transcript:
     `text` is clean; `raw_text` is the model's output with metadata (segments of long audio joined by newlines).
     `language` is a canonical name, several joined by commas if segments differ, or None if there is no speech.
     `language_probabilities`: of each of the languages that were allowed, the mean over the segments by their length;
-    what is missing to 1 is that of none of them. None if all were allowed, or nothing was decoded.
-    `finish_reason`: `stop`, `length` (the budget ended it) or `repetition` (the loop guard ended it); the worst of the
-    segments. `token_ids` end with the EOS token if there was one. `audio_output_lengths` has the audio tokens of each
-    segment, `audio_embeddings_shape` is (their sum, the decoder's hidden size). `logprobs` has the natural-log
-    probability of each token, if requested. `redecoded` counts the segments that were decoded in a batch first and then
-    again alone. `segments` has each segment, also one without text. Only for an utterance with partials:
-    `verified_tokens` counts the tokens accepted from drafts, and `reuse` the other results kept from partials.
+    what is missing to 1 is that of none of them. None if all were allowed, or nothing was decoded. `finish_reason`:
+    `stop`, `length` (the budget ended it) or `repetition` (the loop guard ended it); the worst of the segments.
+    `token_ids` end with the EOS token if there was one. `audio_output_lengths` has the audio tokens of each segment,
+    `audio_embeddings_shape` is (their sum, the decoder's hidden size). `logprobs` has the natural-log probability of
+    each token, if requested. `redecoded` counts the segments that were decoded in a batch first and then again alone.
+    `segments` has each segment, also one without text. `context_echo`: the text of a segment was an echo of context or
+    terms, and was dropped. Only for an utterance with partials: `verified_tokens` counts the tokens accepted from
+    drafts, and `reuse` the other results kept from partials.
     """
 
     text: str
@@ -96,6 +97,7 @@ class Transcript:
     reuse: Reuse | None = None
     segments: tuple[TextSegment, ...] = ()
     language_probabilities: dict[str, float] | None = None
+    context_echo: bool = False
 
     @property
     def confidence(self) -> Confidence | None:
@@ -151,6 +153,7 @@ def join_transcripts(transcripts: Sequence[Transcript]) -> Transcript:
             for each, sample_start, char_start in zip(transcripts, sample_starts, char_starts, strict=False)
             for segment in each.segments
         ),
+        context_echo=any(each.context_echo for each in segments),
         language_probabilities=mean_probabilities(
             [each.language_probabilities for each in transcripts],
             [sum(each.profile.audio_samples or ()) for each in transcripts],

@@ -49,13 +49,10 @@ class TermTrie:
 
     def bonuses(self, ids: Sequence[int]) -> Bonuses:
         """Of the tokens that may follow these, all that are generated so far."""
-        start = 0
-        if self._begins is not None:
-            if self._begins not in ids:
-                return NO_BONUSES
-            start = ids.index(self._begins) + 1
+        if self._begins is not None and self._begins not in ids:
+            return NO_BONUSES
         found = self._root.bonuses
-        for first in range(max(start, len(ids) - self._depth + 1), len(ids)):
+        for first in range(max(0, len(ids) - self._depth + 1), len(ids)):
             node = self._follow(ids[first:])
             for id, bonus in node.bonuses.items() if node is not None else ():
                 if bonus > found.get(id, 0.0):

@@ -52,6 +52,7 @@ FEATURES = [
     "file_progress",
     "effort",
     "terms",
+    "context_echo",
 ]
 
 

@@ -67,7 +67,8 @@ class TranscriptReply(Reply, kw_only=True, tag="transcript"):
     none. `redecoded` counts the segments that were decoded in a batch and then again alone. `token_logprobs` (natural
     logarithms, one for each of `generated_token_ids`) and `confidence` are present if `logprobs` was requested;
     `confidence` is null if there are no tokens. `words` and `aligner` are present if `words` was requested, `segments`
-    if `segments` was; `words` is null beside a warning `words_unavailable`, which says why.
+    if `segments` was; `words` is null beside a warning `words_unavailable`, which says why. `context_echo`: weak audio
+    had a text that was mostly `context` or `terms`; it was dropped, and the text is that of decoding without them.
     """
 
     audio: str
@@ -85,6 +86,7 @@ class TranscriptReply(Reply, kw_only=True, tag="transcript"):
     words: list[Word] | UnsetType | None = UNSET
     aligner: Aligner | UnsetType = UNSET
     segments: list[Segment] | UnsetType = UNSET
+    context_echo: Literal[True] | UnsetType = UNSET
     rms_dbfs: float | None
     decode_seconds: float | None
     total_seconds: float | None
@@ -136,6 +138,7 @@ class BatchItem(msgspec.Struct, kw_only=True):
     words: list[Word] | UnsetType | None = UNSET
     aligner: Aligner | UnsetType = UNSET
     segments: list[Segment] | UnsetType = UNSET
+    context_echo: Literal[True] | UnsetType = UNSET
     rms_dbfs: float | UnsetType | None = UNSET
     decode_seconds: float | UnsetType | None = UNSET
     redecoded: int | UnsetType = UNSET
@@ -169,10 +172,11 @@ class FinalResult(msgspec.Struct, kw_only=True, tag_field="type", tag="final_res
     of it was rejected or is missing. `queue_seconds`: from the boundary to the outcome, decoding included.
     `generated_token_ids`, `token_logprobs` and `confidence` are absent unless `logprobs` was requested. `final_policy`
     and `verified_tokens` (tokens of the last partial that the final accepted from the draft) are absent without
-    partials. `language_probabilities`, `words`, `aligner` and `segments` as in a `transcript`; `words_pending`: `words`
-    is null, and follows in `words_ready`. `stream_start`: seconds from the first sample of the stream to that of the
-    utterance, present with `words` or `segments` if the audio came in chunks. `provisional`: whether the final was
-    `ready` at the boundary, was being computed, or neither; present after a `pause` of the utterance.
+    partials. `language_probabilities`, `words`, `aligner`, `segments` and `context_echo` as in a `transcript`;
+    `words_pending`: `words` is null, and follows in `words_ready`. `stream_start`: seconds from the first sample of the
+    stream to that of the utterance, present with `words` or `segments` if the audio came in chunks. `provisional`:
+    whether the final was `ready` at the boundary, was being computed, or neither; present after a `pause` of the
+    utterance.
     """
 
     job: int
@@ -195,6 +199,7 @@ class FinalResult(msgspec.Struct, kw_only=True, tag_field="type", tag="final_res
     provisional: Literal["ready", "running", "none"] | UnsetType = UNSET
     aligner: Aligner | UnsetType = UNSET
     segments: list[Segment] | UnsetType = UNSET
+    context_echo: Literal[True] | UnsetType = UNSET
     stream_start: float | UnsetType = UNSET
     rms_dbfs: float | None = None
     decode_seconds: float | None = None

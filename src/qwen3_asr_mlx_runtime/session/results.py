@@ -96,6 +96,8 @@ def _add_extras(
             )
             for each in transcript.segments
         ]
+    if transcript.context_echo:
+        line.context_echo = True
     if options.words and not transcription.words_pending:
         found = found_words(transcription, transcript)
         line.words = found.words

@@ -424,6 +424,7 @@ extension Wire {
         public var words: [Word]?
         public var aligner: Aligner?
         public var segments: [Segment]?
+        public var contextEcho: Bool?
         public var rmsDbfs: Double?
         public var decodeSeconds: Double?
         public var redecoded: Int?
@@ -445,6 +446,7 @@ extension Wire {
             case words
             case aligner
             case segments
+            case contextEcho = "context_echo"
             case rmsDbfs = "rms_dbfs"
             case decodeSeconds = "decode_seconds"
             case redecoded
@@ -903,11 +905,11 @@ extension Wire {
     /// the model are null. `audio_gap`: a chunk of it was rejected or is missing. `queue_seconds`: from the boundary to
     /// the outcome, decoding included. `generated_token_ids`, `token_logprobs` and `confidence` are absent unless
     /// `logprobs` was requested. `final_policy` and `verified_tokens` (tokens of the last partial that the final
-    /// accepted from the draft) are absent without partials. `language_probabilities`, `words`, `aligner` and
-    /// `segments` as in a `transcript`; `words_pending`: `words` is null, and follows in `words_ready`. `stream_start`:
-    /// seconds from the first sample of the stream to that of the utterance, present with `words` or `segments` if the
-    /// audio came in chunks. `provisional`: whether the final was `ready` at the boundary, was being computed, or
-    /// neither; present after a `pause` of the utterance.
+    /// accepted from the draft) are absent without partials. `language_probabilities`, `words`, `aligner`, `segments`
+    /// and `context_echo` as in a `transcript`; `words_pending`: `words` is null, and follows in `words_ready`.
+    /// `stream_start`: seconds from the first sample of the stream to that of the utterance, present with `words` or
+    /// `segments` if the audio came in chunks. `provisional`: whether the final was `ready` at the boundary, was being
+    /// computed, or neither; present after a `pause` of the utterance.
     public struct FinalResult: Codable, Equatable, Sendable {
         public private(set) var type = "final_result"
         public var job: Int
@@ -930,6 +932,7 @@ extension Wire {
         public var provisional: Provisional?
         public var aligner: Aligner?
         public var segments: [Segment]?
+        public var contextEcho: Bool?
         public var streamStart: Double?
         public var rmsDbfs: Double?
         public var decodeSeconds: Double?
@@ -965,6 +968,7 @@ extension Wire {
             case provisional
             case aligner
             case segments
+            case contextEcho = "context_echo"
             case streamStart = "stream_start"
             case rmsDbfs = "rms_dbfs"
             case decodeSeconds = "decode_seconds"
@@ -2280,7 +2284,8 @@ extension Wire {
     /// that were decoded in a batch and then again alone. `token_logprobs` (natural logarithms, one for each of
     /// `generated_token_ids`) and `confidence` are present if `logprobs` was requested; `confidence` is null if there
     /// are no tokens. `words` and `aligner` are present if `words` was requested, `segments` if `segments` was; `words`
-    /// is null beside a warning `words_unavailable`, which says why.
+    /// is null beside a warning `words_unavailable`, which says why. `context_echo`: weak audio had a text that was
+    /// mostly `context` or `terms`; it was dropped, and the text is that of decoding without them.
     public struct TranscriptReply: Codable, Equatable, Sendable {
         public private(set) var type = "transcript"
         public var id: ID?
@@ -2300,6 +2305,7 @@ extension Wire {
         public var words: [Word]?
         public var aligner: Aligner?
         public var segments: [Segment]?
+        public var contextEcho: Bool?
         public var rmsDbfs: Double?
         public var decodeSeconds: Double?
         public var totalSeconds: Double?
@@ -2330,6 +2336,7 @@ extension Wire {
             case words
             case aligner
             case segments
+            case contextEcho = "context_echo"
             case rmsDbfs = "rms_dbfs"
             case decodeSeconds = "decode_seconds"
             case totalSeconds = "total_seconds"
