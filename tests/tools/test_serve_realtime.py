@@ -267,6 +267,7 @@ class TestSession:
             found = client.until(f"{ITEM}.completed")
             deltas = "".join(each["delta"] for each in [told, *found] if each["type"] == f"{ITEM}.delta")
             assert {each["item_id"] for each in found if "item_id" in each} == {told["item_id"]}
+            assert types(found[-4:]) == ["committed", "added", "done", "completed"]  # the final contradicts the deltas
             assert found[-1]["transcript"] == f"{16_000 * sent} samples" != deltas
 
     def test_an_item_that_fails_says_so_and_the_next_goes_on(self, repository: Path, tmp_path: Path) -> None:
@@ -546,7 +547,8 @@ def test_a_client_that_is_gone_before_it_is_accepted_is_no_bug(tmp_path: Path, c
 
     metrics = Metrics(bool, int)
     app = App(FakeService(), metrics, Uploads(tmp_path, 1), model="demo", started=0, max_requests=1)
-    scope = {"type": "websocket", "path": REALTIME, "headers": [(b"host", b"localhost")], "subprotocols": []}
+    offered = {"subprotocols": [], "extensions": {"websocket.http.response": {}}}
+    scope = {"type": "websocket", "path": REALTIME, "headers": [(b"host", b"localhost")], **offered}
     for query in (b"intent=transcription", b""):
         asyncio.run(application(app, metrics, Access())({**scope, "query_string": query}, receive, send))
     assert capsys.readouterr().err == ""
