@@ -515,6 +515,21 @@ class TestErrors:
             (error,) = door.ask(*spoken())
             assert Error.from_event(error) == Error("why", "decode_failed")
 
+    def test_audio_that_the_bridge_refuses_is_an_error_before_the_utterance_ends(
+        self, repository: Path, tmp_path: Path
+    ) -> None:
+        fails = "if kind == 'audio_chunk': event({**DROPPED, **ERROR}, stream_id=name)"
+
+        async def until_an_error(client: AsyncClient) -> Event | None:
+            reading = asyncio.create_task(client.read_event())
+            while not reading.done():
+                await client.write_event(AudioChunk(audio=b"\1\0", **MONO).event())
+                await asyncio.sleep(0)
+            return await reading
+
+        with opened(repository, tmp_path, bridge=bridge(fails)) as door:
+            assert code_of([door.play(until_an_error)]) == "decode_failed"
+
 
 def handler(service: object, idle_seconds: float | None = None) -> tuple[Handler, Reader, "Written"]:
     reader, writer = Reader(), Written()
