@@ -25,6 +25,7 @@ from qwen3_asr_mlx_runtime.model.drift import Drift
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.word_times import viterbi
 from qwen3_asr_mlx_runtime.tools.doctor import machine_check, restart_check, self_check
+from qwen3_asr_mlx_runtime.tools.doctor import main as doctor
 from qwen3_asr_mlx_runtime.tools.doctor.finding import Finding
 from qwen3_asr_mlx_runtime.tools.doctor.main import findings, main
 from qwen3_asr_mlx_runtime.tools.doctor.restart_check import check_restart
@@ -176,6 +177,16 @@ def test_an_engine_that_raises_is_a_failure_and_no_traceback(float32_only, monke
     monkeypatch.setattr(self_check.Recognizer, "transcribe_batch", fail)
     assert main([]) == 1
     assert "planted" in "".join(capsys.readouterr())
+
+
+def test_findings_are_printed_as_one_object_if_asked(monkeypatch, capsys):
+    found = [Finding("ok", "good"), Finding("failure", "bad", "mend it")]
+    monkeypatch.setattr(doctor, "findings", lambda *_, **__: iter(found))
+    assert main(["--json"]) == 1
+    printed = json.loads(capsys.readouterr().out)["findings"]
+    assert [Finding(**finding) for finding in printed] == found
+    found.pop()
+    assert main(["--json"]) == 0
 
 
 def test_a_model_that_is_not_there_is_a_failure_and_the_rest_is_still_reported(float32_only, tmp_path):

@@ -1,6 +1,7 @@
 """scripts/qwen3-asr-mlx-doctor: is this machine ready, and does it compute what it should?"""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ EXAMPLES = f"""examples:
   {PROGRAM}
   {PROGRAM} --model Qwen/Qwen3-ASR-0.6B
   {PROGRAM} --model demo --words
+  {PROGRAM} --model demo --json > findings.json
 
 Each line is an ok, a warning or a failure, with advice. The exit code is 1 if there is a failure, else 0.
 """
@@ -35,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--words", action="store_true", help="also try the aligner, which finds when words are said")
     aligner = f"which one ({DEFAULT_ALIGNER}, or the embedded one with --model demo)"
     parser.add_argument("--aligner", type=model, metavar="MODEL", help=aligner)
+    parser.add_argument("--json", action="store_true", help="print one object at the end instead of lines")
     options = parser.parse_args(argv)
     if options.aligner and not options.words:
         parser.error("--aligner goes with --words alone")
@@ -42,15 +45,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    failed = False
+    found: list[Finding] = []
     named = options.model or os.environ.get("QWEN3_ASR_MLX_MODEL")
     chosen = chosen_model(named, {})
     aligner = chosen_aligner(options.aligner, chosen) if options.words else None
     for finding in findings(chosen, options.cache_dir, is_wanted=bool(named), aligner=aligner):
-        sys.stdout.write(f"{finding}\n")
-        sys.stdout.flush()
-        failed |= finding.level == "failure"
-    return int(failed)
+        found.append(finding)
+        if not options.json:
+            sys.stdout.write(f"{finding}\n")
+            sys.stdout.flush()
+    if options.json:
+        sys.stdout.write(json.dumps({"findings": [finding._asdict() for finding in found]}, indent=1) + "\n")
+    return int(any(finding.level == "failure" for finding in found))
 
 
 def findings(
