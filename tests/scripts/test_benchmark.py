@@ -235,6 +235,16 @@ def test_the_command_measures_the_runtime_from_random_weights_to_a_table(reposit
     assert all(f"| {name} |" in table for name in values)
 
 
+def test_trained_weights_take_the_place_of_random_ones_and_neither_their_end_nor_a_loop_ends_a_text(
+    repository, tmp_path, demo_checkpoint
+):
+    options = ["--checkpoint", str(demo_checkpoint), "--dtype", "float16", "--seconds", "10", "--new-tokens", "64"]
+    _, report = run(repository, tmp_path, *options, "--tower", "", "--no-imports")
+    values = {figure["name"]: figure["contenders"]["runtime"]["values"] for figure in report["figures"]}
+    assert len(values["10 s alone"]) == 2
+    assert not [*tmp_path.rglob("*.safetensors")]
+
+
 def test_the_command_measures_the_aligner(repository, tmp_path):
     table, report = run(repository, tmp_path, "--words", "1.1")
     values = {figure["name"]: figure["contenders"]["runtime"]["values"] for figure in report["figures"]}

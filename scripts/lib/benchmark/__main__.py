@@ -19,7 +19,7 @@ from benchmark.blas import OPENBLAS, openblas
 from benchmark.contenders import EARLIER, OWN, PEERS, QUANTIZED, RUNTIME
 from benchmark.contenders.earlier import FOLDER
 from benchmark.counts import CountMeasurement, Least
-from benchmark.environments import child_environment, peer_python
+from benchmark.environments import child_environment, home, peer_python
 from benchmark.figures import markdown
 from benchmark.plan import Measurement, Plan
 from benchmark.process import Process
@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--words has the sizes {', '.join(ALIGNER_SIZES)}")
     if options.count and options.words is not None:
         parser.error("--count counts the recogniser, and --words measures the aligner")
+    if options.checkpoint is not None and not options.checkpoint.is_dir():
+        parser.error("--checkpoint names a folder")
     if options.earlier is not None and not options.count:
         parser.error("--earlier belongs to --count")
     with _folder(options.workdir) as workdir:
@@ -54,11 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/benchmark",
-        description="Speed and memory of the runtime, alone or beside its peers; random weights, synthetic audio.",
+        description="Speed and memory of the runtime, alone or beside its peers, on synthetic audio.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--size", choices=("tiny", "0.6b", "1.7b"), default="tiny")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="FOLDER", help="weights of this folder instead of random ones"
+    )
     parser.add_argument("--peer", action="append", choices=PEERS, default=[], help="measured beside the runtime")
     parser.add_argument("--repeats", type=int, default=3, help="rounds")
     parser.add_argument(
@@ -118,14 +123,17 @@ def _folder(kept: Path | None) -> Iterator[Path]:
 
 
 def _checkpoint(options: argparse.Namespace, workdir: Path) -> Path:
-    """Created on first use; an existing one is complete."""
+    """Created on first use; an existing one is complete. Weights for float16 are stored as bfloat16."""
+    if options.checkpoint is not None:
+        return options.checkpoint.resolve()
+    dtype = "float32" if options.dtype == "float32" else "bfloat16"
     size = options.size if options.words is None else ALIGNER_SIZES[options.size]
-    folder = workdir / f"{size}-{options.dtype}-{options.seed}"
+    folder = workdir / f"{size}-{dtype}-{options.seed}"
     if not folder.exists():
         print(f"writing random weights to {folder}", file=sys.stderr, flush=True)
         part = workdir / f"{folder.name}.{os.getpid()}.part"
         tokenizer = options.tokenizer or (DEMO if size == "tiny-aligner" else write_tokenizer(workdir / "tokenizer"))
-        write_random_checkpoint(part, size=size, dtype=options.dtype, seed=options.seed, tokenizer=tokenizer)
+        write_random_checkpoint(part, size=size, dtype=dtype, seed=options.seed, tokenizer=tokenizer)
         part.rename(folder)
     return folder
 
@@ -162,7 +170,7 @@ def _count(options: argparse.Namespace, checkpoint: Path, workdir: Path) -> dict
 
     def start(name: str, stack: ExitStack) -> Process:
         process = _process(name, variables, options, stack)
-        libraries = str(_home() / "benchmark")
+        libraries = str(home() / "benchmark")
         answer = process.ask("load_to_count", checkpoint=str(checkpoint), dtype=options.dtype, folder=libraries)
         loaded[name] = answer["versions"]
         return process
@@ -174,10 +182,6 @@ def _count(options: argparse.Namespace, checkpoint: Path, workdir: Path) -> dict
 
 def _machine(variables: Mapping[str, str]) -> dict[str, Any]:
     return {"platform": platform.platform(), "cpus": os.cpu_count(), "variables": variables, **_commit()}
-
-
-def _home() -> Path:
-    return Path(os.environ.get("QWEN3_ASR_MLX_HOME") or Path.home() / ".cache" / "qwen3-asr-mlx-runtime")
 
 
 def _blas(options: argparse.Namespace) -> dict[str, str]:
@@ -220,7 +224,7 @@ def _measurement(
 
 def _process(name: str, variables: Mapping[str, str], options: argparse.Namespace, stack: ExitStack) -> Process:
     own = name in OWN
-    python = Path(sys.executable) if own else peer_python(name, _home())
+    python = Path(sys.executable) if own else peer_python(name, home())
     kind = "recogniser" if options.words is None else "aligner"
     process = Process(name, python, child_environment(variables, own=own), options.clock, kind)
     stack.callback(process.close)

@@ -11,6 +11,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 
 
+def home() -> Path:
+    """Where environments are kept."""
+    return Path(os.environ.get("QWEN3_ASR_MLX_HOME") or Path.home() / ".cache" / "qwen3-asr-mlx-runtime")
+
+
 def peer_python(name: str, home: Path) -> Path:
     """The Python of the environment that holds peer `name`. One that exists is whole: it is renamed when all is
     installed."""

@@ -1,5 +1,6 @@
 """This runtime."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,10 +15,12 @@ class Runtime(Recogniser):
 
     def load(self, checkpoint: Path, dtype: str) -> None:
         from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
+        from qwen3_asr_mlx_runtime.model import generate
         from qwen3_asr_mlx_runtime.model.prompt import PromptBuilder
         from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
         Tokenizer.eos_ids = frozenset()
+        generate._MAX_REPEATS = sys.maxsize  # nor does a loop end a text, which trained weights write for such audio
         self._recognizer = Recognizer.load(str(checkpoint), dtype=dtype, quantize=self.quantize)
         self._prompt = PromptBuilder(Tokenizer.from_folder(checkpoint)).build("", None)
 
