@@ -14,12 +14,18 @@ The second uses the demonstration checkpoint and so many utterances of each leng
 
 These measure a bridge process: the time from `end_utterance` to the final, with a `pause` before it
 (pause_benchmark.py).
+
+    scripts/live-benchmark --paced --demo 3 --seconds 10
+
+This feeds a bridge process at the pace of speech: when the first partial comes, and how old the audio of a partial is.
+`--model` puts another model in the place of the demonstration checkpoint.
 Prints a Markdown table of medians, and writes JSON to the file of `--json`.
 """
 
 import argparse
 import json
 import math
+import os
 import statistics
 import sys
 import tempfile
@@ -27,6 +33,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -39,6 +46,8 @@ from benchmark.vocabulary import write_tokenizer
 from live_agreement import joined_examples
 from reference.random_checkpoint import write_random_checkpoint
 
+from qwen3_asr_mlx_runtime.audio.pcm16 import to_pcm16
+from qwen3_asr_mlx_runtime.client import Bridge
 from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engine.sequence import JobSequence
@@ -49,6 +58,9 @@ from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Uttera
 from qwen3_asr_mlx_runtime.model import speculative
 from qwen3_asr_mlx_runtime.model.generate import NextTokens
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
+from qwen3_asr_mlx_runtime.tools.live.record import summary
+from qwen3_asr_mlx_runtime.tools.live.screen import Silent
+from qwen3_asr_mlx_runtime.tools.live.session import Plan, Recording, Session
 
 INTERVAL = 0.5  # seconds between two partials
 TOKENS_PER_SECOND = 3
@@ -145,11 +157,14 @@ def tokens_of(seconds: float) -> int:
 
 
 def checkpoint(size: str, dtype: str, folder: Path) -> str:
-    """The folder of random weights, written if it is not there."""
-    if not (folder / "checkpoint" / "config.json").exists():
+    """The folder of random weights, written if it is not there. One that exists is complete."""
+    made = folder / "checkpoint"
+    if not made.exists():
+        part = folder / f"checkpoint.{os.getpid()}.part"
         tokenizer = write_tokenizer(folder / "tokenizer")
-        write_random_checkpoint(folder / "checkpoint", size=size, dtype=dtype, seed=1, tokenizer=tokenizer)
-    return str(folder / "checkpoint")
+        write_random_checkpoint(part, size=size, dtype=dtype, seed=1, tokenizer=tokenizer)
+        part.rename(made)
+    return str(made)
 
 
 def random_weights(size: str, dtype: str, folder: Path) -> Recognizer:
@@ -190,24 +205,49 @@ def spoken(length: float, rng: np.random.Generator) -> Samples:
     return joined_examples(int(length * SAMPLE_RATE), rng).astype(np.float32)
 
 
-def pauses(options: argparse.Namespace, folder: Path) -> list[pause_benchmark.Timed]:
-    """The finals of a bridge process with `pause`."""
+def bridge(options: argparse.Namespace, folder: Path) -> tuple[list[str], Iterator[list[Samples]]]:
+    """The command of a bridge process, and rounds of an utterance of each length."""
     arguments = ["--local-files-only", "--dtype", options.dtype, "--model"]
     if options.demo:
         rng = np.random.default_rng(1)
         rounds = ([spoken(length, rng) for length in options.seconds] for _ in range(options.demo))
-        return pause_benchmark.measure(
-            [sys.executable, "-P", "-m", "qwen3_asr_mlx_runtime", *arguments, "demo"], rounds
-        )
+        return [sys.executable, "-P", "-m", "qwen3_asr_mlx_runtime", *arguments, options.model], rounds
     program = RANDOM_BRIDGE.format(accepted=options.accepted)
     model = checkpoint(options.size, options.dtype, folder)
     utterances = [speech_like(length, 1) for length in options.seconds]
-    timed = pause_benchmark.measure(
-        [sys.executable, "-P", "-c", program, *arguments, model], [utterances] * options.repeats
-    )
-    if any(one.tokens != tokens_of(one.length) for one in timed):
+    return [sys.executable, "-P", "-c", program, *arguments, model], repeat(utterances, options.repeats)
+
+
+def pauses(options: argparse.Namespace, folder: Path) -> list[pause_benchmark.Timed]:
+    """The finals of a bridge process with `pause`."""
+    timed = pause_benchmark.measure(*bridge(options, folder))
+    if not options.demo and any(one.tokens != tokens_of(one.length) for one in timed):
         raise RuntimeError("a final has another number of tokens than the text")
     return timed
+
+
+def paced(options: argparse.Namespace, folder: Path) -> dict[str, object]:
+    """Figures of the partials of a bridge process that is fed at the pace of speech. The first utterance is played once
+    before, unmeasured."""
+    command, rounds = bridge(options, folder)
+    recordings = [Recording(f"{number}", to_pcm16(samples)) for number, samples in enumerate(chain(*rounds), 1)]
+    with Bridge(command) as process:
+        session = Session(process, Plan(interval_ms=round(INTERVAL * 1000)), Silent())
+        session.start()
+        session.play(recordings[0])
+        started = time.perf_counter()
+        records = [record for recording in recordings for record in session.play(recording)]
+        figures = summary(records, time.perf_counter() - started)
+    return {name: value for name, value in figures.items() if name != "utterances"}  # these hold texts
+
+
+def paced_table(figures: dict[str, object]) -> str:
+    names = ("first_partial", "first_text", "lag", "end_to_final")
+    lines = ["| | p50, ms | p95, ms |", "| --- | ---: | ---: |"]
+    for name in names:
+        cells = (cast(float | None, figures[f"{name}_{share}_seconds"]) for share in ("p50", "p95"))
+        lines.append(f"| {name} | {' | '.join('–' if cell is None else f'{1000 * cell:,.0f}' for cell in cells)} |")
+    return "\n".join(lines)
 
 
 def table(measured: dict[float, Measured]) -> str:
@@ -231,7 +271,7 @@ def table(measured: dict[float, Measured]) -> str:
 def costs(options: argparse.Namespace, folder: Path) -> dict[float, Measured]:
     """What partials and finals cost in the engine."""
     if options.demo:
-        recognizer = Recognizer.load("demo", dtype=options.dtype)
+        recognizer = Recognizer.load(options.model, dtype=options.dtype)
         while not recognizer._streaming_drift.is_known:
             recognizer._streaming_drift.step()
         return {length: finals(recognizer, length, options.demo) for length in options.seconds}
@@ -258,7 +298,10 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--demo", type=int, help="so many utterances of each length, with the demonstration checkpoint")
-    parser.add_argument("--pause", action="store_true", help="measure finals with a `pause` before the end")
+    parser.add_argument("--model", default="demo", help="with --demo: this model, with the utterances of the examples")
+    bridged = parser.add_mutually_exclusive_group()
+    bridged.add_argument("--pause", action="store_true", help="measure finals with a `pause` before the end")
+    bridged.add_argument("--paced", action="store_true", help="measure partials at the pace of speech")
     parser.add_argument("--workdir", type=Path, help="keeps the checkpoint; a temporary folder is removed")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -267,6 +310,9 @@ def main() -> None:
             timed = pauses(options, options.workdir or Path(folder))
             measured: object = pause_benchmark.as_json(timed)
             text = pause_benchmark.table(timed)
+        elif options.paced:
+            figures = paced(options, options.workdir or Path(folder))
+            measured, text = figures, paced_table(figures)
         else:
             measured = costs(options, options.workdir or Path(folder))
             text = table(measured)

@@ -1,8 +1,11 @@
-"""scripts/live-benchmark --pause: its table, what it sends, and its bridge with random weights."""
+"""scripts/live-benchmark with a bridge: --pause, its table and what it sends, --paced, and random weights."""
+
+from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from live_benchmark import RANDOM_BRIDGE
+from live_benchmark import RANDOM_BRIDGE, bridge, paced, paced_table
 from pause_benchmark import AHEAD, NO_PAUSE, WHOLE, Case, Speaker, Timed, table
 
 from qwen3_asr_mlx_runtime.client.results import FinalResult, RealtimeBatchFinal
@@ -112,6 +115,41 @@ def test_the_whole_goes_to_the_stream_without_partials_and_has_no_pause() -> Non
     bridge = FakeBridge()
     Speaker(bridge).say(np.zeros(32_000, np.float32), WHOLE)
     assert bridge.sent == [("plain", 32_000), ("plain", {"samples": 32_000, "rest": "drop"})]
+
+
+def options(**changes: object) -> Namespace:
+    usual = {"demo": 1, "model": "demo", "dtype": "float32", "seconds": [1.0], "accepted": 0.5, "size": "tiny"}
+    return Namespace(**{**usual, "repeats": 2, **changes})
+
+
+@pytest.mark.once
+def test_partials_at_the_pace_of_speech_have_an_age_and_their_texts_are_not_written(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(repository / "src"))
+    figures = paced(options(), tmp_path)
+    assert figures["partials"] >= 1
+    assert figures["first_partial_p50_seconds"] >= 0.5  # however fast: no partial comes before its audio
+    assert figures["lag_p95_seconds"] >= figures["lag_p50_seconds"] > 0
+    assert "text" not in str(figures).replace("first_text", "")
+    silent = dict.fromkeys(("first_text_p50_seconds", "first_text_p95_seconds"))
+    assert "| first_text | – | – |" in paced_table({**figures, **silent})
+
+
+def test_another_model_takes_the_place_of_the_demonstration(tmp_path: Path) -> None:
+    command, rounds = bridge(options(model="a folder", demo=3), tmp_path)
+    assert command[-1] == "a folder"
+    assert [[len(samples) for samples in one] for one in rounds] == [[16_000]] * 3
+
+
+def test_random_weights_are_written_once_and_whole(tmp_path: Path) -> None:
+    command, rounds = bridge(options(demo=None), tmp_path)
+    assert command[-1] == str(tmp_path / "checkpoint")
+    assert len([*rounds]) == 2
+    written = (tmp_path / "checkpoint" / "config.json").stat().st_mtime_ns
+    bridge(options(demo=None), tmp_path)
+    assert (tmp_path / "checkpoint" / "config.json").stat().st_mtime_ns == written
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["checkpoint", "tokenizer"]
 
 
 def test_the_program_of_the_worker_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
