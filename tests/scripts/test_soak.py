@@ -174,8 +174,14 @@ def test_stable_text_that_does_not_go_on_is_odd(scripts: dict) -> None:
     assert len(ended(scripts, grown, changed)) == 1
 
 
-def test_row_83_a_worker_that_ends_thirty_times_loses_nothing_and_changes_no_text(scripts: dict) -> None:
-    assert scripts["main"].main(["--kill", "30", "--longest", "5"]) == 0
+def test_row_83_a_worker_that_ends_thirty_times_loses_nothing_and_changes_no_text(
+    scripts: dict, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    assert scripts["main"].main(["--kill", "30", "--longest", "5", "--json", str(report)]) == 0
+    told = json.loads(report.read_text())
+    assert (told["kills"] >= 30, told["different"], told["failures"]) == (True, 0, [])
+    assert 0 < told["compared"] <= told["outcomes"]["text"]
 
 
 BROKEN_REPLAYS = {"texts differ": is_of_samples(1_600), "ended as engine_crashed": FAILS}

@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         help="end the worker so often, under four streams and two files; compare the texts of a run without",
     )
     parser.add_argument("--kill-bridge", type=int, help="end so many bridges, and count the workers that outlive one")
-    parser.add_argument("--json", type=Path, help="write every sample here")
+    parser.add_argument("--json", type=Path, help="write every sample here, or the counts of --kill")
     parser.add_argument("--quiet", action="store_true", help="print nothing before the end")
     return parser
 

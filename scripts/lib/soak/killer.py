@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import json
 import os
 import random
 import shlex
@@ -107,6 +108,9 @@ def end_worker(options: argparse.Namespace) -> int:
     print(f"{len(both)} texts compared, {different} differ")
     for failure in dict.fromkeys(failures):
         print(f"FAILED: {failure}")
+    if options.json:
+        counts = {"kills": disturbed.kills, "outcomes": dict(ledger.outcomes), "compared": len(both)}
+        options.json.write_text(json.dumps({**counts, "different": different, "failures": failures}) + "\n")
     return 1 if failures else 0
 
 
