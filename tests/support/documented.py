@@ -10,7 +10,14 @@ from pathlib import Path
 
 REASONS = ("network", "Mac", "weights", "over 60 s")
 DOCUMENTS = (
-    *("README.md", "CONTRIBUTING.md", "docs/*.md", "docs/protocol/*.md", "examples/*/README.md"),
+    *(
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/*.md",
+        "docs/protocol/*.md",
+        "docs/evidence/README.md",
+        "examples/*/README.md",
+    ),
     *("scripts/demo/README.md", "src/qwen3_asr_mlx_runtime/demo*/README.md"),
 )
 _PROGRAMS = (

@@ -1,0 +1,1 @@
+"""The steps of scripts/mac-evidence, its reports, and the page that compares them."""
