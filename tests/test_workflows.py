@@ -67,3 +67,27 @@ def test_a_tag_that_is_not_the_version_ends_the_release(
     environ = {"PATH": os.environ["PATH"], "GITHUB_REF_NAME": tag}
     ran = subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env=environ, capture_output=True, check=False)
     assert (ran.returncode == 0) is published
+
+
+def test_the_workflow_of_evidence_keeps_the_folder_also_of_a_step_that_failed(workflows: dict[str, dict]) -> None:
+    workflow = workflows["mac-evidence"]
+    assert set(workflow[True]) == {"workflow_dispatch", "push"}  # YAML 1.1 reads `on` as true
+    assert workflow[True]["push"] == workflows["release"][True]["push"]
+    [job] = workflow["jobs"].values()
+    assert job["runs-on"] == "macos-15"
+    run = next(step["run"] for step in job["steps"] if step.get("name") == "Evidence")
+    program, *options = run.split()
+    assert (program, options) == ("scripts/mac-evidence", ["--short", "--out", "evidence"])
+    upload = job["steps"][-1]
+    assert upload["uses"].startswith("actions/upload-artifact@")
+    assert (upload["with"]["path"], upload["if"]) == ("evidence/", "${{ !cancelled() }}")
+
+
+def test_the_issue_form_of_evidence_is_one_that_github_takes(repository: Path) -> None:
+    form = yaml.safe_load((repository / ".github" / "ISSUE_TEMPLATE" / "mac-evidence.yml").read_text(encoding="utf-8"))
+    assert {"name", "description", "body"} <= form.keys()
+    assert {item["type"] for item in form["body"]} <= {"markdown", "textarea", "input", "dropdown", "checkboxes"}
+    fields = [item for item in form["body"] if item["type"] != "markdown"]
+    assert len({item["id"] for item in fields}) == len(fields)
+    assert all(item["attributes"]["label"] for item in fields)
+    assert "scripts/mac-evidence" in form["body"][0]["attributes"]["value"]
