@@ -472,6 +472,8 @@ def test_a_file_of_another_schema_is_refused_by_name(tmp_path: Path, changed: di
     file.write_text(json.dumps({**json.loads(file.read_bytes()), **changed}), encoding="utf-8")
     with pytest.raises(ValueError, match=r"mac.evidence\.json"):
         command.collected(tmp_path)
+    assert command.collect(tmp_path) == 1
+    assert not (tmp_path / "README.md").exists()
 
 
 def test_the_committed_page_is_that_of_the_committed_runs(repository: Path) -> None:

@@ -23,7 +23,7 @@ from mac_evidence.runner import END_SECONDS, ROOT, Run, Runner, run_process
 from mac_evidence.steps import Model, Step, steps
 from qwen3_asr_mlx_runtime.checkpoint.hub import Hub
 from qwen3_asr_mlx_runtime.checkpoint.resolve import resolve
-from qwen3_asr_mlx_runtime.command import guarded
+from qwen3_asr_mlx_runtime.command import complain, guarded
 from qwen3_asr_mlx_runtime.entry import INTERRUPTED
 from qwen3_asr_mlx_runtime.errors import BridgeError
 
@@ -38,8 +38,7 @@ def main(arguments: Sequence[str] | None = None, run: Run = run_process) -> int:
     """Exit code 0 if every step passed, 1 if not, 130 after Ctrl-C. `run`: how a step is run."""
     options = _parser().parse_args(arguments)
     if options.collect:
-        (COLLECTED / "README.md").write_text(collected(COLLECTED), encoding="utf-8")
-        return 0
+        return collect(COLLECTED)
     form: Form = "short" if options.short else "all" if options.all else "full"
     if sys.platform != "darwin":
         print("not a Mac: the report will say so")
@@ -88,6 +87,16 @@ def write(out: Path, evidence: Evidence) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / FILE).write_bytes(encode(evidence))
     (out / "README.md").write_text(report(evidence), encoding="utf-8")
+
+
+def collect(folder: Path) -> int:
+    """Write the page again."""
+    try:
+        text = collected(folder)
+    except ValueError as error:
+        return complain("mac-evidence", str(error))
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    return 0
 
 
 def collected(folder: Path) -> str:
