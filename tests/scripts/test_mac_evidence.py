@@ -572,6 +572,7 @@ class TestProcess:
         monkeypatch.setattr(runner, "END_SECONDS", 1.0)
         process, child = tree
         runner.end(process)
+        runner.end(process)  # as one that has just ended by itself
         assert not process.is_running()
         assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
 

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,13 +82,13 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 def end(process: psutil.Process) -> None:
     """End a process and everything below it."""
-    tree = [process, *process.children(recursive=True)]
-    for signal_all in (psutil.Process.terminate, psutil.Process.kill):
+    tree = [process]
+    with suppress(psutil.NoSuchProcess):
+        tree += process.children(recursive=True)
+    for send in (psutil.Process.terminate, psutil.Process.kill):
         for each in tree:
-            try:
-                signal_all(each)
-            except psutil.NoSuchProcess:
-                continue
+            with suppress(psutil.NoSuchProcess):
+                send(each)
         _, tree = psutil.wait_procs(tree, END_SECONDS)
 
 
