@@ -89,7 +89,7 @@ def steps(form: Form, models: Sequence[Model], peers: Sequence[str] = ()) -> lis
             streamed(DEMO, "float32", count=12, long=1),
             batched(DEMO, "float32", count=24),
             kills(2),
-            *speed(DEMO, ()),
+            *speed(DEMO, (), rounds=1),
             partials(DEMO, 1),
             finals(DEMO, 3, "3,10"),
             memory(DEMO, 60),
@@ -172,10 +172,10 @@ def kills(count: int) -> Step:
     return Step("the worker is killed", command, 150, read_kills)
 
 
-def speed(model: Model, peers: Sequence[str]) -> list[Step]:
+def speed(model: Model, peers: Sequence[str], rounds: int = 3) -> list[Step]:
     """bfloat16 with quantised weights and peers, in turns; then float16."""
     command: tuple[str, ...] = ("scripts/benchmark", "--checkpoint", str(model.folder), "--seconds", "10")
-    command += ("--tower=", "--no-imports", "--repeats", "3", "--json", ANSWER)
+    command += ("--tower=", "--no-imports", "--repeats", str(rounds), "--json", ANSWER)
     beside = ("--quantize", "8bit", "--quantize", "mixed", *(word for peer in peers for word in ("--peer", peer)))
     return [
         _of(model, f"speed of {model.name}", (*command, "--dtype", "bfloat16", *beside), 300, read_speed),
