@@ -169,6 +169,15 @@ def test_a_run_writes_one_folder_that_can_be_read_again(quiet: None, tmp_path: P
     assert all(f"## {each.title}" in text for each in report.TABLES if each.title != "The process")
 
 
+def test_without_a_folder_a_new_one_is_made_and_the_page_has_it(
+    quiet: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "COLLECTED", tmp_path)
+    assert command.main(["--short"], answering()) == 0
+    [folder] = [entry for entry in tmp_path.iterdir() if entry.is_dir()]
+    assert f"[{folder.name}]({folder.name}/README.md)" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
 def test_every_form_has_the_figures_that_are_promised() -> None:
     def names(*arguments: Any) -> list[str]:
         return [step.name for step in table.steps(*arguments)]
