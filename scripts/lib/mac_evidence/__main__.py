@@ -57,7 +57,7 @@ def measured(form: Form, planned: Sequence[Step], options: argparse.Namespace, r
     where, at = machine(), commit(ROOT)
     out = options.out or new_folder(COLLECTED, where.processor, form)
     runner = Runner(options.minutes * 60 - 2 * END_SECONDS, Private.of_this_machine(ROOT), run)
-    heat, idle = thermal(), idle_watts()
+    load, heat, idle = round(os.getloadavg()[0], 1), thermal(), idle_watts()
     done: list[Done] = []
 
     def evidence() -> Evidence:
@@ -72,6 +72,7 @@ def measured(form: Form, planned: Sequence[Step], options: argparse.Namespace, r
             idle_watts=idle,
             seconds=round(runner.seconds, 1),
             steps=[*done],
+            load=load,
         )
 
     for step in runner.run(planned):

@@ -208,7 +208,7 @@ class Machine(Record):
 
 class Evidence(Record):
     """`thermal`: the system's word for its thermal pressure at the start and at the end; None where it does not tell.
-    `idle_watts`: before the first step."""
+    `idle_watts`: before the first step. `load`: processes that wanted to run in the minute before it."""
 
     schema: Literal["qwen3-asr-mlx-evidence-1"]
     date: str
@@ -220,6 +220,7 @@ class Evidence(Record):
     idle_watts: float | None
     seconds: float
     steps: list[Step]
+    load: float | None = None
 
     def of(self, kind: type[Record]) -> Iterator[tuple[Step, Record]]:
         """The steps with figures of a kind."""

@@ -58,6 +58,7 @@ def _facts(evidence: Evidence) -> Rows:
         "MLX computes on": machine.device,
         "power": machine.power or "not told",
         "thermal pressure, start and end": ", ".join(each or "not told" for each in evidence.thermal),
+        "processes that wanted to run before": "not told" if evidence.load is None else f"{evidence.load:.1f}",
         "idle": "not told" if evidence.idle_watts is None else f"{evidence.idle_watts:g} W",
         "versions": ", ".join(f"{name} {number}" for name, number in machine.versions.items()),
         "commit": evidence.commit or "unknown",
