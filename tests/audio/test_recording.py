@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from qwen3_asr_mlx_runtime import errors
 from qwen3_asr_mlx_runtime.audio.pcm16 import pcm16
 from qwen3_asr_mlx_runtime.audio.recording import read_file
-from qwen3_asr_mlx_runtime.audio.segments import split_at_quiet
+from qwen3_asr_mlx_runtime.audio.segments import quiet_middle, split_at_quiet
 from qwen3_asr_mlx_runtime.audio.sound_file import SoundFile, formats
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 from qwen3_asr_mlx_runtime.limits import MAX_PATH_CHARACTERS
@@ -583,3 +583,9 @@ def test_audio_within_the_limit_is_one_segment(frames: int) -> None:
 def test_segments_without_a_sample_cannot_be_asked_for() -> None:
     with pytest.raises(ValueError, match="two samples"):
         split_at_quiet(np.ones(10, np.float32), 0)
+
+
+@given(audio().filter(len))
+def test_audio_is_cut_in_two_at_the_quietest_place_of_its_middle_third(samples: Samples) -> None:
+    third = len(samples) // 3
+    assert quiet_middle(samples) == third + quietest_by_definition(samples[third : len(samples) - third])

@@ -64,6 +64,12 @@ def split_at_quiet(samples: Samples, max_seconds: float) -> list[tuple[int, int]
     return list(zip(cuts, [*cuts[1:], len(samples)], strict=True))
 
 
+def quiet_middle(samples: Samples) -> int:
+    """Where audio is cut in two: at its quietest place, as above, in its middle third."""
+    third = len(samples) // 3
+    return third + _quietest(samples[third : len(samples) - third])
+
+
 def _quietest(samples: Samples) -> int:
     level = np.abs(samples)
     window = min(_QUIET_SAMPLES, len(level))

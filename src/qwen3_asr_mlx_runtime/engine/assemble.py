@@ -26,7 +26,8 @@ from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 @dataclass(frozen=True, slots=True)
 class DecodedSegment:
     """The result of a segment: the model's text and tokens, and the counts of mel `frames` and `audio_tokens`.
-    `choice`: of the language, if it was chosen before the text. `context_echo`: an echo was dropped for it."""
+    `choice`: of the language, if it was chosen before the text. `context_echo`: an echo was dropped for it. `parts`:
+    what stands in its place, because it ended in a loop; the second begins with sample `cut`."""
 
     raw_text: str
     tokens: Sequence[Token]
@@ -34,6 +35,17 @@ class DecodedSegment:
     audio_tokens: int
     choice: LanguageChoice | None = None
     context_echo: bool = False
+    cut: int = 0
+    parts: "tuple[DecodedSegment, ...]" = ()
+
+    @property
+    def last(self) -> "tuple[DecodedSegment, ...]":
+        """What its text is made of."""
+        return self.parts or (self,)
+
+    def spans(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Those of `last`, where it has this one."""
+        return [(start, start + self.cut), (start + self.cut, end)] if self.parts else [(start, end)]
 
     def parsed(self, forced_language: str | None) -> tuple[str | None, str]:
         """Language and clean text."""
@@ -59,7 +71,12 @@ def assemble(
     reuse: Reuse | None = None,
 ) -> Transcript:
     """Join the segments. `spans`: the samples of each, from start to end. An utterance without a mel frame has none, an
-    empty text and no language."""
+    empty text and no language. Two parts stand in the place of a repaired segment, except in the raw text; the profile
+    counts the tokens of both."""
+    decoded, profile = segments, _profile(utterance, segments, watch, hidden_size)
+    is_repaired = [bool(segment.parts) for segment in decoded for _ in segment.last]
+    spans = [part for segment, span in zip(decoded, spans, strict=True) for part in segment.spans(*span)]
+    segments = [part for segment in decoded for part in segment.last]
     parsed = [segment.parsed(utterance.language) for segment in segments]
     text, starts = place_segments([text for _, text in parsed])
     audio_tokens = tuple(segment.audio_tokens for segment in segments)
@@ -67,23 +84,31 @@ def assemble(
         text=text,
         language=join_languages([language for language, _ in parsed]),
         language_probabilities=_language_probabilities(segments, spans),
-        raw_text="\n".join(segment.raw_text for segment in segments),
+        raw_text="\n".join(segment.raw_text for segment in decoded),
         finish_reason=max((segment.finish_reason for segment in segments), key=SEVERITY.index, default="stop"),
         token_ids=tuple(token.id for segment in segments for token in segment.tokens),
         audio_embeddings_shape=(sum(audio_tokens), hidden_size),
         audio_output_lengths=audio_tokens,
-        profile=_profile(utterance, segments, watch, hidden_size),
+        profile=profile,
         warnings=utterance.warnings,
         logprobs=_logprobs(segments) if utterance.logprobs else None,
         redecoded=redecoded,
         verified_tokens=verified_tokens,
         reuse=reuse,
-        context_echo=any(segment.context_echo for segment in segments),
+        context_echo=any(segment.context_echo for segment in (*decoded, *segments)),
         segments=tuple(
             TextSegment(
-                *span, own, language, segment.finish_reason, at, *_text_tokens(segment, own, tokenizer, utterance)
+                *span,
+                own,
+                language,
+                segment.finish_reason,
+                at,
+                *_text_tokens(segment, own, tokenizer, utterance),
+                repaired=repaired,
             )
-            for segment, span, (language, own), at in zip(segments, spans, parsed, starts, strict=True)
+            for segment, span, (language, own), at, repaired in zip(
+                segments, spans, parsed, starts, is_repaired, strict=True
+            )
         ),
     )
 
@@ -113,7 +138,7 @@ def _logprobs(segments: Sequence[DecodedSegment]) -> tuple[float, ...]:
 
 
 def _profile(utterance: Utterance, segments: Sequence[DecodedSegment], watch: Stopwatch, hidden_size: int) -> Profile:
-    generated = sum(len(segment.tokens) for segment in segments)
+    generated = sum(len(each.tokens) for segment in segments for each in (segment, *segment.parts))
     prefill, continuation = watch.read("prefill"), watch.read("continuation")
     decode = None if prefill is None else round(prefill + (continuation or 0.0), 4)
     prepare = _prepare_profile(utterance, segments, watch, hidden_size)
@@ -147,8 +172,8 @@ def _prepare_profile(
     """The profile of the work before decoding."""
     stages = [watch.read(name) for name in ("feature_extract", "prompt_assembly", "audio_tower")]
     measured = [seconds for seconds in stages if seconds is not None]
-    frames = [segment.frames for segment in segments]
-    audio_tokens = [segment.audio_tokens for segment in segments]
+    frames = [part.frames for segment in segments for part in segment.last]
+    audio_tokens = [part.audio_tokens for segment in segments for part in segment.last]
     return Profile(
         stage="prepare",
         audio_samples=[len(utterance.samples)],

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from qwen3_asr_mlx_runtime.engine import echo
+from qwen3_asr_mlx_runtime.engine.assemble import DecodedSegment
 from qwen3_asr_mlx_runtime.engine.memory import Governor
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Preparation
 from qwen3_asr_mlx_runtime.engine.sequence import JobSequence, prepare_next, with_language
@@ -33,7 +34,8 @@ class _RowOwner(NamedTuple):
 
 class ContinuousBatch:
     """Each `step` is one decoder step of all rows. Segments join as soon as there is room; segments that wait together
-    join together. `decode_alone` gets the segments that must not be decoded in a batch, or not again."""
+    join together. `decode_alone` gets the segments that must not be decoded in a batch, or not again; `repair` what
+    ended in a loop."""
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class ContinuousBatch:
         governor: Governor,
         drift: Drift,
         decode_alone: Callable[[JobSequence, int], None],
+        repair: Callable[[JobSequence, int, DecodedSegment], None],
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
@@ -50,6 +53,7 @@ class ContinuousBatch:
         self._governor = governor
         self._drift = drift
         self._decode_alone = decode_alone
+        self._repair = repair
         self._waiting: FairQueue[JobSequence] = FairQueue(
             lambda recognition: recognition.job.lane
         )  # jobs with unprepared segments
@@ -207,7 +211,8 @@ class ContinuousBatch:
             segment = recognition.segments[index]
             decoded = replace(recognition.inputs[index], choice=choice).decoded(row.tokens, self._tokenizer)
             if not echo.is_suspect(segment.utterance, segment.samples, decoded):
-                recognition.add_decoded(index, decoded)
+                add = self._repair if decoded.finish_reason == "repetition" else JobSequence.add_decoded
+                add(recognition, index, decoded)
                 return
         recognition.redecoded += 1
         self._decode_alone(recognition, index)

@@ -56,7 +56,10 @@ class EngineScheduler:
         self._ahead = SingleDecoder(model, tokenizer, preparation)  # provisional jobs
         self._alone = SingleDecoder(model, tokenizer, preparation)
         self._open_utterances = OpenUtterances(model, tokenizer, preparation, governor, streaming_drift)
-        self._batching = ContinuousBatch(model, tokenizer, preparation, governor, drift, self._alone.add_segment)
+        alone = self._alone
+        self._batching = ContinuousBatch(
+            model, tokenizer, preparation, governor, drift, alone.add_segment, alone.add_decoded
+        )
         self._alignments = alignments
         self._open: dict[int, JobSequence] = {}
         self._provisionals: dict[int, int] = {}  # jobs of open utterances, by audio id

@@ -68,6 +68,7 @@ class JobSequence:
         self.prepared += 1
 
     def add_decoded(self, index: int, decoded: DecodedSegment) -> None:
+        """The result of a segment, whose decoder input is needed no more."""
         del self.inputs[index]
         self.decoded[index] = decoded
 
@@ -126,14 +127,12 @@ def decode_alone(
     preparation: Preparation,
     segment: Segment,
     decoder_input: DecoderInput,
-    *,
-    logprobs: bool,
 ) -> Generator[None, None, DecodedSegment]:
     """Decode one segment alone, and again without its context and terms where its text may be an echo of them. Yields
     between forward passes."""
     utterance, watch = segment.utterance, segment.watch
     may_echo = echo.may_echo(utterance, segment.samples)
-    decoded = yield from _decode(model, tokenizer, decoder_input, watch, logprobs=logprobs or may_echo)
+    decoded = yield from _decode(model, tokenizer, decoder_input, watch, logprobs=utterance.logprobs or may_echo)
     if not (echo.is_suspect(utterance, segment.samples, decoded) and echo.is_unsure(decoded.tokens)):
         return decoded
     [without] = preparation.prepare([replace(segment, utterance=replace(utterance, context="", terms=()))])

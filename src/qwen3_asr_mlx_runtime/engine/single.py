@@ -2,7 +2,9 @@
 
 from itertools import islice
 
+from qwen3_asr_mlx_runtime.engine.assemble import DecodedSegment
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
+from qwen3_asr_mlx_runtime.engine.repair import LoopRepair
 from qwen3_asr_mlx_runtime.engine.sequence import (
     JobSequence,
     Steps,
@@ -26,6 +28,7 @@ class SingleDecoder:
         self._model = model
         self._tokenizer = tokenizer
         self._preparation = preparation
+        self._repair = LoopRepair(model, tokenizer, preparation)
         self._queue: FairQueue[tuple[JobSequence, Steps]] = FairQueue(lambda entry: entry[0].job.lane)
 
     @property
@@ -40,6 +43,10 @@ class SingleDecoder:
     def add_segment(self, recognition: JobSequence, index: int) -> None:
         """Decode alone a segment that was prepared for a batch."""
         self._queue.append((recognition, self._again(recognition, index)))
+
+    def add_decoded(self, recognition: JobSequence, index: int, decoded: DecodedSegment) -> None:
+        """Take what a batch has decoded, and repair it if it ended in a loop."""
+        self._queue.append((recognition, self._finish_segment(recognition, index, decoded)))
 
     def remove(self, recognition: JobSequence) -> None:
         for entry in [entry for entry in self._queue if entry[0] is recognition]:
@@ -103,12 +110,10 @@ class SingleDecoder:
         yield from self._segment(recognition, index)
 
     def _segment(self, recognition: JobSequence, index: int) -> Steps:
-        decoded = yield from decode_alone(
-            self._model,
-            self._tokenizer,
-            self._preparation,
-            recognition.segments[index],
-            recognition.inputs[index],
-            logprobs=recognition.job.utterance.logprobs,
-        )
-        recognition.add_decoded(index, decoded)
+        segment, decoder_input = recognition.segments[index], recognition.inputs[index]
+        decoded = yield from decode_alone(self._model, self._tokenizer, self._preparation, segment, decoder_input)
+        yield from self._finish_segment(recognition, index, decoded)
+
+    def _finish_segment(self, recognition: JobSequence, index: int, decoded: DecodedSegment) -> Steps:
+        repaired = yield from self._repair.steps(recognition.segments[index], decoded)
+        recognition.add_decoded(index, repaired)

@@ -16,6 +16,7 @@ from qwen3_asr_mlx_runtime.audio.segments import split_at_quiet
 from qwen3_asr_mlx_runtime.engine import echo
 from qwen3_asr_mlx_runtime.engine.assemble import DecodedSegment
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Preparation, Segment
+from qwen3_asr_mlx_runtime.engine.repair import LoopRepair
 from qwen3_asr_mlx_runtime.engine.sequence import JobSequence, Steps, decode_alone, timed
 from qwen3_asr_mlx_runtime.engine.streaming_segment import StreamingSegment
 from qwen3_asr_mlx_runtime.engines.api import Finalize, Partial, Provisional
@@ -52,6 +53,7 @@ class StreamingUtterance:
         self._tokenizer = tokenizer
         self._preparation = preparation
         self._drift = drift
+        self._repair = LoopRepair(model, tokenizer, preparation)
         self._first = first
         self._reuse = Reuse()  # of the ended segments
         self._ended: list[EndedSegment] = []
@@ -154,11 +156,14 @@ class StreamingUtterance:
         margin = yield from self._margin()
         steps = self._segment.decode(decoder_input, self._tokenizer.eos_ids, margin=margin, logprobs=logprobs)
         result = yield from timed(steps, watch, _decoding())
-        if not result.low_margin:
-            decoded = replace(decoder_input, choice=result.choice).decoded(result.tokens, self._tokenizer)
-            if not echo.is_suspect(self._plain_segment(samples, watch).utterance, samples, decoded):
-                return EndedSegment(decoded, result.verified)
-        return EndedSegment((yield from self._alone(decoder_input, samples, watch, logprobs=logprobs)), 0)
+        segment = self._plain_segment(samples, watch, logprobs=logprobs)
+        decoded, verified = replace(decoder_input, choice=result.choice).decoded(result.tokens, self._tokenizer), 0
+        if result.low_margin or echo.is_suspect(segment.utterance, samples, decoded):
+            decoded = yield from self._alone(decoder_input, segment)
+        else:
+            verified = result.verified
+        decoded = yield from self._repair.steps(segment, decoded)
+        return EndedSegment(decoded, 0 if decoded.parts else verified)
 
     def _margin(self) -> Generator[None, None, float]:
         """The margin below which a verified token is not trusted. Measured now, step by step, if it is unknown."""
@@ -167,26 +172,21 @@ class StreamingUtterance:
             yield
         return self._drift.margin
 
-    def _alone(
-        self, decoder_input: DecoderInput, samples: Samples, watch: Stopwatch, *, logprobs: bool
-    ) -> Generator[None, None, DecodedSegment]:
+    def _alone(self, decoder_input: DecoderInput, segment: Segment) -> Generator[None, None, DecodedSegment]:
         """Decode token by token, like the whole utterance. If the tower packs segments, so that last bits depend on the
         batch, the audio is also encoded again like that of the whole utterance."""
-        segment = self._plain_segment(samples, watch)
         if self._preparation.packs:
             [prepared] = self._preparation.prepare([segment])
             if not isinstance(prepared, DecoderInput):
                 raise prepared
             decoder_input = prepared
             yield
-        steps = decode_alone(self._model, self._tokenizer, self._preparation, segment, decoder_input, logprobs=logprobs)
-        return (yield from steps)
+        return (yield from decode_alone(self._model, self._tokenizer, self._preparation, segment, decoder_input))
 
-    def _plain_segment(self, samples: Samples, watch: Stopwatch) -> Segment:
+    def _plain_segment(self, samples: Samples, watch: Stopwatch, *, logprobs: bool = False) -> Segment:
         first = self._first
-        asked = (first.language, first.context, first.max_new_tokens)
-        utterance = Utterance(samples, *asked, languages=first.languages, terms=first.terms)
-        return Segment(utterance, samples, watch)
+        asked = (first.language, first.context, first.max_new_tokens, logprobs, first.languages)
+        return Segment(Utterance(samples, *asked, terms=first.terms), samples, watch)
 
     def _admit(self, watch: Stopwatch) -> None:
         """Raise OutOfMemory if a segment of maximal length does not fit."""
@@ -204,7 +204,7 @@ class StreamingUtterance:
     def _hypothesis(self, draft: DraftResult, watch: Stopwatch) -> Hypothesis:
         written = self._tokenizer.decode(draft.ids).rstrip("\ufffd")
         latest = DecodedSegment(written, draft.tokens, 0, 0, draft.choice)
-        segments = [*(ended.decoded for ended in self._ended), latest]
+        segments = [*(part for ended in self._ended for part in ended.decoded.last), latest]
         parsed = [segment.parsed(self._first.language) for segment in segments]
         return Hypothesis(
             text=join_segments([text for _, text in parsed]),

@@ -52,7 +52,8 @@ class TextSegment(msgspec.Struct, frozen=True):
 
     `token_ends`, only with log-probabilities: where in `text` each of its tokens ends, in code points; one that ends
     within a character ends behind it. The last ends with the text. `token_logprobs` has the natural-log probability of
-    each. Both are None where a loop of the text was undone.
+    each. Both are None where a loop of the text was undone. `repaired`: it is one of two parts of a segment that had
+    ended in a loop.
     """
 
     start: int
@@ -63,13 +64,15 @@ class TextSegment(msgspec.Struct, frozen=True):
     char_start: int = 0
     token_ends: tuple[int, ...] | None = None
     token_logprobs: tuple[float, ...] | None = None
+    repaired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
     """The whole result of one utterance.
 
-    `text` is clean; `raw_text` is the model's output with metadata (segments of long audio joined by newlines).
+    `text` is clean; `raw_text` is the model's output with metadata (segments of long audio joined by newlines), also of
+    a segment that ended in a loop, whose two parts stand in its place everywhere else.
     `language` is a canonical name, several joined by commas if segments differ, or None if there is no speech.
     `language_probabilities`: of each of the languages that were allowed, the mean over the segments by their length;
     what is missing to 1 is that of none of them. None if all were allowed, or nothing was decoded. `finish_reason`:
@@ -98,6 +101,11 @@ class Transcript:
     segments: tuple[TextSegment, ...] = ()
     language_probabilities: dict[str, float] | None = None
     context_echo: bool = False
+
+    @property
+    def repaired(self) -> bool:
+        """Whether a segment had ended in a loop and was decoded again in two parts."""
+        return any(segment.repaired for segment in self.segments)
 
     @property
     def confidence(self) -> Confidence | None:
