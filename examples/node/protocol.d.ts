@@ -206,6 +206,7 @@ export interface BatchItem {
   aligner?: Aligner;
   segments?: Segment[];
   context_echo?: true;
+  repaired?: true;
   rms_dbfs?: number | null;
   decode_seconds?: number | null;
   redecoded?: number;
@@ -425,11 +426,11 @@ export interface Fatal {
  * null. `audio_gap`: a chunk of it was rejected or is missing. `queue_seconds`: from the boundary to the outcome,
  * decoding included. `generated_token_ids`, `token_logprobs` and `confidence` are absent unless `logprobs` was
  * requested. `final_policy` and `verified_tokens` (tokens of the last partial that the final accepted from the draft)
- * are absent without partials. `language_probabilities`, `words`, `aligner`, `segments` and `context_echo` as in a
- * `transcript`; `words_pending`: `words` is null, and follows in `words_ready`. `stream_start`: seconds from the first
- * sample of the stream to that of the utterance, present with `words` or `segments` if the audio came in chunks.
- * `provisional`: whether the final was `ready` at the boundary, was being computed, or neither; present after a `pause`
- * of the utterance.
+ * are absent without partials. `language_probabilities`, `words`, `aligner`, `segments`, `context_echo` and `repaired`
+ * as in a `transcript`; `words_pending`: `words` is null, and follows in `words_ready`. `stream_start`: seconds from
+ * the first sample of the stream to that of the utterance, present with `words` or `segments` if the audio came in
+ * chunks. `provisional`: whether the final was `ready` at the boundary, was being computed, or neither; present after a
+ * `pause` of the utterance.
  */
 export interface FinalResult {
   type: "final_result";
@@ -454,6 +455,7 @@ export interface FinalResult {
   aligner?: Aligner;
   segments?: Segment[];
   context_echo?: true;
+  repaired?: true;
   stream_start?: number;
   rms_dbfs: number | null;
   decode_seconds: number | null;
@@ -805,12 +807,16 @@ export interface RealtimeBatchFinal {
   dropped_samples?: number;
 }
 
-/** What was decoded by itself. `start` and `end` in seconds from the first sample of the file or utterance. */
+/**
+ * What was decoded by itself. `start` and `end` in seconds from the first sample of the file or utterance. `repaired`:
+ * with the one before or behind it, it stands for a segment that had ended in a loop.
+ */
 export interface Segment {
   start: number;
   end: number;
   text: string;
   finish_reason: string;
+  repaired?: true;
 }
 
 /** The process that answers. `pid` is null where no conversation is held. */
@@ -1073,7 +1079,8 @@ export interface Transcribe {
  * `logprobs` was requested; `confidence` is null if there are no tokens. `words` and `aligner` are present if `words`
  * was requested, `segments` if `segments` was; `words` is null beside a warning `words_unavailable`, which says why.
  * `context_echo`: weak audio had a text that was mostly `context` or `terms`; it was dropped, and the text is that of
- * decoding without them.
+ * decoding without them. `repaired` is present where a segment ended in a loop and was decoded again in two parts:
+ * `raw_text` has the loop, all else is of the parts.
  */
 export interface TranscriptReply {
   type: "transcript";
@@ -1095,6 +1102,7 @@ export interface TranscriptReply {
   aligner?: Aligner;
   segments?: Segment[];
   context_echo?: true;
+  repaired?: true;
   rms_dbfs: number | null;
   decode_seconds: number | null;
   total_seconds: number | null;

@@ -4,7 +4,7 @@ import sys
 from typing import Any, NoReturn
 
 from support.engine_requests import SentAlign, SentJob
-from support.fake_engine import DIE, HOLD, FakeEngine, Step, transcript_of
+from support.fake_engine import DIE, HOLD, FakeEngine, Step, repaired_of, transcript_of
 
 from qwen3_asr_mlx_runtime.__main__ import main as bridge_main
 from qwen3_asr_mlx_runtime.engines.api import Cancel, Post, Request
@@ -80,6 +80,7 @@ SCRIPTS: dict[str, list[Step]] = {
     "hold": [HOLD],
     "second_fails": [_count, DecodeFailed("the decoder failed"), _count],
     "dies": [DIE, _count],
+    "loops": [repaired_of],
     "loading": [_count],
     "no_model": [_count],
     "broken": [_count],

@@ -8,6 +8,7 @@ all must end.
 import json
 
 from support.conversation import Conversation
+from support.fake_engine import repaired_of
 
 from qwen3_asr_mlx_runtime.bridge.line_reader import Line, LineReader, LongLine
 from qwen3_asr_mlx_runtime.bridge.stdin_reader import _decode
@@ -224,7 +225,8 @@ class Play:
             talk.end_partial(("a b", "a b c", "a x c", DecodeFailed("planted"))[choice % 4], job_id=partial_id)
         elif kind >= 14 and talk.jobs:
             job_id = sorted(talk.jobs)[choice % len(talk.jobs)]
-            talk.decode(None if choice % 3 else DecodeFailed("planted"), job_id=job_id)
+            text = repaired_of(talk.jobs[job_id]) if choice % 3 == 2 else None
+            talk.decode(text if choice % 3 else DecodeFailed("planted"), job_id=job_id)
         elif kind >= 14 and talk.aligns:
             job_id = sorted(talk.aligns)[choice % len(talk.aligns)]
             talk.align(None if choice % 3 else DecodeFailed("planted"), job_id=job_id)

@@ -111,6 +111,17 @@ def transcript_of(job: SentJob, text: str = "Seven three one.", **fields: object
     return transcript(text, audio_samples=len(job.utterance.samples), **fields)
 
 
+def repaired_of(job: SentJob) -> Transcript:
+    """A segment that ended in a loop, and was decoded again in two parts."""
+    samples = len(job.utterance.samples)
+    parts = (
+        TextSegment(0, samples // 2, "One two", "English", "stop", repaired=True),
+        TextSegment(samples // 2, samples, "three.", "English", "stop", 8, repaired=True),
+    )
+    loop = "language English<asr_text>" + "One " * 20
+    return transcript_of(job, "One two three.", raw_text=loop, segments=parts)
+
+
 def hypothesis(samples: int, text: object = None, work: float = 0.04) -> Hypothesis:
     """The hypothesis of so many samples: one word for each half second, unless `text` is given. `work`: its seconds."""
     seconds = samples / 16_000

@@ -570,6 +570,10 @@ def _check_counts(reply: dict) -> None:
         assert reply["redecoded"] == sum(item.get("redecoded") or 0 for item in reply["items"]), "I4: redecoded"
     for result in (reply, *reply.get("items", ())):
         assert "context_echo" not in result or result["text"] is not None, "I4: an echo without a text"
+        if (segments := result.get("segments")) is not None:
+            repaired = [segment.get("repaired", False) for segment in segments]
+            assert any(repaired) == result.get("repaired", False), "I4: repaired"
+            assert sum(repaired) % 2 == 0, "I4: one part of a repaired segment"
         if probabilities := result.get("language_probabilities"):
             assert sum(probabilities.values()) < 1.01, "I4: probabilities"
             named = {*(result["language"] or "").split(",")} - {""}

@@ -53,6 +53,7 @@ FEATURES = [
     "effort",
     "terms",
     "context_echo",
+    "repaired",
 ]
 
 

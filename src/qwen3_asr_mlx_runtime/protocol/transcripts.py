@@ -40,12 +40,14 @@ class Word(msgspec.Struct, kw_only=True):
 
 
 class Segment(msgspec.Struct, kw_only=True):
-    """What was decoded by itself. `start` and `end` in seconds from the first sample of the file or utterance."""
+    """What was decoded by itself. `start` and `end` in seconds from the first sample of the file or utterance.
+    `repaired`: with the one before or behind it, it stands for a segment that had ended in a loop."""
 
     start: float
     end: float
     text: str
     finish_reason: str
+    repaired: Literal[True] | UnsetType = UNSET
 
 
 class Aligner(msgspec.Struct, kw_only=True):
@@ -69,6 +71,8 @@ class TranscriptReply(Reply, kw_only=True, tag="transcript"):
     `confidence` is null if there are no tokens. `words` and `aligner` are present if `words` was requested, `segments`
     if `segments` was; `words` is null beside a warning `words_unavailable`, which says why. `context_echo`: weak audio
     had a text that was mostly `context` or `terms`; it was dropped, and the text is that of decoding without them.
+    `repaired` is present where a segment ended in a loop and was decoded again in two parts: `raw_text` has the loop,
+    all else is of the parts.
     """
 
     audio: str
@@ -87,6 +91,7 @@ class TranscriptReply(Reply, kw_only=True, tag="transcript"):
     aligner: Aligner | UnsetType = UNSET
     segments: list[Segment] | UnsetType = UNSET
     context_echo: Literal[True] | UnsetType = UNSET
+    repaired: Literal[True] | UnsetType = UNSET
     rms_dbfs: float | None
     decode_seconds: float | None
     total_seconds: float | None
@@ -139,6 +144,7 @@ class BatchItem(msgspec.Struct, kw_only=True):
     aligner: Aligner | UnsetType = UNSET
     segments: list[Segment] | UnsetType = UNSET
     context_echo: Literal[True] | UnsetType = UNSET
+    repaired: Literal[True] | UnsetType = UNSET
     rms_dbfs: float | UnsetType | None = UNSET
     decode_seconds: float | UnsetType | None = UNSET
     redecoded: int | UnsetType = UNSET
@@ -172,11 +178,11 @@ class FinalResult(msgspec.Struct, kw_only=True, tag_field="type", tag="final_res
     of it was rejected or is missing. `queue_seconds`: from the boundary to the outcome, decoding included.
     `generated_token_ids`, `token_logprobs` and `confidence` are absent unless `logprobs` was requested. `final_policy`
     and `verified_tokens` (tokens of the last partial that the final accepted from the draft) are absent without
-    partials. `language_probabilities`, `words`, `aligner`, `segments` and `context_echo` as in a `transcript`;
-    `words_pending`: `words` is null, and follows in `words_ready`. `stream_start`: seconds from the first sample of the
-    stream to that of the utterance, present with `words` or `segments` if the audio came in chunks. `provisional`:
-    whether the final was `ready` at the boundary, was being computed, or neither; present after a `pause` of the
-    utterance.
+    partials. `language_probabilities`, `words`, `aligner`, `segments`, `context_echo` and `repaired` as in a
+    `transcript`; `words_pending`: `words` is null, and follows in `words_ready`. `stream_start`: seconds from the first
+    sample of the stream to that of the utterance, present with `words` or `segments` if the audio came in chunks.
+    `provisional`: whether the final was `ready` at the boundary, was being computed, or neither; present after a
+    `pause` of the utterance.
     """
 
     job: int
@@ -200,6 +206,7 @@ class FinalResult(msgspec.Struct, kw_only=True, tag_field="type", tag="final_res
     aligner: Aligner | UnsetType = UNSET
     segments: list[Segment] | UnsetType = UNSET
     context_echo: Literal[True] | UnsetType = UNSET
+    repaired: Literal[True] | UnsetType = UNSET
     stream_start: float | UnsetType = UNSET
     rms_dbfs: float | None = None
     decode_seconds: float | None = None

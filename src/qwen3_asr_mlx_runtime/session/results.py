@@ -82,8 +82,10 @@ def aligned_reply(transcription: Transcription, aligned: Aligned, load_seconds: 
 def _add_extras(
     line: TranscriptReply | BatchItem | FinalResult, transcription: Transcription, transcript: Transcript
 ) -> None:
-    """Add what was requested beyond the text."""
+    """Add what was requested beyond the text, and what only some texts have."""
     options = transcription.options
+    if transcript.repaired:
+        line.repaired = True
     if options.languages:
         probabilities = transcript.language_probabilities
         line.language_probabilities = probabilities and {name: round(each, 4) for name, each in probabilities.items()}
@@ -92,7 +94,11 @@ def _add_extras(
     if options.segments:
         line.segments = [
             Segment(
-                start=_seconds(each.start), end=_seconds(each.end), text=each.text, finish_reason=each.finish_reason
+                start=_seconds(each.start),
+                end=_seconds(each.end),
+                text=each.text,
+                finish_reason=each.finish_reason,
+                repaired=True if each.repaired else UNSET,
             )
             for each in transcript.segments
         ]

@@ -425,6 +425,7 @@ extension Wire {
         public var aligner: Aligner?
         public var segments: [Segment]?
         public var contextEcho: Bool?
+        public var repaired: Bool?
         public var rmsDbfs: Double?
         public var decodeSeconds: Double?
         public var redecoded: Int?
@@ -447,6 +448,7 @@ extension Wire {
             case aligner
             case segments
             case contextEcho = "context_echo"
+            case repaired
             case rmsDbfs = "rms_dbfs"
             case decodeSeconds = "decode_seconds"
             case redecoded
@@ -905,11 +907,11 @@ extension Wire {
     /// the model are null. `audio_gap`: a chunk of it was rejected or is missing. `queue_seconds`: from the boundary to
     /// the outcome, decoding included. `generated_token_ids`, `token_logprobs` and `confidence` are absent unless
     /// `logprobs` was requested. `final_policy` and `verified_tokens` (tokens of the last partial that the final
-    /// accepted from the draft) are absent without partials. `language_probabilities`, `words`, `aligner`, `segments`
-    /// and `context_echo` as in a `transcript`; `words_pending`: `words` is null, and follows in `words_ready`.
-    /// `stream_start`: seconds from the first sample of the stream to that of the utterance, present with `words` or
-    /// `segments` if the audio came in chunks. `provisional`: whether the final was `ready` at the boundary, was being
-    /// computed, or neither; present after a `pause` of the utterance.
+    /// accepted from the draft) are absent without partials. `language_probabilities`, `words`, `aligner`, `segments`,
+    /// `context_echo` and `repaired` as in a `transcript`; `words_pending`: `words` is null, and follows in
+    /// `words_ready`. `stream_start`: seconds from the first sample of the stream to that of the utterance, present
+    /// with `words` or `segments` if the audio came in chunks. `provisional`: whether the final was `ready` at the
+    /// boundary, was being computed, or neither; present after a `pause` of the utterance.
     public struct FinalResult: Codable, Equatable, Sendable {
         public private(set) var type = "final_result"
         public var job: Int
@@ -933,6 +935,7 @@ extension Wire {
         public var aligner: Aligner?
         public var segments: [Segment]?
         public var contextEcho: Bool?
+        public var repaired: Bool?
         public var streamStart: Double?
         public var rmsDbfs: Double?
         public var decodeSeconds: Double?
@@ -969,6 +972,7 @@ extension Wire {
             case aligner
             case segments
             case contextEcho = "context_echo"
+            case repaired
             case streamStart = "stream_start"
             case rmsDbfs = "rms_dbfs"
             case decodeSeconds = "decode_seconds"
@@ -1693,17 +1697,20 @@ extension Wire {
 
 extension Wire {
     /// What was decoded by itself. `start` and `end` in seconds from the first sample of the file or utterance.
+    /// `repaired`: with the one before or behind it, it stands for a segment that had ended in a loop.
     public struct Segment: Codable, Equatable, Sendable {
         public var start: Double
         public var end: Double
         public var text: String
         public var finishReason: String
+        public var repaired: Bool?
 
         enum CodingKeys: String, CodingKey {
             case start
             case end
             case text
             case finishReason = "finish_reason"
+            case repaired
         }
     }
 }
@@ -2285,7 +2292,9 @@ extension Wire {
     /// `generated_token_ids`) and `confidence` are present if `logprobs` was requested; `confidence` is null if there
     /// are no tokens. `words` and `aligner` are present if `words` was requested, `segments` if `segments` was; `words`
     /// is null beside a warning `words_unavailable`, which says why. `context_echo`: weak audio had a text that was
-    /// mostly `context` or `terms`; it was dropped, and the text is that of decoding without them.
+    /// mostly `context` or `terms`; it was dropped, and the text is that of decoding without them. `repaired` is
+    /// present where a segment ended in a loop and was decoded again in two parts: `raw_text` has the loop, all else is
+    /// of the parts.
     public struct TranscriptReply: Codable, Equatable, Sendable {
         public private(set) var type = "transcript"
         public var id: ID?
@@ -2306,6 +2315,7 @@ extension Wire {
         public var aligner: Aligner?
         public var segments: [Segment]?
         public var contextEcho: Bool?
+        public var repaired: Bool?
         public var rmsDbfs: Double?
         public var decodeSeconds: Double?
         public var totalSeconds: Double?
@@ -2337,6 +2347,7 @@ extension Wire {
             case aligner
             case segments
             case contextEcho = "context_echo"
+            case repaired
             case rmsDbfs = "rms_dbfs"
             case decodeSeconds = "decode_seconds"
             case totalSeconds = "total_seconds"
