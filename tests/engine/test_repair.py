@@ -13,7 +13,7 @@ from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engines.api import Append, Failed, Finished, Job, Provisional
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, SAMPLE_RATE, Samples, Utterance
-from qwen3_asr_mlx_runtime.errors import OutOfMemory
+from qwen3_asr_mlx_runtime.errors import GpuError, NonFiniteOutput, OutOfMemory
 from qwen3_asr_mlx_runtime.model.generate import loops
 
 TIMES = 25
@@ -141,18 +141,33 @@ def test_a_part_that_loops_again_stays_as_it_is(recognizer, word):
     assert (got.repaired, got.finish_reason, len(got.segments)) == (True, "repetition", 2)
 
 
-def test_row_127_without_memory_for_the_repair_the_loop_stays(recognizer, looping, monkeypatch):
+def fail_in_the_second_part(monkeypatch, error):
     prepare, calls = Preparation.prepare, []
 
-    def short_of_memory(self, segments):
+    def failing(self, segments):
         calls.append(segments)
-        if len(calls) == 3:  # the second part
-            raise OutOfMemory("planted")
+        if len(calls) == 3:
+            raise error
         return prepare(self, segments)
 
-    monkeypatch.setattr(Preparation, "prepare", short_of_memory)
+    monkeypatch.setattr(Preparation, "prepare", failing)
+    return calls
+
+
+NO_MEMORY = [OutOfMemory("planted"), RuntimeError("[malloc] Unable to allocate 8 bytes."), MemoryError()]
+
+
+@pytest.mark.parametrize("error", [*NO_MEMORY, NonFiniteOutput("planted")], ids=lambda error: type(error).__name__)
+def test_row_127_without_memory_or_numbers_for_the_repair_the_loop_stays(recognizer, looping, monkeypatch, error):
+    calls = fail_in_the_second_part(monkeypatch, error)
     got = recognizer.transcribe(Utterance(looping))
     assert (got.repaired, got.finish_reason, len(calls)) == (False, "repetition", 3)
+
+
+def test_another_failure_of_the_repair_is_one_of_its_text(recognizer, looping, monkeypatch):
+    fail_in_the_second_part(monkeypatch, RuntimeError("cudaError planted"))
+    with pytest.raises(GpuError):
+        recognizer.transcribe(Utterance(looping))
 
 
 @pytest.mark.parametrize("mode", ["sequential", "batched"])

@@ -1,7 +1,7 @@
 """Samples → the decoder's input: features, audio tower, prompt, splice."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import mlx.core as mx
 
@@ -37,6 +37,11 @@ class Segment:
     @property
     def seconds(self) -> float:
         return len(self.samples) / SAMPLE_RATE
+
+    @property
+    def without_words(self) -> "Segment":
+        """The same without context and terms."""
+        return replace(self, utterance=replace(self.utterance, context="", terms=()))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

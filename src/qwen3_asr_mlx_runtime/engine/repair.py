@@ -6,8 +6,8 @@ from dataclasses import replace
 from qwen3_asr_mlx_runtime.audio.segments import quiet_middle
 from qwen3_asr_mlx_runtime.engine.assemble import DecodedSegment
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation, Segment
-from qwen3_asr_mlx_runtime.engine.sequence import decode_alone
-from qwen3_asr_mlx_runtime.errors import BridgeError, OutOfMemory
+from qwen3_asr_mlx_runtime.engine.sequence import decode_alone, failure
+from qwen3_asr_mlx_runtime.errors import BridgeError, NonFiniteOutput, OutOfMemory
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
@@ -23,15 +23,20 @@ class LoopRepair:
         self._preparation = preparation
 
     def steps(self, segment: Segment, decoded: DecodedSegment) -> Generator[None, None, DecodedSegment]:
-        """The same result, with parts if it ended in a loop, and memory and length allow them."""
+        """The same result, with parts if it ended in a loop, and memory and length allow them. The parts of a text
+        whose echo was dropped have no context and terms either."""
         if decoded.finish_reason != "repetition" or segment.seconds < MIN_SECONDS:
             return decoded
+        if decoded.context_echo:
+            segment = segment.without_words
         cut = quiet_middle(segment.samples)
         try:
             first = yield from self._decode(replace(segment, samples=segment.samples[:cut]))
             second = yield from self._decode(replace(segment, samples=segment.samples[cut:]))
-        except OutOfMemory:
-            return decoded
+        except Exception as error:
+            if isinstance(failure(error), OutOfMemory | NonFiniteOutput):
+                return decoded
+            raise
         return replace(decoded, cut=cut, parts=(first, second))
 
     def _decode(self, part: Segment) -> Generator[None, None, DecodedSegment]:

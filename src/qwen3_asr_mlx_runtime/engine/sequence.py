@@ -135,7 +135,7 @@ def decode_alone(
     decoded = yield from _decode(model, tokenizer, decoder_input, watch, logprobs=utterance.logprobs or may_echo)
     if not (echo.is_suspect(utterance, segment.samples, decoded) and echo.is_unsure(decoded.tokens)):
         return decoded
-    [without] = preparation.prepare([replace(segment, utterance=replace(utterance, context="", terms=()))])
+    [without] = preparation.prepare([segment.without_words])
     if isinstance(without, BridgeError):
         raise without
     yield
