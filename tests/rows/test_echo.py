@@ -1,4 +1,4 @@
-"""Row 125: what may go wrong while a text that may be an echo is decoded again, in the real process with its own
+"""Row 126: what may go wrong while a text that may be an echo is decoded again, in the real process with its own
 engine."""
 
 from pathlib import Path

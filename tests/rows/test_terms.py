@@ -1,4 +1,4 @@
-"""Rows 123 and 124: what may go wrong where terms gain, in the real process with its own engine."""
+"""Rows 124 and 125: what may go wrong where terms gain, in the real process with its own engine."""
 
 import base64
 from pathlib import Path
