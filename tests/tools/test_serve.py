@@ -38,7 +38,7 @@ from qwen3_asr_mlx_runtime.tools.doors.life import listening
 from qwen3_asr_mlx_runtime.tools.serve.answers import answer
 from qwen3_asr_mlx_runtime.tools.serve.app import Access, App, application
 from qwen3_asr_mlx_runtime.tools.serve.forms import Wanted
-from qwen3_asr_mlx_runtime.tools.serve.main import _command, _parser, main
+from qwen3_asr_mlx_runtime.tools.serve.main import _own_options, _parser, main
 from qwen3_asr_mlx_runtime.tools.serve.metrics import Metrics
 from qwen3_asr_mlx_runtime.tools.serve.problems import Problem, of_client
 from qwen3_asr_mlx_runtime.tools.serve.upload import Uploads, upload_folder
@@ -351,12 +351,12 @@ class TestRequests:
         with served(repository, tmp_path, *arguments, bridge=bridge(keep)) as server:
             assert server.upload()[0] == 200
         options = json.loads((tmp_path / "asked.json").read_text())
-        assert options[4:9] == ["--keep-alive-seconds", "60", "--lazy", "--dtype", "float32"]
+        assert options[6:11] == ["--keep-alive-seconds", "60", "--lazy", "--dtype", "float32"]
 
 
 def test_the_bridge_may_have_a_stream_for_each_session() -> None:
     options = _parser().parse_args(["--model", "demo", "--max-requests", "65"])
-    assert _command(options, [])[-2:] == ["--max-streams", "65"]
+    assert _own_options(options)[-2:] == ["--max-streams", "65"]
 
 
 @pytest.fixture
