@@ -32,13 +32,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from qwen3_asr_mlx_runtime.client import BridgeExited, RequestFailed
-from qwen3_asr_mlx_runtime.client.events import EventsLost
 from qwen3_asr_mlx_runtime.client.results import FinalResult
 from qwen3_asr_mlx_runtime.limits import ProcessLimits
 from qwen3_asr_mlx_runtime.protocol.replies import ErrorReply
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult
 from qwen3_asr_mlx_runtime.protocol.transcripts import ItemError
-from qwen3_asr_mlx_runtime.tools.doors.service import Service
+from qwen3_asr_mlx_runtime.tools.doors.service import NewsLost
 from qwen3_asr_mlx_runtime.tools.serve.app import Access, App, application
 from qwen3_asr_mlx_runtime.tools.serve.metrics import Metrics
 from qwen3_asr_mlx_runtime.tools.serve.realtime import INBOX_BYTES, OUTBOX_BYTES, Connection
@@ -665,7 +664,7 @@ class FakeService:
         self.news = on_news
         return self.stream
 
-    async def close_stream(self, _stream: FakeStream) -> None:
+    def close_stream(self, _stream: FakeStream) -> None:
         self.closed += 1
 
 
@@ -788,6 +787,20 @@ class TestStates:
 
         self.run(play)
 
+    def test_a_stream_that_is_lost_before_its_boundary_is_answered_fails_the_item_once(self) -> None:
+        async def play(fake: Fake) -> None:
+            await fake.append()
+
+            async def lost(**_options: object) -> None:
+                fake.service.news(NewsLost("why"))
+
+            fake.service.stream.end_utterance = lost
+            assert types(await fake.take("input_audio_buffer.commit")) == ["failed", "error"]
+            assert fake.service.closed == 1
+            await fake.session.settle()
+
+        self.run(play)
+
     def test_an_item_that_grows_too_long_is_committed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ProcessLimits, "max_utterance_seconds", 1.5)
 
@@ -867,7 +880,7 @@ class TestPressure:
             async def take(self, _text: str) -> None:
                 await take(self._send)
 
-            async def close(self) -> None:
+            def close(self) -> None:
                 pass
 
         async def main() -> None:
@@ -894,61 +907,3 @@ class TestPressure:
 
         most = INBOX_BYTES + OUTBOX_BYTES + (1 << 19)
         assert INBOX_BYTES <= self.received(take, is_read=False) < most
-
-
-class Bridge:
-    """Stands for that of a Service."""
-
-    def __init__(self, ask: Callable[[], Awaitable[object]]) -> None:
-        self._ask = ask
-        self.stopped: list[str] = []
-
-    async def ask(self, _message: object, _type: object) -> object:
-        return await self._ask()
-
-    async def request(self, message: Any) -> None:
-        self.stopped.append(message.stream_id)
-
-
-def service(bridge: Bridge) -> Service:
-    made = Service(["unused"], {}, loads=False, words=False)
-    made._bridge = bridge
-    return made
-
-
-def test_requests_that_are_lost_are_sent_again_one_by_one() -> None:
-    tries = open_now = most = 0
-
-    async def ask() -> str:
-        nonlocal tries, open_now, most
-        tries += 1
-        if tries <= 3:
-            await asyncio.sleep(0)  # until all were asked
-            raise BridgeExited("gone", retryable=True)
-        open_now += 1
-        most = max(most, open_now)
-        for _ in range(10):
-            await asyncio.sleep(0)
-        open_now -= 1
-        return "reply"
-
-    async def main() -> list[object]:
-        made = service(Bridge(ask))
-        return await asyncio.gather(*(made.transcribe({}) for _ in range(3)))
-
-    assert asyncio.run(main()) == ["reply"] * 3
-    assert (tries, most) == (6, 1)
-
-
-def test_where_events_were_lost_every_stream_is_told_and_stopped() -> None:
-    async def main() -> tuple[list[object], list[str]]:
-        bridge, told = Bridge(asyncio.Event().wait), list[object]()
-        made = service(bridge)
-        made._listeners = {"stream-1": told.append, "stream-2": told.append}
-        made._hand_out(EventsLost(3))
-        await made._stopping
-        return told, bridge.stopped
-
-    told, stopped = asyncio.run(main())
-    assert [type(each).__name__ for each in told] == ["ClientError"] * 2
-    assert stopped == ["stream-1", "stream-2"]

@@ -23,14 +23,20 @@ from qwen3_asr_mlx_runtime.client import (
 from qwen3_asr_mlx_runtime.client.options import StreamOptions
 from qwen3_asr_mlx_runtime.client.results import FinalResult, RealtimeBatchFinal, TranscriptReply
 from qwen3_asr_mlx_runtime.command import note
-from qwen3_asr_mlx_runtime.protocol.commands import StopStream
-from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, Progress, StreamError, StreamStopped
+from qwen3_asr_mlx_runtime.errors import BridgeError
+from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, Progress, StreamError
 
 STOP_DEADLINE_MS = 3000
 _LOADS = 3  # in a row: loads whose bridge was lost, before a request has to ask for the next
 _NO_LIMIT = 1_000_000  # of restarts: each crash costs one request, after its second try
 State = Literal["ready", "loading", "failed"]
 StreamNews = PartialResult | FinalResult | StreamError | ClientError  # the last: its stream is lost
+
+
+class NewsLost(ClientError):
+    """Of an open stream: its result may never come."""
+
+    code = BridgeError.code
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Service:
         self._progress: Progress | None = None
         self._failure: str | None = None
         self._alone = asyncio.Lock()  # held by a request that is sent again
-        self._listeners: dict[str, Callable[[StreamNews], None]] = {}  # of the open streams
+        self._listeners: dict[str, Callable[[StreamNews], None]] = {}  # of the streams that are open, or being opened
         self._numbers = count(1)
         self._stopping: set[asyncio.Task[None]] = set()  # streams
 
@@ -124,26 +130,27 @@ class Service:
         return reply
 
     async def open_stream(self, on_news: Callable[[StreamNews], None], **options: Unpack[StreamOptions]) -> AsyncStream:
-        """Waits for the model. Raises a ClientError. `on_news` is called on the loop, until `close_stream` or a loss,
-        which ends the stream."""
+        """Waits for the model. Raises a ClientError. `on_news` is called on the loop, until `close_stream`, which each
+        open stream must get. A ClientError is the last news."""
+        await asyncio.sleep(0)  # those that were closed before are stopped first: the bridge limits how many are open
         if self._bridge.state == "failed":  # it was lost too often: each stream tries again
             await self._bridge.open()
         name = f"stream-{next(self._numbers)}"
         self._listeners[name] = on_news
         try:
             stream = await self._bridge.start_stream(name, **options)
-        except BaseException as error:
-            self._listeners.pop(name, None)
-            if not isinstance(error, ClientError):  # cancelled: it may have been opened
-                self._stop(name)
+        except BaseException:  # cancelled: the client stops it, if it has been opened all the same
+            del self._listeners[name]
             raise
         self._failure = None
         return stream
 
     def close_stream(self, stream: AsyncStream) -> None:
         """Drop what it has. Returns at once."""
-        if self._listeners.pop(stream.stream_id, None) is not None:
-            self._stop(stream.stream_id)
+        del self._listeners[stream.stream_id]
+        task = asyncio.create_task(_stop(stream))
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
 
     async def drop_utterance(self, stream: AsyncStream, utterance_id: str) -> None:
         """The open one. Raises a ClientError."""
@@ -190,25 +197,17 @@ class Service:
             case BridgeLost(error=error, streams=names, will_restart=will_restart):
                 self._lose(names if will_restart else [*self._listeners], error)
             case EventsLost():  # a result may be among them
-                names = (*self._listeners,)
-                self._lose(names, ClientError("events of the bridge were lost"))
-                for name in names:
-                    self._stop(name)
+                self._lose([*self._listeners], NewsLost("events of the bridge were lost"))
 
     def _lose(self, names: Iterable[str], error: ClientError) -> None:
         for name in names:
             self._tell(name, error)
-            self._listeners.pop(name, None)
 
     def _tell(self, name: str, news: StreamNews) -> None:
         if (listener := self._listeners.get(name)) is not None:
             listener(news)
 
-    def _stop(self, name: str) -> None:
-        async def stop() -> None:
-            with suppress(ClientError):  # it has ended already
-                await self._bridge.ask(StopStream(stream_id=name, mode="discard"), StreamStopped)
 
-        task = asyncio.create_task(stop())
-        self._stopping.add(task)
-        task.add_done_callback(self._stopping.discard)
+async def _stop(stream: AsyncStream) -> None:
+    with suppress(ClientError):  # it has ended already
+        await stream.stop("discard")

@@ -20,7 +20,7 @@ from qwen3_asr_mlx_runtime.client.results import FinalResult
 from qwen3_asr_mlx_runtime.limits import ProcessLimits
 from qwen3_asr_mlx_runtime.packages import missing
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult, StreamError
-from qwen3_asr_mlx_runtime.tools.doors.service import Service, StreamNews
+from qwen3_asr_mlx_runtime.tools.doors.service import NewsLost, Service, StreamNews
 from qwen3_asr_mlx_runtime.tools.serve import realtime_events as events
 from qwen3_asr_mlx_runtime.tools.serve.problems import Problem, invalid, of_client
 from qwen3_asr_mlx_runtime.tools.serve.realtime_events import Settings
@@ -162,6 +162,8 @@ class RealtimeSession:
         except RequestFailed:  # its audio stays in the buffer
             self._forget(item)
             raise
+        if item.id not in self._pending:  # it has failed meanwhile: its stream was lost
+            raise NewsLost("the stream was lost while the buffer was committed")
         self._item = _Item()
         self._tell_committed(item)
         if item.outcome is not None:
@@ -234,7 +236,8 @@ class RealtimeSession:
     def _lose(self, error: ClientError) -> None:
         """The stream is gone, with the audio that has no outcome. The next audio opens another. A turn goes on."""
         lost = {**self._pending, **({self._item.id: self._item} if self._item.frames else {})}
-        self._stream, self._item, self._is_speaking = None, _Item(), False
+        self._close_stream()
+        self._item, self._is_speaking = _Item(), False
         for item in lost.values():
             self._fail(item, of_client(error))
 
