@@ -365,7 +365,19 @@ class TestErrors:
             assert error["event_id"] == "mine"
             assert client.updated()["format"] == rate(16_000)  # the connection lives, and nothing has changed
 
-    @pytest.mark.parametrize("text", ["", "{", "[]", "nonsense", b'{"type":"input_audio_buffer.clear"}'])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "{",
+            "[]",
+            "nonsense",
+            b'{"type":"input_audio_buffer.clear"}',
+            '{"type":"input_audio_buffer.commit","nested":' + "[" * 100_000 + "]" * 100_000 + "}",
+            json.dumps({"type": "session.update", "session": session(transcription={"prompt": "\ud800"})}),
+        ],
+        ids=lambda text: repr(text)[:40],
+    )
     def test_what_is_no_event_at_all_is_an_error_too(self, demo: Server, text: str | bytes) -> None:
         with talk(demo) as client:
             client.socket.send(text)

@@ -1,7 +1,7 @@
 """The client's events of a realtime transcription session → typed values, and the settings that they make."""
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -11,6 +11,7 @@ from qwen3_asr_mlx_runtime.languages import LANGUAGE_CODES, language_choice
 from qwen3_asr_mlx_runtime.limits import MAX_CONTEXT_CHARACTERS
 from qwen3_asr_mlx_runtime.tools.serve.problems import Problem, invalid
 
+T = TypeVar("T")
 RATES = (16_000, 24_000, 48_000)
 _INPUT = "session.audio.input"
 _MAX_PADDING_MS, _MAX_SILENCE_MS = 5_000, 60_000
@@ -121,12 +122,7 @@ class Head(msgspec.Struct):
 
 def decoded_head(text: str) -> Head:
     """Raises Problem."""
-    try:
-        return msgspec.json.decode(text, type=Head)
-    except msgspec.ValidationError as error:
-        raise _refused(error) from None
-    except msgspec.DecodeError:
-        raise invalid("expected an event as a JSON object, in a text message", None, "invalid_json") from None
+    return _decoded(text, Head)
 
 
 def decoded_event(type: str, text: str) -> Event:
@@ -134,10 +130,7 @@ def decoded_event(type: str, text: str) -> Event:
     kind = _EVENTS.get(type)
     if kind is None:
         raise invalid(f"expected one of: {', '.join(_EVENTS)}", "type", "unknown_event")
-    try:
-        event = msgspec.json.decode(text, type=kind)
-    except msgspec.ValidationError as error:
-        raise _refused(error) from None
+    event = _decoded(text, kind)
     if isinstance(event, Append) and len(event.audio) % 2:
         raise invalid("expected 16-bit samples, got an odd number of bytes", "audio", "invalid_audio")
     return event
@@ -157,6 +150,15 @@ def updated(settings: Settings, update: SessionUpdate) -> Settings:
     if given.turn_detection is not UNSET:
         settings = replace(settings, turn_detection=_turn_detection(given.turn_detection))
     return settings
+
+
+def _decoded(text: str, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.ValidationError as error:
+        raise _refused(error) from None
+    except (msgspec.DecodeError, RecursionError):  # the second: of lists in lists
+        raise invalid("expected an event as a JSON object, in a text message", None, "invalid_json") from None
 
 
 def _rate(format: _Format) -> int:
