@@ -36,7 +36,7 @@ class Session {
   #items = new Map(); // the text of each item without an outcome, by its id
   #committed = new Set();
   #isFinishing = false; // the last commit was sent
-  #isAnswered = false; // and answered
+  #isAnswered = false; // and answered: events are, in their order
 
   static async begin(server, token) {
     return new Session(await Microphone.open({ sampleRate: SAMPLE_RATE }), server, token);
@@ -57,6 +57,7 @@ class Session {
     await this.#microphone.close();
     this.#isFinishing = true;
     this.#send("input_audio_buffer.commit");
+    this.#send("session.update", { session: { type: "transcription" } }); // its answer comes behind that of the commit
   }
 
   #send(type, members) {
@@ -66,14 +67,14 @@ class Session {
   #take(event) {
     const { type, item_id: id } = event;
     if (type === "session.created") this.#configure();
-    if (type === "session.updated") this.#listen(event.session.audio.input);
+    if (type === "session.updated" && this.#isFinishing) this.#isAnswered = true;
+    else if (type === "session.updated") this.#listen(event.session.audio.input);
     if (type === `${ITEM}.delta`) this.#items.set(id, (this.#items.get(id) ?? "") + event.delta);
     if (type === "input_audio_buffer.committed") this.#committed.add(id);
     if (type === `${ITEM}.completed`) this.#finish(id, event.transcript);
     if (type === `${ITEM}.failed`) this.#finish(id, "", `A sentence could not be transcribed: ${event.error.message}`);
     if (type === "error" && event.error.code !== "input_audio_buffer_commit_empty") complain(event.error.message);
     find("partial").textContent = [...this.#items.values()].join(" ");
-    if (this.#isFinishing && ["error", "input_audio_buffer.committed"].includes(type)) this.#isAnswered = true;
     if (this.#isAnswered && this.#committed.size === 0) this.#end("");
   }
 
