@@ -16,10 +16,12 @@ from qwen3_asr_mlx_runtime.tools.doors.service import NewsLost, Service
 class Bridge:
     """Stands for that of a Service. `answer` answers each request."""
 
-    state = "running"
-
     def __init__(self, answer: Callable[[], Awaitable[object]]) -> None:
         self._answer = answer
+        self.state = "running"
+
+    async def open(self) -> None:
+        self.state = "running"
 
     async def ask(self, _message: object, _type: object) -> object:
         return await self._answer()
@@ -67,6 +69,16 @@ def test_requests_that_are_lost_are_sent_again_one_by_one() -> None:
 
     assert asyncio.run(main()) == ["reply"] * 3
     assert (tries, most) == (6, 1)
+
+
+def test_a_request_opens_a_bridge_that_has_failed() -> None:
+    async def main() -> None:
+        made = service()
+        made._bridge.state = "failed"
+        await made.transcribe({})
+        assert made.health.state == "ready"
+
+    asyncio.run(main())
 
 
 def test_where_events_were_lost_every_stream_is_told_and_its_end_stops_it() -> None:

@@ -120,6 +120,7 @@ class Service:
     async def transcribe(self, message: Mapping[str, Any]) -> TranscriptReply:
         """Raises a ClientError. Cancelling cancels the request. A request whose bridge was lost is sent once more, with
         no other such request: the one that is to blame takes no other with it a second time."""
+        await self._reopen()
         try:
             reply = await self._bridge.ask(message, TranscriptReply)
         except LossError:
@@ -133,8 +134,7 @@ class Service:
         """Waits for the model. Raises a ClientError. `on_news` is called on the loop, until `close_stream`, which each
         open stream must get. A ClientError is the last news."""
         await asyncio.sleep(0)  # those that were closed before are stopped first: the bridge limits how many are open
-        if self._bridge.state == "failed":  # it was lost too often: each stream tries again
-            await self._bridge.open()
+        await self._reopen()
         name = f"stream-{next(self._numbers)}"
         self._listeners[name] = on_news
         try:
@@ -155,6 +155,12 @@ class Service:
     async def drop_utterance(self, stream: AsyncStream, utterance_id: str) -> None:
         """The open one. Raises a ClientError."""
         await self._bridge.cancel_utterance(stream.stream_id, utterance_id)
+
+    async def _reopen(self) -> None:
+        """A bridge that has failed, by too many losses or for good: each request and stream tries again. Raises a
+        ClientError."""
+        if self._bridge.state == "failed":
+            await self._bridge.open()
 
     @property
     def _is_loading(self) -> bool:
