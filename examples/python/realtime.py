@@ -62,6 +62,8 @@ def main() -> int:
             wave.open(str(options.audio)) as file,
             connect(f"{options.server}{PATH}", additional_headers=headers) as connection,
         ):
+            if (file.getnchannels(), file.getsampwidth()) != (1, 2):
+                raise wave.Error("expected 16-bit mono")
             speak(connection, file)
             return show(connection)
     except (WebSocketException, wave.Error) as error:

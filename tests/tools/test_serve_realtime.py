@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 import pydantic
 import pytest
+import soundfile
 import soxr
 from conformance.player import engine_command
 from e2e.client import WAIT
@@ -712,19 +713,24 @@ def types(events: Sequence[dict]) -> list[str]:
     return [each["type"].rpartition(".")[2] for each in events]
 
 
-def test_the_example_shows_the_text_and_what_is_wrong(demo: Server, repository: Path) -> None:
-    def run(server: str, name: str = "sample") -> tuple[int, list[str], str]:
+def test_the_example_shows_the_text_and_what_is_wrong(demo: Server, repository: Path, tmp_path: Path) -> None:
+    def run(server: str, path: Path) -> tuple[int, list[str], str]:
         argv = [sys.executable, str(repository / "examples/python/realtime.py"), server]
         environ = {**os.environ, "PYTHONPATH": str(repository / "src")}
-        words = [*argv, str(repository / f"examples/audio/{name}.wav")]
-        ran = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=WAIT, check=False)
+        ran = subprocess.run([*argv, str(path)], env=environ, capture_output=True, text=True, timeout=WAIT, check=False)
         return ran.returncode, ran.stdout.splitlines(), ran.stderr
 
-    code, (*deltas, text), said = run(f"ws://{demo.host}:{demo.port}")
+    sample = repository / "examples/audio/sample.wav"
+    code, (*deltas, text), said = run(f"ws://{demo.host}:{demo.port}", sample)
     assert (code, text, said) == (0, SEVEN, "")
     assert "".join(line.removeprefix("… ") for line in deltas) == SEVEN
-    code, shown, said = run(f"ws://{demo.host}:{demo.port}/nothing")
+    code, shown, said = run(f"ws://{demo.host}:{demo.port}/nothing", sample)
     assert (code, shown, said.count("\n")) == (1, [], 1)
+    soundfile.write(tmp_path / "stereo.wav", np.zeros((100, 2)), 16_000, "PCM_16")
+    assert run(f"ws://{demo.host}:{demo.port}", tmp_path / "stereo.wav")[::2] == (
+        1,
+        "realtime.py: expected 16-bit mono\n",
+    )
 
 
 def test_the_program_of_the_document_prints_what_is_said(demo: Server, repository: Path, sample: bytes) -> None:
