@@ -506,6 +506,8 @@ class TestErrors:
             "if kind == 'end_utterance': say({**REFUSED, **ERROR}, id=asked['id']); asked = None",
             "if kind == 'start_stream': say({**REFUSED, **ERROR}, id=asked['id']); asked = None",
             "if kind == 'audio_chunk': event({**DROPPED, **ERROR}, stream_id=name)",
+            "if kind == 'audio_chunk': event({**DROPPED, **ERROR}, stream_id=name)\n"
+            "if kind == 'end_utterance': say({**REFUSED, 'code': 'empty', 'message': ''}, id=asked['id']); asked = None",
         ],
     )
     def test_what_the_bridge_fails_at_or_refuses_is_an_error(

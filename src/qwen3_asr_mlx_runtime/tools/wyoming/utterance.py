@@ -36,7 +36,11 @@ class Utterance:
 
     async def final(self) -> FinalResult:
         """End it."""
-        await self._stream.end_utterance()
+        try:
+            await self._stream.end_utterance()
+        except RequestFailed:  # perhaps because its audio was refused before
+            if not self._result.done():
+                raise
         return await self._result
 
     def close(self) -> None:
