@@ -919,6 +919,25 @@ class TestPressure:
 
         assert INBOX_BYTES <= self.received(take, is_read=True) < INBOX_BYTES + (1 << 18)
 
+    def test_other_tasks_have_their_turn_between_two_events(self) -> None:
+        taken: list[int] = []
+        turn = 0
+
+        def count() -> None:
+            nonlocal turn
+            turn += 1
+            asyncio.get_running_loop().call_soon(count)
+
+        async def take(_send: Callable[[str], None]) -> None:
+            if not taken:
+                count()
+                while turn < 1000:  # until many events wait
+                    await asyncio.sleep(0)
+            taken.append(turn)
+
+        self.received(take, is_read=True)
+        assert len({*taken}) == len(taken) > 1
+
     def test_no_more_is_read_than_the_client_reads(self) -> None:
         async def take(send: Callable[[str], None]) -> None:
             send("y" * (1 << 16))

@@ -507,7 +507,7 @@ class TestErrors:
             "if kind == 'start_stream': say({**REFUSED, **ERROR}, id=asked['id']); asked = None",
             "if kind == 'audio_chunk': event({**DROPPED, **ERROR}, stream_id=name)",
             "if kind == 'audio_chunk': event({**DROPPED, **ERROR}, stream_id=name)\n"
-            "if kind == 'end_utterance': say({**REFUSED, 'code': 'empty', 'message': ''}, id=asked['id']); asked = None",
+            "if kind == 'end_utterance': say({**REFUSED, **ERROR, 'code': 'empty'}, id=asked['id']); asked = None",
         ],
     )
     def test_what_the_bridge_fails_at_or_refuses_is_an_error(
@@ -597,6 +597,38 @@ def test_no_event_is_read_before_the_bridge_has_taken_the_one_before() -> None:
         await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(run())
+
+
+def test_a_client_that_sends_much_leaves_other_tasks_their_turn() -> None:
+    class Fast:
+        async def open_stream(self, *_: object, **__: object) -> "Fast":
+            return self
+
+        async def append(self, _: bytes) -> None:
+            seen.append(turns)
+
+        def close_stream(self, _: object) -> None:
+            pass
+
+    seen: list[int] = []
+    turns = 0
+
+    async def run() -> None:
+        nonlocal turns
+        made, reader, _ = handler(Fast())
+        fed = Written()
+        for _ in range(5):
+            await async_write_event(AudioChunk(audio=b"\1\0", **MONO).event(), fed)
+        reader.feed_data(fed.data)
+        task = asyncio.create_task(made.run())
+        while len(seen) < 5:
+            turns += 1
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(run())
+    assert len({*seen}) == 5
 
 
 class TestBridge:

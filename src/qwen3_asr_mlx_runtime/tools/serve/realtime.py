@@ -89,6 +89,7 @@ class Connection:
         while (text := await self._inbox.get()) is not None:
             await self._outbox.room()
             await self._session.take(text)
+            await asyncio.sleep(0)  # the inbox may be full, and nothing of this gives another task a turn
         await self._session.settle()
         self._outbox.put(None)
 

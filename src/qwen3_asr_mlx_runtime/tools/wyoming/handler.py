@@ -99,6 +99,7 @@ class Handler(AsyncEventHandler):
 
     async def _next(self) -> bool:
         """Whether another event may follow."""
+        await asyncio.sleep(0)  # to read what has come already gives no other task a turn
         try:
             async with asyncio.timeout(self._settings.idle_seconds):
                 event = await self.reader.event()
