@@ -131,8 +131,8 @@ class Service:
         return reply
 
     async def open_stream(self, on_news: Callable[[StreamNews], None], **options: Unpack[StreamOptions]) -> AsyncStream:
-        """Waits for the model. Raises a ClientError. `on_news` is called on the loop, until `close_stream`, which each
-        open stream must get. A ClientError is the last news."""
+        """Waits for the model. Raises a ClientError. `on_news` is called on the loop, also while it opens, until
+        `close_stream`, which each open stream must get. After a ClientError nothing of it is worth waiting for."""
         await asyncio.sleep(0)  # those that were closed before are stopped first: the bridge limits how many are open
         await self._reopen()
         name = f"stream-{next(self._numbers)}"
