@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_asr_mlx_runtime.limits import LIMITS, option_of
+from qwen3_asr_mlx_runtime.limits import DEFAULT_TERM_WEIGHT, LIMITS, option_of
 from qwen3_asr_mlx_runtime.settings import CommandLine, Settings, parse_command_line
-from qwen3_asr_mlx_runtime.terms import DEFAULT_WEIGHT, Term
+from qwen3_asr_mlx_runtime.terms import Term
 
 
 def parse(*argv: str, **environ: str) -> Settings:
@@ -195,7 +195,7 @@ def test_the_model_may_decide_among_languages() -> None:
 
 def test_terms_have_weights() -> None:
     assert parse("--terms", "Ada Lovelace, Menabrea=3, 2+2=4=0.5").terms == (
-        Term("Ada Lovelace", DEFAULT_WEIGHT),
+        Term("Ada Lovelace", DEFAULT_TERM_WEIGHT),
         Term("Menabrea", 3.0),
         Term("2+2=4", 0.5),
     )

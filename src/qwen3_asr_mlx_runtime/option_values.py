@@ -5,11 +5,14 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qwen3_asr_mlx_runtime.errors import InvalidParams
 from qwen3_asr_mlx_runtime.languages import AUTO, allowed_languages, language_choice
 from qwen3_asr_mlx_runtime.limits import MAX_CONTEXT_CHARACTERS
-from qwen3_asr_mlx_runtime.terms import Term, listed_terms
+
+if TYPE_CHECKING:
+    from qwen3_asr_mlx_runtime.terms import Term
 
 MAX_SECONDS = 24 * 3600.0
 MIB = 1024 * 1024
@@ -65,8 +68,10 @@ def context(text: str) -> str:
     return text
 
 
-def terms(text: str) -> tuple[Term, ...]:
+def terms(text: str) -> "tuple[Term, ...]":
     """`Ada Lovelace,Menabrea=3`"""
+    from qwen3_asr_mlx_runtime.terms import listed_terms  # it needs a package, which may be missing at the start
+
     try:
         return listed_terms(text)
     except ValueError as error:

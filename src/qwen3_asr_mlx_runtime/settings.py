@@ -4,11 +4,12 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.command_line import Parser
 from qwen3_asr_mlx_runtime.limits import (
+    DEFAULT_TERM_WEIGHT,
     LIMITS,
     MAX_KEEP_ALIVE_SECONDS,
     MAX_NEW_TOKENS,
@@ -18,7 +19,9 @@ from qwen3_asr_mlx_runtime.limits import (
 )
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_ALIGNER, DEFAULT_MODEL, chosen_model
 from qwen3_asr_mlx_runtime.model_name import model as model_word
-from qwen3_asr_mlx_runtime.terms import DEFAULT_WEIGHT, Term
+
+if TYPE_CHECKING:  # the command line is read before any package may be missing
+    from qwen3_asr_mlx_runtime.terms import Term
 
 PROGRAM = "qwen3-asr-mlx-bridge"
 AlignDecoder = Literal["viterbi", "official"]
@@ -57,7 +60,7 @@ class Settings(ProcessLimits):
     language: str | None = None
     languages: tuple[str, ...] = ()
     context: str = ""
-    terms: tuple[Term, ...] = ()
+    terms: "tuple[Term, ...]" = ()
     dtype: str | None = None
     quantize: str | None = None
     force_4bit_tower: bool = False
@@ -192,7 +195,7 @@ def _add_decoding_options(parser: argparse.ArgumentParser) -> None:
         type=values.terms,
         metavar="TERM[=WEIGHT],...",
         default=Settings.terms,
-        help=f"what the text is likely to have; weights from 0 to {MAX_TERM_WEIGHT:g} (default {DEFAULT_WEIGHT:g})",
+        help=f"what the text is likely to have; weights: 0 to {MAX_TERM_WEIGHT:g} (default {DEFAULT_TERM_WEIGHT:g})",
     )
     parser.add_argument(
         "--max-new-tokens",

@@ -5,9 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from qwen3_asr_mlx_runtime.limits import MAX_TERM_CHARACTERS, MAX_TERM_WEIGHT, MAX_TERMS
-
-DEFAULT_WEIGHT = 1.0
+from qwen3_asr_mlx_runtime.limits import DEFAULT_TERM_WEIGHT, MAX_TERM_CHARACTERS, MAX_TERM_WEIGHT, MAX_TERMS
 
 
 class Term(msgspec.Struct, frozen=True):
@@ -15,7 +13,7 @@ class Term(msgspec.Struct, frozen=True):
     as much, at most 4. 0 changes nothing."""
 
     text: Annotated[str, Meta(min_length=1, max_length=MAX_TERM_CHARACTERS, pattern=r"\S")]
-    weight: Annotated[float, Meta(ge=0, le=MAX_TERM_WEIGHT)] = DEFAULT_WEIGHT
+    weight: Annotated[float, Meta(ge=0, le=MAX_TERM_WEIGHT)] = DEFAULT_TERM_WEIGHT
 
 
 TermList = Annotated[list[Term], Meta(max_length=MAX_TERMS)]

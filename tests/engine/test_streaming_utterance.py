@@ -87,9 +87,9 @@ def test_streamed_equals_whole_in_bfloat16():
 def test_streamed_equals_whole_with_nothing_kept(recognizer, monkeypatch):
     compute = StreamingUtterance.partial
 
-    def from_samples(utterance):
+    def from_samples(utterance, watch):
         utterance.drop()
-        return compute(utterance)
+        return compute(utterance, watch)
 
     monkeypatch.setattr(StreamingUtterance, "partial", from_samples)
     found = compare(recognizer, [*random_utterances(2, 0, seed=15)], seed=5)

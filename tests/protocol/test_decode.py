@@ -19,6 +19,7 @@ from qwen3_asr_mlx_runtime.errors import (
     RequestError,
     UnknownType,
 )
+from qwen3_asr_mlx_runtime.limits import DEFAULT_TERM_WEIGHT
 from qwen3_asr_mlx_runtime.protocol import capabilities as capability_module
 from qwen3_asr_mlx_runtime.protocol.commands import (
     COMMANDS,
@@ -32,7 +33,7 @@ from qwen3_asr_mlx_runtime.protocol.decode import Rejected, Request, decode_line
 from qwen3_asr_mlx_runtime.protocol.json_text import parse_object
 from qwen3_asr_mlx_runtime.protocol.replies import Fatal, Pong, Ready, encode_line, error_reply
 from qwen3_asr_mlx_runtime.settings import Settings
-from qwen3_asr_mlx_runtime.terms import DEFAULT_WEIGHT, Term
+from qwen3_asr_mlx_runtime.terms import Term
 
 
 def decode_command(line: bytes) -> Command:
@@ -206,9 +207,9 @@ class TestDecodeLine:
     def test_terms_have_weights_and_none_of_them_is_an_answer(self) -> None:
         given = [{"text": "Ada Lovelace"}, {"text": " Menabrea ", "weight": "3"}, {"text": "x", "why": "ignored"}]
         assert decode_command(transcribe(terms=given)).terms == [
-            Term("Ada Lovelace", DEFAULT_WEIGHT),
+            Term("Ada Lovelace", DEFAULT_TERM_WEIGHT),
             Term(" Menabrea ", 3.0),
-            Term("x", DEFAULT_WEIGHT),
+            Term("x", DEFAULT_TERM_WEIGHT),
         ]
         assert decode_command(transcribe(terms=[])).terms == []
         assert decode_command(transcribe(terms=None)).terms is None

@@ -384,12 +384,12 @@ PARTIAL_ENDS = """
 import os, pathlib, signal
 from qwen3_asr_mlx_runtime.engine.streaming_utterance import StreamingUtterance
 _partial, _calls = StreamingUtterance.partial, pathlib.Path({calls!r})
-def _ends(self):
+def _ends(self, watch):
     calls = len(_calls.read_bytes()) if _calls.exists() else 0
     _calls.write_bytes(b"x" * (calls + 1))
     if calls == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    return _partial(self)
+    return _partial(self, watch)
 StreamingUtterance.partial = _ends
 """
 

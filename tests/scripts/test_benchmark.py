@@ -263,9 +263,10 @@ def test_the_command_counts_what_a_gpu_would_launch(repository, tmp_path, monkey
     assert counted["step, 1 row of 100 positions: kernels"] == 15 * layers + around
     assert counted["prefill of 160 positions: kernels"] == 18 * layers + around  # less is compiled, 2 buffers are made
     assert counted["step, 1 row of 100 positions: beyond the least"] > 0
-    for rows in (4, 8, 16):  # a norm and a rotation more for keys, a compiled function less
+    for rows in (4, 8, 16):  # the queries are copied; of 16 rows a norm and a rotation more, a compiled function less
         assert counted[f"step, {rows} rows of 100 positions: kernels"] == 16 * layers + 23
-    assert "copy for ScaledDotProductAttention" not in table
+    [copies] = [row.split("|")[2:] for row in table.splitlines() if "copy for ScaledDotProductAttention" in row]
+    assert [bool(cell.strip()) for cell in copies[:8]] == [False, True, True, False] * 2
     assert counted["tower, 10 s: kernels"] == 13 * 2 + 15  # of 2 layers, with windows of two lengths
     assert all(f"| {name} |" in table for name in counted)
 

@@ -30,8 +30,8 @@ from tools.test_captions import result, segment
 from tools.test_score import launched
 
 from qwen3_asr_mlx_runtime.errors import InvalidParams
+from qwen3_asr_mlx_runtime.limits import DEFAULT_TERM_WEIGHT
 from qwen3_asr_mlx_runtime.protocol.replies import Ready
-from qwen3_asr_mlx_runtime.terms import DEFAULT_WEIGHT
 from qwen3_asr_mlx_runtime.tools.transcribe.main import main
 from qwen3_asr_mlx_runtime.tools.transcribe.screen import Bars, Lines, Screen, length, screen
 from qwen3_asr_mlx_runtime.tools.transcribe.sources import (
@@ -354,7 +354,10 @@ class TestRequests:
 
     def test_terms_too(self, folder: Path) -> None:
         _, asked = self.asked(folder, "--terms", "Ada Lovelace, Menabrea=3")
-        assert asked["terms"] == [{"text": "Ada Lovelace", "weight": DEFAULT_WEIGHT}, {"text": "Menabrea", "weight": 3}]
+        assert asked["terms"] == [
+            {"text": "Ada Lovelace", "weight": DEFAULT_TERM_WEIGHT},
+            {"text": "Menabrea", "weight": 3},
+        ]
 
 
 class TestFailures:
