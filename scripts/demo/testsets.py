@@ -96,17 +96,19 @@ def short_sequences(recorded: list[Digit], language: str, count: int, seed: int)
         yield case(rng, language, digits, lambda: rng.uniform(0.05, 0.5))
 
 
-def long_sequences(recorded: list[Digit], language: str, count: int, seed: int) -> Iterator[Case]:
-    """20 to 30 s of digits; the gaps' scale, 0.1 to 1 s, differs from one to the next."""
-    rng = np.random.default_rng(seed)
+def long_sequences(
+    recorded: list[Digit], language: str, count: int, seed: int, seconds: tuple[float, float] = (20, 30)
+) -> Iterator[Case]:
+    """So many seconds of digits; the gaps' scale, 0.1 to 1 s, differs from one to the next."""
+    rng, (shortest, longest) = np.random.default_rng(seed), seconds
     for _ in range(count):
-        available, seconds, scale = pool(rng, recorded), rng.uniform(20, 29), rng.uniform(0.1, 1.0)
+        available, wanted, scale = pool(rng, recorded), rng.uniform(shortest, longest - 1), rng.uniform(0.1, 1.0)
         digits, total = [], 0.0
-        while total < seconds:
+        while total < wanted:
             digits.append(available[rng.integers(len(available))])
             total += len(digits[-1].samples) / SAMPLE_RATE + scale
         whole = case(rng, language, digits[:-1], lambda scale=scale: scale * rng.uniform(0.5, 1.5))
-        if 20 <= whole.utterance.seconds <= 30:
+        if shortest <= whole.utterance.seconds <= longest:
             yield whole
 
 

@@ -1,5 +1,5 @@
-"""A segment that ends in a loop is decoded again in two parts, once. The demonstration loops by itself: on one word
-that is said 25 times, and not on a half of that."""
+"""A segment that ends in a loop is decoded again in two parts, once. The demonstration does not loop, but the guard
+takes one word that is said 25 times for a loop, and not a half of that."""
 
 import numpy as np
 import pytest
