@@ -53,8 +53,8 @@ def main() -> None:
         for number, (language, path) in enumerate([("English", FSDD), ("Arabic", ARABIC)])
     ]
     demonstration = Demonstration()
-    pools = [demonstration.clips(cases, LONGEST) for cases in (no_speech(300, options.seed), chain(*spoken))]
-    demonstration.learn(batches(*pools, options.seed), options.steps)
+    silent = demonstration.clips(no_speech(300, options.seed), LONGEST)
+    demonstration.learn(batches(silent, demonstration.clips(chain(*spoken), LONGEST), options.seed), options.steps)
     demonstration.save(options.target)
 
 
