@@ -691,7 +691,7 @@ class Fake:
         )
 
     async def take(self, type: str, **members: object) -> list[dict]:
-        """What is told then."""
+        """Events that the session sends for it."""
         before = len(self.told)
         await self.session.take(json.dumps({"type": type, **members}))
         return self.told[before:]

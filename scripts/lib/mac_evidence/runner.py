@@ -24,8 +24,8 @@ from mac_evidence.steps import ANSWER, Step
 ROOT = Path(__file__).resolve().parents[3]
 LEAST_SECONDS = 10.0  # left of the budget, or a step is not begun
 END_SECONDS = 5.0  # for a step to end when it is told to
-TAIL = 30  # lines of what a step that failed wrote, for whoever runs it
-# Settings of whoever runs it are no settings of the evidence.
+TAIL = 30  # lines of what a step that failed wrote, for the person who runs it
+# The settings of the person who runs it are not those of the evidence.
 KEPT = {
     f"QWEN3_ASR_MLX_{name}"
     for name in ("HOME", "PYTHON", "BACKEND", "CACHE_DIR", "TEST_DATA", "NO_INSTALL", "LAUNCHED")
