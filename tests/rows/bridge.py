@@ -1,5 +1,6 @@
 """The real process for a row of the fault list: the whole bridge, its engine a scenario's or its own."""
 
+import base64
 import sys
 from pathlib import Path
 
@@ -28,3 +29,21 @@ def real_model(folder: Path, *arguments: str, before: str = "", **options: objec
 def peak_bytes(bridge: Client) -> int:
     """The peak memory that it reports itself: of another process only Linux reports it."""
     return bridge.ask("status")["memory"]["rss_peak_bytes"]
+
+
+def assert_refused(bridge: Client, field: str, members: dict) -> None:
+    """Every request that decodes refuses these members for `field`, and changes nothing."""
+    for request in (
+        {"type": "transcribe", "audio": "/a"},
+        {"type": "batch_transcribe", "audio": ["/a"]},
+        {"type": "start_stream", "stream_id": "new"},
+        {"type": "end_utterance"},
+        {"type": "flush"},
+    ):
+        bridge.ask("start_stream", restart=True)
+        bridge.ask("audio_chunk", pcm16=base64.b64encode(bytes(320)).decode())
+        error = bridge.ask(**request, **members)
+        assert (error["type"], error["code"], error["data"]["field"]) == ("error", "invalid_params", field)
+    bridge.ask("end_utterance")
+    assert bridge.ask("flush")["items"][0]["samples"] == 160
+    assert bridge.ask("status")["streams"] == 1

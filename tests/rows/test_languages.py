@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 from e2e.client import Client
-from rows.bridge import command
+from rows.bridge import assert_refused, command
 
 CHOOSE = """
 import os, pathlib, signal
@@ -57,20 +57,7 @@ def is_chosen(result: dict) -> bool:
     ids=lambda members: str(members)[:40],
 )
 def test_row_114_languages_that_are_none_change_nothing(bridge: Client, members: dict) -> None:
-    for request in (
-        {"type": "transcribe", "audio": "/a"},
-        {"type": "batch_transcribe", "audio": ["/a"]},
-        {"type": "start_stream", "stream_id": "new"},
-        {"type": "end_utterance"},
-        {"type": "flush"},
-    ):
-        bridge.ask("start_stream", restart=True)
-        bridge.ask("audio_chunk", pcm16=base64.b64encode(bytes(320)).decode())
-        error = bridge.ask(**request, **members)
-        assert (error["type"], error["code"], error["data"]["field"]) == ("error", "invalid_params", "languages")
-    bridge.ask("end_utterance")
-    assert bridge.ask("flush")["items"][0]["samples"] == 160
-    assert bridge.ask("status")["streams"] == 1
+    assert_refused(bridge, "languages", members)
 
 
 @pytest.mark.parametrize(

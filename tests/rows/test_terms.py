@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 from e2e.client import Client
-from rows.bridge import command
+from rows.bridge import assert_refused, command
 
 FAULTY = """
 import os, pathlib, signal
@@ -62,20 +62,7 @@ class Faulty:
     ids=lambda terms: str(terms)[:40],
 )
 def test_row_124_terms_that_are_none_change_nothing(bridge: Client, terms: object) -> None:
-    for request in (
-        {"type": "transcribe", "audio": "/a"},
-        {"type": "batch_transcribe", "audio": ["/a"]},
-        {"type": "start_stream", "stream_id": "new"},
-        {"type": "end_utterance"},
-        {"type": "flush"},
-    ):
-        bridge.ask("start_stream", restart=True)
-        bridge.ask("audio_chunk", pcm16=base64.b64encode(bytes(320)).decode())
-        error = bridge.ask(**request, terms=terms)
-        assert (error["type"], error["code"], error["data"]["field"]) == ("error", "invalid_params", "terms")
-    bridge.ask("end_utterance")
-    assert bridge.ask("flush")["items"][0]["samples"] == 160
-    assert bridge.ask("status")["streams"] == 1
+    assert_refused(bridge, "terms", {"terms": terms})
 
 
 def test_row_125_a_bonus_that_fails_costs_that_text(tmp_path: Path, speech: str) -> None:

@@ -1,8 +1,11 @@
 """What the tools have in common: tables, and the bridge that they start."""
 
+import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from qwen3_asr_mlx_runtime import option_values as values
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,3 +24,13 @@ def table_console() -> "Console":
 def bridge_command() -> list[str]:
     """The command line of this package's bridge."""
     return [sys.executable, "-I", "-X", "utf8", "-c", _START.format(source=str(_SOURCE))]
+
+
+def add_bridge_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bridge",
+        type=values.shell_words,
+        default=[],
+        metavar="OPTIONS",
+        help="more options of the bridge, as one string",
+    )

@@ -9,6 +9,7 @@ from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.command_line import Parser
 from qwen3_asr_mlx_runtime.limits import MAX_KEEP_ALIVE_SECONDS
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, model
+from qwen3_asr_mlx_runtime.tools.command import add_bridge_option
 
 
 def add_bridge_options(parser: Parser) -> None:
@@ -21,13 +22,7 @@ def add_bridge_options(parser: Parser) -> None:
         help="unload the model after so many idle seconds (default: never)",
     )
     add("--lazy", action="store_true", help="load the model with the first request, not at the start")
-    add(
-        "--bridge",
-        type=values.shell_words,
-        default=[],
-        metavar="OPTIONS",
-        help="more options of the bridge, as one string",
-    )
+    add_bridge_option(parser)
     add("--parent-pid", type=values.whole_number(1, 2**31 - 1), help="exit when this process has gone")
 
 

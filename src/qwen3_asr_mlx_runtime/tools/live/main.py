@@ -8,13 +8,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.client import Bridge, ClientError, Limits, Setup
 from qwen3_asr_mlx_runtime.command import complain, guarded, note
 from qwen3_asr_mlx_runtime.command_line import Parser
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO, DEMO_KNOWS, chosen_model, model
-from qwen3_asr_mlx_runtime.tools.command import bridge_command
+from qwen3_asr_mlx_runtime.tools.command import add_bridge_option, bridge_command
 from qwen3_asr_mlx_runtime.tools.live.record import Record, summary
 from qwen3_asr_mlx_runtime.tools.live.screen import Lines, Screen, Silent, Terminal
 from qwen3_asr_mlx_runtime.tools.live.session import Failed, Plan, Recording, Session
@@ -114,11 +113,5 @@ def _parser() -> Parser:
     )
     add("--no-wait", action="store_true", help="feed as fast as partials come, not at the pace of speech")
     add("--json", action="store_true", help="show nothing; print one object of figures at the end")
-    add(
-        "--bridge",
-        type=values.shell_words,
-        default=[],
-        metavar="OPTIONS",
-        help="more options of the bridge, as one string",
-    )
+    add_bridge_option(parser)
     return parser
