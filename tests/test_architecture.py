@@ -173,10 +173,7 @@ def test_the_conversation_half_never_imports_mlx(found: dict[str, ast.Module]) -
 
 def test_the_numeric_half_never_sees_a_message(found: dict[str, ast.Module]) -> None:
     seen = {(name, own) for name, tree in found.items() if folder(name) in NUMERIC for own in own_imports(tree, found)}
-    doors = {"audio.segments"}  # long audio is cut where the segments are decoded
-    assert [
-        f"{name} imports {own}" for name, own in sorted(seen) if folder(own) in CONVERSATION and own not in doors
-    ] == []
+    assert [f"{name} imports {own}" for name, own in sorted(seen) if folder(own) in CONVERSATION] == []
 
 
 def test_nothing_but_the_tools_needs_their_extra_or_imports_them(found: dict[str, ast.Module]) -> None:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from qwen3_asr_mlx_runtime import errors
 from qwen3_asr_mlx_runtime.audio.pcm16 import pcm16
 from qwen3_asr_mlx_runtime.audio.recording import read_file
-from qwen3_asr_mlx_runtime.audio.segments import quiet_middle, split_at_quiet
 from qwen3_asr_mlx_runtime.audio.sound_file import SoundFile, formats
+from qwen3_asr_mlx_runtime.engines.quiet import quiet_middle, split_at_quiet
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 from qwen3_asr_mlx_runtime.limits import MAX_PATH_CHARACTERS
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from support.wave_file import write_pcm16
 
-from qwen3_asr_mlx_runtime.audio.segments import split_at_quiet
 from qwen3_asr_mlx_runtime.bridge.file_reader import FileReader
+from qwen3_asr_mlx_runtime.engines.quiet import split_at_quiet
 from qwen3_asr_mlx_runtime.session.effects import AudioFailed, AudioRead, ReadAudio
 
 WAIT = 60

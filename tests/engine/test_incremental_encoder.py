@@ -9,13 +9,13 @@ from support.tiny import tiny_model
 
 from qwen3_asr_mlx_runtime.engine import incremental_encoder as live_audio
 from qwen3_asr_mlx_runtime.engine.incremental_encoder import Embedded, IncrementalEncoder
+from qwen3_asr_mlx_runtime.engines.lengths import frame_count
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 from qwen3_asr_mlx_runtime.model.features import (
     GrowingLogMel,
     apply_floor,
     final_frame_count,
-    frame_count,
     log_mel,
 )
 

@@ -6,11 +6,11 @@ import pytest
 from support.engine_requests import finalize, partial, run, send
 
 from qwen3_asr_mlx_runtime.audio.recording import read_file
-from qwen3_asr_mlx_runtime.audio.segments import quiet_middle
 from qwen3_asr_mlx_runtime.engine import repair
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
 from qwen3_asr_mlx_runtime.engines.api import Append, Failed, Finished, Job, Provisional
+from qwen3_asr_mlx_runtime.engines.quiet import quiet_middle
 from qwen3_asr_mlx_runtime.engines.transcript import Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, SAMPLE_RATE, Samples, Utterance
 from qwen3_asr_mlx_runtime.errors import GpuError, NonFiniteOutput, OutOfMemory

@@ -16,6 +16,7 @@ from qwen3_asr_mlx_runtime.engines.transcript import (
     join_languages,
     join_segments,
     join_transcripts,
+    loops,
     parse_transcript,
     place_segments,
     text_tokens,
@@ -358,3 +359,13 @@ def test_a_sentence_mark_ends_a_sentence(text: str, language: str) -> None:
 @pytest.mark.parametrize("text", ["", " ", "Seven", "Seven,", "seven;", "...well", "a.b", "!?x", "”", "3.5", "etc…"])
 def test_other_ends_end_no_sentence(text: str) -> None:
     assert not ends_sentence(text, "English")
+
+
+@given(head=st.lists(st.integers(0, 5), max_size=30), period=st.lists(st.integers(0, 5), min_size=1, max_size=8))
+def test_twenty_repeats_are_a_loop_whatever_came_before(head, period):
+    assert loops(head + period * 20)
+
+
+@given(st.integers(2, 8))
+def test_nineteen_repeats_are_no_loop(length):
+    assert not loops([99, *list(range(length)) * 19])

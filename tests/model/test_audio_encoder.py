@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tiny import tiny_model
 
-from qwen3_asr_mlx_runtime.model.audio_encoder import audio_token_count
+from qwen3_asr_mlx_runtime.engines.lengths import audio_token_count
 
 
 def features(frames: int, seed: int = 0) -> mx.array:

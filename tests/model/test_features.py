@@ -5,8 +5,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from qwen3_asr_mlx_runtime.engines.lengths import frame_count
 from qwen3_asr_mlx_runtime.model import features
-from qwen3_asr_mlx_runtime.model.features import apply_floor, frame_count, log_mel, log_mel_frames, mel_filters
+from qwen3_asr_mlx_runtime.model.features import apply_floor, log_mel, log_mel_frames, mel_filters
 
 
 def noise(samples: int, seed: int = 0, gain: float = 0.1) -> np.ndarray:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.tiny import EOS, tiny_model
 
 from qwen3_asr_mlx_runtime.errors import NonFiniteOutput
-from qwen3_asr_mlx_runtime.model.generate import NextTokens, generate, loops, token_budget
+from qwen3_asr_mlx_runtime.model.generate import NextTokens, generate
 
 MODEL = tiny_model()
 PROMPT = MODEL.embed(list(range(30)))[None]
@@ -108,18 +108,3 @@ def test_a_long_prompt_in_blocks_gives_the_same_tokens(monkeypatch):
     whole = [token.id for token in generate(MODEL, PROMPT, NO_EOS, 8)]
     monkeypatch.setattr("qwen3_asr_mlx_runtime.model.generate.PREFILL_BLOCK", 7)
     assert [token.id for token in generate(MODEL, PROMPT, NO_EOS, 8)] == whole
-
-
-@given(head=st.lists(st.integers(0, 5), max_size=30), period=st.lists(st.integers(0, 5), min_size=1, max_size=8))
-def test_twenty_repeats_are_a_loop_whatever_came_before(head, period):
-    assert loops(head + period * 20)
-
-
-@given(st.integers(2, 8))
-def test_nineteen_repeats_are_no_loop(length):
-    assert not loops([99, *list(range(length)) * 19])
-
-
-@pytest.mark.parametrize(("seconds", "budget"), [(0.1, 128), (8.0, 128), (8.01, 129), (30.0, 392), (1200.0, 14_432)])
-def test_the_budget_grows_with_the_audio(seconds, budget):
-    assert token_budget(seconds) == budget

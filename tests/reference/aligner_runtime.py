@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from qwen3_asr_mlx_runtime.checkpoint.weights import load_aligner
+from qwen3_asr_mlx_runtime.engines.lengths import audio_token_count
 from qwen3_asr_mlx_runtime.model.aligner import Aligner
-from qwen3_asr_mlx_runtime.model.audio_encoder import audio_token_count
 from qwen3_asr_mlx_runtime.model.features import log_mel
 from qwen3_asr_mlx_runtime.model.prompt import aligner_prompt
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer

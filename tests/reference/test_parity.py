@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from qwen3_asr_mlx_runtime.checkpoint.weights import load_model
+from qwen3_asr_mlx_runtime.engines.lengths import audio_token_count
 from qwen3_asr_mlx_runtime.engines.transcript import fix_repetitions, parse_transcript
-from qwen3_asr_mlx_runtime.model.audio_encoder import AudioTower, audio_token_count
+from qwen3_asr_mlx_runtime.model.audio_encoder import AudioTower
 from qwen3_asr_mlx_runtime.model.features import log_mel
 from qwen3_asr_mlx_runtime.model.prompt import PromptBuilder
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer

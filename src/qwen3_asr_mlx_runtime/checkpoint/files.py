@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from safetensors import SafetensorError, safe_open
 
+from qwen3_asr_mlx_runtime.engines.lengths import HOP_LENGTH, N_FFT
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE
 from qwen3_asr_mlx_runtime.errors import ModelCorrupt, ModelIncomplete, ModelUnsupported
 from qwen3_asr_mlx_runtime.model.config import ModelConfig
-from qwen3_asr_mlx_runtime.model.features import HOP_LENGTH, N_FFT, NUM_MEL_BINS
+from qwen3_asr_mlx_runtime.model.features import NUM_MEL_BINS
 
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"

@@ -21,6 +21,7 @@ from qwen3_asr_mlx_runtime.engine.job_memory import JobMemory
 from qwen3_asr_mlx_runtime.engine.memory import Governor
 from qwen3_asr_mlx_runtime.engine.sequence import Steps, failure
 from qwen3_asr_mlx_runtime.engines.api import Align, Aligned, Failed, Word
+from qwen3_asr_mlx_runtime.engines.lengths import audio_token_count, frame_count
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 from qwen3_asr_mlx_runtime.errors import (
@@ -36,10 +37,9 @@ from qwen3_asr_mlx_runtime.errors import (
 )
 from qwen3_asr_mlx_runtime.model import word_times
 from qwen3_asr_mlx_runtime.model.aligner import Aligner, ForcedAligner, Logits
-from qwen3_asr_mlx_runtime.model.audio_encoder import audio_token_count
 from qwen3_asr_mlx_runtime.model.config import AlignerConfig
 from qwen3_asr_mlx_runtime.model.device import as_device_failure
-from qwen3_asr_mlx_runtime.model.features import frame_count, log_mel
+from qwen3_asr_mlx_runtime.model.features import log_mel
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.model.word_units import WordUnits, word_units
 from qwen3_asr_mlx_runtime.model_name import chosen_aligner

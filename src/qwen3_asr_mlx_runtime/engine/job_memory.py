@@ -2,10 +2,9 @@
 
 import mlx.core as mx
 
-from qwen3_asr_mlx_runtime.model.audio_encoder import audio_token_count
+from qwen3_asr_mlx_runtime.engines.lengths import audio_token_count, frame_count
 from qwen3_asr_mlx_runtime.model.config import ModelConfig
 from qwen3_asr_mlx_runtime.model.decoder import PREFILL_BLOCK, round_up
-from qwen3_asr_mlx_runtime.model.features import frame_count
 
 _CHUNKS_IN_FLIGHT = 64  # two blocks of the convolutions; on a CPU a block is one chunk
 _CHUNKS_IN_FLIGHT_ON_CPU = 2

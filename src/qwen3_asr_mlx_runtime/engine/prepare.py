@@ -5,18 +5,18 @@ from dataclasses import dataclass, field, replace
 
 import mlx.core as mx
 
-from qwen3_asr_mlx_runtime.audio.segments import split_at_quiet
 from qwen3_asr_mlx_runtime.engine.assemble import DecodedSegment
 from qwen3_asr_mlx_runtime.engine.memory import Governor
 from qwen3_asr_mlx_runtime.engines.api import Partial
+from qwen3_asr_mlx_runtime.engines.lengths import audio_token_count, frame_count, token_budget
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
+from qwen3_asr_mlx_runtime.engines.quiet import split_at_quiet
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples, Utterance
 from qwen3_asr_mlx_runtime.errors import InvalidParams
-from qwen3_asr_mlx_runtime.model.audio_encoder import audio_token_count
 from qwen3_asr_mlx_runtime.model.blocks import block_ends, closed_windows
 from qwen3_asr_mlx_runtime.model.decoder import KVCache
-from qwen3_asr_mlx_runtime.model.features import Features, frame_count, log_mel
-from qwen3_asr_mlx_runtime.model.generate import Token, token_budget
+from qwen3_asr_mlx_runtime.model.features import Features, log_mel
+from qwen3_asr_mlx_runtime.model.generate import Token
 from qwen3_asr_mlx_runtime.model.language import LanguageChoice, Names
 from qwen3_asr_mlx_runtime.model.prompt import Prompt, PromptBuilder
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR

@@ -3,10 +3,10 @@
 from collections.abc import Generator
 from dataclasses import replace
 
-from qwen3_asr_mlx_runtime.audio.segments import quiet_middle
 from qwen3_asr_mlx_runtime.engine.assemble import DecodedSegment
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation, Segment
 from qwen3_asr_mlx_runtime.engine.sequence import decode_alone, failure
+from qwen3_asr_mlx_runtime.engines.quiet import quiet_middle
 from qwen3_asr_mlx_runtime.errors import BridgeError, NonFiniteOutput, OutOfMemory
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer

@@ -9,12 +9,11 @@ from qwen3_asr_mlx_runtime.engine.incremental_encoder import IncrementalEncoder
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Preparation
 from qwen3_asr_mlx_runtime.engine.sequence import with_language
 from qwen3_asr_mlx_runtime.engines.api import Partial
+from qwen3_asr_mlx_runtime.engines.lengths import audio_token_count, frame_count
 from qwen3_asr_mlx_runtime.engines.profile import Stopwatch
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
-from qwen3_asr_mlx_runtime.model.audio_encoder import audio_token_count
 from qwen3_asr_mlx_runtime.model.blocks import block_ends
 from qwen3_asr_mlx_runtime.model.decoder import KVCache
-from qwen3_asr_mlx_runtime.model.features import frame_count
 from qwen3_asr_mlx_runtime.model.generate import prefill
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.speculative import DraftResult, decode_with_draft

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qwen3_asr_mlx_runtime.audio.segments import split_at_quiet
 from qwen3_asr_mlx_runtime.engine import echo
 from qwen3_asr_mlx_runtime.engine.assemble import DecodedSegment
 from qwen3_asr_mlx_runtime.engine.prepare import DecoderInput, Preparation, Segment
@@ -20,12 +19,13 @@ from qwen3_asr_mlx_runtime.engine.repair import LoopRepair
 from qwen3_asr_mlx_runtime.engine.sequence import JobSequence, Steps, decode_alone, timed
 from qwen3_asr_mlx_runtime.engine.streaming_segment import StreamingSegment
 from qwen3_asr_mlx_runtime.engines.api import Finalize, Partial, Provisional
+from qwen3_asr_mlx_runtime.engines.lengths import frame_count
 from qwen3_asr_mlx_runtime.engines.profile import Reuse, Stopwatch
+from qwen3_asr_mlx_runtime.engines.quiet import split_at_quiet
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, join_languages, join_segments
 from qwen3_asr_mlx_runtime.engines.utterance import NO_SAMPLES, SAMPLE_RATE, Samples, Utterance
 from qwen3_asr_mlx_runtime.errors import OutOfMemory
 from qwen3_asr_mlx_runtime.model.drift import StreamingDrift
-from qwen3_asr_mlx_runtime.model.features import frame_count
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
 from qwen3_asr_mlx_runtime.model.speculative import DraftResult
 from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer

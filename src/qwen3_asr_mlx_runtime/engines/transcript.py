@@ -24,6 +24,7 @@ _LANGUAGE_LINE = re.compile(r"^\s*language ([^\n]*)", re.IGNORECASE | re.MULTILI
 _LANGUAGE_ONLY = re.compile(r"language(?:\s+([^\s,]+(?:,\s*[^\s,]+)*,?))?", re.IGNORECASE)
 
 _MAX_REPEATS = 20
+_MAX_PERIOD = 8  # in tokens
 _CHARACTER_RUN = re.compile(rf"(.)\1{{{_MAX_REPEATS},}}", re.DOTALL)
 _PATTERN_RUN = re.compile(rf"(.{{1,20}}?)\1{{{_MAX_REPEATS - 1},}}", re.DOTALL)
 
@@ -270,6 +271,15 @@ def fix_repetitions(text: str) -> str:
     text = _CHARACTER_RUN.sub(r"\1", text)
     last = len(text) - 2 * _MAX_REPEATS
     return _PATTERN_RUN.sub(lambda run: run[1] if run.start() <= last else run[0], text)
+
+
+def loops(ids: Sequence[int]) -> bool:
+    """Whether the ids end in 20 repeats of one run of at most 8 tokens."""
+    for period in range(1, _MAX_PERIOD + 1):
+        span = period * _MAX_REPEATS
+        if len(ids) >= span and all(ids[-i] == ids[-i - period] for i in range(1, span - period + 1)):
+            return True
+    return False
 
 
 def join_segments(texts: Sequence[str]) -> str:

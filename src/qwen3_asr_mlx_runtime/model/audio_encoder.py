@@ -13,6 +13,7 @@ from typing import NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
+from qwen3_asr_mlx_runtime.engines.lengths import audio_token_count
 from qwen3_asr_mlx_runtime.model.activations import gelu
 from qwen3_asr_mlx_runtime.model.config import AudioEncoderConfig
 from qwen3_asr_mlx_runtime.model.projections import join
@@ -28,12 +29,6 @@ class Run(NamedTuple):
     start: int
     stop: int
     window: int
-
-
-def audio_token_count(frames: int) -> int:
-    """Tokens the tower makes of mel frames: 13 for each whole second, ceil(r / 8) for the rest of r frames."""
-    seconds, rest = divmod(frames, 100)
-    return 13 * seconds + (rest + 7) // 8
 
 
 class Attention(nn.Module):

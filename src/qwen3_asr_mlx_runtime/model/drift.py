@@ -9,8 +9,8 @@ from collections.abc import Callable, Generator, Sequence
 
 import mlx.core as mx
 
+from qwen3_asr_mlx_runtime.engines.lengths import audio_token_count
 from qwen3_asr_mlx_runtime.limits import MAX_BATCH_ROWS
-from qwen3_asr_mlx_runtime.model.audio_encoder import audio_token_count
 from qwen3_asr_mlx_runtime.model.batch import Places, RowCache
 from qwen3_asr_mlx_runtime.model.blocks import block_ends
 from qwen3_asr_mlx_runtime.model.decoder import KVCache, round_up

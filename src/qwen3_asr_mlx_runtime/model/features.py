@@ -14,23 +14,15 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from qwen3_asr_mlx_runtime.engines.lengths import HOP_LENGTH, MIN_SAMPLES, N_FFT, frame_count
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Samples
 
-N_FFT = 400
-HOP_LENGTH = 160
 NUM_MEL_BINS = 128
-MIN_SAMPLES = N_FFT // 2 + 1  # fewer cannot be reflected
 _FRAMES_PER_BLOCK = 100  # a block fits in the processor's cache
 _FILTERS_PER_BAND = 16
 _DYNAMIC_RANGE = 8.0
 
 Features = NDArray[np.float32]
-
-
-def frame_count(sample_count: int) -> int:
-    """Mel frames of a clip: floor(N / 160), and none where the clip is too short to be reflected (200 samples or
-    fewer)."""
-    return sample_count // HOP_LENGTH if sample_count >= MIN_SAMPLES else 0
 
 
 def final_frame_count(sample_count: int) -> int:

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 import mlx.core as mx
 
+from qwen3_asr_mlx_runtime.engines.transcript import loops
 from qwen3_asr_mlx_runtime.errors import NonFiniteOutput
 from qwen3_asr_mlx_runtime.model.decoder import PREFILL_BLOCK, KVCache
 from qwen3_asr_mlx_runtime.model.qwen3_asr import Qwen3ASR
@@ -13,8 +14,6 @@ from qwen3_asr_mlx_runtime.model.terms import Bonuses, TermTrie
 
 FinishReason = Literal["stop", "length", "repetition"]
 
-_MAX_PERIOD = 8
-_MAX_REPEATS = 20
 _BLOCK = 128  # logits, at most, of which only the largest is looked at again
 
 
@@ -102,11 +101,6 @@ class NextTokens(NamedTuple):
 
     def _or_nan(self, values: mx.array | None) -> mx.array:
         return mx.full(self.tokens.shape, mx.nan) if values is None else values
-
-
-def token_budget(seconds: float) -> int:
-    """The maximal number of tokens that `seconds` of speech can need: max(128, 12 a second + 32)."""
-    return max(128, math.ceil(12 * seconds) + 32)
 
 
 def generate(
@@ -220,12 +214,3 @@ def finish_reason(ids: Sequence[int], eos_ids: frozenset[int], is_last: bool) ->
     if loops(ids):
         return "repetition"
     return "length" if is_last else None
-
-
-def loops(ids: Sequence[int]) -> bool:
-    """Whether the ids end in 20 repeats of one run of at most 8 tokens."""
-    for period in range(1, _MAX_PERIOD + 1):
-        span = period * _MAX_REPEATS
-        if len(ids) >= span and all(ids[-i] == ids[-i - period] for i in range(1, span - period + 1)):
-            return True
-    return False
