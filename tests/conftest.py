@@ -19,6 +19,7 @@ ONCE = {
     "e2e/test_live",
     "e2e/test_long_files",
     "e2e/test_overload",
+    "e2e/test_remote",
     "e2e/test_resend",
     "scripts/test_agreement",
     "scripts/test_benchmark",

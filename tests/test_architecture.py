@@ -197,6 +197,10 @@ def test_nothing_but_a_door_needs_its_extra(found: dict[str, ast.Module], librar
     assert {line.split(" ")[0].rpartition(".")[0] for line in imports_of(found, libraries)} == {door}
 
 
+def test_nothing_but_the_remote_engine_needs_its_extra(found: dict[str, ast.Module]) -> None:
+    assert {line.split(" ")[0] for line in imports_of(found, {"httpx2"})} == {"engines.remote.exchange"}
+
+
 def test_the_tests_have_what_the_tools_need(repository: Path) -> None:
     tables = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
     for extra in tables["project"]["optional-dependencies"].keys() - {"cpu", "cuda13"}:

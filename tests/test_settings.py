@@ -98,8 +98,25 @@ def test_the_environment_stands_behind_the_options() -> None:
     assert parse("--model", "demo", "--cache-dir", "/c", **environ) == Settings(model="demo", cache_dir=Path("/c"))
 
 
+def test_servers_take_the_place_of_a_model() -> None:
+    settings = parse("--engine", "http://a:8000/, https://b/asr/v1", "--engine-token-file", "/t")
+    assert (settings.engine, settings.model) == (("http://a:8000", "https://b/asr"), "served")
+    assert (settings.engine_token_file, settings.aligner) == (Path("/t"), None)
+    assert parse("--engine", "http://a", "--model", "own/model").model == "own/model"
+    environ = {"QWEN3_ASR_MLX_ENGINE": "http://a", "QWEN3_ASR_MLX_MODEL": "own/model"}
+    assert parse(**environ) == Settings(engine=("http://a",), model="own/model")
+    assert parse("--engine", "http://b", **environ).engine == ("http://b",)
+
+
+@pytest.mark.parametrize(
+    "address", ["a:8000", "http://", "http://a:x", "http://u:p@a", "http://a?b", "http://a,", "ftp://a"]
+)
+def test_an_address_that_is_none_is_rejected(address: str, capsys: pytest.CaptureFixture) -> None:
+    assert "expected a" in rejected(capsys, "--engine", address)
+
+
 def test_an_empty_variable_counts_as_unset() -> None:
-    assert parse(QWEN3_ASR_MLX_MODEL="", QWEN3_ASR_MLX_CACHE_DIR="") == Settings()
+    assert parse(QWEN3_ASR_MLX_MODEL="", QWEN3_ASR_MLX_CACHE_DIR="", QWEN3_ASR_MLX_ENGINE="") == Settings()
 
 
 def test_a_home_folder_in_the_cache_dir_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:

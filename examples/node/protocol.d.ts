@@ -81,8 +81,11 @@ export type ErrorCode =
   | "download_failed"
   | "duplicate_id"
   | "engine_crashed"
+  | "engine_incompatible"
+  | "engine_rejected"
   | "engine_stalled"
   | "engine_unavailable"
+  | "engine_unreachable"
   | "environment_missing"
   | "gpu_error"
   | "internal_error"
@@ -111,6 +114,7 @@ export type ErrorCode =
   | "too_many_units"
   | "unknown_stream"
   | "unknown_type"
+  | "unsupported_by_engine"
   | "unsupported_sample_rate"
   | (string & {}); // others are strings, too
 
@@ -290,9 +294,9 @@ export interface Capabilities {
 }
 
 /**
- * What this build does. `features` holds what the first runtime of this protocol did not do. `aligner`: what gives
- * words their times. `session` is random in each process, null from `--print-capabilities`; `want`: the events that the
- * client gets.
+ * What this build does. `features` holds what the first runtime of this protocol did not do. `engine`: what decodes.
+ * `aligner`: what gives words their times, null for nothing. `session` is random in each process, null from `--print-
+ * capabilities`; `want`: the events that the client gets.
  */
 export interface CapabilitiesReply {
   type: "capabilities";
@@ -305,7 +309,7 @@ export interface CapabilitiesReply {
   protocol: string;
   protocols: string[];
   model: string;
-  aligner: string;
+  aligner: string | null;
   sample_rate: number;
   audio_format: string;
   audio: AudioInput;
@@ -319,6 +323,7 @@ export interface CapabilitiesReply {
   languages: { [name: string]: string };
   limits: Limits;
   models: Models;
+  engine?: EngineInfo;
 }
 
 /** Who is asking; it changes nothing. */
@@ -384,6 +389,22 @@ export interface EndUtterance {
   /** 1 to 86400000. */
   timeout_ms?: number | null;
   id?: Id;
+}
+
+/**
+ * What decodes: a `local` model, or a `remote` server, with its name and version and that of its model. `exact`:
+ * streamed, batched and whole audio have the same text. `features`: those that the engine has a say in.
+ * `forced_language`: how a named language is forced: by the `prompt`, by a `chat_template` in the request, or by the
+ * path of `transcriptions`; null where it is not. What only a server can answer is null until one has.
+ */
+export interface EngineInfo {
+  kind: "local" | "remote";
+  server: string | null;
+  version: string | null;
+  model: string | null;
+  exact: boolean;
+  features: string[];
+  forced_language: "chat_template" | "prompt" | "transcriptions" | null;
 }
 
 /**
@@ -586,6 +607,8 @@ export interface Models {
  * since `text` last changed. `ends_sentence`: `text` ends with a sentence mark, which has `ends_sentence_probability`.
  * `trailing_silence_ms`: at the end of the audio that has come. Only events have `seconds` (of work), `queue_seconds`
  * (from the chunk that made it due), `tokens`, and `verified_tokens` (those of them accepted from the draft).
+ * `interval_ms`: of audio before the next partial, where a remote engine sustains no shorter one than this; otherwise
+ * absent.
  */
 export interface PartialResult {
   type: "partial_result";
@@ -612,6 +635,7 @@ export interface PartialResult {
   queue_seconds?: number;
   tokens?: number;
   verified_tokens?: number;
+  interval_ms?: number;
   duplicate?: boolean;
   gap?: Gap;
   split?: Split;
@@ -762,7 +786,8 @@ export interface Rates {
 
 /**
  * The model is loaded. `load_seconds` and `load_profile` tell of that one load, however often `start` is sent. `load`:
- * what this request waited for, a load from disk (`cold`), one from the page cache (`warm`), or none.
+ * what this request waited for, a load from disk (`cold`), one from the page cache (`warm`), or none. `engine`: what a
+ * remote engine has found; absent for a local one.
  */
 export interface Ready {
   type: "ready";
@@ -776,6 +801,7 @@ export interface Ready {
   load_seconds: number;
   load_profile: { [name: string]: unknown };
   load: "cold" | "none" | "warm";
+  engine?: EngineInfo;
 }
 
 /**

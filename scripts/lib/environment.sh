@@ -22,7 +22,7 @@ fatal() { # code, message; neither holds a quotation mark or a backslash
 # `tools` for those of all tools, which share one environment.
 ensure_environment() {
     case $1 in
-        '') groups='transcribe serve vad wyoming completion' ;;
+        '') groups='transcribe serve vad wyoming remote completion' ;;
         tools) groups='tools report recipes vad media completion' ;;
         *) groups=$1 ;;
     esac

@@ -19,6 +19,7 @@ WAITS = (
     'waits for requests here, one JSON object a line, as {"type":"transcribe","audio":"talk.wav"}; Ctrl-D ends it; '
     "docs/protocol/reference.md has all of them"
 )
+SPEECH_LEAVES = "speech leaves this process: it is sent to the servers of --engine"
 _ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -117,7 +118,9 @@ def _daemon(
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
     install_signal_handlers(inbox.put)
     install_hooks(inbox.put)
-    if make_engine is None:
+    if make_engine is None and settings.engine:
+        make_engine = _remote_engine()
+    elif make_engine is None:
         from qwen3_asr_mlx_runtime.engines.worker import WorkerEngine
 
         engine = WorkerEngine(settings, inbox.put)
@@ -125,9 +128,17 @@ def _daemon(
             engine.start()  # before the imports below: its own take as long, beside them
     from qwen3_asr_mlx_runtime.bridge.loop import Loop
 
-    if wrong := trouble(settings.model, settings.cache_dir, settings.local_files_only):
+    if settings.engine:
+        diagnose(SPEECH_LEAVES)
+    elif wrong := trouble(settings.model, settings.cache_dir, settings.local_files_only):
         diagnose(wrong)
     return Loop(settings, *wire, make_engine or (lambda *_: engine), inbox=inbox, parent=parent)
+
+
+def _remote_engine() -> "MakeEngine":
+    from qwen3_asr_mlx_runtime.engines.remote.engine import RemoteEngine
+
+    return RemoteEngine
 
 
 def _set_environment(settings: "Settings") -> None:

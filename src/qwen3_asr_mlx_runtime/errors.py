@@ -237,6 +237,31 @@ class EngineCrashed(EngineError):
     code = "engine_crashed"
 
 
+class EngineUnreachable(EngineError):
+    """No server of a remote engine answers, or each asks to come later."""
+
+    code = "engine_unreachable"
+    retryable = True
+
+
+class EngineRejected(EngineError):
+    """A server of a remote engine refuses this request, as for a token that is missing."""
+
+    code = "engine_rejected"
+
+
+class EngineIncompatible(EngineError):
+    """A server of a remote engine has another model, or answers otherwise than vLLM does."""
+
+    code = "engine_incompatible"
+
+
+class UnsupportedByEngine(EngineError):
+    """What a remote engine cannot do. `data` names it: `feature`."""
+
+    code = "unsupported_by_engine"
+
+
 class EngineLost(EngineUnavailable):
     """This process can compute nothing more; a new one may."""
 

@@ -11,6 +11,7 @@ from qwen3_asr_mlx_runtime import option_values as values
 DEFAULT_MODEL = "Qwen/Qwen3-ASR-0.6B"
 DEFAULT_ALIGNER = "Qwen/Qwen3-ForcedAligner-0.6B"
 DEMO = "demo"
+SERVED = "served"  # the one model that the servers of a remote engine have
 DEMO_KNOWS = "the demonstration model knows the ten digits in English and Arabic, and no other word"
 _VARIABLE = "QWEN3_ASR_MLX_MODEL"
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
@@ -20,6 +21,11 @@ _SOUND = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".aifc", ".
 def chosen_model(named: str | None, environ: Mapping[str, str]) -> str:
     """The one default of every command."""
     return named or environ.get(_VARIABLE) or DEFAULT_MODEL
+
+
+def served_model(named: str | None, environ: Mapping[str, str]) -> str:
+    """The model of a remote engine."""
+    return named or environ.get(_VARIABLE) or SERVED
 
 
 def chosen_aligner(named: str | None, model: str) -> str:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from qwen3_asr_mlx_runtime.errors import InvalidParams
 from qwen3_asr_mlx_runtime.languages import AUTO, allowed_languages, language_choice
@@ -45,6 +46,24 @@ def name(text: str) -> str:
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError("expected a name, got nothing")
     return text
+
+
+def servers(text: str) -> tuple[str, ...]:
+    """The addresses of a remote engine's servers, with commas between, without slashes at their ends."""
+    return tuple(_server(part.strip()) for part in text.split(","))
+
+
+def _server(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address or not text.isascii() or not text.isprintable() or " " in text:
+        raise argparse.ArgumentTypeError("expected addresses as http://HOST:PORT, with commas between")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise argparse.ArgumentTypeError("expected an address without a password, a query or a fragment")
+    return text.rstrip("/").removesuffix("/v1")
 
 
 def language(text: str) -> str | None:

@@ -7,6 +7,7 @@ _NAME = "qwen3-asr-mlx-runtime"
 EXTRAS = {
     "av": "media",
     "datasets": "recipes",
+    "httpx2": "remote",
     "jinja2": "report",
     "jiwer": "tools",
     "matplotlib": "report",

@@ -17,13 +17,14 @@ from qwen3_asr_mlx_runtime.limits import (
     ProcessLimits,
     option_of,
 )
-from qwen3_asr_mlx_runtime.model_name import DEFAULT_ALIGNER, DEFAULT_MODEL, chosen_model
+from qwen3_asr_mlx_runtime.model_name import DEFAULT_ALIGNER, DEFAULT_MODEL, SERVED, chosen_model, served_model
 from qwen3_asr_mlx_runtime.model_name import model as model_word
 
 if TYPE_CHECKING:  # the command line is read before any package may be missing
     from qwen3_asr_mlx_runtime.terms import Term
 
 PROGRAM = "qwen3-asr-mlx-bridge"
+ENGINE_VARIABLE = "QWEN3_ASR_MLX_ENGINE"
 AlignDecoder = Literal["viterbi", "official"]
 ALIGN_DECODERS = get_args(AlignDecoder)
 DTYPES = ("float32", "bfloat16", "float16")
@@ -50,10 +51,14 @@ class Settings(ProcessLimits):
     compared with their digest; `state_dir`: where what was verified is remembered, None for nowhere. `stall_seconds`: a
     download that brings nothing for so long fails. `memory_limit_bytes`, `cache_limit_bytes` and `wired_limit_bytes`
     are those of engine/memory.py. `quantize`: a scheme of checkpoint/quantize.py, None for weights as they are stored;
-    `force_4bit_tower`: run a checkpoint with such a tower.
+    `force_4bit_tower`: run a checkpoint with such a tower. `engine`: addresses of vLLM servers that decode in place of
+    a local model, none for that; then `model` is a name that they serve, and an aligner is used only if it is named.
+    `engine_token_file` holds the token that they ask for.
     """
 
     model: str = DEFAULT_MODEL
+    engine: tuple[str, ...] = ()
+    engine_token_file: Path | None = None
     aligner: str | None = None
     align_decoder: AlignDecoder = "viterbi"
     cache_dir: Path | None = None
@@ -77,6 +82,11 @@ class Settings(ProcessLimits):
     cache_limit_bytes: int | None = None
     wired_limit_bytes: int = 0
 
+    @property
+    def backend(self) -> str:
+        """What decodes, as `asr_backend` names it."""
+        return "remote" if self.engine else "mlx"
+
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
@@ -98,11 +108,22 @@ def parse_command_line(argv: Sequence[str], environ: Mapping[str, str]) -> Comma
         limit = f"{options.max_audio_seconds:g} seconds, the limit of --max-audio-seconds"
         parser.error(f"argument --max-chunk-seconds: expected at most {limit}")
     given = {field.name: getattr(options, field.name) for field in fields(Settings) if field.name in options}
-    given["model"] = _model(parser, chosen_model(options.model or options.positional_model, environ))
+    given["engine"] = _engine(parser, options.engine, environ)
+    choose = served_model if given["engine"] else chosen_model
+    given["model"] = _model(parser, choose(options.model or options.positional_model, environ))
     given["cache_dir"] = values.expanded(options.cache_dir or environ.get("QWEN3_ASR_MLX_CACHE_DIR"))
     given["state_dir"] = values.state_dir(options.state_dir, environ)
     notices = [f"{option} has no effect: {IGNORED_OPTIONS[option]}" for option in options.ignored or ()]
     return CommandLine(Settings(**given), options.print_capabilities, options.print_schema, tuple(notices))
+
+
+def _engine(parser: argparse.ArgumentParser, given: tuple[str, ...], environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Also where the environment names it."""
+    named = environ.get(ENGINE_VARIABLE)
+    try:
+        return given or (values.servers(named) if named else ())
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"{ENGINE_VARIABLE}: {error}")
 
 
 def _model(parser: argparse.ArgumentParser, name: str) -> str:
@@ -132,13 +153,29 @@ def _add_model_options(parser: argparse.ArgumentParser, environ: Mapping[str, st
     parser.add_argument(
         "--model",
         type=values.name,
-        help=f"repository, folder, or `demo` (QWEN3_ASR_MLX_MODEL; now {model.replace('%', '%%')})",
+        help=f"repository, folder, or `demo` (QWEN3_ASR_MLX_MODEL; now {model.replace('%', '%%')}); with --engine a"
+        f" name that it has (default there: `{SERVED}`, its only one)",
+    )
+    parser.add_argument(
+        "--engine",
+        type=values.servers,
+        metavar="URL,...",
+        default=(),
+        help="vLLM servers that decode in place of a local model: speech is sent to them"
+        f" ({ENGINE_VARIABLE}; default: none)",
+    )
+    parser.add_argument(
+        "--engine-token-file",
+        type=Path,
+        metavar="FILE",
+        help="holds the token of the servers (QWEN3_ASR_MLX_ENGINE_TOKEN: the token)",
     )
     parser.add_argument(
         "--aligner",
         type=model_word,
         metavar="MODEL",
-        help=f"gives words their times (default: {DEFAULT_ALIGNER}, or the embedded one with `--model demo`)",
+        help=f"gives words their times (default: {DEFAULT_ALIGNER}, or the embedded one with `--model demo`; with"
+        " --engine none)",
     )
     parser.add_argument(
         "--align-decoder",

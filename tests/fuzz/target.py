@@ -12,7 +12,13 @@ from support.fake_engine import repaired_of
 
 from qwen3_asr_mlx_runtime.bridge.line_reader import Line, LineReader, LongLine
 from qwen3_asr_mlx_runtime.bridge.stdin_reader import _decode
-from qwen3_asr_mlx_runtime.errors import DecodeFailed, EngineUnavailable, ModelNotFound
+from qwen3_asr_mlx_runtime.errors import (
+    DecodeFailed,
+    EngineUnavailable,
+    EngineUnreachable,
+    ModelNotFound,
+    UnsupportedByEngine,
+)
 from qwen3_asr_mlx_runtime.protocol.decode import Rejected
 from qwen3_asr_mlx_runtime.settings import Settings
 
@@ -23,6 +29,8 @@ PCM = "AAAAAAAAAAAAAAAAAAAAAAAA"
 TENTH = "A" * 4267 + "="  # of a second
 OFTEN = {"partial_interval_ms": 100}
 LONG = "/long"  # of several segments
+FAILURES = (DecodeFailed("planted"), UnsupportedByEngine("planted", feature="language"), EngineUnreachable("planted"))
+LOAD_FAILURES = (ModelNotFound("planted"), EngineUnreachable("planted"))
 REQUESTS: tuple[dict, ...] = (
     {"type": "hello", "want": ["events", "progress"]},
     {"type": "hello", "want": []},
@@ -222,14 +230,15 @@ class Play:
             self._ask(WORDS, "words", choice)
         elif kind == 15 and talk.partials:
             partial_id = sorted(talk.partials)[choice % len(talk.partials)]
+            talk.sustained_ms = (0, 0, 250)[choice // 4 % 3]
             talk.end_partial(("a b", "a b c", "a x c", DecodeFailed("planted"))[choice % 4], job_id=partial_id)
         elif kind >= 14 and talk.jobs:
             job_id = sorted(talk.jobs)[choice % len(talk.jobs)]
             text = repaired_of(talk.jobs[job_id]) if choice % 3 == 2 else None
-            talk.decode(text if choice % 3 else DecodeFailed("planted"), job_id=job_id)
+            talk.decode(text if choice % 3 else FAILURES[choice // 3 % len(FAILURES)], job_id=job_id)
         elif kind >= 14 and talk.aligns:
             job_id = sorted(talk.aligns)[choice % len(talk.aligns)]
-            talk.align(None if choice % 3 else DecodeFailed("planted"), job_id=job_id)
+            talk.align(None if choice % 3 else FAILURES[choice // 3 % len(FAILURES)], job_id=job_id)
 
     def _end_engine(self) -> None:
         """A load that was not answered never is. Where the engine is lost, everything ends, as in the loop."""
@@ -254,7 +263,7 @@ class Play:
             self._unloaded()
         elif talk.loads:
             talk.loads -= 1
-            talk.load() if choice % 4 else talk.fail_load(ModelNotFound("planted"))
+            talk.load() if choice % 4 else talk.fail_load(LOAD_FAILURES[choice // 4 % len(LOAD_FAILURES)])
 
     def _ask(self, requests: tuple[dict, ...], name: str, choice: int) -> None:
         """Not among REQUESTS, whose numbers the regressions hold."""

@@ -453,6 +453,20 @@ class TestCapabilities:
     def test_limits_are_those_of_this_process(self) -> None:
         assert capability_module.capabilities(Settings(max_audio_seconds=5.0)).limits.max_audio_seconds == 5.0
 
+    def test_a_remote_engine_has_no_feature_of_the_local_one_alone(self):
+        local, remote = (
+            msgspec.to_builtins(capability_module.capabilities(settings))
+            for settings in (Settings(model="demo"), Settings(engine=("http://a",)))
+        )
+        absent = {"language", "words", "align", "languages", "drift_guard"}
+        assert {*local["features"]} - {*remote["features"]} == absent
+        assert absent < {*local["engine"]["features"]}
+        assert (local["engine"]["kind"], local["engine"]["exact"], local["aligner"]) == ("local", True, "demo")
+        assert (remote["engine"]["kind"], remote["engine"]["exact"], remote["aligner"]) == ("remote", False, None)
+        with_words = capability_module.capabilities(Settings(engine=("http://a",), aligner="demo"))
+        assert {"words", "align"} <= {*with_words.features}
+        assert with_words.aligner == "demo"
+
     def test_the_sample_rate_is_the_utterances(self) -> None:
         assert capability_module.SAMPLE_RATE == utterance.SAMPLE_RATE
 

@@ -117,7 +117,7 @@ def project_file(real: str) -> str:
     """The real pyproject.toml with one dependency in it."""
     text = re.sub(r"(?ms)^dependencies = \[.*?^\]", 'dependencies = [\n    "spoken",\n]', real)
     return re.sub(
-        r"(?ms)^(cpu|cuda13|vad|media|transcribe|serve|wyoming|completion) = \[.*?\]$", r'\1 = ["spoken"]', text
+        r"(?ms)^(cpu|cuda13|vad|media|transcribe|serve|wyoming|remote|completion) = \[.*?\]$", r'\1 = ["spoken"]', text
     )
 
 

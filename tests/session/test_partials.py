@@ -206,6 +206,18 @@ class TestEvents:
         }
         assert event == expected
 
+    def test_an_engine_that_does_not_keep_up_lengthens_the_interval(self, live: Conversation) -> None:
+        live.sustained_ms = 700
+        live.chunk(HALF, "s")
+        assert live.end_partial()[0]["interval_ms"] == 700
+        live.chunk(HALF, "s")
+        assert partials_of(live) == []
+        live.chunk(HALF, "s")
+        live.sustained_ms = 300
+        assert live.end_partial()[0]["interval_ms"] == 500  # as was asked for
+        live.chunk(HALF, "s")
+        assert len(partials_of(live)) == 1
+
     def test_an_app_may_redraw_from_the_first_character_that_changed(self, live: Conversation) -> None:
         changed = []
         for text in ("Seven", "Seven three", "Seven tree", "Seven tree", "", "Eight"):

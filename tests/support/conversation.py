@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import numpy as np
 from support.engine_requests import Inbox, SentAlign, SentJob, SentPartial
@@ -60,6 +61,7 @@ class Conversation:
         self.reads_lines = True
         self.has_written = True  # all lines; partial text waits for that
         self.loads = 0
+        self.sustained_ms = 0  # the interval of partials that the engine keeps up with
         self.is_unloading = False
         self.reads: dict[int, str] = {}
         self.paths: dict[int, str] = {}
@@ -199,7 +201,8 @@ class Conversation:
         if isinstance(outcome, BridgeError):
             self.session.outcome(Failed(job_id, outcome, work))
         else:
-            self.session.outcome(PartialDone(job_id, hypothesis(partial.given, outcome, work)))
+            found = hypothesis(partial.given, outcome, work)
+            self.session.outcome(PartialDone(job_id, replace(found, interval_ms=self.sustained_ms)))
         return self.perform()
 
     def align(self, outcome: BridgeError | None = None, *, job_id: int | None = None) -> list[dict]:

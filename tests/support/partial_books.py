@@ -3,9 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from qwen3_asr_mlx_runtime.limits import MIN_PARTIAL_INTERVAL_MS
+
 HINTS = {"settled_ms", "ends_sentence", "ends_sentence_probability", "trailing_silence_ms"}
 PARTIAL_MEMBERS = {"utterance_id", "revision", "stable_text", "changed_from", "language", "audio_seconds", *HINTS}
 TIMING = {"seconds", "queue_seconds", "tokens", "verified_tokens"}
+INTERVAL = "interval_ms"  # only of a remote engine
 ENDS = {"end_utterance", "vad_boundary", "cancel", "stop_stream"}
 CLOSES = {"stop_stream", "start_stream"}
 
@@ -62,6 +65,7 @@ class PartialBooks:
         stream_id, key = event["stream_id"], (event["stream_id"], event["utterance_id"])
         assert stream_id in self.begun, "I9: a partial that was not requested"
         assert set(event) >= PARTIAL_MEMBERS | TIMING, "I9: an event lacks a member"
+        assert event.get(INTERVAL, MIN_PARTIAL_INTERVAL_MS) >= MIN_PARTIAL_INTERVAL_MS, "I9: an interval that is none"
         self._written(event)
         again = max(self.named.get(key, 0), self.begun[stream_id])
         assert self.closed.get(key, -1) < again, f"I9: {key} has a partial after its end"
@@ -86,7 +90,7 @@ class PartialBooks:
 
     def _reply_to_chunk(self, sent: Any, reply: dict) -> None:
         stream_id = reply["stream_id"]
-        assert not set(reply) & TIMING, "I9: a reply has members of events"
+        assert not set(reply) & {*TIMING, INTERVAL}, "I9: a reply has members of events"
         if split := reply.get("split"):
             self.closed[stream_id, split["utterance_id"]] = sent.place
         if "revision" not in reply:

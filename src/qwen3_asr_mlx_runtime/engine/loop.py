@@ -42,6 +42,7 @@ from qwen3_asr_mlx_runtime.settings import Settings
 from qwen3_asr_mlx_runtime.shortage import named_shortage
 
 if TYPE_CHECKING:
+    from qwen3_asr_mlx_runtime.engine.align_scheduler import AlignScheduler
     from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
     from qwen3_asr_mlx_runtime.engine.scheduler import EngineScheduler
 
@@ -67,7 +68,7 @@ class EngineLoop:
         self._settings = settings
         self._inbox = inbox
         self._post = post
-        self._schedule: EngineScheduler | None = None
+        self._schedule: EngineScheduler | AlignScheduler | None = None
         self._loaded: Loaded | None = None
         self._steps = 0
         self._beat_at = 0.0
@@ -130,12 +131,22 @@ class EngineLoop:
             self._post(LoadFailed(ModelError(f"the model could not be loaded: {type(error).__name__}")))
 
     def _load_model(self) -> Loaded:
+        if self._settings.engine:
+            return self._load_nothing()
         with named_shortage():
             recognizer = self._recognizer()
         self._schedule = recognizer.schedule(self._settings)
         profile = recognizer.load_profile
         total, source = profile["total_seconds"], recognizer.load_source
         return Loaded(self._settings.model, recognizer.model_dir, total, profile, source)
+
+    def _load_nothing(self) -> Loaded:
+        """Servers decode: this worker is there for words, and loads the aligner with the first of them."""
+        import_recognizer()
+        from qwen3_asr_mlx_runtime.engine.align_scheduler import AlignScheduler
+
+        self._schedule = AlignScheduler(self._settings)
+        return Loaded(self._settings.model, "", 0.0)
 
     def _recognizer(self) -> "Recognizer":
         recognizer = import_recognizer()

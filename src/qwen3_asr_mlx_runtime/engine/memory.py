@@ -38,7 +38,8 @@ class MemoryLimits(NamedTuple):
 
 
 class Governor:
-    """Created when the model is loaded, on the thread that owns MLX. Its limits hold for the process.
+    """Created when the model is loaded, on the thread that owns MLX. Its limits hold for the process. `config`: None
+    where no recogniser is loaded, only an aligner.
 
     `limit_bytes` bounds MLX's buffers, weights included; None takes the machine's recommendation. MLX does not enforce
     it, and only waits for running work when it is exceeded; `admit` rejects jobs. `cache_limit_bytes` bounds the
@@ -48,7 +49,7 @@ class Governor:
 
     def __init__(
         self,
-        config: ModelConfig,
+        config: ModelConfig | None,
         weight_bytes: int,
         *,
         limit_bytes: int | None,
@@ -59,7 +60,7 @@ class Governor:
         self.limit_bytes = machine_limit() if limit_bytes is None else limit_bytes
         self.cache_limit_bytes = _cache_limit(self.limit_bytes) if cache_limit_bytes is None else cache_limit_bytes
         self._weight_bytes = weight_bytes
-        self._job_memory = JobMemory(config, dtype.size)
+        self._jobs = None if config is None else JobMemory(config, dtype.size)
         self._trimmed_bytes = 0  # resident memory after the last trim
         self.evict: Callable[[], None] = lambda: None  # evicts what can be computed again
         self.evict_aligner: Callable[[], None] = lambda: None
@@ -68,6 +69,12 @@ class Governor:
         mx.set_cache_limit(self.cache_limit_bytes)
         if mx.metal.is_available():
             mx.set_wired_limit(min(wired_limit_bytes, _recommended_working_set()))
+
+    @property
+    def _job_memory(self) -> JobMemory:
+        if self._jobs is None:
+            raise ValueError("no recogniser is loaded")
+        return self._jobs
 
     @staticmethod
     def check_model(weight_bytes: int, limit_bytes: int | None = None) -> None:

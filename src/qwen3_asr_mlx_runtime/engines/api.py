@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from qwen3_asr_mlx_runtime.engines.info import EngineInfo
 from qwen3_asr_mlx_runtime.engines.profile import Memory
 from qwen3_asr_mlx_runtime.engines.transcript import Hypothesis, Transcript
 from qwen3_asr_mlx_runtime.engines.utterance import Samples, Utterance
@@ -165,13 +166,15 @@ class Job:
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):
     """The model is ready. `load_profile` holds what was loaded and how long each step took, in seconds; `source`:
-    `warm` where nearly all weights were in the page cache; for a request that waited for no load, `none`."""
+    `warm` where nearly all weights were in the page cache; for a request that waited for no load, `none`. `engine`:
+    what a remote engine has found; None for a local one."""
 
     model: str
     model_dir: str
     load_seconds: float
     load_profile: dict[str, Any] = {}
     source: LoadSource = "cold"
+    engine: EngineInfo | None = None
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag=True):
@@ -179,7 +182,8 @@ class LoadFailed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True):
-    """How far a load has come: a `stage` of `resolve`, `download`, `waiting_for_lock`, `verify`, `load`, `warmup`.
+    """How far a load has come: a `stage` of `resolve`, `download`, `waiting_for_lock`, `verify`, `load`, `warmup`; of
+    a remote engine, `connect`.
 
     `done` of `total`, in bytes, if the stage knows them; `done` never decreases within a stage.
     """

@@ -49,9 +49,10 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
     @property
     def settings(self) -> Settings:
         fields = json.loads(self.text)
-        for name in ("cache_dir", "state_dir"):
+        for name in ("cache_dir", "state_dir", "engine_token_file"):
             fields[name] = fields[name] and Path(fields[name])
-        fields["languages"] = tuple(fields["languages"])
+        for name in ("languages", "engine"):
+            fields[name] = tuple(fields[name])
         fields["terms"] = msgspec.convert(fields["terms"], tuple[Term, ...])
         return Settings(**fields)
 

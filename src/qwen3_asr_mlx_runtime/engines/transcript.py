@@ -122,7 +122,8 @@ class Hypothesis:
 
     `text` and `language` as in a Transcript. `audio_seconds`: the audio it covers. `tokens`: the number of tokens, of
     which `verified` were accepted from the draft. `seconds`: of work. `probability`: of the last token of `text`, None
-    where it has none.
+    where it has none. `interval_ms`: how much audio has to come before the next one, so that the engine keeps up; 0
+    for any.
     """
 
     text: str
@@ -132,6 +133,7 @@ class Hypothesis:
     verified: int
     seconds: float
     probability: float | None = None
+    interval_ms: int = 0
 
 
 SEVERITY = ("stop", "length", "repetition")

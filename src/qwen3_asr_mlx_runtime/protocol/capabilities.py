@@ -1,6 +1,7 @@
 """What this build does. Nothing is loaded for it."""
 
 from qwen3_asr_mlx_runtime import __version__
+from qwen3_asr_mlx_runtime.engines.info import ENGINE_FEATURES, EngineInfo, remote_features
 from qwen3_asr_mlx_runtime.errors import error_codes
 from qwen3_asr_mlx_runtime.languages import LANGUAGE_CODES
 from qwen3_asr_mlx_runtime.limits import LIMITS, MAX_STREAM_RATE, MIN_STREAM_RATE
@@ -54,23 +55,41 @@ FEATURES = [
     "terms",
     "context_echo",
     "repaired",
+    "engine",
 ]
 
 
 def capabilities(settings: Settings) -> CapabilitiesReply:
+    info = _engine(settings)
     return CapabilitiesReply(
         version=__version__,
         server=Server(version=__version__),
         model=settings.model,
-        aligner=chosen_aligner(settings.aligner, settings.model),
+        aligner=settings.aligner if settings.engine else chosen_aligner(settings.aligner, settings.model),
         sample_rate=SAMPLE_RATE,
         audio=AudioInput(stream_rates=Rates(minimum=MIN_STREAM_RATE, maximum=MAX_STREAM_RATE)),
         messages=list(COMMANDS),
-        features=[name for name in FEATURES if name != "media" or has_media()],
+        features=features(info),
         error_codes=error_codes(),
         languages=dict(LANGUAGE_CODES),
         limits=limits(settings),
+        engine=info,
     )
+
+
+def features(engine: EngineInfo) -> list[str]:
+    """Those of this process with this engine."""
+    absent = {*ENGINE_FEATURES} - {*engine.features} | ({"media"} if not has_media() else set())
+    return [name for name in FEATURES if name not in absent]
+
+
+def _engine(settings: Settings) -> EngineInfo:
+    """As far as is known without a load."""
+    if settings.engine:
+        has_aligner = settings.aligner is not None
+        known = remote_features(has_aligner=has_aligner, forces_language=False)
+        return EngineInfo(kind="remote", exact=False, features=known)
+    return EngineInfo(kind="local", model=settings.model, features=[*ENGINE_FEATURES], forced_language="prompt")
 
 
 def limits(settings: Settings) -> Limits:

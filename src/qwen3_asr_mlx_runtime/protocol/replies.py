@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from qwen3_asr_mlx_runtime.engines.info import EngineInfo
 from qwen3_asr_mlx_runtime.engines.profile import Memory
 from qwen3_asr_mlx_runtime.errors import BridgeError
 from qwen3_asr_mlx_runtime.limits import LIMITS
@@ -80,8 +81,8 @@ class AudioInput(msgspec.Struct, kw_only=True):
 class CapabilitiesReply(Reply, kw_only=True, tag="capabilities"):
     """What this build does. `features` holds what the first runtime of this protocol did not do.
 
-    `aligner`: what gives words their times. `session` is random in each process, null from `--print-capabilities`;
-    `want`: the events that the client gets.
+    `engine`: what decodes. `aligner`: what gives words their times, null for nothing. `session` is random in each
+    process, null from `--print-capabilities`; `want`: the events that the client gets.
     """
 
     runtime: str = RUNTIME
@@ -91,7 +92,7 @@ class CapabilitiesReply(Reply, kw_only=True, tag="capabilities"):
     protocol: str = PROTOCOL
     protocols: list[str] = msgspec.field(default_factory=lambda: [PROTOCOL])
     model: str
-    aligner: str
+    aligner: str | None
     sample_rate: int
     audio_format: str = "path of a file that libsndfile reads, any rate, any channels; or PCM16 mono in base64"
     audio: AudioInput
@@ -105,6 +106,7 @@ class CapabilitiesReply(Reply, kw_only=True, tag="capabilities"):
     languages: dict[str, str]
     limits: Limits
     models: Models = msgspec.field(default_factory=Models)
+    engine: EngineInfo | UnsetType = UNSET
 
 
 class Pong(Reply, kw_only=True, tag="pong"):
@@ -186,7 +188,8 @@ class CancelResult(Reply, kw_only=True, tag="cancel_result"):
 
 class Ready(Reply, kw_only=True, tag="ready"):
     """The model is loaded. `load_seconds` and `load_profile` tell of that one load, however often `start` is sent.
-    `load`: what this request waited for, a load from disk (`cold`), one from the page cache (`warm`), or none."""
+    `load`: what this request waited for, a load from disk (`cold`), one from the page cache (`warm`), or none.
+    `engine`: what a remote engine has found; absent for a local one."""
 
     runtime: str = RUNTIME
     protocol: str = PROTOCOL
@@ -196,6 +199,7 @@ class Ready(Reply, kw_only=True, tag="ready"):
     load_seconds: float
     load_profile: dict[str, Any]
     load: Literal["cold", "warm", "none"]
+    engine: EngineInfo | UnsetType = UNSET
 
 
 class Unloaded(Reply, kw_only=True, tag="unloaded"):

@@ -54,7 +54,8 @@ class PartialResult(Reply, kw_only=True, tag="partial_result"):
     since `text` last changed. `ends_sentence`: `text` ends with a sentence mark, which has
     `ends_sentence_probability`. `trailing_silence_ms`: at the end of the audio that has come. Only events have
     `seconds` (of work), `queue_seconds` (from the chunk that made it due), `tokens`, and `verified_tokens` (those of
-    them accepted from the draft).
+    them accepted from the draft). `interval_ms`: of audio before the next partial, where a remote engine sustains no
+    shorter one than this; otherwise absent.
     """
 
     event: Literal[True] | UnsetType = UNSET
@@ -78,6 +79,7 @@ class PartialResult(Reply, kw_only=True, tag="partial_result"):
     queue_seconds: float | UnsetType = UNSET
     tokens: int | UnsetType = UNSET
     verified_tokens: int | UnsetType = UNSET
+    interval_ms: int | UnsetType = UNSET
     duplicate: bool | UnsetType = UNSET
     gap: Gap | UnsetType = UNSET
     split: Split | UnsetType = UNSET

@@ -53,9 +53,11 @@ class EngineSlots:
     Partials take at most `partial_share` of the engine's time, and of each stream the share of its pace.
     """
 
-    def __init__(self, clock: Callable[[], float], partial_share: float) -> None:
+    def __init__(self, clock: Callable[[], float], partial_share: float, engines: int = 1) -> None:
+        """`engines`: how many decode beside each other, the servers of a remote engine."""
         self.busy_since: float | None = None  # start of the current work without a pause
         self._clock = clock
+        self._engines = engines
         self._jobs: dict[int, _Entry] = {}
         self._partials: dict[int, _Partial] = {}
         self._pace = Pace(partial_share)
@@ -113,9 +115,10 @@ class EngineSlots:
         if self._is_alone:
             return False
         alike = [entry for entry in self._jobs.values() if entry.kind == job.kind]
-        if len(alike) >= MAX_JOBS[job.kind]:
+        if len(alike) >= MAX_JOBS[job.kind] * self._engines:
             return False
-        return job.transcription.stream_id is not None or sum(entry.is_file for entry in alike) < MAX_FILES[job.kind]
+        files = sum(entry.is_file for entry in alike)
+        return job.transcription.stream_id is not None or files < MAX_FILES[job.kind] * self._engines
 
     def start(self, job: Job) -> None:
         self._begin()

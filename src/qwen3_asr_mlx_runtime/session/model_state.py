@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from qwen3_asr_mlx_runtime.engines.api import Load, Loaded, Progress
+from qwen3_asr_mlx_runtime.engines.info import EngineInfo
 from qwen3_asr_mlx_runtime.errors import BridgeError, Cancelled
 from qwen3_asr_mlx_runtime.protocol import streams as lines
 from qwen3_asr_mlx_runtime.protocol.commands import Id
@@ -89,6 +90,7 @@ class ModelState:
 
     def __init__(self, effects: list[Effect], clock: Callable[[], float]) -> None:
         self.model: Loaded | None = None
+        self.engine: EngineInfo | None = None  # what a remote engine found at its last load
         self.failed = False
         self.stage: str | None = None  # of the load that is under way
         self._effects = effects
@@ -187,6 +189,7 @@ class ModelState:
         if self._cause is not None:
             self._cause.load_seconds = model.load_seconds
         self.model = model
+        self.engine = model.engine
         self._loads += 1
         self._end_load()
         self._answer_starts(model)
@@ -263,4 +266,5 @@ def ready(model: Loaded) -> Ready:
         load_seconds=model.load_seconds,
         load_profile=model.load_profile,
         load=model.source,
+        engine=model.engine or UNSET,
     )

@@ -53,7 +53,12 @@ class OpenUtterance:
     @property
     def has_grown(self) -> bool:
         milliseconds = (self.stream.samples - self.received) / SAMPLE_RATE * 1000
-        return milliseconds >= self.stream.command.partial_interval_ms
+        return milliseconds >= self.interval_ms
+
+    @property
+    def interval_ms(self) -> int:
+        """As was asked for, or what the engine sustains, if that is longer."""
+        return max(self.stream.command.partial_interval_ms, self.latest.interval_ms)
 
     def fill(self, line: PartialResult) -> PartialResult:
         line.utterance_id = self.stream.utterance_id or UNSET
@@ -285,4 +290,5 @@ class Partials:
             event.seconds = round(hypothesis.seconds, 4)
             event.queue_seconds = round(self._clock() - utterance.started_at, 4)
             event.tokens, event.verified_tokens = hypothesis.tokens, hypothesis.verified
+            event.interval_ms = utterance.interval_ms if hypothesis.interval_ms else UNSET
             self._replies.set_partial(event)

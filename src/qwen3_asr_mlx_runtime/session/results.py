@@ -11,7 +11,7 @@ from qwen3_asr_mlx_runtime.engines.api import Aligned
 from qwen3_asr_mlx_runtime.engines.profile import batch_profile, total
 from qwen3_asr_mlx_runtime.engines.transcript import TextSegment, Transcript, word_confidence
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE
-from qwen3_asr_mlx_runtime.errors import BridgeError, LanguageUnsupported
+from qwen3_asr_mlx_runtime.errors import BridgeError, LanguageUnsupported, UnsupportedByEngine
 from qwen3_asr_mlx_runtime.protocol import transcripts as lines
 from qwen3_asr_mlx_runtime.protocol.commands import DECODER_MODES
 from qwen3_asr_mlx_runtime.protocol.streams import UtteranceQueued, WordsReady
@@ -150,7 +150,9 @@ def join_words(
 
 
 def _unavailable(error: BridgeError) -> str:
-    return WORDS_UNAVAILABLE + ("language" if isinstance(error, LanguageUnsupported) else error.code)
+    if isinstance(error, LanguageUnsupported):
+        return WORDS_UNAVAILABLE + "language"
+    return WORDS_UNAVAILABLE + ("engine" if isinstance(error, UnsupportedByEngine) else error.code)
 
 
 def _words_of_segment(segment: TextSegment, words: Sequence[api.Word] | None) -> list[Word]:
@@ -303,10 +305,10 @@ def final_result(transcription: Transcription) -> FinalResult:
     return final
 
 
-def realtime_batch_final(group: Group, members: Sequence[Transcription]) -> RealtimeBatchFinal:
-    """The line that delivers these members of a group."""
+def realtime_batch_final(group: Group, members: Sequence[Transcription], backend: str) -> RealtimeBatchFinal:
+    """The line that delivers these members of a group. `backend`: what decoded them."""
     load_seconds = group.load_seconds if group.request is None else group.request.load_seconds
-    line = finals(members, group.reason, load_seconds, group.decoder_mode)
+    line = finals(members, group.reason, load_seconds, backend, group.decoder_mode)
     if group.filled_by is not None:
         line.utterance_id = group.filled_by.utterance.utterance_id
         line.dropped_samples = group.filled_by.utterance.dropped or UNSET
@@ -314,7 +316,11 @@ def realtime_batch_final(group: Group, members: Sequence[Transcription]) -> Real
 
 
 def finals(
-    members: Sequence[Transcription], reason: Reason, load_seconds: float, requested_mode: str | None = None
+    members: Sequence[Transcription],
+    reason: Reason,
+    load_seconds: float,
+    backend: str,
+    requested_mode: str | None = None,
 ) -> RealtimeBatchFinal:
     """`requested_mode`: named by the request. By default the common mode of all members, or the default mode."""
     modes = {member.options.decoder_mode for member in members}
@@ -330,6 +336,7 @@ def finals(
         load_seconds=load_seconds,
         decoder_mode=decoder_mode,
         redecoded=sum(transcript.redecoded for transcript in transcripts),
+        asr_backend=backend,
         profile=batch_profile(
             [transcript.profile for transcript in transcripts], f"realtime_batch_{decoder_mode}", len(items)
         ),

@@ -62,14 +62,16 @@ class Scheduler:
     """Owns a transcription from its acceptance to its result, which it gets exactly once, in `_finish`, and on to its
     words."""
 
-    def __init__(self, clock: Callable[[], float], partial_share: float = ProcessLimits.gpu_share) -> None:
-        """`partial_share`: of the engine's time, at most."""
+    def __init__(
+        self, clock: Callable[[], float], partial_share: float = ProcessLimits.gpu_share, engines: int = 1
+    ) -> None:
+        """`partial_share`: of the engine's time, at most. `engines`: how many decode beside each other."""
         self.effects: list[Effect] = []
         self.model_loaded = False
         self.partial_waits = False  # until nothing is under way
         self.transcripts = 0
         self.audio_seconds = 0.0  # of these
-        self.slots = EngineSlots(clock, partial_share)
+        self.slots = EngineSlots(clock, partial_share, engines)
         self.files = FilePrefetch(clock)
         self._clock = clock
         self._job_ids = count(1)

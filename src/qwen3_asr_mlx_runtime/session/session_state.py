@@ -12,7 +12,7 @@ from qwen3_asr_mlx_runtime.audio.sound_file import formats
 from qwen3_asr_mlx_runtime.engines.api import Loaded
 from qwen3_asr_mlx_runtime.engines.profile import Memory
 from qwen3_asr_mlx_runtime.errors import BridgeError
-from qwen3_asr_mlx_runtime.protocol.capabilities import capabilities
+from qwen3_asr_mlx_runtime.protocol.capabilities import capabilities, features
 from qwen3_asr_mlx_runtime.protocol.replies import CapabilitiesReply, State
 from qwen3_asr_mlx_runtime.protocol.streams import EngineRestarting
 from qwen3_asr_mlx_runtime.session.file_requests import file_finished, file_progress
@@ -75,7 +75,7 @@ class SessionState:
         self.replies = ReplyQueue()
         self.recovery = Recovery(clock)
         self.engine_is_lost = False
-        self.scheduler = Scheduler(clock, settings.gpu_share)
+        self.scheduler = Scheduler(clock, settings.gpu_share, max(1, len(settings.engine)))
         self.model = ModelState(self.scheduler.effects, clock)
         self.budget = AudioBudget(settings.max_pending_audio_seconds)
         self.utterances = Utterances(settings, self.scheduler, self.model, self.replies, self.budget, clock)
@@ -220,4 +220,8 @@ class SessionState:
                 self.replies.send_event(progress)
 
     def capabilities(self) -> CapabilitiesReply:
-        return msgspec.structs.replace(self._capabilities, want=self.wants)
+        capabilities = msgspec.structs.replace(self._capabilities, want=self.wants)
+        if self.model.engine is not None:
+            capabilities.engine = self.model.engine
+            capabilities.features = features(self.model.engine)
+        return capabilities

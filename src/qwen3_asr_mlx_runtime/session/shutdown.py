@@ -63,7 +63,7 @@ class Shutdown:
         left = utterances.take_left()
         if self.reason == END_OF_INPUT and not as_events:
             if left or dropped_samples:
-                line = finals(left, END_OF_INPUT, 0.0)
+                line = finals(left, END_OF_INPUT, 0.0, utterances.backend)
                 line.dropped_samples = dropped_samples
                 self._replies.send_last(line)
             return

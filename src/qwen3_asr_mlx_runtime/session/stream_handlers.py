@@ -64,6 +64,7 @@ class StreamHandlers:
             decoder_mode=resolve(self._settings, [command]).decoder_mode,
             on_limit=command.on_limit,
             dropped_samples=dropped,
+            asr_backend=self._settings.backend,
         )
         if command.partials:
             ready.partials, ready.partial_interval_ms = True, command.partial_interval_ms

@@ -35,6 +35,7 @@ class Utterances:
         budget: AudioBudget,
         clock: Callable[[], float],
     ) -> None:
+        self.backend = settings.backend
         self.waiting = MicroBatch()
         self.delivery = Delivery()
         self.end_error: BridgeError | None = None  # an utterance that ends with this error object is unfinished
@@ -144,10 +145,10 @@ class Utterances:
             return False
         group, members = delivered
         if group.request is None:
-            self._replies.send_event(realtime_batch_final(group, members))
+            self._replies.send_event(realtime_batch_final(group, members, self.backend))
             group.load_seconds = 0.0  # only one line reports the load
         else:
-            group.request.answer(group.reply or realtime_batch_final(group, members))
+            group.request.answer(group.reply or realtime_batch_final(group, members, self.backend))
             if group.request.sent:
                 self.delivery.sent(group.request)
         for transcription in members:

@@ -30,8 +30,11 @@ extension Wire {
         public static let downloadFailed = Self(rawValue: "download_failed")
         public static let duplicateID = Self(rawValue: "duplicate_id")
         public static let engineCrashed = Self(rawValue: "engine_crashed")
+        public static let engineIncompatible = Self(rawValue: "engine_incompatible")
+        public static let engineRejected = Self(rawValue: "engine_rejected")
         public static let engineStalled = Self(rawValue: "engine_stalled")
         public static let engineUnavailable = Self(rawValue: "engine_unavailable")
+        public static let engineUnreachable = Self(rawValue: "engine_unreachable")
         public static let environmentMissing = Self(rawValue: "environment_missing")
         public static let gpuError = Self(rawValue: "gpu_error")
         public static let internalError = Self(rawValue: "internal_error")
@@ -60,6 +63,7 @@ extension Wire {
         public static let tooManyUnits = Self(rawValue: "too_many_units")
         public static let unknownStream = Self(rawValue: "unknown_stream")
         public static let unknownType = Self(rawValue: "unknown_type")
+        public static let unsupportedByEngine = Self(rawValue: "unsupported_by_engine")
         public static let unsupportedSampleRate = Self(rawValue: "unsupported_sample_rate")
     }
 }
@@ -649,9 +653,9 @@ extension Wire {
 }
 
 extension Wire {
-    /// What this build does. `features` holds what the first runtime of this protocol did not do. `aligner`: what gives
-    /// words their times. `session` is random in each process, null from `--print-capabilities`; `want`: the events
-    /// that the client gets.
+    /// What this build does. `features` holds what the first runtime of this protocol did not do. `engine`: what
+    /// decodes. `aligner`: what gives words their times, null for nothing. `session` is random in each process, null
+    /// from `--print-capabilities`; `want`: the events that the client gets.
     public struct CapabilitiesReply: Codable, Equatable, Sendable {
         public private(set) var type = "capabilities"
         public var id: ID?
@@ -663,7 +667,7 @@ extension Wire {
         public var `protocol`: String
         public var protocols: [String]
         public var model: String
-        public var aligner: String
+        public var aligner: String?
         public var sampleRate: Int
         public var audioFormat: String
         public var audio: AudioInput
@@ -677,6 +681,7 @@ extension Wire {
         public var languages: [String: String]
         public var limits: Limits
         public var models: Models
+        public var engine: EngineInfo?
 
         enum CodingKeys: String, CodingKey {
             case type
@@ -703,6 +708,7 @@ extension Wire {
             case languages
             case limits
             case models
+            case engine
         }
     }
 }
@@ -859,6 +865,49 @@ extension Wire {
 
             public static let drop = Self(rawValue: "drop")
             public static let keep = Self(rawValue: "keep")
+        }
+    }
+}
+
+extension Wire {
+    /// What decodes: a `local` model, or a `remote` server, with its name and version and that of its model. `exact`:
+    /// streamed, batched and whole audio have the same text. `features`: those that the engine has a say in.
+    /// `forced_language`: how a named language is forced: by the `prompt`, by a `chat_template` in the request, or by
+    /// the path of `transcriptions`; null where it is not. What only a server can answer is null until one has.
+    public struct EngineInfo: Codable, Equatable, Sendable {
+        public var kind: Kind
+        public var server: String?
+        public var version: String?
+        public var model: String?
+        public var exact: Bool
+        public var features: [String]
+        public var forcedLanguage: ForcedLanguage?
+
+        enum CodingKeys: String, CodingKey {
+            case kind
+            case server
+            case version
+            case model
+            case exact
+            case features
+            case forcedLanguage = "forced_language"
+        }
+
+        public struct Kind: RawRepresentable, Codable, Hashable, Sendable {
+            public let rawValue: String
+            public init(rawValue: String) { self.rawValue = rawValue }
+
+            public static let local = Self(rawValue: "local")
+            public static let remote = Self(rawValue: "remote")
+        }
+
+        public struct ForcedLanguage: RawRepresentable, Codable, Hashable, Sendable {
+            public let rawValue: String
+            public init(rawValue: String) { self.rawValue = rawValue }
+
+            public static let chatTemplate = Self(rawValue: "chat_template")
+            public static let prompt = Self(rawValue: "prompt")
+            public static let transcriptions = Self(rawValue: "transcriptions")
         }
     }
 }
@@ -1249,7 +1298,8 @@ extension Wire {
     /// utterance. `settled_ms`: audio since `text` last changed. `ends_sentence`: `text` ends with a sentence mark,
     /// which has `ends_sentence_probability`. `trailing_silence_ms`: at the end of the audio that has come. Only events
     /// have `seconds` (of work), `queue_seconds` (from the chunk that made it due), `tokens`, and `verified_tokens`
-    /// (those of them accepted from the draft).
+    /// (those of them accepted from the draft). `interval_ms`: of audio before the next partial, where a remote engine
+    /// sustains no shorter one than this; otherwise absent.
     public struct PartialResult: Codable, Equatable, Sendable {
         public private(set) var type = "partial_result"
         public var id: ID?
@@ -1275,6 +1325,7 @@ extension Wire {
         public var queueSeconds: Double?
         public var tokens: Int?
         public var verifiedTokens: Int?
+        public var intervalMs: Int?
         public var duplicate: Bool?
         public var gap: Gap?
         public var split: Split?
@@ -1304,6 +1355,7 @@ extension Wire {
             case queueSeconds = "queue_seconds"
             case tokens
             case verifiedTokens = "verified_tokens"
+            case intervalMs = "interval_ms"
             case duplicate
             case gap
             case split
@@ -1595,6 +1647,7 @@ extension Wire {
 extension Wire {
     /// The model is loaded. `load_seconds` and `load_profile` tell of that one load, however often `start` is sent.
     /// `load`: what this request waited for, a load from disk (`cold`), one from the page cache (`warm`), or none.
+    /// `engine`: what a remote engine has found; absent for a local one.
     public struct Ready: Codable, Equatable, Sendable {
         public private(set) var type = "ready"
         public var id: ID?
@@ -1607,6 +1660,7 @@ extension Wire {
         public var loadSeconds: Double
         public var loadProfile: [String: JSONValue]
         public var load: Load
+        public var engine: EngineInfo?
 
         enum CodingKeys: String, CodingKey {
             case type
@@ -1620,6 +1674,7 @@ extension Wire {
             case loadSeconds = "load_seconds"
             case loadProfile = "load_profile"
             case load
+            case engine
         }
 
         public struct Load: RawRepresentable, Codable, Hashable, Sendable {

@@ -7,10 +7,19 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.command_line import Parser
 from qwen3_asr_mlx_runtime.errors import BridgeError, DeviceUnavailable
-from qwen3_asr_mlx_runtime.model_name import DEFAULT_ALIGNER, DEFAULT_MODEL, DEMO, chosen_aligner, chosen_model, model
+from qwen3_asr_mlx_runtime.model_name import (
+    DEFAULT_ALIGNER,
+    DEFAULT_MODEL,
+    DEMO,
+    chosen_aligner,
+    chosen_model,
+    model,
+    served_model,
+)
 from qwen3_asr_mlx_runtime.packages import missing
 from qwen3_asr_mlx_runtime.tools.command import bridge_command
 from qwen3_asr_mlx_runtime.tools.doctor.finding import Finding, failure
@@ -21,6 +30,7 @@ EXAMPLES = f"""examples:
   {PROGRAM} --model Qwen/Qwen3-ASR-0.6B
   {PROGRAM} --model demo --words
   {PROGRAM} --model demo --json > findings.json
+  {PROGRAM} --engine http://HOST:8000
 
 Each line is an ok, a warning or a failure, with advice. The exit code is 1 if there is a failure, else 0.
 """
@@ -38,18 +48,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     aligner = f"which one ({DEFAULT_ALIGNER}, or the embedded one with --model demo)"
     parser.add_argument("--aligner", type=model, metavar="MODEL", help=aligner)
     parser.add_argument("--json", action="store_true", help="print one object at the end instead of lines")
+    engine = "look at vLLM servers instead, and try them; --model: a name that they have"
+    parser.add_argument("--engine", type=values.servers, metavar="URL,...", help=engine)
+    token = "holds the token of the servers (QWEN3_ASR_MLX_ENGINE_TOKEN: the token)"  # noqa: S105 a help text
+    parser.add_argument("--engine-token-file", type=Path, metavar="FILE", help=token)
     options = parser.parse_args(argv)
     if options.aligner and not options.words:
         parser.error("--aligner goes with --words alone")
+    if options.engine and options.words:
+        parser.error("--engine and --words are two calls: words are found on this machine")
     return _doctor(options)
 
 
 def _doctor(options: argparse.Namespace) -> int:
     found: list[Finding] = []
-    named = options.model or os.environ.get("QWEN3_ASR_MLX_MODEL")
-    chosen = chosen_model(named, {})
-    aligner = chosen_aligner(options.aligner, chosen) if options.words else None
-    for finding in findings(chosen, options.cache_dir, is_wanted=bool(named), aligner=aligner):
+    for finding in _engine_findings(options) if options.engine else _local_findings(options):
         found.append(finding)
         if not options.json:
             sys.stdout.write(f"{finding}\n")
@@ -57,6 +70,24 @@ def _doctor(options: argparse.Namespace) -> int:
     if options.json:
         sys.stdout.write(json.dumps({"findings": [finding._asdict() for finding in found]}, indent=1) + "\n")
     return int(any(finding.level == "failure" for finding in found))
+
+
+def _local_findings(options: argparse.Namespace) -> Iterator[Finding]:
+    named = options.model or os.environ.get("QWEN3_ASR_MLX_MODEL")
+    chosen = chosen_model(named, {})
+    aligner = chosen_aligner(options.aligner, chosen) if options.words else None
+    return findings(chosen, options.cache_dir, is_wanted=bool(named), aligner=aligner)
+
+
+def _engine_findings(options: argparse.Namespace) -> Iterator[Finding]:
+    try:
+        from qwen3_asr_mlx_runtime.engines.remote.exchange import TOKEN_VARIABLE, read_token
+        from qwen3_asr_mlx_runtime.tools.doctor.engine_check import check_servers
+
+        token = read_token(options.engine_token_file, os.environ.get(TOKEN_VARIABLE))
+        yield from check_servers(options.engine, served_model(options.model, os.environ), token)
+    except ImportError as error:
+        yield failure(missing(error), "or let a launcher in scripts/ make its environment")
 
 
 def findings(

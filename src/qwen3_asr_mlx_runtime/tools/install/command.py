@@ -17,7 +17,7 @@ from qwen3_asr_mlx_runtime.tools.install.folder import Source, install
 from qwen3_asr_mlx_runtime.tools.install.wheelhouse import OLDEST_MACOS, download
 
 PROGRAM = "qwen3-asr-mlx-install"
-EXTRAS = ("japanese", "media")
+EXTRAS = ("japanese", "media", "remote")
 ABOUT = """Builds a folder that an app can ship: the Python packages that constraints.txt pins, the runtime, and
 a launcher that starts it with `python -I` and installs nothing. The launcher's path is printed."""
 EXAMPLES = f"""examples:
@@ -89,7 +89,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         choices=EXTRAS,
         default=[],
         help="more packages: `media` reads m4a, mp4, webm and more, with FFmpeg, parts of which are under the GPL;"
-        " `japanese` finds words of Japanese as the reference does",
+        " `japanese` finds words of Japanese as the reference does; `remote` is for --engine",
     )
     options = parser.parse_args(argv)
     if options.macos and sys.platform != "darwin":
