@@ -184,6 +184,14 @@ def test_a_server_that_is_not_there_costs_the_request_and_may_come(front: Front)
         assert client.wait() == 0
 
 
+def test_without_its_package_the_last_line_names_the_extra() -> None:
+    argv = command(None, "--engine", "http://127.0.0.1:1", before="import sys; sys.modules['httpx2'] = None")
+    ran = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    fatal = json.loads(ran.stdout)
+    assert (ran.returncode, fatal["type"], fatal["code"]) == (2, "fatal", "environment_missing")
+    assert "qwen3-asr-mlx-runtime[remote]" in fatal["message"]
+
+
 def test_the_environment_names_the_servers_and_the_token(front: Front) -> None:
     front.token = "a secret of the server"
     environment = {"QWEN3_ASR_MLX_ENGINE": front.url, "QWEN3_ASR_MLX_ENGINE_TOKEN": front.token}

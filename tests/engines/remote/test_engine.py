@@ -205,13 +205,13 @@ def test_other_options_than_those_of_the_partials_use_nothing_of_them(
 ) -> None:
     remote = connect(front, segment_seconds=CHUNK_SECONDS)
     remote.append(1, audio("english-ten"))
+    before = len(front.asked)
     remote.engine.send(Partial(5, 1))
     remote.next()
-    before = len(front.asked)
-    front.faults.append(400)
+    front.faults.append(400)  # nothing was recorded of this one
     remote.engine.send(Finalize(6, 1, context="other"))
     remote.next()
-    assert front.asked[before].context == "other"
+    assert (front.asked[-1].context, front.asked[-1].pcm) == ("other", front.asked[before].pcm)
 
 
 @pytest.mark.parametrize("ends", [Finalize(6, 1), Forget(1)])
@@ -324,6 +324,20 @@ def test_a_bug_costs_the_job_alone(
     assert isinstance(outcome, Failed)
     assert (outcome.error.code, "ZeroDivisionError" in outcome.error.message) == ("decode_failed", True)
     assert remote.final(audio("sample"), id=2).transcript.text == TEXT
+
+
+def test_a_thread_that_cannot_be_started_fails_the_load(
+    front: Front, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    remote = connect(front, loads=False)
+    with monkeypatch.context() as patch:
+        patch.setattr("asyncio.new_event_loop", lambda: no_thread(None))
+        failed = remote.load()
+    assert (failed.error.code, failed.error.retryable) == ("resource_exhausted", True)
+    assert isinstance(remote.load(), Loaded)
 
 
 def test_nothing_of_this_machine_is_in_the_recorded_answers(repository: Path) -> None:

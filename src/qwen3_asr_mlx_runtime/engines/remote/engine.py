@@ -49,6 +49,7 @@ from qwen3_asr_mlx_runtime.errors import (
     DecodeFailed,
     EngineRejected,
     EngineUnreachable,
+    ResourceExhausted,
     UnsupportedByEngine,
 )
 from qwen3_asr_mlx_runtime.settings import Settings
@@ -155,10 +156,13 @@ class RemoteEngine:
         if self._connection is None or self._connection.has_failed:
             try:
                 token = read_token(self._settings.engine_token_file, self._token)
+                self._connection = _Connection(self._settings, token, self._post)
             except EngineRejected as error:
                 self._post(LoadFailed(error))
                 return
-            self._connection = _Connection(self._settings, token, self._post)
+            except (OSError, RuntimeError) as error:  # no descriptor or thread is left
+                self._post(LoadFailed(ResourceExhausted(f"no connection can be made: {type(error).__name__}")))
+                return
         self._connection.load()
 
     def _disconnect(self) -> bool:
@@ -251,7 +255,7 @@ class _Connection:
         self._loaded: Loaded | None = None
         self._loop = asyncio.new_event_loop()
         self._end = self._loop.create_future()
-        self._loop.set_exception_handler(self._fail)
+        self._loop.set_exception_handler(_log)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -297,7 +301,7 @@ class _Connection:
             runner.run(self._serve(exchange))
 
     async def _serve(self, exchange: Exchange) -> None:
-        """Until the end. Raises what was wrong in a callback: a bug."""
+        """Until the end."""
         beat = asyncio.create_task(self._beat())
         try:
             await self._end
@@ -313,11 +317,6 @@ class _Connection:
         while True:
             self.beats += 1
             await asyncio.sleep(BEAT_SECONDS)
-
-    def _fail(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        if not self._end.done():
-            self._end.set_exception(error if isinstance(error, Exception) else RuntimeError("an event loop has failed"))
 
     def _post(self, outcome: Outcome) -> None:
         with self._lock:
@@ -364,6 +363,11 @@ class _Connection:
     def _ended(self, job_id: int, task: asyncio.Task[Outcome]) -> None:
         del self._tasks[job_id]
         self._post(_outcome(job_id, task))
+
+
+def _log(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What a connection did that nobody waits for. Its message may quote anything."""
+    diagnose(f"the event loop of the remote engine reports {type(context.get('exception')).__name__}")
 
 
 def _outcome(job_id: int, task: asyncio.Task[Outcome]) -> Outcome:
