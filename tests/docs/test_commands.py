@@ -22,7 +22,10 @@ pytestmark = [pytest.mark.once, pytest.mark.usefixtures("no_preload")]
 DOCUMENTS = in_markdown(ROOT)
 LAUNCHERS = sorted(file.name for file in (ROOT / "scripts").glob("qwen3-asr-mlx-*"))
 # They have no --help, or pass it on to another program: the comment at their head lists their options.
-BY_COMMENT = {"scripts/fuzz", "scripts/python", "scripts/reference", "scripts/test", "scripts/test-swift", ".ci/run"}
+BY_COMMENT = {
+    *("scripts/fuzz", "scripts/python", "scripts/reference", "scripts/test", "scripts/test-swift", "scripts/test-vllm"),
+    ".ci/run",
+}
 
 
 @pytest.fixture(scope="module")
