@@ -19,7 +19,7 @@ WAITS = (
     'waits for requests here, one JSON object a line, as {"type":"transcribe","audio":"talk.wav"}; Ctrl-D ends it; '
     "docs/protocol/reference.md has all of them"
 )
-SPEECH_LEAVES = "speech leaves this process: it is sent to the servers of --engine"
+SPEECH_LEAVES = "speech is sent to the servers of --engine: it leaves this machine, unless they run here"
 _ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",

@@ -85,7 +85,7 @@ def test_it_says_what_decodes_and_that_speech_leaves(front: Front) -> None:
         status = client.ask("status")
         assert (status["memory"]["process"]["worker"], status["engine_restarts"]) == (None, 0)
         assert client.wait() == 0
-        assert "speech leaves this process" in client.stderr()
+        assert "speech is sent to the servers of --engine: it leaves this machine" in client.stderr()
         check_lines(client.monitor.replies)
 
 
