@@ -157,6 +157,22 @@ def test_nothing_is_lost_where_the_server_ends_in_the_middle(front: Front) -> No
         assert client.wait() == 0
 
 
+def test_files_leave_room_for_a_stream(front: Front) -> None:
+    with bridge(front) as client:
+        client.ask("hello", want=["events"])
+        client.ask("start_stream", stream_id="mic", auto_flush=True, batch_size=1)
+        front.faults.extend([HOLD] * 2)
+        for number in range(4):
+            client.send("transcribe", id=number, audio=SAMPLE)
+        for _ in range(2):
+            assert front.held.acquire(timeout=60)
+        client.ask("end_utterance", stream_id="mic", pcm16=base64.b64encode(pcm("sample.wav")).decode())
+        assert client.read()["items"][0]["text"] == TEXT  # the files are still held
+        front.release.set()
+        assert {client.read()["text"] for _ in range(4)} == {TEXT}
+        assert client.wait() == 0
+
+
 def test_a_cancel_and_a_time_out_close_their_request(front: Front) -> None:
     with bridge(front) as client:
         client.ask("start")
