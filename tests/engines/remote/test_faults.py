@@ -298,6 +298,26 @@ def test_one_of_two_is_enough_for_a_load(two: Two, connect: Connect, audio: Audi
     assert_well(connect(*two.fronts), audio)
 
 
+def test_servers_with_several_models_are_refused(two: Two, connect: Connect) -> None:
+    two.fronts[1].models = {"data": [{"id": "other"}]}
+    error = connect(*two.fronts, loads=False).load().error
+    assert (error.code, error.data) == ("engine_incompatible", {"models": "demo, other"})
+
+
+def test_a_server_that_answers_later_has_to_have_the_model_of_the_others(
+    two: Two, connect: Connect, audio: Audio
+) -> None:
+    second = two.fronts[1]
+    second.is_well = False
+    second.models = {"data": [{"id": "other"}]}
+    remote = connect(*two.fronts)
+    second.is_well = True
+    member = remote.engine._connection._pool._members[1]
+    until(lambda: member.error)
+    assert (member.error.code, member.server.facts) == ("engine_incompatible", None)
+    assert_well(remote, audio)
+
+
 def test_a_server_that_is_not_well_leaves_although_it_answers(two: Two, connect: Connect, audio: Audio) -> None:
     remote = connect(*two.fronts)
     first, second = two.fronts

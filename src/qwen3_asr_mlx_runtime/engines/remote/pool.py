@@ -13,7 +13,7 @@ from qwen3_asr_mlx_runtime.engines.remote.answers import Answer
 from qwen3_asr_mlx_runtime.engines.remote.exchange import Broken, Busy, NoAnswer
 from qwen3_asr_mlx_runtime.engines.remote.server import Facts, Server
 from qwen3_asr_mlx_runtime.engines.utterance import Utterance
-from qwen3_asr_mlx_runtime.errors import BridgeError, EngineRejected, EngineUnreachable
+from qwen3_asr_mlx_runtime.errors import BridgeError, EngineIncompatible, EngineRejected, EngineUnreachable
 
 CONNECT_SECONDS = 10.0  # how long a load tries to reach a server
 PATIENCE_SECONDS = 300.0  # how long a segment waits for a server, which takes one to three minutes to start
@@ -55,7 +55,7 @@ class Pool:
 
     async def connect(self) -> list[Facts]:
         """Those of the servers that answer; all are watched from now on. Raises EngineUnreachable if none does within
-        CONNECT_SECONDS, or the error of one that is of no use."""
+        CONNECT_SECONDS, EngineIncompatible for several models, or the error of one that is of no use."""
         if not self._watchers:
             self._watchers = [asyncio.create_task(self._watch(member)) for member in self._members]
         await self._first_tries()
@@ -65,6 +65,11 @@ class Pool:
         facts = [member.server.facts for member in self._members if member.trouble is None and member.server.facts]
         if not facts:
             raise self._unreachable()
+        models = sorted({each.model.id for each in facts})
+        if len(models) > 1:
+            message = f"expected one model, the servers have {', '.join(models)}: name one with --model"
+            raise EngineIncompatible(message, models=", ".join(models))
+        [self._wanted] = models  # also of a server that answers later
         return facts
 
     async def _first_tries(self) -> None:
