@@ -53,6 +53,7 @@ def test_what_is_wrong_is_a_failure(front: Front, tmp_path: Path, capsys: pytest
     assert "gives no answer: it cannot be reached" in capsys.readouterr().out
 
 
+@needs_recording
 def test_servers_with_several_models_are_a_failure(front: Front) -> None:
     other = new_front()
     other.models = {"data": [{"id": "other", "owned_by": "vllm"}]}

@@ -298,6 +298,7 @@ def test_one_of_two_is_enough_for_a_load(two: Two, connect: Connect, audio: Audi
     assert_well(connect(*two.fronts), audio)
 
 
+@needs_recording
 def test_servers_with_several_models_are_refused(two: Two, connect: Connect) -> None:
     two.fronts[1].models = {"data": [{"id": "other"}]}
     error = connect(*two.fronts, loads=False).load().error
