@@ -458,7 +458,7 @@ class TestCapabilities:
             msgspec.to_builtins(capability_module.capabilities(settings))
             for settings in (Settings(model="demo"), Settings(engine=("http://a",)))
         )
-        absent = {"language", "words", "align", "languages", "drift_guard"}
+        absent = {"language", "words", "align", "languages", "drift_guard", "terms", "context_echo", "repaired"}
         assert {*local["features"]} - {*remote["features"]} == absent
         assert absent < {*local["engine"]["features"]}
         assert (local["engine"]["kind"], local["engine"]["exact"], local["aligner"]) == ("local", True, "demo")

@@ -590,7 +590,7 @@ def test_the_commands_for_users_share_two_environments(repository: Path) -> None
     shell = ["sh", "-c", f'{ask} ensure_environment tools; printf %s "$groups"']
     groups = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.split()
     extras = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    others = {"cpu", "cuda13", "japanese", "reference", "transcribe", "serve", "wyoming"}
+    others = {"cpu", "cuda13", "japanese", "reference", "transcribe", "serve", "wyoming", "remote"}
     assert set(groups) == extras.keys() - others
 
 
