@@ -102,14 +102,14 @@ class StreamedUtterance:
         utterance = self.streaming(INTERVAL)
         utterance.append(self._samples[-int(INTERVAL * SAMPLE_RATE) :])
         utterance._segment.ids = [*draft]
-        return seconds(lambda: exhaust(utterance.partial())), [*utterance._segment.ids]
+        return seconds(lambda: exhaust(utterance.partial(Stopwatch()))), [*utterance._segment.ids]
 
     def end(self, draft: Iterable[int] | None = None) -> float:
         """Seconds from the end of the audio to the final. The end lies in the middle between two partials. By default
         the draft is that of a partial."""
         utterance = self.streaming(INTERVAL / 2)
         if draft is None:
-            exhaust(utterance.partial())
+            exhaust(utterance.partial(Stopwatch()))
         else:
             utterance._segment.ids = [*draft]
         utterance.append(self._samples[utterance.sample_count :])

@@ -1,16 +1,19 @@
-"""scripts/live-benchmark with a bridge: --pause, its table and what it sends, --paced, and random weights."""
+"""scripts/live-benchmark: the cost of partials and finals; with a bridge --pause, its table and what it sends, --paced,
+and random weights."""
 
 from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from live_benchmark import RANDOM_BRIDGE, bridge, paced, paced_table
+from live_benchmark import RANDOM_BRIDGE, bridge, costs, paced, paced_table
+from live_benchmark import table as cost_table
 from pause_benchmark import AHEAD, NO_PAUSE, WHOLE, Case, Speaker, Timed, table
 
 from qwen3_asr_mlx_runtime.client.results import FinalResult, RealtimeBatchFinal
 from qwen3_asr_mlx_runtime.engines import worker
 from qwen3_asr_mlx_runtime.engines.profile import Profile
+from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 from qwen3_asr_mlx_runtime.protocol.streams import PartialResult
 
 
@@ -120,6 +123,19 @@ def test_the_whole_goes_to_the_stream_without_partials_and_has_no_pause() -> Non
 def options(**changes: object) -> Namespace:
     usual = {"demo": 1, "model": "demo", "dtype": "float32", "seconds": [1.0], "accepted": 0.5, "size": "tiny"}
     return Namespace(**{**usual, "repeats": 2, **changes})
+
+
+@pytest.mark.parametrize("demo", [0, 1], ids=["random weights", "demo"])
+def test_the_cost_of_partials_and_finals_beside_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo: int
+) -> None:
+    monkeypatch.setattr(Tokenizer, "eos_ids", Tokenizer.eos_ids)  # random weights set it for the whole process
+    measured = costs(options(demo=demo, seconds=[1.0, 2.0]), tmp_path)
+    assert [*measured] == [1.0, 2.0]
+    names = ["whole", "final"] if demo else ["tick", "tick, nothing accepted", "whole", "final"]
+    assert [[*values] for values in measured.values()] == [names] * 2
+    assert all(len(runs) == (demo or 2) and min(runs) > 0 for values in measured.values() for runs in values.values())
+    assert [row[0] for row in rows(cost_table(measured))] == ["1", "2"]
 
 
 @pytest.mark.once
