@@ -28,13 +28,14 @@ _ENVIRONMENT = {
 
 
 class RealVllm:
-    """One server at one port. `start` waits until it answers."""
+    """One server at one port, with `options` of vLLM besides those of every one. `start` waits until it answers."""
 
-    def __init__(self, python: str) -> None:
+    def __init__(self, python: str, *options: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
         self._python = python
+        self._options = (*_OPTIONS, *options)
         self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 it lives as long as the server
 
@@ -44,10 +45,15 @@ class RealVllm:
 
     def start(self) -> None:
         module = ("-m", "vllm.entrypoints.openai.api_server")
-        argv = [self._python, *module, "--model", _MODEL, "--host", "127.0.0.1", "--port", str(self._port), *_OPTIONS]
+        place = ("--model", _MODEL, "--host", "127.0.0.1", "--port", str(self._port))
         kept = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
         self._process = subprocess.Popen(
-            argv, cwd=_ROOT, env={**kept, **_ENVIRONMENT}, stdout=self._log, stderr=self._log, start_new_session=True
+            [self._python, *module, *place, *self._options],
+            cwd=_ROOT,
+            env={**kept, **_ENVIRONMENT},
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
         )
         give_up_at = time.monotonic() + START_SECONDS
         while not self._is_well():
@@ -74,11 +80,11 @@ class RealVllm:
 
 
 @cache
-def real_vllm() -> RealVllm:
-    """The one of this process, started."""
+def real_vllm(*options: str) -> RealVllm:
+    """The one of this process with these options, started."""
     if PYTHON is None:
         raise ValueError("QWEN3_ASR_MLX_TEST_VLLM is not set: scripts/test-vllm sets it")
-    server = RealVllm(PYTHON)
+    server = RealVllm(PYTHON, *options)
     atexit.register(server.kill)
     server.start()
     return server
