@@ -1,8 +1,8 @@
-# Read by the scripts that need torch, behind environment.sh: each kind of torch gets an environment of its own.
+# Read by the scripts that need torch, behind environment.sh: torch never comes into the runtime's environment.
 
 # torch_environment PLACE RECIPE FILE...
-# Sets `made`, the environment at PLACE and a hash of the FILEs, which RECIPE, a function, is given to install by
-# in_part. One that exists is whole: it is renamed when all is installed.
+# Sets `made`, the environment: its folder is PLACE and a hash of the FILEs. Where it is missing, the function RECIPE
+# gets the FILEs, and installs by in_part. One that exists is whole: it is renamed when all is installed.
 torch_environment() {
     place=$1
     recipe=$2
