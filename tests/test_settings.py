@@ -102,6 +102,8 @@ def test_servers_take_the_place_of_a_model() -> None:
     settings = parse("--engine", "http://a:8000/, https://b/asr/v1", "--engine-token-file", "/t")
     assert (settings.engine, settings.model) == (("http://a:8000", "https://b/asr"), "served")
     assert (settings.engine_token_file, settings.aligner) == (Path("/t"), None)
+    addresses = "http://v1,http://[::1]:8/,http://a//v1//,http://a/,HTTP://a/b/"
+    assert parse("--engine", addresses).engine == ("http://v1", "http://[::1]:8", "http://a", "http://a/b")
     assert parse("--engine", "http://a", "--model", "own/model").model == "own/model"
     environ = {"QWEN3_ASR_MLX_ENGINE": "http://a", "QWEN3_ASR_MLX_MODEL": "own/model"}
     assert parse(**environ) == Settings(engine=("http://a",), model="own/model")

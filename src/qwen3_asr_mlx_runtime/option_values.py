@@ -49,8 +49,8 @@ def name(text: str) -> str:
 
 
 def servers(text: str) -> tuple[str, ...]:
-    """The addresses of a remote engine's servers, with commas between, without slashes at their ends."""
-    return tuple(_server(part.strip()) for part in text.split(","))
+    """The addresses of a remote engine's servers, each once, with commas between, without slashes at their ends."""
+    return tuple(dict.fromkeys(_server(part.strip()) for part in text.split(",")))
 
 
 def _server(text: str) -> str:
@@ -63,7 +63,7 @@ def _server(text: str) -> str:
         raise argparse.ArgumentTypeError("expected addresses as http://HOST:PORT, with commas between")
     if parts.username is not None or parts.query or parts.fragment:
         raise argparse.ArgumentTypeError("expected an address without a password, a query or a fragment")
-    return text.rstrip("/").removesuffix("/v1")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1').rstrip('/')}"
 
 
 def language(text: str) -> str | None:
