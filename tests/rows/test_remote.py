@@ -1,4 +1,4 @@
-"""Rows 123 to 127: what may go wrong with the servers of a remote engine, in the real process."""
+"""Rows 128 to 132: what may go wrong with the servers of a remote engine, in the real process."""
 
 import os
 from collections.abc import Iterator

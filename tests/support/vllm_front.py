@@ -2,16 +2,20 @@
 
 Tests tell it how to fail: `faults` holds what becomes of the next requests for a text, one each, None for nothing:
 
-a number          this status, with `retry_after` if that is set
+a number          this status, with `retry_after` and `location` if they are set
 "garbage"         200, and no JSON
 "strange"         200, and JSON of another service
 "reset"           the connection ends before the answer
 "half"            the connection ends within the answer
+"abort"           the server has ended the request, as where it shuts down
+"failed"          the server has failed since it began to send events
+"gzip"            the answer is compressed
 HOLD              the answer waits for `release`
 """
 
 import base64
 import contextlib
+import gzip
 import json
 import re
 import socket
@@ -37,6 +41,11 @@ CHAT, TRANSCRIPTIONS = "/v1/chat/completions", "/v1/audio/transcriptions"
 HOLD = "hold"
 WAIT = 60
 _WAV_HEADER = 44
+_BODIES = {
+    "garbage": b"<html>\xff",
+    "strange": b'{"choices":[{"message":{"content":"Hello"}}]}',
+    "failed": b'data: {"error":{"message":"no","code":500}}\n\ndata: [DONE]\n\n',
+}
 
 
 class Reply(NamedTuple):
@@ -65,6 +74,7 @@ class Front:
         self.answers = answers
         self.faults: deque[object] = deque()
         self.retry_after: str | None = None
+        self.location: str | None = None
         self.is_well = True
         self.models: dict | None = None  # in place of what is answered
         self.token: str | None = None
@@ -171,18 +181,22 @@ class _Handler(BaseHTTPRequestHandler):
         fault = front.faults.popleft() if front.faults else None
         match fault:
             case int():
-                extra = {"Retry-After": front.retry_after} if front.retry_after else {}
+                extra = {"Retry-After": front.retry_after, "Location": front.location}
                 self._send(Reply(fault, b'{"error":{"message":"no"}}'), extra)
-            case "garbage":
-                self._send(Reply(200, b"<html>\xff"))
-            case "strange":
-                self._send(Reply(200, b'{"choices":[{"message":{"content":"Hello"}}]}'))
+            case "garbage" | "strange" | "failed":
+                self._send(Reply(200, _BODIES[fault]))
             case "reset":
                 self.connection.shutdown(socket.SHUT_RDWR)
             case "half":
                 self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n{")
                 self.wfile.flush()
                 self.connection.shutdown(socket.SHUT_RDWR)
+            case "abort":
+                reply = front.answers("POST", self.path, dict(self.headers), body)
+                self._send(reply._replace(body=reply.body.replace(b'"stop"', b'"abort"')))
+            case "gzip":
+                reply = front.answers("POST", self.path, dict(self.headers), body)
+                self._send(reply._replace(body=gzip.compress(reply.body)), {"Content-Encoding": "gzip"})
             case _:
                 if fault == HOLD:
                     front.held.release()
@@ -205,12 +219,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(Reply(401, b'{"error":"Unauthorized"}'))
         return False
 
-    def _send(self, reply: Reply, extra: dict[str, str] | None = None) -> None:
+    def _send(self, reply: Reply, extra: dict[str, str | None] | None = None) -> None:
         self.send_response(reply.status)
         self.send_header("Content-Type", reply.content_type)
         self.send_header("Content-Length", str(len(reply.body)))
         for name, value in (extra or {}).items():
-            self.send_header(name, value)
+            if value is not None:
+                self.send_header(name, value)
         self.end_headers()
         self.wfile.write(reply.body)
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3_asr_mlx_runtime.engines.remote.answers import ServedModels, chat_answer, decoded, transcription_answer
+from qwen3_asr_mlx_runtime.engines.remote.exchange import Broken, NoAnswer
 from qwen3_asr_mlx_runtime.errors import EngineIncompatible
 
 
@@ -45,6 +46,21 @@ def test_a_loop_ends_where_the_local_engine_ends_it() -> None:
     assert len(answer.token_ids) == len(answer.logprobs) == len(answer.token_ends) == 21
 
 
+@pytest.mark.parametrize("reason", ["abort", "error"])
+def test_a_request_that_the_server_has_ended_has_no_answer(reason: str) -> None:
+    with pytest.raises(NoAnswer) as caught:
+        chat_answer(chat([(b"One", 1)], reason=reason))
+    assert caught.value.was_sent
+
+
+def test_a_loop_may_have_been_ended_by_the_server() -> None:
+    assert chat_answer(chat([(b"One", 1)], reason="repetition")).finish_reason == "repetition"
+
+
+def test_no_probability_is_above_one() -> None:
+    assert chat_answer(chat([(b"One", 1)], reason="length").replace(b"-0.5", b"1e300")).logprobs == (0.0,)
+
+
 def events(*chunks: dict) -> bytes:
     return b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
 
@@ -68,7 +84,8 @@ def test_a_transcription_is_the_sum_of_its_events() -> None:
         b"[]",
         b"{}",
         b'{"choices":[],"usage":{"prompt_tokens":1}}',
-        chat([(b"One", 1)], reason="abort"),
+        chat([(b"One", 1)], reason="tool_calls"),
+        chat([(b"One", 1)]).replace(b"[79,", b"[256,"),
         chat([(b"One", 1)]).replace(b'"token_ids": [1]', b'"token_ids": [1, 2]'),
         chat([(b"One", 1)]).replace(b"-0.5", b'"low"'),
         b"[" * 100_000,
@@ -78,6 +95,13 @@ def test_what_is_no_answer_is_named_and_not_quoted(body: bytes) -> None:
     with pytest.raises(EngineIncompatible, match="expected an answer as vLLM") as caught:
         chat_answer(body)
     assert "One" not in caught.value.message
+
+
+def test_a_failure_behind_the_first_events_is_the_server_s() -> None:
+    begun = {"choices": [{"delta": {"content": "One"}}]}
+    with pytest.raises(Broken) as caught:
+        transcription_answer(events(begun, {"error": {"message": "One", "type": "InternalServerError", "code": 503}}))
+    assert caught.value.status == 503
 
 
 def test_events_without_an_end_are_no_answer() -> None:

@@ -1,5 +1,6 @@
 """What servers may do wrong, and what becomes of the audio that they had."""
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from engines.remote.conftest import Remote, needs_recording, new_front, until
-from support.vllm_front import HOLD, Front
+from support.vllm_front import HOLD, Front, Reply, recorded
 
 from qwen3_asr_mlx_runtime.engines.api import Finished, Load, Loaded, LoadFailed
 from qwen3_asr_mlx_runtime.engines.remote import exchange, pool, server
@@ -25,7 +26,7 @@ def assert_well(remote: Remote, audio: Audio) -> None:
     assert outcome.transcript.text == TEXT
 
 
-@pytest.mark.parametrize("fault", ["reset", "half", 502, 504, 429, 503])
+@pytest.mark.parametrize("fault", ["reset", "half", "abort", 502, 504, 429, 503])
 def test_what_was_not_answered_is_asked_again(front: Front, connect: Connect, audio: Audio, fault: object) -> None:
     remote = connect(front)
     before = len(front.asked)
@@ -42,6 +43,7 @@ def test_what_was_not_answered_is_asked_again(front: Front, connect: Connect, au
         (401, "engine_rejected", {"status": 401}),
         (404, "engine_incompatible", {"status": 404}),
         (302, "engine_incompatible", {"status": 302}),
+        ("gzip", "engine_incompatible", {}),  # it was not asked for: a small answer may hold any size
         ("garbage", "engine_incompatible", {}),
         ("strange", "engine_incompatible", {}),
     ],
@@ -57,6 +59,37 @@ def test_what_was_answered_is_not_asked_again(
     assert_well(remote, audio)
 
 
+def test_a_failure_behind_the_first_events_is_an_answer_only_of_a_server_that_is_well(
+    front: Front, connect: Connect, audio: Audio
+) -> None:
+    remote = connect(front)
+    front.faults.append("failed")
+    error = remote.final(audio("sample"), language="English").error
+    assert (error.code, error.data) == ("engine_rejected", {"status": 500})
+    front.is_well = False
+    front.faults.append("failed")
+    remote.start(2, audio("sample"), language="English")
+    [member] = remote.engine._connection._pool._members
+    until(lambda: member.trouble and not member.outstanding)
+    front.is_well = True
+    assert remote.next().transcript.text == TEXT
+
+
+def test_neither_audio_nor_token_follows_a_redirect(
+    front: Front, connect: Connect, audio: Audio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = new_front()
+    front.token = "secret of the server"
+    monkeypatch.setenv("QWEN3_ASR_MLX_ENGINE_TOKEN", front.token)
+    remote = connect(front)
+    for status in (302, 307):
+        front.location = f"{other.url}/v1/chat/completions"
+        front.faults.append(status)
+        assert remote.final(audio("sample")).error.code == "engine_incompatible"
+    other.stop()
+    assert (other.asked, other.headers) == ([], [])
+
+
 def test_an_answer_without_end_is_not_read(
     front: Front, connect: Connect, audio: Audio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,20 +100,35 @@ def test_an_answer_without_end_is_not_read(
     assert_well(remote, audio)
 
 
-def test_a_server_that_asks_for_time_gets_it(front: Front, connect: Connect, audio: Audio) -> None:
+@pytest.mark.parametrize(
+    ("fault", "retry_after", "pause"),
+    [
+        (429, "7", 7),
+        (503, "86400", 60),
+        (429, "0", 0.01),
+        (429, "-5", 0.01),
+        (503, "Mon, 30 Nov 2026 22:00:00 GMT", 0.01),
+        (503, None, 0.01),
+        (502, None, 0.01),
+        ("reset", None, 0.01),
+    ],
+)
+def test_a_server_that_fails_or_asks_for_time_gets_it(
+    front: Front, connect: Connect, audio: Audio, fault: object, retry_after: str | None, pause: float
+) -> None:
     remote = connect(front)
     servers = remote.engine._connection._pool
     now, [member] = [servers._clock()], servers._members
     servers._clock = lambda: now[0]
-    front.faults.append(429)
-    front.retry_after = "7"
+    front.faults.append(fault)
+    front.retry_after = retry_after
     remote.start(1, audio("sample"))
-    until(lambda: member.rests_until)
-    assert member.rests_until == now[0] + 7
+    until(lambda: member.rests_until and member.trouble is None)
+    assert member.rests_until == now[0] + pause
     before = len(front.asked)
     remote.start(2, audio("sample"))
     assert (member.trouble, len(front.asked)) == (None, before)
-    now[0] += 7
+    now[0] += pause
     remote.engine._connection._call(lambda: remote.engine._connection._loop.create_task(servers._set(member)))
     assert {remote.next().job_id, remote.next().job_id} == {1, 2}
 
@@ -186,6 +234,41 @@ def test_a_wrong_model_is_named_beside_those_that_are_there(
     failed = connect(front, loads=False, model=wanted).load()
     assert failed.error.code == "engine_incompatible"
     assert f"the server has {names}: name one with --model" in failed.error.message
+
+
+@pytest.mark.parametrize(
+    ("models", "token", "fault", "code"),
+    [
+        ({"data": [{"id": "other"}]}, None, 404, "engine_incompatible"),
+        (None, "a new one", None, "engine_rejected"),
+    ],
+)
+def test_a_server_that_has_another_model_or_token_since_gets_nothing(
+    front: Front, connect: Connect, audio: Audio, models: dict | None, token: str | None, fault: object, code: str
+) -> None:
+    remote = connect(front)
+    front.models, front.token = models, token
+    front.faults.append(fault)
+    assert remote.final(audio("sample")).error.code == code
+    [member] = remote.engine._connection._pool._members
+    until(lambda: member.error)
+    assert (member.error.code, member.trouble) == (code, member.error.message)
+    front.models = front.token = None
+    front.faults.clear()
+    assert_well(remote, audio)
+
+
+@needs_recording
+def test_a_server_that_comes_back_in_another_version_is_probed_again(
+    front: Front, connect: Connect, audio: Audio
+) -> None:
+    remote = connect(front)
+    assert remote.final(audio("sample"), language="English").transcript.text == TEXT
+    older = recorded(forces=None)
+    front.answers = lambda *asked: Reply(200, b'{"version":"0.1"}') if asked[1] == "/version" else older(*asked)
+    front.faults.append("reset")
+    assert_well(remote, audio)
+    assert remote.final(audio("sample"), language="English").error.code == "unsupported_by_engine"
 
 
 @pytest.mark.parametrize("fault", [400, "strange"])
@@ -298,6 +381,14 @@ def test_one_of_two_is_enough_for_a_load(two: Two, connect: Connect, audio: Audi
     assert_well(connect(*two.fronts), audio)
 
 
+def test_a_server_that_does_not_answer_a_probe_holds_up_no_other(
+    two: Two, connect: Connect, audio: Audio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "CONNECT_SECONDS", 0.1)
+    two.fronts[1].faults.append(HOLD)
+    assert_well(connect(*two.fronts), audio)
+
+
 @needs_recording
 def test_servers_with_several_models_are_refused(two: Two, connect: Connect) -> None:
     two.fronts[1].models = {"data": [{"id": "other"}]}
@@ -372,3 +463,20 @@ def test_certificates_that_cannot_be_read_fail_the_load(
     (tmp_path / "junk.pem").write_text("junk")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "junk.pem"))
     assert connect(front, loads=False).load().error.code == "engine_unreachable"
+
+
+def test_a_proxy_that_refuses_has_sent_nothing(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", front.url)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    async def get() -> None:
+        connections = exchange.Exchange(None)
+        try:
+            await connections.get("https://192.0.2.1/health", 10.0)
+        finally:
+            await connections.close()
+
+    with pytest.raises(exchange.NoAnswer, match="the proxy does not let it through") as caught:
+        asyncio.run(get())
+    assert not caught.value.was_sent

@@ -1,18 +1,22 @@
-"""What a vLLM server answers, as types. Whatever is not one of these raises EngineIncompatible."""
+"""What a vLLM server answers, as types. Whatever is not one of these raises EngineIncompatible; a request that the
+server has ended, as where it shuts down, raises NoAnswer."""
 
 import codecs
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
-from qwen3_asr_mlx_runtime.engines.transcript import loops
+from qwen3_asr_mlx_runtime.engines.remote.exchange import Broken, NoAnswer
+from qwen3_asr_mlx_runtime.engines.transcript import SEVERITY, loops
 from qwen3_asr_mlx_runtime.errors import EngineIncompatible
 
 VLLM = "expected an answer as vLLM from 0.17 on gives it"
 _EVENT = b"data: "
 _DONE = b"[DONE]"
+_UNFINISHED = ("abort", "error")
+_SERVER_ERROR = 500
 Body = TypeVar("Body")
 
 
@@ -41,7 +45,7 @@ class _TokenLogprob(msgspec.Struct, frozen=True):
     """`bytes`: of the token's text; a special token may have some although the content lacks them."""
 
     logprob: float
-    bytes: list[int] | None = None
+    bytes: list[Annotated[int, msgspec.Meta(ge=0, le=255)]] | None = None
 
 
 class _Logprobs(msgspec.Struct, frozen=True):
@@ -73,9 +77,16 @@ class _ChunkChoice(msgspec.Struct, frozen=True):
     finish_reason: str | None = None
 
 
+class _StreamError(msgspec.Struct, frozen=True):
+    code: int = _SERVER_ERROR
+
+
 class _Chunk(msgspec.Struct, frozen=True):
-    choices: list[_ChunkChoice]
+    """`error`: in place of the rest, of a server that has failed since it began to answer."""
+
+    choices: list[_ChunkChoice] = []
     usage: Usage | None = None
+    error: _StreamError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +125,7 @@ def chat_answer(body: bytes) -> Answer:
         raise EngineIncompatible(f"{VLLM}: {len(tokens)} log-probabilities of {len(ids)} tokens")
     reason = _reason(choice.finish_reason)
     raw = choice.message.content or ""
-    answer = Answer(raw, reason, completion.usage.prompt_tokens, ids, tuple(each.logprob for each in tokens))
+    answer = Answer(raw, reason, completion.usage.prompt_tokens, ids, tuple(min(each.logprob, 0.0) for each in tokens))
     texts = [bytes(each.bytes or ()) for each in tokens]
     if reason == "stop" and texts:
         texts[-1] = b""  # EOS
@@ -131,6 +142,8 @@ def transcription_answer(body: bytes) -> Answer:
         if not line.startswith(_EVENT) or line.removeprefix(_EVENT) == _DONE:
             continue
         chunk = decoded(line.removeprefix(_EVENT), _Chunk)
+        if chunk.error is not None:
+            raise Broken(chunk.error.code)
         usage = chunk.usage or usage
         for choice in chunk.choices:
             text += choice.delta.content or ""
@@ -141,8 +154,10 @@ def transcription_answer(body: bytes) -> Answer:
 
 
 def _reason(reason: str | None) -> str:
-    if reason not in ("stop", "length"):
-        raise EngineIncompatible(f"{VLLM}: another finish reason than stop and length")
+    if reason in _UNFINISHED:
+        raise NoAnswer("it has ended the request", was_sent=True)
+    if reason not in SEVERITY:
+        raise EngineIncompatible(f"{VLLM}: a finish reason that is none of {', '.join(SEVERITY)}")
     return reason
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 
-from qwen3_asr_mlx_runtime.errors import EngineIncompatible, EngineRejected
+from qwen3_asr_mlx_runtime.errors import EngineIncompatible, EngineRejected, EngineUnreachable
 
 TOKEN_VARIABLE = "QWEN3_ASR_MLX_ENGINE_TOKEN"  # noqa: S105 a name
 CONNECT_SECONDS = 5.0
@@ -17,8 +17,9 @@ KEEP_ALIVE_SECONDS = 4.0  # uvicorn closes an idle connection after 5
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 MAX_REST_SECONDS = 60.0
 _BUSY = (429, 503)
+UNAUTHORISED = (401, 403)
 _GATEWAY = (502, 504)  # a proxy's: nothing behind it has answered
-_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout)
+_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
 
 
 class NoAnswer(Exception):
@@ -61,14 +62,21 @@ def read_token(file: Path | None, token: str | None) -> str | None:
 
 
 class Exchange:
-    """Used on one event loop. `token`: sent to every server."""
+    """Used on one event loop. `token`: sent to every server. Raises EngineUnreachable where the proxies or certificates
+    that the environment names are of no use."""
 
     def __init__(self, token: str | None) -> None:
-        self._client = httpx2.AsyncClient(
-            headers={"Authorization": f"Bearer {token}"} if token else {},
-            limits=httpx2.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
-            follow_redirects=False,
-        )
+        plain = {"Accept-Encoding": "identity"}  # what is compressed may have any size
+        try:
+            self._client = httpx2.AsyncClient(
+                headers={"Authorization": f"Bearer {token}", **plain} if token else plain,
+                limits=httpx2.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
+                follow_redirects=False,
+            )
+        except Exception as error:  # noqa: BLE001 whatever an address of a proxy or a file of certificates provokes
+            reason = type(error).__name__
+            message = f"HTTP cannot be set up ({reason}): look at SSL_CERT_FILE and at the proxies in the environment"
+            raise EngineUnreachable(message) from None
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -91,7 +99,7 @@ class Exchange:
                 self._client.stream(method, url, timeout=times, **content) as response,
             ):
                 body = bytearray()
-                async for part in response.aiter_bytes():
+                async for part in response.aiter_raw():
                     body += part
                     if len(body) > MAX_ANSWER_BYTES:
                         raise EngineIncompatible(f"the server's answer is over {MAX_ANSWER_BYTES} bytes")
@@ -115,7 +123,7 @@ def _check(response: httpx2.Response) -> None:
         raise NoAnswer(f"it answers {status}")
     if status >= 500:
         raise Broken(status)
-    if status in (401, 403):
+    if status in UNAUTHORISED:
         message = "the server wants a token: --engine-token-file FILE, or QWEN3_ASR_MLX_ENGINE_TOKEN"
         raise EngineRejected(message, status=status)
     if status < 400 or status in (404, 405):
@@ -139,6 +147,7 @@ def _reason(error: httpx2.TransportError) -> str:
         httpx2.ConnectError: "it cannot be reached",
         httpx2.ConnectTimeout: f"it does not answer within {CONNECT_SECONDS:g} s",
         httpx2.ReadTimeout: "it accepts the request and does not answer",
+        httpx2.ProxyError: "the proxy does not let it through",
     }.get(type(error), "the connection was lost")
 
 

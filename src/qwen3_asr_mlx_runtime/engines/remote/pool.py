@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from qwen3_asr_mlx_runtime.command import printable
 from qwen3_asr_mlx_runtime.diagnostics import diagnose
 from qwen3_asr_mlx_runtime.engines.remote.answers import Answer
-from qwen3_asr_mlx_runtime.engines.remote.exchange import Broken, Busy, NoAnswer
+from qwen3_asr_mlx_runtime.engines.remote.exchange import UNAUTHORISED, Broken, Busy, NoAnswer
 from qwen3_asr_mlx_runtime.engines.remote.server import Facts, Server
 from qwen3_asr_mlx_runtime.engines.utterance import Utterance
 from qwen3_asr_mlx_runtime.errors import BridgeError, EngineIncompatible, EngineRejected, EngineUnreachable
@@ -27,7 +27,7 @@ class _Member:
     """A server and its place in the pool.
 
     `trouble`: why it gets nothing, None while it does. `error`: that of one which is of no use. `answers`: it is well
-    and is being probed. `rests_until`: it asked to come later; `rests`: how often in a row.
+    and is being probed. `rests_until`: it gets nothing before; `rests`: how often in a row it has failed.
     """
 
     server: Server
@@ -73,11 +73,13 @@ class Pool:
         return facts
 
     async def _first_tries(self) -> None:
-        """Until every server was tried, and one is of use or of none; or until none has answered for too long."""
+        """Until every server was tried, and one is of use or of none; or for CONNECT_SECONDS. Only a probe that is all
+        there is may take longer."""
         ends_at = self._clock() + CONNECT_SECONDS
         async with self._changed:
             while not self._is_settled():
-                left = None if any(member.answers for member in self._members) else ends_at - self._clock()
+                is_probed = any(member.answers for member in self._members) and not self._has_one()
+                left = None if is_probed else ends_at - self._clock()
                 try:
                     async with asyncio.timeout(left):
                         await self._changed.wait()
@@ -85,8 +87,11 @@ class Pool:
                     return
 
     def _is_settled(self) -> bool:
-        is_known = any(member.trouble is None or member.error is not None for member in self._members)
+        is_known = self._has_one() or any(member.error is not None for member in self._members)
         return is_known and all(member.is_tried for member in self._members)
+
+    def _has_one(self) -> bool:
+        return any(member.trouble is None for member in self._members)
 
     async def close(self) -> None:
         for watcher in self._watchers:
@@ -115,17 +120,20 @@ class Pool:
         try:
             answer = await member.server.transcribe(utterance)
         except Busy as trouble:
-            pause = BACK_OFF[min(member.rests, len(BACK_OFF) - 1)] if trouble.seconds is None else trouble.seconds
-            member.rests_until, member.rests = self._clock() + pause, member.rests + 1
+            self._rest(member, trouble.seconds)
             raise
         except Broken as trouble:
             if await self._is_well(member):
                 message = f"the server fails at this audio with status {trouble.status}: its own log says why"
                 raise EngineRejected(message, status=trouble.status) from None
-            self._leave(member, trouble)
+            self._leave(member, trouble.reason)
             raise
         except NoAnswer as trouble:
-            self._leave(member, trouble)
+            self._leave(member, trouble.reason)
+            raise
+        except (EngineIncompatible, EngineRejected) as refusal:
+            if isinstance(refusal, EngineIncompatible) or refusal.data.get("status") in UNAUTHORISED:
+                self._leave(member, refusal.message)  # not for this audio: it may have another model or token now
             raise
         finally:
             member.outstanding -= 1
@@ -150,7 +158,7 @@ class Pool:
                         await self._changed.wait()
 
     def _unreachable(self) -> EngineUnreachable:
-        troubles = [member.trouble or "it asks to come later" for member in self._members]
+        troubles = [member.trouble or "it is asked again later" for member in self._members]
         return EngineUnreachable(f"no server of the engine answers: {'; '.join(dict.fromkeys(troubles))}")
 
     async def _is_well(self, member: _Member) -> bool:
@@ -160,11 +168,21 @@ class Pool:
             return False
         return True
 
-    def _leave(self, member: _Member, trouble: NoAnswer) -> None:
+    def _leave(self, member: _Member, trouble: str) -> None:
         if member.trouble is None:
-            self._log(member, trouble.reason)
-        member.trouble = trouble.reason
+            self._log(member, trouble)
+        member.trouble = trouble
         member.doubted.set()
+        self._rest(member, None)  # its health may be answered by another than its requests
+
+    def _rest(self, member: _Member, seconds: float | None) -> None:
+        """Nothing is sent to it for so long; by default for longer each time in a row."""
+        now = self._clock()
+        if not seconds:
+            if member.rests_until > now:
+                return  # several requests have failed at once
+            seconds, member.rests = BACK_OFF[min(member.rests, len(BACK_OFF) - 1)], member.rests + 1
+        member.rests_until = max(member.rests_until, now + seconds)
 
     async def _watch(self, member: _Member) -> None:
         """For ever: try a server that is out of the set, and look after one that is in it."""

@@ -67,11 +67,14 @@ class Server:
         await self._get("/health")
 
     async def identify(self, wanted: str) -> None:
-        """Look for the model, and probe it where that is new. Raises EngineIncompatible, and what `Exchange` raises."""
+        """Look for the model, and probe it where that or the server's version is new or not known. Raises
+        EngineIncompatible, and what `Exchange` raises."""
+        known = self.facts
         models = decoded(await self._get("/v1/models"), ServedModels).data
-        model = _chosen(models, wanted if self.facts is None else self.facts.model.id)
-        if self.facts is None or self.facts.model != model:
-            self.facts = await self._probe(model)
+        model = _chosen(models, wanted if known is None else known.model.id)
+        version = await self._version()
+        if known is None or version is None or (known.model, known.version) != (model, version):
+            self.facts = await self._probe(model, version)
 
     def writes_in(self, utterance: Utterance) -> bool:
         """Whether it can be made to write in the language of an utterance."""
@@ -133,11 +136,13 @@ class Server:
             raise EngineIncompatible(message, model=model.id)
         return answer
 
-    async def _probe(self, model: ServedModel) -> Facts:
+    async def _version(self) -> str | None:
+        with suppress(EngineIncompatible, EngineRejected):  # some proxies do not pass it on
+            return decoded(await self._get("/version"), Version).version
+        return None
+
+    async def _probe(self, model: ServedModel, version: str | None) -> Facts:
         """Raises EngineIncompatible where the model answers as no Qwen3-ASR does."""
-        version = None
-        with suppress(EngineIncompatible, EngineRejected):  # some proxies pass on `/v1` alone
-            version = decoded(await self._get("/version"), Version).version
         name = model.owned_by or "vllm"
         free = probe()
         named = replace(free, language=_PROBE_LANGUAGE)
