@@ -1,6 +1,7 @@
 """The remote engine against answers of a real vLLM: every job of the session, and its outcome."""
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -312,6 +313,26 @@ def test_a_load_is_under_way_until_it_is_answered(front: Front, connect: Connect
     assert remote.engine.load_stage is None
     remote.engine.send(Load())
     assert remote.engine.load_stage == "connect" or isinstance(remote.next(), Loaded)
+
+
+def test_a_load_that_fails_at_once_is_not_under_way(
+    front: Front, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(EXAMPLES / "expected.jsonl"))
+    start = threading.Thread.start
+    remote = connect(front, loads=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda thread: (start(thread), thread.join()))
+        failed = remote.load()
+    assert (failed.error.code, remote.engine.load_stage) == ("engine_unreachable", None)
+
+
+def test_a_bug_fails_the_load(front: Front, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote = connect(front, loads=False)
+    with monkeypatch.context() as patch:
+        patch.setattr("qwen3_asr_mlx_runtime.engines.remote.pool.Pool.connect", lambda _: 1 / 0)
+        assert remote.load().error.code == "decode_failed"
+    assert isinstance(remote.load(), Loaded)
 
 
 def test_a_bug_costs_the_job_alone(

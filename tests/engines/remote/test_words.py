@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from engines.remote.conftest import Remote
+from engines.remote.conftest import Remote, until
 from support.in_worker import planted
 from support.vllm_front import Front
 
@@ -86,8 +86,32 @@ def test_one_where_mlx_does_not_import_costs_the_words(
     without = "import sys; sys.modules['mlx.core'] = None"
     monkeypatch.setattr(worker, "_PROGRAM", planted(worker._PROGRAM, without))
     remote = connect(front, aligner="demo")
-    assert align(remote, 1, audio("sample")).error.code == "engine_unavailable"
+    error = align(remote, 1, audio("sample")).error
+    assert (error.code, "mlx" in error.message) == ("engine_unavailable", True)
+    assert align(remote, 3, audio("sample")).error.message == error.message
     assert remote.final(audio("sample"), id=2).transcript.text == TEXT
+
+
+def test_one_that_is_stuck_is_seen_although_the_servers_are_spoken_to(
+    front: Front, connect: Connect, audio: Audio
+) -> None:
+    remote = connect(front, aligner="demo")
+    engine = remote.engine
+    remote.append(1, audio("sample"))
+    engine.send(Align(1, 1, TEXT, "English"))
+    assert engine.load_stage == "start" or isinstance(remote.next(), Aligned)
+    assert isinstance(align(remote, 2, audio("sample")), Aligned) or isinstance(remote.next(), Aligned)
+    os.kill(engine.pid, signal.SIGSTOP)
+    remote.append(3, audio("sample"))
+    engine.send(Align(3, 3, TEXT, "English"))
+
+    def is_still() -> bool:
+        before, beats = engine.heartbeats, engine._connection.beats
+        until(lambda: engine._connection.beats > beats + 5)
+        return engine.heartbeats == before
+
+    until(is_still)
+    engine.kill("stalled")
 
 
 def test_a_cancel_ends_it(front: Front, connect: Connect, audio: Audio) -> None:

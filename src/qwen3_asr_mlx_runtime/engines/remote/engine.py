@@ -82,12 +82,15 @@ class RemoteEngine:
 
     @property
     def heartbeats(self) -> int:
-        connection, words = self._connection, self._words
-        return (connection.beats if connection else 0) + (words.heartbeats if words else 0)
+        # The loop that speaks to the servers lives on beside an aligner that is stuck.
+        if self._words is not None and self._words.is_busy:
+            return self._words.heartbeats
+        return self._connection.beats if self._connection else 0
 
     @property
     def load_stage(self) -> str | None:
-        return self._connection.load_stage if self._connection else None
+        stage = self._connection.load_stage if self._connection else None
+        return stage or (self._words.load_stage if self._words else None)
 
     @property
     def memory(self) -> Memory | None:
@@ -243,7 +246,7 @@ class _Connection:
 
     def __init__(self, settings: Settings, token: str | None, post: Post) -> None:
         self.beats = 0
-        self.load_stage: str | None = None
+        self.load_stage: str | None = "connect"
         self.has_failed = False  # to load: it ends
         self._settings = settings
         self._token = token
@@ -260,7 +263,6 @@ class _Connection:
         self._thread.start()
 
     def load(self) -> None:
-        self.load_stage = "connect"
         self._call(self._load)
 
     def submit(self, job_id: int, work: Work) -> None:
@@ -291,8 +293,8 @@ class _Connection:
     def _run(self) -> None:
         try:
             exchange = Exchange(self._token)
-        except Exception as error:  # noqa: BLE001 whatever a file of certificates provokes
-            self._report(LoadFailed(EngineUnreachable(f"HTTP cannot be set up: {type(error).__name__}")))
+        except EngineUnreachable as error:
+            self._report(LoadFailed(error))
             self._loop.close()
             return
         self._pool = Pool([Server(url, exchange) for url in self._settings.engine], self._settings.model)
@@ -347,8 +349,8 @@ class _Connection:
             started = time.monotonic()
             try:
                 facts = await self._pool.connect()
-            except BridgeError as error:
-                return LoadFailed(error)
+            except Exception as error:  # noqa: BLE001 a bug may not leave a load without an outcome
+                return LoadFailed(_error(error))
             self._loaded = _loaded(facts, time.monotonic() - started, has_aligner=self._settings.aligner is not None)
         return self._loaded
 
@@ -376,10 +378,14 @@ def _outcome(job_id: int, task: asyncio.Task[Outcome]) -> Outcome:
     error = task.exception()
     if error is None:
         return task.result()
+    return Failed(job_id, _error(error))
+
+
+def _error(error: BaseException) -> BridgeError:
     if isinstance(error, BridgeError):
-        return Failed(job_id, error)
+        return error
     diagnose(f"the remote engine failed: {raised_at(type(error), error.__traceback__)}")
-    return Failed(job_id, DecodeFailed(f"the remote engine failed: {type(error).__name__}"))
+    return DecodeFailed(f"the remote engine failed: {type(error).__name__}")
 
 
 def _loaded(facts: Sequence[Facts], seconds: float, *, has_aligner: bool) -> Loaded:

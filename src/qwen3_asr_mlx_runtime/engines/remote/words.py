@@ -29,11 +29,20 @@ class Words:
         self._post = post
         self._lock = threading.Lock()
         self._open: set[int] = set()  # Aligns
+        self._has_failed = False  # to load: the process is there, and takes no Align
         self._worker = WorkerEngine(settings, self._take)
 
     @property
     def heartbeats(self) -> int:
         return self._worker.heartbeats
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._open)
+
+    @property
+    def load_stage(self) -> str | None:
+        return self._worker.load_stage
 
     @property
     def memory(self) -> Memory | None:
@@ -70,7 +79,8 @@ class Words:
         return self._worker.join(timeout)
 
     def _start(self) -> None:
-        if self._worker.pid is None:
+        if self._worker.pid is None or self._has_failed:
+            self._has_failed = False
             self._worker.send(Load())
 
     def _take(self, outcome: Outcome) -> None:
@@ -80,6 +90,7 @@ class Words:
                 if self._ends(outcome.job_id):
                     self._post(outcome)
             case LoadFailed(error):
+                self._has_failed = True
                 self._fail_all(error)
             case EngineEnded(reason):
                 self._fail_all(EngineCrashed(f"the aligner's process has ended: {reason}"))
