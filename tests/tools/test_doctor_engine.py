@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from engines.remote.conftest import needs_recording, new_front
-from support.vllm_front import Front, recorded
+from support.vllm_front import Front, Reply, recorded
 
 from qwen3_asr_mlx_runtime.tools.doctor.engine_check import check_servers
 from qwen3_asr_mlx_runtime.tools.doctor.main import main
@@ -51,6 +51,23 @@ def test_what_is_wrong_is_a_failure(front: Front, tmp_path: Path, capsys: pytest
     front.stop()
     assert main(["--engine", front.url]) == 1
     assert "gives no answer: it cannot be reached" in capsys.readouterr().out
+
+
+def test_certificates_that_cannot_be_read_are_a_failure(
+    front: Front, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", __file__)
+    assert main(["--engine", front.url]) == 1
+    assert "HTTP cannot be set up (SSLError): look at SSL_CERT_FILE" in capsys.readouterr().out
+
+
+@needs_recording
+def test_what_a_server_says_controls_no_terminal() -> None:
+    front = Front(lambda *asked: Reply(200, b'{"version":"\\u001b[2J"}') if asked[1] == "/version" else answers(*asked))
+    answers = recorded()
+    found = [*check_servers([front.url], "demo", None)]
+    front.stop()
+    assert found[0].what == "server 1 is vllm  [2J, with the model demo"
 
 
 @needs_recording

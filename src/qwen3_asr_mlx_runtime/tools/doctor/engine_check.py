@@ -4,7 +4,9 @@ import asyncio
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 
+from qwen3_asr_mlx_runtime.command import printable
 from qwen3_asr_mlx_runtime.engines.remote.exchange import Exchange, NoAnswer
 from qwen3_asr_mlx_runtime.engines.remote.server import Facts, Server, probe
 from qwen3_asr_mlx_runtime.engines.utterance import Utterance
@@ -28,28 +30,30 @@ def check_servers(urls: Sequence[str], model: str, token: str | None) -> Iterato
         yield from findings
         models |= {facts.model.id} if facts else set()
     if len(models) > 1:
-        yield failure(f"the servers have several models: {', '.join(sorted(models))}", "name one with --model")
+        names = printable(", ".join(sorted(models)))
+        yield failure(f"the servers have several models: {names}", "name one with --model")
 
 
 async def _check(name: str, url: str, model: str, token: str | None) -> tuple[list[Finding], Facts | None]:
-    exchange = Exchange(token)
-    server = Server(url, exchange)
     try:
-        await server.check_health()
-        await server.identify(model)
-        return [*_found(name, server.facts), await _latency(name, server)], server.facts
+        async with AsyncExitStack() as stack:
+            exchange = Exchange(token)
+            stack.push_async_callback(exchange.close)
+            server = Server(url, exchange)
+            await server.check_health()
+            await server.identify(model)
+            return [*_found(name, server.facts), await _latency(name, server)], server.facts
     except NoAnswer as trouble:
         return [failure(f"{name} gives no answer: {trouble.reason}", "is it started, and the address right?")], None
     except BridgeError as error:
-        return [failure(f"{name}: {error.message} ({error.code})", _PAGE)], None
-    finally:
-        await exchange.close()
+        return [failure(printable(f"{name}: {error.message} ({error.code})"), _PAGE)], None
 
 
 def _found(name: str, facts: Facts | None) -> Iterator[Finding]:
     if facts is None:
         return
-    yield ok(f"{name} is {facts.name} {facts.version or 'of an unknown version'}, with the model {facts.model.id}")
+    version = facts.version or "of an unknown version"
+    yield ok(printable(f"{name} is {facts.name} {version}, with the model {facts.model.id}"))
     if facts.forced_language is None:
         advice = "start it with --trust-request-chat-template: until then `language` is refused"
         yield warning(f"{name} cannot be made to write in a named language", advice)
