@@ -19,7 +19,6 @@ WAITS = (
     'waits for requests here, one JSON object a line, as {"type":"transcribe","audio":"talk.wav"}; Ctrl-D ends it; '
     "docs/protocol/reference.md has all of them"
 )
-SPEECH_LEAVES = "speech is sent to the servers of --engine: it leaves this machine, unless they run here"
 _ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -112,7 +111,7 @@ def _daemon(
     from qwen3_asr_mlx_runtime import process_memory
     from qwen3_asr_mlx_runtime.bridge.lifecycle import install_signal_handlers
     from qwen3_asr_mlx_runtime.diagnostics import diagnose, install_hooks
-    from qwen3_asr_mlx_runtime.model_name import trouble
+    from qwen3_asr_mlx_runtime.model_name import SPEECH_LEAVES, trouble
 
     process_memory.keep_little()
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()

@@ -13,6 +13,7 @@ DEFAULT_ALIGNER = "Qwen/Qwen3-ForcedAligner-0.6B"
 DEMO = "demo"
 SERVED = "served"  # the one model that the servers of a remote engine have
 DEMO_KNOWS = "the demonstration model knows the ten digits in English and Arabic, and no other word"
+SPEECH_LEAVES = "speech is sent to the servers of the engine: it leaves this machine, unless they run here"
 _VARIABLE = "QWEN3_ASR_MLX_MODEL"
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _SOUND = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".aifc", ".caf", ".au", ".m4a", ".mp4", ".webm")

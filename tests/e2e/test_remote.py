@@ -85,7 +85,7 @@ def test_it_says_what_decodes_and_that_speech_leaves(front: Front) -> None:
         status = client.ask("status")
         assert (status["memory"]["process"]["worker"], status["engine_restarts"]) == (None, 0)
         assert client.wait() == 0
-        assert "speech is sent to the servers of --engine: it leaves this machine" in client.stderr()
+        assert "speech is sent to the servers of the engine: it leaves this machine" in client.stderr()
         check_lines(client.monitor.replies)
 
 
@@ -206,6 +206,23 @@ def test_without_its_package_the_last_line_names_the_extra() -> None:
     fatal = json.loads(ran.stdout)
     assert (ran.returncode, fatal["type"], fatal["code"]) == (2, "fatal", "environment_missing")
     assert "qwen3-asr-mlx-runtime[remote]" in fatal["message"]
+
+
+@pytest.mark.parametrize("way", ["environment", "option"])
+def test_a_command_in_front_of_the_bridge_takes_the_model_of_the_servers_and_says_that_speech_leaves(
+    front: Front, way: str
+) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); from qwen3_asr_mlx_runtime.tools.transcribe.main import main"
+    )
+    argv = [command(None)[0], "-I", "-c", f"{code}; sys.exit(main())", str(EXAMPLES.parents[1] / "src"), "--stdout"]
+    given = ["--bridge", f"--engine {front.url}"] if way == "option" else []
+    environment = {"QWEN3_ASR_MLX_ENGINE": front.url} if way == "environment" else {}
+    ran = subprocess.run(
+        [*argv, *given, SAMPLE], env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == f"{TEXT}\n"
+    assert "it leaves this machine" in ran.stderr
 
 
 def test_the_environment_names_the_servers_and_the_token(front: Front) -> None:

@@ -2,18 +2,17 @@
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from qwen3_asr_mlx_runtime.client import Bridge, ClientError, Limits, Setup
-from qwen3_asr_mlx_runtime.command import complain, guarded, note
+from qwen3_asr_mlx_runtime.command import complain, guarded
 from qwen3_asr_mlx_runtime.command_line import Parser
 from qwen3_asr_mlx_runtime.errors import BridgeError
-from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO, DEMO_KNOWS, chosen_model, model
-from qwen3_asr_mlx_runtime.tools.command import add_bridge_option, bridge_command
+from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, model
+from qwen3_asr_mlx_runtime.tools.command import add_bridge_option, bridge_command, bridge_model, note_model
 from qwen3_asr_mlx_runtime.tools.live.record import Record, summary
 from qwen3_asr_mlx_runtime.tools.live.screen import Lines, Screen, Silent, Terminal
 from qwen3_asr_mlx_runtime.tools.live.session import Failed, Plan, Recording, Session
@@ -32,9 +31,9 @@ def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = 
     the command line of a bridge to use instead of this package's."""
     options = _parser().parse_args(arguments)
     try:
-        options.model = chosen_model(options.model, os.environ)
-        if options.model == DEMO and not options.json:
-            note(f"{PROGRAM}: {DEMO_KNOWS}")
+        options.model = bridge_model(options)
+        if not options.json:
+            note_model(PROGRAM, options)
         recordings = [Recording.read(path) for path in options.files]
         records, seconds = _run(options, recordings, [*(bridge or bridge_command()), *_bridge_options(options)])
         if options.json:

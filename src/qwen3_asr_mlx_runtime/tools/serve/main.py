@@ -10,11 +10,10 @@ from pathlib import Path
 
 from qwen3_asr_mlx_runtime import option_values as values
 from qwen3_asr_mlx_runtime.client import ClientError
-from qwen3_asr_mlx_runtime.command import complain, guarded, note
+from qwen3_asr_mlx_runtime.command import complain, guarded
 from qwen3_asr_mlx_runtime.command_line import Parser
 from qwen3_asr_mlx_runtime.limits import ProcessLimits
-from qwen3_asr_mlx_runtime.model_name import DEMO, DEMO_KNOWS, chosen_model
-from qwen3_asr_mlx_runtime.tools.command import bridge_command
+from qwen3_asr_mlx_runtime.tools.command import bridge_command, bridge_model, note_model
 from qwen3_asr_mlx_runtime.tools.doors.life import listening
 from qwen3_asr_mlx_runtime.tools.doors.options import add_bridge_options, command_of, is_loopback, public_name
 
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = 
     this package's."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    options.model = chosen_model(options.model, os.environ)
+    options.model = bridge_model(options)
     token = _token(parser, options)
     for package in _PACKAGES:  # of the extra `serve`: one that is missing is named
         import_module(package)
@@ -60,8 +59,7 @@ def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = 
         parent_pid=options.parent_pid,
     )
     with listening(options.host, options.port) as listener:
-        if options.model == DEMO:
-            note(f"{PROGRAM}: {DEMO_KNOWS}")
+        note_model(PROGRAM, options)
         try:
             return asyncio.run(run(plan, listener))
         except ClientError as error:

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import os
 import signal
 import sys
 import time
@@ -20,8 +19,8 @@ from qwen3_asr_mlx_runtime.client import ClientError
 from qwen3_asr_mlx_runtime.command import guarded, note
 from qwen3_asr_mlx_runtime.command_line import Parser
 from qwen3_asr_mlx_runtime.limits import MAX_STREAM_RATE, MIN_STREAM_RATE
-from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, DEMO, DEMO_KNOWS, chosen_model, model
-from qwen3_asr_mlx_runtime.tools.command import bridge_command
+from qwen3_asr_mlx_runtime.model_name import DEFAULT_MODEL, model
+from qwen3_asr_mlx_runtime.tools.command import bridge_command, bridge_model, note_model
 from qwen3_asr_mlx_runtime.tools.transcribe.formats import CAPTIONED, FORMATS
 from qwen3_asr_mlx_runtime.tools.transcribe.screen import count, length, screen
 from qwen3_asr_mlx_runtime.tools.transcribe.sources import (
@@ -53,7 +52,7 @@ def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = 
     `bridge`: the command line of a bridge to use instead of this package's."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    options.model = chosen_model(options.model, os.environ)
+    options.model = bridge_model(options)
     _leave_cleanly()
     with ExitStack() as stack:
         every = _sources(parser, options, stack)
@@ -68,8 +67,7 @@ def _is_open(source: Source) -> bool:
 
 
 def _transcribe(options: argparse.Namespace, sources: Sequence[Source], bridge: Sequence[str]) -> int:
-    if options.model == DEMO:
-        note(f"{PROGRAM}: {DEMO_KNOWS}")
+    note_model(PROGRAM, options)
     limit = ["--max-audio-seconds", f"{MAX_AUDIO_SECONDS:g}"]
     command = [*bridge, "--model", options.model, *limit, *options.bridge]
     with screen({each.name: _size(each.audio) for each in sources}) as shown:

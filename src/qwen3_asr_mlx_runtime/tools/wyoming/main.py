@@ -14,8 +14,7 @@ from qwen3_asr_mlx_runtime.client import ClientError
 from qwen3_asr_mlx_runtime.command import complain, guarded, note
 from qwen3_asr_mlx_runtime.command_line import Parser
 from qwen3_asr_mlx_runtime.limits import ProcessLimits
-from qwen3_asr_mlx_runtime.model_name import DEMO, DEMO_KNOWS, chosen_model
-from qwen3_asr_mlx_runtime.tools.command import bridge_command
+from qwen3_asr_mlx_runtime.tools.command import bridge_command, bridge_model, note_model
 from qwen3_asr_mlx_runtime.tools.doors.life import listening
 from qwen3_asr_mlx_runtime.tools.doors.options import add_bridge_options, command_of, is_loopback, public_name
 
@@ -46,7 +45,7 @@ def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = 
     is_open = address is not None and not is_loopback(address.host)
     if is_open and not options.allow_network:
         parser.error("--uri is open to other machines, and Wyoming knows no password: it needs --allow-network")
-    options.model = chosen_model(options.model, os.environ)
+    options.model = bridge_model(options)
     import_module("wyoming")  # of the extra `wyoming`: it is named where it is missing
     from qwen3_asr_mlx_runtime.tools.wyoming.pipes import Pipes
     from qwen3_asr_mlx_runtime.tools.wyoming.server import Plan, run
@@ -63,8 +62,7 @@ def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = 
         parent_pid=options.parent_pid,
     )
     with nullcontext(Pipes.claimed()) if address is None else listening(*address) as source:
-        if options.model == DEMO:
-            note(f"{PROGRAM}: {DEMO_KNOWS}")
+        note_model(PROGRAM, options)
         if is_open:
             note(f"{PROGRAM}: whoever reaches this address can have audio transcribed: Wyoming knows no password")
         try:
