@@ -25,6 +25,18 @@ def test_every_server_has_as_many_segments_as_a_local_engine(servers: int) -> No
     assert len(talk.jobs) == 4 * servers
 
 
+@pytest.mark.parametrize("servers", [1, 3])
+@pytest.mark.parametrize(("decoder_mode", "files"), [("sequential", 2), ("batched", 12)])
+def test_every_server_has_as_many_files_as_a_local_engine(servers: int, decoder_mode: str, files: int) -> None:
+    talk = conversation(servers)
+    talk.send("start")
+    talk.load()
+    for number in range(files * servers + 1):
+        talk.send("transcribe", id=number, audio=f"/{number}", decoder_mode=decoder_mode)
+        talk.read(f"/{number}")
+    assert len(talk.jobs) == files * servers
+
+
 def test_what_a_load_finds_is_in_ready_and_from_then_on_in_capabilities() -> None:
     talk = conversation(1)
     [before] = talk.send("capabilities")

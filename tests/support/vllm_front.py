@@ -7,6 +7,7 @@ a number          this status, with `retry_after` and `location` if they are set
 "strange"         200, and JSON of another service
 "reset"           the connection ends before the answer
 "half"            the connection ends within the answer
+"drip"            the answer comes byte by byte, without an end
 "abort"           the server has ended the request, as where it shuts down
 "failed"          the server has failed since it began to send events
 "gzip"            the answer is compressed
@@ -191,6 +192,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n{")
                 self.wfile.flush()
                 self.connection.shutdown(socket.SHUT_RDWR)
+            case "drip":
+                self._drip()
             case "abort":
                 reply = front.answers("POST", self.path, dict(self.headers), body)
                 self._send(reply._replace(body=reply.body.replace(b'"stop"', b'"abort"')))
@@ -212,6 +215,15 @@ class _Handler(BaseHTTPRequestHandler):
                     self.front.given_up.release()
                     return
         self.connection.settimeout(None)
+
+    def _drip(self) -> None:
+        """Until the client has gone."""
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 999999\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while not self.front.release.wait(0.01):
+                self.wfile.write(b" ")
+        self.close_connection = True
+        self.front.given_up.release()
 
     def _has_token(self) -> bool:
         if self.front.token is None or self.headers["Authorization"] == f"Bearer {self.front.token}":

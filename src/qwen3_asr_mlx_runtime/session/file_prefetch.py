@@ -17,10 +17,11 @@ READ_SECONDS = 30.0  # for a file that is read whole, or for a segment
 
 class FilePrefetch:
     """Files of streams are read first, and whole. Of the others few are held at a time, from the start of the reading
-    to the result, and few of their segments."""
+    to the result, and few of their segments: for each of the `engines` that decode beside each other."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], engines: int = 1) -> None:
         self._clock = clock
+        self._engines = engines
         self._unread: dict[DecoderMode | None, deque[Transcription]] = {
             None: deque(),
             "sequential": deque(),
@@ -72,7 +73,7 @@ class FilePrefetch:
             return None
         segments = sum(each.held_segments for each in self._held.values())
         for transcription in self._partly_read.values():
-            if segments < MAX_HELD_SEGMENTS or not transcription.held_segments:
+            if segments < MAX_HELD_SEGMENTS * self._engines or not transcription.held_segments:
                 return transcription
         return None
 
@@ -112,4 +113,5 @@ class FilePrefetch:
     def _has_room(self, mode: DecoderMode) -> bool:
         held = Counter(item.options.decoder_mode for item in self._held.values())
         seconds = sum(item.held_seconds for item in self._held.values())
-        return held[mode] < (MAX_HELD[mode] if seconds < MAX_HELD_SECONDS else READ_AHEAD)
+        most = MAX_HELD[mode] if seconds < MAX_HELD_SECONDS * self._engines else READ_AHEAD
+        return held[mode] < most * self._engines

@@ -72,7 +72,7 @@ class Scheduler:
         self.transcripts = 0
         self.audio_seconds = 0.0  # of these
         self.slots = EngineSlots(clock, partial_share, engines)
-        self.files = FilePrefetch(clock)
+        self.files = FilePrefetch(clock, engines)
         self._clock = clock
         self._job_ids = count(1)
         self._audio_ids = count(1)

@@ -167,6 +167,21 @@ def test_a_server_that_answers_too_slowly_is_asked_again(
     assert outcome.job_id == 2
 
 
+def test_an_answer_that_comes_byte_by_byte_is_waited_for_no_longer_than_any(
+    front: Front, connect: Connect, audio: Audio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = connect(front)
+    assert remote.final(audio("sample")).transcript.text == TEXT  # a real server compiles its first answer
+    monkeypatch.setattr(exchange, "CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr(exchange, "WRITE_SECONDS", 0.1)
+    monkeypatch.setattr(server, "_patience", lambda _: 0.5)
+    front.faults.append("drip")
+    remote.start(2, audio("sample"))
+    assert front.given_up.acquire(timeout=60)
+    monkeypatch.undo()
+    assert remote.next().transcript.text == TEXT
+
+
 def test_nothing_is_lost_where_the_server_ends_and_starts_again(front: Front, connect: Connect, audio: Audio) -> None:
     remote = connect(front)
     front.faults.extend([HOLD] * 4)
@@ -354,6 +369,19 @@ def test_they_take_turns_where_they_have_as_much_to_do(two: Two, connect: Connec
     for id in range(4):
         remote.final(audio("sample"), id=id)
     assert [now - then for now, then in zip(two.asked(), before, strict=True)] == [2, 2]
+
+
+@needs_recording
+def test_a_language_goes_to_the_server_that_can_be_made_to_write_it(two: Two, connect: Connect, audio: Audio) -> None:
+    two.fronts[1].answers = recorded(forces=None)
+    remote = connect(*two.fronts, loads=False)
+    assert remote.load().engine.forced_language is None
+    before = two.asked()
+    for id in range(3):
+        assert remote.final(audio("sample"), id=id, language="English").transcript.text == TEXT
+    assert [now - then for now, then in zip(two.asked(), before, strict=True)] == [3, 0]
+    two.fronts[0].stop()
+    assert_well(remote, audio)  # without a language, the other one
 
 
 def test_the_audio_of_a_server_that_ends_goes_to_the_other(two: Two, connect: Connect, audio: Audio) -> None:

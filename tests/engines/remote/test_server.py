@@ -1,0 +1,42 @@
+"""What a server is asked for."""
+
+import numpy as np
+import pytest
+
+from qwen3_asr_mlx_runtime.engines.remote.answers import ServedModel
+from qwen3_asr_mlx_runtime.engines.remote.server import chat_request
+from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
+
+SECONDS, AUDIO, LIKELY, PROMPT = 10, 130, 152, 32  # of audio, and in tokens
+
+
+def budget(max_model_len: int | None, max_new_tokens: int = 0, context: str = "") -> int:
+    utterance = Utterance(np.zeros(SECONDS * SAMPLE_RATE, np.float32), context=context, max_new_tokens=max_new_tokens)
+    return chat_request(ServedModel("m", max_model_len=max_model_len), utterance)["max_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("max_model_len", "max_new_tokens", "tokens"),
+    [
+        (None, 0, LIKELY),
+        (None, 9999, 9999),
+        (2048, 9999, 2048 - AUDIO - PROMPT),
+        (2048, 4, 4),
+        (200, 0, LIKELY),  # the server says that it is too long: text is not cut unseen
+        (200, 4, 4),
+    ],
+)
+def test_the_budget_is_what_was_asked_for_within_the_positions_of_the_server(
+    max_model_len: int | None, max_new_tokens: int, tokens: int
+) -> None:
+    assert budget(max_model_len, max_new_tokens) == tokens
+
+
+def test_a_context_takes_positions() -> None:
+    assert budget(2048, 9999, "né") == 2048 - AUDIO - PROMPT - 3
+
+
+def test_decoding_is_greedy_and_tells_its_tokens() -> None:
+    asked = chat_request(ServedModel("m"), Utterance(np.zeros(SAMPLE_RATE, np.float32)))
+    fixed = {"temperature": 0, "repetition_penalty": 1, "logprobs": True, "return_token_ids": True, "model": "m"}
+    assert fixed.items() <= asked.items()
