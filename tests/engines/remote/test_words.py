@@ -47,9 +47,11 @@ def test_an_aligner_finds_them_in_a_process_that_decodes_nothing(front: Front, c
     assert remote.engine.memory.rss_bytes > 0
     assert remote.engine.pid not in (None, os.getpid())
     remote.engine.unload()
+    assert remote.engine.pid is None
     unloaded = remote.next()
     assert isinstance(unloaded, Unloaded)
     assert unloaded.freed_bytes > 0
+    assert isinstance(align(remote, 2, audio("sample")), Aligned)
 
 
 def test_it_is_loaded_before_it_is_needed(front: Front, connect: Connect, audio: Audio) -> None:

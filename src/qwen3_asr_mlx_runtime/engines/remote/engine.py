@@ -134,14 +134,14 @@ class RemoteEngine:
 
     def kill(self, reason: str) -> None:
         if self._words is not None:
-            self._words.kill(reason)
+            self._words.kill()
         if self._disconnect():
             self._post(EngineEnded(reason))
 
     def unload(self) -> None:
         memory = self.memory if self.pid is not None else None
         if self._words is not None:
-            self._words.kill("unloaded")
+            self._words.kill()
         self._disconnect()
         self._post(Unloaded((memory.rss_bytes if memory else None) or 0))
 

@@ -26,6 +26,7 @@ class Words:
     """Called on one thread, as WorkerEngine is. Each Align gets one outcome, unless `kill` or `close` comes first."""
 
     def __init__(self, settings: Settings, post: Post) -> None:
+        self._settings = settings
         self._post = post
         self._lock = threading.Lock()
         self._open: set[int] = set()  # Aligns
@@ -66,11 +67,13 @@ class Words:
     def cancel(self, request: Cancel) -> None:
         self._worker.send(request)
 
-    def kill(self, reason: str) -> None:
-        """End the process; its Aligns get no outcome."""
+    def kill(self) -> None:
+        """End the process; its Aligns get no outcome. The next one gets another process, however long this one takes to
+        end."""
         with self._lock:
             self._open.clear()
-        self._worker.kill(reason)
+        self._worker.close()
+        self._worker = WorkerEngine(self._settings, self._take)
 
     def close(self) -> None:
         self._worker.close()
