@@ -11,7 +11,7 @@ import pytest
 from engines.remote.conftest import Remote, needs_recording, new_front, until
 from support.vllm_front import HOLD, Front, Reply, recorded
 
-from qwen3_asr_mlx_runtime.engines.api import Finished, Load, Loaded, LoadFailed
+from qwen3_asr_mlx_runtime.engines.api import Finished, Load, Loaded, LoadFailed, Partial
 from qwen3_asr_mlx_runtime.engines.remote import exchange, pool, server
 from qwen3_asr_mlx_runtime.engines.utterance import Samples
 
@@ -356,11 +356,11 @@ def test_the_server_with_the_least_to_do_is_asked(two: Two, connect: Connect, au
     for front in two.fronts:
         for _ in range(2):
             assert front.held.acquire(timeout=60)
-    two.fronts[0].release.set()
+    two.fronts[1].release.set()
     assert {remote.next().job_id for _ in range(2)} < {0, 1, 2, 3}
-    two.fronts[0].faults.clear()
+    two.fronts[1].faults.clear()
     assert remote.final(audio("sample"), id=5).job_id == 5  # the other one has two to do
-    assert [now - then for now, then in zip(two.asked(), before, strict=True)] == [3, 2]
+    assert [now - then for now, then in zip(two.asked(), before, strict=True)] == [2, 3]
 
 
 def test_they_take_turns_where_they_have_as_much_to_do(two: Two, connect: Connect, audio: Audio) -> None:
@@ -382,6 +382,16 @@ def test_a_language_goes_to_the_server_that_can_be_made_to_write_it(two: Two, co
     assert [now - then for now, then in zip(two.asked(), before, strict=True)] == [3, 0]
     two.fronts[0].stop()
     assert_well(remote, audio)  # without a language, the other one
+
+
+def test_a_partial_is_asked_for_once(two: Two, connect: Connect, audio: Audio) -> None:
+    remote = connect(*two.fronts)
+    before = sum(two.asked())
+    for front in two.fronts:
+        front.faults.append("reset")
+    remote.append(1, audio("sample"))
+    remote.engine.send(Partial(5, 1))
+    assert (remote.next().error.code, sum(two.asked()) - before) == ("engine_unreachable", 1)
 
 
 def test_the_audio_of_a_server_that_ends_goes_to_the_other(two: Two, connect: Connect, audio: Audio) -> None:

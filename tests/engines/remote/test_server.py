@@ -5,6 +5,7 @@ import pytest
 
 from qwen3_asr_mlx_runtime.engines.remote.answers import ServedModel
 from qwen3_asr_mlx_runtime.engines.remote.server import chat_request
+from qwen3_asr_mlx_runtime.engines.remote.wav import wav_bytes
 from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE, Utterance
 
 SECONDS, AUDIO, LIKELY, PROMPT = 10, 130, 152, 32  # of audio, and in tokens
@@ -40,3 +41,18 @@ def test_decoding_is_greedy_and_tells_its_tokens() -> None:
     asked = chat_request(ServedModel("m"), Utterance(np.zeros(SAMPLE_RATE, np.float32)))
     fixed = {"temperature": 0, "repetition_penalty": 1, "logprobs": True, "return_token_ids": True, "model": "m"}
     assert fixed.items() <= asked.items()
+
+
+def test_pcm_crosses_as_it_was() -> None:
+    pcm = np.arange(-32768, 32768, dtype="<i2")
+    assert wav_bytes((pcm / 32768).astype(np.float32))[44:] == pcm.tobytes()
+
+
+def test_what_is_louder_than_pcm_is_clipped() -> None:
+    assert [*np.frombuffer(wav_bytes(np.array([9.0, -9.0], np.float32))[44:48], "<i2")] == [32767, -32768]
+
+
+@pytest.mark.parametrize(("count", "sent"), [(201, 400), (399, 400), (400, 400), (401, 401)])
+def test_silence_follows_audio_that_is_too_short_for_the_server(count: int, sent: int) -> None:
+    pcm = np.frombuffer(wav_bytes(np.ones(count, np.float32))[44:], "<i2")
+    assert (len(pcm), np.count_nonzero(pcm)) == (sent, count)
