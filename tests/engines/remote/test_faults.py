@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from engines.remote.conftest import Remote, needs_recording, new_front, until
-from support.vllm_front import HOLD, Front, Reply, recorded
+from support.vllm_front import HOLD, Answers, Front, Reply, recorded
 
 from qwen3_asr_mlx_runtime.engines.api import Finished, Load, Loaded, LoadFailed, Partial
 from qwen3_asr_mlx_runtime.engines.remote import exchange, pool, server
@@ -189,12 +189,16 @@ def test_nothing_is_lost_where_the_server_ends_and_starts_again(front: Front, co
         remote.start(id, audio("sample"))
     for _ in range(4):
         assert front.held.acquire(timeout=60)
+    [member] = remote.engine._connection._pool._members
     front.stop()
+    until(lambda: not member.outstanding)
+    assert member.rests == 1  # what fails at once is one failure
     remote.start(4, audio("sample"))
     front.start()
     outcomes = [remote.next() for _ in range(5)]
     assert {each.job_id for each in outcomes} == {0, 1, 2, 3, 4}
     assert {each.transcript.text for each in outcomes} == {TEXT}
+    assert member.rests == 0
 
 
 def test_a_server_that_stays_away_costs_an_error_that_may_be_tried_again(
@@ -274,13 +278,20 @@ def test_a_server_that_has_another_model_or_token_since_gets_nothing(
 
 
 @needs_recording
+@pytest.mark.parametrize("versions", [("0.32.0", "0.1"), (None, None)])
 def test_a_server_that_comes_back_in_another_version_is_probed_again(
-    front: Front, connect: Connect, audio: Audio
+    front: Front, connect: Connect, audio: Audio, versions: tuple[str | None, str | None]
 ) -> None:
+    def answers(version: str | None, forces: str | None) -> Answers:
+        others = recorded(forces=forces)
+        reply = Reply(404, b"") if version is None else Reply(200, b'{"version":"%s"}' % version.encode())
+        return lambda *asked: reply if asked[1] == "/version" else others(*asked)
+
+    newer, older = versions
+    front.answers = answers(newer, "transcriptions")
     remote = connect(front)
     assert remote.final(audio("sample"), language="English").transcript.text == TEXT
-    older = recorded(forces=None)
-    front.answers = lambda *asked: Reply(200, b'{"version":"0.1"}') if asked[1] == "/version" else older(*asked)
+    front.answers = answers(older, None)
     front.faults.append("reset")
     assert_well(remote, audio)
     assert remote.final(audio("sample"), language="English").error.code == "unsupported_by_engine"

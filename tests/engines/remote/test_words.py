@@ -101,8 +101,8 @@ def test_one_that_is_stuck_is_seen_although_the_servers_are_spoken_to(
     engine = remote.engine
     remote.append(1, audio("sample"))
     engine.send(Align(1, 1, TEXT, "English"))
-    assert engine.load_stage == "start" or isinstance(remote.next(), Aligned)
-    assert isinstance(align(remote, 2, audio("sample")), Aligned) or isinstance(remote.next(), Aligned)
+    assert engine.load_stage == "start"
+    assert isinstance(remote.next(), Aligned)
     os.kill(engine.pid, signal.SIGSTOP)
     remote.append(3, audio("sample"))
     engine.send(Align(3, 3, TEXT, "English"))
