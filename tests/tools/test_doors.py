@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tools.test_wyoming import bridge
 
 from qwen3_asr_mlx_runtime.client import BridgeExited, BridgeLost, ClientError
 from qwen3_asr_mlx_runtime.client.events import EventsLost
+from qwen3_asr_mlx_runtime.model_name import SPEECH_LEAVES
 from qwen3_asr_mlx_runtime.tools.doors.service import NewsLost, Service
 
 
@@ -202,3 +204,21 @@ async def _until(path: Path, made: Service) -> None:
     while not path.exists():
         assert made._bridge.state == "running"
         await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(("door", "address"), [("serve", "--port=0"), ("wyoming", "--uri=tcp://127.0.0.1:0")])
+def test_a_door_with_servers_behind_it_has_their_model_and_says_that_speech_leaves(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], door: str, address: str
+) -> None:
+    package, plans = f"qwen3_asr_mlx_runtime.tools.{door}", []
+
+    async def run(plan: object, _source: object) -> int:
+        plans.append(plan)
+        return 0
+
+    monkeypatch.setattr(import_module(f"{package}.server"), "run", run)
+    monkeypatch.setenv("QWEN3_ASR_MLX_ENGINE", "http://a")
+    monkeypatch.delenv("QWEN3_ASR_MLX_MODEL", raising=False)
+    assert import_module(f"{package}.main").main([address], ["bridge"]) == 0
+    assert [(plan.command[:3], plan.model) for plan in plans] == [(["bridge", "--model", "served"], "served")]
+    assert SPEECH_LEAVES in capsys.readouterr().err

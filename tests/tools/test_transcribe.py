@@ -31,8 +31,9 @@ from tools.test_score import launched
 
 from qwen3_asr_mlx_runtime.errors import InvalidParams
 from qwen3_asr_mlx_runtime.limits import DEFAULT_TERM_WEIGHT
+from qwen3_asr_mlx_runtime.model_name import SPEECH_LEAVES
 from qwen3_asr_mlx_runtime.protocol.replies import Ready
-from qwen3_asr_mlx_runtime.tools.transcribe.main import main
+from qwen3_asr_mlx_runtime.tools.transcribe.main import PROGRAM, main
 from qwen3_asr_mlx_runtime.tools.transcribe.screen import Bars, Lines, Screen, length, screen
 from qwen3_asr_mlx_runtime.tools.transcribe.sources import (
     Found,
@@ -340,6 +341,28 @@ class TestRequests:
     def test_a_file_may_last_four_hours(self, folder: Path) -> None:
         options, _ = self.asked(folder, "--model", "demo", "--bridge=--lazy --dtype float32")
         assert options[:7] == ["--model", "demo", "--max-audio-seconds", "14400", "--lazy", "--dtype", "float32"]
+
+    @pytest.mark.parametrize("named", ["option", "option=", "variable"])
+    def test_servers_have_their_own_model_and_it_is_said_that_speech_leaves(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], named: str
+    ) -> None:
+        monkeypatch.delenv("QWEN3_ASR_MLX_MODEL", raising=False)
+        option = {"option": ["--bridge=--engine http://a"], "option=": ["--bridge=--engine=http://a"]}.get(named, [])
+        if not option:
+            monkeypatch.setenv("QWEN3_ASR_MLX_ENGINE", "http://a")
+        options, _ = self.asked(folder, *option)
+        assert options[:2] == ["--model", "served"]
+        assert capsys.readouterr().err.startswith(f"{PROGRAM}: {SPEECH_LEAVES}\n")
+        options, _ = self.asked(folder, *option, "--model", "own/model", "--overwrite")
+        assert options[:2] == ["--model", "own/model"]
+
+    def test_without_servers_nothing_is_said_of_speech_that_leaves(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.delenv("QWEN3_ASR_MLX_MODEL", raising=False)
+        options, _ = self.asked(folder, "--bridge=--engine-token-file t")
+        assert options[:2] == ["--model", "Qwen/Qwen3-ASR-0.6B"]
+        assert SPEECH_LEAVES not in capsys.readouterr().err
 
     def test_options_become_members_of_the_request(self, folder: Path) -> None:
         _, asked = self.asked(folder, "--language", "en", "--context", "kettle", "--track", "2")

@@ -35,11 +35,11 @@ def bridge_model(options: argparse.Namespace) -> str:
     return (served_model if _has_servers(options) else chosen_model)(options.model, os.environ)
 
 
-def note_model(program: str, options: argparse.Namespace) -> None:
-    """Write to stderr what people should know of what decodes."""
+def note_model(program: str, options: argparse.Namespace, *, brief: bool = False) -> None:
+    """Write to stderr what people should know of what decodes; `brief`: only that speech leaves the machine."""
     if _has_servers(options):
         note(f"{program}: {SPEECH_LEAVES}")
-    elif options.model == DEMO:
+    elif options.model == DEMO and not brief:
         note(f"{program}: {DEMO_KNOWS}")
 
 

@@ -32,8 +32,7 @@ def main(arguments: Sequence[str] | None = None, bridge: Sequence[str] | None = 
     options = _parser().parse_args(arguments)
     try:
         options.model = bridge_model(options)
-        if not options.json:
-            note_model(PROGRAM, options)
+        note_model(PROGRAM, options, brief=options.json)
         recordings = [Recording.read(path) for path in options.files]
         records, seconds = _run(options, recordings, [*(bridge or bridge_command()), *_bridge_options(options)])
         if options.json:
