@@ -154,7 +154,7 @@ def _add_model_options(parser: argparse.ArgumentParser, environ: Mapping[str, st
         "--model",
         type=values.name,
         help=f"repository, folder, or `demo` (QWEN3_ASR_MLX_MODEL; now {model.replace('%', '%%')}); with --engine a"
-        f" name that it has (default there: `{SERVED}`, its only one)",
+        f" name that its servers have (default there: `{SERVED}`, their only one)",
     )
     parser.add_argument(
         "--engine",
