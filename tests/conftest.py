@@ -1,5 +1,6 @@
 """What every test may ask for: the repository, the recordings beside it, the embedded checkpoint."""
 
+import gc
 import os
 import signal
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-ROOT = Path(__file__).resolve().parent.parent
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
 
 # Files that are marked `once` as a whole: slow, and about arithmetic, another language or another program, which no
 # version of Python changes. The launcher stands here because .ci/run has it make the environment of each Python.
@@ -31,6 +33,7 @@ ONCE = {
     "scripts/test_install",
     "scripts/test_launcher",
     "session/test_interleavings",
+    "engine/test_second_decode",
     "engine/test_streaming_utterance",
     "examples/test_node",
     "examples/test_shell",
@@ -98,11 +101,24 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def is_once(file: Path) -> bool:
+    return file.is_relative_to(TESTS) and file.relative_to(TESTS).with_suffix("").as_posix() in ONCE
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A file that `-m` leaves out as a whole is not imported either."""
+    return True if "not once" in config.option.markexpr and is_once(collection_path) else None
+
+
+def pytest_collection_finish() -> None:
+    """What there is now stays to the end: Python need not look at it each time the engine has all garbage collected."""
+    gc.freeze()
+
+
 @pytest.hookimpl(tryfirst=True)  # before what `-m` leaves out is left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    once = {ROOT / "tests" / f"{name}.py" for name in ONCE}
     for item in items:
-        if item.path in once:
+        if is_once(item.path):
             item.add_marker(pytest.mark.once)
         linux = item.get_closest_marker("linux")
         if linux is not None and sys.platform != "linux":
