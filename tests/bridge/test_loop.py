@@ -105,17 +105,18 @@ class Bridge:
 
     def read(self) -> dict:
         """The next reply."""
-        seen = len(self.monitor.replies)
-        while len(self.monitor.replies) == seen:
-            ready, _, _ = select.select([self.stdout[0]], [], [], WAIT)
-            assert ready, f"no line for {WAIT} s"
-            self.monitor.received(os.read(self.stdout[0], 1))
-        return self.monitor.replies[-1]
+        return self.monitor.next_reply(self._read_more)
+
+    def _read_more(self) -> bytes:
+        ready, _, _ = select.select([self.stdout[0]], [], [], WAIT)
+        assert ready, f"no line for {WAIT} s"
+        return os.read(self.stdout[0], 4096)
 
     def ended(self) -> Exit | None:
         self._thread.join(WAIT)
         assert not self._thread.is_alive(), "the daemon has not ended"
         os.set_blocking(self.stdout[0], False)
+        self.monitor.received(b"")
         try:
             while rest := os.read(self.stdout[0], 65_536):
                 self.monitor.received(rest)
@@ -137,7 +138,8 @@ class Bridge:
 
 
 @pytest.fixture
-def bridge() -> Iterator[Callable[..., Bridge]]:
+def bridge(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Bridge]]:
+    monkeypatch.setattr(daemon_module, "POLL_SECONDS", 0.02)  # it sees a clock that a test has set when it looks again
     bridges: list[Bridge] = []
 
     def make(**options: object) -> Bridge:

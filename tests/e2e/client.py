@@ -67,12 +67,7 @@ class Client:
 
     def read(self) -> dict:
         """The next reply."""
-        seen = len(self.monitor.replies)
-        while len(self.monitor.replies) == seen:
-            data = self._read_some(1)
-            assert data, f"the output has ended; stderr: {self.stderr()}"
-            self.monitor.received(data)
-        return self.monitor.replies[-1]
+        return self.monitor.next_reply(self._read_more)
 
     def ask(self, type: str, **members: object) -> dict:
         """Lock step: one line in, one line out."""
@@ -87,6 +82,7 @@ class Client:
         """The exit code, after reading all remaining output. `alone`: it must have left no process of its group."""
         if close:
             self.process.stdin.close()
+        self.monitor.received(b"")
         while data := self._read_some(65_536):
             self.monitor.received(data)
         code = self.process.wait(WAIT)
@@ -99,6 +95,11 @@ class Client:
     def stderr(self) -> str:
         self._stderr.seek(0)
         return self._stderr.read().decode(errors="replace")
+
+    def _read_more(self) -> bytes:
+        data = self._read_some(4096)
+        assert data, f"the output has ended; stderr: {self.stderr()}"
+        return data
 
     def _read_some(self, size: int) -> bytes:
         ready, _, _ = select.select([self.process.stdout], [], [], WAIT)

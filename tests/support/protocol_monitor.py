@@ -25,6 +25,7 @@ import os
 import re
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Union
@@ -159,6 +160,7 @@ class ProtocolMonitor:
         self._granted: set[str] = set()  # as of the last `hello` that was answered
         self._hello: Sent | None = None
         self._partial = b""
+        self._ahead = b""  # of lines that nobody has asked for
         self._ended = False
         self._signalled = False
         self._stop: Sent | None = None  # the one without `id` that `stopped` will answer, after all behind it
@@ -218,8 +220,20 @@ class ProtocolMonitor:
         """A signal was sent: `stopped` may come although unread lines have no reply."""
         self._signalled = True
 
+    def next_reply(self, read: Callable[[], bytes]) -> dict:
+        """The next line. What `read` gives of later ones is received when they are asked for."""
+        while b"\n" not in self._ahead:
+            self._ahead += read()
+        line, end, self._ahead = self._ahead.partition(b"\n")
+        [reply] = self._take(line + end)
+        return reply
+
     def received(self, data: bytes) -> list[dict]:
         """The lines that are whole now."""
+        ahead, self._ahead = self._ahead, b""
+        return self._take(ahead + data)
+
+    def _take(self, data: bytes) -> list[dict]:
         *lines, self._partial = (self._partial + data).split(b"\n")
         replies = [self._check(line) for line in lines]
         self.replies += replies
@@ -227,7 +241,8 @@ class ProtocolMonitor:
 
     def finish(self) -> None:
         """The output has ended: no half line, no request without its reply, no speech without its outcome."""
-        assert self._partial == b"", f"I1: the output ends within a line: {self._partial[:80]!r}"
+        rest = self._partial + self._ahead
+        assert rest == b"", f"I1: the output ends within a line: {rest[:80]!r}"
         waiting = [
             *([self._stop] if self._stop else []),
             *self._in_order,

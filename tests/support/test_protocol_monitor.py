@@ -286,6 +286,29 @@ VIOLATIONS = {
 }
 
 
+def test_a_reply_is_received_when_it_is_asked_for() -> None:
+    monitor = ProtocolMonitor()
+    for name in ("a", "b"):
+        monitor.sent(ask("ping", id=name))
+    both = line("pong", id="a") + line("pong", id="b")
+    pieces = iter([both[:9], both[9:-1], both[-1:]])
+    assert monitor.next_reply(lambda: next(pieces))["id"] == "a"
+    assert len(monitor.replies) == 1
+    with pytest.raises(AssertionError, match="I1: the output ends within a line"):
+        monitor.finish()
+    assert monitor.next_reply(lambda: next(pieces))["id"] == "b"
+    monitor.finish()
+
+
+def test_what_was_read_ahead_is_received_before_what_follows() -> None:
+    monitor = ProtocolMonitor()
+    for name in ("a", "b"):
+        monitor.sent(ask("ping", id=name))
+    monitor.next_reply(lambda: line("pong", id="a") + line("pong", id="b")[:5])
+    assert [reply["id"] for reply in monitor.received(line("pong", id="b")[5:])] == ["b"]
+    monitor.finish()
+
+
 @pytest.mark.parametrize("violation", VIOLATIONS.values(), ids=VIOLATIONS)
 def test_a_planted_violation_is_named(violation: tuple) -> None:
     broken, *lines = violation
