@@ -263,7 +263,7 @@ def test_the_real_recogniser_works_from_its_thread(outcomes, monkeypatch):
     stages = []
     while isinstance(outcome := next_of(outcomes), Progress):
         stages.append(outcome.stage)
-    assert stages == ["resolve", "verify", "load", "warmup"]
+    assert [*dict.fromkeys(stages)] == ["resolve", "verify", "load", "warmup"]  # a long one is reported again
     assert isinstance(outcome, Loaded)
     assert next_of(outcomes).transcript.text == ""
 
