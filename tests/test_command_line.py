@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import shtab
+from support.marks import rest_once
 
 from qwen3_asr_mlx_runtime import __version__
 from qwen3_asr_mlx_runtime.command_line import SHELLS
@@ -51,7 +52,7 @@ def test_the_help_ends_with_an_example_of_the_command(repository: Path, command:
         assert f"{option} " in options
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", rest_once(COMMANDS))
 def test_another_word_behind_the_version_is_of_the_command(repository: Path, command: str) -> None:
     ran = run(repository, command, "--version", "--help")
     assert (ran.returncode, ran.stdout) == (0, f"qwen3-asr-mlx-{command} {__version__}\n")
@@ -94,7 +95,7 @@ def complete(completion: Callable[[str, str], Path], tmp_path: Path) -> Callable
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on PATH")
 class TestBash:
-    @pytest.mark.parametrize("command", COMMANDS)
+    @pytest.mark.parametrize("command", rest_once(COMMANDS))
     def test_it_completes_the_options_of_every_command(self, complete: Callable[..., list[str]], command: str) -> None:
         assert complete(command, "--versi") == ["--version"]
         assert complete(command, "--print-completion", "z") == ["zsh"]
@@ -109,7 +110,7 @@ class TestBash:
         assert complete("evaluate", "--save-audio", "ta") == ["talks"]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", rest_once(COMMANDS))
 def test_zsh_loads_it(completion: Callable[[str, str], Path], command: str) -> None:
     if shutil.which("zsh") is None:
         pytest.skip("no zsh on PATH")

@@ -290,6 +290,7 @@ def long_m4a(path: Path) -> None:
         container.mux(stream.encode(None))
 
 
+@pytest.mark.once
 @pytest.mark.linux("reads the peak of another process")
 def test_hours_cost_the_memory_of_minutes(tmp_path: Path) -> None:
     long_m4a(tmp_path / "long.m4a")

@@ -9,6 +9,7 @@ import soxr
 from e2e.client import Client, command, watched
 from e2e.test_engine_ends import worker_of
 from live_agreement import joined_examples
+from support.marks import rest_once
 from support.media_file import RATE, write
 from support.wave_file import write_pcm16
 
@@ -37,7 +38,7 @@ def m4a(pcm: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(write(tmp_path_factory.mktemp("long") / "long.m4a", [resampled[np.newaxis]]))
 
 
-@pytest.fixture(params=["wav", "m4a"])
+@pytest.fixture(params=rest_once(["wav", "m4a"]))
 def path(request: pytest.FixtureRequest) -> str:
     return request.getfixturevalue(request.param)
 
@@ -56,7 +57,7 @@ def ready(client: Client) -> None:
     assert until_reply(client)[1]["type"] == "ready"
 
 
-@pytest.mark.parametrize("mode", ["sequential", "batched"])
+@pytest.mark.parametrize("mode", rest_once(["sequential", "batched"]))
 def test_a_long_file_reports_each_segment_but_the_last(path: str, mode: str) -> None:
     with Client(COMMAND) as client:
         ready(client)
@@ -82,6 +83,7 @@ def test_a_long_file_reports_each_segment_but_the_last(path: str, mode: str) -> 
     assert (silent, reply["text"]) == ([], expected["text"])
 
 
+@pytest.mark.once
 def test_a_worker_that_is_killed_between_costs_no_progress(wav: str) -> None:
     with Client(COMMAND) as client:
         ready(client)
@@ -98,6 +100,7 @@ def test_a_worker_that_is_killed_between_costs_no_progress(wav: str) -> None:
     assert done == sorted({*done})
 
 
+@pytest.mark.once
 def test_the_package_s_client_takes_it_by_name(wav: str) -> None:
     with watched(COMMAND) as bridge:
         bridge.start()

@@ -93,6 +93,7 @@ def test_probabilities_are_the_mean_of_the_segments_by_their_length(
         assert whole.language_probabilities[language] == pytest.approx(weighted / len(samples), rel=1e-4)
 
 
+@pytest.mark.once
 def test_batched_is_alone(random: Recognizer) -> None:
     rng = np.random.default_rng(5)
     utterances = [
@@ -124,6 +125,7 @@ def test_a_batch_of_chosen_languages_has_the_log_probabilities_that_were_asked_f
         assert together.logprobs == pytest.approx(demo.transcribe(utterance).logprobs, abs=1e-3)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_streamed_is_whole(dtype: str) -> None:
     recognizer = Recognizer.load("demo", dtype=dtype)

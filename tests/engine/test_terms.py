@@ -10,6 +10,7 @@ from agreement import compare as compare_batched
 from live_agreement import compare as compare_streamed
 from live_agreement import random_utterances
 from support.engine_requests import finalize, partial, run, send
+from support.marks import rest_once
 from support.tiny import tiny_model
 
 from qwen3_asr_mlx_runtime.audio.recording import read_file
@@ -105,6 +106,7 @@ def test_half_a_surrogate_pair_is_no_error(demo: Recognizer, speech: np.ndarray)
     assert demo.transcribe(Utterance(speech, terms=(Term("Ada \ud800"),))).text == "Seven three one."
 
 
+@pytest.mark.once
 def test_batched_is_alone(random: Recognizer) -> None:
     rng = np.random.default_rng(5)
     utterances = [
@@ -122,7 +124,7 @@ def test_batched_is_alone(random: Recognizer) -> None:
     assert sum(pair[0] != pair[1] for pair in zip(alone, plain, strict=True)) > 8
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", rest_once(["float32", "bfloat16"]))
 def test_batched_is_alone_in_noise(dtype: str, speech: np.ndarray) -> None:
     recognizer = Recognizer.load("demo", dtype=dtype)
     asked = [all_but("seven"), (), PHRASE, all_but(weight=1.0)]
@@ -134,6 +136,7 @@ def test_batched_is_alone_in_noise(dtype: str, speech: np.ndarray) -> None:
         assert outcome.transcript.token_ids == recognizer.transcribe(job.utterance).token_ids
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_streamed_is_whole(dtype: str) -> None:
     recognizer = Recognizer.load("demo", dtype=dtype)

@@ -18,6 +18,7 @@ from e2e.client import Client
 from rows.bridge import command
 from rows.scenarios import MARKER
 from support.fake_hub import FakeHub
+from support.marks import rest_once
 from support.tiny_checkpoint import write_tiny_checkpoint
 
 PCM = base64.b64encode(np.zeros(100, "<i2").tobytes()).decode()
@@ -189,7 +190,7 @@ def test_an_exception_that_escapes_a_thread_ends_the_process_and_is_not_quoted(
         assert_nothing_holds_the_marker(bridge, rooms)
 
 
-@pytest.mark.parametrize("damage", ["missing", "junk"])
+@pytest.mark.parametrize("damage", rest_once(["missing", "junk"]))
 def test_a_model_that_cannot_be_loaded(rooms: Rooms, model: Path, damage: str) -> None:
     (model / "model.safetensors").unlink()
     if damage == "junk":
@@ -205,7 +206,9 @@ def test_a_model_that_cannot_be_loaded(rooms: Rooms, model: Path, damage: str) -
 AT_ONCE = "import time; time.sleep = lambda _: None"  # the library waits longer before each of its retries
 
 
-@pytest.mark.parametrize(("part", "status"), [("tokenizer", 503), ("tokenizer", 429), ("/api/", 503), ("config", 401)])
+@pytest.mark.parametrize(
+    ("part", "status"), rest_once([("tokenizer", 503), ("tokenizer", 429), ("/api/", 503), ("config", 401)])
+)
 def test_a_hub_that_refuses(rooms: Rooms, model: Path, part: str, status: int) -> None:
     hub = FakeHub(model)
     hub.status = {part: status}

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 from e2e.client import Client
 from rows.bridge import command
+from support.marks import rest_once
 from support.wave_file import write_pcm16
 
 FAULTY = """
@@ -44,7 +45,7 @@ def is_dropped(result: dict) -> bool:
     return (result["text"], result.get("context_echo")) == ("Seven three one.", True)
 
 
-@pytest.mark.parametrize("mode", ["sequential", "batched"])
+@pytest.mark.parametrize("mode", rest_once(["sequential", "batched"]))
 def test_row_126_a_worker_that_ends_before_an_echo_is_dropped_is_asked_again(
     tmp_path: Path, echoed: str, mode: str
 ) -> None:

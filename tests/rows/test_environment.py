@@ -155,6 +155,7 @@ def test_row_93_descriptors_that_are_closed_at_the_start(closed: tuple[int, ...]
             assert bridge.wait() == 0
 
 
+@pytest.mark.once
 def test_row_94_without_home_the_state_is_kept_nowhere(model: Path, speech: str) -> None:
     argv = command(None, "--model", str(model), "--local-files-only")
     for environment in ({}, {"HOME": "/nonexistent"}, {"HOME": "/proc"}, {"HOME": "/sys"}):
@@ -163,6 +164,7 @@ def test_row_94_without_home_the_state_is_kept_nowhere(model: Path, speech: str)
             assert bridge.wait() == 0
 
 
+@pytest.mark.once
 def test_row_94_a_cache_that_cannot_be_read_is_a_model_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "models--owner--name").write_text("no folder")
     for cache in (tmp_path, "/nonexistent", "/dev/null"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from e2e.client import Client
 from rows.bridge import command
+from support.marks import rest_once
 
 TEXT = "8000 samples"
 BATCH = {"batch_size": 4, "max_batch_delay_ms": 50}
@@ -163,7 +164,7 @@ def test_row_64_cancel_of_what_runs_waits_has_finished_and_never_was(speech: str
         assert bridge.wait() == 0
 
 
-@pytest.mark.parametrize("number", range(20))
+@pytest.mark.parametrize("number", rest_once(range(20)))
 def test_row_64_cancel_and_completion_race_and_the_target_gets_one_reply(speech: str, number: int) -> None:
     with Client(command("speak")) as bridge:
         bridge.ask("start")

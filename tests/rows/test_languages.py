@@ -9,6 +9,7 @@ import pytest
 import soundfile
 from e2e.client import Client
 from rows.bridge import assert_refused, command
+from support.marks import rest_once
 
 CHOOSE = """
 import os, pathlib, signal
@@ -61,7 +62,9 @@ def test_row_114_languages_that_are_none_change_nothing(bridge: Client, members:
 
 
 @pytest.mark.parametrize(
-    ("fault", "code"), [(MEMORY, "out_of_memory"), (NO_NUMBERS, "non_finite_output")], ids=["memory", "numbers"]
+    ("fault", "code"),
+    rest_once([(MEMORY, "out_of_memory"), (NO_NUMBERS, "non_finite_output")]),
+    ids=["memory", "numbers"],
 )
 def test_row_115_a_choice_that_fails_costs_that_text(tmp_path: Path, speech: str, fault: str, code: str) -> None:
     with bridge_with(tmp_path, "sequence", fault) as client:
@@ -72,6 +75,7 @@ def test_row_115_a_choice_that_fails_costs_that_text(tmp_path: Path, speech: str
         assert client.wait() == 0
 
 
+@pytest.mark.once
 def test_row_115_a_choice_that_fails_in_a_batch_is_made_alone(tmp_path: Path, speech: str) -> None:
     with bridge_with(tmp_path, "continuous_batch", MEMORY) as client:
         reply = client.ask("batch_transcribe", audio=[speech, speech], languages=BOTH, decoder_mode="batched")
@@ -81,7 +85,7 @@ def test_row_115_a_choice_that_fails_in_a_batch_is_made_alone(tmp_path: Path, sp
 
 @pytest.mark.parametrize(
     ("module", "members"),
-    [("sequence", {}), ("continuous_batch", {"decoder_mode": "batched"})],
+    rest_once([("sequence", {}), ("continuous_batch", {"decoder_mode": "batched"})]),
     ids=["alone", "batched"],
 )
 def test_row_115_a_worker_that_ends_in_a_choice_is_asked_again(

@@ -11,6 +11,7 @@ import pytest
 from e2e.client import Client
 from rows.bridge import command, real_model
 from support.fake_hub import FakeHub
+from support.marks import rest_once
 from support.tiny_checkpoint import INDEX, WEIGHTS, change_weights, write_tiny_checkpoint
 
 SNAPSHOT = "0" * 40
@@ -86,8 +87,8 @@ def dangling(name: str) -> Callable[[Path], None]:
     return damage
 
 
-@pytest.mark.parametrize("name", ["config.json", "vocab.json", WEIGHTS])
-@pytest.mark.parametrize("damage", [without, dangling])
+@pytest.mark.parametrize("name", rest_once([WEIGHTS, "config.json", "vocab.json"]))
+@pytest.mark.parametrize("damage", rest_once([without, dangling]))
 def test_row_72_a_file_that_is_missing_or_a_link_to_nowhere(
     folder: Path, name: str, damage: Callable[[str], Callable]
 ) -> None:
@@ -106,6 +107,7 @@ def test_row_72_a_snapshot_of_nothing_but_a_configuration(cache: Path) -> None:
     assert WEIGHTS in error["data"]["missing"]
 
 
+@pytest.mark.once
 def test_row_72_a_missing_shard(tmp_path: Path) -> None:
     folder = write_tiny_checkpoint(tmp_path / "sharded", shards=3)
     (folder / "model-00002-of-00003.safetensors").unlink()
@@ -116,13 +118,15 @@ def test_row_72_a_missing_shard(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [
-        lambda data: data[: len(data) // 2],
-        lambda data: data[:-1],
-        lambda _: b"<!DOCTYPE html><html>503</html>",
-        lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
-        lambda _: b"",
-    ],
+    rest_once(
+        [
+            lambda data: data[: len(data) // 2],
+            lambda data: data[:-1],
+            lambda _: b"<!DOCTYPE html><html>503</html>",
+            lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+            lambda _: b"",
+        ]
+    ),
     ids=["half", "a byte short", "a web page", "a pointer", "empty"],
 )
 def test_row_73_weights_that_are_none_name_the_file_and_are_not_deleted(folder: Path, damage: Callable) -> None:
@@ -142,6 +146,7 @@ def test_row_74_weights_of_the_right_size_and_another_content(cache: Path) -> No
     assert blob.exists()
 
 
+@pytest.mark.once
 def test_row_74_what_was_verified_is_remembered_until_it_changes(cache: Path) -> None:
     counts = []
     for _ in range(2):
@@ -209,7 +214,7 @@ def other_dtype(folder: Path) -> None:
     mx.save_safetensors(str(folder / WEIGHTS), weights | {name: weights[name].astype(mx.uint16)})
 
 
-@pytest.mark.parametrize("damage", [other_type, other_quantisation, other_shape, other_dtype])
+@pytest.mark.parametrize("damage", rest_once([other_type, other_quantisation, other_shape, other_dtype]))
 def test_row_76_another_type_quantisation_or_shape(folder: Path, damage: Callable[[Path], None]) -> None:
     damage(folder)
     error = refusal(real_model(folder))
@@ -218,12 +223,14 @@ def test_row_76_another_type_quantisation_or_shape(folder: Path, damage: Callabl
 
 @pytest.mark.parametrize(
     ("section", "key", "value"),
-    [
-        ("audio_config", "encoder_layers", 10**6),
-        ("audio_config", "n_window_infer", 10**12),
-        ("text_config", "num_hidden_layers", 2**31),
-        ("text_config", "vocab_size", 2**53 + 1),
-    ],
+    rest_once(
+        [
+            ("audio_config", "encoder_layers", 10**6),
+            ("audio_config", "n_window_infer", 10**12),
+            ("text_config", "num_hidden_layers", 2**31),
+            ("text_config", "vocab_size", 2**53 + 1),
+        ]
+    ),
 )
 def test_row_76_a_size_that_the_weights_do_not_have(folder: Path, section: str, key: str, value: int) -> None:
     sizes = json.loads((folder / "config.json").read_text())[section]
@@ -232,6 +239,7 @@ def test_row_76_a_size_that_the_weights_do_not_have(folder: Path, section: str, 
     assert (error["code"], error["data"]["field"]) == ("model_unsupported", key)
 
 
+@pytest.mark.once
 def test_row_76_a_missing_tokenizer(folder: Path) -> None:
     for name in ("vocab.json", "merges.txt"):
         (folder / name).unlink()
@@ -255,8 +263,10 @@ def downloading(hub: FakeHub, tmp_path: Path, *arguments: str, before: str = "")
 
 @pytest.mark.parametrize(
     ("status", "code", "retryable"),
-    [(401, "download_failed", False), (403, "download_failed", False), (404, "model_not_found", False),
-     (429, "download_failed", True), (503, "download_failed", True)],
+    rest_once(
+        [(401, "download_failed", False), (403, "download_failed", False), (404, "model_not_found", False),
+         (429, "download_failed", True), (503, "download_failed", True)]
+    ),
 )  # fmt: skip
 def test_row_77_a_hub_that_refuses(hub: FakeHub, tmp_path: Path, status: int, code: str, retryable: bool) -> None:
     hub.status["/api/models/"] = status
@@ -280,6 +290,7 @@ def test_row_77_an_interrupted_download_is_resumed_and_the_bridge_answers_meanwh
     assert any(asked.range for asked in hub.weight_requests)
 
 
+@pytest.mark.once
 def test_row_77_no_hub_at_all(tmp_path: Path) -> None:
     environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1", "HOME": str(tmp_path)}
     error = refusal(Client(command(None, "owner/name"), env=environment))
@@ -293,6 +304,7 @@ shutil.disk_usage = lambda path: _usage("/")._replace(free=1000)
 """  # a disk that is really full would be everybody's
 
 
+@pytest.mark.once
 def test_row_78_a_full_disk_is_reported_before_the_download(hub: FakeHub, tmp_path: Path) -> None:
     error = refusal(downloading(hub, tmp_path, before=FULL))
     assert error["code"] == "disk_full"
@@ -352,6 +364,7 @@ def test_row_79_three_in_a_row_have_the_weights_read_again(folder: Path, speech:
         assert bridge.stderr().count("weights are read") == 2
 
 
+@pytest.mark.once
 def test_row_79_weights_that_are_no_numbers_are_refused_at_the_load(folder: Path) -> None:
     name = next(name for name in mx.load(str(folder / WEIGHTS)) if name.endswith("norm.weight"))
     change_weights(folder, name, mx.full(mx.load(str(folder / WEIGHTS))[name].shape, float("nan")))
@@ -406,6 +419,7 @@ sequential.generate = _nonsense
 """  # every token of the vocabulary, one after the other, as no model would write them
 
 
+@pytest.mark.once
 def test_row_87_tokens_that_are_no_text_become_replacement_characters(folder: Path, speech: str) -> None:
     with real_model(folder, before=HALF_CHARACTERS) as bridge:
         replies = [bridge.ask("transcribe", audio=speech, max_new_tokens=50) for _ in range(14)]
@@ -415,7 +429,7 @@ def test_row_87_tokens_that_are_no_text_become_replacement_characters(folder: Pa
         assert bridge.wait() == 0
 
 
-@pytest.mark.parametrize("budget", [1, 7])
+@pytest.mark.parametrize("budget", rest_once([1, 7]))
 def test_row_80_a_budget_ends_a_decode_and_says_so(folder: Path, speech: str, budget: int) -> None:
     with real_model(folder) as bridge:
         reply = bridge.ask("transcribe", audio=speech, max_new_tokens=budget)

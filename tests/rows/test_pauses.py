@@ -11,6 +11,7 @@ import pytest
 import soundfile
 from e2e.client import WAIT, Client
 from rows.bridge import command
+from support.marks import rest_once
 
 RATE = 16_000
 FRAMES = 2 * RATE
@@ -185,7 +186,7 @@ def bridge_with(folder: Path, fault: str = "pass") -> Client:
 ENDS = "os.kill(os.getpid(), signal.SIGKILL)"
 
 
-PARTIALS = pytest.mark.parametrize("partials", [False, True], ids=["", "partials"])
+PARTIALS = pytest.mark.parametrize("partials", rest_once([True, False]), ids=["partials", ""])
 
 
 @PARTIALS
@@ -240,7 +241,7 @@ def test_row_109_a_worker_that_hangs_ahead_of_the_boundary_is_replaced() -> None
 
 
 @pytest.mark.parametrize("is_behind", [False, True], ids=["ahead", "behind"])
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", rest_once(FAULTS))
 def test_row_110_a_final_that_fails_ahead_is_decoded_again_and_told_to_nobody(
     tmp_path: Path, pcm: np.ndarray, whole: str, fault: str, is_behind: bool
 ) -> None:
@@ -263,11 +264,13 @@ def test_row_110_a_final_that_fails_ahead_is_decoded_again_and_told_to_nobody(
 
 @pytest.mark.parametrize(
     ("discards", "answer"),
-    [
-        ({"type": "cancel", "stream_id": "mic", "utterance_id": "mic-1"}, {"state": "cancelled"}),
-        ({"type": "start_stream", "stream_id": "mic", "restart": True, "auto_flush": True, "batch_size": 1}, {}),
-        ({"type": "stop_stream", "stream_id": "mic"}, {}),
-    ],
+    rest_once(
+        [
+            ({"type": "cancel", "stream_id": "mic", "utterance_id": "mic-1"}, {"state": "cancelled"}),
+            ({"type": "start_stream", "stream_id": "mic", "restart": True, "auto_flush": True, "batch_size": 1}, {}),
+            ({"type": "stop_stream", "stream_id": "mic"}, {}),
+        ]
+    ),
     ids=["cancel", "restart", "stop_stream"],
 )
 def test_row_111_what_drops_the_utterance_drops_what_was_computed_ahead(
@@ -290,7 +293,9 @@ def test_row_111_what_drops_the_utterance_drops_what_was_computed_ahead(
 
 
 @pytest.mark.parametrize(
-    "options", [{"language": "en"}, {"context": "digits"}, {"max_new_tokens": 7}, {"logprobs": True}], ids=str
+    "options",
+    rest_once([{"language": "en"}, {"context": "digits"}, {"max_new_tokens": 7}, {"logprobs": True}]),
+    ids=str,
 )
 def test_row_111_a_boundary_with_other_options_has_its_own_final(
     tmp_path: Path, pcm: np.ndarray, whole: str, options: dict
@@ -308,7 +313,7 @@ def test_row_111_a_boundary_with_other_options_has_its_own_final(
         speaker.finish()
 
 
-@pytest.mark.parametrize("paused", [FRAMES - 1, FRAMES // 2])
+@pytest.mark.parametrize("paused", rest_once([FRAMES - 1, FRAMES // 2]))
 def test_row_111_a_boundary_at_other_frames_has_its_own_final(
     tmp_path: Path, pcm: np.ndarray, whole: str, paused: int
 ) -> None:
@@ -324,10 +329,10 @@ def test_row_111_a_boundary_at_other_frames_has_its_own_final(
         speaker.finish()
 
 
-@pytest.mark.parametrize("is_behind", [False, True], ids=["before", "behind"])
+@pytest.mark.parametrize("is_behind", rest_once([False, True]), ids=["before", "behind"])
 @pytest.mark.parametrize(
     ("garbage", "code"),
-    [("!", "bad_base64"), ("AAAA", "odd_pcm_length"), (encoded(np.zeros(31 * RATE)), "invalid_params")],
+    rest_once([("!", "bad_base64"), ("AAAA", "odd_pcm_length"), (encoded(np.zeros(31 * RATE)), "invalid_params")]),
     ids=["base64", "half a sample", "too long"],
 )
 def test_row_112_audio_that_is_refused_does_not_count(

@@ -27,6 +27,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_checkpoint(tmp_path_factory.mktemp("model") / "model")
 
 
+@pytest.mark.once
 def test_row_49_a_parent_that_reads_nothing_costs_bounded_memory_and_nothing_is_missing() -> None:
     count = 20_000
     with Client(command("speak")) as bridge:

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 from e2e.client import Client
 from rows.bridge import assert_refused, command
+from support.marks import rest_once
 
 FAULTY = """
 import os, pathlib, signal
@@ -77,6 +78,7 @@ def test_row_125_a_bonus_that_fails_costs_that_text(tmp_path: Path, speech: str)
         assert client.wait() == 0
 
 
+@pytest.mark.once
 def test_row_125_a_bonus_that_fails_in_a_batch_is_given_alone(tmp_path: Path, speech: str) -> None:
     faulty = Faulty(tmp_path, MEMORY)
     with faulty.client as client:
@@ -86,7 +88,7 @@ def test_row_125_a_bonus_that_fails_in_a_batch_is_given_alone(tmp_path: Path, sp
         assert client.wait() == 0
 
 
-@pytest.mark.parametrize("members", [{}, {"decoder_mode": "batched"}], ids=["alone", "batched"])
+@pytest.mark.parametrize("members", rest_once([{}, {"decoder_mode": "batched"}]), ids=["alone", "batched"])
 def test_row_125_a_worker_that_ends_is_asked_again_with_the_terms(tmp_path: Path, speech: str, members: dict) -> None:
     faulty = Faulty(tmp_path, KILL)
     with faulty.client as client:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from e2e.client import Client
 from rows.bridge import command
+from support.marks import rest_once
 
 from qwen3_asr_mlx_runtime.checkpoint.resolve import DEMO_ALIGNER_FOLDER
 
@@ -50,12 +51,14 @@ def half(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("damage", "code"),
-    [
-        (lambda folder: (folder / WEIGHTS).unlink(), "model_incomplete"),
-        (lambda folder: (folder / "config.json").write_text("{}"), "model_unsupported"),
-        (half, "model_corrupt"),
-        (shutil.rmtree, "model_not_found"),
-    ],
+    rest_once(
+        [
+            (lambda folder: (folder / WEIGHTS).unlink(), "model_incomplete"),
+            (lambda folder: (folder / "config.json").write_text("{}"), "model_unsupported"),
+            (half, "model_corrupt"),
+            (shutil.rmtree, "model_not_found"),
+        ]
+    ),
     ids=["without weights", "no aligner", "half", "gone"],
 )
 def test_row_105_an_aligner_that_cannot_be_loaded_costs_no_text(
@@ -72,6 +75,7 @@ def test_row_105_an_aligner_that_cannot_be_loaded_costs_no_text(
         assert "Traceback" not in client.stderr()
 
 
+@pytest.mark.once
 def test_row_105_an_aligner_that_is_not_cached_offline(tmp_path: Path, speech: str) -> None:
     with bridge("--aligner", "owner/aligner", "--cache-dir", str(tmp_path)) as client:
         assert warning(client, speech) == "words_unavailable: model_not_found"

@@ -310,6 +310,7 @@ def windows(spans: Iterable[tuple[float, float]]) -> Iterator[float]:
             yield from (edge, edge - SHARE_SECONDS)
 
 
+@pytest.mark.once
 @given(
     share=st.sampled_from([0.05, 0.2, 0.5, 0.9]),
     events=st.lists(EVENTS, max_size=30),
