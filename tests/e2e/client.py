@@ -65,9 +65,9 @@ class Client:
     def send(self, type: str, **members: object) -> None:
         self.write(json.dumps({"type": type, **members}).encode())
 
-    def read(self) -> dict:
-        """The next reply."""
-        return self.monitor.next_reply(self._read_more)
+    def read(self, size: int = 4096) -> dict:
+        """The next reply. At most `size` bytes are read at once."""
+        return self.monitor.next_reply(lambda: self._read_more(size))
 
     def ask(self, type: str, **members: object) -> dict:
         """Lock step: one line in, one line out."""
@@ -96,8 +96,8 @@ class Client:
         self._stderr.seek(0)
         return self._stderr.read().decode(errors="replace")
 
-    def _read_more(self) -> bytes:
-        data = self._read_some(4096)
+    def _read_more(self, size: int) -> bytes:
+        data = self._read_some(size)
         assert data, f"the output has ended; stderr: {self.stderr()}"
         return data
 

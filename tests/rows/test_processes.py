@@ -58,7 +58,7 @@ def test_row_49_one_byte_at_a_time_is_slow_and_whole(speech: str) -> None:
         bridge.monitor.sent(line)
         for byte in line + b"\n":
             bridge.process.stdin.write(bytes([byte]))
-        assert bridge.read()["failed"] == 1  # which reads byte by byte too
+        assert bridge.read(size=1)["failed"] == 1
         assert bridge.wait() == 0
 
 
