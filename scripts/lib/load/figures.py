@@ -32,13 +32,15 @@ class Window:
 
 @dataclass(frozen=True)
 class Row:
-    """The figures of so many bridges. `ended`: utterances whose speech ended in the window; `failures`: what became of
-    those without a text. In `end_to_final` these have waited for ever: a percentile that meets one is None. `late`: how
-    long after its time a chunk went out. `cpu`: share of all cores of this machine."""
+    """The figures of so many bridges. `ended`: utterances whose speech ended in the window, as many as finals should
+    come; `failures`: what became of those without a text. In `end_to_final` these have waited for ever: a percentile
+    that meets one is None. `late`: how long after its time a chunk went out. `cpu`: share of all cores of this
+    machine."""
 
     bridges: int
     streams: int
     ended: int
+    ended_per_second: float
     finals_per_second: float
     audio_per_second: float
     tokens_per_final: float | None
@@ -62,6 +64,7 @@ def row(heard: Sequence[Heard], window: Window, *, streams: int, cpu: float, ser
         bridges=len(heard),
         streams=streams,
         ended=len(ended),
+        ended_per_second=len(ended) / window.seconds,
         finals_per_second=len(texts) / window.seconds,
         audio_per_second=sum(each.seconds for each in texts) / window.seconds,
         tokens_per_final=sum(each.tokens for each in texts) / len(texts) if texts else None,
@@ -84,7 +87,7 @@ def spread(values: Iterable[float]) -> Spread:
 
 
 HEAD = (
-    "| bridges | streams | finals/s | audio s/s | end → final p50, p95, p99, ms | partial age p50, p95, ms "
+    "| bridges | streams | ended/s | finals/s | audio s/s | end → final p50, p95, p99, ms | partial age p50, p95, ms "
     "| partials apart p50, ms | without a text | running, waiting | server tokens/s | chunks late p99, ms | CPU |"
 )
 
@@ -100,6 +103,7 @@ def line(row: Row) -> str:
     cells: list[Any] = [
         row.bridges,
         row.streams,
+        f"{row.ended_per_second:.2f}",
         f"{row.finals_per_second:.2f}",
         f"{row.audio_per_second:.1f}",
         _milliseconds(row.end_to_final, "p50", "p95", "p99"),

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from benchmark.vocabulary import LITERAL, write_tokenizer
+from benchmark.vocabulary import FIRST_SPECIAL, LITERAL, write_tokenizer
 from numpy.typing import NDArray
 from reference.configs import config_json, preprocessor_json
 from reference.random_checkpoint import EMBEDDINGS, HEAD, shapes
@@ -34,6 +34,7 @@ Values = NDArray[np.float32]
 def write_model(folder: Path, size: str) -> None:
     """Everything that vLLM reads, in bfloat16. `size`: `0.6b` or `1.7b`."""
     write_tokenizer(folder)
+    _complete(folder / "tokenizer_config.json")
     shutil.copyfile(DEMO / "chat_template.json", folder / "chat_template.json")
     config = config_json(size, "released", "bfloat16")
     config["thinker_config"]["text_config"]["tie_word_embeddings"] = False
@@ -53,6 +54,17 @@ def write_model(folder: Path, size: str) -> None:
         for name, shape in sizes.items()
     ]
     write_weights(folder, tensors, 1)
+
+
+def _complete(path: Path) -> None:
+    """Give a tokenizer's config what transformers looks for: the members of a released one, and ids without a gap."""
+    released, made = (json.loads(each.read_text("utf-8")) for each in (DEMO / path.name, path))
+    added = made["added_tokens_decoder"]
+    form = added[str(FIRST_SPECIAL)]
+    for id in range(FIRST_SPECIAL, max(LITERAL)):
+        added.setdefault(str(id), {**form, "content": f"<|unused_{id}|>"})
+    made["added_tokens_decoder"] = {id: added[id] for id in sorted(added, key=int)}
+    path.write_text(json.dumps({**released, **made}), "utf-8")
 
 
 def _values(name: str, shape: tuple[int, ...], block: Values, newline: int) -> Callable[[], Values]:
