@@ -2,11 +2,15 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from benchmark.vocabulary import FIRST_SPECIAL, LITERAL
 from load.__main__ import main
 from load.figures import Window, row, spread, table
+from load.random_model import FIRST_WORD, HEAD_SCALE, write_model
 from load.servers import Counts, Watch, totals
 from load.speaking import NO_FINAL, Heard, Spoken
 from support.vllm_front import HOLD, Answers, Front, Reply, recorded
@@ -95,7 +99,7 @@ def test_metrics_are_summed_over_their_labels() -> None:
 
 
 @pytest.fixture
-def front() -> Front:
+def front() -> Iterator[Front]:
     real, looks = recorded(), [0]
 
     def answers(method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
@@ -178,3 +182,36 @@ def test_a_server_that_is_not_there_ends_it_in_one_line(front: Front, capsys: py
     front.models = {"data": [{"id": "a"}, {"id": "b"}]}
     assert main(["--engine", front.url, *ARGUMENTS]) == 1
     assert "engine_incompatible" in capsys.readouterr().err
+
+
+def test_a_folder_without_recordings_ends_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--engine", "http://127.0.0.1:1", "--audio", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("load: no recordings in")
+
+
+def test_random_weights_write_the_mark_of_a_text_and_then_words_without_an_end(tmp_path: Path) -> None:
+    write_model(tmp_path, "tiny")
+    ids = json.loads((tmp_path / "tokenizer_config.json").read_text("utf-8"))["added_tokens_decoder"]
+    [mark] = [int(id) for id, token in ids.items() if token["content"] == "<asr_text>"]
+    assert [int(id) for id in ids] == list(range(FIRST_SPECIAL, max(LITERAL) + 1))  # transformers knows no gaps
+    with (tmp_path / "model.safetensors").open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        start = file.tell()
+
+        def rows(name: str, *tokens: int) -> list[bytes]:
+            width = 2 * header[name]["shape"][1]
+            places = [start + header[name]["data_offsets"][0] + token * width for token in tokens]
+            return [file.seek(place) and file.read(width) for place in places]
+
+        newline = json.loads((tmp_path / "vocab.json").read_text("utf-8"))["Ċ"]
+        texts = [newline, mark, *range(FIRST_WORD, FIRST_WORD + 40)]
+        embedded = rows("thinker.model.embed_tokens.weight", *texts[:-1])
+        heads = rows("thinker.lm_head.weight", *texts[1:])
+    for embedding, head in zip(embedded, heads, strict=True):
+        values, before = numbers(head), numbers(embedding)
+        assert np.allclose(values, HEAD_SCALE * before, rtol=0.02)
+
+
+def numbers(stored: bytes) -> np.ndarray:
+    """bfloat16 → float32"""
+    return (np.frombuffer(stored, "<u2").astype("<u4") << 16).view("<f4")

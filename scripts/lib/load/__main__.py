@@ -22,6 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import psutil
+from soak.speech import Speech
 
 from load.figures import Row, Window, line, row, table
 from load.servers import Watch
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     rows = []
     try:
+        _check_audio(options)
         for bridges in options.bridges:
             rows.append(measured(options, bridges))
             note(line(rows[-1]))
@@ -50,6 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         options.json.write_text(json.dumps(_report(options, rows), indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def _check_audio(options: argparse.Namespace) -> None:
+    """Raises Failed for a folder without recordings, or with one that is not 16-bit PCM, mono, at 16 kHz."""
+    try:
+        Speech(options.audio, options.shortest, options.longest, options.seed)
+    except (FileNotFoundError, ValueError) as error:
+        raise Failed(str(error)) from None
 
 
 def measured(options: argparse.Namespace, bridges: int) -> Row:

@@ -25,6 +25,7 @@ from qwen3_asr_mlx_runtime.engines.transcript import ASR_TEXT
 DEMO = Path(__file__).resolve().parents[3] / "src" / "qwen3_asr_mlx_runtime" / "demo"
 FIRST_WORD = 20_000  # tokens from here on are words, and no special ones
 WORDS = 100_000
+HEAD_SCALE = 0.05
 SMALL = 1e-3  # of what layers add, so that the last token decides the next
 NEWLINE = "Ċ"  # as byte-level BPE writes it; a prompt ends with one
 BLOCK = 1 << 22
@@ -71,7 +72,7 @@ def _values(name: str, shape: tuple[int, ...], block: Values, newline: int) -> C
     def values() -> Values:
         if name in (EMBEDDINGS, HEAD):
             embeddings = np.random.default_rng(2).standard_normal(shape, np.float32)
-            return embeddings[_predecessors(shape[0], newline)] * np.float32(0.05) if name == HEAD else embeddings
+            return embeddings[_predecessors(shape[0], newline)] * np.float32(HEAD_SCALE) if name == HEAD else embeddings
         drawn = np.resize(block, shape)
         if "norm" in name or "ln_post" in name:
             return 1 + np.float32(0.05) * drawn if name.endswith("weight") else np.float32(0.05) * drawn
