@@ -106,7 +106,10 @@ def test_the_checkers_of_distributions_find_nothing(repository: Path, built: Bui
 def test_the_metadata_name_versions_licences_and_commands(repository: Path, built: Built) -> None:
     metadata = built.metadata()
     assert (metadata["Name"], metadata["Version"]) == ("qwen3-asr-mlx-runtime", __version__)
-    assert (metadata["License-Expression"], metadata.get_all("License-File")) == ("Apache-2.0", ["LICENSE", "NOTICE"])
+    assert (metadata["License-Expression"], metadata.get_all("License-File")) == (
+        "Apache-2.0 AND CC-BY-SA-4.0",
+        ["LICENSE", "NOTICE"],
+    )
     project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert set(metadata.get_all("Provides-Extra") or ()) == project["optional-dependencies"].keys()
     entry_points = zipfile.ZipFile(built.wheel).read(f"{PACKAGE}-{__version__}.dist-info/entry_points.txt").decode()
