@@ -11,10 +11,10 @@ import subprocess
 import sys
 import termios
 import wave
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import msgspec
 import numpy as np
@@ -477,17 +477,26 @@ def terminal() -> Iterable[tuple[str, int]]:
 
 
 @pytest.fixture
-def drawn(terminal: tuple[str, int]) -> Iterable[bytearray]:
-    """All that appears on the terminal."""
-    seen = bytearray()
+def drawn(terminal: tuple[str, int]) -> Callable[[], bytes]:
+    """All that has appeared on the terminal, which is read as it comes."""
+    seen, mark = bytearray(), b"\0all of it"
+    marked = Event()
 
     def read() -> None:
         with suppress(OSError):
             while data := os.read(terminal[1], 4096):
                 seen.extend(data)
+                if seen.endswith(mark):
+                    marked.set()
+
+    def everything() -> bytes:
+        with Path(terminal[0]).open("wb", buffering=0) as file:
+            file.write(mark)
+        marked.wait()
+        return bytes(seen.removesuffix(mark))
 
     Thread(target=read, daemon=True).start()
-    return seen
+    return everything
 
 
 def requests(repository: Path) -> bytes:
@@ -533,7 +542,7 @@ def secrets_in(*data: bytes, audio: bytes) -> list[str]:
 
 
 def test_lines_of_stderr_have_a_pane_of_their_own_where_they_would_break_up_the_drawing(
-    tmp_path: Path, terminal: tuple[str, int], drawn: bytearray
+    tmp_path: Path, terminal: tuple[str, int], drawn: Callable[[], bytes]
 ) -> None:
     code = r"import os; os.write(2, b'12 %\r57 %\r\n\x1b[31mno \xff model\x1b[0m\nunfinished'); os.read(0, 1)"
     with (
@@ -543,7 +552,7 @@ def test_lines_of_stderr_have_a_pane_of_their_own_where_they_would_break_up_the_
         ) as process,
     ):
         process.communicate(b"x")
-    rows = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "\n", drawn.decode()).split("\n")
+    rows = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "\n", drawn().decode()).split("\n")
     assert any(row.startswith("╭─ stderr, 3 lines ─") for row in rows)
     for line in ("57 %", "no � model", "unfinished"):
         assert {row for row in rows if line in row} == {f"│ {line:<{COLUMNS - 4}} │"}
@@ -551,17 +560,17 @@ def test_lines_of_stderr_have_a_pane_of_their_own_where_they_would_break_up_the_
 
 
 def test_stderr_is_left_where_it_goes_if_nothing_is_drawn_there(
-    tmp_path: Path, terminal: tuple[str, int], drawn: bytearray
+    tmp_path: Path, terminal: tuple[str, int], drawn: Callable[[], bytes]
 ) -> None:
     bridge = python(tmp_path / "bridge", "import os; os.write(2, b'12 %\\r57 %\\n')")
     ran = subprocess.run(monitor(bridge, "--screen", terminal[0]), capture_output=True, check=False)
     assert ran.stderr == b"12 %\r57 %\n"
-    assert b"57 %" not in drawn
+    assert b"57 %" not in drawn()
 
 
 @pytest.mark.parametrize("asked", [False, True])
 def test_no_word_and_no_audio_reach_screen_record_or_figures_unless_asked(
-    repository: Path, tmp_path: Path, terminal: tuple[str, int], drawn: bytearray, asked: bool
+    repository: Path, tmp_path: Path, terminal: tuple[str, int], drawn: Callable[[], bytes], asked: bool
 ) -> None:
     record, reported = tmp_path / "session.jsonl", tmp_path / "figures.json"
     bridge = program(tmp_path / "bridge", engine_command("demo"))
@@ -572,15 +581,16 @@ def test_no_word_and_no_audio_reach_screen_record_or_figures_unless_asked(
     assert b"Seven three one." in ran.stdout, "the conversation had no such words"
     audio = base64.b64encode(base64.b64decode(json.loads(written.splitlines()[7])["pcm16"]))
     replayed = replay(record, *(["--show-text"] if asked else []))
-    everywhere = (record.read_bytes(), reported.read_bytes(), bytes(drawn), replayed, ran.stderr)
+    shown = drawn()
+    everywhere = (record.read_bytes(), reported.read_bytes(), shown, replayed, ran.stderr)
     if asked:
         assert {"seven", "three", "one."} <= set(secrets_in(record.read_bytes(), audio=audio))
         assert {"seven", "three"} <= set(secrets_in(replayed, audio=audio))
-        assert b"Seven three one." in bytes(drawn)
+        assert b"Seven three one." in shown
     else:
         assert secrets_in(*everywhere, audio=audio) == []
-    assert b"reply to transcribe" in bytes(drawn)
-    assert max(map(len, re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "\n", drawn.decode()).split("\n"))) <= COLUMNS
+    assert b"reply to transcribe" in shown
+    assert max(map(len, re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "\n", shown.decode()).split("\n"))) <= COLUMNS
     assert record.stat().st_mode & 0o077 == 0, "others may read the record"
 
 

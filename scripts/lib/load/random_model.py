@@ -10,6 +10,7 @@ as many tokens as it may have, and all products have the released sizes.
 import argparse
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from reference.configs import config_json, preprocessor_json
 from reference.random_checkpoint import EMBEDDINGS, HEAD, shapes
 from reference.weight_files import Tensor, write_weights
 
+from qwen3_asr_mlx_runtime.command import guarded
 from qwen3_asr_mlx_runtime.engines.transcript import ASR_TEXT
 
 DEMO = Path(__file__).resolve().parents[3] / "src" / "qwen3_asr_mlx_runtime" / "demo"
@@ -93,6 +95,7 @@ def _predecessors(tokens: int, newline: int) -> NDArray[np.intp]:
     return before
 
 
+@guarded("load.random_model")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -102,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

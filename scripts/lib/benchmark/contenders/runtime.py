@@ -1,6 +1,5 @@
 """This runtime."""
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +19,7 @@ class Runtime(Recogniser):
         from qwen3_asr_mlx_runtime.model.tokenizer import Tokenizer
 
         Tokenizer.eos_ids = frozenset()
-        generate._MAX_REPEATS = sys.maxsize  # nor does a loop end a text, which trained weights write for such audio
+        generate.loops = lambda _: False  # nor does a loop end a text, which trained weights write for such audio
         self._recognizer = Recognizer.load(str(checkpoint), dtype=dtype, quantize=self.quantize)
         self._prompt = PromptBuilder(Tokenizer.from_folder(checkpoint)).build("", None)
 
