@@ -65,16 +65,16 @@ def test_a_failure_behind_the_first_events_is_an_answer_only_of_a_server_that_is
     front: Front, connect: Connect, audio: Audio
 ) -> None:
     remote = connect(front)
-    front.faults.append("failed")
-    error = remote.final(audio("sample"), language="English").error
-    assert (error.code, error.data) == ("engine_rejected", {"status": 500})
     front.is_well = False
     front.faults.append("failed")
-    remote.start(2, audio("sample"), language="English")
+    remote.start(1, audio("sample"), language="English")
     [member] = remote.engine._connection._pool._members
     until(lambda: member.trouble and not member.outstanding)
     front.is_well = True
     assert remote.next().transcript.text == TEXT
+    front.faults.append("failed")
+    error = remote.final(audio("sample"), language="English").error
+    assert (error.code, error.data) == ("engine_rejected", {"status": 500})
 
 
 def test_neither_audio_nor_token_follows_a_redirect(
