@@ -49,6 +49,12 @@ ONCE = {
     "tools/test_wyoming",
     "scripts/test_soak",
     "examples/test_web",
+    "rows/test_model_files",
+    "engine/test_align",
+    "rows/test_pauses",
+    "engine/test_provisional",
+    "engine/test_repair",
+    "rows/test_terms",
 }
 
 # How long an example takes on a busy machine says nothing about the code.
