@@ -28,6 +28,7 @@ CHUNK_SAMPLES = 320  # 20 ms, as a microphone gives them
 CHUNK = base64.b64encode(bytes(2 * CHUNK_SAMPLES)).decode()
 IN_FLIGHT = 50  # utterances, as many again while they are answered
 WAIT = 600.0
+END = b'"id":"end"'
 SETTLE_SECONDS, IDLE_SECONDS = 12.0, 20.0  # memory that is kept for the next job is given back after ten
 FAKE = """
 import sys
@@ -44,7 +45,8 @@ REAL = "import sys; sys.path[:0] = {paths!r}\nfrom qwen3_asr_mlx_runtime.__main_
 
 
 class Bridge:
-    """A process, and a thread that reads its output: the number of lines, and the last line."""
+    """A process, and a thread that reads its output: the number of lines, the last line, and whether the request of the
+    id END has its reply."""
 
     def __init__(self, root: Path, program: str, *arguments: str) -> None:
         paths = [str(root / "src"), str(root / "tests")]
@@ -54,6 +56,7 @@ class Bridge:
         )
         self.lines = 0
         self.last = b""
+        self.is_at_end = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -79,6 +82,12 @@ class Bridge:
         if not done:
             raise TimeoutError(f"{self.lines} of {lines} lines came in {WAIT} s; the last: {self.last[:200]!r}")
 
+    def wait_for_end(self) -> None:
+        with self._changed:
+            done = self._changed.wait_for(lambda: self.is_at_end, WAIT)
+        if not done:
+            raise TimeoutError(f"the last reply did not come in {WAIT} s; {self.lines} lines came")
+
     def ask(self, **message: object) -> dict:
         before = self.lines
         self.send(**message)
@@ -99,6 +108,7 @@ class Bridge:
             with self._changed:
                 self.lines += len(lines)
                 self.last = lines[-1] if lines else self.last
+                self.is_at_end |= any(END in line for line in lines)
                 self._changed.notify_all()
 
 
@@ -213,8 +223,9 @@ def chunks_per_second(root: Path, count: int, *, lock_step: bool) -> float:
         for _ in range(count // 500):
             bridge.write(block)
         bridge.send(type="flush", id="end")
-        while b'"id":"end"' not in bridge.last:
-            bridge.wait_for(bridge.lines + 1)
+        bridge.wait_for_end()
+        if lock_step:  # the replies without `id`, which it may overtake
+            bridge.wait_for(1 + count + count // 500 + 1)
         return count / (time.perf_counter() - started)
 
 
