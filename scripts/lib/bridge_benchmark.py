@@ -67,6 +67,9 @@ class Bridge:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
+        self._thread.join()
+        self._process.stdin.close()
+        self._process.stdout.close()
 
     def write(self, data: bytes) -> None:
         view = memoryview(data)
