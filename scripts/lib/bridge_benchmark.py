@@ -32,13 +32,21 @@ END = b'"id":"end"'
 SETTLE_SECONDS, IDLE_SECONDS = 12.0, 20.0  # memory that is kept for the next job is given back after ten
 FAKE = """
 import sys
+from collections import deque
 sys.path[:0] = {paths!r}
 from support.fake_engine import FakeEngine, transcript
 from qwen3_asr_mlx_runtime.__main__ import main
 answer = transcript(audio_samples=320)
-class Engine(FakeEngine):
+class Nothing(set):
+    def add(self, _):
+        pass
+class Engine(FakeEngine):  # without lists of all jobs, which would be the fake's memory and not the bridge's
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.forgotten = deque(maxlen=1)
+        self._audio.ended = Nothing()
     def submit(self, job):
-        self._inbox.put(job)  # without a list of all jobs, which would be the fake's memory and not the bridge's
+        self._inbox.put(job)
 main(lambda settings, post: Engine(post, [lambda job: answer]))
 """
 REAL = "import sys; sys.path[:0] = {paths!r}\nfrom qwen3_asr_mlx_runtime.__main__ import main; main()"
