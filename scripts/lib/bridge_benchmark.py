@@ -88,16 +88,16 @@ class Bridge:
         self.write(json.dumps(message).encode() + b"\n")
 
     def wait_for(self, lines: int) -> None:
-        with self._changed:
-            done = self._changed.wait_for(lambda: self.lines >= lines, WAIT)
-        if not done:
-            raise TimeoutError(f"{self.lines} of {lines} lines came in {WAIT} s; the last: {self.last[:200]!r}")
+        self._wait(lambda: self.lines >= lines, f"line {lines}")
 
     def wait_for_end(self) -> None:
+        self._wait(lambda: self.is_at_end, "the last reply")
+
+    def _wait(self, is_there: Callable[[], bool], what: str) -> None:
         with self._changed:
-            done = self._changed.wait_for(lambda: self.is_at_end, WAIT)
+            done = self._changed.wait_for(is_there, WAIT)
         if not done:
-            raise TimeoutError(f"the last reply did not come in {WAIT} s; {self.lines} lines came")
+            raise TimeoutError(f"{what} did not come in {WAIT} s; {self.lines} came, the last: {self.last[:200]!r}")
 
     def ask(self, **message: object) -> dict:
         before = self.lines

@@ -1,4 +1,4 @@
-"""What a server answers, as types: the tokens of a text, loops, and what is no answer."""
+"""Answers of a server: the tokens of a text, loops, and bodies that are refused."""
 
 import json
 from contextlib import suppress
