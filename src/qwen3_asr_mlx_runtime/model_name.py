@@ -19,14 +19,14 @@ _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _SOUND = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".aifc", ".caf", ".au", ".m4a", ".mp4", ".webm")
 
 
-def chosen_model(named: str | None, environ: Mapping[str, str]) -> str:
+def chosen_model(named: str | None, environ: Mapping[str, str], default: str = DEFAULT_MODEL) -> str:
     """The one default of every command."""
-    return named or environ.get(_VARIABLE) or DEFAULT_MODEL
+    return named or environ.get(_VARIABLE) or default
 
 
 def served_model(named: str | None, environ: Mapping[str, str]) -> str:
     """The model of a remote engine."""
-    return named or environ.get(_VARIABLE) or SERVED
+    return chosen_model(named, environ, SERVED)
 
 
 def chosen_aligner(named: str | None, model: str) -> str:
