@@ -278,6 +278,19 @@ def test_an_idle_engine_releases_memory_until_there_is_no_more(thread, recognize
     assert recognizer.idles >= 3
 
 
+def test_an_idle_engine_tells_what_it_has_released(recognizer, outcomes, monkeypatch):
+    monkeypatch.setattr(loop, "_IDLE_SECONDS", 0.001)
+    monkeypatch.setattr(loop, "BEAT_SECONDS", float("inf"))
+    monkeypatch.setattr(loop.Memory, "read", lambda: recognizer.idles)
+    thread = LoopEngine(Settings(model="scripted"), lambda outcome: outcomes.put((outcome, thread.memory)))
+    thread.send(Load())
+    assert recognizer.gate.wait(WAIT)
+    thread.send(job(1))
+    assert [next_of(outcomes)[1] for _ in range(2)] == [0, 3]
+    thread.close()
+    assert thread.join(WAIT)
+
+
 def test_numbers_in_between_keep_the_model(thread, recognizer, outcomes):
     thread.send(Load())
     for id, script in enumerate(["no numbers", "no numbers", "words", "no numbers", "words"]):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from qwen3_asr_mlx_runtime.engine.loop import EngineEnds, EngineLoop
 from qwen3_asr_mlx_runtime.engines.api import Request
 from qwen3_asr_mlx_runtime.engines.channel import Beat
+from qwen3_asr_mlx_runtime.engines.profile import Memory
 from qwen3_asr_mlx_runtime.settings import Settings
 
 
@@ -26,13 +27,14 @@ class LoopEngine:
 
     heartbeats = 0
     load_stage = None
-    memory = None
     pid = None
 
     def __init__(self, settings: Settings, post: Callable[[object], None]) -> None:
         self._inbox: queue.SimpleQueue = queue.SimpleQueue()
         self.ended: queue.SimpleQueue = queue.SimpleQueue()
-        loop = _Loop(settings, self._inbox, lambda message: None if isinstance(message, Beat) else post(message))
+        self.memory: Memory | None = None
+        self._post = post
+        loop = _Loop(settings, self._inbox, self._receive)
         self._thread = threading.Thread(target=self._run, args=(loop,), name="engine", daemon=True)
         self._thread.start()
 
@@ -48,6 +50,12 @@ class LoopEngine:
     def join(self, timeout: float) -> bool:
         self._thread.join(timeout)
         return not self._thread.is_alive()
+
+    def _receive(self, message: object) -> None:
+        if isinstance(message, Beat):
+            self.memory = message.memory
+        else:
+            self._post(message)
 
     def _run(self, loop: EngineLoop) -> None:
         try:

@@ -1,6 +1,7 @@
 """The load of a soak test: streams, files, and cancels."""
 
 import base64
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ _IN_CHUNKS = 0.3
 _CHUNK = RATE // 2
 LANES = ("north", "east", "south", "west", "file-1", "file-2")
 _PAUSE = 0.4  # seconds between the chunks of a lane
+_REST = 30.0  # seconds: an idle worker tells its memory again after ten
+_SPARE = 0.5  # MiB: the step that was computed ahead may not have ended when the memory is told
 
 
 class Work:
@@ -34,6 +37,7 @@ class Work:
         self._requests = 0
         self._modes: list[str] = ["sequential"]
         self._started = time.monotonic()
+        self._held = math.inf  # by MLX at the first rest, in MiB
 
     def open(self) -> None:
         capabilities = self._ask("hello", want=["events"])
@@ -65,8 +69,19 @@ class Work:
 
     def _sample(self) -> Sample:
         self._ledger.wait_until_open(0)
-        status = self._ask("status")
+        status = self._status_at_rest()
         return Sample.of(self.sent, self._seconds(), status, self._bridge.descriptors(), self._bridge.threads())
+
+    def _status_at_rest(self) -> dict:
+        """The worker tells its memory after its last outcome, and again when it has been idle. Until then the status
+        may show that of the work."""
+        give_up_at = time.monotonic() + _REST
+        while (active := (status := self._ask("status"))["memory"]["mlx_active_mb"]) > self._held + _SPARE:
+            if time.monotonic() > give_up_at:
+                break
+            time.sleep(0.05)
+        self._held = min(self._held, active)
+        return status
 
     def _send(self) -> None:
         kind = self._speech.random.random()

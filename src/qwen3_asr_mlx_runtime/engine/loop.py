@@ -94,7 +94,9 @@ class EngineLoop:
             try:
                 return self._inbox.get(timeout=_IDLE_SECONDS)
             except queue.Empty:
-                if schedule is None or not schedule.idle():
+                is_releasing = schedule is not None and schedule.idle()
+                self._beat()
+                if not is_releasing:
                     return self._inbox.get()
 
     def _take(self, request: Request) -> None:
