@@ -15,6 +15,7 @@ _FOOTPRINT = 7  # ri_phys_footprint
 _USAGE_V0 = 0
 _MMAP_THRESHOLD, _ARENA_MAX = -3, -8  # of mallopt(3)
 _LARGE_BYTES = 256 * 1024
+_GROWTH_BYTES = 4 * 1024 * 1024  # after which free memory is returned, which takes about a millisecond
 
 
 def rss_bytes(pid: int | None = None) -> int | None:
@@ -55,6 +56,21 @@ def trim() -> None:
     release = _glibc("malloc_trim")
     if release is not None:
         release(0)
+
+
+class Trimming:
+    """Returns free memory each time this process has grown."""
+
+    def __init__(self) -> None:
+        self._trimmed_bytes = 0  # resident memory after the last time
+
+    def after_growth(self) -> None:
+        if (rss_bytes() or 0) > self._trimmed_bytes + _GROWTH_BYTES:
+            self.now()
+
+    def now(self) -> None:
+        trim()
+        self._trimmed_bytes = rss_bytes() or 0
 
 
 @cache

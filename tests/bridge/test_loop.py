@@ -17,6 +17,7 @@ from support.fake_engine import DIE, HANG, HOLD, LOOP, FakeEngine, transcript, t
 from support.protocol_monitor import ProtocolMonitor
 from support.wave_file import write_silence
 
+from qwen3_asr_mlx_runtime import process_memory
 from qwen3_asr_mlx_runtime.bridge import file_reader
 from qwen3_asr_mlx_runtime.bridge import loop as daemon_module
 from qwen3_asr_mlx_runtime.bridge import stdin_reader as line_source
@@ -366,6 +367,26 @@ def test_row_52_the_parents_death_ends_the_daemon_while_a_decode_runs(bridge, sp
     clock.now += 1.0
     talk._thread.join(WAIT)
     assert talk.exit is Exit.PARENT_GONE
+
+
+def test_once_a_second_memory_is_given_back_where_the_process_has_grown(
+    bridge, speech: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resident, trims = [100 << 20], queue.SimpleQueue()
+    monkeypatch.setattr(process_memory, "rss_bytes", lambda _=None: resident[0])
+    monkeypatch.setattr(process_memory, "trim", lambda: trims.put(resident[0]))
+    clock = Clock()
+    talk = bridge(clock=clock)
+    for resident[0] in (100 << 20, 103 << 20, 110 << 20):
+        clock.now += 1.0
+        for _ in range(2):  # the second is answered after the check that follows the first
+            talk.send("ping")
+            talk.read()
+    assert [trims.get_nowait() for _ in range(trims.qsize())] == [100 << 20, 110 << 20]
+    talk.send("stop")
+    talk.read()
+    clock.now += 1.0
+    assert talk.ended() is Exit.DONE
 
 
 def test_row_63_requests_behind_stop_are_refused_before_stopped(bridge, speech: str) -> None:

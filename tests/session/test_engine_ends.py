@@ -229,14 +229,20 @@ def test_audio_is_not_blamed_for_an_end_that_it_shared(talk: Conversation) -> No
     assert len(talk.jobs) == 1  # v, alone, and not failed
 
 
-def test_a_cancelled_utterance_stays_cancelled_whatever_a_flush_asks_for(talk: Conversation) -> None:
+@pytest.mark.parametrize("outcome", [None, Cancelled("at the next step")])
+@pytest.mark.parametrize("options", [{"max_new_tokens": 3}, {"logprobs": True}])
+def test_a_cancelled_utterance_stays_cancelled_whatever_a_flush_asks_for(
+    talk: Conversation, options: dict, outcome: Cancelled | None
+) -> None:
+    """Also where the engine finishes it first: that text was decoded with other options."""
     talk.send("start_stream", id="s", stream_id="s", max_batch_delay_ms=10)
     talk.speak("u", "s", id="e")
     talk.wait(0.1)
     assert talk.send("cancel", id="c", stream_id="s", utterance_id="u")[0]["state"] == "cancelling"
-    talk.send("flush", id="f", max_new_tokens=3)
-    lines = talk.decode(Cancelled("at the next step"))
+    lines = talk.send("flush", id="f", **options)
+    lines += talk.decode(outcome)
     assert [item["error"]["code"] for line in lines for item in line.get("items", ())] == ["cancelled"]
+    talk.monitor.finish()
 
 
 def test_nothing_is_reported_where_nothing_is_started_again() -> None:

@@ -82,10 +82,11 @@ def test_the_boundary_of_a_final_that_is_ready_does_no_work_for_each_sample(
 def test_the_audio_of_a_delivered_final_is_freed_with_the_next_message_at_the_latest() -> None:
     talk = paused()
     decode(talk)
-    [segment] = talk.session._state.partials._provisional["mic"].transcription.segments
+    segments = talk.session._state.partials._provisional["mic"].transcription.segments
     assert end(talk)[1]
+    assert len(segments) == 1
     talk.send("ping")
-    assert segment.samples is None
+    assert segments == []
 
 
 def test_one_that_is_being_computed_is_finished() -> None:

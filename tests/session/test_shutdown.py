@@ -91,6 +91,22 @@ def test_at_the_end_no_result_comes_before_the_reply_to_its_boundary() -> None:
     talk.monitor.finish()
 
 
+def test_an_abort_in_an_unload_names_every_utterance_of_the_batches_behind_it() -> None:
+    """The reply of the second batch follows that of the first, which follows that of the unload."""
+    talk = Conversation()
+    talk.send("start")
+    talk.load()
+    talk.send("start_stream", batch_size=2)
+    talk.send("unload")
+    for name in ("u1", "u2", "u3", "u4"):
+        talk.speak(name)
+    lines = talk.terminate()
+    named = [item["utterance_id"] for line in lines for item in line.get("items", ())]
+    assert named == ["u1", "u2", "u3", "u4"]
+    talk.finish()
+    talk.monitor.finish()
+
+
 def test_an_abort_decodes_nothing_again() -> None:
     """The boundary that is answered then fills its batch, with options that the transcript of another has not."""
     talk = Conversation()

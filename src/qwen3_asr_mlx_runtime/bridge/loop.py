@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Callable
 
+from qwen3_asr_mlx_runtime import process_memory
 from qwen3_asr_mlx_runtime.bridge.file_reader import FileReader
 from qwen3_asr_mlx_runtime.bridge.input_allowance import InputAllowance
 from qwen3_asr_mlx_runtime.bridge.lifecycle import FORCED_EXIT_SECONDS, Exit, ParentWatch
@@ -41,7 +42,7 @@ from qwen3_asr_mlx_runtime.session.session import Session
 from qwen3_asr_mlx_runtime.session.session_state import ProcessHealth
 from qwen3_asr_mlx_runtime.settings import Settings
 
-POLL_SECONDS = 1.0  # how often the parent and the engine are checked
+POLL_SECONDS = 1.0  # how often the parent, the engine and memory are checked
 GRACE_SECONDS = 0.1  # how long requests after a `stop` or a signal are still rejected before the last line
 ENGINE_EXIT_SECONDS = 1.0
 MESSAGES_IN_A_ROW = 64  # at most, before lines are written and work starts
@@ -76,6 +77,7 @@ class Loop:
         self._engine = make_engine(settings, self._inbox.put)
         self._watchdog = Watchdog(self._engine, clock)
         self._parent = parent
+        self._trimming = process_memory.Trimming()
         self._health = ProcessHealth(
             started_at=clock(),
             progress_at=clock(),
@@ -100,7 +102,7 @@ class Loop:
         """Run until the end; return the exit code. Threads may still run: the process must end without them."""
         while self._exit is None:
             self._receive()
-            self._check_engine_and_parent()
+            self._check()
             self._session.tick()
             self._advance()
         if self._exit is Exit.DONE:
@@ -133,7 +135,8 @@ class Loop:
     def _seconds_until(self, deadline: float) -> float:
         return max(0.0, deadline - self._clock())
 
-    def _check_engine_and_parent(self) -> None:
+    def _check(self) -> None:
+        """The engine, and once a second the parent and memory: buffers of ever new lengths leave gaps in it."""
         self._watchdog.check()
         self._health.progress_at = self._watchdog.progress_at
         if self._clock() < self._next_poll:
@@ -144,6 +147,7 @@ class Loop:
         elif self._watchdog.is_stuck(self._session.busy_since, self._session.decoding_seconds):
             log_stacks()
             self._engine.kill("stalled")
+        self._trimming.after_growth()
 
     def _take(self, message: Message) -> None:
         match message:

@@ -22,7 +22,6 @@ from qwen3_asr_mlx_runtime.model.config import ModelConfig
 MIB = 1024 * 1024
 _GPU_CACHE = 512 * MIB
 _CPU_CACHE = 32 * MIB  # MLX's own default: the C library keeps freed memory as well
-_GROWTH = 4 * MIB  # growth of the process after which freed memory is returned, which takes about a millisecond
 _SHARE_FOR_CACHE = 16  # of a small machine's limit
 _CPU_SHARE = 0.8
 _CUDA_SHARE = 0.95
@@ -61,7 +60,7 @@ class Governor:
         self.cache_limit_bytes = _cache_limit(self.limit_bytes) if cache_limit_bytes is None else cache_limit_bytes
         self._weight_bytes = weight_bytes
         self._jobs = None if config is None else JobMemory(config, dtype.size)
-        self._trimmed_bytes = 0  # resident memory after the last trim
+        self._trimming = process_memory.Trimming()
         self.evict: Callable[[], None] = lambda: None  # evicts what can be computed again
         self.evict_aligner: Callable[[], None] = lambda: None
         self.aligner_bytes = 0  # of its weights, while it is loaded
@@ -135,17 +134,12 @@ class Governor:
         the process has grown."""
         if mx.get_cache_memory() > self.cache_limit_bytes // 2:
             mx.clear_cache()
-        if (process_memory.rss_bytes() or 0) > self._trimmed_bytes + _GROWTH:
-            self._trim()
+        self._trimming.after_growth()
 
     def on_idle(self) -> None:
         """Call when no job waits: release all cached memory."""
         mx.clear_cache()
-        self._trim()
-
-    def _trim(self) -> None:
-        process_memory.trim()
-        self._trimmed_bytes = process_memory.rss_bytes() or 0
+        self._trimming.now()
 
 
 def machine_limit() -> int:

@@ -75,6 +75,9 @@ def file_finished(files: FileRequest) -> None:
         _answer_batch(files)
     else:
         _answer_single(files)
+    for transcription in files.transcriptions:
+        transcription.close()
+    files.transcriptions = []
 
 
 def _answer_single(files: FileRequest) -> None:

@@ -53,6 +53,7 @@ MAX_ENDS_ALONE = 2
 MAX_ENDS_OF_WORDS = 2
 WORDS_PAUSE_SECONDS = 60.0  # without words, after the engine ended twice while it aligned
 MAX_WORDS_SECONDS = 1920.0  # of audio that is kept only for its words
+CANCELLED = "cancelled before its transcript was written"
 WORDS_CANCELLED = "cancelled before its words had times"
 ENDED_A_MOMENT_AGO = "the engine ended a moment ago while it aligned"
 NO_WORDS = Aligned(0, [], "", 0.0)
@@ -156,11 +157,11 @@ class Scheduler:
     def adopt(self, transcription: Transcription, origin: StreamUtterance, in_engine: AppendedAudio | None) -> bool:
         """Its utterance has ended as it was expected. False if it was not begun, or has failed: it is discarded.
         `in_engine`: what the engine has of the utterance."""
-        segment = transcription.segments[0]
         is_ready = isinstance(transcription.result, Transcript)
-        if not is_ready and not (transcription.is_unfinished and segment.is_running):
+        if not is_ready and not (transcription.is_unfinished and transcription.segments[0].is_running):
             self.discard(transcription, Cancelled("not begun before the boundary"))
             return False
+        [segment] = transcription.segments
         transcription.origin, transcription.is_provisional = origin, False
         origin.provisional = "ready" if is_ready else "running"
         if is_ready:
@@ -196,9 +197,11 @@ class Scheduler:
         has_started = transcription.state not in (State.READING, State.QUEUED)
         serves = transcription.options.serve(options) or isinstance(transcription.result, BridgeError)
         transcription.options = options
-        is_ending = transcription.is_cancelled and transcription.is_unfinished
-        if has_started and not serves and not is_ending:
-            self._restart(transcription)
+        if has_started and not serves:
+            if transcription.is_cancelled and transcription.is_unfinished:
+                self._finish(transcription, Cancelled(CANCELLED))  # also if the engine were to finish it first
+            else:
+                self._restart(transcription)
         if transcription.is_unfinished and not transcription.decode_requested:
             transcription.decode_requested = True
             transcription.barriers = self._barriers
@@ -400,7 +403,7 @@ class Scheduler:
     def _end_cancelled(self, transcription: Transcription) -> None:
         """Finish it once the engine decodes nothing of it."""
         if not any(each.is_running for each in transcription.segments):
-            self._finish(transcription, Cancelled("cancelled before its transcript was written"))
+            self._finish(transcription, Cancelled(CANCELLED))
 
     def append(self, audio: AppendedAudio | None, samples: Samples) -> AppendedAudio:
         """Give the engine more of an utterance: what it has then. `audio`: what it has now."""
@@ -466,12 +469,13 @@ class Scheduler:
             self._finish(transcription, error)
 
     def discard(self, transcription: Transcription, error: BridgeError) -> None:
-        """End it and its words, and report neither."""
+        """End it and its words, report neither, and close it."""
         self.fail(transcription, error)
         self._fail_words(transcription, error)
         for reported in (self._finished, self._aligned):
             if transcription in reported:
                 reported.remove(transcription)
+        transcription.close()
 
     def fail_all(self, error: BridgeError) -> None:
         for transcription in self._all:

@@ -179,7 +179,9 @@ class SessionState:
         self.model.fail_all(error)
         self.scheduler.fail_all(error)
         self.deliver()
-        self.shutdown.refuse(requests, error)
+        for request in requests:
+            self.shutdown.refuse(request, error)
+            self.deliver()  # what could not be sent before this reply
 
     def loaded(self, model: Loaded) -> None:
         self.scheduler.model_loaded = True

@@ -47,13 +47,12 @@ class Shutdown:
         self.deadline = None
         return self._replies.unanswered_requests()
 
-    def refuse(self, requests: list[PendingRequest], error: BridgeError) -> None:
-        """Answer the unanswered requests with an error, and keep the ids of those that end with it."""
-        for request in requests:
-            if request.answered is None:
-                request.refuse(error)
-            if isinstance(request.id, str | int) and _ended_with(request, error):
-                self._unfinished.append((request.id, error.code))
+    def refuse(self, request: PendingRequest, error: BridgeError) -> None:
+        """Answer it with an error if it has no answer, and keep its id if it ends with that."""
+        if request.answered is None:
+            request.refuse(error)
+        if isinstance(request.id, str | int) and _ended_with(request, error):
+            self._unfinished.append((request.id, error.code))
 
     def send_last_line(
         self, utterances: Utterances, scheduler: Scheduler, dropped_samples: int, *, as_events: bool

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from qwen3_asr_mlx_runtime.audio.pcm16 import checked_pcm
 from qwen3_asr_mlx_runtime.audio.pcm_buffer import length, resampled
@@ -188,7 +189,7 @@ class StreamHandlers:
             name = stream.utterance_id
         return StreamUtterance(
             stream=stream.command,
-            boundary=command,
+            boundary=command if command.pcm16 is None else replace(command, pcm16=None),
             options=resolve(self._settings, [command, stream.command]),
             utterance_id=name or stream.next_utterance_id(),
             source=source,

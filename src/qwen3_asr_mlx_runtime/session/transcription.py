@@ -409,6 +409,11 @@ class Transcription:
         for segment in self.segments:
             segment.samples = None
 
+    def close(self) -> None:
+        """Nobody waits for it any more. Its jobs refer to it, and without them it is freed at once, not with the next
+        garbage collection."""
+        self.segments.clear()
+
     def joined(self) -> Transcript | None:
         """The transcript of the whole; None while one of a segment is missing."""
         transcripts = [segment.transcript for segment in self.segments if segment.transcript is not None]

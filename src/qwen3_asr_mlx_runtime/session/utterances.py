@@ -164,7 +164,7 @@ class Utterances:
         """Free the audio of what was delivered before the last call. It takes longer than a line, which is written on
         another thread meanwhile."""
         for transcription in self._written:
-            transcription.release()
+            transcription.close()
         self._written, self._delivered = self._delivered, []
 
     def aligned(self, transcription: Transcription) -> None:
@@ -174,9 +174,9 @@ class Utterances:
             return
         self._replies.send_event(words_ready(transcription))
         self.delivery.words_sent(transcription)
-        transcription.release()
         if self.end_error is not None and self.end_error in (each.outcome for each in transcription.alignments):
             self.unfinished.append((transcription.utterance, self.end_error))
+        transcription.close()
 
     def named(self, stream_id: str, utterance_id: str) -> list[Transcription]:
         """The undelivered utterances of a name, in the order of their boundaries."""
@@ -298,5 +298,5 @@ class Utterances:
     def _forget(self, transcription: Transcription) -> None:
         """Free the audio of a delivered utterance, and remember its name."""
         self._budget.give_back(transcription.utterance.sample_count or 0)
-        transcription.release()
+        transcription.close()
         self.delivery.remember(transcription)
