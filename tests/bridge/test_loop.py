@@ -376,17 +376,16 @@ def test_once_a_second_memory_is_given_back_where_the_process_has_grown(
     monkeypatch.setattr(process_memory, "rss_bytes", lambda _=None: resident[0])
     monkeypatch.setattr(process_memory, "trim", lambda: trims.put(resident[0]))
     clock = Clock()
-    talk = bridge(clock=clock)
+    talk = bridge(clock=clock, parents=iter([500, 500, 500, 500, 1]))
     for resident[0] in (100 << 20, 103 << 20, 110 << 20):
         clock.now += 1.0
         for _ in range(2):  # the second is answered after the check that follows the first
             talk.send("ping")
             talk.read()
     assert [trims.get_nowait() for _ in range(trims.qsize())] == [100 << 20, 110 << 20]
-    talk.send("stop")
-    talk.read()
     clock.now += 1.0
-    assert talk.ended() is Exit.DONE
+    talk._thread.join(WAIT)
+    assert talk.exit is Exit.PARENT_GONE
 
 
 def test_row_63_requests_behind_stop_are_refused_before_stopped(bridge, speech: str) -> None:

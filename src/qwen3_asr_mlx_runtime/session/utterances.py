@@ -298,5 +298,5 @@ class Utterances:
     def _forget(self, transcription: Transcription) -> None:
         """Free the audio of a delivered utterance, and remember its name."""
         self._budget.give_back(transcription.utterance.sample_count or 0)
-        transcription.close()
+        transcription.release()
         self.delivery.remember(transcription)
