@@ -201,10 +201,10 @@ class TestNoise:
         self, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     ) -> None:
         report = tmp_path / "report.html"
-        options = ["--manifest", str(audio / "expected.jsonl"), "--report", str(report), "--json", "--snr-db", "-3"]
+        options = ["--manifest", str(audio / "expected.jsonl"), "--report", str(report), "--json", "--snr-db", "-6"]
         assert main(["--model", "demo", *options]) == 0
         reported = json.loads(capsys.readouterr().out)
-        assert reported["data"].endswith("expected.jsonl, with noise at -3 dB from seed 0")
+        assert reported["data"].endswith("expected.jsonl, with noise at -6 dB from seed 0")
         for language, digits in (("English", 19), ("Arabic", 10)):
             rate = reported["results"][0]["score"]["languages"][language]["wer"]
             assert rate["length"] == digits
