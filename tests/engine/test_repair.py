@@ -4,8 +4,8 @@ takes one word that is said 25 times for a loop, and not a half of that."""
 import numpy as np
 import pytest
 from support.engine_requests import finalize, partial, run, send
+from support.repeated_word import one_word
 
-from qwen3_asr_mlx_runtime.audio.recording import read_file
 from qwen3_asr_mlx_runtime.engine import repair
 from qwen3_asr_mlx_runtime.engine.prepare import Preparation
 from qwen3_asr_mlx_runtime.engine.recognizer import Recognizer
@@ -28,10 +28,7 @@ def recognizer() -> Recognizer:
 
 @pytest.fixture(scope="module")
 def word(repository) -> Samples:
-    """One word, and a pause."""
-    samples = read_file(str(repository / "examples" / "audio" / "english-one.wav")).samples
-    loud = np.flatnonzero(np.abs(samples) > 0.05 * np.abs(samples).max())
-    return np.concatenate([samples[loud[0] : loud[-1] + 1], np.zeros(SAMPLE_RATE // 10, np.float32)])
+    return one_word(repository)
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,8 @@ import pytest
 from e2e.client import Client
 from rows.bridge import command
 from support.marks import rest_once
+from support.repeated_word import one_word
 from support.wave_file import write_pcm16
-
-from qwen3_asr_mlx_runtime.audio.recording import read_file
-from qwen3_asr_mlx_runtime.engines.utterance import SAMPLE_RATE
 
 KILLED_ONCE = """
 import os, pathlib, signal
@@ -28,10 +26,7 @@ _module.quiet_middle = _deadly
 @pytest.fixture(scope="module")
 def looping(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """One word so often that the guard takes it for a loop."""
-    samples = read_file(str(repository / "examples" / "audio" / "english-one.wav")).samples
-    loud = np.flatnonzero(np.abs(samples) > 0.05 * np.abs(samples).max())
-    word = np.concatenate([samples[loud[0] : loud[-1] + 1], np.zeros(SAMPLE_RATE // 10, np.float32)])
-    pcm = (np.tile(word, 25) * 32767).round().astype("<i2")
+    pcm = (np.tile(one_word(repository), 25) * 32767).round().astype("<i2")
     return write_pcm16(tmp_path_factory.mktemp("loop") / "looping.wav", pcm)
 
 
