@@ -41,6 +41,10 @@ say({"type": "stopping", "event": True})
 hold()
 say(STOPPED, id=m["id"])
 """
+NO_END = """
+greet()
+hold()
+"""
 
 
 @pytest.mark.parametrize("command", ["scripts/bridge --model demo", []], ids=str)
@@ -68,7 +72,7 @@ def test_whoever_stops_it_too_waits_for_its_end_as_well(tmp_path: Path) -> None:
 
 
 def test_a_kill_is_not_put_off_by_a_stop(tmp_path: Path) -> None:
-    bridge = Bridge(setup(child(SLOW_STOP, str(named_pipe(tmp_path)))))
+    bridge = Bridge(setup(child(NO_END, str(named_pipe(tmp_path)))))
     bridge.open()
     connection = bridge._session.connected()
     connection._life.kill_now()

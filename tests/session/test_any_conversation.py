@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 from support.conversation import Conversation, pcm
 from support.conversation_rules import ConversationRules
+from support.engine_requests import SentJob
 from support.fake_engine import transcript_of
 
 from qwen3_asr_mlx_runtime.engines.api import Job
@@ -18,6 +19,7 @@ from qwen3_asr_mlx_runtime.errors import Cancelled, DecodeFailed, EngineStalled,
 from qwen3_asr_mlx_runtime.session.engine_slots import MAX_JOBS
 from qwen3_asr_mlx_runtime.session.file_prefetch import READ_AHEAD
 from qwen3_asr_mlx_runtime.session.model_state import DELAYS as RESTART_DELAYS
+from qwen3_asr_mlx_runtime.session.transcription import JobKind
 from qwen3_asr_mlx_runtime.settings import Settings
 
 STREAMS = st.sampled_from(["a", "b", "default"])
@@ -73,10 +75,15 @@ class AnyConversation(ConversationRules):
         self.splitting: set[str] = set()
         self.long: set[str] = set()  # files of several segments
 
-    @initialize(want=st.sampled_from([None, [], ["events"], ["progress"], ["events", "progress"]]))
-    def hello(self, want: list[str] | None) -> None:
+    @initialize(
+        want=st.sampled_from([None, [], ["events"], ["progress"], ["events", "progress"]]), is_loaded=st.booleans()
+    )
+    def begin(self, want: list[str] | None, is_loaded: bool) -> None:
         if want is not None:
             self.talk.send("hello", want=want)
+        if is_loaded:
+            self.talk.send("start")
+            self.answer_load(True)
 
     @precondition(lambda self: not self.talk.session.is_draining)
     @rule(want=st.sampled_from([[], ["events"], ["progress"]]))
@@ -324,11 +331,14 @@ class AnyConversation(ConversationRules):
         else:
             self.ask("stop", with_id=False, mode="abort" if how == "abort" else "drain", deadline_ms=deadline)
 
+    def kind(self, job: SentJob) -> JobKind:
+        return "provisional" if job.id in self.talk.provisionals else job.decoder_mode
+
     @invariant()
     def what_is_under_way_is_bounded(self) -> None:
         assert len(self.talk.reads) <= READ_AHEAD + 4  # four more hang
-        modes = Counter(job.decoder_mode for job in self.talk.jobs.values())
-        assert all(number <= MAX_JOBS[mode] for mode, number in modes.items())
+        kinds = Counter(self.kind(job) for job in self.talk.jobs.values())
+        assert all(number <= MAX_JOBS[kind] for kind, number in kinds.items())
         assert len(self.talk.aligns) <= MAX_JOBS["align"]
         state = self.talk.session._state
         is_busy = bool(self.talk.jobs or self.talk.partials or self.talk.aligns)
@@ -371,6 +381,8 @@ class AnyConversation(ConversationRules):
                 talk.wait(RESTART_DELAYS[-1])
             else:
                 raise AssertionError(f"{talk.session.pending} wait, and nothing is left to do")
+        while talk.jobs:  # the final of a pause that nobody waits for any more
+            talk.decode(Cancelled("its utterance has ended"))
         talk.finish()
         self.every_text_stands_with_its_audio()
         talk.monitor.finish()
