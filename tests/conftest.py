@@ -68,6 +68,9 @@ settings.register_profile(
 )
 settings.load_profile("runs")
 
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as under nohup: every child would ignore it too
+    signal.signal(signal.SIGHUP, lambda *_: None)
+
 
 @pytest.fixture
 def no_preload(monkeypatch: pytest.MonkeyPatch) -> None:
