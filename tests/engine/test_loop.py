@@ -161,6 +161,13 @@ def test_a_failed_load_is_reported_and_the_next_tries_again(thread, recognizer, 
     assert codes == ["model_not_found", "model_unsupported", "model_not_found"]
 
 
+def test_a_library_that_gets_no_memory_ends_the_worker_for_a_new_one(thread, recognizer, outcomes):
+    recognizer.load_failures = [ImportError("libmlx.so: failed to map segment from shared object", name="core")]
+    thread.send(Load())
+    assert next_of(thread.ended) == "exit_1"
+    assert outcomes.empty()
+
+
 def test_a_load_that_has_no_descriptors_is_named_so_whatever_a_library_makes_of_it(
     thread, recognizer, outcomes, monkeypatch
 ):

@@ -128,6 +128,8 @@ class EngineLoop:
             reason = type(error).__name__
             self._post(LoadFailed(ModelNotFound("the model's files cannot be read", reason=reason)))
         except ImportError as error:
+            if "failed to map segment" in str(error):  # what Linux says of a library that gets no memory
+                raise EngineEnds("exit_1") from None
             self._post(LoadFailed(EngineUnavailable(missing(error))))
         except Exception as error:  # noqa: BLE001 the one boundary of loading: whatever a checkpoint provokes becomes a code
             self._post(LoadFailed(ModelError(f"the model could not be loaded: {type(error).__name__}")))
